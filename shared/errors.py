@@ -1,0 +1,70 @@
+"""Every error that distill-queue raises on purpose.
+
+DistillError
+├── InvalidInput            what the user gave is wrong: exit code 2, never retried
+│   ├── InvalidSpec         a spec, or something that it names
+│   └── InvalidSettings     an environment variable or an option
+├── Unavailable             the world is broken for now: retried
+│   ├── BrokerUnavailable   Redis does not answer
+│   └── StoreUnavailable    the store cannot be read or written
+├── ArtifactMissing         a key that is not in the store
+├── ArtifactDamaged         an artifact whose files differ from its manifest
+├── LeaseLost               another worker took over the stage
+├── StageFailed             a stage ended for good without a result
+├── UnknownPipeline         no pipeline of this id
+└── PipelineFailed          a pipeline ended without all of its results
+
+Each takes one positional message, so that it crosses Redis whole.
+"""
+
+
+class DistillError(Exception):
+    """Root of the errors that are shown to users without a traceback."""
+
+
+class InvalidInput(DistillError):
+    """The user's input is wrong; doing it again cannot help."""
+
+
+class InvalidSpec(InvalidInput):
+    """A spec, or something that it names, cannot be used."""
+
+
+class InvalidSettings(InvalidInput):
+    """An environment variable or a command line option cannot be used."""
+
+
+class Unavailable(DistillError):
+    """Something outside this program does not work for now."""
+
+
+class BrokerUnavailable(Unavailable):
+    """Redis does not answer."""
+
+
+class StoreUnavailable(Unavailable):
+    """The store cannot be read or written."""
+
+
+class ArtifactMissing(DistillError):
+    """The store holds no artifact of that key."""
+
+
+class ArtifactDamaged(DistillError):
+    """An artifact's files are not the ones that its manifest lists."""
+
+
+class LeaseLost(DistillError):
+    """Another worker holds the lease of the stage that this one works on."""
+
+
+class StageFailed(DistillError):
+    """A stage ended for good without a result."""
+
+
+class UnknownPipeline(DistillError):
+    """The broker knows no pipeline of that id."""
+
+
+class PipelineFailed(DistillError):
+    """A pipeline ended without all of its results."""

@@ -1,0 +1,88 @@
+"""Settings: the one reader of the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.errors import InvalidSettings
+
+BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
+
+
+class Settings(BaseSettings):
+    """How this process reaches the broker and the store, from `DISTILL_*` variables."""
+
+    model_config = SettingsConfigDict(env_prefix="DISTILL_", frozen=True, extra="ignore")
+
+    #: Redis or Valkey, as `redis://`, `rediss://` (TLS) or `redis+socket://`.
+    broker_url: str = "redis://127.0.0.1:6379/0"
+    #: Folder of the artifacts; the same one for every worker.
+    store: Path = Path(".distill")
+    #: Packages from which workers may import models and data sets of the user's own.
+    plugins: Annotated[tuple[str, ...], NoDecode] = ()
+    #: Seconds after which an unrenewed message or lease is given to another worker.
+    visibility_timeout_seconds: float = Field(default=60.0, ge=1.0)
+    #: How often a stage may be started for one pipeline before it fails for good.
+    max_attempts: int = Field(default=3, ge=1)
+    #: Days that a pipeline's state and results stay in the broker after its last change.
+    history_days: float = Field(default=7.0, gt=0.0)
+    #: Threads of one worker's tensor operations; 0 takes all cores.
+    threads: int = Field(default=0, ge=0)
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of this process.
+
+        Raises:
+            InvalidSettings: a variable cannot be used; the message names it.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            problems = (
+                f"DISTILL_{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}"
+                for e in error.errors()
+            )
+            raise InvalidSettings("; ".join(problems)) from None
+
+    @field_validator("broker_url")
+    @classmethod
+    def _known_scheme(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError as error:
+            raise ValueError(f"not a URL ({error}): use redis://host:6379/0") from None
+        if parts.scheme not in BROKER_SCHEMES:
+            raise ValueError(f"unknown scheme '{parts.scheme}': use one of {', '.join(BROKER_SCHEMES)}")
+        if parts.scheme != "redis+socket" and not parts.hostname:
+            raise ValueError("no host: use redis://host:6379/0")
+        return url
+
+    @field_validator("plugins", mode="before")
+    @classmethod
+    def _comma_separated(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def broker_address(self) -> str:
+        """The broker's URL without its user and password, for messages."""
+        parts = urlsplit(self.broker_url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+    @property
+    def redis_url(self) -> str:
+        """The broker's URL as the redis client spells it."""
+        return self.broker_url.replace("redis+socket://", "unix://", 1)
+
+    @property
+    def history_seconds(self) -> int:
+        """Seconds that a pipeline's state stays in the broker after its last change."""
+        return int(self.history_days * 86_400)

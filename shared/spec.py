@@ -1,0 +1,236 @@
+"""What a user may write: the pipeline's spec and its parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from shared.catalog import DATASETS, MODELS, RESNETS, did_you_mean, is_reference
+from shared.errors import InvalidSpec
+from shared.spec_file import SpecFile
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+Options = dict[str, str | int | float | bool | None]
+Device = Literal["any", "cpu", "gpu"]
+
+
+class Part(BaseModel):
+    """A part of the spec: frozen, strictly typed, and closed to unknown keys."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_keys(cls, data: Any) -> Any:
+        if isinstance(data, dict):
+            for key in data:
+                if key not in cls.model_fields:
+                    raise PydanticCustomError(
+                        "unknown_key",
+                        "unknown key{hint}",
+                        {"key": str(key), "hint": did_you_mean(str(key), cls.model_fields)},
+                    )
+        return data
+
+
+class DatasetSpec(Part):
+    """A data set by name, or `package.module:callable` for the user's own."""
+
+    name: str
+    #: Keyword arguments of the user's callable.
+    options: Options = {}
+    #: Part of the key: change it when the callable's data change.
+    version: str = "1"
+
+    @model_validator(mode="after")
+    def _must_be_known(self) -> Self:
+        if self.name not in DATASETS and not is_reference(self.name):
+            raise _unknown("name", "data set", self.name, DATASETS)
+        if self.options and self.name in DATASETS:
+            raise PydanticCustomError(
+                "options", "data set '{name}' takes no options", {"key": "options", "name": self.name}
+            )
+        return self
+
+
+class MlpSpec(Part):
+    """Fully connected layers with ReLU; `hidden` lists their widths."""
+
+    name: Literal["mlp"] = "mlp"
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(strict=False, max_length=64)]
+
+
+class CnnSpec(Part):
+    """`depth` blocks of convolution, batch norm, ReLU and pooling; the first is `width` channels wide."""
+
+    name: Literal["cnn"] = "cnn"
+    width: int = Field(default=32, ge=1, le=1024)
+    depth: int = Field(default=3, ge=1, le=5)
+
+
+class ResnetSpec(Part):
+    """The CIFAR-style residual networks of He et al. 2015, section 4.2."""
+
+    name: Literal["resnet8", "resnet14", "resnet20", "resnet32", "resnet56"]
+
+
+class TorchvisionSpec(Part):
+    """`torchvision/<name>` without weights, its head fitted to the classes."""
+
+    name: str = Field(pattern=r"^torchvision/[a-z0-9_]+$")
+
+
+class CustomModelSpec(Part):
+    """`package.module:callable`, called with `input_shape`, `classes` and the options."""
+
+    name: str
+    options: Options = {}
+
+
+def _unknown(key: str, noun: str, name: str, known: Any) -> PydanticCustomError:
+    return PydanticCustomError(
+        "unknown_name",
+        "unknown {noun} '{name}'{hint}",
+        {"key": key, "noun": noun, "name": name, "hint": did_you_mean(name, known)},
+    )
+
+
+def _model_family(value: Any) -> str | None:
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    if not isinstance(name, str):
+        return None
+    if name in ("mlp", "cnn"):
+        return name
+    if name in RESNETS:
+        return "resnet"
+    if name.startswith("torchvision/"):
+        return "torchvision"
+    return "custom" if is_reference(name) else None
+
+
+def _must_be_a_known_model(value: Any) -> Any:
+    if isinstance(value, dict) and isinstance(value.get("name"), str) and _model_family(value) is None:
+        known = (*MODELS, "torchvision/<name>", "package.module:callable")
+        raise _unknown("name", "model", value["name"], known)
+    return value
+
+
+ModelSpec = Annotated[
+    Annotated[MlpSpec, Tag("mlp")]
+    | Annotated[CnnSpec, Tag("cnn")]
+    | Annotated[ResnetSpec, Tag("resnet")]
+    | Annotated[TorchvisionSpec, Tag("torchvision")]
+    | Annotated[CustomModelSpec, Tag("custom")],
+    Discriminator(
+        _model_family,
+        custom_error_type="model",
+        custom_error_message="a model is a mapping with a name, as in {{name: mlp, hidden: [128]}}",
+    ),
+    BeforeValidator(_must_be_a_known_model),
+]
+
+
+class TrainingSpec(Part):
+    """How a model is trained; the defaults suit small images."""
+
+    epochs: int = Field(default=5, ge=1, le=100_000)
+    batch_size: int = Field(default=256, ge=1, le=1_048_576)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    learning_rate: float = Field(default=1e-3, gt=0.0, le=1e3)
+    schedule: Literal["constant", "one_cycle"] = "one_cycle"
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    #: `auto` is bfloat16 where the device computes it natively, else float32.
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+
+class TeacherSpec(Part):
+    """The model that teaches: trained here, or given as a safetensors file of its weights."""
+
+    model: ModelSpec
+    training: TrainingSpec = TrainingSpec()
+    #: Path of the weights, relative to the spec's own folder.
+    checkpoint: str | None = None
+
+    @model_validator(mode="after")
+    def _trained_or_given(self) -> Self:
+        if self.checkpoint is not None and "training" in self.model_fields_set:
+            raise PydanticCustomError(
+                "teacher", "a teacher with a checkpoint is not trained: remove one of the two", {"key": "training"}
+            )
+        return self
+
+
+class SoftLabelsSpec(Part):
+    """How the teacher's logits are stored."""
+
+    dtype: Literal["float16", "float32"] = "float16"
+
+
+class DistillationSpec(Part):
+    """`alpha * T² * KL(teacher‖student at T) + (1 - alpha) * cross-entropy` (Hinton et al. 2015)."""
+
+    temperature: float = Field(default=4.0, gt=0.0, le=1e4)
+    alpha: float = Field(default=0.9, ge=0.0, le=1.0)
+
+
+class StudentSpec(Part):
+    """A model that learns from the teacher's soft labels."""
+
+    name: Name
+    model: ModelSpec
+    distillation: DistillationSpec = DistillationSpec()
+    training: TrainingSpec = TrainingSpec()
+
+
+class EvaluationSpec(Part):
+    """`control`: also train each student without the teacher, to see what the teacher brought."""
+
+    control: bool = True
+
+
+class PipelineSpec(Part):
+    """One pipeline: a data set, a teacher, and the students that learn from it."""
+
+    name: Name
+    dataset: DatasetSpec = DatasetSpec(name="mnist_5k")
+    teacher: TeacherSpec
+    soft_labels: SoftLabelsSpec = SoftLabelsSpec()
+    students: Annotated[tuple[StudentSpec, ...], Field(strict=False, min_length=1, max_length=1000)]
+    evaluation: EvaluationSpec = EvaluationSpec()
+    device: Device = "any"
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        seen: set[str] = set()
+        for student in self.students:
+            if student.name in seen:
+                raise PydanticCustomError(
+                    "students", "two students are named '{name}'", {"key": "students", "name": student.name}
+                )
+            seen.add(student.name)
+        return self
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The spec in a YAML, TOML or JSON file, with its checkpoint's path made absolute.
+
+        Raises:
+            InvalidSpec: the file cannot be read or used; one line a mistake, with file, line and field.
+        """
+        source = SpecFile.read(path)
+        try:
+            spec = cls.model_validate(source.data)
+        except ValidationError as error:
+            raise InvalidSpec(source.explain(error)) from None
+        if spec.teacher.checkpoint is None:
+            return spec
+        checkpoint = (path.parent / spec.teacher.checkpoint).resolve()
+        if not checkpoint.is_file():
+            raise InvalidSpec(source.at(("teacher", "checkpoint"), f"no such file: {checkpoint}"))
+        teacher = spec.teacher.model_copy(update={"checkpoint": str(checkpoint)})
+        return spec.model_copy(update={"teacher": teacher})

@@ -1,0 +1,177 @@
+"""A spec's file: its plain values, and the line on which each of them stands."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import ValidationError
+
+from shared.errors import InvalidSpec
+
+MAX_BYTES = 1_000_000
+#: Values in one spec, aliases written out: ends alias bombs before they grow.
+MAX_VALUES = 50_000
+
+Location = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpecFile:
+    """A parsed file; `lines` gives the line of a field's location, where the format tells it."""
+
+    path: Path
+    data: Any
+    lines: dict[Location, int]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read a `.yaml`, `.yml`, `.json` or `.toml` file.
+
+        Raises:
+            InvalidSpec: the file is missing, too large, or not of its format.
+        """
+        text = _read_text(path)
+        match path.suffix.lower():
+            case ".yaml" | ".yml" | ".json":
+                data, lines = _parse_yaml(path, text)
+            case ".toml":
+                data, lines = _parse_toml(path, text), {}
+            case suffix:
+                raise InvalidSpec(f"{path}: unknown format '{suffix}': use .yaml, .toml or .json")
+        if not isinstance(data, dict):
+            raise InvalidSpec(f"{path}: a spec is a mapping with the keys name, teacher and students")
+        return cls(path, data, lines)
+
+    def explain(self, error: ValidationError) -> str:
+        """One line for each mistake: file, line, field, and what would be right."""
+        mistakes = error.errors(include_url=False)
+        return "\n".join(
+            self.at(self._field_of(e["loc"], e.get("ctx", {}).get("key")), _in_words(e))
+            for e in mistakes
+            if not (e["type"] == "too_short" and _has_mistakes_inside(e["loc"], mistakes))
+        )
+
+    def at(self, location: Location, message: str) -> str:
+        """A message with the place that it speaks of before it."""
+        line = next((self.lines[location[:n]] for n in range(len(location), 0, -1) if location[:n] in self.lines), None)
+        field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+        place = f"{self.path}:{line}" if line else str(self.path)
+        return f"{place}: {field}: {message}" if field else f"{place}: {message}"
+
+    def _field_of(self, location: Location, key: str | None) -> Location:
+        """Pydantic's location without the tags that it adds for unions, and with the key that a message names."""
+        field: list[str | int] = []
+        value = self.data
+        for position, part in enumerate(location):
+            known = part in value if isinstance(value, dict) else isinstance(part, int)
+            if known or (position == len(location) - 1 and key is None):
+                field.append(part)
+                value = value[part] if known else None
+        return (*field, key) if key is not None else tuple(field)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InvalidSpec(f"{path}: larger than {MAX_BYTES:,} bytes: this is no spec")
+        return path.read_text("utf-8")
+    except OSError as error:
+        raise InvalidSpec(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidSpec(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+def _parse_toml(path: Path, text: str) -> Any:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InvalidSpec(f"{path}: not valid TOML: {error or 'nested too deeply'}") from None
+
+
+class _Yaml12Loader(yaml.SafeLoader):
+    """YAML with the scalars of version 1.2: `no` is text, `1e-3` a number, a date is text."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("null", "merge")]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+.0123456789"),
+):
+    _Yaml12Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+# PyYAML reads 010 as octal and knows sexagesimal numbers; version 1.2 does not.
+_Yaml12Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+_Yaml12Loader.add_constructor(
+    "tag:yaml.org,2002:float", lambda loader, node: float(re.sub(r"\.(?=inf|nan)", "", str(node.value).lower()))
+)
+
+
+def _parse_yaml(path: Path, text: str) -> tuple[Any, dict[Location, int]]:
+    try:
+        loader = _Yaml12Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise InvalidSpec(f"{path}: the file is empty")
+        lines: dict[Location, int] = {}
+        _walk(path, node, (), lines)
+        return loader.construct_document(node), lines
+    except yaml.MarkedYAMLError as error:
+        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise InvalidSpec(f"{path}{line}: not valid YAML: {error.problem or error.context}") from None
+    except yaml.YAMLError as error:
+        raise InvalidSpec(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise InvalidSpec(f"{path}: nested too deeply") from None
+    except ValueError as error:
+        raise InvalidSpec(f"{path}: {error}") from None
+
+
+def _walk(path: Path, node: yaml.Node, location: Location, lines: dict[Location, int]) -> None:
+    """Note the line of every field; refuse duplicate keys and alias bombs."""
+    lines[location] = node.start_mark.line + 1
+    if len(lines) > MAX_VALUES:
+        raise InvalidSpec(f"{path}: more than {MAX_VALUES:,} values, aliases written out")
+    if isinstance(node, yaml.SequenceNode):
+        for index, child in enumerate(node.value):
+            _walk(path, child, (*location, index), lines)
+    elif isinstance(node, yaml.MappingNode):
+        for key, child in node.value:
+            place = (*location, str(key.value))
+            if place in lines:
+                raise InvalidSpec(f"{path}:{key.start_mark.line + 1}: the key '{key.value}' stands here twice")
+            _walk(path, child, place, lines)
+            lines[place] = key.start_mark.line + 1
+
+
+def _has_mistakes_inside(location: Location, mistakes: list[Any]) -> bool:
+    """Pydantic also calls a list too short when each of its items is refused."""
+    return any(len(m["loc"]) > len(location) and m["loc"][: len(location)] == location for m in mistakes)
+
+
+def _in_words(error: Any) -> str:
+    """Pydantic's message in the words of someone who writes specs."""
+    given = json.dumps(error["input"], default=str)
+    given = given if len(given) <= 60 else given[:57] + "..."
+    match error["type"]:
+        case "missing":
+            return "required key is missing"
+        case "string_pattern_mismatch":
+            return f"{given} is no valid name: letters, digits, '_', '-' and '.', starting with a letter or digit"
+        case "too_short":
+            return "at least one is needed"
+        case "model_type" | "model_attributes_type":
+            return f"a mapping is needed, not {given}"
+        case "unknown_key" | "unknown_name" | "options" | "teacher" | "students" | "model":
+            return str(error["msg"])
+        case _:
+            return f"{error['msg'][0].lower()}{error['msg'][1:]}, not {given}"

@@ -1,0 +1,1 @@
+"""The muscle: Celery tasks and the plain learning code that they call."""
