@@ -129,7 +129,7 @@ ModelSpec = Annotated[
     Discriminator(
         _model_family,
         custom_error_type="model",
-        custom_error_message="a model is a mapping with a name, as in {{name: mlp, hidden: [128]}}",
+        custom_error_message="a model is a mapping with a name, as in {name: mlp, hidden: [128]}",
     ),
     BeforeValidator(_must_be_a_known_model),
 ]

@@ -1,0 +1,144 @@
+"""The ledger: what the broker's Redis knows of each pipeline, written by workers, read by clients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from shared.errors import BrokerUnavailable, UnknownPipeline
+from shared.plan import Plan
+from shared.records import PipelineStatus, StageRecord, StageState
+from shared.settings import Settings
+
+PIPELINES = "distill:pipelines"
+
+
+def connect(settings: Settings) -> redis.Redis:
+    """A client of the broker's Redis, seen to answer.
+
+    Raises:
+        BrokerUnavailable: it does not; the message has its address without its password.
+    """
+    retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=3)
+    client = redis.Redis.from_url(
+        settings.redis_url, decode_responses=True, socket_connect_timeout=3, socket_timeout=10, retry=retry
+    )
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        raise BrokerUnavailable(
+            f"no broker at {settings.broker_address} ({error}): start one with 'distill up' or set DISTILL_BROKER_URL"
+        ) from error
+    return client
+
+
+class Ledger:
+    """One hash a pipeline: its plan, and of each stage its state and, once done, its record."""
+
+    def __init__(self, client: redis.Redis, history_seconds: int) -> None:
+        self._redis: Any = client
+        self._history_seconds = history_seconds
+
+    def open(self, pipeline: str, plan: Plan) -> None:
+        """Enter a new pipeline."""
+        now = time.time()
+        with self._writing(pipeline) as pipe:
+            pipe.hset(_hash(pipeline), mapping={"plan": plan.model_dump_json(), "submitted": now})
+            pipe.zadd(PIPELINES, {pipeline: now})
+
+    def start(self, pipeline: str, key: str, worker: str) -> int:
+        """Note that a worker begins a stage; return how often it was begun."""
+        with self._writing(pipeline) as pipe:
+            pipe.hincrby(_hash(pipeline), f"attempts:{key}", 1)
+            pipe.hset(_hash(pipeline), f"state:{key}", _state("running", worker=worker))
+            attempts = pipe.execute()[0]
+        return int(attempts)
+
+    def note(self, pipeline: str, key: str, progress: str, worker: str) -> None:
+        """Note how far a running stage is."""
+        self._set_state(pipeline, key, _state("running", progress=progress, worker=worker))
+
+    def wait(self, pipeline: str, key: str, reason: str) -> None:
+        """Note that a stage waits, and why."""
+        self._set_state(pipeline, key, _state("waiting", progress=reason))
+
+    def fail(self, pipeline: str, key: str, error: str, worker: str) -> None:
+        """Note that a stage failed for good."""
+        self._set_state(pipeline, key, _state("failed", error=error, worker=worker))
+
+    def finish(self, pipeline: str, record: StageRecord) -> StageRecord:
+        """Enter a stage's record and return it, or the one that stands there already."""
+        with self._writing(pipeline) as pipe:
+            pipe.hsetnx(_hash(pipeline), f"record:{record.key}", record.model_dump_json())
+            pipe.hget(_hash(pipeline), f"record:{record.key}")
+            text = pipe.execute()[1]
+        return StageRecord.model_validate_json(text)
+
+    def status(self, pipeline: str) -> PipelineStatus:
+        """Where a pipeline stands.
+
+        Raises:
+            UnknownPipeline: the broker knows none of this id.
+            BrokerUnavailable: the broker does not answer.
+        """
+        with _broker_errors():
+            fields = self._redis.hgetall(_hash(pipeline))
+        if "plan" not in fields:
+            raise UnknownPipeline(f"no pipeline '{pipeline}' at the broker: 'distill status' lists them")
+        plan = Plan.model_validate_json(fields["plan"])
+        states = {stage.key: _read_state(fields, stage.key) for stage in plan.stages}
+        for key in plan.blocked_by({key for key, state in states.items() if state.state == "failed"}):
+            states[key] = StageState(state="blocked")
+        return PipelineStatus(id=pipeline, submitted=float(fields["submitted"]), plan=plan, states=states)
+
+    def pipelines(self) -> list[str]:
+        """Ids of the pipelines that the broker still knows, the newest first."""
+        with _broker_errors():
+            self._redis.zremrangebyscore(PIPELINES, "-inf", time.time() - 10 * self._history_seconds)
+            ids = self._redis.zrevrange(PIPELINES, 0, -1)
+            with self._redis.pipeline(transaction=False) as pipe:
+                for pipeline in ids:
+                    pipe.exists(_hash(pipeline))
+                return [pipeline for pipeline, known in zip(ids, pipe.execute(), strict=True) if known]
+
+    def _set_state(self, pipeline: str, key: str, state: str) -> None:
+        with self._writing(pipeline) as pipe:
+            pipe.hset(_hash(pipeline), f"state:{key}", state)
+
+    @contextmanager
+    def _writing(self, pipeline: str) -> Iterator[Any]:
+        """A transaction that also puts off the pipeline's expiry."""
+        with _broker_errors(), self._redis.pipeline() as pipe:
+            yield pipe
+            pipe.expire(_hash(pipeline), self._history_seconds)
+            pipe.execute()
+
+
+def _hash(pipeline: str) -> str:
+    return f"distill:pipeline:{pipeline}"
+
+
+def _state(state: Any, progress: str = "", worker: str = "", error: str = "") -> str:
+    return StageState(state=state, progress=progress, worker=worker, error=error).model_dump_json()
+
+
+def _read_state(fields: dict[str, str], key: str) -> StageState:
+    if record := fields.get(f"record:{key}"):
+        done = StageRecord.model_validate_json(record)
+        return StageState(state="done", progress=done.record.summary, worker=done.worker, record=done)
+    state = fields.get(f"state:{key}")
+    return StageState.model_validate_json(state) if state else StageState()
+
+
+@contextmanager
+def _broker_errors() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        raise BrokerUnavailable(f"the broker does not answer: {error}") from error

@@ -1,0 +1,220 @@
+"""What stages return, and what the ledger keeps of them: small frozen models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.plan import Plan
+
+
+class Model(BaseModel):
+    """A frozen model that is read back as it was written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DatasetRecord(Model):
+    """A packed data set."""
+
+    kind: Literal["dataset"] = "dataset"
+    #: Shape of one sample, as in `[channels, height, width]` for images.
+    shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    train_samples: int
+    test_samples: int
+    #: Mean and standard deviation of each channel of the training inputs, as stored.
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        return f"{self.train_samples:,} + {self.test_samples:,} samples, {self.classes} classes"
+
+
+class TrainingRecord(Model):
+    """A trained model."""
+
+    kind: Literal["training"] = "training"
+    parameters: int
+    epochs: int
+    steps: int
+    #: Mean loss and accuracy over the last epoch's training batches.
+    loss: float
+    train_accuracy: float
+    #: Seconds in the training loop, without reading data and writing weights.
+    seconds: float
+    precision: str
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        return (
+            f"{self.epochs} epochs in {self.seconds:.1f} s, loss {self.loss:.3f}, "
+            f"{self.train_accuracy:.1%} on training data"
+        )
+
+
+class WeightsRecord(Model):
+    """A teacher whose weights were given."""
+
+    kind: Literal["weights"] = "weights"
+    parameters: int
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        return f"{self.parameters:,} parameters, as given"
+
+
+class SoftLabelsRecord(Model):
+    """A cache of soft labels."""
+
+    kind: Literal["soft_labels"] = "soft_labels"
+    samples: int
+    views: int
+    size_bytes: int
+    #: Share of the samples on which the teacher's first class is the label.
+    accuracy: float
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        return f"{self.samples:,} samples, {self.size_bytes / 1e6:.1f} MB, teacher right on {self.accuracy:.1%}"
+
+
+class EvaluationRecord(Model):
+    """A model's scores on the test set, and what it costs."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    samples: int
+    accuracy: float
+    #: Mean negative log-likelihood of the true class, in nats.
+    negative_log_likelihood: float
+    #: Share of the samples on which the model and the teacher choose the same class.
+    agreement: float
+    parameters: int
+    #: Multiply-adds of one sample's forward pass.
+    multiply_adds: int
+    #: Bytes of the weights on disk.
+    size_bytes: int
+    #: Milliseconds of a forward pass at batch 1.
+    latency_median_ms: float
+    latency_p95_ms: float
+    #: Samples a second at large batches.
+    throughput: float
+    device: str
+    #: Seconds that the model's training loop took; none for given weights.
+    training_seconds: float | None
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        return f"{self.accuracy:.2%} on {self.samples:,} test samples, {self.latency_median_ms:.2f} ms at batch 1"
+
+
+class StudentScore(Model):
+    """A student beside its control, and what the teacher brought."""
+
+    name: str
+    student: EvaluationRecord
+    control: EvaluationRecord | None
+    #: The student's accuracy less its control's, as a share of 1.
+    gain: float | None
+    #: `gain` as a share of the gap between control and teacher; none where there is no gap.
+    gap_closed: float | None
+
+
+class ReportRecord(Model):
+    """All scores of a pipeline."""
+
+    kind: Literal["report"] = "report"
+    teacher: EvaluationRecord
+    students: tuple[StudentScore, ...]
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        scores = (f"{score.name} {score.student.accuracy:.2%}" for score in self.students)
+        return f"teacher {self.teacher.accuracy:.2%}, " + ", ".join(scores)
+
+
+Record = Annotated[
+    DatasetRecord | TrainingRecord | WeightsRecord | SoftLabelsRecord | EvaluationRecord | ReportRecord,
+    Field(discriminator="kind"),
+]
+
+
+class StageRecord(Model):
+    """How a pipeline came by a stage's result."""
+
+    key: str
+    kind: str
+    title: str
+    outcome: Literal["computed", "found"]
+    #: Seconds that this pipeline spent on the stage.
+    seconds: float
+    worker: str
+    record: Record
+
+    @property
+    def summary(self) -> str:
+        """The record as Flower's Result column shows it."""
+        return f"{self.outcome} in {self.seconds:.1f} s · {self.record.summary}"
+
+
+class StageState(Model):
+    """Where a stage of a pipeline stands."""
+
+    state: Literal["waiting", "running", "done", "failed", "blocked"] = "waiting"
+    #: What it does or waits for now, in words.
+    progress: str = ""
+    worker: str = ""
+    error: str = ""
+    record: StageRecord | None = None
+
+
+class PipelineStatus(Model):
+    """Where a pipeline stands; `states` has one entry a stage, by key, in the plan's order."""
+
+    id: str
+    #: Seconds since the epoch.
+    submitted: float
+    plan: Plan
+    states: dict[str, StageState]
+
+    @property
+    def state(self) -> Literal["waiting", "running", "done", "failed"]:
+        """`failed` once a stage failed and nothing is left that could still run."""
+        found = {state.state for state in self.states.values()}
+        if found == {"done"}:
+            return "done"
+        if "failed" in found and not found & {"waiting", "running"}:
+            return "failed"
+        return "waiting" if found == {"waiting"} else "running"
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.state in ("done", "failed")
+
+    @property
+    def errors(self) -> list[str]:
+        """The errors of the stages that failed."""
+        return [state.error for state in self.states.values() if state.state == "failed"]
+
+
+class PipelineResults(Model):
+    """What came out of a pipeline: the report's scores, and how each stage's result was come by."""
+
+    id: str
+    name: str
+    scores: ReportRecord
+    stages: tuple[StageRecord, ...]

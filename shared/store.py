@@ -1,0 +1,226 @@
+"""The artifact store: whole or absent, verified, never overwritten."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from shared.errors import ArtifactDamaged, ArtifactMissing, StoreUnavailable
+from shared.plan import ArtifactRef, Stage
+from shared.records import Model, Record
+
+MANIFEST = "manifest.json"
+
+
+class FileEntry(Model):
+    """A file of an artifact."""
+
+    size_bytes: int
+    sha256: str
+
+
+class Provenance(Model):
+    """Where and with what an artifact was made."""
+
+    host: str
+    device: str
+    versions: dict[str, str]
+
+
+class Manifest(Model):
+    """What an artifact is; written last, so an artifact with a manifest is whole."""
+
+    format: Literal[1] = 1
+    kind: str
+    key: str
+    #: None for a checkpoint, which no stage made.
+    stage: Stage | None
+    files: dict[str, FileEntry]
+    record: Record | None
+    provenance: Provenance
+    #: Seconds that making it took.
+    seconds: float
+    #: Seconds since the epoch.
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A finished result: a folder of files and its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    def path(self, name: str) -> Path:
+        """The path of one of its files.
+
+        Raises:
+            ArtifactDamaged: the manifest lists no such file.
+        """
+        if name not in self.manifest.files:
+            raise ArtifactDamaged(f"{self.folder}: no file '{name}' in its manifest")
+        return self.folder / name
+
+    def verify(self) -> None:
+        """Read every file again and compare it with the manifest.
+
+        Raises:
+            ArtifactDamaged: a file is missing or altered.
+        """
+        for name, entry in self.manifest.files.items():
+            with _store_errors(self.folder):
+                actual = _sha256(self.folder / name)
+            if actual != entry.sha256:
+                raise ArtifactDamaged(f"{self.folder / name}: its SHA-256 is not the one in the manifest")
+
+
+class ArtifactStore:
+    """A folder of artifacts, on a local disk or a network share."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def __contains__(self, ref: ArtifactRef) -> bool:
+        return (self._folder(ref) / MANIFEST).is_file()
+
+    def find(self, ref: ArtifactRef) -> Artifact | None:
+        """The artifact if it is there and whole; a damaged one is set aside, to be made again."""
+        try:
+            return self.open(ref)
+        except ArtifactMissing:
+            return None
+        except ArtifactDamaged:
+            self._set_aside(ref)
+            return None
+
+    def open(self, ref: ArtifactRef) -> Artifact:
+        """The artifact of a key, with the sizes of its files checked.
+
+        Raises:
+            ArtifactMissing: there is none.
+            ArtifactDamaged: its manifest cannot be read or a file has another size.
+        """
+        folder = self._folder(ref)
+        with _store_errors(folder):
+            try:
+                manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+            except FileNotFoundError:
+                raise ArtifactMissing(
+                    f"no artifact {ref.kind}/{ref.short_key} in {self.root}: run 'distill submit' again"
+                ) from None
+            except ValidationError:
+                raise ArtifactDamaged(f"{folder / MANIFEST}: not a manifest of this version") from None
+        if (manifest.kind, manifest.key) != (ref.kind, ref.key):
+            raise ArtifactDamaged(f"{folder}: the manifest belongs to {manifest.kind}/{manifest.key[:8]}")
+        for name, entry in manifest.files.items():
+            path = folder / name
+            if not path.is_file() or path.stat().st_size != entry.size_bytes:
+                raise ArtifactDamaged(f"{path}: missing or not {entry.size_bytes:,} bytes long")
+        return Artifact(folder, manifest)
+
+    @contextmanager
+    def draft(self, ref: ArtifactRef) -> Iterator[Path]:
+        """A new empty folder to write an artifact's files into; what is not committed is removed."""
+        drafts = self.root / "drafts"
+        with _store_errors(drafts):
+            drafts.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=f"{ref.short_key}-", dir=drafts))
+        try:
+            with _store_errors(folder):
+                yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def commit(
+        self,
+        ref: ArtifactRef,
+        draft: Path,
+        *,
+        stage: Stage | None,
+        record: Record | None,
+        provenance: Provenance,
+        seconds: float,
+    ) -> Artifact:
+        """Make a draft the artifact of its key: files, manifest, fsync, rename. The first commit wins."""
+        manifest = Manifest(
+            kind=ref.kind,
+            key=ref.key,
+            stage=stage,
+            files={path.name: _seal(path) for path in sorted(draft.iterdir())},
+            record=record,
+            provenance=provenance,
+            seconds=seconds,
+            created=time.time(),
+        )
+        with _store_errors(draft):
+            (draft / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+            _seal(draft / MANIFEST)
+            _fsync(draft)
+            folder = self._folder(ref)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                draft.rename(folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            _fsync(folder.parent)
+        return self.open(ref)
+
+    def check_writable(self) -> None:
+        """Write and remove a small file.
+
+        Raises:
+            StoreUnavailable: the store cannot be written; the message says why.
+        """
+        with _store_errors(self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.root) as probe:
+                probe.write(b"x")
+
+    def _folder(self, ref: ArtifactRef) -> Path:
+        return self.root / "artifacts" / ref.kind / ref.key[:2] / ref.key
+
+    def _set_aside(self, ref: ArtifactRef) -> None:
+        damaged = self.root / "damaged"
+        with _store_errors(damaged):
+            damaged.mkdir(parents=True, exist_ok=True)
+            self._folder(ref).rename(damaged / f"{ref.kind}-{ref.key}-{time.time_ns()}")
+
+
+@contextmanager
+def _store_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(f"store: {error.filename or path}: {error.strerror or error}") from error
+
+
+def _seal(path: Path) -> FileEntry:
+    """Bring a file to the disk and describe it."""
+    with _store_errors(path):
+        _fsync(path)
+        return FileEntry(size_bytes=path.stat().st_size, sha256=_sha256(path))
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
