@@ -60,6 +60,11 @@ class Ledger:
             attempts = pipe.execute()[0]
         return int(attempts)
 
+    def attempts(self, pipeline: str, key: str) -> int:
+        """How often a stage was begun."""
+        with _broker_errors():
+            return int(self._redis.hget(_hash(pipeline), f"attempts:{key}") or 0)
+
     def note(self, pipeline: str, key: str, progress: str, worker: str) -> None:
         """Note how far a running stage is."""
         self._set_state(pipeline, key, _state("running", progress=progress, worker=worker))

@@ -1,0 +1,53 @@
+"""Canvas: from a plan to a Celery chain of named, immutable signatures."""
+
+from __future__ import annotations
+
+from celery import Celery, chain, group
+from celery.canvas import Signature
+
+from shared.plan import Distill, LoadTeacher, Plan, PrepareData, Stage, TrainControl, TrainTeacher
+
+
+def build(app: Celery, plan: Plan, pipeline: str) -> Signature:
+    """The chain: trunk, then all branches side by side, then the report."""
+
+    def task(stage: Stage) -> Signature:
+        return _signature(app, plan, pipeline, stage)
+
+    branches = [chain(*map(task, branch), app=app) if len(branch) > 1 else task(branch[0]) for branch in plan.branches]
+    return chain(*map(task, plan.trunk), group(branches, app=app), task(plan.report), app=app)
+
+
+def describe(pipeline: str, stage: Stage) -> str:
+    """A stage in one line, as Flower's kwargs column shows it."""
+    return " · ".join((pipeline, stage.title, *_details(stage), f"key {stage.ref.short_key}"))
+
+
+def _signature(app: Celery, plan: Plan, pipeline: str, stage: Stage) -> Signature:
+    return app.signature(
+        f"distill.{stage.kind}",
+        kwargs={"pipeline": pipeline, "stage": stage.model_dump(mode="json")},
+        immutable=True,
+        options={"queue": plan.device, "argsrepr": "", "kwargsrepr": describe(pipeline, stage)},
+    )
+
+
+def _details(stage: Stage) -> tuple[str, ...]:
+    match stage.recipe:
+        case PrepareData(dataset=dataset):
+            return (dataset.name,)
+        case LoadTeacher(model=model):
+            return (_model(model),)
+        case TrainTeacher(model=model, training=training) | TrainControl(model=model, training=training):
+            return (_model(model), f"{training.epochs} epochs")
+        case Distill(model=model, training=training, distillation=distillation):
+            how = f"T={distillation.temperature:g} alpha={distillation.alpha:g}"
+            return (_model(model), how, f"{training.epochs} epochs")
+        case _:
+            return ()
+
+
+def _model(model: object) -> str:
+    hidden = getattr(model, "hidden", None)
+    name = str(getattr(model, "name", ""))
+    return f"{name} {'-'.join(map(str, hidden))}" if hidden else name

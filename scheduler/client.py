@@ -1,0 +1,109 @@
+"""The client of a queue: submit, follow and read pipelines."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import kombu.exceptions
+
+from scheduler import canvas
+from shared.broker import create_app
+from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed
+from shared.ledger import Ledger, connect
+from shared.plan import LoadTeacher, Plan, checkpoint_ref
+from shared.records import PipelineResults, PipelineStatus, ReportRecord
+from shared.settings import Settings
+from shared.spec import PipelineSpec
+from shared.store import ArtifactStore, Provenance
+
+#: Seconds between two looks at a pipeline that is watched.
+WATCH_SECONDS = 0.1
+
+
+class PipelineClient:
+    """Submits pipelines to the broker of the settings, and follows them."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Connect.
+
+        Raises:
+            InvalidSettings: an environment variable cannot be used.
+            BrokerUnavailable: the broker does not answer.
+        """
+        self._settings = settings or Settings.load()
+        self._ledger = Ledger(connect(self._settings), self._settings.history_seconds)
+        self._app = create_app(self._settings)
+
+    def submit(self, spec: PipelineSpec) -> str:
+        """Enqueue a pipeline and return its id.
+
+        Raises:
+            InvalidSpec: the teacher's checkpoint cannot be used.
+            BrokerUnavailable: the broker does not answer.
+            StoreUnavailable: the teacher's checkpoint cannot be put into the store.
+        """
+        plan = Plan.of(spec)
+        self._store_checkpoint(spec, plan)
+        pipeline = f"{spec.name}-{secrets.token_hex(4)}"
+        self._ledger.open(pipeline, plan)
+        try:
+            canvas.build(self._app, plan, pipeline).apply_async()
+        except kombu.exceptions.OperationalError as error:
+            raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
+        return pipeline
+
+    def status(self, pipeline: str) -> PipelineStatus:
+        """Where a pipeline stands.
+
+        Raises:
+            UnknownPipeline: the broker knows none of this id.
+        """
+        return self._ledger.status(pipeline)
+
+    def pipelines(self) -> list[PipelineStatus]:
+        """Where every pipeline that the broker knows stands, the newest first."""
+        return [self._ledger.status(pipeline) for pipeline in self._ledger.pipelines()]
+
+    def watch(self, pipeline: str) -> Iterator[PipelineStatus]:
+        """The pipeline's status again and again, until it is finished."""
+        while True:
+            status = self.status(pipeline)
+            yield status
+            if status.finished:
+                return
+            time.sleep(WATCH_SECONDS)
+
+    def results(self, pipeline: str) -> PipelineResults:
+        """What came out of a finished pipeline.
+
+        Raises:
+            PipelineFailed: it failed, or is not finished; the message says why.
+        """
+        status = self.status(pipeline)
+        if status.state == "failed":
+            raise PipelineFailed("\n".join(status.errors))
+        report = status.states[status.plan.report.key].record
+        if report is None or not isinstance(report.record, ReportRecord):
+            raise PipelineFailed(f"{pipeline} is {status.state}: 'distill watch {pipeline}' follows it")
+        stages = tuple(state.record for state in status.states.values() if state.record)
+        return PipelineResults(id=pipeline, name=status.plan.name, scores=report.record, stages=stages)
+
+    def _store_checkpoint(self, spec: PipelineSpec, plan: Plan) -> None:
+        """Put given weights into the store, so that no worker ever opens a path from a spec."""
+        teacher = next((stage for stage in plan.trunk if isinstance(stage.recipe, LoadTeacher)), None)
+        if teacher is None or spec.teacher.checkpoint is None:
+            return
+        ref = teacher.inputs["checkpoint"]
+        store = ArtifactStore(self._settings.store)
+        if ref in store:
+            return
+        with store.draft(ref) as draft:
+            copy = Path(shutil.copy(spec.teacher.checkpoint, draft / "model.safetensors"))
+            if checkpoint_ref(copy) != ref:
+                raise InvalidSpec(f"teacher.checkpoint: {spec.teacher.checkpoint} changed while it was read")
+            provenance = Provenance(host="", device="", versions={})
+            store.commit(ref, draft, stage=None, record=None, provenance=provenance, seconds=0.0)

@@ -1,0 +1,88 @@
+"""What a model is worth on the test set, and what it costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from statistics import median, quantiles
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from worker.data import Split
+from worker.losses import cross_entropy
+
+#: Samples in one forward pass, where nothing is trained.
+BATCH = 4_096
+#: Seconds and runs after which a timing ends.
+TIMING_SECONDS = 0.3
+TIMING_RUNS = 500
+
+
+def logits_of(model: nn.Module, data: Split, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Logits of every sample, `[samples, classes]`, float32, on the device of the data."""
+    return torch.cat([logits for _, logits in logit_batches(model, data, dtype)])
+
+
+@torch.inference_mode()
+def logit_batches(
+    model: nn.Module, data: Split, dtype: torch.dtype = torch.float32
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """First row and logits `[rows, classes]`, float32, of each batch in the data's order; in eval mode."""
+    model.eval()
+    for start in range(0, len(data), BATCH):
+        with torch.autocast(data.inputs.device.type, dtype, enabled=dtype != torch.float32):
+            logits = model(data.batch(slice(start, start + BATCH)))
+        yield start, logits.float()
+
+
+def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> float:
+    """Share of the samples on which the largest of `logits` `[samples, classes]` is the target."""
+    return (logits.argmax(1) == targets).float().mean().item()
+
+
+def agreement(logits: torch.Tensor, others: torch.Tensor) -> float:
+    """Share of the samples on which two models' `[samples, classes]` choose the same class."""
+    return (logits.argmax(1) == others.argmax(1)).float().mean().item()
+
+
+def negative_log_likelihood(logits: torch.Tensor, targets: torch.Tensor) -> float:
+    """Mean negative log-likelihood of the targets, in nats."""
+    return cross_entropy(logits, targets).item()
+
+
+@torch.inference_mode()
+def multiply_adds(model: nn.Module, data: Split) -> int:
+    """Multiply-adds of one sample's forward pass, as torch counts the products of its operators."""
+    model.eval()
+    with FlopCounterMode(display=False) as counter:
+        model(data.batch(slice(0, 1)))
+    return counter.get_total_flops() // 2
+
+
+def latency_ms(model: nn.Module, data: Split) -> tuple[float, float]:
+    """Median and 95th percentile, in milliseconds, of a forward pass at batch 1."""
+    times = [seconds * 1e3 for seconds in _timings(model, data.batch(slice(0, 1)))]
+    return median(times), quantiles(times, n=20)[-1]
+
+
+def throughput(model: nn.Module, data: Split) -> float:
+    """Samples a second at large batches."""
+    batch = data.batch(slice(0, BATCH))
+    return len(batch) / median(_timings(model, batch))
+
+
+@torch.inference_mode()
+def _timings(model: nn.Module, batch: torch.Tensor) -> list[float]:
+    """Seconds of single forward passes, after a warm-up."""
+    model.eval()
+    times: list[float] = []
+    deadline = time.perf_counter() + TIMING_SECONDS
+    while len(times) < TIMING_RUNS and (time.perf_counter() < deadline or len(times) < 5):
+        started = time.perf_counter()
+        model(batch)
+        if batch.is_cuda:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return times[max(1, len(times) // 10) :]

@@ -1,0 +1,196 @@
+"""Models: from a spec and the data's shape to a torch module that returns logits."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import prod
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.nn import functional
+
+from shared.errors import InvalidSpec
+from shared.records import DatasetRecord
+from shared.spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec
+from worker import plugins
+from worker.runtime import Runtime
+
+
+class Mlp(nn.Module):
+    """Fully connected layers with ReLU: `[batch, ...] -> [batch, classes]`."""
+
+    def __init__(self, inputs: int, hidden: tuple[int, ...], classes: int) -> None:
+        super().__init__()
+        widths = (inputs, *hidden)
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
+        self.head = nn.Linear(widths[-1], classes)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        features = inputs.flatten(1)
+        for layer in self.layers:
+            features = functional.relu(layer(features))
+        return self.head(features)
+
+
+class Cnn(nn.Module):
+    """Blocks of convolution, batch norm, ReLU and pooling: `[batch, channels, h, w] -> [batch, classes]`."""
+
+    def __init__(self, channels: int, width: int, depth: int, classes: int) -> None:
+        super().__init__()
+        widths = [channels, *(width * 2**block for block in range(depth))]
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(i, o, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(o),
+                    nn.ReLU(),
+                    nn.MaxPool2d(2, ceil_mode=True),
+                )
+                for i, o in pairwise(widths)
+            )
+        )
+        self.head = nn.Linear(widths[-1], classes)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        return self.head(self.blocks(inputs).mean((2, 3)))
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions and a shortcut without parameters (He et al. 2015, option A)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.stride = stride
+        self.padding = outputs - inputs
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Features of `outputs` channels."""
+        features = functional.relu(self.norm1(self.conv1(inputs)))
+        features = self.norm2(self.conv2(features))
+        shortcut = inputs[:, :, :: self.stride, :: self.stride]
+        return functional.relu(features + functional.pad(shortcut, (0, 0, 0, 0, 0, self.padding)))
+
+
+class Resnet(nn.Module):
+    """The residual network of `6n + 2` layers for small images (He et al. 2015, section 4.2)."""
+
+    def __init__(self, channels: int, layers: int, classes: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
+        )
+        blocks = []
+        for inputs, outputs in ((16, 16), (16, 32), (32, 64)):
+            blocks.append(ResidualBlock(inputs, outputs, outputs // inputs))
+            blocks += [ResidualBlock(outputs, outputs, 1) for _ in range((layers - 2) // 6 - 1)]
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(64, classes)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        return self.head(self.blocks(self.stem(inputs)).mean((2, 3)))
+
+
+class ColourInput(nn.Module):
+    """A torchvision model that also takes images of one channel."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        return self.model(inputs.expand(-1, 3, -1, -1))
+
+
+def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int = 0) -> nn.Module:
+    """A new model for a data set, its weights drawn from a seed.
+
+    Raises:
+        InvalidSpec: the model does not exist or does not fit the data.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _module(spec, data, runtime)
+    _require_fit(model, spec, data)
+    return model.to(runtime.device)
+
+
+def save(model: nn.Module, path: Path) -> None:
+    """Write a model's weights as safetensors."""
+    save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
+
+
+def load(model: nn.Module, path: Path) -> nn.Module:
+    """Put the weights of a safetensors file into a model.
+
+    Raises:
+        InvalidSpec: the file is no safetensors file or belongs to another model.
+    """
+    try:
+        model.load_state_dict(load_file(path))
+    except SafetensorError as error:
+        raise InvalidSpec(f"{path.name}: no safetensors file: {error}") from error
+    except RuntimeError as error:
+        problem = str(error).partition("\n")[2].strip().replace("\n\t", " ")
+        raise InvalidSpec(f"{path.name}: the weights are not those of this model: {problem}") from error
+    return model
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of trained numbers in a model."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _module(spec: ModelSpec, data: DatasetRecord, runtime: Runtime) -> nn.Module:
+    channels = data.shape[0]
+    match spec:
+        case MlpSpec():
+            return Mlp(prod(data.shape), spec.hidden, data.classes)
+        case CnnSpec():
+            return Cnn(channels, spec.width, spec.depth, data.classes)
+        case ResnetSpec():
+            return Resnet(channels, int(spec.name.removeprefix("resnet")), data.classes)
+        case CustomModelSpec():
+            factory = plugins.load(spec.name, runtime.plugins)
+            model = factory(input_shape=data.shape, classes=data.classes, **spec.options)
+            if not isinstance(model, nn.Module):
+                raise InvalidSpec(f"{spec.name}: must return a torch.nn.Module, not {type(model).__name__}")
+            return model
+        case _:
+            return _from_torchvision(spec.name.removeprefix("torchvision/"), data.classes)
+
+
+def _from_torchvision(name: str, classes: int) -> nn.Module:
+    from torchvision.models import get_model
+
+    try:
+        return ColourInput(get_model(name, weights=None, num_classes=classes))
+    except (ValueError, TypeError) as error:
+        raise InvalidSpec(f"torchvision/{name}: {error}") from error
+
+
+def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:
+    """Run one blank batch through the model, in a meaning of eval mode that leaves no trace."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            logits = model(torch.zeros(2, *data.shape))
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        problem = str(error).splitlines()[0]
+        raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
+    if logits.shape != (2, data.classes):
+        raise InvalidSpec(
+            f"model {spec.name} returns {tuple(logits.shape[1:])} logits a sample, the data have {data.classes} classes"
+        )
+    model.train(was_training)

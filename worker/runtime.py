@@ -1,0 +1,57 @@
+"""Where a stage runs: its device, its precision and the folders and packages it may use."""
+
+from __future__ import annotations
+
+import platform
+import socket
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, Self
+
+import torch
+
+from shared.settings import Settings
+from shared.store import Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A device, and what user's code and downloads may touch."""
+
+    device: torch.device
+    #: Packages from which models and data sets of the user's own may be imported.
+    plugins: tuple[str, ...] = ()
+    #: Folder of downloaded data sets.
+    downloads: Path = Path("downloads")
+
+    @classmethod
+    def probe(cls, settings: Settings, queue: str) -> Self:
+        """The runtime of this process: a GPU where there is one, unless the stage asked for the CPU."""
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        on_gpu = queue != "cpu" and torch.cuda.is_available()
+        return cls(torch.device("cuda" if on_gpu else "cpu"), settings.plugins, settings.store / "downloads")
+
+    def dtype(self, precision: Literal["auto", "float32", "bfloat16"]) -> torch.dtype:
+        """The type of matrix products: `auto` is bfloat16 where the device computes it natively."""
+        if precision == "auto":
+            return torch.bfloat16 if _has_native_bfloat16(self.device) else torch.float32
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+    @property
+    def provenance(self) -> Provenance:
+        """What an artifact made here says of its making."""
+        on_gpu = self.device.type == "cuda"
+        packages = ("distill-queue", "torch", "numpy")
+        return Provenance(
+            host=socket.gethostname(),
+            device=torch.cuda.get_device_name(self.device) if on_gpu else f"cpu ({platform.machine()})",
+            versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
+        )
+
+
+def _has_native_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()
