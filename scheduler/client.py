@@ -33,10 +33,11 @@ class PipelineClient:
         Raises:
             InvalidSettings: an environment variable cannot be used.
             BrokerUnavailable: the broker does not answer.
+
         """
         self._settings = settings or Settings.load()
         self._ledger = Ledger(connect(self._settings), self._settings.history_seconds)
-        self._app = create_app(self._settings)
+        self._app = create_app(self._settings, keeps_results=False)
 
     def submit(self, spec: PipelineSpec) -> str:
         """Enqueue a pipeline and return its id.
@@ -45,6 +46,7 @@ class PipelineClient:
             InvalidSpec: the teacher's checkpoint cannot be used.
             BrokerUnavailable: the broker does not answer.
             StoreUnavailable: the teacher's checkpoint cannot be put into the store.
+
         """
         plan = Plan.of(spec)
         self._store_checkpoint(spec, plan)
@@ -61,6 +63,7 @@ class PipelineClient:
 
         Raises:
             UnknownPipeline: the broker knows none of this id.
+
         """
         return self._ledger.status(pipeline)
 
@@ -82,6 +85,7 @@ class PipelineClient:
 
         Raises:
             PipelineFailed: it failed, or is not finished; the message says why.
+
         """
         status = self.status(pipeline)
         if status.state == "failed":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from celery import Celery
+from celery.backends.base import DisabledBackend
 from kombu import Queue
 
 from shared.settings import Settings
@@ -10,11 +11,19 @@ from shared.settings import Settings
 QUEUES = ("cpu", "gpu", "any")
 
 
-def create_app(settings: Settings) -> Celery:
+class ClientBackend(DisabledBackend):  # type: ignore[misc]
+    """The backend of clients: they keep no results, yet may send the chords that workers join."""
+
+    def ensure_chords_allowed(self) -> None:
+        """Allow them."""
+
+
+def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
     """A Celery application that loses no task when its worker dies.
 
     A task is acknowledged after it ran; what is not acknowledged is delivered again after the
     visibility timeout, which workers renew for what they hold (see `worker.delivery`).
+    A client needs no result backend: it reads the ledger.
     """
     timeout = settings.visibility_timeout_seconds
     transport = {
@@ -25,7 +34,8 @@ def create_app(settings: Settings) -> Celery:
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
     }
-    app = Celery("distill", broker=settings.broker_url, backend=settings.broker_url, set_as_current=False)
+    backend = settings.broker_url if keeps_results else ClientBackend
+    app = Celery("distill", broker=settings.broker_url, backend=backend, set_as_current=False)
     app.conf.update(
         task_serializer="json",
         result_serializer="json",

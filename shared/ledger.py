@@ -24,6 +24,7 @@ def connect(settings: Settings) -> redis.Redis:
 
     Raises:
         BrokerUnavailable: it does not; the message has its address without its password.
+
     """
     retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=3)
     client = redis.Redis.from_url(
@@ -91,6 +92,7 @@ class Ledger:
         Raises:
             UnknownPipeline: the broker knows none of this id.
             BrokerUnavailable: the broker does not answer.
+
         """
         with _broker_errors():
             fields = self._redis.hgetall(_hash(pipeline))

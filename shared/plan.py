@@ -167,13 +167,14 @@ class Plan(BaseModel):
 
         Raises:
             InvalidSpec: the checkpoint cannot be read.
+
         """
         data = Stage.of(f"prepare {spec.dataset.name}", PrepareData(dataset=spec.dataset))
         teacher = _teacher(spec, data)
         labels = Stage.of(
             "soft labels", SoftLabelling(dtype=spec.soft_labels.dtype), dataset=data.ref, teacher=teacher.ref
         )
-        branches = {teacher.key: (_evaluation("teacher", data, teacher, teacher),)}
+        branches: dict[str, tuple[Stage, ...]] = {teacher.key: (_evaluation("teacher", data, teacher, teacher),)}
         scores = {"teacher": branches[teacher.key][-1].ref}
         for student in spec.students:
             for role, model in _models_of(student, spec, data, labels):
@@ -220,6 +221,7 @@ def checkpoint_ref(path: Path) -> ArtifactRef:
 
     Raises:
         InvalidSpec: the file cannot be read.
+
     """
     try:
         with path.open("rb") as file:

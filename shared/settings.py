@@ -40,13 +40,13 @@ class Settings(BaseSettings):
 
         Raises:
             InvalidSettings: a variable cannot be used; the message names it.
+
         """
         try:
             return cls()
         except ValidationError as error:
             problems = (
-                f"DISTILL_{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}"
-                for e in error.errors()
+                f"DISTILL_{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
             )
             raise InvalidSettings("; ".join(problems)) from None
 

@@ -59,6 +59,7 @@ class SoftLabels:
 
         Raises:
             ArtifactDamaged: the header or the length of the data is not right.
+
         """
         try:
             header = SoftLabelsHeader.model_validate_json((folder / HEADER).read_bytes())
@@ -71,6 +72,7 @@ class SoftLabels:
 
         Raises:
             InvalidInput: the message says what differs.
+
         """
         if self.header.dataset_key != dataset_key:
             raise InvalidInput(
@@ -88,6 +90,7 @@ class SoftLabels:
 
         Raises:
             ArtifactDamaged: a block differs; the message says which.
+
         """
         if _checksums(self.logits, self.header.block_rows) != self.header.checksums:
             raise ArtifactDamaged(f"{self.folder / LOGITS}: a block differs from its checksum")
@@ -107,6 +110,7 @@ class SoftLabelsWriter:
 
         Raises:
             InvalidInput: a logit does not fit the type, or a row is written twice.
+
         """
         rows = slice(start, start + len(logits))
         if self._written[view, rows].any():
@@ -125,14 +129,13 @@ class SoftLabelsWriter:
 
         Raises:
             InvalidInput: a row was never written.
+
         """
         if not self._written.all():
             view, sample = np.argwhere(~self._written)[0]
             raise InvalidInput(f"soft labels: sample {sample} of view {view} was never written")
         self._logits.flush()
-        header = self._header.model_copy(
-            update={"checksums": _checksums(self._logits, self._header.block_rows)}
-        )
+        header = self._header.model_copy(update={"checksums": _checksums(self._logits, self._header.block_rows)})
         (self._folder / HEADER).write_text(header.model_dump_json(indent=1))
         return header
 

@@ -20,9 +20,7 @@ Device = Literal["any", "cpu", "gpu"]
 class Part(BaseModel):
     """A part of the spec: frozen, strictly typed, and closed to unknown keys."""
 
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -221,6 +219,7 @@ class PipelineSpec(Part):
 
         Raises:
             InvalidSpec: the file cannot be read or used; one line a mistake, with file, line and field.
+
         """
         source = SpecFile.read(path)
         try:

@@ -62,11 +62,23 @@ class Artifact:
     folder: Path
     manifest: Manifest
 
+    @property
+    def record(self) -> Record:
+        """The record of the stage that made it.
+
+        Raises:
+            ArtifactDamaged: there is none.
+        """
+        if self.manifest.record is None:
+            raise ArtifactDamaged(f"{self.folder}: its manifest has no record")
+        return self.manifest.record
+
     def path(self, name: str) -> Path:
         """The path of one of its files.
 
         Raises:
             ArtifactDamaged: the manifest lists no such file.
+
         """
         if name not in self.manifest.files:
             raise ArtifactDamaged(f"{self.folder}: no file '{name}' in its manifest")
@@ -77,6 +89,7 @@ class Artifact:
 
         Raises:
             ArtifactDamaged: a file is missing or altered.
+
         """
         for name, entry in self.manifest.files.items():
             with _store_errors(self.folder):
@@ -110,6 +123,7 @@ class ArtifactStore:
         Raises:
             ArtifactMissing: there is none.
             ArtifactDamaged: its manifest cannot be read or a file has another size.
+
         """
         folder = self._folder(ref)
         with _store_errors(folder):
@@ -182,6 +196,7 @@ class ArtifactStore:
 
         Raises:
             StoreUnavailable: the store cannot be written; the message says why.
+
         """
         with _store_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)

@@ -90,6 +90,7 @@ def load(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
     Raises:
         InvalidSpec: the user's callable cannot be used, or returns something else than arrays.
         Unavailable: a download failed.
+
     """
     if dataset.name in _LOADERS:
         return _LOADERS[dataset.name](runtime.downloads)

@@ -22,7 +22,7 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
     """Add to the application's workers the step that renews what they hold and wakes whom the dead left waiting."""
     interval = settings.visibility_timeout_seconds / 4
 
-    class RenewDeliveries(bootsteps.StartStopStep):
+    class RenewDeliveries(bootsteps.StartStopStep):  # type: ignore[misc]
         """Every quarter of the visibility timeout, from the worker's main process."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -30,7 +30,7 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
         def start(self, parent: Any) -> None:
             self.timer = parent.timer.call_repeatedly(interval, self._tick, (parent,))
 
-        def stop(self, parent: Any) -> None:
+        def stop(self, _parent: Any) -> None:
             self.timer.cancel()
 
         def _tick(self, parent: Any) -> None:

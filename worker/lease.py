@@ -48,6 +48,7 @@ class Lease:
 
         Raises:
             LeaseLost: it did.
+
         """
         if self._lost.is_set():
             raise LeaseLost(f"another worker took over the stage {self.key[:8]}")
@@ -70,7 +71,7 @@ class Leases:
     def acquire(self, key: str, task_id: str, message: str) -> Lease | None:
         """The lease of a key; where another task holds it, park this task's message and return None."""
         token = uuid.uuid4().hex
-        arguments = [task_id, token, self._timeout_ms, message]
+        arguments: list[str | int] = [task_id, token, self._timeout_ms, message]
         if self._acquire(keys=[_lease(key), _parked(key)], args=arguments):
             return Lease(key, f"{task_id}/{token}")
         return None

@@ -27,6 +27,7 @@ def kd(
 
     Returns:
         A scalar: the mean over the batch.
+
     """
     student_logits = student_logits.float()
     soft = functional.kl_div(

@@ -85,9 +85,7 @@ class Resnet(nn.Module):
 
     def __init__(self, channels: int, layers: int, classes: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
-        )
+        self.stem = nn.Sequential(nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())
         blocks = []
         for inputs, outputs in ((16, 16), (16, 32), (32, 64)):
             blocks.append(ResidualBlock(inputs, outputs, outputs // inputs))
@@ -117,6 +115,7 @@ def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int = 0)
 
     Raises:
         InvalidSpec: the model does not exist or does not fit the data.
+
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -135,6 +134,7 @@ def load(model: nn.Module, path: Path) -> nn.Module:
 
     Raises:
         InvalidSpec: the file is no safetensors file or belongs to another model.
+
     """
     try:
         model.load_state_dict(load_file(path))

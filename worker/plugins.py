@@ -14,6 +14,7 @@ def load(reference: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
 
     Raises:
         InvalidSpec: its package is not allowed on this worker, or there is no such callable.
+
     """
     module_name, _, name = reference.partition(":")
     package = module_name.partition(".")[0]
@@ -27,4 +28,4 @@ def load(reference: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
         raise InvalidSpec(f"{reference}: {error}") from error
     if not callable(value):
         raise InvalidSpec(f"{reference}: not callable")
-    return value  # type: ignore[no-any-return]
+    return value

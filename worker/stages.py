@@ -81,6 +81,7 @@ def run(stage: Stage, store: ArtifactStore, runtime: Runtime, report: Report) ->
         InvalidInput: the stage asks for something that cannot be.
         Unavailable: the store or a download does not work for now.
         StageFailed: the stage cannot have a result.
+
     """
     started = time.monotonic()
     inputs = {role: store.open(ref) for role, ref in stage.inputs.items()}
@@ -143,9 +144,7 @@ def distill(recipe: Distill, desk: Desk) -> TrainingRecord:
     """Train a student on the soft labels, and on the hard ones as far as `alpha` leaves room."""
     train = desk.split("train")
     labels = SoftLabels.open(desk.inputs["soft_labels"].folder)
-    labels.require(
-        dataset_key=desk.inputs["dataset"].manifest.key, class_names=desk.dataset.class_names
-    )
+    labels.require(dataset_key=desk.inputs["dataset"].manifest.key, class_names=desk.dataset.class_names)
     teacher_logits = torch.from_numpy(labels.logits[0].copy()).to(desk.runtime.device)
 
     def objective(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -189,9 +188,7 @@ def write_report(recipe: WriteReport, desk: Desk) -> ReportRecord:
     """Compare every student with its control and with the teacher."""
     scores = {role: _record(artifact, EvaluationRecord) for role, artifact in desk.inputs.items()}
     teacher = scores["teacher"]
-    students = tuple(
-        _compare(name, scores[name], scores.get(f"{name}/control"), teacher) for name in recipe.students
-    )
+    students = tuple(_compare(name, scores[name], scores.get(f"{name}/control"), teacher) for name in recipe.students)
     report = ReportRecord(teacher=teacher, students=students)
     (desk.folder / REPORT).write_text(report.model_dump_json(indent=1))
     return report
@@ -238,7 +235,7 @@ def _compare(
 
 
 def _record(artifact: Artifact, kind: type[T]) -> T:
-    record = artifact.manifest.record
+    record = artifact.record
     if not isinstance(record, kind):
         raise ArtifactDamaged(f"{artifact.folder}: its record is not a {kind.__name__}")
     return record

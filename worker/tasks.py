@@ -53,6 +53,7 @@ class Bench:
 
         Raises:
             BrokerUnavailable: the broker does not answer.
+
         """
         client = connect(settings)
         return cls(
@@ -69,14 +70,14 @@ def run_stage(task: Task, bench: Bench, pipeline: str, message: dict[str, Any]) 
     Raises:
         InvalidInput: the stage cannot be done as it is written.
         StageFailed: it has no result after all attempts, or never can have one.
+
     """
     stage = _parse(message)
     started = time.monotonic()
     worker = task.request.hostname
     try:
-        artifact = bench.store.find(stage.ref)
-        outcome = "found" if artifact else "computed"
-        artifact = artifact or _compute(task, bench, pipeline, stage)
+        found = bench.store.find(stage.ref)
+        artifact = found or _compute(task, bench, pipeline, stage)
     except (Ignore, LeaseLost) as reason:
         raise Ignore from reason
     except Unavailable as error:
@@ -93,10 +94,10 @@ def run_stage(task: Task, bench: Bench, pipeline: str, message: dict[str, Any]) 
         key=stage.key,
         kind=stage.kind,
         title=stage.title,
-        outcome=outcome,
+        outcome="found" if found else "computed",
         seconds=time.monotonic() - started,
         worker=worker,
-        record=artifact.manifest.record,
+        record=artifact.record,
     )
     return bench.ledger.finish(pipeline, record).summary
 

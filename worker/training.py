@@ -26,7 +26,8 @@ Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 class Report(Protocol):
     """Tells whoever watches how far a stage is; may raise to stop it."""
 
-    def __call__(self, progress: str) -> None: ...
+    def __call__(self, progress: str) -> None:
+        """Tell it."""
 
 
 def fit(
@@ -41,6 +42,7 @@ def fit(
 
     Raises:
         StageFailed: the loss is not finite any more.
+
     """
     device = data.inputs.device
     batches = -(-len(data) // training.batch_size)

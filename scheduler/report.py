@@ -1,0 +1,132 @@
+"""What people read: tables of results, plans and pipelines."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from rich.table import Table
+
+from shared.plan import Plan
+from shared.records import EvaluationRecord, PipelineResults, PipelineStatus, StageState
+from shared.store import ArtifactStore
+
+MARKS = {"waiting": "·", "running": "▶", "done": "✓", "failed": "✗", "blocked": "–"}
+STYLES = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "bold red", "blocked": "dim"}
+
+
+def scores_table(results: PipelineResults) -> Table:
+    """How good the teacher, the students and their controls are, and what the teacher brought."""
+    table = _table(f"{results.name}: scores on {results.scores.teacher.samples:,} test samples")
+    for name in ("accuracy", "NLL", "agrees", "gain", "gap closed", "trained in"):
+        table.add_column(name, justify="right")
+    table.add_row("teacher", *_scores(results.scores.teacher), "", "", _training(results.scores.teacher))
+    for score in results.scores.students:
+        gain = "" if score.gain is None else f"{100 * score.gain:+.2f}"
+        closed = "" if score.gap_closed is None else f"{score.gap_closed:.0%}"
+        table.add_row(score.name, *_scores(score.student), gain, closed, _training(score.student))
+        if score.control:
+            table.add_row("  its control", *_scores(score.control), "", "", _training(score.control), style="dim")
+    table.caption = "agrees: chooses the teacher's class · gain: points over the control, trained without the teacher"
+    return table
+
+
+def costs_table(results: PipelineResults) -> Table:
+    """What the teacher and the students cost to run; a control costs what its student does."""
+    table = _table(f"{results.name}: cost on {results.scores.teacher.device}")
+    for name in ("parameters", "multiply-adds", "kB on disk", "ms at batch 1", "95 %", "samples/s"):
+        table.add_column(name, justify="right")
+    table.add_row("teacher", *_costs(results.scores.teacher))
+    for score in results.scores.students:
+        table.add_row(score.name, *_costs(score.student))
+    return table
+
+
+def stages_table(results: PipelineResults) -> Table:
+    """How each stage's result was come by."""
+    table = Table(title=f"{results.id}: stages")
+    for name in ("stage", "key", "result", "worker"):
+        table.add_column(name)
+    table.add_column("seconds", justify="right")
+    for stage in results.stages:
+        table.add_row(stage.title, stage.key[:8], stage.outcome, stage.worker, f"{stage.seconds:.1f}")
+    return table
+
+
+def plan_table(plan: Plan, store: ArtifactStore) -> Table:
+    """The stages of a plan, their keys, and which are in the store."""
+    table = Table(title=f"{plan.name}: plan")
+    for name in ("stage", "task", "key", "needs", "in the store"):
+        table.add_column(name)
+    titles = {stage.key: stage.title for stage in plan.stages}
+    for stage in plan.stages:
+        needs = dict.fromkeys(titles.get(ref.key, ref.kind) for ref in stage.inputs.values())
+        there = "[green]yes[/green]" if stage.ref in store else "no"
+        table.add_row(stage.title, f"distill.{stage.kind}", stage.ref.short_key, ", ".join(needs), there)
+    return table
+
+
+def pipelines_table(pipelines: list[PipelineStatus]) -> Table:
+    """One row a pipeline."""
+    table = Table()
+    for name in ("pipeline", "state", "submitted", "stages", "now"):
+        table.add_column(name)
+    for status in pipelines:
+        done = sum(state.state == "done" for state in status.states.values())
+        submitted = datetime.fromtimestamp(status.submitted, UTC).astimezone()
+        now = "; ".join(status.errors) or ", ".join(
+            stage.title for stage in status.plan.stages if status.states[stage.key].state == "running"
+        )
+        table.add_row(
+            status.id, _styled(status.state), f"{submitted:%Y-%m-%d %H:%M}", f"{done}/{len(status.states)}", now
+        )
+    return table
+
+
+def stages_of(status: PipelineStatus) -> Table:
+    """Where each stage of a pipeline stands."""
+    table = Table.grid(padding=(0, 2))
+    for stage in status.plan.stages:
+        state = status.states[stage.key]
+        table.add_row(
+            f"[{STYLES[state.state]}]{MARKS[state.state]}[/]",
+            stage.title,
+            describe_state(state),
+            f"[dim]{state.worker}",
+        )
+    return table
+
+
+def describe_state(state: StageState) -> str:
+    """A stage's state in a few words."""
+    if state.record:
+        return state.record.summary
+    return state.error or state.progress or state.state
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title)
+    table.add_column("model")
+    return table
+
+
+def _scores(record: EvaluationRecord) -> tuple[str, ...]:
+    return f"{record.accuracy:.2%}", f"{record.negative_log_likelihood:.3f}", f"{record.agreement:.2%}"
+
+
+def _training(record: EvaluationRecord) -> str:
+    return "" if record.training_seconds is None else f"{record.training_seconds:.1f} s"
+
+
+def _costs(record: EvaluationRecord) -> tuple[str, ...]:
+    return (
+        f"{record.parameters:,}",
+        f"{record.multiply_adds:,}",
+        f"{record.size_bytes / 1000:,.0f}",
+        f"{record.latency_median_ms:.3f}",
+        f"{record.latency_p95_ms:.3f}",
+        f"{record.throughput:,.0f}",
+    )
+
+
+def _styled(state: str) -> str:
+    return f"[{STYLES[state]}]{state}[/]"
