@@ -151,7 +151,17 @@ class LocalStack:
 
     def _start_worker(self, number: int) -> None:
         name = f"worker-{number}"
-        options = ["worker", "-Q", "cpu,gpu,any" if _has_gpu() else "cpu,any", "-n", f"{name}@%h", "-l", "INFO"]
+        options = [
+            "worker",
+            "-Q",
+            "cpu,gpu,any" if _has_gpu() else "cpu,any",
+            "-n",
+            f"{name}@%h",
+            "-l",
+            "INFO",
+            "--without-gossip",
+            "--without-mingle",
+        ]
         self._start(Child(name, celery_command(*options), self._environment(), self._log(name)))
 
     def _start_flower(self, port: int) -> None:

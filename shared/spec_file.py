@@ -7,7 +7,7 @@ import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import yaml
 from pydantic import ValidationError
@@ -98,7 +98,7 @@ def _parse_toml(path: Path, text: str) -> Any:
 class _Yaml12Loader(yaml.SafeLoader):
     """YAML with the scalars of version 1.2: `no` is text, `1e-3` a number, a date is text."""
 
-    yaml_implicit_resolvers: ClassVar = {
+    yaml_implicit_resolvers = {  # noqa: RUF012 (the base class says what it is)
         first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] in ("null", "merge")]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

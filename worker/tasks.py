@@ -35,7 +35,9 @@ def register(app: Celery, settings: Settings) -> None:
         return run_stage(task, bench(), pipeline, stage)
 
     for kind in KINDS:
-        app.task(run, name=f"distill.{kind}", bind=True, max_retries=None, throws=(InvalidInput, StageFailed))
+        app.task(
+            run, name=f"distill.{kind}", shared=False, bind=True, max_retries=None, throws=(InvalidInput, StageFailed)
+        )
 
 
 @dataclass(frozen=True, slots=True)

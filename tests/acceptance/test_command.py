@@ -1,0 +1,216 @@
+"""The `distill` command as people run it, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from shared.records import PipelineResults
+
+WaitUntil = Callable[[Callable[[], Any], str], Any]
+DISTILL = [str(Path(sys.executable).with_name("distill"))]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment with a store of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DISTILL_")}
+    return clean | {"DISTILL_STORE": str(tmp_path / "store"), "COLUMNS": "140"}
+
+
+def distill(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [*DISTILL, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def processes_of(environment: dict[str, str]) -> list[psutil.Process]:
+    """Living processes that were started with this test's store."""
+
+    def uses_store(process: psutil.Process) -> bool:
+        try:
+            return process.environ().get("DISTILL_STORE") == environment["DISTILL_STORE"]
+        except psutil.Error:
+            return False
+
+    return [process for process in psutil.process_iter() if uses_store(process)]
+
+
+def test_run_computes_once_then_finds_all_and_leaves_no_process(
+    environment: dict[str, str], write_spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    spec = write_spec()
+
+    first = distill(environment, "run", spec, "--json", tmp_path / "first.json")
+    second = distill(environment, "run", spec, "--json", tmp_path / "second.json")
+
+    assert (first.returncode, first.stderr) == (0, "")
+    assert (second.returncode, second.stderr) == (0, "")
+    assert "its control" in first.stdout
+    results = [
+        PipelineResults.model_validate_json((tmp_path / name).read_text()) for name in ("first.json", "second.json")
+    ]
+    assert {stage.outcome for stage in results[0].stages} == {"computed"}
+    assert {stage.outcome for stage in results[1].stages} == {"found"}
+    assert results[0].scores == results[1].scores
+    assert processes_of(environment) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_stops_what_it_started(
+    environment: dict[str, str], write_spec: Callable[..., Path], wait_until: WaitUntil, number: signal.Signals
+) -> None:
+    training = {"epochs": 100_000}
+    spec = write_spec(teacher={"model": {"name": "mlp", "hidden": [32]}, "training": training})
+    run = subprocess.Popen(
+        [*DISTILL, "run", str(spec)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = Path(environment["DISTILL_STORE"]) / "logs" / "worker-1.log"
+    wait_until(lambda: log.exists() and "distill.train_teacher" in log.read_text(), "the teacher is trained")
+
+    run.send_signal(number)
+    _, errors = run.communicate(timeout=60)
+
+    assert run.returncode == 128 + number
+    assert "Traceback" not in errors
+    assert processes_of(environment) == []
+
+
+def test_a_failed_pipeline_ends_run_with_its_error(
+    environment: dict[str, str], write_spec: Callable[..., Path]
+) -> None:
+    run = distill(environment, "run", write_spec(dataset={"name": "nowhere.data:load"}))
+
+    assert run.returncode == 1
+    assert "does not import 'nowhere'" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert processes_of(environment) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"studnets": []}, "studnets: unknown key; did you mean 'students'?"),
+        ({"students": []}, "students: at least one is needed"),
+        ({"dataset": {"name": "mnist5k"}}, "unknown data set 'mnist5k'; did you mean 'mnist_5k'?"),
+        ({"teacher": {"model": {"name": "mpl"}}}, "unknown model 'mpl'; did you mean 'mlp'?"),
+        ({"teacher": {"model": {"name": "cnn"}, "checkpoint": "absent.safetensors"}}, "no such file"),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "submit", "plan"])
+def test_a_bad_spec_is_one_message_and_exit_code_2(
+    environment: dict[str, str],
+    write_spec: Callable[..., Path],
+    changes: dict[str, Any],
+    message: str,
+    command: str,
+) -> None:
+    spec = write_spec(**changes)
+
+    done = distill(environment, command, spec)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {spec}:")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_unreachable_broker_is_named_without_its_password(
+    environment: dict[str, str], write_spec: Callable[..., Path]
+) -> None:
+    environment["DISTILL_BROKER_URL"] = f"redis://user:secret@127.0.0.1:{free_port()}/0"
+
+    done = distill(environment, "submit", write_spec())
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: no broker at redis://127.0.0.1:")
+    assert "secret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_store_that_cannot_be_written_is_said_before_anything_starts(
+    environment: dict[str, str], write_spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    environment["DISTILL_STORE"] = str(tmp_path / "file" / "store")
+
+    done = distill(environment, "run", write_spec())
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: store: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_setting_is_named(environment: dict[str, str], write_spec: Callable[..., Path]) -> None:
+    environment["DISTILL_BROKER_URL"] = "amqp://127.0.0.1"
+
+    done = distill(environment, "submit", write_spec())
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: DISTILL_BROKER_URL: unknown scheme 'amqp'")
+
+
+def test_up_serves_submit_status_watch_and_flower(
+    environment: dict[str, str], write_spec: Callable[..., Path], wait_until: WaitUntil, tmp_path: Path
+) -> None:
+    flower_port = free_port()
+    environment["DISTILL_BROKER_URL"] = f"redis://127.0.0.1:{free_port()}/0"
+    up = subprocess.Popen(
+        [*DISTILL, "up", "--flower-port", str(flower_port)], env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert up.stdout is not None
+        assert "Broker" in up.stdout.readline()
+
+        submitted = distill(environment, "submit", write_spec())
+        pipeline = submitted.stdout.strip()
+        watched = distill(environment, "watch", pipeline)
+        listed = distill(environment, "status")
+        shown = distill(environment, "status", pipeline)
+        written = distill(environment, "results", pipeline, "--json", tmp_path / "results.json")
+        page = wait_until(lambda: answer(f"http://127.0.0.1:{flower_port}/tasks"), "Flower answers")
+    finally:
+        up.send_signal(signal.SIGINT)
+        up.communicate(timeout=60)
+
+    assert submitted.returncode == watched.returncode == written.returncode == 0
+    assert "its control" in watched.stdout
+    assert pipeline in listed.stdout
+    assert "train teacher" in shown.stdout
+    assert json.loads((tmp_path / "results.json").read_text())["id"] == pipeline
+    assert "Flower" in page
+    assert processes_of(environment) == []
+
+
+def test_plan_and_schema_need_no_broker(environment: dict[str, str], write_spec: Callable[..., Path]) -> None:
+    planned = distill(environment, "plan", write_spec())
+    schema = distill(environment, "schema")
+
+    assert planned.returncode == 0
+    assert "distill.train_teacher" in planned.stdout
+    assert "students" in json.loads(schema.stdout)["required"]
+
+
+def answer(address: str) -> str:
+    try:
+        with urllib.request.urlopen(address, timeout=5) as response:
+            return str(response.read().decode())
+    except OSError:
+        return ""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

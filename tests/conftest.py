@@ -1,0 +1,80 @@
+"""What all tests share: a real server, settings that point at it, and small specs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+import yaml
+
+from scheduler.local import LocalStack
+from shared.settings import Settings
+from shared.spec import PipelineSpec
+
+#: Seconds after which whatever a test waits for is taken for lost.
+DEADLINE_SECONDS = 60.0
+
+
+@pytest.fixture(scope="session")
+def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Valkey server for the whole session."""
+    settings = Settings(store=tmp_path_factory.mktemp("server"))
+    with LocalStack(settings, workers=0) as stack:
+        yield stack.settings.broker_url
+
+
+@pytest.fixture
+def settings(broker_url: str, tmp_path: Path) -> Settings:
+    """An emptied server and an empty store."""
+    settings = Settings(broker_url=broker_url, store=tmp_path / "store", threads=1)
+    with redis.Redis.from_url(settings.redis_url) as client:
+        client.flushall()
+    return settings
+
+
+def small_spec(**changes: Any) -> dict[str, Any]:
+    """A pipeline on scikit-learn's digits that takes a second."""
+    return {
+        "name": "tiny",
+        "dataset": {"name": "digits"},
+        "teacher": {"model": {"name": "mlp", "hidden": [32]}, "training": {"epochs": 2}},
+        "students": [{"name": "small", "model": {"name": "mlp", "hidden": [8]}, "training": {"epochs": 2}}],
+    } | changes
+
+
+@pytest.fixture
+def make_spec() -> Callable[..., PipelineSpec]:
+    """Make a small pipeline's spec, with changes at its top level."""
+    return lambda **changes: PipelineSpec.model_validate(small_spec(**changes))
+
+
+@pytest.fixture
+def write_spec(tmp_path: Path) -> Callable[..., Path]:
+    """Write a small pipeline's spec into a file."""
+
+    def write(**changes: Any) -> Path:
+        path = tmp_path / "spec.yaml"
+        path.write_text(yaml.safe_dump(small_spec(**changes)))
+        return path
+
+    return write
+
+
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
+    """Poll until a condition holds, and return what it gave."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {DEADLINE_SECONDS:.0f} s: {what}")
+
+
+@pytest.fixture(name="wait_until")
+def wait_until_fixture() -> Callable[[Callable[[], Any], str], Any]:
+    """Give tests `wait_until`."""
+    return wait_until
