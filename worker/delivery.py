@@ -28,6 +28,7 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, parent: Any) -> None:
+            self.leases: Leases | None = None
             self.timer = parent.timer.call_repeatedly(interval, self._tick, (parent,))
 
         def stop(self, _parent: Any) -> None:
@@ -36,9 +37,9 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
         def _tick(self, parent: Any) -> None:
             try:
                 _renew_unacknowledged(parent.task_consumer.channel)
-                leases = Leases(connect(settings), settings.visibility_timeout_seconds)
-                for key in leases.free_keys():
-                    wake(app, leases, key)
+                self.leases = self.leases or Leases(connect(settings), settings.visibility_timeout_seconds)
+                for key in self.leases.free_keys():
+                    wake(app, self.leases, key)
             except (redis.RedisError, Unavailable, OSError) as error:
                 logger.warning("deliveries were not renewed, trying again in %.0f s: %s", interval, error)
 
