@@ -39,14 +39,17 @@ class SpecFile:
         """
         text = _read_text(path)
         match path.suffix.lower():
-            case ".yaml" | ".yml" | ".json":
+            case ".yaml" | ".yml":
                 data, lines = _parse_yaml(path, text)
+            case ".json":
+                data, lines = _parse_json(path, text), {}
             case ".toml":
                 data, lines = _parse_toml(path, text), {}
             case suffix:
                 raise InvalidSpec(f"{path}: unknown format '{suffix}': use .yaml, .toml or .json")
         if not isinstance(data, dict):
             raise InvalidSpec(f"{path}: a spec is a mapping with the keys name, teacher and students")
+        _require_text(path, data)
         return cls(path, data, lines)
 
     def explain(self, error: ValidationError) -> str:
@@ -86,6 +89,29 @@ def _read_text(path: Path) -> str:
         raise InvalidSpec(f"{path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InvalidSpec(f"{path}: not UTF-8 text (byte {error.start})") from None
+
+
+def _require_text(path: Path, data: Any) -> None:
+    """Refuse escaped halves of characters, which no message, file or broker could carry."""
+    try:
+        json.dumps(data, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError:
+        raise InvalidSpec(f"{path}: has an escape that is no character") from None
+
+
+def _parse_json(path: Path, text: str) -> Any:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise InvalidSpec(f"{path}: the key '{twice}' stands there twice in one mapping")
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise InvalidSpec(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
+    except (RecursionError, ValueError):
+        raise InvalidSpec(f"{path}: nested too deeply, or a number too long") from None
 
 
 def _parse_toml(path: Path, text: str) -> Any:

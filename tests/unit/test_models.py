@@ -1,0 +1,113 @@
+"""Models: built for any small image, repeatable, and refused where they do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from shared.errors import InvalidSpec
+from shared.records import DatasetRecord
+from shared.spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
+from worker import models
+from worker.runtime import Runtime
+
+CPU = Runtime(torch.device("cpu"))
+
+
+def images(*shape: int, classes: int = 10) -> DatasetRecord:
+    return DatasetRecord(
+        shape=shape,
+        class_names=tuple(map(str, range(classes))),
+        train_samples=1,
+        test_samples=1,
+        mean=(0.0,) * shape[0],
+        std=(1.0,) * shape[0],
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 8, 8)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        MlpSpec(hidden=(16,)),
+        MlpSpec(hidden=()),
+        CnnSpec(width=4),
+        ResnetSpec(name="resnet8"),
+        ResnetSpec(name="resnet20"),
+    ],
+)
+def test_every_model_takes_every_image(spec: ModelSpec, shape: tuple[int, ...]) -> None:
+    model = models.build(spec, images(*shape), CPU)
+
+    assert model(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+def test_the_main_job_has_the_sizes_it_is_known_by() -> None:
+    teacher = models.build(MlpSpec(hidden=(512, 256)), images(1, 28, 28), CPU)
+    student = models.build(MlpSpec(hidden=(128,)), images(1, 28, 28), CPU)
+
+    assert (models.parameters(teacher), models.parameters(student)) == (535_818, 101_770)
+
+
+def test_resnet20_has_the_size_of_the_paper() -> None:
+    model = models.build(ResnetSpec(name="resnet20"), images(3, 32, 32), CPU)
+
+    assert models.parameters(model) == pytest.approx(0.27e6, rel=0.02)  # He et al. 2015, table 6.
+
+
+def test_a_torchvision_model_gets_a_head_for_the_classes_and_takes_grey_images() -> None:
+    model = models.build(TorchvisionSpec(name="torchvision/squeezenet1_1"), images(1, 32, 32, classes=7), CPU)
+
+    assert model.eval()(torch.zeros(2, 1, 32, 32)).shape == (2, 7)
+
+
+def test_a_seed_gives_the_same_weights_and_leaves_the_global_generator_alone() -> None:
+    before = torch.get_rng_state()
+    one, same, other = (models.build(MlpSpec(hidden=(4,)), images(1, 8, 8), CPU, seed) for seed in (1, 1, 2))
+
+    assert torch.equal(one.head.weight, same.head.weight)
+    assert not torch.equal(one.head.weight, other.head.weight)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_weights_come_back_as_they_were_saved(tmp_path: Path) -> None:
+    spec, data = CnnSpec(width=4, depth=2), images(1, 8, 8)
+    saved, loaded = models.build(spec, data, CPU, 1), models.build(spec, data, CPU, 2)
+
+    models.save(saved, tmp_path / "model.safetensors")
+    models.load(loaded, tmp_path / "model.safetensors")
+
+    assert all(
+        torch.equal(a, b) for a, b in zip(saved.state_dict().values(), loaded.state_dict().values(), strict=True)
+    )
+
+
+def test_weights_of_another_model_and_rubbish_are_refused(tmp_path: Path) -> None:
+    data = images(1, 8, 8)
+    models.save(models.build(MlpSpec(hidden=(4,)), data, CPU), tmp_path / "four.safetensors")
+    (tmp_path / "rubbish.safetensors").write_bytes(b"\x80\x04pickle")
+    model = models.build(MlpSpec(hidden=(5,)), data, CPU)
+
+    with pytest.raises(InvalidSpec, match=r"four\.safetensors: the weights are not those of this model: size mismatch"):
+        models.load(model, tmp_path / "four.safetensors")
+    with pytest.raises(InvalidSpec, match="no safetensors file"):
+        models.load(model, tmp_path / "rubbish.safetensors")
+
+
+def test_users_code_is_imported_from_allowed_packages_only() -> None:
+    spec = CustomModelSpec(name="torch.nn:Identity")
+
+    with pytest.raises(InvalidSpec, match=r"does not import 'torch'.*DISTILL_PLUGINS=torch"):
+        models.build(spec, images(1, 8, 8), CPU)
+    allowed = Runtime(CPU.device, plugins=("torch",))
+    with pytest.raises(InvalidSpec, match="no attribute 'Absent'"):
+        models.build(CustomModelSpec(name="torch.nn:Absent"), images(1, 8, 8), allowed)
+
+
+def test_a_model_that_does_not_exist_or_fit_is_refused() -> None:
+    with pytest.raises(InvalidSpec, match="torchvision/absent"):
+        models.build(TorchvisionSpec(name="torchvision/absent"), images(1, 8, 8), CPU)
+    with pytest.raises(InvalidSpec, match="does not take samples of shape"):
+        models.build(CnnSpec(), images(5), CPU)

@@ -1,0 +1,196 @@
+"""What a spec may say, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from shared.errors import InvalidSpec
+from shared.spec import PipelineSpec
+
+GOOD = """\
+name: digits
+teacher:
+  model: {name: mlp, hidden: [512, 256]}
+  training: {epochs: 5, learning_rate: 1e-3}
+students:
+  - name: small
+    model: {name: mlp, hidden: [128]}
+    distillation: {temperature: 4, alpha: 0.9}
+"""
+
+
+ALIAS_BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{last}'] * 8)}]\n" for last, name in pairwise("abcdefgh")
+)
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Callable[..., PipelineSpec]:
+    """Load a spec from text."""
+
+    def load(text: str, name: str = "spec.yaml") -> PipelineSpec:
+        path = tmp_path / name
+        path.write_text(text)
+        return PipelineSpec.load(path)
+
+    return load
+
+
+def test_a_short_spec_has_good_defaults(load: Callable[..., PipelineSpec]) -> None:
+    spec = load(GOOD)
+
+    assert spec.dataset.name == "mnist_5k"
+    assert spec.teacher.training.learning_rate == 1e-3
+    assert spec.students[0].training.batch_size == 256
+    assert spec.evaluation.control
+    assert spec.device == "any"
+
+
+def test_yaml_json_and_toml_say_the_same(load: Callable[..., PipelineSpec]) -> None:
+    spec = load(GOOD)
+    toml = """
+name = "digits"
+[teacher]
+model = {name = "mlp", hidden = [512, 256]}
+training = {epochs = 5, learning_rate = 1e-3}
+[[students]]
+name = "small"
+model = {name = "mlp", hidden = [128]}
+distillation = {temperature = 4, alpha = 0.9}
+"""
+
+    assert load(json.dumps(spec.model_dump(mode="json", exclude_unset=True)), "spec.json") == spec
+    assert load(toml, "spec.toml") == spec
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message"),
+    [
+        (
+            "temperature",
+            "temperture",
+            ":8: students[0].distillation.temperture: unknown key; did you mean 'temperature'",
+        ),
+        ("name: digits", "nam: digits", ":1: nam: unknown key; did you mean 'name'?"),
+        ("mlp, hidden: [128]", "mpl", ":7: students[0].model.name: unknown model 'mpl'; did you mean 'mlp'?"),
+        (
+            "name: digits",
+            "name: digits\ndataset: {name: mnst}",
+            ":2: dataset.name: unknown data set 'mnst'; did you mean",
+        ),
+        ("hidden: [128]", "width: 3", ":7: students[0].model.width: unknown key (known: hidden, name)"),
+        ("[128]", "[128, x]", "students[0].model.hidden[1]: input should be a valid integer"),
+        ("[128]", "[0]", "students[0].model.hidden[0]: input should be greater than or equal to 1, not 0"),
+        ("epochs: 5", "epochs: true", ":4: teacher.training.epochs: input should be a valid integer, not true"),
+        ("epochs: 5", "epochs: '5'", "teacher.training.epochs: input should be a valid integer"),
+        ("epochs: 5", "optimizer: adm", "teacher.training.optimizer: input should be 'adam' or 'sgd', not \"adm\""),
+        ("alpha: 0.9", "alpha: 1.1", ":8: students[0].distillation.alpha: input should be less than or equal to 1"),
+        ("alpha: 0.9", "alpha: -0.1", "alpha: input should be greater than or equal to 0"),
+        ("temperature: 4", "temperature: 0", "temperature: input should be greater than 0, not 0"),
+        ("temperature: 4", "temperature: .nan", "temperature: input should be a finite number"),
+        ("temperature: 4", "temperature: 4, temperature: 5", ":8: the key 'temperature' stands here twice"),
+        ("name: small", "name: ../small", ':6: students[0].name: "../small" is no valid name'),
+        ("{name: mlp, hidden: [128]}", "mlp", "a model is a mapping with a name, as in {name: mlp, hidden: [128]}"),
+        ("{name: mlp, hidden: [128]}", "{name: mlp}", ":7: students[0].model.hidden: required key is missing"),
+        (
+            "training: {epochs: 5, learning_rate: 1e-3}",
+            "checkpoint: absent.safetensors",
+            ":4: teacher.checkpoint: no such",
+        ),
+        ("learning_rate: 1e-3}", "}\n  checkpoint: x", "a teacher with a checkpoint is not trained"),
+        ("students:", "students: [", "not valid YAML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line_and_field(
+    load: Callable[..., PipelineSpec], right: str, wrong: str, message: str
+) -> None:
+    assert right in GOOD
+
+    with pytest.raises(InvalidSpec) as raised:
+        load(GOOD.replace(right, wrong))
+
+    assert message in str(raised.value)
+    assert len(str(raised.value).splitlines()) == 1
+
+
+def test_every_mistake_is_named_in_one_go(load: Callable[..., PipelineSpec]) -> None:
+    with pytest.raises(InvalidSpec) as raised:
+        load(GOOD.replace("alpha: 0.9", "alpha: 9").replace("epochs: 5", "epochs: 0"))
+
+    assert len(str(raised.value).splitlines()) == 2
+
+
+def test_students_need_names_of_their_own(load: Callable[..., PipelineSpec]) -> None:
+    twice = GOOD + GOOD.partition("students:\n")[2]
+
+    with pytest.raises(InvalidSpec, match="two students are named 'small'"):
+        load(twice)
+
+
+def test_a_pipeline_needs_a_student(load: Callable[..., PipelineSpec]) -> None:
+    with pytest.raises(InvalidSpec, match="students: at least one is needed"):
+        load(GOOD.partition("students:")[0] + "students: []")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        ("- a", "a spec is a mapping"),
+        ("[" * 5000, "nested too deeply"),
+        (ALIAS_BOMB, "more than 50,000 values"),
+        ("!!python/object/apply:os.system [ls]", "not valid YAML"),
+    ],
+)  # fmt: skip
+def test_rubbish_is_refused_in_a_moment(load: Callable[..., PipelineSpec], text: str, message: str) -> None:
+    with pytest.raises(InvalidSpec, match=message):
+        load(text)
+
+
+def test_a_missing_file_and_a_wrong_format_are_said(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSpec, match=r"absent\.yaml: No such file"):
+        PipelineSpec.load(tmp_path / "absent.yaml")
+    (tmp_path / "spec.ini").touch()
+    with pytest.raises(InvalidSpec, match=r"unknown format '\.ini'"):
+        PipelineSpec.load(tmp_path / "spec.ini")
+
+
+@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=200))
+def test_any_text_is_a_spec_or_one_error(load: Callable[..., PipelineSpec], text: str) -> None:
+    with pytest.raises(InvalidSpec):
+        load(text.encode("utf-8", "replace").decode())
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    field=st.sampled_from(["name", "dataset", "teacher", "students", "soft_labels", "evaluation", "device"]),
+    value=values,
+)
+def test_any_value_in_any_field_is_taken_or_one_error(
+    load: Callable[..., PipelineSpec], tmp_path: Path, field: str, value: Any
+) -> None:
+    good = load(GOOD).model_dump(mode="json", exclude_unset=True)
+    path = tmp_path / "any.json"
+    path.write_text(json.dumps(good | {field: value}))
+
+    try:
+        PipelineSpec.load(path)
+    except InvalidSpec as error:
+        assert str(error).startswith(str(path))  # noqa: PT017
