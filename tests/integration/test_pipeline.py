@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -27,12 +28,13 @@ MakeSpec = Callable[..., PipelineSpec]
 
 
 @pytest.fixture
-def app(settings: Settings) -> Celery:
+def app(settings: Settings) -> Iterator[Celery]:
     """The workers' application."""
     app = create_app(settings)
     register(app, settings)
     renew_deliveries(app, settings)
-    return app
+    yield app
+    gc.collect()  # Celery's results unsubscribe when they are collected: now, not after the server is gone.
 
 
 @pytest.fixture
