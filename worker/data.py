@@ -46,13 +46,14 @@ class Arrays:
         for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
             np.save(folder / f"{name}.npy", getattr(self, name))
         axes = (0, *range(2, self.train_inputs.ndim))
+        std, mean = torch.std_mean(torch.from_numpy(self.train_inputs).float(), dim=axes, correction=0)
         return DatasetRecord(
             shape=self.train_inputs.shape[1:],
             class_names=self.class_names,
             train_samples=len(self.train_inputs),
             test_samples=len(self.test_inputs),
-            mean=tuple(self.train_inputs.mean(axes, dtype=np.float64).tolist()),
-            std=tuple(np.maximum(self.train_inputs.std(axes, dtype=np.float64), 1e-6).tolist()),
+            mean=tuple(mean.reshape(-1).tolist()),
+            std=tuple(std.clamp_min(1e-6).reshape(-1).tolist()),
         )
 
 
