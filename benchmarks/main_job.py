@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from shared.records import EvaluationRecord, PipelineResults
+from shared.spec import PipelineSpec
 
 SPEC = Path(__file__).parents[1] / "examples" / "fashion-mnist.yaml"
 DISTILL = Path(sys.executable).with_name("distill")
@@ -25,10 +26,10 @@ ROUNDS = 3
 def main() -> None:
     """Run both in turn, and print the medians and their ratios."""
     notebooks, systems = [], []
-    for _ in range(ROUNDS):
-        notebooks.append(notebook())
-        systems.append(system())
-    table = Table(title=f"Fashion-MNIST, 5 + 5 epochs: medians of {ROUNDS} runs in turn, {os.cpu_count()} cores")
+    for seed in range(ROUNDS):
+        notebooks.append(notebook(seed))
+        systems.append(system(seed))
+    table = Table(title=f"Fashion-MNIST, 5 + 5 epochs: medians of {ROUNDS} seeds in turn, {os.cpu_count()} cores")
     for name in ("", "notebook", "distill run", "ratio"):
         table.add_column(name, justify="left" if not name else "right")
     for row, key in (
@@ -44,22 +45,23 @@ def main() -> None:
     Console(width=100).print(table)
 
 
-def notebook() -> dict[str, float]:
+def notebook(seed: int) -> dict[str, float]:
     """Figures of the notebook, in a process of its own."""
     started = time.monotonic()
-    command = [sys.executable, "-m", "benchmarks.notebook"]
+    command = [sys.executable, "-m", "benchmarks.notebook", str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     figures: dict[str, float] = json.loads(done.stdout)
     return _with_totals(figures, time.monotonic() - started)
 
 
-def system() -> dict[str, float]:
+def system(seed: int) -> dict[str, float]:
     """Figures of `distill run` with an empty store: server, worker, control, evaluations and report included."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "results.json"
+        path, spec = Path(folder) / "results.json", Path(folder) / "spec.json"
+        spec.write_text(json.dumps(_seeded(seed)))
         started = time.monotonic()
         subprocess.run(
-            [DISTILL, "run", SPEC, "--json", path],
+            [DISTILL, "run", spec, "--json", path],
             env=os.environ | {"DISTILL_STORE": folder},
             stdout=subprocess.DEVNULL,
             check=True,
@@ -76,6 +78,14 @@ def system() -> dict[str, float]:
         },
         seconds,
     )
+
+
+def _seeded(seed: int) -> dict[str, Any]:
+    """The example, every model of it trained from a seed."""
+    data: dict[str, Any] = PipelineSpec.load(SPEC).model_dump(mode="json", exclude_unset=True)
+    for model in (data["teacher"], *data["students"]):
+        model["training"]["seed"] = seed
+    return data
 
 
 def _training(record: EvaluationRecord) -> float:

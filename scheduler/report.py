@@ -33,7 +33,7 @@ def scores_table(results: PipelineResults) -> Table:
 def costs_table(results: PipelineResults) -> Table:
     """What the teacher and the students cost to run; a control costs what its student does."""
     table = _table(f"{results.name}: cost on {results.scores.teacher.device}")
-    for name in ("parameters", "multiply-adds", "kB on disk", "ms at batch 1", "95 %", "samples/s"):
+    for name in ("parameters", "multiply-\nadds", "kB on\ndisk", "ms at\nbatch 1", "95 %", "samples/s"):
         table.add_column(name, justify="right")
     table.add_row("teacher", *_costs(results.scores.teacher))
     for score in results.scores.students:

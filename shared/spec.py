@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from pydantic_core import PydanticCustomError
 
 from shared.catalog import DATASETS, MODELS, RESNETS, did_you_mean, is_reference
+from shared.checkpoint import classes_of
 from shared.errors import InvalidSpec
 from shared.spec_file import SpecFile
 
@@ -231,5 +232,18 @@ class PipelineSpec(Part):
         checkpoint = (path.parent / spec.teacher.checkpoint).resolve()
         if not checkpoint.is_file():
             raise InvalidSpec(source.at(("teacher", "checkpoint"), f"no such file: {checkpoint}"))
+        try:
+            spec._require_classes_of(checkpoint)
+        except InvalidSpec as error:
+            raise InvalidSpec(source.at(("teacher", "checkpoint"), str(error))) from error
         teacher = spec.teacher.model_copy(update={"checkpoint": str(checkpoint)})
         return spec.model_copy(update={"teacher": teacher})
+
+    def _require_classes_of(self, checkpoint: Path) -> None:
+        """Refuse weights of another number of classes; a user's own model or data set is seen by the worker only."""
+        dataset, model = self.dataset.name, self.teacher.model.name
+        if dataset not in DATASETS or model not in MODELS:
+            return
+        given, wanted = classes_of(checkpoint), DATASETS[dataset].classes
+        if given != wanted:
+            raise InvalidSpec(f"{checkpoint.name} tells {given} classes apart, data set '{dataset}' has {wanted}")

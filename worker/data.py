@@ -166,7 +166,7 @@ def _fashion_mnist(downloads: Path) -> Arrays:
 
 
 def _read_idx(path: Path, header_bytes: int) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=header_bytes)
+    return np.frombuffer(bytearray(gzip.decompress(path.read_bytes())), np.uint8, offset=header_bytes)
 
 
 def _torchvision(class_name: str, names: tuple[str, ...] | None = None) -> Callable[[Path], Arrays]:
@@ -179,7 +179,8 @@ def _torchvision(class_name: str, names: tuple[str, ...] | None = None) -> Calla
                 for split in (True, False)
             )
         except (OSError, RuntimeError) as error:
-            raise Unavailable(f"{class_name}: the download failed: {error}") from error
+            reason = " ".join(str(error).split())
+            raise Unavailable(f"{class_name}: the download failed: {reason}") from error
         return Arrays(
             _channels_first(train.data),
             np.asarray(train.targets, dtype=np.int64),

@@ -8,10 +8,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from shared.errors import InvalidSpec
 from shared.spec import PipelineSpec
@@ -194,3 +196,35 @@ def test_any_value_in_any_field_is_taken_or_one_error(
         PipelineSpec.load(path)
     except InvalidSpec as error:
         assert str(error).startswith(str(path))  # noqa: PT017
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        (
+            {"head.weight": np.zeros((100, 256))},
+            "given.safetensors tells 100 classes apart, data set 'mnist_5k' has 10",
+        ),
+        ({"fc.weight": np.zeros((10, 256))}, "not the weights of a built-in model: no matrix 'head.weight'"),
+        (None, "no safetensors file"),
+    ],
+)
+def test_a_checkpoint_of_other_classes_is_refused_by_the_client(
+    load: Callable[..., PipelineSpec], tmp_path: Path, tensors: dict[str, Any] | None, message: str
+) -> None:
+    given = tmp_path / "given.safetensors"
+    given.write_bytes(save(tensors) if tensors else b"rubbish")
+
+    with pytest.raises(InvalidSpec) as raised:
+        load(GOOD.replace("training: {epochs: 5, learning_rate: 1e-3}", "checkpoint: given.safetensors"))
+
+    assert ":4: teacher.checkpoint: " in str(raised.value)
+    assert message in str(raised.value)
+
+
+def test_a_checkpoint_of_the_right_classes_is_taken(load: Callable[..., PipelineSpec], tmp_path: Path) -> None:
+    (tmp_path / "given.safetensors").write_bytes(save({"head.weight": np.zeros((10, 256))}))
+
+    spec = load(GOOD.replace("training: {epochs: 5, learning_rate: 1e-3}", "checkpoint: given.safetensors"))
+
+    assert spec.teacher.checkpoint == str(tmp_path / "given.safetensors")
