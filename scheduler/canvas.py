@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from celery import Celery, chain, group
 from celery.canvas import Signature
 
-from shared.plan import Distill, LoadTeacher, Plan, PrepareData, Stage, TrainControl, TrainTeacher
+from shared.plan import HARD_LIMIT_SECONDS, Distill, LoadTeacher, Plan, PrepareData, Stage, TrainControl, TrainTeacher
 
 
 def build(app: Celery, plan: Plan, pipeline: str) -> Signature:
@@ -28,8 +30,15 @@ def _signature(app: Celery, plan: Plan, pipeline: str, stage: Stage) -> Signatur
         f"distill.{stage.kind}",
         kwargs={"pipeline": pipeline, "stage": stage.model_dump(mode="json")},
         immutable=True,
-        options={"queue": plan.device, "argsrepr": "", "kwargsrepr": describe(pipeline, stage)},
+        options=_options(plan, pipeline, stage),
     )
+
+
+def _options(plan: Plan, pipeline: str, stage: Stage) -> dict[str, Any]:
+    options: dict[str, Any] = {"queue": plan.device, "argsrepr": "", "kwargsrepr": describe(pipeline, stage)}
+    if limit := plan.time_limits.get(stage.kind):
+        options |= {"soft_time_limit": limit, "time_limit": limit + HARD_LIMIT_SECONDS}
+    return options
 
 
 def _details(stage: Stage) -> tuple[str, ...]:

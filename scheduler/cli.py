@@ -121,6 +121,22 @@ def watch(pipeline: PipelineId) -> None:
 
 
 @app.command()
+def cancel(pipeline: PipelineId) -> None:
+    """Stop a pipeline: what is finished stays, stages that another pipeline needs go on."""
+    PipelineClient().cancel(pipeline)
+    console.print(f"Cancelled {pipeline}")
+
+
+@app.command()
+def recover() -> None:
+    """Send again every unfinished pipeline that the store knows and the broker has forgotten."""
+    recovered = PipelineClient().recover()
+    for pipeline in recovered:
+        typer.echo(pipeline)
+    console.print(f"{len(recovered)} pipelines recovered")
+
+
+@app.command()
 def results(pipeline: PipelineId, json_path: JsonPath = None) -> None:
     """Show what came out of a finished pipeline."""
     found = PipelineClient().results(pipeline)

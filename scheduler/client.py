@@ -19,9 +19,12 @@ from shared.records import PipelineResults, PipelineStatus, ReportRecord
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.store import ArtifactStore, Provenance
+from shared.submissions import Submissions
 
 #: Seconds between two looks at a pipeline that is watched.
 WATCH_SECONDS = 0.1
+#: Seconds for which whoever watches waits for a broker that went away.
+AWAY_SECONDS = 600.0
 
 
 class PipelineClient:
@@ -38,6 +41,8 @@ class PipelineClient:
         self._settings = settings or Settings.load()
         self._ledger = Ledger(connect(self._settings), self._settings.history_seconds)
         self._app = create_app(self._settings, keeps_results=False)
+        self._store = ArtifactStore(self._settings.store)
+        self._submissions = Submissions(self._settings.store)
 
     def submit(self, spec: PipelineSpec) -> str:
         """Enqueue a pipeline and return its id.
@@ -51,12 +56,32 @@ class PipelineClient:
         plan = Plan.of(spec)
         self._store_checkpoint(spec, plan)
         pipeline = f"{spec.name}-{secrets.token_hex(4)}"
-        self._ledger.open(pipeline, plan)
-        try:
-            canvas.build(self._app, plan, pipeline).apply_async()
-        except kombu.exceptions.OperationalError as error:
-            raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
+        self._submissions.enter(pipeline, plan)
+        self._enqueue(pipeline, plan)
         return pipeline
+
+    def cancel(self, pipeline: str) -> None:
+        """Have no further stage of a pipeline started and its running ones stopped; what is finished stays.
+
+        Raises:
+            UnknownPipeline: the broker knows none of this id.
+
+        """
+        if not self.status(pipeline).finished:
+            self._ledger.cancel(pipeline)
+        self._submissions.remove(pipeline)
+
+    def recover(self) -> list[str]:
+        """Enqueue again each unfinished pipeline that the store knows and the broker does not; return their ids."""
+        recovered = []
+        known = set(self._ledger.pipelines())
+        for pipeline, plan in self._submissions:
+            if plan.report.ref in self._store:
+                self._submissions.remove(pipeline)
+            elif pipeline not in known:
+                self._enqueue(pipeline, plan)
+                recovered.append(pipeline)
+        return recovered
 
     def status(self, pipeline: str) -> PipelineStatus:
         """Where a pipeline stands.
@@ -72,12 +97,25 @@ class PipelineClient:
         return [self._ledger.status(pipeline) for pipeline in self._ledger.pipelines()]
 
     def watch(self, pipeline: str) -> Iterator[PipelineStatus]:
-        """The pipeline's status again and again, until it is finished."""
+        """The pipeline's status again and again, until it is finished.
+
+        Raises:
+            UnknownPipeline: the broker knows none of this id.
+            BrokerUnavailable: the broker was away for longer than `AWAY_SECONDS`.
+
+        """
+        deadline = time.monotonic() + AWAY_SECONDS
         while True:
-            status = self.status(pipeline)
-            yield status
-            if status.finished:
-                return
+            try:
+                status = self.status(pipeline)
+            except BrokerUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                deadline = time.monotonic() + AWAY_SECONDS
+                yield status
+                if status.finished:
+                    return
             time.sleep(WATCH_SECONDS)
 
     def results(self, pipeline: str) -> PipelineResults:
@@ -88,6 +126,8 @@ class PipelineClient:
 
         """
         status = self.status(pipeline)
+        if status.state == "cancelled":
+            raise PipelineFailed(f"{pipeline} was cancelled")
         if status.state == "failed":
             raise PipelineFailed("\n".join(status.errors))
         report = status.states[status.plan.report.key].record
@@ -96,14 +136,21 @@ class PipelineClient:
         stages = tuple(state.record for state in status.states.values() if state.record)
         return PipelineResults(id=pipeline, name=status.plan.name, scores=report.record, stages=stages)
 
+    def _enqueue(self, pipeline: str, plan: Plan) -> None:
+        self._ledger.open(pipeline, plan)
+        try:
+            canvas.build(self._app, plan, pipeline).apply_async()
+        except kombu.exceptions.OperationalError as error:
+            raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
+
     def _store_checkpoint(self, spec: PipelineSpec, plan: Plan) -> None:
         """Put given weights into the store, so that no worker ever opens a path from a spec."""
         teacher = next((stage for stage in plan.trunk if isinstance(stage.recipe, LoadTeacher)), None)
         if teacher is None or spec.teacher.checkpoint is None:
             return
         ref = teacher.inputs["checkpoint"]
-        store = ArtifactStore(self._settings.store)
-        if ref in store:
+        store = self._store
+        if store.find(ref):
             return
         with store.draft(ref) as draft:
             copy = Path(shutil.copy(spec.teacher.checkpoint, draft / "model.safetensors"))

@@ -10,8 +10,15 @@ from shared.plan import Plan
 from shared.records import EvaluationRecord, PipelineResults, PipelineStatus, StageState
 from shared.store import ArtifactStore
 
-MARKS = {"waiting": "·", "running": "▶", "done": "✓", "failed": "✗", "blocked": "–"}
-STYLES = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "bold red", "blocked": "dim"}
+MARKS = {"cancelled": "–", "waiting": "·", "running": "▶", "done": "✓", "failed": "✗", "blocked": "–"}
+STYLES = {
+    "cancelled": "dim",
+    "waiting": "dim",
+    "running": "cyan",
+    "done": "green",
+    "failed": "bold red",
+    "blocked": "dim",
+}
 
 
 def scores_table(results: PipelineResults) -> Table:

@@ -8,6 +8,8 @@ from kombu import Queue
 
 from shared.settings import Settings
 
+#: Retries, about a second apart, of one who waits for a broker that is away: a quarter of an hour.
+PATIENT_RETRIES = 900
 QUEUES = ("cpu", "gpu", "any")
 
 
@@ -25,16 +27,16 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
     visibility timeout, which workers renew for what they hold (see `worker.delivery`).
     A client needs no result backend: it reads the ledger.
     """
-    timeout = settings.visibility_timeout_seconds
     transport = {
-        "visibility_timeout": timeout,
-        "unacked_restore_interval": max(1.0, timeout / 8),
+        "visibility_timeout": settings.holding_seconds,
+        "unacked_restore_interval": min(5.0, settings.renewal_seconds),
         "unacked_restore_throttle": 1,
-        "unacked_mutex_expire": max(5, int(timeout)),
+        "unacked_mutex_expire": 5,
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
     }
     backend = settings.broker_url if keeps_results else ClientBackend
+    patience = {"max_retries": PATIENT_RETRIES, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1.0}
     app = Celery("distill", broker=settings.broker_url, backend=backend, set_as_current=False)
     app.conf.update(
         task_serializer="json",
@@ -55,8 +57,16 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
         task_send_sent_event=True,
         result_expires=settings.history_seconds,
         broker_transport_options=transport,
-        result_backend_transport_options=transport,
+        result_backend_transport_options=transport | {"retry_policy": patience},
+        # A stage that is done waits for a broker that is away: what comes after it must not be lost.
+        **({"task_publish_retry_policy": patience} if keeps_results else {}),
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
         broker_connection_timeout=5,
+        # Leases keep a stage that went on through the loss from running twice.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_enable_prefetch_count_reduction=False,
+        worker_soft_shutdown_timeout=5.0,
+        worker_proc_alive_timeout=60.0,
     )
     return app

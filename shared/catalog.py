@@ -27,6 +27,11 @@ DATASETS = {
     "digits": DatasetFacts((1, 8, 8), 10, "1,797 digits that scikit-learn ships"),
 }
 
+#: The kinds of stages, in a pipeline's order; `distill.<kind>` is the task's name.
+KINDS = (
+    "prepare_data", "train_teacher", "load_teacher", "soft_labels", "distill", "train_control", "evaluate", "report",
+)  # fmt: skip
+
 RESNETS = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet56")
 MODELS = ("mlp", "cnn", *RESNETS)
 

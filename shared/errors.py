@@ -9,7 +9,10 @@ DistillError
 │   └── StoreUnavailable    the store cannot be read or written
 ├── ArtifactMissing         a key that is not in the store
 ├── ArtifactDamaged         an artifact whose files differ from its manifest
-├── LeaseLost               another worker took over the stage
+├── StageStopped            a stage ended early, and will go on or need not
+│   ├── LeaseLost           another worker took over the stage
+│   ├── HandedBack          its worker is told to end
+│   └── Cancelled           its pipeline was cancelled
 ├── StageFailed             a stage ended for good without a result
 ├── UnknownPipeline         no pipeline of this id
 └── PipelineFailed          a pipeline ended without all of its results
@@ -54,8 +57,20 @@ class ArtifactDamaged(DistillError):
     """An artifact's files are not the ones that its manifest lists."""
 
 
-class LeaseLost(DistillError):
+class StageStopped(DistillError):
+    """A stage ended before it was done, at a step's boundary."""
+
+
+class LeaseLost(StageStopped):
     """Another worker holds the lease of the stage that this one works on."""
+
+
+class HandedBack(StageStopped):
+    """The worker is told to end; another one goes on with the stage."""
+
+
+class Cancelled(StageStopped):
+    """The stage's pipeline was cancelled."""
 
 
 class StageFailed(DistillError):

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import redis
-from redis.backoff import ExponentialBackoff
+from redis.backoff import EqualJitterBackoff
 from redis.retry import Retry
 
 from shared.errors import BrokerUnavailable, UnknownPipeline
@@ -19,14 +19,15 @@ from shared.settings import Settings
 PIPELINES = "distill:pipelines"
 
 
-def connect(settings: Settings) -> redis.Redis:
+def connect(settings: Settings, *, retries: int = 3) -> redis.Redis:
     """A client of the broker's Redis, seen to answer.
 
     Raises:
         BrokerUnavailable: it does not; the message has its address without its password.
 
     """
-    retry = Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=3)
+    backoff = EqualJitterBackoff(cap=1.0, base=0.05)
+    retry = Retry(backoff, retries=retries)
     client = redis.Redis.from_url(
         settings.redis_url, decode_responses=True, socket_connect_timeout=3, socket_timeout=10, retry=retry
     )
@@ -53,18 +54,21 @@ class Ledger:
             pipe.hset(_hash(pipeline), mapping={"plan": plan.model_dump_json(), "submitted": now})
             pipe.zadd(PIPELINES, {pipeline: now})
 
-    def start(self, pipeline: str, key: str, worker: str) -> int:
-        """Note that a worker begins a stage; return how often it was begun."""
-        with self._writing(pipeline) as pipe:
-            pipe.hincrby(_hash(pipeline), f"attempts:{key}", 1)
-            pipe.hset(_hash(pipeline), f"state:{key}", _state("running", worker=worker))
-            attempts = pipe.execute()[0]
-        return int(attempts)
-
-    def attempts(self, pipeline: str, key: str) -> int:
-        """How often a stage was begun."""
+    def plan(self, pipeline: str) -> Plan | None:
+        """The plan of a pipeline, if the broker knows it."""
         with _broker_errors():
-            return int(self._redis.hget(_hash(pipeline), f"attempts:{key}") or 0)
+            text = self._redis.hget(_hash(pipeline), "plan")
+        return Plan.model_validate_json(text) if text else None
+
+    def cancel(self, pipeline: str) -> None:
+        """Have no further stage of a pipeline started, and its running ones stopped."""
+        with self._writing(pipeline) as pipe:
+            pipe.hset(_hash(pipeline), "cancelled", time.time())
+
+    def is_cancelled(self, pipeline: str) -> bool:
+        """Whether a pipeline was cancelled."""
+        with _broker_errors():
+            return bool(self._redis.hexists(_hash(pipeline), "cancelled"))
 
     def note(self, pipeline: str, key: str, progress: str, worker: str) -> None:
         """Note how far a running stage is."""
@@ -102,6 +106,9 @@ class Ledger:
         states = {stage.key: _read_state(fields, stage.key) for stage in plan.stages}
         for key in plan.blocked_by({key for key, state in states.items() if state.state == "failed"}):
             states[key] = StageState(state="blocked")
+        if "cancelled" in fields:
+            unfinished = [key for key, state in states.items() if state.state in ("waiting", "running", "blocked")]
+            states |= dict.fromkeys(unfinished, StageState(state="cancelled"))
         return PipelineStatus(id=pipeline, submitted=float(fields["submitted"]), plan=plan, states=states)
 
     def pipelines(self) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.catalog import KINDS
 from shared.errors import InvalidSpec
 from shared.spec import (
     DatasetSpec,
@@ -25,6 +26,8 @@ from shared.spec import (
 
 #: Version of the message that carries a stage; a worker refuses what is newer than itself.
 STAGE_FORMAT = 1
+#: Seconds after its time limit at which a stage that did not end by itself is killed.
+HARD_LIMIT_SECONDS = 20.0
 
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -94,18 +97,7 @@ Recipe = Annotated[
 ]
 
 #: Raised by one when a stage's code changes its result, so that old artifacts are not taken for new ones.
-RECIPE_VERSIONS = {
-    "prepare_data": 1,
-    "train_teacher": 1,
-    "load_teacher": 1,
-    "soft_labels": 1,
-    "distill": 1,
-    "train_control": 1,
-    "evaluate": 1,
-    "report": 1,
-    "checkpoint": 1,
-}
-KINDS = tuple(kind for kind in RECIPE_VERSIONS if kind != "checkpoint")
+RECIPE_VERSIONS = dict.fromkeys((*KINDS, "checkpoint"), 1) | {"train_teacher": 2, "distill": 2, "train_control": 2}
 
 
 class ArtifactRef(BaseModel):
@@ -157,6 +149,8 @@ class Plan(BaseModel):
 
     name: str
     device: Device
+    #: Seconds a stage of a kind may take at one go; no part of any key.
+    time_limits: dict[str, float] = {}
     trunk: tuple[Stage, ...]
     branches: tuple[tuple[Stage, ...], ...]
     report: Stage
@@ -185,6 +179,7 @@ class Plan(BaseModel):
         return cls(
             name=spec.name,
             device=spec.device,
+            time_limits=spec.time_limits,
             trunk=(data, teacher, labels),
             branches=tuple(branches.values()),
             report=report,

@@ -173,7 +173,7 @@ class StageRecord(Model):
 class StageState(Model):
     """Where a stage of a pipeline stands."""
 
-    state: Literal["waiting", "running", "done", "failed", "blocked"] = "waiting"
+    state: Literal["waiting", "running", "done", "failed", "blocked", "cancelled"] = "waiting"
     #: What it does or waits for now, in words.
     progress: str = ""
     worker: str = ""
@@ -191,9 +191,11 @@ class PipelineStatus(Model):
     states: dict[str, StageState]
 
     @property
-    def state(self) -> Literal["waiting", "running", "done", "failed"]:
+    def state(self) -> Literal["waiting", "running", "done", "failed", "cancelled"]:
         """`failed` once a stage failed and nothing is left that could still run."""
         found = {state.state for state in self.states.values()}
+        if "cancelled" in found:
+            return "cancelled"
         if found == {"done"}:
             return "done"
         if "failed" in found and not found & {"waiting", "running"}:
@@ -203,7 +205,7 @@ class PipelineStatus(Model):
     @property
     def finished(self) -> bool:
         """Whether nothing more will happen."""
-        return self.state in ("done", "failed")
+        return self.state in ("done", "failed", "cancelled")
 
     @property
     def errors(self) -> list[str]:

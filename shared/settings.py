@@ -9,6 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.catalog import KINDS, did_you_mean
 from shared.errors import InvalidSettings
 
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
@@ -27,8 +28,14 @@ class Settings(BaseSettings):
     plugins: Annotated[tuple[str, ...], NoDecode] = ()
     #: Seconds after which an unrenewed message or lease is given to another worker.
     visibility_timeout_seconds: float = Field(default=60.0, ge=1.0)
-    #: How often a stage may be started for one pipeline before it fails for good.
+    #: How often a stage may be begun without getting any further before it fails for good.
     max_attempts: int = Field(default=3, ge=1)
+    #: Seconds between two checkpoints of a training; a killed one loses at most these.
+    checkpoint_seconds: float = Field(default=30.0, gt=0.0)
+    #: Seconds for which a stage is tried again while the store or a download does not work.
+    retry_seconds: float = Field(default=900.0, ge=0.0)
+    #: Seconds that a stage of a kind may take at one go, as `{"train_teacher": 3600}`; a spec may say otherwise.
+    time_limits: dict[str, Annotated[float, Field(ge=1.0)]] = {}
     #: Days that a pipeline's state and results stay in the broker after its last change.
     history_days: float = Field(default=7.0, gt=0.0)
     #: Threads of one worker's tensor operations; 0 takes all cores.
@@ -64,6 +71,14 @@ class Settings(BaseSettings):
             raise ValueError("no host: use redis://host:6379/0")
         return url
 
+    @field_validator("time_limits")
+    @classmethod
+    def _known_kinds(cls, limits: dict[str, float]) -> dict[str, float]:
+        for kind in limits:
+            if kind not in KINDS:
+                raise ValueError(f"unknown kind of stage '{kind}'{did_you_mean(kind, KINDS)}")
+        return limits
+
     @field_validator("plugins", mode="before")
     @classmethod
     def _comma_separated(cls, value: object) -> object:
@@ -81,6 +96,19 @@ class Settings(BaseSettings):
     def redis_url(self) -> str:
         """The broker's URL as the redis client spells it."""
         return self.broker_url.replace("redis+socket://", "unix://", 1)
+
+    @property
+    def renewal_seconds(self) -> float:
+        """Seconds between two renewals of what a worker holds."""
+        return self.visibility_timeout_seconds / 8
+
+    @property
+    def holding_seconds(self) -> float:
+        """Seconds after its last renewal at which a message or lease is given away.
+
+        A renewal longer than the timeout: whoever renewed just before being paused has the whole of it.
+        """
+        return self.visibility_timeout_seconds + self.renewal_seconds
 
     @property
     def history_seconds(self) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.catalog import DATASETS, MODELS, RESNETS, did_you_mean, is_reference
+from shared.catalog import DATASETS, KINDS, MODELS, RESNETS, did_you_mean, is_reference
 from shared.checkpoint import classes_of
 from shared.errors import InvalidSpec
 from shared.spec_file import SpecFile
@@ -202,6 +202,8 @@ class PipelineSpec(Part):
     students: Annotated[tuple[StudentSpec, ...], Field(strict=False, min_length=1, max_length=1000)]
     evaluation: EvaluationSpec = EvaluationSpec()
     device: Device = "any"
+    #: Seconds that a stage of a kind may take at one go, as `{train_teacher: 3600}`.
+    time_limits: dict[str, Annotated[float, Field(ge=1.0)]] = {}
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -212,6 +214,17 @@ class PipelineSpec(Part):
                     "students", "two students are named '{name}'", {"key": "students", "name": student.name}
                 )
             seen.add(student.name)
+        return self
+
+    @model_validator(mode="after")
+    def _limits_name_known_kinds(self) -> Self:
+        for kind in self.time_limits:
+            if kind not in KINDS:
+                raise PydanticCustomError(
+                    "time_limits",
+                    "unknown kind of stage '{name}'{hint}",
+                    {"key": "time_limits", "name": kind, "hint": did_you_mean(kind, KINDS)},
+                )
         return self
 
     @classmethod

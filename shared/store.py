@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, StoreUnavailable
 from shared.plan import ArtifactRef, Stage
@@ -22,12 +23,19 @@ from shared.records import Model, Record
 
 MANIFEST = "manifest.json"
 
+logger = logging.getLogger(__name__)
+
+#: A file's name within an artifact: never a path.
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+#: What tells that a file is the one that was verified: size, time of change in ns, inode.
+Stamp = tuple[int, int, int]
+
 
 class FileEntry(Model):
     """A file of an artifact."""
 
-    size_bytes: int
-    sha256: str
+    size_bytes: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Provenance(Model):
@@ -46,7 +54,7 @@ class Manifest(Model):
     key: str
     #: None for a checkpoint, which no stage made.
     stage: Stage | None
-    files: dict[str, FileEntry]
+    files: dict[FileName, FileEntry]
     record: Record | None
     provenance: Provenance
     #: Seconds that making it took.
@@ -84,25 +92,13 @@ class Artifact:
             raise ArtifactDamaged(f"{self.folder}: no file '{name}' in its manifest")
         return self.folder / name
 
-    def verify(self) -> None:
-        """Read every file again and compare it with the manifest.
-
-        Raises:
-            ArtifactDamaged: a file is missing or altered.
-
-        """
-        for name, entry in self.manifest.files.items():
-            with _store_errors(self.folder):
-                actual = _sha256(self.folder / name)
-            if actual != entry.sha256:
-                raise ArtifactDamaged(f"{self.folder / name}: its SHA-256 is not the one in the manifest")
-
 
 class ArtifactStore:
     """A folder of artifacts, on a local disk or a network share."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self._verified: dict[Path, Stamp] = {}
 
     def __contains__(self, ref: ArtifactRef) -> bool:
         return (self._folder(ref) / MANIFEST).is_file()
@@ -113,23 +109,26 @@ class ArtifactStore:
             return self.open(ref)
         except ArtifactMissing:
             return None
-        except ArtifactDamaged:
+        except ArtifactDamaged as error:
+            logger.warning("%s: it is set aside, to be made again", error)
             self._set_aside(ref)
             return None
 
     def open(self, ref: ArtifactRef) -> Artifact:
-        """The artifact of a key, with the sizes of its files checked.
+        """The artifact of a key, every file as its manifest says; each file is hashed once, until it changes.
 
         Raises:
             ArtifactMissing: there is none.
-            ArtifactDamaged: its manifest cannot be read or a file has another size.
+            ArtifactDamaged: its manifest cannot be read, or a file is missing or altered.
 
         """
         folder = self._folder(ref)
-        with _store_errors(folder):
+        with store_errors(folder):
             try:
                 manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
             except FileNotFoundError:
+                if folder.is_dir():
+                    raise ArtifactDamaged(f"{folder / MANIFEST}: missing") from None
                 raise ArtifactMissing(
                     f"no artifact {ref.kind}/{ref.short_key} in {self.root}: run 'distill submit' again"
                 ) from None
@@ -138,20 +137,26 @@ class ArtifactStore:
         if (manifest.kind, manifest.key) != (ref.kind, ref.key):
             raise ArtifactDamaged(f"{folder}: the manifest belongs to {manifest.kind}/{manifest.key[:8]}")
         for name, entry in manifest.files.items():
-            path = folder / name
-            if not path.is_file() or path.stat().st_size != entry.size_bytes:
-                raise ArtifactDamaged(f"{path}: missing or not {entry.size_bytes:,} bytes long")
+            self._verify(folder / name, entry)
         return Artifact(folder, manifest)
+
+    def partial(self, ref: ArtifactRef) -> Path:
+        """The folder of a stage's unfinished work, which another machine can go on with."""
+        return self.root / "partial" / ref.key
+
+    def forget_partial(self, ref: ArtifactRef) -> None:
+        """Remove a stage's unfinished work."""
+        shutil.rmtree(self.partial(ref), ignore_errors=True)
 
     @contextmanager
     def draft(self, ref: ArtifactRef) -> Iterator[Path]:
         """A new empty folder to write an artifact's files into; what is not committed is removed."""
         drafts = self.root / "drafts"
-        with _store_errors(drafts):
+        with store_errors(drafts):
             drafts.mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f"{ref.short_key}-", dir=drafts))
         try:
-            with _store_errors(folder):
+            with store_errors(folder):
                 yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
@@ -177,7 +182,7 @@ class ArtifactStore:
             seconds=seconds,
             created=time.time(),
         )
-        with _store_errors(draft):
+        with store_errors(draft):
             (draft / MANIFEST).write_text(manifest.model_dump_json(indent=1))
             _seal(draft / MANIFEST)
             _fsync(draft)
@@ -198,23 +203,39 @@ class ArtifactStore:
             StoreUnavailable: the store cannot be written; the message says why.
 
         """
-        with _store_errors(self.root):
+        with store_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root) as probe:
                 probe.write(b"x")
+
+    def _verify(self, path: Path, entry: FileEntry) -> None:
+        with store_errors(path):
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                raise ArtifactDamaged(f"{path}: missing") from None
+            if status.st_size != entry.size_bytes:
+                raise ArtifactDamaged(f"{path}: {status.st_size:,} bytes long instead of {entry.size_bytes:,}")
+            stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
+            if self._verified.get(path) == stamp:
+                return
+            if _sha256(path) != entry.sha256:
+                raise ArtifactDamaged(f"{path}: altered: its SHA-256 is not the one in the manifest")
+        self._verified[path] = stamp
 
     def _folder(self, ref: ArtifactRef) -> Path:
         return self.root / "artifacts" / ref.kind / ref.key[:2] / ref.key
 
     def _set_aside(self, ref: ArtifactRef) -> None:
         damaged = self.root / "damaged"
-        with _store_errors(damaged):
+        with store_errors(damaged), suppress(FileNotFoundError):  # Another worker was faster.
             damaged.mkdir(parents=True, exist_ok=True)
             self._folder(ref).rename(damaged / f"{ref.kind}-{ref.key}-{time.time_ns()}")
 
 
 @contextmanager
-def _store_errors(path: Path) -> Iterator[None]:
+def store_errors(path: Path) -> Iterator[None]:
+    """Raise what the file system refuses as `StoreUnavailable`."""
     try:
         yield
     except OSError as error:
@@ -223,7 +244,7 @@ def _store_errors(path: Path) -> Iterator[None]:
 
 def _seal(path: Path) -> FileEntry:
     """Bring a file to the disk and describe it."""
-    with _store_errors(path):
+    with store_errors(path):
         _fsync(path)
         return FileEntry(size_bytes=path.stat().st_size, sha256=_sha256(path))
 

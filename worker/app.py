@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 
 from celery import Celery
 
 from shared.broker import create_app
 from shared.errors import InvalidSettings
 from shared.settings import Settings
+from worker.bench import Bench
 from worker.delivery import renew_deliveries
+from worker.stop import Stop
+from worker.supervision import end_by_signal
 from worker.tasks import register
+
+
+def create(settings: Settings) -> Celery:
+    """The workers' application: tasks, renewed deliveries, and supervision of the child."""
+    app = create_app(settings)
+    stop = Stop()
+    #: The main process's connections; made at first use.
+    app.bench = cache(lambda: Bench.connect(app, settings, stop, patient=False))
+    register(app, settings, stop)
+    renew_deliveries(app, settings)
+    end_by_signal(app, stop)
+    return app
 
 
 def _create() -> Celery:
     try:
-        settings = Settings.load()
+        return create(Settings.load())
     except InvalidSettings as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    app = create_app(settings)
-    register(app, settings)
-    renew_deliveries(app, settings)
-    return app
 
 
 app = _create()

@@ -8,28 +8,24 @@ from typing import Any
 import redis
 from celery import Celery, bootsteps
 from celery.utils.log import get_logger
+from kombu.exceptions import OperationalError
 
 from shared.errors import Unavailable
-from shared.ledger import connect
 from shared.settings import Settings
-from worker.lease import Leases
-from worker.tasks import wake
 
 logger = get_logger(__name__)
 
 
 def renew_deliveries(app: Celery, settings: Settings) -> None:
     """Add to the application's workers the step that renews what they hold and wakes whom the dead left waiting."""
-    interval = settings.visibility_timeout_seconds / 4
 
     class RenewDeliveries(bootsteps.StartStopStep):  # type: ignore[misc]
-        """Every quarter of the visibility timeout, from the worker's main process."""
+        """Eight times in a visibility timeout, from the worker's main process."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, parent: Any) -> None:
-            self.leases: Leases | None = None
-            self.timer = parent.timer.call_repeatedly(interval, self._tick, (parent,))
+            self.timer = parent.timer.call_repeatedly(settings.renewal_seconds, self._tick, (parent,))
 
         def stop(self, _parent: Any) -> None:
             self.timer.cancel()
@@ -37,11 +33,11 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
         def _tick(self, parent: Any) -> None:
             try:
                 _renew_unacknowledged(parent.task_consumer.channel)
-                self.leases = self.leases or Leases(connect(settings), settings.visibility_timeout_seconds)
-                for key in self.leases.free_keys():
-                    wake(app, self.leases, key)
-            except (redis.RedisError, Unavailable, OSError) as error:
-                logger.warning("deliveries were not renewed, trying again in %.0f s: %s", interval, error)
+                bench = app.bench()
+                for key in bench.leases.free_keys():
+                    bench.wake(key)
+            except (redis.RedisError, Unavailable, OperationalError, OSError) as error:
+                logger.warning("deliveries were not renewed, trying again soon: %s", error)
 
     app.steps["consumer"].add(RenewDeliveries)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,68 +14,88 @@ import redis
 
 from shared.errors import LeaseLost
 
-# A redelivered task may take over its own lease at once: its holder died, or was given up by the broker.
 _ACQUIRE = """
+if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+return 0
+"""
+
+# A lease that ran out while the broker was away is still its holder's if nobody took it.
+_RENEW = """
 local holder = redis.call('GET', KEYS[1])
-if holder and string.sub(holder, 1, #ARGV[1] + 1) ~= ARGV[1] .. '/' then
-  redis.call('RPUSH', KEYS[2], ARGV[4])
-  return 0
-end
-redis.call('SET', KEYS[1], ARGV[1] .. '/' .. ARGV[2], 'PX', ARGV[3])
+if holder and holder ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
-_RENEW = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-return redis.call('PEXPIRE', KEYS[1], ARGV[2])
-"""
-
 _RELEASE = """
-if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+local holder = redis.call('GET', KEYS[1])
+if holder and string.sub(holder, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Lease:
-    """The right to work on a key; `check` says whether it still holds."""
+    """The right to work on a key."""
 
     key: str
-    token: str
+    holder: str
+    _renew: Callable[[Lease], bool]
     _lost: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """Raise where another worker took over.
+        """Raise where another worker was seen to have taken over.
 
         Raises:
-            LeaseLost: it did.
+            LeaseLost: it was.
 
         """
         if self._lost.is_set():
             raise LeaseLost(f"another worker took over the stage {self.key[:8]}")
 
-    def lose(self) -> None:
-        """Note that another worker took over."""
-        self._lost.set()
+    def confirm(self) -> None:
+        """Ask the broker, and raise where another worker took over.
+
+        Raises:
+            LeaseLost: it did.
+
+        """
+        self.renew()
+        self.check()
+
+    def renew(self) -> bool:
+        """Put off the lease's end, or note that it is lost; False where the broker is away."""
+        try:
+            if not self._lost.is_set() and not self._renew(self):
+                self._lost.set()
+                logger.warning("lease %s %s lost", self.key, self.holder)
+        except redis.RedisError:
+            return False
+        return True
 
 
 class Leases:
     """The leases of one broker."""
 
-    def __init__(self, client: redis.Redis, timeout_seconds: float) -> None:
+    def __init__(self, client: redis.Redis, hasty: redis.Redis, holding_seconds: float, renewal_seconds: float) -> None:
+        """Take a client, and one that does not wait for a broker that is away: for renewals."""
         self._redis: Any = client
-        self._timeout_ms = int(timeout_seconds * 1000)
+        self._holding_ms = int(holding_seconds * 1000)
+        self._renewal_seconds = renewal_seconds
         self._acquire = self._redis.register_script(_ACQUIRE)
-        self._renew = self._redis.register_script(_RENEW)
+        self._renew = hasty.register_script(_RENEW)
         self._release = self._redis.register_script(_RELEASE)
 
-    def acquire(self, key: str, task_id: str, message: str) -> Lease | None:
+    def acquire(self, key: str, worker: str, task_id: str, message: str) -> Lease | None:
         """The lease of a key; where another task holds it, park this task's message and return None."""
-        token = uuid.uuid4().hex
-        arguments: list[str | int] = [task_id, token, self._timeout_ms, message]
-        if self._acquire(keys=[_lease(key), _parked(key)], args=arguments):
-            return Lease(key, f"{task_id}/{token}")
-        return None
+        holder = f"{_of(worker, task_id)}{uuid.uuid4().hex}"
+        if not self._acquire(keys=[_lease(key), _parked(key)], args=[holder, self._holding_ms, task_id, message]):
+            return None
+        logger.info("lease %s %s taken", key, holder)
+        return Lease(key, holder, self._renew_in_broker)
 
     @contextmanager
     def kept(self, lease: Lease) -> Iterator[None]:
@@ -87,30 +108,42 @@ class Leases:
         finally:
             ended.set()
             thread.join()
-            self._release(keys=[_lease(lease.key)], args=[lease.token])
+            self._release(keys=[_lease(lease.key)], args=[lease.holder])
+            logger.info("lease %s %s released", lease.key, lease.holder)
 
-    def parked(self, key: str) -> list[str]:
-        """The messages that wait for a key."""
-        messages: list[str] = self._redis.lrange(_parked(key), 0, -1)
+    def release_of_the_dead(self, key: str, worker: str, task_id: str) -> bool:
+        """Give up the lease that a worker's dead child held for a task; whether it held one."""
+        held = bool(self._release(keys=[_lease(key)], args=[_of(worker, task_id)]))
+        if held:
+            logger.info("lease %s %s released for the dead", key, _of(worker, task_id))
+        return held
+
+    def parked(self, key: str) -> dict[str, str]:
+        """The messages that wait for a key, by task."""
+        messages: dict[str, str] = self._redis.hgetall(_parked(key))
         return messages
 
-    def unpark(self, key: str, message: str) -> None:
+    def unpark(self, key: str, task_id: str) -> None:
         """Forget a message, once it stands in its queue again."""
-        self._redis.lrem(_parked(key), 1, message)
+        self._redis.hdel(_parked(key), task_id)
 
     def free_keys(self) -> list[str]:
         """Keys that tasks wait for although nobody holds them: their holder died."""
-        keys = [name.rpartition(":")[2] for name in self._redis.scan_iter(_parked("*"))]
+        keys = [name.rpartition(":")[2] for name in self._redis.scan_iter(_parked("*"), count=1000)]
         return [key for key in keys if not self._redis.exists(_lease(key))]
 
+    def _renew_in_broker(self, lease: Lease) -> bool:
+        return bool(self._renew(keys=[_lease(lease.key)], args=[lease.holder, self._holding_ms]))
+
     def _keep(self, lease: Lease, ended: threading.Event) -> None:
-        while not ended.wait(self._timeout_ms / 4000):
-            try:
-                if not self._renew(keys=[_lease(lease.key)], args=[lease.token, self._timeout_ms]):
-                    lease.lose()
-                    return
-            except redis.RedisError:
-                continue  # The broker is away: the lease stands until it expires or somebody takes it.
+        wait = self._renewal_seconds
+        while not ended.wait(wait):
+            # When the broker comes back, renew before anybody can take what seems abandoned.
+            wait = self._renewal_seconds if lease.renew() else min(0.5, self._renewal_seconds)
+
+
+def _of(worker: str, task_id: str) -> str:
+    return f"{worker}/{task_id}/"
 
 
 def _lease(key: str) -> str:

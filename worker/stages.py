@@ -37,6 +37,7 @@ from shared.records import (
 from shared.soft_labels import SoftLabels, SoftLabelsHeader, SoftLabelsWriter
 from shared.store import Artifact, ArtifactStore
 from worker import data, evaluation, losses, models
+from worker.checkpoints import Checkpoints
 from worker.runtime import Runtime
 from worker.training import Objective, Report, fit
 
@@ -52,6 +53,7 @@ class Desk:
 
     inputs: dict[str, Artifact]
     folder: Path
+    checkpoints: Checkpoints
     runtime: Runtime
     report: Report
 
@@ -74,10 +76,18 @@ class Desk:
         return models.load(model, artifact.path(WEIGHTS))
 
 
-def run(stage: Stage, store: ArtifactStore, runtime: Runtime, report: Report) -> Artifact:
-    """Do a stage and commit its result.
+def run(
+    stage: Stage,
+    store: ArtifactStore,
+    runtime: Runtime,
+    report: Report,
+    confirm: Callable[[], None] = lambda: None,
+    checkpoint_seconds: float = 30.0,
+) -> Artifact:
+    """Do a stage and commit its result; `confirm` may refuse the commit by raising `StageStopped`.
 
     Raises:
+        StageStopped: `report` or `confirm` raised it.
         InvalidInput: the stage asks for something that cannot be.
         Unavailable: the store or a download does not work for now.
         StageFailed: the stage cannot have a result.
@@ -86,8 +96,9 @@ def run(stage: Stage, store: ArtifactStore, runtime: Runtime, report: Report) ->
     started = time.monotonic()
     inputs = {role: store.open(ref) for role, ref in stage.inputs.items()}
     with store.draft(stage.ref) as folder:
-        record = _story(stage)(Desk(inputs, folder, runtime, report))
-        report("saving")
+        checkpoints = Checkpoints(store.partial(stage.ref), checkpoint_seconds)
+        record = _story(stage)(Desk(inputs, folder, checkpoints, runtime, report))
+        confirm()
         return store.commit(
             stage.ref,
             folder,
@@ -217,7 +228,7 @@ def _train(
 ) -> TrainingRecord:
     model = models.build(recipe.model, desk.dataset, desk.runtime, recipe.training.seed)
     dtype = desk.runtime.dtype(recipe.training.precision)
-    record = fit(model, train, objective, recipe.training, dtype, desk.report)
+    record = fit(model, train, objective, recipe.training, dtype, desk.report, desk.checkpoints)
     models.save(model, desk.folder / WEIGHTS)
     return record
 

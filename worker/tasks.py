@@ -1,112 +1,121 @@
-"""The Celery tasks: thin skins that parse a stage, lease it, run it and enter its record."""
+"""The Celery tasks: thin skins that parse a stage, find or compute its result, and enter its record."""
 
 from __future__ import annotations
 
-import json
+import random
 import time
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from celery import Celery, Task
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, Reject
 from celery.utils.log import get_task_logger
 from pydantic import ValidationError
 
-from shared.errors import InvalidInput, LeaseLost, StageFailed, Unavailable
-from shared.ledger import Ledger, connect
-from shared.plan import KINDS, STAGE_FORMAT, Stage
+from shared.catalog import KINDS
+from shared.errors import Cancelled, HandedBack, InvalidInput, LeaseLost, StageFailed, Unavailable
+from shared.plan import HARD_LIMIT_SECONDS, STAGE_FORMAT, Stage
 from shared.records import StageRecord
 from shared.settings import Settings
-from shared.store import Artifact, ArtifactStore
-from worker.lease import Lease, Leases
+from worker.bench import Bench
+from worker.stop import Stop
+from worker.work import Parked, Stumbled, Work
 
-#: Seconds between two reports of a stage's progress.
-REPORT_SECONDS = 0.5
+#: Seconds after which a stage that only a newer worker can do is offered again, and the longest wait of a retry.
+NEWER_SECONDS = 10.0
+LONGEST_WAIT_SECONDS = 60.0
 
 logger = get_task_logger(__name__)
 
 
-def register(app: Celery, settings: Settings) -> None:
+def register(app: Celery, settings: Settings, stop: Stop) -> None:
     """Give the application one task a kind of stage, named `distill.<kind>`."""
-    bench = cache(lambda: Bench.connect(settings))  # Not before the first task: pool processes are forked.
+    # Not before the first task: pool processes are forked.
+    bench = cache(lambda: Bench.connect(app, settings, stop, patient=True))
 
-    def run(task: Task, *, pipeline: str, stage: dict[str, Any]) -> str:
-        return run_stage(task, bench(), pipeline, stage)
+    def run(task: Task, *, pipeline: str, stage: dict[str, Any], failure: str = "", trouble_since: float = 0.0) -> str:
+        return run_stage(task, bench(), pipeline, stage, failure, trouble_since)
 
     for kind in KINDS:
+        limit = settings.time_limits.get(kind)
         app.task(
-            run, name=f"distill.{kind}", shared=False, bind=True, max_retries=None, throws=(InvalidInput, StageFailed)
+            run,
+            name=f"distill.{kind}",
+            shared=False,
+            bind=True,
+            max_retries=None,
+            soft_time_limit=limit,
+            time_limit=limit and limit + HARD_LIMIT_SECONDS,
+            Request="worker.supervision:StageRequest",
+            throws=(InvalidInput, StageFailed),
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """The connections of one worker process."""
-
-    settings: Settings
-    store: ArtifactStore
-    ledger: Ledger
-    leases: Leases
-
-    @classmethod
-    def connect(cls, settings: Settings) -> Bench:
-        """Connect to the broker and the store.
-
-        Raises:
-            BrokerUnavailable: the broker does not answer.
-
-        """
-        client = connect(settings)
-        return cls(
-            settings,
-            ArtifactStore(settings.store),
-            Ledger(client, settings.history_seconds),
-            Leases(client, settings.visibility_timeout_seconds),
-        )
-
-
-def run_stage(task: Task, bench: Bench, pipeline: str, message: dict[str, Any]) -> str:
+def run_stage(
+    task: Task, bench: Bench, pipeline: str, message: dict[str, Any], failure: str, trouble_since: float
+) -> str:
     """Find a stage's result or compute it, and enter its record into the pipeline's ledger.
+
+    Args:
+        task: the bound task.
+        bench: the process's connections.
+        pipeline: its id.
+        message: the stage, as JSON.
+        failure: the error of the worker for which this task waited, if the stage failed there for good.
+        trouble_since: when, in seconds since the epoch, the store or a download first failed; 0 where none did.
 
     Raises:
         InvalidInput: the stage cannot be done as it is written.
         StageFailed: it has no result after all attempts, or never can have one.
 
     """
+    if message.get("format", 0) > STAGE_FORMAT:
+        _leave_to_newer_workers(task, message)
     stage = _parse(message)
+    if bench.ledger.is_cancelled(pipeline):
+        raise Ignore
     started = time.monotonic()
     worker = task.request.hostname
+    work = Work(task, bench, pipeline, worker)
     try:
-        found = bench.store.find(stage.ref)
-        artifact = found or _compute(task, bench, pipeline, stage)
-    except (Ignore, LeaseLost) as reason:
-        raise Ignore from reason
+        if failure:
+            raise StageFailed(failure)
+        artifact, outcome = work.find_or_compute(stage)
+    except (Parked, Cancelled):
+        raise Ignore from None
+    except LeaseLost as error:
+        # Not acknowledged: its delivery tag is also that of the delivery which took over.
+        raise Reject(str(error), requeue=True) from None
+    except HandedBack:
+        work.message().apply_async()
+        bench.ledger.wait(pipeline, stage.key, f"handed back by {worker}")
+        raise Ignore from None
     except Unavailable as error:
-        if bench.ledger.attempts(pipeline, stage.key) >= bench.settings.max_attempts:
-            raise _failed(bench, pipeline, stage, worker, str(error)) from error
-        bench.ledger.wait(pipeline, stage.key, f"tries again: {error}")
-        raise task.retry(exc=error, countdown=2 ** (task.request.retries + 1)) from error
+        since = trouble_since or time.time()
+        if time.time() - since >= bench.settings.retry_seconds:
+            reason = f"{error} (tried again for {time.time() - since:,.0f} s)"
+            raise _failed(bench, pipeline, stage, worker, reason) from error
+        _try_again(task, bench, pipeline, stage, error, since)
+    except Stumbled as error:
+        _try_again(task, bench, pipeline, stage, error, trouble_since)
     except (InvalidInput, StageFailed) as error:
         raise _failed(bench, pipeline, stage, worker, str(error), type(error)) from error
-    except Exception as error:
-        _failed(bench, pipeline, stage, worker, f"{type(error).__name__}: {error}")
-        raise
     record = StageRecord(
         key=stage.key,
         kind=stage.kind,
         title=stage.title,
-        outcome="found" if found else "computed",
+        outcome=outcome,
         seconds=time.monotonic() - started,
         worker=worker,
         record=artifact.record,
     )
-    return bench.ledger.finish(pipeline, record).summary
+    entered = bench.ledger.finish(pipeline, record)
+    if stage.kind == "report":
+        bench.submissions.remove(pipeline)
+    return entered.summary
 
 
 def _parse(message: dict[str, Any]) -> Stage:
-    if message.get("format", 0) > STAGE_FORMAT:
-        raise InvalidInput(f"stage format {message['format']}: this worker knows {STAGE_FORMAT}: update it")
     try:
         return Stage.model_validate(message)
     except ValidationError as error:
@@ -114,66 +123,30 @@ def _parse(message: dict[str, Any]) -> Stage:
         raise InvalidInput(f"not a stage: {error}") from None
 
 
-def _compute(task: Task, bench: Bench, pipeline: str, stage: Stage) -> Artifact:
-    """Lease a stage's key and run it; park the task where another worker has the lease."""
-    again = task.signature_from_request(kwargsrepr=task.request.kwargsrepr)
-    lease = bench.leases.acquire(stage.key, task.request.id, json.dumps(again))
-    if lease is None:
-        bench.ledger.wait(pipeline, stage.key, "another pipeline computes the same stage")
-        task.send_event("task-progress", result="waits: another pipeline computes the same stage")
-        raise Ignore
-    worker = task.request.hostname
-    attempts = bench.ledger.start(pipeline, stage.key, worker)
-    try:
-        with bench.leases.kept(lease):
-            if attempts > bench.settings.max_attempts:
-                raise StageFailed(f"given up: {attempts - 1} workers died on it, the last one before {worker}")
-            if found := bench.store.find(stage.ref):
-                return found
-            from worker import stages  # Imports torch: not before something must be computed.
-            from worker.runtime import Runtime
-
-            runtime = Runtime.probe(bench.settings, task.request.delivery_info["routing_key"])
-            report = _Report(task, bench.ledger, lease, pipeline, stage)
-            return stages.run(stage, bench.store, runtime, report)
-    finally:
-        wake(task.app, bench.leases, stage.key)
+def _leave_to_newer_workers(task: Task, message: dict[str, Any]) -> None:
+    reason = f"stage format {message['format']}: this worker knows {STAGE_FORMAT}: update it"
+    logger.error("%s: left to newer workers", reason)
+    task.send_event("task-progress", result=reason, retry=False)
+    raise task.retry(countdown=_jittered(NEWER_SECONDS), kwargsrepr=task.request.kwargsrepr)
 
 
-def wake(app: Celery, leases: Leases, key: str) -> None:
-    """Put the tasks that wait for a key into their queues again."""
-    for message in leases.parked(key):
-        app.signature(json.loads(message)).apply_async()
-        leases.unpark(key, message)
+def _try_again(task: Task, bench: Bench, pipeline: str, stage: Stage, error: Exception, trouble_since: float) -> None:
+    """Put the task into its queue again, for a time that grows with each try."""
+    countdown = _jittered(min(LONGEST_WAIT_SECONDS, 2.0 ** (task.request.retries + 1)))
+    bench.ledger.wait(pipeline, stage.key, f"tries again in {countdown:.0f} s: {error}")
+    logger.warning("%s: %s: tries again in %.0f s: %s", pipeline, stage.title, countdown, error)
+    kwargs = task.request.kwargs | {"trouble_since": trouble_since}
+    raise task.retry(kwargs=kwargs, countdown=countdown, kwargsrepr=task.request.kwargsrepr) from error
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load, keeps no secret)
 
 
 def _failed(
     bench: Bench, pipeline: str, stage: Stage, worker: str, reason: str, kind: type[Exception] = StageFailed
 ) -> Exception:
-    message = f"{stage.title}: {reason}"
+    message = reason if reason.startswith(f"{stage.title}: ") else f"{stage.title}: {reason}"
     bench.ledger.fail(pipeline, stage.key, message, worker)
     logger.error("%s: %s", pipeline, message)
     return kind(message)
-
-
-@dataclass(slots=True)
-class _Report:
-    """Tells Flower and the ledger how far a stage is, a few times a second; stops it when its lease is lost."""
-
-    task: Task
-    ledger: Ledger
-    lease: Lease
-    pipeline: str
-    stage: Stage
-    _last: float = field(default=-REPORT_SECONDS)
-
-    def __call__(self, progress: str) -> None:
-        self.lease.check()
-        if time.monotonic() - self._last < REPORT_SECONDS:
-            return
-        self._last = time.monotonic()
-        self.task.send_event("task-progress", result=progress)
-        try:
-            self.ledger.note(self.pipeline, self.stage.key, progress, self.task.request.hostname)
-        except Unavailable as error:
-            logger.warning("progress was not noted: %s", error)

@@ -18,36 +18,66 @@ WaitUntil = Callable[[Callable[[], Any], str], Any]
 @pytest.fixture
 def leases(settings: Settings) -> Leases:
     """Leases that last a second."""
-    return Leases(connect(settings), timeout_seconds=1.0)
+    return Leases(connect(settings), connect(settings), holding_seconds=1.0, renewal_seconds=0.1)
 
 
 def test_a_key_has_one_holder_and_the_others_are_parked(leases: Leases) -> None:
-    assert leases.acquire("k", "task-1", "first") is not None
+    assert leases.acquire("k", "worker", "task-1", "first") is not None
 
-    assert leases.acquire("k", "task-2", "second") is None
+    assert leases.acquire("k", "worker", "task-2", "second") is None
 
-    assert leases.parked("k") == ["second"]
+    assert leases.parked("k") == {"task-2": "second"}
     assert leases.free_keys() == []
 
 
-def test_a_redelivered_task_takes_over_its_own_lease_and_the_old_holder_notices(
-    leases: Leases, wait_until: WaitUntil
+def test_a_holder_that_was_paused_for_too_long_notices_that_another_took_over(
+    leases: Leases, settings: Settings, wait_until: WaitUntil
 ) -> None:
-    old = leases.acquire("k", "task-1", "message")
+    client: Any = connect(settings)
+    old = leases.acquire("k", "worker", "task-1", "message")
     assert old is not None
 
     with leases.kept(old):
-        new = leases.acquire("k", "task-1", "message")
-        assert new is not None
+        client.delete("distill:lease:k")
+        client.set("distill:lease:k", "other/task-1/token")
         wait_until(old._lost.is_set, "the old holder notices")
         with pytest.raises(LeaseLost):
             old.check()
-    assert leases.acquire("k", "task-2", "message") is None, "an old holder's end must not free a new holder's lease"
+    assert client.get("distill:lease:k") == "other/task-1/token", "an old holder's end must not free a new one's lease"
+
+
+def test_even_the_same_task_does_not_take_a_lease_from_a_living_holder(leases: Leases) -> None:
+    held = leases.acquire("k", "worker", "task-1", "message")
+    assert held is not None
+
+    with leases.kept(held):
+        assert leases.acquire("k", "other", "task-1", "message") is None
+
+
+def test_a_lease_that_ran_out_while_the_broker_was_away_is_still_its_holders(
+    leases: Leases, settings: Settings
+) -> None:
+    client: Any = connect(settings)
+    held = leases.acquire("k", "worker", "task-1", "message")
+    assert held is not None
+    client.delete("distill:lease:k")
+
+    held.confirm()
+
+    assert client.get("distill:lease:k") == held.holder
+
+
+def test_the_lease_of_a_dead_child_is_released_by_its_own_worker_only(leases: Leases) -> None:
+    leases.acquire("k", "worker-1@host", "task-1", "message")
+
+    assert not leases.release_of_the_dead("k", "worker-1", "task-1")
+    assert not leases.release_of_the_dead("k", "worker-1@host", "task-2")
+    assert leases.release_of_the_dead("k", "worker-1@host", "task-1")
 
 
 def test_a_lease_is_renewed_while_it_is_kept(leases: Leases, settings: Settings, wait_until: WaitUntil) -> None:
     client: Any = connect(settings)
-    lease = leases.acquire("k", "task-1", "message")
+    lease = leases.acquire("k", "worker", "task-1", "message")
     assert lease is not None
 
     with leases.kept(lease):
@@ -58,7 +88,7 @@ def test_a_lease_is_renewed_while_it_is_kept(leases: Leases, settings: Settings,
 
 
 def test_what_a_dead_holder_left_waiting_is_found(leases: Leases, wait_until: WaitUntil) -> None:
-    leases.acquire("k", "dead", "message")
-    leases.acquire("k", "task-2", "message")
+    leases.acquire("k", "worker", "dead", "message")
+    leases.acquire("k", "worker", "task-2", "message")
 
     wait_until(lambda: leases.free_keys() == ["k"], "the dead holder's lease runs out")

@@ -13,16 +13,13 @@ from celery import Celery
 from celery.contrib.testing.worker import start_worker
 
 from scheduler.client import PipelineClient
-from shared.broker import create_app
 from shared.errors import PipelineFailed, UnknownPipeline
 from shared.ledger import Ledger, connect
 from shared.plan import Plan
 from shared.records import PipelineStatus
 from shared.settings import Settings
 from shared.spec import PipelineSpec
-from worker.delivery import renew_deliveries
-from worker.lease import Leases
-from worker.tasks import register, wake
+from worker.app import create
 
 MakeSpec = Callable[..., PipelineSpec]
 
@@ -30,9 +27,7 @@ MakeSpec = Callable[..., PipelineSpec]
 @pytest.fixture
 def app(settings: Settings) -> Iterator[Celery]:
     """The workers' application."""
-    app = create_app(settings)
-    register(app, settings)
-    renew_deliveries(app, settings)
+    app = create(settings)
     yield app
     gc.collect()  # Celery's results unsubscribe when they are collected: now, not after the server is gone.
 
@@ -118,25 +113,24 @@ def test_a_stage_that_cannot_be_done_fails_its_pipeline_with_one_message(
 @pytest.mark.usefixtures("worker")
 def test_a_stage_that_another_pipeline_computes_waits_and_goes_on_when_it_is_free(
     app: Celery,
-    settings: Settings,
     client: PipelineClient,
     make_spec: MakeSpec,
     wait_until: Callable[[Callable[[], Any], str], Any],
 ) -> None:
     plan = Plan.of(make_spec())
-    leases = Leases(connect(settings), timeout_seconds=60)
-    held = leases.acquire(plan.trunk[0].key, "another-task", "")
+    leases = app.bench().leases
+    held = leases.acquire(plan.trunk[0].key, "worker", "another-task", "")
     assert held is not None
 
     with leases.kept(held):
         pipeline = client.submit(make_spec())
         wait_until(lambda: leases.parked(held.key), "the stage is parked")
         waiting = client.status(pipeline).states[held.key]
-    wake(app, leases, held.key)
+    app.bench().wake(held.key)
 
-    assert (waiting.state, waiting.progress) == ("waiting", "another pipeline computes the same stage")
+    assert (waiting.state, waiting.progress) == ("waiting", "waits: another pipeline computes prepare digits")
     assert finish(client, pipeline).state == "done"
-    assert leases.parked(held.key) == []
+    assert leases.parked(held.key) == {}
 
 
 def test_two_pipelines_with_one_teacher_train_it_once(app: Celery, client: PipelineClient, make_spec: MakeSpec) -> None:

@@ -16,6 +16,7 @@ from shared.soft_labels import SoftLabels
 from shared.spec import PipelineSpec
 from shared.store import Artifact, ArtifactStore
 from worker import data, stages
+from worker.checkpoints import Checkpoints
 from worker.evaluation import logits_of
 from worker.runtime import Runtime
 
@@ -61,7 +62,7 @@ def test_row_i_of_the_soft_labels_is_the_teachers_answer_to_sample_i(make_spec: 
     stage = artifacts["evaluate teacher"].manifest.stage
     assert stage is not None
     inputs = {role: store.open(ref) for role, ref in stage.inputs.items()}
-    desk = stages.Desk(inputs, tmp_path, CPU, say_nothing)
+    desk = stages.Desk(inputs, tmp_path, Checkpoints(tmp_path, 30.0), CPU, say_nothing)
 
     logits = logits_of(desk.model("model"), desk.split("train"))
 

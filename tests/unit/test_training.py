@@ -1,0 +1,141 @@
+"""Trainings that are left and gone on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from shared.errors import HandedBack
+from shared.records import TrainingRecord
+from shared.spec import TrainingSpec
+from worker.checkpoints import Checkpoint, Checkpoints
+from worker.data import Split
+from worker.losses import cross_entropy
+from worker.training import fit
+
+EPOCHS, STEPS_AN_EPOCH = 3, 4
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def with_dropout() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Dropout(0.5), nn.Linear(8, 3))
+
+
+def with_batch_norm() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+
+
+@pytest.fixture
+def data() -> Split:
+    """A few random images of three classes; the last batch is a short one."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(0, 256, (60, 1, 4, 4), dtype=torch.uint8, generator=generator)
+    return Split(inputs, torch.randint(0, 3, (60,), generator=generator), torch.tensor(128.0), torch.tensor(70.0))
+
+
+def new(build: Callable[[], nn.Module]) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        return build()
+
+
+def train(
+    model: nn.Module, data: Split, folder: Path, stop_at: int | None = None, every: float = 1e9, **changes: Any
+) -> TrainingRecord:
+    """Train a model; with `stop_at`, have the report of that step end it."""
+    training = TrainingSpec.model_validate({"epochs": EPOCHS, "batch_size": 16} | changes)
+    steps = 0
+
+    def report(progress: str) -> None:
+        nonlocal steps
+        steps += "step" in progress
+        if steps == stop_at:
+            raise HandedBack(progress)
+
+    def objective(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(logits, data.targets[rows])
+
+    return fit(model, data, objective, training, torch.float32, report, Checkpoints(folder, every))
+
+
+@pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("build", [mlp, with_dropout, with_batch_norm])
+def test_a_training_that_was_left_ends_with_the_weights_of_one_that_was_not(
+    data: Split, tmp_path: Path, build: Callable[[], nn.Module], optimizer: str, schedule: str
+) -> None:
+    choices = {"optimizer": optimizer, "schedule": schedule, "seed": 7}
+    undisturbed = new(build)
+    expected = train(undisturbed, data, tmp_path / "undisturbed", **choices)
+
+    for stop_at in (1, 2, 5):
+        with pytest.raises(HandedBack):
+            train(new(build), data, tmp_path / "left", stop_at, **choices)
+    resumed = new(build)
+    record = train(resumed, data, tmp_path / "left", **choices)
+
+    for name, tensor in undisturbed.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    assert (record.loss, record.train_accuracy, record.steps) == (
+        expected.loss,
+        expected.train_accuracy,
+        expected.steps,
+    )
+
+
+def test_a_resumed_training_does_only_the_steps_that_are_left(data: Split, tmp_path: Path) -> None:
+    with pytest.raises(HandedBack):
+        train(new(mlp), data, tmp_path, stop_at=10)
+
+    with pytest.raises(HandedBack):
+        train(new(mlp), data, tmp_path, stop_at=2)
+    train(new(mlp), data, tmp_path)
+
+    (left,) = tmp_path.iterdir()
+    assert left.name.startswith("000000000012-")
+
+
+def test_checkpoints_are_written_when_they_are_due_and_the_older_ones_removed(data: Split, tmp_path: Path) -> None:
+    train(new(mlp), data, tmp_path, every=1e-9)
+
+    (last,) = tmp_path.iterdir()
+    assert last.name.startswith(f"{EPOCHS * STEPS_AN_EPOCH:012}-")
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:-1] + b"\xff", lambda _: b""])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: Callable[[bytes], bytes]) -> None:
+    checkpoints = Checkpoints(tmp_path, 30.0)
+    checkpoints.save(1, Checkpoint({"weights": torch.ones(3)}, {"epoch": 0}))
+    (path,) = tmp_path.iterdir()
+    whole = path.read_bytes()
+    later = tmp_path / path.name.replace("000000000001", "000000000002")
+    later.write_bytes(damage(whole))
+
+    found = checkpoints.latest()
+
+    assert found is not None
+    assert torch.equal(found.tensors["weights"], torch.ones(3))
+    assert found.facts["epoch"] == 0
+
+
+def test_a_costly_checkpoint_is_written_less_often(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, every_seconds=1e-9, _cost_seconds=1.0)
+
+    assert not checkpoints.due
+
+
+def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(OSError, match="file"):
+        Checkpoints(tmp_path / "file", 30.0).save(1, Checkpoint({"weights": torch.ones(3)}, {}))
+
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

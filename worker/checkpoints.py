@@ -1,0 +1,102 @@
+"""Checkpoints: where a training stands, on the store, so that any worker can go on with it to the same weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+
+#: Share of the time that may go into saving: the next checkpoint waits until it is kept.
+LARGEST_SHARE = 0.02
+FORMAT = 1
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Tensors by name, and what JSON can hold."""
+
+    tensors: dict[str, torch.Tensor]
+    facts: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Checkpoints:
+    """A folder of at most two files, `<steps>-<SHA-256>.safetensors`: a name is its content's proof."""
+
+    folder: Path
+    every_seconds: float
+    _saved: float = field(default_factory=time.monotonic)
+    _cost_seconds: float = 0.0
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time for the next one."""
+        return self.age_seconds >= max(self.every_seconds, self._cost_seconds / LARGEST_SHARE)
+
+    @property
+    def age_seconds(self) -> float:
+        """Seconds since the last one, or since the beginning."""
+        return time.monotonic() - self._saved
+
+    def save(self, steps: int, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, whole or not at all, and remove older ones.
+
+        Raises:
+            OSError: it cannot be written.
+
+        """
+        started = time.monotonic()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        facts = json.dumps(checkpoint.facts | {"format": FORMAT})
+        data = save({name: _own(tensor) for name, tensor in checkpoint.tensors.items()}, {"facts": facts})
+        path = self.folder / f"{steps:012}-{hashlib.sha256(data).hexdigest()}.safetensors"
+        _write(path, data)
+        for other in self.folder.iterdir():
+            if other.name < path.name:
+                other.unlink(missing_ok=True)
+        self._saved = time.monotonic()
+        self._cost_seconds = self._saved - started
+
+    def latest(self) -> Checkpoint | None:
+        """The one that got furthest; what is damaged or of another version is passed over."""
+        for path in sorted(self.folder.glob("*.safetensors"), reverse=True):
+            data = path.read_bytes()
+            if hashlib.sha256(data).hexdigest() != path.stem.partition("-")[2]:
+                logger.warning("%s: damaged: the training goes on from an earlier one", path)
+                continue
+            try:
+                with safe_open(path, framework="pt") as file:
+                    facts = json.loads((file.metadata() or {})["facts"])
+                if facts["format"] == FORMAT:
+                    return Checkpoint(load(data), facts)
+            except (SafetensorError, KeyError, ValueError) as error:
+                logger.warning("%s: no checkpoint of this version: %s", path, error)
+        return None
+
+
+def _own(tensor: torch.Tensor) -> torch.Tensor:
+    """A copy in memory of its own, as safetensors wants it."""
+    return tensor.detach().cpu().clone().contiguous()
+
+
+def _write(path: Path, data: bytes) -> None:
+    draft = path.with_suffix(f".{os.getpid()}.draft")
+    try:
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,110 @@
+"""Supervision: what a worker's main process does when its child dies, must end, or is to be ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import redis
+from billiard.einfo import ExceptionWithTraceback
+from billiard.exceptions import WorkerLostError
+from celery import Celery, signals
+from celery.utils.log import get_logger
+from celery.worker.request import Request
+from kombu.exceptions import OperationalError
+
+from shared.errors import StageFailed, Unavailable
+from worker.bench import Bench
+from worker.stop import Stop
+from worker.work import over_time
+
+#: Seconds that a child has to hand back its stage before it is killed.
+HAND_BACK_SECONDS = 8.0
+
+logger = get_logger(__name__)
+
+
+class StageRequest(Request):  # type: ignore[misc]
+    """A task in a worker's main process, which clears up after its child."""
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """The child's exception, or that the child is gone: then the message goes back into its queue."""
+        error = exc_info.exception
+        error = error.exc if isinstance(error, ExceptionWithTraceback) else error
+        if isinstance(error, WorkerLostError | SystemExit):
+            with self._clearing_up() as bench:
+                if self._release(bench):
+                    bench.attempts.end(self._key, self.hostname, str(error))
+        return super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """The child ran into the soft limit, or was killed at the hard one."""
+        super().on_timeout(soft, timeout)
+        if not soft:
+            with self._clearing_up() as bench:
+                failure = f"{self.kwargs['stage']['title']}: {over_time(self.time_limits[1] or timeout)}"
+                bench.ledger.fail(self.kwargs["pipeline"], self._key, failure, self.hostname)
+                if self._release(bench):
+                    bench.attempts.forget(self._key)
+                    bench.wake(self._key, failure)
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Kill the child because the worker ends at once; the message goes back into its queue."""
+        super().cancel(pool, signal, emit_retry)
+        with self._clearing_up() as bench:
+            if self._release(bench):
+                bench.attempts.withdraw(self._key)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """Somebody revoked the task, as with Flower's Terminate: its pipeline is cancelled."""
+        super()._announce_revoked(reason, terminated, signum, expired)
+        with self._clearing_up() as bench:
+            bench.ledger.cancel(self.kwargs["pipeline"])
+            bench.submissions.remove(self.kwargs["pipeline"])
+            if self._release(bench):
+                bench.attempts.withdraw(self._key)
+                bench.wake(self._key)
+
+    def _success_was_stored(self) -> bool:
+        """Never trusted: a child that died after storing its success may not have counted it for its chord."""
+        return False
+
+    @property
+    def _key(self) -> str:
+        return self.kwargs["stage"]["key"]
+
+    def _release(self, bench: Bench) -> bool:
+        return bench.leases.release_of_the_dead(self._key, self.hostname, self.id)
+
+    @contextmanager
+    def _clearing_up(self) -> Iterator[Bench]:
+        """What cannot be done now is done by time: leases run out, and messages are delivered again."""
+        try:
+            yield self.app.bench()
+        except StageFailed:
+            pass  # Said by whoever takes up the stage the next time.
+        except (Unavailable, OperationalError, redis.RedisError, KeyError, TypeError) as error:
+            logger.warning("%s: not cleared up: %s", self.name, error)
+
+
+def end_by_signal(app: Celery, stop: Stop) -> None:
+    """Have the worker's child hand back its stage on SIGTERM or SIGINT, and the worker end soon in any case."""
+
+    def ask(**_: Any) -> None:
+        if stop.asked:
+            return
+        stop.ask()
+        timer = threading.Timer(HAND_BACK_SECONDS, _end_at_once)
+        timer.daemon = True
+        timer.start()
+
+    signals.worker_shutting_down.connect(ask, weak=False, dispatch_uid=id(app))
+
+
+def _end_at_once() -> None:
+    with suppress(ProcessLookupError):
+        os.kill(os.getpid(), signal.SIGQUIT)
