@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -17,6 +16,7 @@ import psutil
 import pytest
 
 from shared.records import PipelineResults
+from tests.acceptance.conftest import free_port
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
 DISTILL = [str(Path(sys.executable).with_name("distill"))]
@@ -208,9 +208,3 @@ def answer(address: str) -> str:
             return str(response.read().decode())
     except OSError:
         return ""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -1,86 +1,84 @@
-"""Workers that die in the middle of a stage."""
+"""Workers that die, are paused or are told to end in the middle of a stage."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import time
+from collections.abc import Callable
 from typing import Any
 
 import psutil
 import pytest
 
 from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.settings import Settings
+from scheduler.local import Child, LocalStack
 from shared.spec import PipelineSpec
+from tests.acceptance.conftest import lines_of, pool_process, teacher_weights
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
+TrainingWorker = Callable[[LocalStack, PipelineClient, str], Child]
 
 
-@pytest.fixture
-def long_spec(make_spec: Callable[..., PipelineSpec]) -> PipelineSpec:
-    """A pipeline whose teacher takes some seconds."""
-    training = {"epochs": 80, "batch_size": 16}
-    return make_spec(teacher={"model": {"name": "mlp", "hidden": [32]}, "training": training})
-
-
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[LocalStack]:
-    """Two workers, whose messages are given away after three seconds without renewal."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DISTILL_VISIBILITY_TIMEOUT_SECONDS", "3")
-        settings = Settings(store=tmp_path / "store")
-        with LocalStack(settings, workers=2) as stack:
-            yield stack
-
-
-@pytest.fixture
-def client(stack: LocalStack) -> PipelineClient:
-    """A client of the stack."""
-    return PipelineClient(stack.settings)
-
-
-def training_worker(client: PipelineClient, pipeline: str) -> str:
-    """Name of the worker that trains the teacher, once it reports progress."""
-    status = client.status(pipeline)
-    teacher = status.states[status.plan.trunk[1].key]
-    return teacher.worker if teacher.state == "running" and "epoch" in teacher.progress else ""
-
-
-def started_in_log(stack: LocalStack, task: str) -> int:
-    return sum(child.log.read_text().count(f"{task}[") for child in stack.children if child.name.startswith("worker"))
-
-
-def test_a_killed_pool_process_hands_its_stage_on_at_once(
-    stack: LocalStack, client: PipelineClient, long_spec: PipelineSpec, wait_until: WaitUntil
-) -> None:
-    pipeline = client.submit(long_spec)
-    name = wait_until(lambda: training_worker(client, pipeline), "the teacher is trained").partition("@")[0]
-    (worker,) = (child for child in stack.children if child.name == name)
-
-    (pool_process,) = psutil.Process(worker.pid).children()
-    os.kill(pool_process.pid, signal.SIGKILL)
-
+def finish(client: PipelineClient, pipeline: str) -> str:
     *_, status = client.watch(pipeline)
-    assert status.state == "done"
+    return status.state
 
 
-def test_a_killed_worker_hands_its_stage_to_another(
-    stack: LocalStack, client: PipelineClient, long_spec: PipelineSpec, wait_until: WaitUntil
+@pytest.fixture(scope="session")
+def undisturbed() -> dict[str, bytes]:
+    """The weights of the long teacher, trained once without any disturbance."""
+    return {}
+
+
+def expected(undisturbed: dict[str, bytes], start_stack: Callable[..., LocalStack], long_spec: PipelineSpec) -> bytes:
+    if "teacher" not in undisturbed:
+        stack = start_stack(workers=2, store="undisturbed")
+        client = PipelineClient(stack.settings)
+        pipeline = client.submit(long_spec)
+        assert finish(client, pipeline) == "done"
+        undisturbed["teacher"] = teacher_weights(stack, client, pipeline)
+    return undisturbed["teacher"]
+
+
+def test_a_killed_pool_process_hands_its_stage_on_at_once_and_the_weights_are_the_same(
+    start_stack: Callable[..., LocalStack],
+    stack: LocalStack,
+    client: PipelineClient,
+    long_spec: PipelineSpec,
+    training_worker: TrainingWorker,
+    undisturbed: dict[str, bytes],
 ) -> None:
     pipeline = client.submit(long_spec)
-    name = wait_until(lambda: training_worker(client, pipeline), "the teacher is trained").partition("@")[0]
-    (worker,) = (child for child in stack.children if child.name == name)
+    worker = training_worker(stack, client, pipeline)
+
+    pool_process(worker).kill()
+
+    assert finish(client, pipeline) == "done"
+    assert lines_of(stack, "goes on from step")
+    assert lines_of(stack, "released for the dead")
+    assert teacher_weights(stack, client, pipeline) == expected(undisturbed, start_stack, long_spec)
+
+
+def test_a_killed_worker_hands_its_stage_to_another_and_the_weights_are_the_same(
+    start_stack: Callable[..., LocalStack],
+    stack: LocalStack,
+    client: PipelineClient,
+    long_spec: PipelineSpec,
+    training_worker: TrainingWorker,
+    undisturbed: dict[str, bytes],
+) -> None:
+    pipeline = client.submit(long_spec)
+    worker = training_worker(stack, client, pipeline)
     assert worker.pid is not None
 
     os.killpg(worker.pid, signal.SIGKILL)
 
-    *_, status = client.watch(pipeline)
-    teacher = status.states[status.plan.trunk[1].key]
-    assert status.state == "done"
-    assert not teacher.worker.startswith(name)
+    assert finish(client, pipeline) == "done"
+    status = client.status(pipeline)
+    assert not status.states[status.plan.trunk[1].key].worker.startswith(worker.name)
+    assert lines_of(stack, "goes on from step")
+    assert teacher_weights(stack, client, pipeline) == expected(undisturbed, start_stack, long_spec)
 
 
 def test_a_stage_longer_than_the_visibility_timeout_is_started_once(
@@ -90,9 +88,78 @@ def test_a_stage_longer_than_the_visibility_timeout_is_started_once(
     spec = make_spec(teacher={"model": {"name": "mlp", "hidden": [32]}, "training": training})
     pipeline = client.submit(spec)
 
-    *_, status = client.watch(pipeline)
+    assert finish(client, pipeline) == "done"
 
+    status = client.status(pipeline)
     teacher = status.states[status.plan.trunk[1].key].record
     assert teacher is not None
     assert teacher.seconds > 2 * 3, "the stage must outlast the timeout for this test to say anything"
-    assert started_in_log(stack, "distill.train_teacher") == 2, "one line when received, one when succeeded"
+    assert len(lines_of(stack, "lease", teacher.key, "taken")) == 1
+
+
+def test_a_worker_paused_for_too_long_stops_when_it_goes_on_and_does_no_harm(
+    start_stack: Callable[..., LocalStack],
+    stack: LocalStack,
+    client: PipelineClient,
+    long_spec: PipelineSpec,
+    training_worker: TrainingWorker,
+    undisturbed: dict[str, bytes],
+    wait_until: WaitUntil,
+) -> None:
+    pipeline = client.submit(long_spec)
+    worker = training_worker(stack, client, pipeline)
+    key = client.status(pipeline).plan.trunk[1].key
+    paused = [psutil.Process(worker.pid), pool_process(worker)]
+
+    for process in paused:
+        process.suspend()
+    try:
+        wait_until(lambda: len(lines_of(stack, "lease", key, "taken")) == 2, "another worker takes the stage")
+    finally:
+        for process in paused:
+            process.resume()
+
+    assert finish(client, pipeline) == "done"
+    wait_until(lambda: lines_of(stack, "lease", key, "lost"), "the paused worker notices")
+    assert teacher_weights(stack, client, pipeline) == expected(undisturbed, start_stack, long_spec)
+
+
+def test_a_worker_paused_for_less_than_the_timeout_keeps_its_stage(
+    stack: LocalStack, client: PipelineClient, long_spec: PipelineSpec, training_worker: TrainingWorker
+) -> None:
+    pipeline = client.submit(long_spec)
+    worker = training_worker(stack, client, pipeline)
+    key = client.status(pipeline).plan.trunk[1].key
+
+    for process in (paused := [psutil.Process(worker.pid), pool_process(worker)]):
+        process.suspend()
+    time.sleep(2.0)  # What is tested is a time: less than the three seconds of the timeout.
+    for process in paused:
+        process.resume()
+
+    assert finish(client, pipeline) == "done"
+    assert len(lines_of(stack, "lease", key, "taken")) == 1
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT, signal.SIGINT]])
+def test_a_worker_that_is_told_to_end_hands_its_stage_back_at_once(
+    stack: LocalStack,
+    client: PipelineClient,
+    long_spec: PipelineSpec,
+    training_worker: TrainingWorker,
+    wait_until: WaitUntil,
+    signals: list[signal.Signals],
+) -> None:
+    pipeline = client.submit(long_spec)
+    worker = training_worker(stack, client, pipeline)
+    assert worker.pid is not None
+
+    told = time.monotonic()
+    for number in signals:
+        os.kill(worker.pid, number)
+        time.sleep(0.1)  # The kernel merges two signals of a kind that nobody has taken yet.
+    wait_until(lambda: not worker.alive, "the worker ends")
+
+    assert time.monotonic() - told < 20
+    assert finish(client, pipeline) == "done"
+    assert lines_of(stack, "goes on from step")

@@ -1,0 +1,118 @@
+"""Stacks of real processes, and what tests do to them."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from scheduler.client import PipelineClient
+from scheduler.local import Child, LocalStack
+from shared.settings import Settings
+from shared.spec import PipelineSpec
+from shared.store import ArtifactStore
+
+#: A package whose models and data end their worker, raise bugs, or take for ever.
+MISBEHAVING = """
+import os, signal, time
+import numpy as np
+
+def data(how, **_):
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if how == "bug":
+        raise KeyError("a bug")
+    if how == "slow":
+        time.sleep(600)
+    while how == "deaf":
+        try:
+            time.sleep(600)
+        except Exception:
+            pass
+    inputs = np.zeros((8, 1, 4, 4), np.uint8)
+    return {"train": (inputs, np.arange(8) % 2), "test": (inputs, np.arange(8) % 2)}
+"""
+
+
+@pytest.fixture
+def long_spec(make_spec: Callable[..., PipelineSpec]) -> PipelineSpec:
+    """A pipeline whose teacher takes some seconds."""
+    training = {"epochs": 80, "batch_size": 16}
+    return make_spec(teacher={"model": {"name": "mlp", "hidden": [32]}, "training": training})
+
+
+@pytest.fixture
+def start_stack(tmp_path: Path) -> Iterator[Callable[..., LocalStack]]:
+    """Start workers whose messages are given away three seconds after their last renewal."""
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stacks:
+        (tmp_path / "misbehaving.py").write_text(MISBEHAVING)
+        patch.setenv("PYTHONPATH", str(tmp_path))
+        patch.setenv("DISTILL_PLUGINS", "misbehaving")
+        patch.setenv("DISTILL_VISIBILITY_TIMEOUT_SECONDS", "3")
+        patch.setenv("DISTILL_CHECKPOINT_SECONDS", "0.2")
+
+        def start(workers: int, store: str = "store", **options: Any) -> LocalStack:
+            settings = Settings(store=tmp_path / store, **options.pop("settings", {}))
+            return stacks.enter_context(LocalStack(settings, workers=workers, **options))
+
+        yield start
+
+
+@pytest.fixture
+def stack(start_stack: Callable[..., LocalStack]) -> LocalStack:
+    """Two such workers."""
+    return start_stack(workers=2)
+
+
+@pytest.fixture
+def client(stack: LocalStack) -> PipelineClient:
+    """A client of the stack."""
+    return PipelineClient(stack.settings)
+
+
+@pytest.fixture
+def training_worker(wait_until: Callable[..., Any]) -> Callable[..., Child]:
+    """The worker that trains the teacher of some pipelines, once it is past its first epoch."""
+
+    def find(stack: LocalStack, client: PipelineClient, *pipelines: str) -> Child:
+        def name() -> str:
+            teachers = [status.states[status.plan.trunk[1].key] for status in map(client.status, pipelines)]
+            far = (teacher for teacher in teachers if re.match(r"epoch (?!1/)", teacher.progress))
+            return next((teacher.worker.partition("@")[0] for teacher in far), "")
+
+        found = wait_until(name, "the teacher is trained")
+        (worker,) = (child for child in stack.children if child.name == found)
+        return worker
+
+    return find
+
+
+def pool_process(worker: Child) -> psutil.Process:
+    """The process that does a worker's stages."""
+    (process,) = psutil.Process(worker.pid).children()
+    return process
+
+
+def teacher_weights(stack: LocalStack, client: PipelineClient, pipeline: str) -> bytes:
+    """The bytes of a finished pipeline's teacher."""
+    teacher = client.status(pipeline).plan.trunk[1]
+    return ArtifactStore(stack.settings.store).open(teacher.ref).path("model.safetensors").read_bytes()
+
+
+def lines_of(stack: LocalStack, *words: str) -> list[str]:
+    """The lines in the workers' logs that have all of some words."""
+    logs = [child.log.read_text() for child in stack.children if child.name.startswith("worker")]
+    return [line for log in logs for line in log.splitlines() if all(word in line for word in words)]
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
