@@ -16,6 +16,7 @@ from rich.live import Live
 
 from scheduler import report
 from scheduler.client import PipelineClient
+from scheduler.doctor import examine
 from scheduler.local import LocalStack, celery_command
 from shared.broker import QUEUES
 from shared.errors import DistillError, InvalidInput, InvalidSettings
@@ -134,6 +135,15 @@ def recover() -> None:
     for pipeline in recovered:
         typer.echo(pipeline)
     console.print(f"{len(recovered)} pipelines recovered")
+
+
+@app.command()
+def doctor() -> None:
+    """Look at settings, broker, store and workers, and say what to do about what is wrong."""
+    findings = list(examine(Settings.load()))
+    console.print(report.findings_table(findings))
+    if any(finding.state == "bad" for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from rich.markup import escape
 from rich.table import Table
 
+from scheduler.doctor import Finding
 from shared.plan import Plan
 from shared.records import EvaluationRecord, PipelineResults, PipelineStatus, StageState
 from shared.store import ArtifactStore
@@ -100,6 +102,15 @@ def stages_of(status: PipelineStatus) -> Table:
             describe_state(state),
             f"[dim]{state.worker}",
         )
+    return table
+
+
+def findings_table(findings: list[Finding]) -> Table:
+    """What the doctor found, and what to do."""
+    table = Table.grid(padding=(0, 2))
+    marks = {"good": "[green]✓[/]", "warning": "[yellow]![/]", "bad": "[bold red]✗[/]"}
+    for finding in findings:
+        table.add_row(marks[finding.state], escape(finding.subject), escape(finding.detail), escape(finding.advice))
     return table
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -102,7 +104,9 @@ class SoftLabelsWriter:
     def __init__(self, folder: Path, header: SoftLabelsHeader) -> None:
         self._folder = folder
         self._header = header
-        self._logits = np.memmap(folder / LOGITS, _stored(header.dtype), "w+", shape=header.shape)
+        dtype = _stored(header.dtype)
+        _take_room(folder / LOGITS, math.prod(header.shape) * dtype.itemsize)
+        self._logits = np.memmap(folder / LOGITS, dtype, "r+", shape=header.shape)
         self._written = np.zeros(header.shape[:2], dtype=bool)
 
     def write(self, start: int, logits: npt.NDArray[np.float32], view: int = 0) -> None:
@@ -138,6 +142,12 @@ class SoftLabelsWriter:
         header = self._header.model_copy(update={"checksums": _checksums(self._logits, self._header.block_rows)})
         (self._folder / HEADER).write_text(header.model_dump_json(indent=1))
         return header
+
+
+def _take_room(path: Path, size_bytes: int) -> None:
+    """Make a file of a size: writing to a mapped file on a full disk would kill the process instead of raising."""
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size_bytes)
 
 
 def _stored(dtype: Dtype) -> np.dtype[Any]:

@@ -61,6 +61,20 @@ class Manifest(Model):
     seconds: float
     #: Seconds since the epoch.
     created: float
+    #: SHA-256 of all the rest, so that an altered manifest is found like an altered file.
+    checksum: str = ""
+
+    def sealed(self) -> Manifest:
+        """The manifest with its checksum."""
+        return self.model_copy(update={"checksum": self._checksum()})
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is as it was sealed."""
+        return self.checksum == self._checksum()
+
+    def _checksum(self) -> str:
+        return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +148,8 @@ class ArtifactStore:
                 ) from None
             except ValidationError:
                 raise ArtifactDamaged(f"{folder / MANIFEST}: not a manifest of this version") from None
+        if not manifest.whole:
+            raise ArtifactDamaged(f"{folder / MANIFEST}: altered: its checksum is not right")
         if (manifest.kind, manifest.key) != (ref.kind, ref.key):
             raise ArtifactDamaged(f"{folder}: the manifest belongs to {manifest.kind}/{manifest.key[:8]}")
         for name, entry in manifest.files.items():
@@ -181,7 +197,7 @@ class ArtifactStore:
             provenance=provenance,
             seconds=seconds,
             created=time.time(),
-        )
+        ).sealed()
         with store_errors(draft):
             (draft / MANIFEST).write_text(manifest.model_dump_json(indent=1))
             _seal(draft / MANIFEST)

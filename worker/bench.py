@@ -10,6 +10,7 @@ from celery import Celery
 
 from shared.broker import PATIENT_RETRIES
 from shared.ledger import Ledger, connect
+from shared.roster import Roster
 from shared.settings import Settings
 from shared.store import ArtifactStore
 from shared.submissions import Submissions
@@ -34,6 +35,7 @@ class Bench:
     notes: Ledger
     leases: Leases
     attempts: Attempts
+    roster: Roster
 
     @classmethod
     def connect(cls, app: Celery, settings: Settings, stop: Stop, *, patient: bool) -> Self:
@@ -55,6 +57,7 @@ class Bench:
             Ledger(hasty, settings.history_seconds),
             Leases(client, hasty, settings.holding_seconds, settings.renewal_seconds),
             Attempts(client, settings.max_attempts, settings.history_seconds),
+            Roster(client),
         )
 
     def wake(self, key: str, failure: str = "") -> None:

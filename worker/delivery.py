@@ -11,6 +11,7 @@ from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 
 from shared.errors import Unavailable
+from shared.roster import WorkerEntry
 from shared.settings import Settings
 
 logger = get_logger(__name__)
@@ -25,6 +26,7 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, parent: Any) -> None:
+            parent.timer.call_after(0, self._tick, (parent,))
             self.timer = parent.timer.call_repeatedly(settings.renewal_seconds, self._tick, (parent,))
 
         def stop(self, _parent: Any) -> None:
@@ -34,6 +36,9 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
             try:
                 _renew_unacknowledged(parent.task_consumer.channel)
                 bench = app.bench()
+                queues = tuple(queue.name for queue in parent.task_consumer.queues)
+                entry = WorkerEntry.of_this_process(parent.hostname, queues, str(bench.store.root))
+                bench.roster.enter(entry, settings.holding_seconds)
                 for key in bench.leases.free_keys():
                     bench.wake(key)
             except (redis.RedisError, Unavailable, OperationalError, OSError) as error:

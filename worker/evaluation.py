@@ -12,29 +12,28 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from worker.data import Split
 from worker.losses import cross_entropy
+from worker.runtime import Report
 
 #: Samples in one forward pass, where nothing is trained.
-BATCH = 4_096
+BATCH = 1_024
 #: Seconds and runs after which a timing ends.
 TIMING_SECONDS = 0.3
 TIMING_RUNS = 500
 
 
-def logits_of(model: nn.Module, data: Split, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+def logits_of(model: nn.Module, data: Split, report: Report) -> torch.Tensor:
     """Logits of every sample, `[samples, classes]`, float32, on the device of the data."""
-    return torch.cat([logits for _, logits in logit_batches(model, data, dtype)])
+    return torch.cat([logits for _, logits in logit_batches(model, data, report)])
 
 
 @torch.inference_mode()
-def logit_batches(
-    model: nn.Module, data: Split, dtype: torch.dtype = torch.float32
-) -> Iterator[tuple[int, torch.Tensor]]:
+def logit_batches(model: nn.Module, data: Split, report: Report) -> Iterator[tuple[int, torch.Tensor]]:
     """First row and logits `[rows, classes]`, float32, of each batch in the data's order; in eval mode."""
     model.eval()
     for start in range(0, len(data), BATCH):
-        with torch.autocast(data.inputs.device.type, dtype, enabled=dtype != torch.float32):
-            logits = model(data.batch(slice(start, start + BATCH)))
+        logits: torch.Tensor = model(data.batch(slice(start, start + BATCH)))
         yield start, logits.float()
+        report(f"{start + len(logits):,} of {len(data):,} samples")
 
 
 def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> float:

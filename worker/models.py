@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
 from torch import nn
 from torch.nn import functional
 
@@ -126,7 +127,7 @@ def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int = 0)
 
 def save(model: nn.Module, path: Path) -> None:
     """Write a model's weights as safetensors."""
-    save_file({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}, path)
+    path.write_bytes(save_tensors({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}))
 
 
 def load(model: nn.Module, path: Path) -> nn.Module:

@@ -7,12 +7,19 @@ import socket
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 import torch
 
 from shared.settings import Settings
 from shared.store import Provenance
+
+
+class Report(Protocol):
+    """Tells whoever watches how far a stage is; may raise `StageStopped` to end it."""
+
+    def __call__(self, progress: str) -> None:
+        """Tell it."""
 
 
 @dataclass(frozen=True, slots=True)

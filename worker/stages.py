@@ -38,8 +38,8 @@ from shared.soft_labels import SoftLabels, SoftLabelsHeader, SoftLabelsWriter
 from shared.store import Artifact, ArtifactStore
 from worker import data, evaluation, losses, models
 from worker.checkpoints import Checkpoints
-from worker.runtime import Runtime
-from worker.training import Objective, Report, fit
+from worker.runtime import Report, Runtime
+from worker.training import Objective, fit
 
 WEIGHTS = "model.safetensors"
 REPORT = "report.json"
@@ -142,10 +142,9 @@ def label_softly(recipe: SoftLabelling, desk: Desk) -> SoftLabelsRecord:
     )
     writer = SoftLabelsWriter(desk.folder, header)
     hits = 0
-    for start, logits in evaluation.logit_batches(teacher, train):
+    for start, logits in evaluation.logit_batches(teacher, train, desk.report):
         writer.write(start, logits.cpu().numpy())
         hits += int((logits.argmax(1) == train.targets[start : start + len(logits)]).sum())
-        desk.report(f"{start + len(logits):,} of {len(train):,} samples")
     writer.seal()
     size_bytes = sum(path.stat().st_size for path in desk.folder.iterdir())
     return SoftLabelsRecord(samples=len(train), views=1, size_bytes=size_bytes, accuracy=hits / len(train))
@@ -173,9 +172,8 @@ def distill(recipe: Distill, desk: Desk) -> TrainingRecord:
 def evaluate(_recipe: Evaluate, desk: Desk) -> EvaluationRecord:
     """Score a model on the test set, beside the teacher."""
     test, model = desk.split("test"), desk.model("model")
-    desk.report("accuracy")
-    logits = evaluation.logits_of(model, test)
-    teacher_logits = evaluation.logits_of(desk.model("teacher"), test)
+    logits = evaluation.logits_of(model, test, desk.report)
+    teacher_logits = evaluation.logits_of(desk.model("teacher"), test, desk.report)
     trained = desk.inputs["model"].manifest.record
     desk.report("latency")
     latency_median_ms, latency_p95_ms = evaluation.latency_ms(model, test)

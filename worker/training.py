@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -18,18 +17,12 @@ from shared.spec import TrainingSpec
 from worker.checkpoints import Checkpoint, Checkpoints
 from worker.data import Split
 from worker.models import parameters
+from worker.runtime import Report
 
 logger = logging.getLogger(__name__)
 
 #: The loss of a batch from its logits `[batch, classes]` and its rows `[batch]` in the data set.
 Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-
-
-class Report(Protocol):
-    """Tells whoever watches how far a stage is; may raise `StageStopped` to end it."""
-
-    def __call__(self, progress: str) -> None:
-        """Tell it."""
 
 
 def fit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +14,14 @@ from celery import Celery
 from celery.contrib.testing.worker import start_worker
 
 from scheduler.client import PipelineClient
+from scheduler.doctor import examine
 from shared.errors import PipelineFailed, UnknownPipeline
 from shared.ledger import Ledger, connect
-from shared.plan import Plan
+from shared.plan import STAGE_FORMAT, Plan
 from shared.records import PipelineStatus
 from shared.settings import Settings
 from shared.spec import PipelineSpec
+from shared.store import ArtifactStore
 from worker.app import create
 
 MakeSpec = Callable[..., PipelineSpec]
@@ -177,3 +180,150 @@ def test_what_a_pipeline_leaves_in_the_broker_expires(
     with redis.Redis.from_url(settings.redis_url) as broker:
         assert 0 < broker.ttl(f"distill:pipeline:{pipeline}") <= settings.history_seconds
     assert Ledger(connect(settings), settings.history_seconds).pipelines() == [pipeline]
+
+
+def flip_a_byte(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    "damage", [flip_a_byte, lambda path: path.write_bytes(path.read_bytes()[:-1]), lambda path: path.unlink()]
+)
+def test_a_damaged_artifact_is_set_aside_with_a_warning_and_made_again(
+    settings: Settings,
+    client: PipelineClient,
+    make_spec: MakeSpec,
+    damage: Callable[[Path], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    pipeline = client.submit(make_spec())
+    assert finish(client, pipeline).state == "done"
+    labels = ArtifactStore(settings.store).open(client.status(pipeline).plan.trunk[2].ref)
+    whole = labels.path("logits.bin").read_bytes()
+    caplog.set_level("WARNING", logger="shared.store")
+
+    damage(labels.path("logits.bin"))
+    second = outcomes(client, client.submit(make_spec()))
+
+    assert {title for title, outcome in second.items() if outcome == "computed"} == {"soft labels"}
+    assert labels.path("logits.bin").read_bytes() == whole
+    assert len(list((settings.store / "damaged").iterdir())) == 1
+    assert f"{labels.folder / 'logits.bin'}: " in caplog.text
+    assert "it is set aside, to be made again" in caplog.text
+
+
+@pytest.mark.usefixtures("worker")
+def test_an_input_that_is_gone_is_made_again_before_the_stage_that_needs_it(
+    app: Celery,
+    settings: Settings,
+    client: PipelineClient,
+    make_spec: MakeSpec,
+    wait_until: Callable[[Callable[[], Any], str], Any],
+) -> None:
+    plan = Plan.of(make_spec())
+    Ledger(connect(settings), settings.history_seconds).open("healed", plan)
+    stage = plan.branches[1][0]
+
+    kwargs = {"pipeline": "healed", "stage": stage.model_dump(mode="json")}
+    app.tasks["distill.distill"].apply_async(kwargs=kwargs, queue="any")
+
+    wait_until(lambda: client.status("healed").states[stage.key].state == "done", "the student is distilled")
+    store = ArtifactStore(settings.store)
+    assert all(ref in store for ref in stage.inputs.values())
+
+
+@pytest.mark.usefixtures("worker")
+def test_while_the_store_does_not_work_a_stage_is_tried_again(
+    settings: Settings,
+    client: PipelineClient,
+    make_spec: MakeSpec,
+    wait_until: Callable[[Callable[[], Any], str], Any],
+) -> None:
+    settings.store.mkdir(exist_ok=True)
+    (settings.store / "drafts").touch()
+    pipeline = client.submit(make_spec())
+    first = client.status(pipeline).plan.trunk[0].key
+
+    wait_until(lambda: "tries again in" in client.status(pipeline).states[first].progress, "the stage waits")
+    (settings.store / "drafts").unlink()
+
+    assert finish(client, pipeline).state == "done"
+
+
+def test_a_store_that_never_works_again_fails_the_pipeline_after_the_deadline(
+    settings: Settings, make_spec: MakeSpec
+) -> None:
+    hasty = settings.model_copy(update={"retry_seconds": 0.0})
+    settings.store.mkdir(exist_ok=True)
+    (settings.store / "drafts").touch()
+    client = PipelineClient(hasty)
+    with start_worker(create(hasty), pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        status = finish(client, client.submit(make_spec()))
+    gc.collect()
+
+    (error,) = status.errors
+    assert error.startswith("prepare digits: store: ")
+    assert error.endswith("(tried again for 0 s)")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_stage_of_a_newer_format_is_left_to_newer_workers(
+    app: Celery,
+    settings: Settings,
+    client: PipelineClient,
+    make_spec: MakeSpec,
+    caplog: pytest.LogCaptureFixture,
+    wait_until: Callable[[Callable[[], Any], str], Any],
+) -> None:
+    plan = Plan.of(make_spec())
+    Ledger(connect(settings), settings.history_seconds).open("newer", plan)
+    stage = plan.trunk[0].model_dump(mode="json") | {"format": STAGE_FORMAT + 1, "what_is_new": 1}
+
+    app.tasks["distill.prepare_data"].apply_async(kwargs={"pipeline": "newer", "stage": stage}, queue="any")
+
+    wait_until(lambda: "left to newer workers" in caplog.text, "the worker refuses it")
+    assert f"stage format {STAGE_FORMAT + 1}: this worker knows {STAGE_FORMAT}: update it" in caplog.text
+    assert client.status("newer").state == "waiting"
+    messages: Any = connect(settings)
+    wait_until(lambda: messages.hlen("unacked") + messages.llen("any") == 1, "the message is kept for others")
+
+
+@pytest.mark.usefixtures("worker")
+def test_nothing_of_a_finished_pipeline_stays_in_the_broker_without_an_expiry(
+    settings: Settings, client: PipelineClient, make_spec: MakeSpec
+) -> None:
+    broker: Any = connect(settings)
+    before = {key for key in broker.scan_iter() if broker.ttl(key) == -1}
+
+    for number in range(3):
+        assert finish(client, client.submit(make_spec(name=f"p{number}"))).state == "done"
+
+    lasting = {key for key in broker.scan_iter() if broker.ttl(key) == -1} - before
+    assert {key for key in lasting if not key.startswith("_kombu.binding.")} <= {"distill:pipelines", "unacked_mutex"}
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_doctor_finds_a_healthy_worker_and_says_what_is_wrong(
+    settings: Settings, wait_until: Callable[[Callable[[], Any], str], Any]
+) -> None:
+    broker: Any = connect(settings)
+    wait_until(lambda: list(broker.scan_iter("distill:worker:*")), "the worker enters itself")
+
+    healthy = {finding.subject: finding for finding in examine(settings)}
+    broker.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        evicting = {finding.subject: finding for finding in examine(settings)}
+    finally:
+        broker.config_set("maxmemory-policy", "noeviction")
+    lost = settings.model_copy(update={"store": Path("/proc/nowhere")})
+    storeless = next(examine(lost))
+
+    assert not [finding for finding in healthy.values() if finding.state == "bad"]
+    assert healthy["persistence"].state == "warning", "the tests' server keeps nothing"
+    assert any("serves cpu, gpu, any" in finding.detail for finding in healthy.values())
+    assert evicting["memory"].state == "bad"
+    assert "noeviction" in evicting["memory"].advice
+    assert (storeless.subject, storeless.state) == ("store", "bad")

@@ -64,7 +64,7 @@ def test_row_i_of_the_soft_labels_is_the_teachers_answer_to_sample_i(make_spec: 
     inputs = {role: store.open(ref) for role, ref in stage.inputs.items()}
     desk = stages.Desk(inputs, tmp_path, Checkpoints(tmp_path, 30.0), CPU, say_nothing)
 
-    logits = logits_of(desk.model("model"), desk.split("train"))
+    logits = logits_of(desk.model("model"), desk.split("train"), say_nothing)
 
     labels = SoftLabels.open(artifacts["soft labels"].folder)
     np.testing.assert_allclose(labels.batch(np.arange(1438)), logits.numpy(), rtol=1e-4, atol=1e-4)

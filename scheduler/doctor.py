@@ -1,0 +1,150 @@
+"""The doctor: looks at settings, broker, store and workers, and says what to do about what is wrong."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import redis
+
+from shared.broker import QUEUES
+from shared.errors import DistillError
+from shared.ledger import connect
+from shared.plan import STAGE_FORMAT
+from shared.roster import Roster, WorkerEntry, installed_versions
+from shared.settings import Settings
+from shared.store import ArtifactStore
+
+#: The oldest server that knows every command used here.
+OLDEST_SERVER = (6, 2)
+#: Seconds by which clocks may differ, and bytes that should be free in the store.
+CLOCK_SECONDS = 2.0
+FREE_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, how it stands, and what to do."""
+
+    subject: str
+    state: Literal["good", "warning", "bad"]
+    detail: str
+    advice: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every finding, in an order in which mending makes sense."""
+    yield from _store(settings)
+    try:
+        client: Any = connect(settings)
+    except DistillError as error:
+        yield Finding("broker", "bad", str(error))
+        return
+    yield Finding("broker", "good", f"{settings.broker_address} answers")
+    try:
+        yield from _server(client)
+        yield from _memory(client)
+        yield from _persistence(client)
+        yield _clock(_server_time(client))
+        yield from _workers(Roster(client).workers())
+    except redis.RedisError as error:
+        yield Finding("broker", "bad", f"it refused a question: {error}", "allow its user INFO, TIME, SCAN and MGET")
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    root = settings.store.absolute()
+    try:
+        ArtifactStore(root).check_writable()
+        _rename_and_sync(root)
+    except (DistillError, OSError) as error:
+        yield Finding("store", "bad", str(error), "set DISTILL_STORE to a folder that this user can write")
+        return
+    yield Finding("store", "good", f"{root} can be written, synced and renamed in")
+    free = shutil.disk_usage(root).free
+    room = f"{free / 1e9:,.1f} GB free"
+    if free < FREE_BYTES:
+        yield Finding("room", "warning", room, "make room, or move the store")
+    else:
+        yield Finding("room", "good", room)
+
+
+def _rename_and_sync(root: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=root, prefix="doctor-") as folder:
+        (Path(folder) / "a").mkdir()
+        (Path(folder) / "a" / "file").write_bytes(b"x")
+        (Path(folder) / "a").rename(Path(folder) / "b")
+        if (Path(folder) / "b" / "file").read_bytes() != b"x":
+            raise OSError(f"{folder}: a renamed folder lost its file")
+
+
+def _server(client: Any) -> Iterator[Finding]:
+    about = client.info("server")
+    name = "Valkey" if "valkey_version" in about else "Redis"
+    text = str(about.get("valkey_version", about["redis_version"]))
+    if tuple(int(part) for part in text.split(".")[:2]) < OLDEST_SERVER:
+        yield Finding("server", "bad", f"{name} {text}", "use Redis 6.2 or later, or Valkey")
+    else:
+        yield Finding("server", "good", f"{name} {text}")
+
+
+def _memory(client: Any) -> Iterator[Finding]:
+    policy = client.info("memory")["maxmemory_policy"]
+    if policy == "noeviction":
+        yield Finding("memory", "good", "nothing is evicted")
+    else:
+        advice = "CONFIG SET maxmemory-policy noeviction: else the server may drop messages and leases"
+        yield Finding("memory", "bad", f"maxmemory-policy is {policy}", advice)
+
+
+def _persistence(client: Any) -> Iterator[Finding]:
+    if client.info("persistence")["aof_enabled"]:
+        yield Finding("persistence", "good", "append-only file is on")
+    else:
+        advice = "start it with --appendonly yes; after a loss, 'distill recover' sends unfinished pipelines again"
+        yield Finding("persistence", "warning", "append-only file is off: a restart forgets the queue", advice)
+
+
+def _server_time(client: Any) -> float:
+    seconds, microseconds = client.time()
+    return float(seconds) + float(microseconds) / 1e6
+
+
+def _clock(their_time: float) -> Finding:
+    difference = abs(time.time() - their_time)
+    if difference > CLOCK_SECONDS:
+        return Finding("clock", "warning", f"the broker's differs by {difference:,.1f} s", "run NTP on both machines")
+    return Finding("clock", "good", "the broker's agrees with this machine's")
+
+
+def _workers(workers: list[WorkerEntry]) -> Iterator[Finding]:
+    if not workers:
+        advice = "start some with 'distill up' or 'distill worker'"
+        yield Finding("workers", "warning", "none is there: what is submitted waits", advice)
+        return
+    served = {queue for worker in workers for queue in worker.queues}
+    for worker in workers:
+        yield _worker(worker)
+    if missing := [queue for queue in QUEUES if queue not in served and queue != "gpu"]:
+        advice = f"start one with 'distill worker --queues {','.join(missing)}'"
+        yield Finding("queues", "warning", f"nobody serves {', '.join(missing)}", advice)
+
+
+def _worker(worker: WorkerEntry) -> Finding:
+    here = installed_versions()
+    differences = [
+        f"{package} {theirs} (here {here[package]})"
+        for package, theirs in worker.versions.items()
+        if package in here and here[package] != theirs
+    ]
+    if worker.stage_format != STAGE_FORMAT:
+        differences.append(f"stage format {worker.stage_format} (here {STAGE_FORMAT})")
+    serves = f"serves {', '.join(worker.queues)} on {worker.host}"
+    if differences:
+        advice = "install the same versions on client and workers"
+        return Finding(worker.name, "warning", f"{serves}, but has {', '.join(differences)}", advice)
+    return Finding(worker.name, "good", serves)

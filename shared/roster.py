@@ -1,0 +1,75 @@
+"""The roster: which workers are there, written by themselves every few seconds, gone soon after they are."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import time
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Self
+
+import redis
+
+from shared.plan import STAGE_FORMAT
+from shared.records import Model
+
+#: Packages whose versions matter to what a worker computes or understands.
+PACKAGES = ("distill-queue", "celery", "torch", "numpy")
+
+
+class WorkerEntry(Model):
+    """A worker as it describes itself."""
+
+    name: str
+    host: str
+    pid: int
+    queues: tuple[str, ...]
+    versions: dict[str, str]
+    stage_format: int
+    #: Where it looks for artifacts.
+    store: str
+    #: Seconds since the epoch, by the worker's own clock.
+    seen: float
+
+    @classmethod
+    def of_this_process(cls, name: str, queues: tuple[str, ...], store: str) -> Self:
+        """The entry of the worker that this process is."""
+        return cls(
+            name=name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=queues,
+            versions=installed_versions(),
+            stage_format=STAGE_FORMAT,
+            store=store,
+            seen=time.time(),
+        )
+
+
+class Roster:
+    """One expiring entry a worker."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis: Any = client
+
+    def enter(self, entry: WorkerEntry, seconds: float) -> None:
+        """Say that a worker is there for some more seconds."""
+        self._redis.set(f"distill:worker:{entry.name}", entry.model_dump_json(), px=int(seconds * 1000))
+
+    def workers(self) -> list[WorkerEntry]:
+        """The workers that are there, by name."""
+        names = sorted(self._redis.scan_iter("distill:worker:*", count=1000))
+        texts = self._redis.mget(names) if names else []
+        return [WorkerEntry.model_validate_json(text) for text in texts if text]
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that are installed here."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
