@@ -48,11 +48,12 @@ class Ledger:
         self._history_seconds = history_seconds
 
     def open(self, pipeline: str, plan: Plan) -> None:
-        """Enter a new pipeline."""
+        """Enter a new pipeline; what failed for good before is tried again for it."""
         now = time.time()
         with self._writing(pipeline) as pipe:
             pipe.hset(_hash(pipeline), mapping={"plan": plan.model_dump_json(), "submitted": now})
             pipe.zadd(PIPELINES, {pipeline: now})
+            pipe.delete(*(_failure(stage.key) for stage in plan.stages))
 
     def plan(self, pipeline: str) -> Plan | None:
         """The plan of a pipeline, if the broker knows it."""
@@ -81,6 +82,16 @@ class Ledger:
     def fail(self, pipeline: str, key: str, error: str, worker: str) -> None:
         """Note that a stage failed for good."""
         self._set_state(pipeline, key, _state("failed", error=error, worker=worker))
+
+    def give_up(self, key: str, error: str) -> None:
+        """Note that a stage failed for good: no pipeline tries it again, until one is submitted that needs it."""
+        with _broker_errors():
+            self._redis.set(_failure(key), error, ex=self._history_seconds)
+
+    def failure(self, key: str) -> str:
+        """The error with which a stage was given up, if it was."""
+        with _broker_errors():
+            return self._redis.get(_failure(key)) or ""
 
     def finish(self, pipeline: str, record: StageRecord) -> StageRecord:
         """Enter a stage's record and return it, or the one that stands there already."""
@@ -136,6 +147,10 @@ class Ledger:
 
 def _hash(pipeline: str) -> str:
     return f"distill:pipeline:{pipeline}"
+
+
+def _failure(key: str) -> str:
+    return f"distill:failure:{key}"
 
 
 def _state(state: Any, progress: str = "", worker: str = "", error: str = "") -> str:

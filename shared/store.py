@@ -167,15 +167,17 @@ class ArtifactStore:
     @contextmanager
     def draft(self, ref: ArtifactRef) -> Iterator[Path]:
         """A new empty folder to write an artifact's files into; what is not committed is removed."""
-        drafts = self.root / "drafts"
-        with store_errors(drafts):
-            drafts.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=f"{ref.short_key}-", dir=drafts))
+        partial = self.partial(ref)
+        with store_errors(partial):
+            partial.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix="draft-", dir=partial))
         try:
             with store_errors(folder):
                 yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # Not empty: there are checkpoints, or another worker's draft.
+                partial.rmdir()
 
     def commit(
         self,

@@ -13,7 +13,7 @@ from shared.settings import Settings
 from worker.bench import Bench
 from worker.delivery import renew_deliveries
 from worker.stop import Stop
-from worker.supervision import end_by_signal
+from worker.supervision import end_by_signal, notice_deaths
 from worker.tasks import register
 
 
@@ -25,6 +25,7 @@ def create(settings: Settings) -> Celery:
     app.bench = cache(lambda: Bench.connect(app, settings, stop, patient=False))
     register(app, settings, stop)
     renew_deliveries(app, settings)
+    notice_deaths(app)
     end_by_signal(app, stop)
     return app
 

@@ -60,10 +60,8 @@ class Bench:
             Roster(client),
         )
 
-    def wake(self, key: str, failure: str = "") -> None:
-        """Put the tasks that wait for a key into their queues again, to go on or to fail as their stage did."""
+    def wake(self, key: str) -> None:
+        """Put the tasks that wait for a key into their queues again, to find its result or to take it over."""
         for task_id, message in self.leases.parked(key).items():
-            signature = self.app.signature(json.loads(message))
-            signature["kwargs"]["failure"] = failure
-            signature.apply_async(retry=self.patient)
+            self.app.signature(json.loads(message)).apply_async(retry=self.patient)
             self.leases.unpark(key, task_id)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,8 @@ class Checkpoints:
 
     folder: Path
     every_seconds: float
+    #: Raises `StageStopped` where another worker has taken over, which then writes here.
+    confirm: Callable[[], None] = lambda: None
     _saved: float = field(default_factory=time.monotonic)
     _cost_seconds: float = 0.0
 
@@ -53,16 +56,18 @@ class Checkpoints:
         """Write a checkpoint, whole or not at all, and remove older ones.
 
         Raises:
+            StageStopped: `confirm` raised it.
             OSError: it cannot be written.
 
         """
+        self.confirm()
         started = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
         facts = json.dumps(checkpoint.facts | {"format": FORMAT})
         data = save({name: _own(tensor) for name, tensor in checkpoint.tensors.items()}, {"facts": facts})
         path = self.folder / f"{steps:012}-{hashlib.sha256(data).hexdigest()}.safetensors"
         _write(path, data)
-        for other in self.folder.iterdir():
+        for other in self.folder.glob("*.*"):
             if other.name < path.name:
                 other.unlink(missing_ok=True)
         self._saved = time.monotonic()

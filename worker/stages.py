@@ -84,7 +84,7 @@ def run(
     confirm: Callable[[], None] = lambda: None,
     checkpoint_seconds: float = 30.0,
 ) -> Artifact:
-    """Do a stage and commit its result; `confirm` may refuse the commit by raising `StageStopped`.
+    """Do a stage and commit its result; `confirm` may refuse a commit or a checkpoint by raising `StageStopped`.
 
     Raises:
         StageStopped: `report` or `confirm` raised it.
@@ -96,7 +96,7 @@ def run(
     started = time.monotonic()
     inputs = {role: store.open(ref) for role, ref in stage.inputs.items()}
     with store.draft(stage.ref) as folder:
-        checkpoints = Checkpoints(store.partial(stage.ref), checkpoint_seconds)
+        checkpoints = Checkpoints(store.partial(stage.ref), checkpoint_seconds, confirm)
         record = _story(stage)(Desk(inputs, folder, checkpoints, runtime, report))
         confirm()
         return store.commit(

@@ -12,7 +12,7 @@ from typing import Any
 import redis
 from billiard.einfo import ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
 from celery.utils.log import get_logger
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
@@ -24,6 +24,8 @@ from worker.work import over_time
 
 #: Seconds that a child has to hand back its stage before it is killed.
 HAND_BACK_SECONDS = 8.0
+#: Seconds between two looks at whether the child is still there.
+LOOK_SECONDS = 0.5
 
 logger = get_logger(__name__)
 
@@ -38,7 +40,7 @@ class StageRequest(Request):  # type: ignore[misc]
         if isinstance(error, WorkerLostError | SystemExit):
             with self._clearing_up() as bench:
                 if self._release(bench):
-                    bench.attempts.end(self._key, self.hostname, str(error))
+                    bench.attempts.end(self._key, self.hostname, str(error).partition(" Job:")[0].rstrip("."))
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -46,11 +48,13 @@ class StageRequest(Request):  # type: ignore[misc]
         super().on_timeout(soft, timeout)
         if not soft:
             with self._clearing_up() as bench:
-                failure = f"{self.kwargs['stage']['title']}: {over_time(self.time_limits[1] or timeout)}"
+                reason = over_time(self.time_limits[1] or timeout)
+                failure = f"{self.kwargs['stage']['title']}: {reason}"
                 bench.ledger.fail(self.kwargs["pipeline"], self._key, failure, self.hostname)
+                bench.ledger.give_up(self._key, reason)
+                bench.attempts.forget(self._key)
                 if self._release(bench):
-                    bench.attempts.forget(self._key)
-                    bench.wake(self._key, failure)
+                    bench.wake(self._key)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Kill the child because the worker ends at once; the message goes back into its queue."""
@@ -103,6 +107,27 @@ def end_by_signal(app: Celery, stop: Stop) -> None:
         timer.start()
 
     signals.worker_shutting_down.connect(ask, weak=False, dispatch_uid=id(app))
+
+
+def notice_deaths(app: Celery) -> None:
+    """Have the worker's main process see its child's death at once.
+
+    Celery looks when the child's end of a pipe closes, which the kernel does a moment before the child can be
+    waited for; who looks in that moment sees it alive, and the next look would be up to 5 s later (Celery 5.7).
+    """
+
+    class NoticeDeaths(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Looks on a timer of the main process."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, parent: Any) -> None:
+            self.timer = parent.timer.call_repeatedly(LOOK_SECONDS, parent.pool.maintain_pool)
+
+        def stop(self, _parent: Any) -> None:
+            self.timer.cancel()
+
+    app.steps["consumer"].add(NoticeDeaths)
 
 
 def _end_at_once() -> None:

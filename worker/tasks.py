@@ -33,8 +33,8 @@ def register(app: Celery, settings: Settings, stop: Stop) -> None:
     # Not before the first task: pool processes are forked.
     bench = cache(lambda: Bench.connect(app, settings, stop, patient=True))
 
-    def run(task: Task, *, pipeline: str, stage: dict[str, Any], failure: str = "", trouble_since: float = 0.0) -> str:
-        return run_stage(task, bench(), pipeline, stage, failure, trouble_since)
+    def run(task: Task, *, pipeline: str, stage: dict[str, Any], trouble_since: float = 0.0) -> str:
+        return run_stage(task, bench(), pipeline, stage, trouble_since)
 
     for kind in KINDS:
         limit = settings.time_limits.get(kind)
@@ -51,9 +51,7 @@ def register(app: Celery, settings: Settings, stop: Stop) -> None:
         )
 
 
-def run_stage(
-    task: Task, bench: Bench, pipeline: str, message: dict[str, Any], failure: str, trouble_since: float
-) -> str:
+def run_stage(task: Task, bench: Bench, pipeline: str, message: dict[str, Any], trouble_since: float) -> str:
     """Find a stage's result or compute it, and enter its record into the pipeline's ledger.
 
     Args:
@@ -61,7 +59,6 @@ def run_stage(
         bench: the process's connections.
         pipeline: its id.
         message: the stage, as JSON.
-        failure: the error of the worker for which this task waited, if the stage failed there for good.
         trouble_since: when, in seconds since the epoch, the store or a download first failed; 0 where none did.
 
     Raises:
@@ -78,8 +75,6 @@ def run_stage(
     worker = task.request.hostname
     work = Work(task, bench, pipeline, worker)
     try:
-        if failure:
-            raise StageFailed(failure)
         artifact, outcome = work.find_or_compute(stage)
     except (Parked, Cancelled):
         raise Ignore from None

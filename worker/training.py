@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from shared.errors import StageFailed, StageStopped
+from shared.errors import Cancelled, HandedBack, StageFailed
 from shared.records import TrainingRecord
 from shared.spec import TrainingSpec
 from worker.checkpoints import Checkpoint, Checkpoints
@@ -41,7 +41,7 @@ def fit(
 
     Raises:
         StageFailed: the loss is not finite any more.
-        StageStopped: `report` raised it; a checkpoint was written.
+        StageStopped: `report` raised it; a checkpoint was written if the stage is still this worker's.
 
     """
     state = _State(model, training, data)
@@ -80,7 +80,7 @@ def _epoch(state: _State, objective: Objective, dtype: torch.dtype, report: Repo
         state.step += 1
         try:
             report(f"{of_epochs} · step {state.step}/{state.batches}")
-        except StageStopped:
+        except (HandedBack, Cancelled):
             checkpoints.save(state.steps, state.checkpoint())
             raise
         if checkpoints.due:

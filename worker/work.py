@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
@@ -59,9 +60,13 @@ class Work:
         for ref in stage.inputs.values():
             if self.bench.store.find(ref) is None:
                 self._make_again(ref)
+        # Imports torch, before there is a lease to renew: loading its libraries stops all threads for seconds.
+        import_module("worker.stages")
         with self._lease(stage) as lease:
             if found := self.bench.store.find(stage.ref):
                 return found, "found"
+            if failure := self.bench.ledger.failure(stage.key):
+                raise StageFailed(failure)
             artifact = self._attempt(stage, lease)
         self.bench.store.forget_partial(stage.ref)
         return artifact, "computed"
@@ -81,7 +86,7 @@ class Work:
 
     @contextmanager
     def _lease(self, stage: Stage) -> Iterator[Lease]:
-        """Hold the stage's key, and wake whoever waits for it at the end."""
+        """Hold the stage's key, and wake whoever waits for it at the end; a failure for good is theirs too."""
         leases = self.bench.leases
         lease = leases.acquire(stage.key, self.worker, self.task.request.id, json.dumps(self.message()))
         if lease is None:
@@ -89,15 +94,15 @@ class Work:
             self.bench.ledger.wait(self.pipeline, stage.key, reason)
             self.task.send_event("task-progress", result=reason, retry=False)
             raise Parked(reason)
-        failure = ""
         try:
             with leases.kept(lease):
-                yield lease
-        except (InvalidInput, StageFailed) as error:
-            failure = str(error)
-            raise
+                try:
+                    yield lease
+                except (InvalidInput, StageFailed) as error:
+                    self.bench.ledger.give_up(stage.key, str(error))
+                    raise
         finally:
-            self.bench.wake(stage.key, failure)
+            self.bench.wake(stage.key)
 
     def _attempt(self, stage: Stage, lease: Lease) -> Artifact:
         attempts = self.bench.attempts
@@ -127,7 +132,7 @@ class Work:
         return artifact
 
     def _run(self, stage: Stage, lease: Lease) -> Artifact:
-        from worker import stages  # Imports torch: not before something must be computed.
+        from worker import stages
         from worker.runtime import Runtime
 
         settings = self.bench.settings

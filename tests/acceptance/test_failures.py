@@ -188,4 +188,4 @@ def test_a_full_disk_is_waited_for(
 
     assert "File too large" in waiting
     assert finish(client, pipeline).state == "done"
-    assert not list((stack.settings.store / "drafts").iterdir())
+    assert not list((stack.settings.store / "partial").iterdir())

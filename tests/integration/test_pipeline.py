@@ -243,12 +243,12 @@ def test_while_the_store_does_not_work_a_stage_is_tried_again(
     wait_until: Callable[[Callable[[], Any], str], Any],
 ) -> None:
     settings.store.mkdir(exist_ok=True)
-    (settings.store / "drafts").touch()
+    (settings.store / "partial").touch()
     pipeline = client.submit(make_spec())
     first = client.status(pipeline).plan.trunk[0].key
 
     wait_until(lambda: "tries again in" in client.status(pipeline).states[first].progress, "the stage waits")
-    (settings.store / "drafts").unlink()
+    (settings.store / "partial").unlink()
 
     assert finish(client, pipeline).state == "done"
 
@@ -258,7 +258,7 @@ def test_a_store_that_never_works_again_fails_the_pipeline_after_the_deadline(
 ) -> None:
     hasty = settings.model_copy(update={"retry_seconds": 0.0})
     settings.store.mkdir(exist_ok=True)
-    (settings.store / "drafts").touch()
+    (settings.store / "partial").touch()
     client = PipelineClient(hasty)
     with start_worker(create(hasty), pool="solo", perform_ping_check=False, shutdown_timeout=30):
         status = finish(client, client.submit(make_spec()))

@@ -52,7 +52,7 @@ def test_what_is_not_committed_is_not_there(store: ArtifactStore, stage: Stage) 
 
     assert stage.ref not in store
     assert store.find(stage.ref) is None
-    assert list((store.root / "drafts").iterdir()) == []
+    assert list((store.root / "partial").iterdir()) == []
     with pytest.raises(ArtifactMissing, match=stage.ref.short_key):
         store.open(stage.ref)
 
