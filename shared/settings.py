@@ -7,7 +7,7 @@ from typing import Annotated, Self
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from shared.catalog import KINDS, did_you_mean
 from shared.errors import InvalidSettings
@@ -18,7 +18,7 @@ BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 class Settings(BaseSettings):
     """How this process reaches the broker and the store, from `DISTILL_*` variables."""
 
-    model_config = SettingsConfigDict(env_prefix="DISTILL_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="DISTILL_", frozen=True, extra="ignore", allow_inf_nan=False)
 
     #: Redis or Valkey, as `redis://`, `rediss://` (TLS) or `redis+socket://`.
     broker_url: str = "redis://127.0.0.1:6379/0"
@@ -27,19 +27,19 @@ class Settings(BaseSettings):
     #: Packages from which workers may import models and data sets of the user's own.
     plugins: Annotated[tuple[str, ...], NoDecode] = ()
     #: Seconds after which an unrenewed message or lease is given to another worker.
-    visibility_timeout_seconds: float = Field(default=60.0, ge=1.0)
+    visibility_timeout_seconds: float = Field(default=60.0, ge=1.0, le=86_400.0)
     #: How often a stage may be begun without getting any further before it fails for good.
-    max_attempts: int = Field(default=3, ge=1)
+    max_attempts: int = Field(default=3, ge=1, le=1_000)
     #: Seconds between two checkpoints of a training; a killed one loses at most these.
-    checkpoint_seconds: float = Field(default=30.0, gt=0.0)
+    checkpoint_seconds: float = Field(default=30.0, gt=0.0, le=86_400.0)
     #: Seconds for which a stage is tried again while the store or a download does not work.
-    retry_seconds: float = Field(default=900.0, ge=0.0)
+    retry_seconds: float = Field(default=900.0, ge=0.0, le=30 * 86_400.0)
     #: Seconds that a stage of a kind may take at one go, as `{"train_teacher": 3600}`; a spec may say otherwise.
-    time_limits: dict[str, Annotated[float, Field(ge=1.0)]] = {}
+    time_limits: dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]] = {}
     #: Days that a pipeline's state and results stay in the broker after its last change.
-    history_days: float = Field(default=7.0, gt=0.0)
+    history_days: float = Field(default=7.0, gt=0.001, le=3_650.0)
     #: Threads of one worker's tensor operations; 0 takes all cores.
-    threads: int = Field(default=0, ge=0)
+    threads: int = Field(default=0, ge=0, le=1_024)
 
     @classmethod
     def load(cls) -> Self:
@@ -56,6 +56,10 @@ class Settings(BaseSettings):
                 f"DISTILL_{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
             )
             raise InvalidSettings("; ".join(problems)) from None
+        except SettingsError as error:
+            # Its message has the field's name in quotes, and speaks of its own classes besides.
+            name = str(error).partition('field "')[2].partition('"')[0]
+            raise InvalidSettings(f"DISTILL_{name.upper()}: not valid JSON: {error.__cause__}") from None
 
     @field_validator("broker_url")
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.errors import ArtifactDamaged, InvalidInput
 
@@ -31,12 +31,12 @@ class SoftLabelsHeader(BaseModel):
     version: Literal[1] = 1
     layout: Literal["dense"] = "dense"
     dtype: Dtype
-    views: int
-    samples: int
-    class_names: tuple[str, ...]
+    views: int = Field(ge=1, strict=True)
+    samples: int = Field(ge=1, strict=True)
+    class_names: tuple[str, ...] = Field(min_length=1)
     dataset_key: str
     teacher_key: str
-    block_rows: int = BLOCK_ROWS
+    block_rows: int = Field(default=BLOCK_ROWS, ge=1, strict=True)
     #: SHA-256 of each block of rows, view after view.
     checksums: tuple[str, ...] = ()
 
@@ -44,6 +44,11 @@ class SoftLabelsHeader(BaseModel):
     def shape(self) -> tuple[int, int, int]:
         """`(views, samples, classes)`."""
         return self.views, self.samples, len(self.class_names)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of `logits.bin`."""
+        return math.prod(self.shape) * _stored(self.dtype).itemsize
 
 
 class SoftLabels:
@@ -65,6 +70,8 @@ class SoftLabels:
         """
         try:
             header = SoftLabelsHeader.model_validate_json((folder / HEADER).read_bytes())
+            if (size_bytes := (folder / LOGITS).stat().st_size) != header.size_bytes:
+                raise ValueError(f"{LOGITS} has {size_bytes:,} bytes instead of {header.size_bytes:,}")
             return cls(folder, header)
         except (OSError, ValueError, ValidationError) as error:
             raise ArtifactDamaged(f"{folder}: no soft labels of this version: {error}") from error
@@ -104,9 +111,8 @@ class SoftLabelsWriter:
     def __init__(self, folder: Path, header: SoftLabelsHeader) -> None:
         self._folder = folder
         self._header = header
-        dtype = _stored(header.dtype)
-        _take_room(folder / LOGITS, math.prod(header.shape) * dtype.itemsize)
-        self._logits = np.memmap(folder / LOGITS, dtype, "r+", shape=header.shape)
+        _take_room(folder / LOGITS, header.size_bytes)
+        self._logits = np.memmap(folder / LOGITS, _stored(header.dtype), "r+", shape=header.shape)
         self._written = np.zeros(header.shape[:2], dtype=bool)
 
     def write(self, start: int, logits: npt.NDArray[np.float32], view: int = 0) -> None:

@@ -203,7 +203,7 @@ class PipelineSpec(Part):
     evaluation: EvaluationSpec = EvaluationSpec()
     device: Device = "any"
     #: Seconds that a stage of a kind may take at one go, as `{train_teacher: 3600}`.
-    time_limits: dict[str, Annotated[float, Field(ge=1.0)]] = {}
+    time_limits: dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]] = {}
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from shared.errors import ArtifactDamaged
+from shared.errors import UnknownPipeline
 from shared.plan import Plan
 from shared.store import store_errors
+
+logger = logging.getLogger(__name__)
 
 
 class Submissions:
@@ -27,6 +30,7 @@ class Submissions:
             StoreUnavailable: it cannot be written.
 
         """
+        path = self._path(pipeline)
         with store_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._folder)
@@ -34,7 +38,7 @@ class Submissions:
                 file.write(plan.model_dump_json())
                 file.flush()
                 os.fsync(file.fileno())
-            Path(name).replace(self._path(pipeline))
+            Path(name).replace(path)
 
     def remove(self, pipeline: str) -> None:
         """Forget a pipeline."""
@@ -42,17 +46,14 @@ class Submissions:
             self._path(pipeline).unlink(missing_ok=True)
 
     def __iter__(self) -> Iterator[tuple[str, Plan]]:
-        """Each kept pipeline's id and plan.
-
-        Raises:
-            ArtifactDamaged: a file is no plan of this version.
-
-        """
+        """Each kept pipeline's id and plan; what is no plan of this version is passed over with a warning."""
         for path in sorted(self._folder.glob("*.json")):
             try:
                 yield path.stem, Plan.model_validate_json(path.read_bytes())
             except ValidationError:
-                raise ArtifactDamaged(f"{path}: not a pipeline of this version: remove it") from None
+                logger.warning("%s: not a pipeline of this version: it is passed over", path)
 
     def _path(self, pipeline: str) -> Path:
+        if Path(pipeline).name != pipeline or pipeline in ("", ".."):
+            raise UnknownPipeline(f"'{pipeline}' is no pipeline's id")
         return self._folder / f"{pipeline}.json"

@@ -1,0 +1,269 @@
+"""Files that were mangled: found, named, never believed, and nothing is unpickled or written elsewhere for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+from shared.checkpoint import classes_of
+from shared.errors import ArtifactDamaged, InvalidSettings, InvalidSpec, UnknownPipeline
+from shared.plan import Plan
+from shared.records import WeightsRecord
+from shared.settings import Settings
+from shared.soft_labels import HEADER, LOGITS, SoftLabels
+from shared.spec import PipelineSpec
+from shared.store import MANIFEST, Artifact, ArtifactStore, Manifest, Provenance
+from shared.submissions import Submissions
+from tests.unit.test_soft_labels import logits, written
+from worker import models
+from worker.checkpoints import Checkpoint, Checkpoints
+
+MakeSpec = Callable[..., PipelineSpec]
+
+mangling = hypothesis_settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**30), 10**30)
+    | st.floats()
+    | st.sampled_from(["", "..", "../../x", "/etc/passwd", "\u202e", "é" * 300, "0" * 64]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@st.composite
+def manglings(draw: st.DrawFn) -> Callable[[bytes], bytes]:
+    """A way to damage some bytes: cut off, overwritten, added to, or replaced."""
+    how = draw(st.sampled_from(["cut", "overwrite", "insert", "replace"]))
+    where, rubbish = draw(st.floats(0.0, 1.0)), draw(st.binary(min_size=1, max_size=40))
+
+    def mangle(data: bytes) -> bytes:
+        at = int(where * len(data))
+        match how:
+            case "cut":
+                return data[:at]
+            case "overwrite":
+                return (data[:at] + rubbish + data[at + len(rubbish) :])[: len(data)]
+            case "insert":
+                return data[:at] + rubbish + data[at:]
+            case _:
+                return rubbish
+
+    return mangle
+
+
+class Bomb:
+    """Says that it was unpickled by an error that no code here catches."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exec, ("raise SystemExit('unpickled')",))
+
+
+@pytest.fixture
+def artifact(make_spec: MakeSpec, tmp_path: Path) -> Artifact:
+    """An artifact with one file."""
+    store, stage = ArtifactStore(tmp_path / "store"), Plan.of(make_spec()).trunk[0]
+    with store.draft(stage.ref) as draft:
+        (draft / "file").write_text("content")
+        provenance = Provenance(host="here", device="cpu", versions={})
+        record = WeightsRecord(parameters=1)
+        return store.commit(stage.ref, draft, stage=stage, record=record, provenance=provenance, seconds=1.0)
+
+
+def opened(artifact: Artifact, text: bytes) -> Manifest | None:
+    """The manifest that the store reads from some bytes, or None where it refuses them."""
+    path = artifact.folder / MANIFEST
+    whole = path.read_bytes()
+    path.write_bytes(text)
+    stage = artifact.manifest.stage
+    assert stage is not None
+    try:
+        return ArtifactStore(artifact.folder.parents[3]).open(stage.ref).manifest
+    except ArtifactDamaged as error:
+        assert str(path.parent) in str(error)  # noqa: PT017
+        return None
+    finally:
+        path.write_bytes(whole)
+
+
+@mangling
+@given(mangle=manglings())
+def test_a_mangled_manifest_is_refused_or_says_the_same(artifact: Artifact, mangle: Callable[[bytes], bytes]) -> None:
+    read = opened(artifact, mangle((artifact.folder / MANIFEST).read_bytes()))
+
+    assert read is None or read == artifact.manifest
+
+
+@mangling
+@given(field=st.sampled_from(sorted(Manifest.model_fields)), value=json_values)
+def test_any_value_in_a_manifest_is_refused_or_was_there(artifact: Artifact, field: str, value: Any) -> None:
+    manifest = json.loads((artifact.folder / MANIFEST).read_bytes())
+
+    read = opened(artifact, json.dumps(manifest | {field: value}).encode())
+
+    assert read is None or read == artifact.manifest
+
+
+@pytest.mark.parametrize("name", ["../file", "/etc/passwd", "a/b", "", ".."])
+def test_a_sealed_manifest_cannot_name_a_file_elsewhere(artifact: Artifact, name: str) -> None:
+    files = {name: artifact.manifest.files["file"]}
+    sealed = artifact.manifest.model_copy(update={"files": files}).sealed()
+
+    assert opened(artifact, sealed.model_dump_json().encode()) is None
+
+
+@mangling
+@given(mangle=manglings(), name=st.sampled_from([HEADER, LOGITS]))
+def test_mangled_soft_labels_are_refused_or_found_by_their_checksums(
+    tmp_path_factory: pytest.TempPathFactory, mangle: Callable[[bytes], bytes], name: str
+) -> None:
+    folder = tmp_path_factory.mktemp("labels")
+    whole = written(folder, logits())
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(mangle(data))
+
+    try:
+        labels = SoftLabels.open(folder)
+        labels.verify()
+    except ArtifactDamaged as error:
+        assert str(folder) in str(error)  # noqa: PT017
+        return
+    assert labels.header.checksums == whole.header.checksums
+    np.testing.assert_array_equal(labels.logits, logits()[None])
+
+
+@mangling
+@given(
+    field=st.sampled_from(["version", "dtype", "views", "samples", "class_names", "block_rows", "checksums"]),
+    value=json_values,
+)
+def test_any_value_in_a_soft_label_header_is_refused_or_found(
+    tmp_path_factory: pytest.TempPathFactory, field: str, value: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("labels")
+    written(folder, logits())
+    header = json.loads((folder / HEADER).read_bytes())
+    (folder / HEADER).write_text(json.dumps(header | {field: value}))
+
+    try:
+        labels = SoftLabels.open(folder)
+        labels.verify()
+    except ArtifactDamaged:
+        return
+    assert labels.logits.shape == (1, 10, len(labels.header.class_names))
+
+
+@mangling
+@given(mangle=manglings())
+def test_a_mangled_checkpoint_is_passed_over(
+    tmp_path_factory: pytest.TempPathFactory, mangle: Callable[[bytes], bytes]
+) -> None:
+    checkpoints = Checkpoints(tmp_path_factory.mktemp("checkpoints"), 30.0)
+    checkpoints.save(1, Checkpoint({"weights": torch.ones(3)}, {"epoch": 0}))
+    (path,) = checkpoints.folder.iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(mangle(whole))
+
+    found = checkpoints.latest()
+
+    assert (found is None) == (path.read_bytes() != whole)
+
+
+@pytest.mark.parametrize("data", [pickle.dumps(Bomb()), b"", b"\xff" * 100, save({"weights": np.ones(3)})])
+def test_a_checkpoint_of_something_else_is_passed_over_and_never_unpickled(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / f"{1:012}-{hashlib.sha256(data).hexdigest()}.safetensors").write_bytes(data)
+
+    assert Checkpoints(tmp_path, 30.0).latest() is None
+
+
+@mangling
+@given(mangle=manglings())
+def test_mangled_weights_are_weights_or_one_error(tmp_path: Path, mangle: Callable[[bytes], bytes]) -> None:
+    path = tmp_path / "given.safetensors"
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3))
+    path.write_bytes(mangle(save({"head.weight": np.ones((10, 4), np.float32)})))
+
+    try:
+        assert classes_of(path) >= 0
+    except InvalidSpec as error:
+        assert str(path) in str(error)  # noqa: PT017
+    with pytest.raises(InvalidSpec):
+        models.load(model, path)
+
+
+def test_given_weights_are_never_unpickled(tmp_path: Path) -> None:
+    path = tmp_path / "given.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+
+    with pytest.raises(InvalidSpec, match="no safetensors file"):
+        classes_of(path)
+    with pytest.raises(InvalidSpec, match="no safetensors file"):
+        models.load(torch.nn.Linear(1, 1), path)
+
+
+@mangling
+@given(
+    name=st.sampled_from(sorted(Settings.model_fields)),
+    value=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
+    | st.sampled_from(
+        ["nan", "inf", "-1", "1e400", "9" * 5000, "{", '{"train_teacher": NaN}', "redis://[", "redis://h:99999"]
+    ),
+)
+def test_any_setting_is_taken_or_one_error_that_names_it(name: str, value: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(f"DISTILL_{name.upper()}", value)
+        try:
+            Settings.load()
+        except InvalidSettings as error:
+            assert f"DISTILL_{name.upper()}" in str(error)  # noqa: PT017
+
+
+def test_a_spec_that_is_a_link_a_folder_or_huge_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    (tmp_path / "folder.yaml").mkdir()
+    with (tmp_path / "huge.yaml").open("wb") as file:
+        file.truncate(100_000_000)
+
+    for name, message in (("loop", "symbolic links"), ("folder", "Is a directory"), ("huge", "this is no spec")):
+        with pytest.raises(InvalidSpec, match=message):
+            PipelineSpec.load(tmp_path / f"{name}.yaml")
+
+
+@pytest.mark.parametrize("pipeline", ["../store/secret", "/etc/passwd", "", "a/b", ".."])
+def test_a_pipelines_id_cannot_leave_the_store(tmp_path: Path, make_spec: MakeSpec, pipeline: str) -> None:
+    submissions = Submissions(tmp_path / "store")
+
+    with pytest.raises(UnknownPipeline):
+        submissions.enter(pipeline, Plan.of(make_spec()))
+    with pytest.raises(UnknownPipeline):
+        submissions.remove(pipeline)
+
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_mangled_submission_does_not_keep_the_others_from_being_recovered(
+    tmp_path: Path, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    submissions, plan = Submissions(tmp_path), Plan.of(make_spec())
+    submissions.enter("a", plan)
+    (tmp_path / "pipelines" / "b.json").write_text('{"name": "half')
+    submissions.enter("c", plan)
+
+    assert list(submissions) == [("a", plan), ("c", plan)]
+    assert "b.json: not a pipeline of this version" in caplog.text
