@@ -174,12 +174,8 @@ class LocalStack:
 
     def _environment(self) -> dict[str, str]:
         threads = self.settings.threads or max(1, (os.cpu_count() or 1) // self.workers)
-        return {
-            "DISTILL_BROKER_URL": self.settings.broker_url,
-            "DISTILL_STORE": str(self.settings.store.absolute()),
-            "DISTILL_THREADS": str(threads),
-            "OMP_NUM_THREADS": str(threads),
-        }
+        settings = self.settings.model_copy(update={"store": self.settings.store.absolute(), "threads": threads})
+        return settings.environment | {"OMP_NUM_THREADS": str(threads)}
 
     def _log(self, name: str) -> Path:
         folder = self.settings.store / "logs"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -89,6 +90,15 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that give another process these settings."""
+        values = self.model_dump(mode="json") | {
+            "plugins": ",".join(self.plugins),
+            "time_limits": json.dumps(self.time_limits),
+        }
+        return {f"DISTILL_{name.upper()}": str(value) for name, value in values.items()}
 
     @property
     def broker_address(self) -> str:

@@ -99,11 +99,8 @@ def specs(pipelines: int, epochs: int) -> list[PipelineSpec]:
     ]
 
 
-def chaos(folder: Path, *, seconds: float, seed: int, pipelines: int = 12, epochs: int = 100) -> Outcome:
+def chaos(folder: Path, *, seconds: float, seed: int, pipelines: int = 12, epochs: int = 200) -> Outcome:
     """Run pipelines undisturbed, then in another store under faults, and compare."""
-    os.environ["DISTILL_VISIBILITY_TIMEOUT_SECONDS"] = str(VISIBILITY_SECONDS)
-    os.environ["DISTILL_CHECKPOINT_SECONDS"] = str(CHECKPOINT_SECONDS)
-    os.environ["DISTILL_MAX_ATTEMPTS"] = "20"
     todo = specs(pipelines, epochs)
     calm = _Run(folder / "calm", random.Random(seed))
     calm_seconds = calm.work(todo, 0.0)
@@ -148,7 +145,13 @@ class _Run:
     def work(self, todo: list[PipelineSpec], seconds: float) -> float:
         """Submit pipelines, disturb them for some time, wait for their ends, and look at what is left; seconds."""
         settings = Settings(
-            broker_url=f"redis://127.0.0.1:{free_port()}/0", store=self.folder / "store", threads=1, retry_seconds=600
+            broker_url=f"redis://127.0.0.1:{free_port()}/0",
+            store=self.folder / "store",
+            threads=1,
+            visibility_timeout_seconds=VISIBILITY_SECONDS,
+            checkpoint_seconds=CHECKPOINT_SECONDS,
+            max_attempts=20,
+            retry_seconds=DEADLINE_SECONDS,
         )
         started = time.monotonic()
         with LocalStack(settings, workers=WORKERS, server_folder=self.folder / "server") as stack:

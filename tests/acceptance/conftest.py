@@ -53,12 +53,10 @@ def start_stack(tmp_path: Path) -> Iterator[Callable[..., LocalStack]]:
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stacks:
         (tmp_path / "misbehaving.py").write_text(MISBEHAVING)
         patch.setenv("PYTHONPATH", str(tmp_path))
-        patch.setenv("DISTILL_PLUGINS", "misbehaving")
-        patch.setenv("DISTILL_VISIBILITY_TIMEOUT_SECONDS", "3")
-        patch.setenv("DISTILL_CHECKPOINT_SECONDS", "0.2")
 
         def start(workers: int, store: str = "store", **options: Any) -> LocalStack:
-            settings = Settings(store=tmp_path / store, **options.pop("settings", {}))
+            quick = {"visibility_timeout_seconds": 3.0, "checkpoint_seconds": 0.2, "plugins": ("misbehaving",)}
+            settings = Settings(store=tmp_path / store, **quick | options.pop("settings", {}))
             return stacks.enter_context(LocalStack(settings, workers=workers, **options))
 
         yield start

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from shared.errors import InvalidSettings
@@ -35,3 +37,12 @@ def test_plugins_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("DISTILL_PLUGINS", "one, two")
 
     assert Settings.load().plugins == ("one", "two")
+
+
+def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(plugins=("a", "b"), time_limits={"distill": 60.0}, retry_seconds=1.5, store=Path("x"))
+
+    for name, value in settings.environment.items():
+        monkeypatch.setenv(name, value)
+
+    assert Settings.load() == settings

@@ -1,0 +1,21 @@
+"""A minute of `make chaos`, with a fixed seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import chaos
+
+
+@pytest.mark.timeout(600)
+def test_pipelines_under_faults_end_with_the_artifacts_of_an_undisturbed_run(tmp_path: Path) -> None:
+    outcome = chaos(tmp_path, seconds=30.0, seed=1, pipelines=4, epochs=60)
+
+    assert sum(outcome.faults.values()) > 5
+    assert outcome.states == {"done": 4}
+    assert outcome.compared > 0
+    assert outcome.different == []
+    assert outcome.double_holders == []
+    assert outcome.leftovers == []
