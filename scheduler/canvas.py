@@ -7,36 +7,51 @@ from typing import Any
 from celery import Celery, chain, group
 from celery.canvas import Signature
 
-from shared.plan import HARD_LIMIT_SECONDS, Distill, LoadTeacher, Plan, PrepareData, Stage, TrainControl, TrainTeacher
+from shared.plan import (
+    HARD_LIMIT_SECONDS,
+    Bundle,
+    Distill,
+    LoadTeacher,
+    Plan,
+    PrepareData,
+    Stage,
+    TrainControl,
+    TrainTeacher,
+)
 
 
 def build(app: Celery, plan: Plan, pipeline: str) -> Signature:
     """The chain: trunk, then all branches side by side, then the report."""
 
-    def task(stage: Stage) -> Signature:
-        return _signature(app, plan, pipeline, stage)
+    def task(*bundle: Stage) -> Signature:
+        return _signature(app, plan, pipeline, bundle)
 
-    branches = [chain(*map(task, branch), app=app) if len(branch) > 1 else task(branch[0]) for branch in plan.branches]
+    branches = [
+        chain(*(task(*bundle) for bundle in branch), app=app) if len(branch) > 1 else task(*branch[0])
+        for branch in plan.branches
+    ]
     return chain(*map(task, plan.trunk), group(branches, app=app), task(plan.report), app=app)
 
 
-def describe(pipeline: str, stage: Stage) -> str:
-    """A stage in one line, as Flower's kwargs column shows it."""
-    return " · ".join((pipeline, stage.title, *_details(stage), f"key {stage.ref.short_key}"))
+def describe(pipeline: str, bundle: Bundle) -> str:
+    """What a task does in one line, as Flower's kwargs column shows it."""
+    stage, others = bundle[0], len(bundle) - 1
+    titles = f"{stage.title} and {others} more" if others else stage.title
+    return " · ".join((pipeline, titles, *_details(stage), f"key {stage.ref.short_key}"))
 
 
-def _signature(app: Celery, plan: Plan, pipeline: str, stage: Stage) -> Signature:
+def _signature(app: Celery, plan: Plan, pipeline: str, bundle: Bundle) -> Signature:
     return app.signature(
-        f"distill.{stage.kind}",
-        kwargs={"pipeline": pipeline, "stage": stage.model_dump(mode="json")},
+        f"distill.{bundle[0].kind}",
+        kwargs={"pipeline": pipeline, "stages": [stage.model_dump(mode="json") for stage in bundle]},
         immutable=True,
-        options=_options(plan, pipeline, stage),
+        options=_options(plan, pipeline, bundle),
     )
 
 
-def _options(plan: Plan, pipeline: str, stage: Stage) -> dict[str, Any]:
-    options: dict[str, Any] = {"queue": plan.device, "argsrepr": "", "kwargsrepr": describe(pipeline, stage)}
-    if limit := plan.time_limits.get(stage.kind):
+def _options(plan: Plan, pipeline: str, bundle: Bundle) -> dict[str, Any]:
+    options: dict[str, Any] = {"queue": plan.device, "argsrepr": "", "kwargsrepr": describe(pipeline, bundle)}
+    if limit := sum(plan.time_limits.get(stage.kind, 0.0) for stage in bundle):
         options |= {"soft_time_limit": limit, "time_limit": limit + HARD_LIMIT_SECONDS}
     return options
 

@@ -9,17 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import kombu.exceptions
+from kombu.utils.json import dumps, loads
 
 from scheduler import canvas
 from shared.broker import create_app
-from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed
+from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline
 from shared.ledger import Ledger, connect
 from shared.plan import LoadTeacher, Plan, checkpoint_ref
 from shared.records import PipelineResults, PipelineStatus, ReportRecord
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.store import ArtifactStore, Provenance
-from shared.submissions import Submissions
+from shared.submissions import Submission, Submissions
 
 #: Seconds between two looks at a pipeline that is watched.
 WATCH_SECONDS = 0.1
@@ -56,8 +57,10 @@ class PipelineClient:
         plan = Plan.of(spec)
         self._store_checkpoint(spec, plan)
         pipeline = f"{spec.name}-{secrets.token_hex(4)}"
-        self._submissions.enter(pipeline, plan)
-        self._enqueue(pipeline, plan)
+        signature = canvas.build(self._app, plan, pipeline)
+        submission = Submission(plan=plan, canvas=dumps(signature))
+        self._submissions.enter(pipeline, submission)
+        self._enqueue(pipeline, submission)
         return pipeline
 
     def cancel(self, pipeline: str) -> None:
@@ -67,19 +70,24 @@ class PipelineClient:
             UnknownPipeline: the broker knows none of this id.
 
         """
-        if not self.status(pipeline).finished:
-            self._ledger.cancel(pipeline)
+        kept = self._submissions.find(pipeline)
         self._submissions.remove(pipeline)
+        try:
+            if not self.status(pipeline).finished:
+                self._ledger.cancel(pipeline)
+        except UnknownPipeline:
+            if kept is None:
+                raise
 
     def recover(self) -> list[str]:
         """Enqueue again each unfinished pipeline that the store knows and the broker does not; return their ids."""
         recovered = []
         known = set(self._ledger.pipelines())
-        for pipeline, plan in self._submissions:
-            if plan.report.ref in self._store:
+        for pipeline, submission in self._submissions:
+            if submission.plan.report.ref in self._store:
                 self._submissions.remove(pipeline)
             elif pipeline not in known:
-                self._enqueue(pipeline, plan)
+                self._enqueue(pipeline, submission)
                 recovered.append(pipeline)
         return recovered
 
@@ -136,10 +144,10 @@ class PipelineClient:
         stages = tuple(state.record for state in status.states.values() if state.record)
         return PipelineResults(id=pipeline, name=status.plan.name, scores=report.record, stages=stages)
 
-    def _enqueue(self, pipeline: str, plan: Plan) -> None:
-        self._ledger.open(pipeline, plan)
+    def _enqueue(self, pipeline: str, submission: Submission) -> None:
+        self._ledger.open(pipeline, submission.plan)
         try:
-            canvas.build(self._app, plan, pipeline).apply_async()
+            self._app.signature(loads(submission.canvas)).apply_async()
         except kombu.exceptions.OperationalError as error:
             raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from statistics import fmean
 
 from rich.markup import escape
 from rich.table import Table
 
 from scheduler.doctor import Finding
 from shared.plan import Plan
-from shared.records import EvaluationRecord, PipelineResults, PipelineStatus, StageState
+from shared.records import EvaluationRecord, PipelineResults, PipelineStatus, StageState, StudentScore
 from shared.store import ArtifactStore
 
 MARKS = {"cancelled": "–", "waiting": "·", "running": "▶", "done": "✓", "failed": "✗", "blocked": "–"}
@@ -30,12 +31,14 @@ def scores_table(results: PipelineResults) -> Table:
         table.add_column(name, justify="right")
     table.add_row("teacher", *_scores(results.scores.teacher), "", "", _training(results.scores.teacher))
     for score in results.scores.students:
-        gain = "" if score.gain is None else f"{100 * score.gain:+.2f}"
-        closed = "" if score.gap_closed is None else f"{score.gap_closed:.0%}"
-        table.add_row(score.name, *_scores(score.student), gain, closed, _training(score.student))
-        if score.control:
-            table.add_row("  its control", *_scores(score.control), "", "", _training(score.control), style="dim")
+        closed = "" if score.gap_closed is None else f"{score.gap_closed.mean:.0%}"
+        students = [run.student for run in score.runs]
+        table.add_row(_over_seeds(score), *_mean_scores(students), _gain(score), closed, _mean_training(students))
+        if controls := [run.control for run in score.runs if run.control]:
+            table.add_row("  its control", *_mean_scores(controls), "", "", _mean_training(controls), style="dim")
     table.caption = "agrees: chooses the teacher's class · gain: points over the control, trained without the teacher"
+    if any(score.verdict for score in results.scores.students):
+        table.caption += "; ± is half of the 95 % confidence interval over seeds"
     return table
 
 
@@ -133,6 +136,31 @@ def _scores(record: EvaluationRecord) -> tuple[str, ...]:
 
 def _training(record: EvaluationRecord) -> str:
     return "" if record.training_seconds is None else f"{record.training_seconds:.1f} s"
+
+
+def _over_seeds(score: StudentScore) -> str:
+    return score.name if len(score.runs) == 1 else f"{score.name} ({len(score.runs)} seeds)"
+
+
+def _mean_scores(records: list[EvaluationRecord]) -> tuple[str, ...]:
+    accuracy = fmean(record.accuracy for record in records)
+    likelihood = fmean(record.negative_log_likelihood for record in records)
+    return f"{accuracy:.2%}", f"{likelihood:.3f}", f"{fmean(record.agreement for record in records):.2%}"
+
+
+def _mean_training(records: list[EvaluationRecord]) -> str:
+    seconds = [record.training_seconds for record in records if record.training_seconds is not None]
+    return f"{fmean(seconds):.1f} s" if seconds else ""
+
+
+def _gain(score: StudentScore) -> str:
+    """The gain in points; over seeds with half of its interval and what that says."""
+    gain = score.gain
+    if gain is None:
+        return ""
+    if gain.high is None:
+        return f"{100 * gain.mean:+.2f}"
+    return f"{100 * gain.mean:+.2f} ± {100 * (gain.high - gain.mean):.2f}, {score.verdict}"
 
 
 def _costs(record: EvaluationRecord) -> tuple[str, ...]:

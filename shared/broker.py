@@ -11,6 +11,8 @@ from shared.settings import Settings
 #: Retries, about a second apart, of one who waits for a broker that is away: a quarter of an hour.
 PATIENT_RETRIES = 900
 QUEUES = ("cpu", "gpu", "any")
+#: Seconds for which the branches of one pipeline may wait for each other: 90 days.
+LONGEST_PIPELINE_SECONDS = 90 * 86_400
 
 
 class ClientBackend(DisabledBackend):  # type: ignore[misc]
@@ -49,6 +51,8 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,
+        # After a reconnection a busy worker would reserve a message more, and keep it behind its running stage.
+        worker_disable_prefetch=True,
         worker_concurrency=1,
         worker_pool="prefork",
         worker_hijack_root_logger=False,
@@ -56,6 +60,8 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
         worker_send_task_events=True,
         task_send_sent_event=True,
         result_expires=settings.history_seconds,
+        # A branch may take longer than results are kept, and the others' results wait for it.
+        result_chord_expires=LONGEST_PIPELINE_SECONDS,
         broker_transport_options=transport,
         result_backend_transport_options=transport | {"retry_policy": patience},
         # A stage that is done waits for a broker that is away: what comes after it must not be lost.

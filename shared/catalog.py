@@ -35,6 +35,14 @@ KINDS = (
 RESNETS = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet56")
 MODELS = ("mlp", "cnn", *RESNETS)
 
+#: Soft losses, with what they are.
+LOSSES = {
+    "kd": "KL divergence of the softened probabilities times T² (Hinton et al. 2015)",
+    "dkd": "decoupled KD: the target and the other classes weighed apart (Zhao et al. 2022)",
+    "dist": "correlation of the probabilities between and within classes (Huang et al. 2022)",
+    "mse": "mean squared difference of the logits",
+}
+
 _REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 

@@ -14,6 +14,7 @@ DistillError
 │   ├── HandedBack          its worker is told to end
 │   └── Cancelled           its pipeline was cancelled
 ├── StageFailed             a stage ended for good without a result
+│   └── OverTime            its pipeline's time limit ended it; another pipeline may give it longer
 ├── UnknownPipeline         no pipeline of this id
 └── PipelineFailed          a pipeline ended without all of its results
 
@@ -75,6 +76,10 @@ class Cancelled(StageStopped):
 
 class StageFailed(DistillError):
     """A stage ended for good without a result."""
+
+
+class OverTime(StageFailed):
+    """The stage took longer than its pipeline allows."""
 
 
 class UnknownPipeline(DistillError):

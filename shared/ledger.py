@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,8 @@ from shared.records import PipelineStatus, StageRecord, StageState
 from shared.settings import Settings
 
 PIPELINES = "distill:pipelines"
+#: Unfinished pipelines by the time, in seconds since the epoch, when something was last heard of them.
+UNFINISHED = "distill:unfinished"
 
 
 def connect(settings: Settings, *, retries: int = 3) -> redis.Redis:
@@ -53,7 +55,24 @@ class Ledger:
         with self._writing(pipeline) as pipe:
             pipe.hset(_hash(pipeline), mapping={"plan": plan.model_dump_json(), "submitted": now})
             pipe.zadd(PIPELINES, {pipeline: now})
+            pipe.zadd(UNFINISHED, {pipeline: now})
             pipe.delete(*(_failure(stage.key) for stage in plan.stages))
+
+    def touch(self, pipeline: str) -> None:
+        """Note that something was heard of a pipeline."""
+        with self._writing(pipeline):
+            pass
+
+    def close(self, pipeline: str) -> None:
+        """Note that a pipeline is finished."""
+        with _broker_errors():
+            self._redis.zrem(UNFINISHED, pipeline)
+
+    def untouched_since(self, then: float) -> list[str]:
+        """Unfinished pipelines of which nothing was heard since a time, in seconds since the epoch."""
+        with _broker_errors():
+            pipelines: list[str] = self._redis.zrangebyscore(UNFINISHED, "-inf", then)
+        return pipelines
 
     def plan(self, pipeline: str) -> Plan | None:
         """The plan of a pipeline, if the broker knows it."""
@@ -71,17 +90,17 @@ class Ledger:
         with _broker_errors():
             return bool(self._redis.hexists(_hash(pipeline), "cancelled"))
 
-    def note(self, pipeline: str, key: str, progress: str, worker: str) -> None:
-        """Note how far a running stage is."""
-        self._set_state(pipeline, key, _state("running", progress=progress, worker=worker))
+    def note(self, pipeline: str, keys: Iterable[str], progress: str, worker: str) -> None:
+        """Note how far running stages are."""
+        self._set_states(pipeline, keys, _state("running", progress=progress, worker=worker))
 
-    def wait(self, pipeline: str, key: str, reason: str) -> None:
-        """Note that a stage waits, and why."""
-        self._set_state(pipeline, key, _state("waiting", progress=reason))
+    def wait(self, pipeline: str, keys: Iterable[str], reason: str) -> None:
+        """Note that stages wait, and why."""
+        self._set_states(pipeline, keys, _state("waiting", progress=reason))
 
     def fail(self, pipeline: str, key: str, error: str, worker: str) -> None:
         """Note that a stage failed for good."""
-        self._set_state(pipeline, key, _state("failed", error=error, worker=worker))
+        self._set_states(pipeline, [key], _state("failed", error=error, worker=worker))
 
     def give_up(self, key: str, error: str) -> None:
         """Note that a stage failed for good: no pipeline tries it again, until one is submitted that needs it."""
@@ -116,7 +135,8 @@ class Ledger:
         plan = Plan.model_validate_json(fields["plan"])
         states = {stage.key: _read_state(fields, stage.key) for stage in plan.stages}
         for key in plan.blocked_by({key for key, state in states.items() if state.state == "failed"}):
-            states[key] = StageState(state="blocked")
+            if states[key].state != "done":
+                states[key] = StageState(state="blocked")
         if "cancelled" in fields:
             unfinished = [key for key, state in states.items() if state.state in ("waiting", "running", "blocked")]
             states |= dict.fromkeys(unfinished, StageState(state="cancelled"))
@@ -129,12 +149,12 @@ class Ledger:
             ids = self._redis.zrevrange(PIPELINES, 0, -1)
             with self._redis.pipeline(transaction=False) as pipe:
                 for pipeline in ids:
-                    pipe.exists(_hash(pipeline))
+                    pipe.hexists(_hash(pipeline), "plan")
                 return [pipeline for pipeline, known in zip(ids, pipe.execute(), strict=True) if known]
 
-    def _set_state(self, pipeline: str, key: str, state: str) -> None:
+    def _set_states(self, pipeline: str, keys: Iterable[str], state: str) -> None:
         with self._writing(pipeline) as pipe:
-            pipe.hset(_hash(pipeline), f"state:{key}", state)
+            pipe.hset(_hash(pipeline), mapping={f"state:{key}": state for key in keys})
 
     @contextmanager
     def _writing(self, pipeline: str) -> Iterator[Any]:
@@ -142,6 +162,7 @@ class Ledger:
         with _broker_errors(), self._redis.pipeline() as pipe:
             yield pipe
             pipe.expire(_hash(pipeline), self._history_seconds)
+            pipe.zadd(UNFINISHED, {pipeline: time.time()}, xx=True)
             pipe.execute()
 
 

@@ -23,10 +23,19 @@ class DatasetRecord(Model):
     shape: tuple[int, ...]
     class_names: tuple[str, ...]
     train_samples: int
+    #: Of the training samples, those with a label.
+    labelled_samples: int
+    #: Samples that are held out of the training data, to choose by.
+    validation_samples: int
     test_samples: int
-    #: Mean and standard deviation of each channel of the training inputs, as stored.
+    #: Mean and standard deviation of each channel of the training inputs, as stored; none of tokens.
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def tokens(self) -> bool:
+        """Whether the inputs are tokens, int64, and not measurements, float32."""
+        return not self.mean
 
     @property
     def classes(self) -> int:
@@ -45,20 +54,27 @@ class TrainingRecord(Model):
     kind: Literal["training"] = "training"
     parameters: int
     epochs: int
+    #: The epoch whose weights were kept, counted from 1.
+    kept_epoch: int
     steps: int
-    #: Mean loss and accuracy over the last epoch's training batches.
+    #: Mean loss and accuracy over that epoch's training batches.
     loss: float
     train_accuracy: float
-    #: Seconds in the training loop, without reading data and writing weights.
+    #: Accuracy after that epoch on the samples that are held out of the training data, where there are any.
+    held_out_accuracy: float | None
+    #: Seconds in the training loop, without reading data and writing weights; its share, where models were stacked.
     seconds: float
+    #: Models that were trained side by side.
+    together: int
     precision: str
 
     @property
     def summary(self) -> str:
         """The record in a few words."""
+        held_out = "" if self.held_out_accuracy is None else f", {self.held_out_accuracy:.1%} held out"
         return (
             f"{self.epochs} epochs in {self.seconds:.1f} s, loss {self.loss:.3f}, "
-            f"{self.train_accuracy:.1%} on training data"
+            f"{self.train_accuracy:.1%} on training data{held_out}"
         )
 
 
@@ -120,16 +136,55 @@ class EvaluationRecord(Model):
         return f"{self.accuracy:.2%} on {self.samples:,} test samples, {self.latency_median_ms:.2f} ms at batch 1"
 
 
-class StudentScore(Model):
-    """A student beside its control, and what the teacher brought."""
+class Estimate(Model):
+    """A mean over seeds, with its 95 % confidence interval by Student's t; without one where there is one seed."""
 
-    name: str
+    mean: float
+    deviation: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class StudentRun(Model):
+    """A student beside its control, trained with one seed."""
+
+    seed: int
     student: EvaluationRecord
     control: EvaluationRecord | None
-    #: The student's accuracy less its control's, as a share of 1.
-    gain: float | None
+
+
+class StudentScore(Model):
+    """A student over its seeds, and what the teacher brought."""
+
+    name: str
+    runs: tuple[StudentRun, ...] = Field(min_length=1)
+    accuracy: Estimate
+    #: Of the controls; none without them, like the two below.
+    control_accuracy: Estimate | None
+    #: The student's accuracy less its control's with the same seed, as a share of 1.
+    gain: Estimate | None
     #: `gain` as a share of the gap between control and teacher; none where there is no gap.
-    gap_closed: float | None
+    gap_closed: Estimate | None
+
+    @property
+    def student(self) -> EvaluationRecord:
+        """The first seed's student."""
+        return self.runs[0].student
+
+    @property
+    def control(self) -> EvaluationRecord | None:
+        """The first seed's control."""
+        return self.runs[0].control
+
+    @property
+    def verdict(self) -> Literal["better", "not better", "inconclusive", ""]:
+        """Whether the teacher helped: by where the gain's interval lies; empty without controls or with one seed."""
+        if self.gain is None or self.gain.low is None or self.gain.high is None:
+            return ""
+        if self.gain.low > 0.0:
+            return "better"
+        return "not better" if self.gain.high <= 0.0 else "inconclusive"
 
 
 class ReportRecord(Model):
@@ -142,7 +197,7 @@ class ReportRecord(Model):
     @property
     def summary(self) -> str:
         """The record in a few words."""
-        scores = (f"{score.name} {score.student.accuracy:.2%}" for score in self.students)
+        scores = (f"{score.name} {score.accuracy.mean:.2%}" for score in self.students)
         return f"teacher {self.teacher.accuracy:.2%}, " + ", ".join(scores)
 
 

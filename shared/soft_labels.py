@@ -36,6 +36,8 @@ class SoftLabelsHeader(BaseModel):
     class_names: tuple[str, ...] = Field(min_length=1)
     dataset_key: str
     teacher_key: str
+    #: What makes a view of a sample, as in the spec; nothing where there is one view, the sample itself.
+    augmentation: dict[str, int | float | bool] = {}
     block_rows: int = Field(default=BLOCK_ROWS, ge=1, strict=True)
     #: SHA-256 of each block of rows, view after view.
     checksums: tuple[str, ...] = ()

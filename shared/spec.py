@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.catalog import DATASETS, KINDS, MODELS, RESNETS, did_you_mean, is_reference
+from shared.catalog import DATASETS, KINDS, LOSSES, MODELS, RESNETS, did_you_mean, is_reference
 from shared.checkpoint import classes_of
 from shared.errors import InvalidSpec
 from shared.spec_file import SpecFile
@@ -45,6 +45,10 @@ class DatasetSpec(Part):
     options: Options = {}
     #: Part of the key: change it when the callable's data change.
     version: str = "1"
+    #: Share of the training samples held out, evenly over the classes, to choose epochs and grid points by.
+    validation: float = Field(default=0.0, ge=0.0, le=0.5)
+    #: How many training samples keep their label, evenly over the classes; the others only carry soft labels.
+    labelled: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _must_be_known(self) -> Self:
@@ -134,14 +138,45 @@ ModelSpec = Annotated[
 ]
 
 
+class AugmentationSpec(Part):
+    """What is done to an image, at random: each view of a sample is a pure function of (seed, view, sample)."""
+
+    #: Largest shift in pixels, up, down, left or right; what comes in from outside is 0.
+    shift: int = Field(default=0, ge=0, le=64)
+    #: Whether half of the images are mirrored left to right.
+    flip: bool = False
+    #: Side in pixels of a square that is set to 0; 0 leaves all.
+    cutout: int = Field(default=0, ge=0, le=256)
+    #: Largest share of another sample that is blended in, from 0 (none) to 0.5.
+    mixup: float = Field(default=0.0, ge=0.0, le=0.5)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether every view is the sample as it is."""
+        return not (self.shift or self.flip or self.cutout or self.mixup)
+
+
 class TrainingSpec(Part):
     """How a model is trained; the defaults suit small images."""
 
     epochs: int = Field(default=5, ge=1, le=100_000)
     batch_size: int = Field(default=256, ge=1, le=1_048_576)
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(default=1e-3, gt=0.0, le=1e3)
-    schedule: Literal["constant", "one_cycle"] = "one_cycle"
+    #: Of matrices and kernels only: norms and biases are left alone.
+    weight_decay: float = Field(default=0.0, ge=0.0, le=10.0)
+    schedule: Literal["constant", "one_cycle", "cosine"] = "one_cycle"
+    #: Share of the steps in which the learning rate rises from 0, before a constant or cosine schedule.
+    warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
+    #: Share of a hard label that is spread over all classes.
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    #: A teacher's views; a student and its control see those of the soft labels.
+    augmentation: AugmentationSpec = AugmentationSpec()
+    #: `best` keeps the weights of the epoch with the highest accuracy on held-out samples.
+    keep: Literal["last", "best"] = "last"
+    #: Epochs without a better accuracy on held-out samples after which a training ends; none: never.
+    patience: int | None = Field(default=None, ge=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
     #: `auto` is bfloat16 where the device computes it natively, else float32.
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -165,16 +200,58 @@ class TeacherSpec(Part):
 
 
 class SoftLabelsSpec(Part):
-    """How the teacher's logits are stored."""
+    """How the teacher's logits are stored, and on which views of the samples they are computed."""
 
     dtype: Literal["float16", "float32"] = "float16"
+    #: Views of each sample; in epoch e a student sees view e modulo this, the very pixels that its labels are of.
+    views: int = Field(default=1, ge=1, le=10_000)
+    augmentation: AugmentationSpec = AugmentationSpec()
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> Self:
+        if self.views > 1 and self.augmentation.changes_nothing:
+            raise PydanticCustomError(
+                "options", "{views} views would be the same: set an augmentation", {"key": "views", "views": self.views}
+            )
+        return self
+
+
+_FIELDS_OF_LOSSES = {
+    "target_weight": "dkd",
+    "others_weight": "dkd",
+    "inter_weight": "dist",
+    "intra_weight": "dist",
+}
 
 
 class DistillationSpec(Part):
-    """`alpha * T² * KL(teacher‖student at T) + (1 - alpha) * cross-entropy` (Hinton et al. 2015)."""
+    """`alpha * soft loss at temperature T + (1 - alpha) * cross-entropy` (Hinton et al. 2015)."""
 
+    #: The soft loss: one of `LOSSES`, or `package.module:callable`.
+    loss: str = "kd"
     temperature: float = Field(default=4.0, gt=0.0, le=1e4)
     alpha: float = Field(default=0.9, ge=0.0, le=1.0)
+    #: Bring both logits to mean 0 and deviation 1 before the soft loss (Sun et al. 2024).
+    standardise: bool = False
+    #: `dkd`: weights of the target's and of the other classes' part (Zhao et al. 2022, alpha and beta).
+    target_weight: float = Field(default=1.0, ge=0.0, le=1e3)
+    others_weight: float = Field(default=8.0, ge=0.0, le=1e3)
+    #: `dist`: weights of the relations between and within classes (Huang et al. 2022, beta and gamma).
+    inter_weight: float = Field(default=2.0, ge=0.0, le=1e3)
+    intra_weight: float = Field(default=2.0, ge=0.0, le=1e3)
+
+    @model_validator(mode="after")
+    def _must_be_known(self) -> Self:
+        if self.loss not in LOSSES and not is_reference(self.loss):
+            raise _unknown("loss", "loss", self.loss, (*LOSSES, "package.module:callable"))
+        for field, loss in _FIELDS_OF_LOSSES.items():
+            if loss != self.loss and getattr(self, field) != type(self).model_fields[field].default:
+                raise PydanticCustomError(
+                    "options",
+                    "belongs to loss '{owner}', not to '{loss}'",
+                    {"key": field, "owner": loss, "loss": self.loss},
+                )
+        return self
 
 
 class StudentSpec(Part):
@@ -184,6 +261,18 @@ class StudentSpec(Part):
     model: ModelSpec
     distillation: DistillationSpec = DistillationSpec()
     training: TrainingSpec = TrainingSpec()
+    #: How many seeds, from the training's own on, it and its control are trained with.
+    seeds: int = Field(default=1, ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _sees_the_views_of_the_soft_labels(self) -> Self:
+        if not self.training.augmentation.changes_nothing:
+            raise PydanticCustomError(
+                "options",
+                "a student sees the views of the soft labels: set soft_labels.augmentation instead",
+                {"key": "training.augmentation"},
+            )
+        return self
 
 
 class EvaluationSpec(Part):
@@ -202,6 +291,8 @@ class PipelineSpec(Part):
     students: Annotated[tuple[StudentSpec, ...], Field(strict=False, min_length=1, max_length=1000)]
     evaluation: EvaluationSpec = EvaluationSpec()
     device: Device = "any"
+    #: `auto` trains students, controls and seeds of one shape together, as one stacked model.
+    fuse: Literal["auto", "off"] = "auto"
     #: Seconds that a stage of a kind may take at one go, as `{train_teacher: 3600}`.
     time_limits: dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]] = {}
 
@@ -214,6 +305,22 @@ class PipelineSpec(Part):
                     "students", "two students are named '{name}'", {"key": "students", "name": student.name}
                 )
             seen.add(student.name)
+        return self
+
+    @model_validator(mode="after")
+    def _choosing_needs_held_out_samples(self) -> Self:
+        if self.dataset.validation > 0.0:
+            return self
+        for place, training in (
+            ("teacher", self.teacher.training),
+            *((f"students[{index}]", student.training) for index, student in enumerate(self.students)),
+        ):
+            if training.keep == "best" or training.patience is not None:
+                raise PydanticCustomError(
+                    "options",
+                    "{place}.training chooses by held-out samples: set dataset.validation to their share, as 0.1",
+                    {"key": "dataset.validation", "place": place},
+                )
         return self
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What the store knows of unfinished pipelines, so that they can be sent again if the broker forgets them."""
+"""What the store knows of unfinished pipelines, so that they can be sent again if the broker loses them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,30 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from shared.errors import UnknownPipeline
+from shared.errors import StoreUnavailable, UnknownPipeline
 from shared.plan import Plan
+from shared.records import Model
 from shared.store import store_errors
 
 logger = logging.getLogger(__name__)
 
 
+class Submission(Model):
+    """A pipeline as it was submitted."""
+
+    plan: Plan
+    #: The Celery canvas, as JSON: what is sent to have the plan done.
+    canvas: str
+
+
 class Submissions:
-    """One file a pipeline, `pipelines/<id>.json` in the store: its plan, from submission to report or cancellation."""
+    """One file a pipeline, `pipelines/<id>.json` in the store, from its submission to its end."""
 
     def __init__(self, store: Path) -> None:
         self._folder = store.absolute() / "pipelines"
 
-    def enter(self, pipeline: str, plan: Plan) -> None:
-        """Keep a pipeline's plan: whole, and on the disk, when this returns.
+    def enter(self, pipeline: str, submission: Submission) -> None:
+        """Keep a submission: whole, and on the disk, when this returns.
 
         Raises:
             StoreUnavailable: it cannot be written.
@@ -35,7 +44,7 @@ class Submissions:
             self._folder.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._folder)
             with os.fdopen(descriptor, "w") as file:
-                file.write(plan.model_dump_json())
+                file.write(submission.model_dump_json())
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).replace(path)
@@ -45,13 +54,26 @@ class Submissions:
         with store_errors(self._folder):
             self._path(pipeline).unlink(missing_ok=True)
 
-    def __iter__(self) -> Iterator[tuple[str, Plan]]:
-        """Each kept pipeline's id and plan; what is no plan of this version is passed over with a warning."""
+    def find(self, pipeline: str) -> Submission | None:
+        """The submission of a pipeline, if it is kept; what is none of this version is passed over with a warning."""
+        path = self._path(pipeline)
+        try:
+            text = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StoreUnavailable(f"store: {path}: {error.strerror or error}") from error
+        try:
+            return Submission.model_validate_json(text)
+        except ValidationError:
+            logger.warning("%s: not a pipeline of this version: it is passed over", path)
+            return None
+
+    def __iter__(self) -> Iterator[tuple[str, Submission]]:
+        """Each kept pipeline's id and submission."""
         for path in sorted(self._folder.glob("*.json")):
-            try:
-                yield path.stem, Plan.model_validate_json(path.read_bytes())
-            except ValidationError:
-                logger.warning("%s: not a pipeline of this version: it is passed over", path)
+            if submission := self.find(path.stem):
+                yield path.stem, submission
 
     def _path(self, pipeline: str) -> Path:
         if Path(pipeline).name != pipeline or pipeline in ("", ".."):

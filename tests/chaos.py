@@ -150,7 +150,7 @@ class _Run:
             threads=1,
             visibility_timeout_seconds=VISIBILITY_SECONDS,
             checkpoint_seconds=CHECKPOINT_SECONDS,
-            max_attempts=20,
+            max_attempts=5,
             retry_seconds=DEADLINE_SECONDS,
         )
         started = time.monotonic()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import redis
 
 from shared.errors import StageFailed
+
+_BEGUN = "died with its worker"
 
 
 class Attempts:
@@ -18,46 +21,66 @@ class Attempts:
         self._limit = limit
         self._history_seconds = history_seconds
 
-    def begin(self, key: str, worker: str) -> None:
-        """Note that a worker begins a stage.
+    def begin(self, keys: Sequence[str], worker: str) -> None:
+        """Note that a worker begins stages.
 
         Raises:
-            StageFailed: the attempts are used up; the message says how they ended.
+            StageFailed: the attempts of one are used up; the message says how they ended.
 
         """
-        self.check(key)
-        self._append(key, worker, "died with its worker")
+        for key in keys:
+            self._check(key)
+        for key in keys:
+            self._append(key, worker, _BEGUN)
 
-    def end(self, key: str, worker: str, reason: str) -> None:
+    def end(self, keys: Sequence[str], worker: str, reason: str) -> None:
         """Note how the last attempt ended.
 
         Raises:
             StageFailed: it was the last one allowed.
 
         """
-        self._redis.rpop(_list(key))
-        self._append(key, worker, reason)
-        self.check(key)
+        self.withdraw(keys)
+        for key in keys:
+            self._append(key, worker, reason)
+        for key in keys:
+            self._check(key)
 
-    def check(self, key: str) -> None:
-        """Raise where no attempt is left.
-
-        Raises:
-            StageFailed: the message names each attempt's worker and how it ended.
-
-        """
+    def _check(self, key: str) -> None:
         attempts = [json.loads(text) for text in self._redis.lrange(_list(key), 0, -1)]
         if len(attempts) >= self._limit:
             how = "; ".join(f"{number}. on {worker}: {reason}" for number, (worker, reason) in enumerate(attempts, 1))
             raise StageFailed(f"given up after {len(attempts)} attempts: {how}")
 
-    def withdraw(self, key: str) -> None:
-        """Do not count the last attempt: it was not the stage that ended it."""
-        self._redis.rpop(_list(key))
+    def blame(self, keys: Sequence[str], worker: str, reason: str) -> None:
+        """Note how the attempt of a worker's child ended that could not say so itself.
 
-    def forget(self, key: str) -> None:
-        """Begin to count anew: the stage got further, or has ended."""
-        self._redis.delete(_list(key))
+        Of several stages, the one that it had begun; if it had not come so far, the message itself seems to kill.
+        """
+        begun = [key for key in keys if self._last(key) == [worker, _BEGUN]]
+        self.withdraw(begun)
+        for key in begun or keys:
+            self._append(key, worker, reason)
+
+    def got_further(self, keys: Sequence[str], worker: str) -> None:
+        """Begin to count anew, with the present attempt: it made progress that will not be lost."""
+        self.forget(keys)
+        for key in keys:
+            self._append(key, worker, _BEGUN)
+
+    def withdraw(self, keys: Sequence[str]) -> None:
+        """Do not count the last attempt: it was not the stage that ended it."""
+        for key in keys:
+            self._redis.rpop(_list(key))
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Begin to count anew: the stages got further, or have ended."""
+        for key in keys:
+            self._redis.delete(_list(key))
+
+    def _last(self, key: str) -> list[str] | None:
+        text = self._redis.lindex(_list(key), -1)
+        return json.loads(text) if text else None
 
     def _append(self, key: str, worker: str, reason: str) -> None:
         with self._redis.pipeline() as pipe:

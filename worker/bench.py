@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Self
 
 from celery import Celery
+from kombu.utils.json import loads
 
 from shared.broker import PATIENT_RETRIES
 from shared.ledger import Ledger, connect
@@ -16,6 +16,7 @@ from shared.store import ArtifactStore
 from shared.submissions import Submissions
 from worker.attempts import Attempts
 from worker.lease import Leases
+from worker.rescue import Rescue
 from worker.stop import Stop
 
 
@@ -36,6 +37,7 @@ class Bench:
     leases: Leases
     attempts: Attempts
     roster: Roster
+    rescue: Rescue
 
     @classmethod
     def connect(cls, app: Celery, settings: Settings, stop: Stop, *, patient: bool) -> Self:
@@ -46,22 +48,33 @@ class Bench:
 
         """
         client, hasty = connect(settings, retries=PATIENT_RETRIES if patient else 1), connect(settings, retries=0)
+        ledger = Ledger(client, settings.history_seconds)
+        leases = Leases(client, hasty, settings.holding_seconds, settings.renewal_seconds)
+        submissions = Submissions(settings.store)
         return cls(
             settings,
             patient,
             app,
             stop,
             ArtifactStore(settings.store),
-            Submissions(settings.store),
-            Ledger(client, settings.history_seconds),
+            submissions,
+            ledger,
             Ledger(hasty, settings.history_seconds),
-            Leases(client, hasty, settings.holding_seconds, settings.renewal_seconds),
+            leases,
             Attempts(client, settings.max_attempts, settings.history_seconds),
             Roster(client),
+            Rescue(client, ledger, leases, submissions, settings),
         )
+
+    def close(self, pipeline: str) -> None:
+        """Forget how to send a pipeline again: it is finished."""
+        self.submissions.remove(pipeline)
+        self.ledger.close(pipeline)
 
     def wake(self, key: str) -> None:
         """Put the tasks that wait for a key into their queues again, to find its result or to take it over."""
-        for task_id, message in self.leases.parked(key).items():
-            self.app.signature(json.loads(message)).apply_async(retry=self.patient)
-            self.leases.unpark(key, task_id)
+        self.leases.unpark(key, self.send)
+
+    def send(self, message: str) -> None:
+        """Send a task or a canvas, as JSON."""
+        self.app.signature(loads(message)).apply_async(retry=self.patient)

@@ -18,7 +18,8 @@ from safetensors.torch import load, save
 
 #: Share of the time that may go into saving: the next checkpoint waits until it is kept.
 LARGEST_SHARE = 0.02
-FORMAT = 1
+#: Of what can be gone on with: checkpoints of another version of torch might lead to other bits.
+FORMAT = f"2, torch {torch.__version__}"
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,20 @@ class Checkpoints:
 
     folder: Path
     every_seconds: float
+    #: Kind of device whose bits they hold.
+    device: str = "cpu"
     #: Raises `StageStopped` where another worker has taken over, which then writes here.
     confirm: Callable[[], None] = lambda: None
+    #: Told of each.
+    saved: Callable[[], None] = lambda: None
+    #: Keys of the stages that are trained.
+    members: list[str] = field(default_factory=list)
     _saved: float = field(default_factory=time.monotonic)
     _cost_seconds: float = 0.0
+
+    @property
+    def _format(self) -> str:
+        return f"{FORMAT}, {self.device}"
 
     @property
     def due(self) -> bool:
@@ -63,7 +74,7 @@ class Checkpoints:
         self.confirm()
         started = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        facts = json.dumps(checkpoint.facts | {"format": FORMAT})
+        facts = json.dumps(checkpoint.facts | {"format": self._format, "members": self.members})
         data = save({name: _own(tensor) for name, tensor in checkpoint.tensors.items()}, {"facts": facts})
         path = self.folder / f"{steps:012}-{hashlib.sha256(data).hexdigest()}.safetensors"
         _write(path, data)
@@ -72,6 +83,7 @@ class Checkpoints:
                 other.unlink(missing_ok=True)
         self._saved = time.monotonic()
         self._cost_seconds = self._saved - started
+        self.saved()
 
     def latest(self) -> Checkpoint | None:
         """The one that got furthest; what is damaged or of another version is passed over."""
@@ -83,11 +95,16 @@ class Checkpoints:
             try:
                 with safe_open(path, framework="pt") as file:
                     facts = json.loads((file.metadata() or {})["facts"])
-                if facts["format"] == FORMAT:
+                if facts["format"] == self._format:
                     return Checkpoint(load(data), facts)
             except (SafetensorError, KeyError, ValueError) as error:
                 logger.warning("%s: no checkpoint of this version: %s", path, error)
         return None
+
+    def clear(self) -> None:
+        """Remove all of them: they are of other stages."""
+        for path in self.folder.glob("*.safetensors"):
+            path.unlink(missing_ok=True)
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
@@ -29,31 +29,62 @@ CLOTHING_NAMES = (
 )  # fmt: skip
 #: Share of the samples kept for testing, where a data set has no test set of its own.
 TEST_SHARE = 0.2
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class Arrays:
-    """A data set as arrays: inputs `[samples, *shape]`, targets `[samples]`."""
+    """A data set as arrays: inputs `[samples, *shape]`, targets `[samples]`, -1 where one has no label."""
 
     train_inputs: Array
     train_targets: Array
     test_inputs: Array
     test_targets: Array
     class_names: tuple[str, ...]
+    #: Held out of the training samples; none where nothing is.
+    validation_inputs: Array | None = None
+    validation_targets: Array | None = None
+
+    def labelled_only(self, samples: int) -> Self:
+        """The same with the labels of so many training samples, evenly over the classes; the others lose theirs.
+
+        Raises:
+            InvalidSpec: there are not so many.
+
+        """
+        if samples > len(self.train_targets):
+            raise InvalidSpec(f"dataset.labelled: {samples:,} of {len(self.train_targets):,} training samples")
+        targets = np.full_like(self.train_targets, -1)
+        kept = _ranks(self.train_targets).argsort(kind="stable")[:samples]
+        targets[kept] = self.train_targets[kept]
+        return replace(self, train_targets=targets)
+
+    def holding_out(self, share: float) -> Self:
+        """The same with a share of each class's labelled training samples held out."""
+        held_out = _first_of_each_class(self.train_targets, share)
+        return replace(
+            self,
+            train_inputs=self.train_inputs[~held_out],
+            train_targets=self.train_targets[~held_out],
+            validation_inputs=self.train_inputs[held_out],
+            validation_targets=self.train_targets[held_out],
+        )
 
     def save(self, folder: Path) -> DatasetRecord:
         """Write the arrays as `.npy` files and describe them."""
-        for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
-            np.save(folder / f"{name}.npy", getattr(self, name))
-        axes = (0, *range(2, self.train_inputs.ndim))
-        std, mean = torch.std_mean(torch.from_numpy(self.train_inputs).float(), dim=axes, correction=0)
+        for name in (f"{split}_{part}" for split in SPLITS for part in ("inputs", "targets")):
+            if (array := getattr(self, name)) is not None:
+                np.save(folder / f"{name}.npy", array)
+        mean, std = _statistics(self.train_inputs)
         return DatasetRecord(
             shape=self.train_inputs.shape[1:],
             class_names=self.class_names,
             train_samples=len(self.train_inputs),
+            labelled_samples=int((self.train_targets >= 0).sum()),
+            validation_samples=0 if self.validation_targets is None else len(self.validation_targets),
             test_samples=len(self.test_inputs),
-            mean=tuple(mean.reshape(-1).tolist()),
-            std=tuple(std.clamp_min(1e-6).reshape(-1).tolist()),
+            mean=mean,
+            std=std,
         )
 
 
@@ -66,6 +97,8 @@ class Split:
     #: `[channels, 1, 1]`: what `normalise` takes off and divides by.
     mean: torch.Tensor
     std: torch.Tensor
+    #: How many of the targets are labels.
+    labelled: int
 
     @classmethod
     def open(cls, folder: Path, split: str, record: DatasetRecord, device: torch.device) -> Self:
@@ -75,24 +108,44 @@ class Split:
             for values in (record.mean, record.std)
         ]
         arrays = [torch.from_numpy(np.load(folder / f"{split}_{part}.npy")) for part in ("inputs", "targets")]
-        return cls(arrays[0].to(device), arrays[1].to(device), *statistics)
+        mean, std = statistics
+        return cls(arrays[0].to(device), arrays[1].to(device), mean, std, int((arrays[1] >= 0).sum()))
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batch(self, rows: torch.Tensor | slice) -> torch.Tensor:
-        """Some samples as the model takes them: float32, mean 0 and deviation 1 a channel."""
-        return (self.inputs[rows].float() - self.mean) / self.std
+    @property
+    def tokens(self) -> bool:
+        """Whether the inputs name things, as words of a vocabulary, and measure nothing."""
+        return not self.mean.numel()
+
+    def normalised(self, rows: torch.Tensor | slice) -> torch.Tensor:
+        """Some samples as the model takes them; tokens stay numbers, int64."""
+        inputs = self.inputs[rows] if isinstance(rows, slice) else self.inputs.index_select(0, rows)
+        return inputs.long() if self.tokens else self.normalise(inputs.float())
+
+    def normalise(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Samples as the model takes them: mean 0 and deviation 1 a channel; from float32 on the stored scale."""
+        return (inputs - self.mean) / self.std
 
 
 def load(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
-    """The arrays of a data set by name, or of the user's own.
+    """The arrays of a data set by name, or of the user's own, with the labels and held-out samples that are asked for.
 
     Raises:
-        InvalidSpec: the user's callable cannot be used, or returns something else than arrays.
+        InvalidSpec: the user's callable cannot be used, returns something else than arrays, or has too few of them.
         Unavailable: a download failed.
 
     """
+    arrays = _read(dataset, runtime)
+    if dataset.labelled is not None:
+        arrays = arrays.labelled_only(dataset.labelled)
+    if dataset.validation:
+        arrays = arrays.holding_out(dataset.validation)
+    return arrays
+
+
+def _read(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
     if dataset.name in _LOADERS:
         return _LOADERS[dataset.name](runtime.downloads)
     given = plugins.load(dataset.name, runtime.plugins)(**dataset.options)
@@ -141,15 +194,34 @@ def _digits(_downloads: Path) -> Arrays:
 
 def _stratified(inputs: Array, targets: Array) -> Arrays:
     """A fixed split with the same share of every class in the test set."""
-    random = np.random.default_rng(0)
-    order = random.permutation(len(targets))
-    rank_in_class = np.empty(len(targets), dtype=np.int64)
-    for label in range(10):
-        members = order[targets[order] == label]
-        rank_in_class[members] = np.arange(len(members))
-    counts = np.bincount(targets, minlength=10)
-    test = rank_in_class < np.round(counts * TEST_SHARE)[targets]
+    test = _first_of_each_class(targets, TEST_SHARE)
     return Arrays(inputs[~test], targets[~test], inputs[test], targets[test], DIGIT_NAMES)
+
+
+def _statistics(inputs: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel; none of signed integers, which are tokens."""
+    if np.issubdtype(inputs.dtype, np.signedinteger):
+        return (), ()
+    axes = (0, *range(2, inputs.ndim))
+    std, mean = torch.std_mean(torch.from_numpy(inputs).float(), dim=axes, correction=0)
+    return tuple(mean.reshape(-1).tolist()), tuple(std.clamp_min(1e-6).reshape(-1).tolist())
+
+
+def _first_of_each_class(targets: Array, share: float) -> npt.NDArray[np.bool_]:
+    """Which samples belong to a share of every class, chosen at random, the same ones every time."""
+    counts = np.bincount(targets[targets >= 0])
+    chosen = _ranks(targets) < np.round(counts * share)[targets]
+    return chosen & (targets >= 0)
+
+
+def _ranks(targets: Array) -> npt.NDArray[np.int64]:
+    """The place `[samples]` of each sample among those of its class, in one random order that is always the same."""
+    order = np.random.default_rng(0).permutation(len(targets))
+    ranks = np.empty(len(targets), dtype=np.int64)
+    for label in np.unique(targets):
+        members = order[targets[order] == label]
+        ranks[members] = np.arange(len(members))
+    return ranks
 
 
 def _fashion_mnist(downloads: Path) -> Arrays:

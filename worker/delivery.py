@@ -13,6 +13,7 @@ from kombu.exceptions import OperationalError
 from shared.errors import Unavailable
 from shared.roster import WorkerEntry
 from shared.settings import Settings
+from worker.bench import Bench
 
 logger = get_logger(__name__)
 
@@ -41,8 +42,15 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
                 bench.roster.enter(entry, settings.holding_seconds)
                 for key in bench.leases.free_keys():
                     bench.wake(key)
+                for pipeline in bench.rescue.stranded():
+                    self._send_again(bench, pipeline)
             except (redis.RedisError, Unavailable, OperationalError, OSError) as error:
                 logger.warning("deliveries were not renewed, trying again soon: %s", error)
+
+        def _send_again(self, bench: Bench, pipeline: str) -> None:
+            if submission := bench.submissions.find(pipeline):
+                logger.warning("%s stands still, and nothing is queued for it: it is sent again", pipeline)
+                bench.send(submission.canvas)
 
     app.steps["consumer"].add(RenewDeliveries)
 

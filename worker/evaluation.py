@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from statistics import median, quantiles
 
 import torch
@@ -27,11 +27,17 @@ def logits_of(model: nn.Module, data: Split, report: Report) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def logit_batches(model: nn.Module, data: Split, report: Report) -> Iterator[tuple[int, torch.Tensor]]:
-    """First row and logits `[rows, classes]`, float32, of each batch in the data's order; in eval mode."""
+def logit_batches(
+    model: nn.Module, data: Split, report: Report, read: Callable[[slice], torch.Tensor] | None = None
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """First row and logits `[rows, classes]`, float32, of each batch in the data's order; in eval mode.
+
+    `read` gives the inputs of some rows, where they are not to be seen as they are.
+    """
     model.eval()
+    read = read or data.normalised
     for start in range(0, len(data), BATCH):
-        logits: torch.Tensor = model(data.batch(slice(start, start + BATCH)))
+        logits: torch.Tensor = model(read(slice(start, min(start + BATCH, len(data)))))
         yield start, logits.float()
         report(f"{start + len(logits):,} of {len(data):,} samples")
 
@@ -56,19 +62,19 @@ def multiply_adds(model: nn.Module, data: Split) -> int:
     """Multiply-adds of one sample's forward pass, as torch counts the products of its operators."""
     model.eval()
     with FlopCounterMode(display=False) as counter:
-        model(data.batch(slice(0, 1)))
+        model(data.normalised(slice(0, 1)))
     return counter.get_total_flops() // 2
 
 
 def latency_ms(model: nn.Module, data: Split) -> tuple[float, float]:
     """Median and 95th percentile, in milliseconds, of a forward pass at batch 1."""
-    times = [seconds * 1e3 for seconds in _timings(model, data.batch(slice(0, 1)))]
+    times = [seconds * 1e3 for seconds in _timings(model, data.normalised(slice(0, 1)))]
     return median(times), quantiles(times, n=20)[-1]
 
 
 def throughput(model: nn.Module, data: Split) -> float:
     """Samples a second at large batches."""
-    batch = data.batch(slice(0, BATCH))
+    batch = data.normalised(slice(0, BATCH))
     return len(batch) / median(_timings(model, batch))
 
 

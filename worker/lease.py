@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -28,6 +29,12 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
+# A message may be parked again between its being sent and this.
+_UNPARK = """
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end
+return 0
+"""
+
 _RELEASE = """
 local holder = redis.call('GET', KEYS[1])
 if holder and string.sub(holder, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
@@ -46,6 +53,15 @@ class Lease:
     _renew: Callable[[Lease], bool]
     _lost: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def lost(self) -> bool:
+        """Whether another worker was seen to have taken over."""
+        return self._lost.is_set()
+
+    def abandon(self) -> None:
+        """Have the work end at its next step."""
+        self._lost.set()
+
     def check(self) -> None:
         """Raise where another worker was seen to have taken over.
 
@@ -53,7 +69,7 @@ class Lease:
             LeaseLost: it was.
 
         """
-        if self._lost.is_set():
+        if self.lost:
             raise LeaseLost(f"another worker took over the stage {self.key[:8]}")
 
     def confirm(self) -> None:
@@ -88,11 +104,13 @@ class Leases:
         self._acquire = self._redis.register_script(_ACQUIRE)
         self._renew = hasty.register_script(_RENEW)
         self._release = self._redis.register_script(_RELEASE)
+        self._unpark = self._redis.register_script(_UNPARK)
 
     def acquire(self, key: str, worker: str, task_id: str, message: str) -> Lease | None:
         """The lease of a key; where another task holds it, park this task's message and return None."""
         holder = f"{_of(worker, task_id)}{uuid.uuid4().hex}"
-        if not self._acquire(keys=[_lease(key), _parked(key)], args=[holder, self._holding_ms, task_id, message]):
+        parked = f"{uuid.uuid4().hex} {message}"
+        if not self._acquire(keys=[_lease(key), _parked(key)], args=[holder, self._holding_ms, task_id, parked]):
             return None
         logger.info("lease %s %s taken", key, holder)
         return Lease(key, holder, self._renew_in_broker)
@@ -118,14 +136,15 @@ class Leases:
             logger.info("lease %s %s released for the dead", key, _of(worker, task_id))
         return held
 
-    def parked(self, key: str) -> dict[str, str]:
-        """The messages that wait for a key, by task."""
-        messages: dict[str, str] = self._redis.hgetall(_parked(key))
-        return messages
+    def held(self, key: str) -> bool:
+        """Whether somebody works on a key."""
+        return bool(self._redis.exists(_lease(key)))
 
-    def unpark(self, key: str, task_id: str) -> None:
-        """Forget a message, once it stands in its queue again."""
-        self._redis.hdel(_parked(key), task_id)
+    def unpark(self, key: str, send: Callable[[str], None]) -> None:
+        """Send the messages that wait for a key, and forget each once it is sent."""
+        for task_id, parked in self._redis.hgetall(_parked(key)).items():
+            send(parked.partition(" ")[2])
+            self._unpark(keys=[_parked(key)], args=[task_id, parked])
 
     def free_keys(self) -> list[str]:
         """Keys that tasks wait for although nobody holds them: their holder died."""
@@ -136,8 +155,11 @@ class Leases:
         return bool(self._renew(keys=[_lease(lease.key)], args=[lease.holder, self._holding_ms]))
 
     def _keep(self, lease: Lease, ended: threading.Event) -> None:
-        wait = self._renewal_seconds
+        wait, parent = self._renewal_seconds, os.getppid()
         while not ended.wait(wait):
+            if os.getppid() != parent:  # The main process is dead: nobody here ends this stage on a limit or a signal.
+                lease.abandon()
+                return
             # When the broker comes back, renew before anybody can take what seems abandoned.
             wait = self._renewal_seconds if lease.renew() else min(0.5, self._renewal_seconds)
 

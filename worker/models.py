@@ -186,7 +186,7 @@ def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None
     model.eval()
     try:
         with torch.inference_mode():
-            logits = model(torch.zeros(2, *data.shape))
+            logits = model(torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32))
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         problem = str(error).splitlines()[0]
         raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from celery import Task
 from celery.utils.log import get_task_logger
 
-from shared.errors import Cancelled, HandedBack, Unavailable
-from shared.plan import Stage
+from shared.errors import Cancelled, HandedBack, LeaseLost, Unavailable
+from shared.plan import Bundle
 from worker.bench import Bench
 from worker.lease import Lease
 
@@ -26,9 +26,9 @@ class Progress:
 
     task: Task
     bench: Bench
-    lease: Lease
+    leases: list[Lease]
     pipeline: str
-    stage: Stage
+    bundle: Bundle
     _next: float = field(default=0.0)
 
     def __call__(self, progress: str) -> None:
@@ -42,13 +42,21 @@ class Progress:
             raise HandedBack(progress)
         if time.monotonic() < self._next:
             return
-        self.lease.check()
+        for lease in self.leases:
+            lease.check()
         self._next = time.monotonic() + (REPORT_SECONDS if self._tell(progress) else AWAY_SECONDS)
+
+    @property
+    def _keys(self) -> list[str]:
+        return [stage.key for stage in self.bundle]
 
     def _tell(self, progress: str) -> bool:
         """Whether the broker could be told; while it is away, the stage goes on."""
+        for stage in self.bundle:
+            if stage.ref in self.bench.store:  # This worker was given up, and its successor is done.
+                raise LeaseLost(f"another worker has finished {stage.title}")
         try:
-            self.bench.notes.note(self.pipeline, self.stage.key, progress, self.task.request.hostname)
+            self.bench.notes.note(self.pipeline, self._keys, progress, self.task.request.hostname)
             if self.bench.notes.is_cancelled(self.pipeline):
                 raise Cancelled(self.pipeline)
             self.task.send_event("task-progress", result=progress, retry=False)

@@ -12,8 +12,10 @@ from typing import TypeVar
 
 import torch
 
-from shared.errors import ArtifactDamaged
+from shared.catalog import is_reference
+from shared.errors import ArtifactDamaged, StageFailed
 from shared.plan import (
+    Bundle,
     Distill,
     Evaluate,
     LoadTeacher,
@@ -21,8 +23,10 @@ from shared.plan import (
     SoftLabelling,
     Stage,
     TrainControl,
+    Training,
     TrainTeacher,
     WriteReport,
+    bundle_ref,
 )
 from shared.records import (
     DatasetRecord,
@@ -30,16 +34,19 @@ from shared.records import (
     Record,
     ReportRecord,
     SoftLabelsRecord,
-    StudentScore,
+    StudentRun,
     TrainingRecord,
     WeightsRecord,
 )
 from shared.soft_labels import SoftLabels, SoftLabelsHeader, SoftLabelsWriter
+from shared.spec import AugmentationSpec
 from shared.store import Artifact, ArtifactStore
-from worker import data, evaluation, losses, models
+from worker import data, evaluation, models, plugins, scores
+from worker.batches import Batches
 from worker.checkpoints import Checkpoints
+from worker.objective import Goal
 from worker.runtime import Report, Runtime
-from worker.training import Objective, fit
+from worker.training import Member, fit
 
 WEIGHTS = "model.safetensors"
 REPORT = "report.json"
@@ -53,7 +60,6 @@ class Desk:
 
     inputs: dict[str, Artifact]
     folder: Path
-    checkpoints: Checkpoints
     runtime: Runtime
     report: Report
 
@@ -63,50 +69,96 @@ class Desk:
         return _record(self.inputs["dataset"], DatasetRecord)
 
     def split(self, name: str) -> data.Split:
-        """The training or test samples, on the device."""
+        """The training, validation or test samples, on the device."""
         return data.Split.open(self.inputs["dataset"].folder, name, self.dataset, self.runtime.device)
 
     def model(self, role: str) -> torch.nn.Module:
         """The trained model that is an input of this stage."""
         artifact = self.inputs[role]
         stage = artifact.manifest.stage
-        if stage is None or not isinstance(stage.recipe, TrainTeacher | LoadTeacher | Distill | TrainControl):
+        if stage is None or not isinstance(stage.recipe, Training | LoadTeacher):
             raise ArtifactDamaged(f"{artifact.folder}: not the artifact of a model")
         model = models.build(stage.recipe.model, self.dataset, self.runtime)
         return models.load(model, artifact.path(WEIGHTS))
 
+    def teacher_logits(self) -> torch.Tensor:
+        """The soft labels of the training samples, `[views, samples, classes]`, on the device."""
+        labels = SoftLabels.open(self.inputs["soft_labels"].folder)
+        labels.require(dataset_key=self.inputs["dataset"].manifest.key, class_names=self.dataset.class_names)
+        return torch.from_numpy(labels.logits.copy()).to(self.runtime.device)
 
-def run(
-    stage: Stage,
-    store: ArtifactStore,
-    runtime: Runtime,
-    report: Report,
-    confirm: Callable[[], None] = lambda: None,
-    checkpoint_seconds: float = 30.0,
-) -> Artifact:
-    """Do a stage and commit its result; `confirm` may refuse a commit or a checkpoint by raising `StageStopped`.
 
-    Raises:
-        StageStopped: `report` or `confirm` raised it.
-        InvalidInput: the stage asks for something that cannot be.
-        Unavailable: the store or a download does not work for now.
-        StageFailed: the stage cannot have a result.
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """Where stages are done: the store, the device, who is told, and who may refuse."""
 
-    """
-    started = time.monotonic()
-    inputs = {role: store.open(ref) for role, ref in stage.inputs.items()}
-    with store.draft(stage.ref) as folder:
-        checkpoints = Checkpoints(store.partial(stage.ref), checkpoint_seconds, confirm)
-        record = _story(stage)(Desk(inputs, folder, checkpoints, runtime, report))
-        confirm()
-        return store.commit(
-            stage.ref,
-            folder,
-            stage=stage,
-            record=record,
-            provenance=runtime.provenance,
-            seconds=time.monotonic() - started,
-        )
+    store: ArtifactStore
+    runtime: Runtime
+    report: Report
+    #: Raises `StageStopped` where a commit or a checkpoint must not be written.
+    confirm: Callable[[], None] = lambda: None
+    #: Told of every checkpoint.
+    saved: Callable[[], None] = lambda: None
+    checkpoint_seconds: float = 30.0
+
+    def run(self, stage: Stage) -> Artifact:
+        """Do a stage and commit its result.
+
+        Raises:
+            StageStopped: `report` or `confirm` raised it.
+            InvalidInput: the stage asks for something that cannot be.
+            Unavailable: the store or a download does not work for now.
+            StageFailed: the stage cannot have a result.
+
+        """
+        if isinstance(stage.recipe, Training):
+            outcome = self.train((stage,), (stage,))[stage.key]
+            if isinstance(outcome, StageFailed):
+                raise outcome
+            return outcome
+        started = time.monotonic()
+        inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
+        with self.store.draft(stage.ref) as folder:
+            record = _story(stage)(Desk(inputs, folder, self.runtime, self.report))
+            return self._commit(stage, folder, record, time.monotonic() - started)
+
+    def train(self, bundle: Bundle, missing: Bundle) -> dict[str, Artifact | StageFailed]:
+        """Train the models of a bundle that are missing, side by side, and commit each.
+
+        Args:
+            bundle: stages whose models have one shape, as one message brought them.
+            missing: those of them that have no artifact.
+
+        Returns:
+            The artifact of each stage that was trained, by key, or why it cannot have one.
+
+        Raises:
+            StageStopped, InvalidInput, Unavailable: as for `run`.
+
+        """
+        started = time.monotonic()
+        ref = bundle_ref(bundle)
+        device = self.runtime.device.type
+        checkpoints = Checkpoints(self.store.partial(ref), self.checkpoint_seconds, device, self.confirm, self.saved)
+        stages = _to_train(bundle, missing, checkpoints)
+        opened = {role: self.store.open(ref) for stage in stages for role, ref in stage.inputs.items()}
+        desk = Desk(opened, self.store.partial(ref), self.runtime, self.report)
+        trained = train_models(stages, desk, checkpoints)
+        seconds = (time.monotonic() - started) / len(stages)
+        outcomes: dict[str, Artifact | StageFailed] = {}
+        for stage, (model, record) in zip(stages, trained, strict=True):
+            if isinstance(record, StageFailed):
+                outcomes[stage.key] = record
+                continue
+            with self.store.draft(stage.ref) as folder:
+                models.save(model, folder / WEIGHTS)
+                outcomes[stage.key] = self._commit(stage, folder, record, seconds)
+        return outcomes
+
+    def _commit(self, stage: Stage, folder: Path, record: Record, seconds: float) -> Artifact:
+        self.confirm()
+        provenance = self.runtime.provenance
+        return self.store.commit(stage.ref, folder, stage=stage, record=record, provenance=provenance, seconds=seconds)
 
 
 def prepare_data(recipe: PrepareData, desk: Desk) -> DatasetRecord:
@@ -115,10 +167,20 @@ def prepare_data(recipe: PrepareData, desk: Desk) -> DatasetRecord:
     return data.load(recipe.dataset, desk.runtime).save(desk.folder)
 
 
-def train_teacher(recipe: TrainTeacher | TrainControl, desk: Desk) -> TrainingRecord:
-    """Train a model on the data set's own labels: a teacher, or a student's control."""
-    train = desk.split("train")
-    return _train(recipe, train, desk, lambda logits, rows: losses.cross_entropy(logits, train.targets[rows]))
+def train_models(
+    stages: Bundle, desk: Desk, checkpoints: Checkpoints
+) -> list[tuple[torch.nn.Module, TrainingRecord | StageFailed]]:
+    """Train the models of some stages, which have one shape and one schedule: teacher, students and controls."""
+    first = stages[0].recipe
+    if not isinstance(first, Training):
+        raise StageFailed(f"{stages[0].kind} trains no model")
+    dtype = desk.runtime.dtype(first.training.precision)
+    members = [_member(stage, desk) for stage in stages]
+    batches = Batches(desk.split("train"), *_views(stages, desk), dtype)
+    held_out = desk.split("validation") if desk.dataset.validation_samples else None
+    teacher_logits = desk.teacher_logits() if "soft_labels" in desk.inputs else None
+    records = fit(members, batches, held_out, teacher_logits, dtype, desk.report, checkpoints)
+    return [(member.model, record) for member, record in zip(members, records, strict=True)]
 
 
 def load_teacher(recipe: LoadTeacher, desk: Desk) -> WeightsRecord:
@@ -130,43 +192,31 @@ def load_teacher(recipe: LoadTeacher, desk: Desk) -> WeightsRecord:
 
 
 def label_softly(recipe: SoftLabelling, desk: Desk) -> SoftLabelsRecord:
-    """Write the teacher's logits on every training sample, in the data set's order."""
+    """Write the teacher's logits on every view of every training sample, in the data set's order."""
     train, teacher = desk.split("train"), desk.model("teacher")
+    batches = Batches(train, recipe.augmentation, recipe.views, torch.float32)
     header = SoftLabelsHeader(
         dtype=recipe.dtype,
-        views=1,
+        views=recipe.views,
         samples=len(train),
         class_names=desk.dataset.class_names,
         dataset_key=desk.inputs["dataset"].manifest.key,
         teacher_key=desk.inputs["teacher"].manifest.key,
+        augmentation=recipe.augmentation.model_dump(mode="json"),
     )
     writer = SoftLabelsWriter(desk.folder, header)
     hits = 0
-    for start, logits in evaluation.logit_batches(teacher, train, desk.report):
-        writer.write(start, logits.cpu().numpy())
-        hits += int((logits.argmax(1) == train.targets[start : start + len(logits)]).sum())
+    for view in range(recipe.views):
+        for start, logits in evaluation.logit_batches(teacher, train, desk.report, partial(batches.inputs, view=view)):
+            writer.write(start, logits.cpu().numpy(), view)
+            hits += int((logits.argmax(1) == train.targets[start : start + len(logits)]).sum())
     writer.seal()
-    size_bytes = sum(path.stat().st_size for path in desk.folder.iterdir())
-    return SoftLabelsRecord(samples=len(train), views=1, size_bytes=size_bytes, accuracy=hits / len(train))
-
-
-def distill(recipe: Distill, desk: Desk) -> TrainingRecord:
-    """Train a student on the soft labels, and on the hard ones as far as `alpha` leaves room."""
-    train = desk.split("train")
-    labels = SoftLabels.open(desk.inputs["soft_labels"].folder)
-    labels.require(dataset_key=desk.inputs["dataset"].manifest.key, class_names=desk.dataset.class_names)
-    teacher_logits = torch.from_numpy(labels.logits[0].copy()).to(desk.runtime.device)
-
-    def objective(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return losses.kd(
-            logits,
-            teacher_logits[rows],
-            train.targets[rows],
-            temperature=recipe.distillation.temperature,
-            alpha=recipe.distillation.alpha,
-        )
-
-    return _train(recipe, train, desk, objective)
+    return SoftLabelsRecord(
+        samples=len(train),
+        views=recipe.views,
+        size_bytes=sum(path.stat().st_size for path in desk.folder.iterdir()),
+        accuracy=hits / (recipe.views * train.labelled),
+    )
 
 
 def evaluate(_recipe: Evaluate, desk: Desk) -> EvaluationRecord:
@@ -195,10 +245,19 @@ def evaluate(_recipe: Evaluate, desk: Desk) -> EvaluationRecord:
 
 def write_report(recipe: WriteReport, desk: Desk) -> ReportRecord:
     """Compare every student with its control and with the teacher."""
-    scores = {role: _record(artifact, EvaluationRecord) for role, artifact in desk.inputs.items()}
-    teacher = scores["teacher"]
-    students = tuple(_compare(name, scores[name], scores.get(f"{name}/control"), teacher) for name in recipe.students)
-    report = ReportRecord(teacher=teacher, students=students)
+    evaluations = {role: _record(artifact, EvaluationRecord) for role, artifact in desk.inputs.items()}
+    students = []
+    for student in recipe.students:
+        runs = tuple(
+            StudentRun(
+                seed=seed,
+                student=evaluations[student.role(seed)],
+                control=evaluations.get(student.control(seed)),
+            )
+            for seed in student.seeds
+        )
+        students.append(scores.score(student.name, runs, evaluations["teacher"]))
+    report = ReportRecord(teacher=evaluations["teacher"], students=tuple(students))
     (desk.folder / REPORT).write_text(report.model_dump_json(indent=1))
     return report
 
@@ -207,40 +266,55 @@ def _story(stage: Stage) -> Callable[[Desk], Record]:
     match stage.recipe:
         case PrepareData() as recipe:
             return partial(prepare_data, recipe)
-        case TrainTeacher() | TrainControl() as recipe:
-            return partial(train_teacher, recipe)
         case LoadTeacher() as recipe:
             return partial(load_teacher, recipe)
         case SoftLabelling() as recipe:
             return partial(label_softly, recipe)
-        case Distill() as recipe:
-            return partial(distill, recipe)
         case Evaluate() as recipe:
             return partial(evaluate, recipe)
         case WriteReport() as recipe:
             return partial(write_report, recipe)
+        case _:
+            raise StageFailed(f"{stage.kind} is done by training")
 
 
-def _train(
-    recipe: TrainTeacher | TrainControl | Distill, train: data.Split, desk: Desk, objective: Objective
-) -> TrainingRecord:
+def _to_train(bundle: Bundle, missing: Bundle, checkpoints: Checkpoints) -> Bundle:
+    """What is missing; with it, what was trained beside it before: a checkpoint goes on to the same bits as a whole."""
+    checkpoint = checkpoints.latest()
+    together = set(checkpoint.facts["members"]) if checkpoint else set()
+    if {stage.key for stage in missing} <= together:
+        missing = tuple(stage for stage in bundle if stage.key in together)
+    else:
+        checkpoints.clear()
+    checkpoints.members = [stage.key for stage in missing]
+    return missing
+
+
+def _member(stage: Stage, desk: Desk) -> Member:
+    recipe = stage.recipe
+    if not isinstance(recipe, Training):
+        raise StageFailed(f"{stage.kind} trains no model")
     model = models.build(recipe.model, desk.dataset, desk.runtime, recipe.training.seed)
-    dtype = desk.runtime.dtype(recipe.training.precision)
-    record = fit(model, train, objective, recipe.training, dtype, desk.report, desk.checkpoints)
-    models.save(model, desk.folder / WEIGHTS)
-    return record
+    goal = Goal(label_smoothing=recipe.training.label_smoothing)
+    if isinstance(recipe, Distill):
+        name = recipe.distillation.loss
+        soft_loss = plugins.load(name, desk.runtime.plugins) if is_reference(name) else None
+        goal = Goal(recipe.distillation, recipe.training.label_smoothing, soft_loss)
+    return Member(model, recipe.training, goal)
 
 
-def _compare(
-    name: str, student: EvaluationRecord, control: EvaluationRecord | None, teacher: EvaluationRecord
-) -> StudentScore:
-    if control is None:
-        return StudentScore(name=name, student=student, control=None, gain=None, gap_closed=None)
-    gain = student.accuracy - control.accuracy
-    gap = teacher.accuracy - control.accuracy
-    return StudentScore(
-        name=name, student=student, control=control, gain=gain, gap_closed=gain / gap if gap > 0 else None
-    )
+def _views(stages: Bundle, desk: Desk) -> tuple[AugmentationSpec, int | None]:
+    """The augmentation and the number of views that a bundle sees: a teacher one an epoch, the others the labels'."""
+    recipe = stages[0].recipe
+    match recipe:
+        case TrainTeacher(training=training):
+            return training.augmentation, None
+        case TrainControl(augmentation=augmentation, views=views):
+            return augmentation, views
+    labelling = desk.inputs["soft_labels"].manifest.stage
+    if labelling is None or not isinstance(labelling.recipe, SoftLabelling):
+        raise ArtifactDamaged(f"{desk.inputs['soft_labels'].folder}: not the artifact of soft labels")
+    return labelling.recipe.augmentation, labelling.recipe.views
 
 
 def _record(artifact: Artifact, kind: type[T]) -> T:

@@ -39,50 +39,52 @@ class StageRequest(Request):  # type: ignore[misc]
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
         if isinstance(error, WorkerLostError | SystemExit):
             with self._clearing_up() as bench:
-                if self._release(bench):
-                    bench.attempts.end(self._key, self.hostname, str(error).partition(" Job:")[0].rstrip("."))
+                self._release(bench)
+                bench.attempts.blame(self._keys, self.hostname, str(error).partition(" Job:")[0].rstrip("."))
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The child ran into the soft limit, or was killed at the hard one."""
-        super().on_timeout(soft, timeout)
         if not soft:
             with self._clearing_up() as bench:
                 reason = over_time(self.time_limits[1] or timeout)
-                failure = f"{self.kwargs['stage']['title']}: {reason}"
-                bench.ledger.fail(self.kwargs["pipeline"], self._key, failure, self.hostname)
-                bench.ledger.give_up(self._key, reason)
-                bench.attempts.forget(self._key)
-                if self._release(bench):
-                    bench.wake(self._key)
+                for stage in self.kwargs["stages"]:
+                    failure = f"{stage['title']}: {reason}"
+                    bench.ledger.fail(self.kwargs["pipeline"], stage["key"], failure, self.hostname)
+                held = self._release(bench)
+                bench.attempts.withdraw(held)
+                for key in held:
+                    bench.wake(key)
+        super().on_timeout(soft, timeout)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Kill the child because the worker ends at once; the message goes back into its queue."""
         super().cancel(pool, signal, emit_retry)
         with self._clearing_up() as bench:
-            if self._release(bench):
-                bench.attempts.withdraw(self._key)
+            bench.attempts.withdraw(self._release(bench))
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         """Somebody revoked the task, as with Flower's Terminate: its pipeline is cancelled."""
-        super()._announce_revoked(reason, terminated, signum, expired)
         with self._clearing_up() as bench:
             bench.ledger.cancel(self.kwargs["pipeline"])
-            bench.submissions.remove(self.kwargs["pipeline"])
-            if self._release(bench):
-                bench.attempts.withdraw(self._key)
-                bench.wake(self._key)
+            bench.close(self.kwargs["pipeline"])
+            held = self._release(bench)
+            bench.attempts.withdraw(held)
+            for key in held:
+                bench.wake(key)
+        super()._announce_revoked(reason, terminated, signum, expired)
 
     def _success_was_stored(self) -> bool:
         """Never trusted: a child that died after storing its success may not have counted it for its chord."""
         return False
 
     @property
-    def _key(self) -> str:
-        return self.kwargs["stage"]["key"]
+    def _keys(self) -> list[str]:
+        return [stage["key"] for stage in self.kwargs["stages"]]
 
-    def _release(self, bench: Bench) -> bool:
-        return bench.leases.release_of_the_dead(self._key, self.hostname, self.id)
+    def _release(self, bench: Bench) -> list[str]:
+        """Give up the leases that the child held; return their keys."""
+        return [key for key in self._keys if bench.leases.release_of_the_dead(key, self.hostname, self.id)]
 
     @contextmanager
     def _clearing_up(self) -> Iterator[Bench]:

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
+import redis
+from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
 from celery.utils.log import get_task_logger
 from pydantic import ValidationError
 
 from shared.catalog import KINDS
-from shared.errors import Cancelled, HandedBack, InvalidInput, LeaseLost, StageFailed, Unavailable
-from shared.plan import HARD_LIMIT_SECONDS, STAGE_FORMAT, Stage
+from shared.errors import (
+    BrokerUnavailable,
+    Cancelled,
+    DistillError,
+    HandedBack,
+    InvalidInput,
+    LeaseLost,
+    OverTime,
+    StageFailed,
+    Unavailable,
+)
+from shared.plan import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
 from shared.records import StageRecord
 from shared.settings import Settings
+from shared.store import Artifact
 from worker.bench import Bench
 from worker.stop import Stop
-from worker.work import Parked, Stumbled, Work
+from worker.work import Enter, Outcome, Parked, Stumbled, Work, over_time
 
 #: Seconds after which a stage that only a newer worker can do is offered again, and the longest wait of a retry.
 NEWER_SECONDS = 10.0
@@ -33,8 +47,19 @@ def register(app: Celery, settings: Settings, stop: Stop) -> None:
     # Not before the first task: pool processes are forked.
     bench = cache(lambda: Bench.connect(app, settings, stop, patient=True))
 
-    def run(task: Task, *, pipeline: str, stage: dict[str, Any], trouble_since: float = 0.0) -> str:
-        return run_stage(task, bench(), pipeline, stage, trouble_since)
+    def run(
+        task: Task, *, pipeline: str, stages: list[dict[str, Any]], trouble_since: float = 0.0, **_newer: Any
+    ) -> str:
+        try:
+            return run_stages(task, bench(), pipeline, stages, trouble_since)
+        except (redis.RedisError, BrokerUnavailable) as error:
+            # It refuses what a stage needs of it, or is away for very long: another time, perhaps elsewhere.
+            logger.error("%s: %s: left for later: %s", pipeline, task.name, error)
+            time.sleep(_jittered(NEWER_SECONDS))
+            raise Reject(str(error), requeue=True) from None
+        except SoftTimeLimitExceeded:
+            limit = task.request.timelimit[1] or task.soft_time_limit or 0.0
+            raise _failed(bench(), pipeline, stages, task.request.hostname, OverTime(over_time(limit))) from None
 
     for kind in KINDS:
         limit = settings.time_limits.get(kind)
@@ -51,31 +76,36 @@ def register(app: Celery, settings: Settings, stop: Stop) -> None:
         )
 
 
-def run_stage(task: Task, bench: Bench, pipeline: str, message: dict[str, Any], trouble_since: float) -> str:
-    """Find a stage's result or compute it, and enter its record into the pipeline's ledger.
+def run_stages(task: Task, bench: Bench, pipeline: str, messages: list[dict[str, Any]], trouble_since: float) -> str:
+    """Find the results of stages or compute them, and enter their records into the pipeline's ledger.
 
     Args:
         task: the bound task.
         bench: the process's connections.
         pipeline: its id.
-        message: the stage, as JSON.
+        messages: the stages, as JSON.
         trouble_since: when, in seconds since the epoch, the store or a download first failed; 0 where none did.
 
     Raises:
-        InvalidInput: the stage cannot be done as it is written.
-        StageFailed: it has no result after all attempts, or never can have one.
+        InvalidInput: a stage cannot be done as it is written.
+        StageFailed: one has no result after all attempts, or never can have one.
 
     """
-    if message.get("format", 0) > STAGE_FORMAT:
-        _leave_to_newer_workers(task, message)
-    stage = _parse(message)
+    started, worker = time.time(), task.request.hostname
+    if (newest := max(message.get("format", 0) for message in messages)) > STAGE_FORMAT:
+        _leave_to_newer_workers(task, bench, pipeline, messages, newest)
     if bench.ledger.is_cancelled(pipeline):
         raise Ignore
-    started = time.monotonic()
-    worker = task.request.hostname
+    try:
+        bundle = tuple(map(Stage.model_validate, messages))
+    except ValidationError as error:
+        # It would cross Redis empty: pydantic's errors do not survive pickling by message.
+        raise _failed(bench, pipeline, messages, worker, InvalidInput(f"not a stage: {error}")) from None
+    records: dict[str, StageRecord] = {}
+    enter = _enter(bench, pipeline, worker, records)
     work = Work(task, bench, pipeline, worker)
     try:
-        artifact, outcome = work.find_or_compute(stage)
+        failures = work.find_or_compute(bundle, enter)
     except (Parked, Cancelled):
         raise Ignore from None
     except LeaseLost as error:
@@ -83,53 +113,67 @@ def run_stage(task: Task, bench: Bench, pipeline: str, message: dict[str, Any], 
         raise Reject(str(error), requeue=True) from None
     except HandedBack:
         work.message().apply_async()
-        bench.ledger.wait(pipeline, stage.key, f"handed back by {worker}")
+        bench.ledger.wait(pipeline, _unfinished(bundle, records), f"handed back by {worker}")
         raise Ignore from None
     except Unavailable as error:
-        since = trouble_since or time.time()
-        if time.time() - since >= bench.settings.retry_seconds:
-            reason = f"{error} (tried again for {time.time() - since:,.0f} s)"
-            raise _failed(bench, pipeline, stage, worker, reason) from error
-        _try_again(task, bench, pipeline, stage, error, since)
+        since = trouble_since if time.time() - started < LONGEST_WAIT_SECONDS else 0.0
+        since = since or time.time()
+        if time.time() - since < bench.settings.retry_seconds:
+            _try_again(task, bench, pipeline, _unfinished(bundle, records), error, since)
+        reason = f"{error} (tried again for {time.time() - since:,.0f} s)"
+        failures = dict.fromkeys(_unfinished(bundle, records), StageFailed(reason))
     except Stumbled as error:
-        _try_again(task, bench, pipeline, stage, error, trouble_since)
-    except (InvalidInput, StageFailed) as error:
-        raise _failed(bench, pipeline, stage, worker, str(error), type(error)) from error
-    record = StageRecord(
-        key=stage.key,
-        kind=stage.kind,
-        title=stage.title,
-        outcome=outcome,
-        seconds=time.monotonic() - started,
-        worker=worker,
-        record=artifact.record,
-    )
-    entered = bench.ledger.finish(pipeline, record)
-    if stage.kind == "report":
-        bench.submissions.remove(pipeline)
-    return entered.summary
+        _try_again(task, bench, pipeline, _unfinished(bundle, records), error, trouble_since)
+    if failures:
+        raise _failed(bench, pipeline, messages, worker, failures)
+    if bundle[0].kind == "report":
+        bench.close(pipeline)
+    return "; ".join(records[stage.key].summary for stage in bundle)
 
 
-def _parse(message: dict[str, Any]) -> Stage:
-    try:
-        return Stage.model_validate(message)
-    except ValidationError as error:
-        # It would cross Redis empty: pydantic's errors do not survive pickling by message.
-        raise InvalidInput(f"not a stage: {error}") from None
+def _enter(bench: Bench, pipeline: str, worker: str, records: dict[str, StageRecord]) -> Enter:
+    """Enter a stage's record into the ledger, with the seconds since the last one."""
+    last = time.monotonic()
+
+    def enter(stage: Stage, artifact: Artifact, outcome: Outcome) -> None:
+        nonlocal last
+        now = time.monotonic()
+        record = StageRecord(
+            key=stage.key,
+            kind=stage.kind,
+            title=stage.title,
+            outcome=outcome,
+            seconds=now - last,
+            worker=worker,
+            record=artifact.record,
+        )
+        last = now
+        records[stage.key] = bench.ledger.finish(pipeline, record)
+
+    return enter
 
 
-def _leave_to_newer_workers(task: Task, message: dict[str, Any]) -> None:
-    reason = f"stage format {message['format']}: this worker knows {STAGE_FORMAT}: update it"
+def _unfinished(bundle: Bundle, records: dict[str, StageRecord]) -> list[str]:
+    return [stage.key for stage in bundle if stage.key not in records]
+
+
+def _leave_to_newer_workers(
+    task: Task, bench: Bench, pipeline: str, messages: list[dict[str, Any]], newest: int
+) -> NoReturn:
+    reason = f"stage format {newest}: this worker knows {STAGE_FORMAT}: update it"
     logger.error("%s: left to newer workers", reason)
+    bench.ledger.wait(pipeline, [message["key"] for message in messages], reason)
     task.send_event("task-progress", result=reason, retry=False)
     raise task.retry(countdown=_jittered(NEWER_SECONDS), kwargsrepr=task.request.kwargsrepr)
 
 
-def _try_again(task: Task, bench: Bench, pipeline: str, stage: Stage, error: Exception, trouble_since: float) -> None:
+def _try_again(
+    task: Task, bench: Bench, pipeline: str, keys: list[str], error: Exception, trouble_since: float
+) -> NoReturn:
     """Put the task into its queue again, for a time that grows with each try."""
-    countdown = _jittered(min(LONGEST_WAIT_SECONDS, 2.0 ** (task.request.retries + 1)))
-    bench.ledger.wait(pipeline, stage.key, f"tries again in {countdown:.0f} s: {error}")
-    logger.warning("%s: %s: tries again in %.0f s: %s", pipeline, stage.title, countdown, error)
+    countdown = _jittered(min(LONGEST_WAIT_SECONDS, 2.0 ** min(task.request.retries + 1, 10)))
+    bench.ledger.wait(pipeline, keys, f"tries again in {countdown:.0f} s: {error}")
+    logger.warning("%s: %s: tries again in %.0f s: %s", pipeline, task.name, countdown, error)
     kwargs = task.request.kwargs | {"trouble_since": trouble_since}
     raise task.retry(kwargs=kwargs, countdown=countdown, kwargsrepr=task.request.kwargsrepr) from error
 
@@ -139,9 +183,23 @@ def _jittered(seconds: float) -> float:
 
 
 def _failed(
-    bench: Bench, pipeline: str, stage: Stage, worker: str, reason: str, kind: type[Exception] = StageFailed
-) -> Exception:
-    message = reason if reason.startswith(f"{stage.title}: ") else f"{stage.title}: {reason}"
-    bench.ledger.fail(pipeline, stage.key, message, worker)
-    logger.error("%s: %s", pipeline, message)
-    return kind(message)
+    bench: Bench,
+    pipeline: str,
+    messages: list[dict[str, Any]],
+    worker: str,
+    failures: Mapping[str, DistillError] | DistillError,
+) -> DistillError:
+    """Enter failures by key, or one of all stages, into the ledger; return the first, for Celery."""
+    raised = []
+    for message in messages:
+        failure = failures if isinstance(failures, DistillError) else failures.get(message.get("key", ""))
+        if failure is None:
+            continue
+        key, title, reason = str(message.get("key")), str(message.get("title")), str(failure)
+        error = reason if reason.startswith(f"{title}: ") else f"{title}: {reason}"
+        bench.ledger.fail(pipeline, key, error, worker)
+        logger.error("%s: %s", pipeline, error)
+        raised.append(type(failure)(error))
+    if bench.ledger.status(pipeline).finished:
+        bench.close(pipeline)
+    return raised[0]

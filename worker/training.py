@@ -4,172 +4,301 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from shared.errors import Cancelled, HandedBack, StageFailed
 from shared.records import TrainingRecord
 from shared.spec import TrainingSpec
+from worker import schedules
+from worker.batches import Batches
 from worker.checkpoints import Checkpoint, Checkpoints
 from worker.data import Split
+from worker.evaluation import BATCH
 from worker.models import parameters
+from worker.objective import Goal, Objective
 from worker.runtime import Report
+from worker.stack import Slice, Stack
+
+#: Of each epoch: mean loss, accuracy on the training samples, and on the held-out ones.
+Curve = list[tuple[float, float, float | None]]
 
 logger = logging.getLogger(__name__)
 
-#: The loss of a batch from its logits `[batch, classes]` and its rows `[batch]` in the data set.
-Objective = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A model that is trained in place, how, and for what; members of one stack differ in seed and learning rate."""
+
+    model: nn.Module
+    training: TrainingSpec
+    goal: Goal
 
 
 def fit(
-    model: nn.Module,
-    data: Split,
-    objective: Objective,
-    training: TrainingSpec,
+    members: Sequence[Member],
+    batches: Batches,
+    held_out: Split | None,
+    teacher_logits: torch.Tensor | None,
     dtype: torch.dtype,
     report: Report,
     checkpoints: Checkpoints,
-) -> TrainingRecord:
-    """Train a model in place, from its last checkpoint if there is one.
+) -> list[TrainingRecord | StageFailed]:
+    """Train models of one shape in place, side by side, from their last checkpoint if there is one.
 
-    With the same kind of device, number of threads and version of torch, the weights are the same to the bit however
-    often the training was left and gone on with.
+    An epoch shows each member as many samples as the split has; a member that learns from labels alone sees the
+    labelled ones, more than once if they are few. With the same kind of device, number of threads and version of
+    torch, the weights are the same to the bit however often the training was left and gone on with.
+
+    Args:
+        members: the models.
+        batches: the training samples.
+        held_out: samples to choose epochs by, where a training asks for it.
+        teacher_logits: `[views, samples, classes]`, on the device, where a goal is a distillation.
+        dtype: of the matrix products.
+        report: told of every step.
+        checkpoints: where to write and to find them.
+
+    Returns:
+        Of each member its record, or that its loss was not finite any more.
 
     Raises:
-        StageFailed: the loss is not finite any more.
         StageStopped: `report` raised it; a checkpoint was written if the stage is still this worker's.
 
     """
-    state = _State(model, training, data)
-    with _determinism(training.seed, data.inputs.device):
+    # Members with one learning rate stand together, so that one slice of the stack is one tensor to the optimiser.
+    order = sorted(range(len(members)), key=lambda index: members[index].training.learning_rate)
+    state = _State([members[index] for index in order], batches, held_out, teacher_logits)
+    with _determinism(members[0].training.seed, state.device):
         if checkpoint := checkpoints.latest():
-            state.load(checkpoint)
-            logger.info("goes on from step %d of %d", state.steps, state.batches * training.epochs)
-        model.train()
-        while state.epoch < training.epochs:
-            _epoch(state, objective, dtype, report, checkpoints)
-    return TrainingRecord(
-        parameters=parameters(model),
-        epochs=training.epochs,
-        steps=state.batches * training.epochs,
-        loss=state.loss,
-        train_accuracy=state.accuracy,
-        seconds=state.seconds,
-        precision=str(dtype).removeprefix("torch."),
-    )
+            try:
+                state.load(checkpoint)
+            except Exception:
+                checkpoints.clear()  # The next attempt begins anew.
+                raise
+            logger.info("goes on from step %d of %d", state.steps, state.last_step)
+        while not state.ended:
+            _epoch(state, dtype, report, checkpoints)
+        state.keep_the_best()
+    results = state.results(str(dtype).removeprefix("torch."))
+    return [results[order.index(index)] for index in range(len(members))]
 
 
-def _epoch(state: _State, objective: Objective, dtype: torch.dtype, report: Report, checkpoints: Checkpoints) -> None:
+def _epoch(state: _State, dtype: torch.dtype, report: Report, checkpoints: Checkpoints) -> None:
     """Train from the state's step to the end of its epoch."""
-    data, of_epochs = state.data, f"epoch {state.epoch + 1}/{state.training.epochs}"
+    of_epochs = f"epoch {state.epoch + 1}/{state.training.epochs}"
     started = time.monotonic()
-    for rows in state.batches_left():
+    view = state.batches.view(state.epoch)
+    state.stack.train(mode=True)
+    for rows in state.rows_left():
+        batch = state.batches(rows, view)
         with torch.autocast(rows.device.type, dtype, enabled=dtype != torch.float32):
-            logits = state.model(data.batch(rows))
-        loss = objective(logits, rows)
-        state.optimizer.zero_grad()
-        loss.backward()
-        state.optimizer.step()
-        state.schedule.step()
-        hits = (logits.detach().argmax(1) == data.targets[rows]).sum()
-        state.total += torch.stack((loss.detach() * len(rows), hits))
-        state.step += 1
+            logits = state.stack(batch.inputs)
+        losses = state.objective(logits, batch, view)
+        state.descend(losses)
+        state.note(losses.detach(), logits.detach(), batch.targets)
         try:
-            report(f"{of_epochs} · step {state.step}/{state.batches}")
+            report(f"{of_epochs} · step {state.step}/{state.steps_an_epoch}")
         except (HandedBack, Cancelled):
             checkpoints.save(state.steps, state.checkpoint())
             raise
         if checkpoints.due:
             checkpoints.save(state.steps, state.checkpoint())
-    state.end_epoch()
-    report(f"{of_epochs} · loss {state.loss:.3f} · {state.accuracy:.1%}")
-    if time.monotonic() - started >= checkpoints.every_seconds:
+    state.end_epoch(dtype)
+    report(f"{of_epochs} · {state.summary}")
+    kept_for_others = state.ended and len(state.members) > 1
+    if kept_for_others or time.monotonic() - started >= checkpoints.every_seconds:
         checkpoints.save(state.steps, state.checkpoint())
 
 
 class _State:
     """All that the rest of a training depends on."""
 
-    def __init__(self, model: nn.Module, training: TrainingSpec, data: Split) -> None:
-        self.model, self.training, self.data = model, training, data
-        self.batches = -(-len(data) // training.batch_size)
-        self.optimizer = _optimizer(model, training)
-        self.schedule = _schedule(self.optimizer, training, self.batches * training.epochs)
-        self.generator = torch.Generator().manual_seed(training.seed)
-        #: The generator as it was before it drew the present epoch's order.
-        self.shuffle = self.generator.get_state()
+    def __init__(
+        self,
+        members: Sequence[Member],
+        batches: Batches,
+        held_out: Split | None,
+        teacher_logits: torch.Tensor | None,
+    ) -> None:
+        self.members, self.batches, self.held_out = members, batches, held_out
+        self.training = members[0].training
+        self.device = batches.data.targets.device
+        self.stack = Stack([member.model for member in members])
+        self.objective = Objective([member.goal for member in members], teacher_logits, self.device)
+        self.steps_an_epoch = -(-len(batches.data) // self.training.batch_size)
+        self.last_step = self.steps_an_epoch * self.training.epochs
+        self._pools = [_pool(member, batches.data) for member in members]
+        self._slices = [self.stack.slice(first, end) for first, end in _runs_of_one_rate(members)]
+        self.optimizer = _optimizer(self._slices, members, self.training)
+        self._generators = [torch.Generator().manual_seed(member.training.seed) for member in members]
+        #: The generators as they were before they drew the present epoch's orders.
+        self._shuffles = [generator.get_state() for generator in self._generators]
         self.epoch = self.step = 0
-        #: Sums over the epoch's samples so far: loss and hits.
-        self.total = torch.zeros(2, device=data.inputs.device)
-        self.loss = self.accuracy = 0.0
+        #: Mean loss of each step of the epoch so far, `[members, steps]`.
+        self._losses = torch.zeros(len(members), self.steps_an_epoch, device=self.device)
+        #: Samples of the epoch so far that a member got right, and those of a whole epoch that have a label.
+        self._hits = torch.zeros(len(members), device=self.device)
+        self._labelled = torch.tensor(
+            [batches.data.labelled if pool is None else len(batches.data) for pool in self._pools], device=self.device
+        )
+        self.curves: list[Curve] = [[] for _ in members]
+        self.failures = [""] * len(members)
+        #: Weights of the best epochs so far, by member and name.
+        self._best: dict[str, torch.Tensor] = {}
         self._seconds_before = 0.0
         self._started = time.monotonic()
 
     @property
     def steps(self) -> int:
         """Optimiser steps so far."""
-        return self.epoch * self.batches + self.step
+        return self.epoch * self.steps_an_epoch + self.step
 
     @property
     def seconds(self) -> float:
         """Seconds in the loop so far, those before the last checkpoint included."""
         return self._seconds_before + time.monotonic() - self._started
 
-    def batches_left(self) -> tuple[torch.Tensor, ...]:
-        """The rows of the epoch's batches that are still to come."""
-        self.shuffle = self.generator.get_state()
-        order = torch.randperm(len(self.data), generator=self.generator)
-        return order.to(self.data.inputs.device).split(self.training.batch_size)[self.step :]
+    @property
+    def ended(self) -> bool:
+        """Whether there is no epoch left to train."""
+        curve, patience = self.curves[0], self.training.patience
+        given_up = patience is not None and len(curve) - _best_epoch(curve) > patience
+        return self.epoch >= self.training.epochs or given_up or all(self.failures)
 
-    def end_epoch(self) -> None:
-        """Sum up the epoch and stand at the beginning of the next.
+    @property
+    def summary(self) -> str:
+        """Loss and accuracy of the last epoch; of several members, of the best."""
+        loss, accuracy, held_out = max((curve[-1] for curve in self.curves), key=lambda point: point[1])
+        words = f"loss {loss:.3f} · {accuracy:.1%}"
+        return words if held_out is None else f"{words} · {held_out:.1%} held out"
 
-        Raises:
-            StageFailed: the loss is not finite.
+    def rows_left(self) -> tuple[torch.Tensor, ...]:
+        """The rows `[members, batch]` of the epoch's batches that are still to come."""
+        self._shuffles = [generator.get_state() for generator in self._generators]
+        samples = len(self.batches.data)
+        orders = [_order(samples, pool, each) for pool, each in zip(self._pools, self._generators, strict=True)]
+        rows = torch.stack(orders).to(self.device)
+        return rows.split(self.training.batch_size, dim=1)[self.step :]
 
-        """
-        self.loss, self.accuracy = (self.total / len(self.data)).tolist()
+    def descend(self, losses: torch.Tensor) -> None:
+        """Take one optimiser step down the losses `[members]`."""
+        factor = schedules.factor(self.training, self.steps, self.last_step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * factor
+        self.optimizer.zero_grad()
+        self.stack.backward(losses.sum(), self._slices)
+        self.optimizer.step()
+
+    def note(self, losses: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        """Count a step, without waiting for the device."""
+        self._losses[:, self.step] = losses
+        self._hits += (logits.argmax(2) == targets).sum(1)
+        self.step += 1
+
+    def end_epoch(self, dtype: torch.dtype) -> None:
+        """Sum up the epoch, look at the held-out samples, and stand at the beginning of the next epoch."""
+        sizes = torch.full((self.steps_an_epoch,), self.training.batch_size, dtype=torch.float32, device=self.device)
+        sizes[-1] = len(self.batches.data) - self.training.batch_size * (self.steps_an_epoch - 1)
+        losses = (self._losses @ sizes / len(self.batches.data)).tolist()
+        accuracies = (self._hits / self._labelled).tolist()
+        held_out = [None] * len(self.members) if self.held_out is None else self._accuracies(self.held_out, dtype)
+        finite = self._losses.isfinite().tolist()
+        for member, point in enumerate(zip(losses, accuracies, held_out, strict=True)):
+            if not all(finite[member]) and not self.failures[member]:
+                step = self.epoch * self.steps_an_epoch + finite[member].index(False) + 1
+                self.failures[member] = f"the loss is not finite in step {step}: try a smaller learning_rate"
+            self.curves[member].append(point)
+            if self.training.keep == "best" and _best_epoch(self.curves[member]) == len(self.curves[member]):
+                weights = self.members[member].model.state_dict()
+                self._best |= {f"{member}/{name}": tensor.clone() for name, tensor in weights.items()}
         self.epoch, self.step = self.epoch + 1, 0
-        self.total.zero_()
-        self.shuffle = self.generator.get_state()
-        if not self.loss < float("inf"):
-            raise StageFailed(f"the loss became {self.loss} in epoch {self.epoch}: try a smaller learning_rate")
+        self._hits.zero_()
+        self._shuffles = [generator.get_state() for generator in self._generators]
+
+    def keep_the_best(self) -> None:
+        """Put the weights of the best epochs into the models, where they are asked for."""
+        for member, each in enumerate(self.members):
+            if best := _below(f"{member}/", self._best):
+                each.model.load_state_dict(best)
+
+    def results(self, precision: str) -> list[TrainingRecord | StageFailed]:
+        """Of each member its record, or why it has none."""
+        return [
+            StageFailed(failure) if failure else self._record(member, precision)
+            for member, failure in enumerate(self.failures)
+        ]
 
     def checkpoint(self) -> Checkpoint:
         """The state as tensors and facts."""
         optimizer = self.optimizer.state_dict()
-        tensors = {f"model/{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors = {"losses": self._losses, "hits": self._hits, "random": torch.get_rng_state()}
+        for member, each in enumerate(self.members):
+            tensors |= {f"model/{member}/{name}": tensor for name, tensor in each.model.state_dict().items()}
+            tensors[f"shuffle/{member}"] = self._shuffles[member]
         for index, values in optimizer["state"].items():
             tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items() if value is not None}
-        tensors |= {"shuffle": self.shuffle, "total": self.total, "random": torch.get_rng_state()}
-        if self.total.is_cuda:
-            tensors["random_cuda"] = torch.cuda.get_rng_state(self.total.device)
-        facts = {name: getattr(self, name) for name in ("epoch", "step", "loss", "accuracy", "seconds")}
-        schedule = {name: value for name, value in self.schedule.state_dict().items() if not callable(value)}
-        return Checkpoint(tensors, facts | {"groups": optimizer["param_groups"], "schedule": schedule})
+        tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
+        if self._hits.is_cuda:
+            tensors["random_cuda"] = torch.cuda.get_rng_state(self.device)
+        facts = {name: getattr(self, name) for name in ("epoch", "step", "seconds", "curves", "failures")}
+        return Checkpoint(tensors, facts | {"groups": optimizer["param_groups"]})
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Stand where a checkpoint was written."""
         tensors, facts = checkpoint.tensors, checkpoint.facts
-        self.model.load_state_dict(_below("model/", tensors))
         states: dict[int, dict[str, torch.Tensor]] = {}
         for name, tensor in _below("optimizer/", tensors).items():
             index, _, field = name.partition("/")
             states.setdefault(int(index), {})[field] = tensor
         self.optimizer.load_state_dict({"state": states, "param_groups": facts["groups"]})
-        self.schedule.load_state_dict(facts["schedule"])
-        self.generator.set_state(tensors["shuffle"])
-        self.total = tensors["total"].to(self.total.device)
+        for member, each in enumerate(self.members):
+            each.model.load_state_dict(_below(f"model/{member}/", tensors))
+            self._generators[member].set_state(tensors[f"shuffle/{member}"])
+        self._losses.copy_(tensors["losses"])
+        self._hits.copy_(tensors["hits"])
+        self._best = {name: tensor.to(self.device) for name, tensor in _below("best/", tensors).items()}
         torch.set_rng_state(tensors["random"])
-        if self.total.is_cuda:
-            torch.cuda.set_rng_state(tensors["random_cuda"], self.total.device)
-        self.epoch, self.step = facts["epoch"], facts["step"]
-        self.loss, self.accuracy = facts["loss"], facts["accuracy"]
+        if self._hits.is_cuda:
+            torch.cuda.set_rng_state(tensors["random_cuda"], self.device)
+        self.epoch, self.step, self.failures = facts["epoch"], facts["step"], facts["failures"]
+        self.curves = [[(loss, hit, out) for loss, hit, out in curve] for curve in facts["curves"]]
         self._seconds_before = facts["seconds"]
+
+    @torch.no_grad()
+    def _accuracies(self, split: Split, dtype: torch.dtype) -> list[float]:
+        """Each member's accuracy on a split."""
+        self.stack.train(mode=False)
+        hits = torch.zeros(len(self.members), device=self.device)
+        for start in range(0, len(split), BATCH):
+            rows = slice(start, start + BATCH)
+            inputs = split.normalised(rows)
+            with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
+                logits = self.stack(inputs.expand(len(self.members), *inputs.shape))
+            hits += (logits.argmax(2) == split.targets[rows]).sum(1)
+        return (hits / len(split)).tolist()
+
+    def _record(self, member: int, precision: str) -> TrainingRecord:
+        curve = self.curves[member]
+        epoch = _best_epoch(curve) if self.training.keep == "best" else len(curve)
+        loss, accuracy, held_out = curve[epoch - 1]
+        return TrainingRecord(
+            parameters=parameters(self.members[member].model),
+            epochs=len(curve),
+            kept_epoch=epoch,
+            steps=self.steps,
+            loss=loss,
+            train_accuracy=accuracy,
+            held_out_accuracy=held_out,
+            seconds=self.seconds / len(self.members),
+            together=len(self.members),
+            precision=precision,
+        )
 
 
 @contextmanager
@@ -186,17 +315,55 @@ def _determinism(seed: int, device: torch.device) -> Iterator[None]:
             torch.use_deterministic_algorithms(before)
 
 
+def _order(samples: int, pool: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
+    """Rows `[samples]` in random order: of all, or of a pool of fewer, over and over."""
+    if pool is None:
+        return torch.randperm(samples, generator=generator)
+    rounds = [pool[torch.randperm(len(pool), generator=generator)] for _ in range(-(-samples // len(pool)))]
+    return torch.cat(rounds)[:samples]
+
+
+def _pool(member: Member, data: Split) -> torch.Tensor | None:
+    """The rows that a member can learn from, or None for all: without a teacher, those that have labels."""
+    if member.goal.distillation is not None or data.labelled == len(data):
+        return None
+    return (data.targets >= 0).nonzero().flatten().cpu()
+
+
+def _runs_of_one_rate(members: Sequence[Member]) -> Iterator[tuple[int, int]]:
+    """First and end of each run of members that have the same learning rate."""
+    first = 0
+    for index in range(1, len(members) + 1):
+        if index == len(members) or members[index].training.learning_rate != members[first].training.learning_rate:
+            yield first, index
+            first = index
+
+
+def _optimizer(slices: Sequence[Slice], members: Sequence[Member], training: TrainingSpec) -> torch.optim.Optimizer:
+    """An optimiser over the slices; matrices and kernels decay, norms and biases do not."""
+    groups: list[dict[str, Any]] = []
+    for first, _, leaves in slices:
+        rate = members[first].training.learning_rate
+        parts: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+        for leaf, parameter in zip(leaves, members[0].model.parameters(), strict=True):
+            parts[parameter.ndim > 1].append(leaf)
+        for part, weight_decay in zip(parts, (0.0, training.weight_decay), strict=True):
+            if part:
+                groups.append({"params": part, "lr": rate, "peak": rate, "weight_decay": weight_decay})
+    match training.optimizer:
+        case "adam":
+            return torch.optim.Adam(groups, fused=True)
+        case "adamw":
+            return torch.optim.AdamW(groups, fused=True)
+        case _:
+            return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=True)
+
+
+def _best_epoch(curve: Curve) -> int:
+    """The first epoch, counted from 1, with the highest accuracy on the held-out samples."""
+    accuracies = [held_out or 0.0 for _, _, held_out in curve]
+    return accuracies.index(max(accuracies)) + 1 if accuracies else 0
+
+
 def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _optimizer(model: nn.Module, training: TrainingSpec) -> torch.optim.Optimizer:
-    if training.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), training.learning_rate, fused=True)
-    return torch.optim.SGD(model.parameters(), training.learning_rate, momentum=0.9, nesterov=True, fused=True)
-
-
-def _schedule(optimizer: torch.optim.Optimizer, training: TrainingSpec, steps: int) -> LRScheduler:
-    if training.schedule == "constant":
-        return LambdaLR(optimizer, lambda _step: 1.0)
-    return OneCycleLR(optimizer, training.learning_rate, total_steps=steps + 1)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -15,9 +14,10 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 from celery.canvas import Signature
 from celery.utils.log import get_task_logger
+from kombu.utils.json import dumps
 
-from shared.errors import DistillError, InvalidInput, StageFailed, StageStopped, Unavailable
-from shared.plan import ArtifactRef, Stage
+from shared.errors import DistillError, InvalidInput, OverTime, StageFailed, StageStopped, Unavailable
+from shared.plan import ArtifactRef, Bundle, Stage, Training, bundle_ref
 from shared.store import Artifact
 from worker.bench import Bench
 from worker.lease import Lease
@@ -34,6 +34,11 @@ class Stumbled(DistillError):
     """A bug ended the attempt, and another one is left."""
 
 
+Outcome = Literal["found", "computed"]
+#: Told of each stage as soon as it has its artifact.
+Enter = Callable[[Stage, Artifact, Outcome], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What a task does for a pipeline."""
@@ -43,107 +48,169 @@ class Work:
     pipeline: str
     worker: str
 
-    def find_or_compute(self, stage: Stage) -> tuple[Artifact, Literal["found", "computed"]]:
-        """The stage's artifact, from the store or made now.
+    def find_or_compute(self, bundle: Bundle, enter: Enter) -> dict[str, DistillError]:
+        """Each stage's artifact, from the store or made now; of those that failed for good, why, by key.
 
         Raises:
-            Parked: another task works on it.
+            Parked: another task works on one of them.
             Stumbled: a bug ended the attempt.
-            StageStopped: it is to be left.
-            StageFailed: it ended for good.
-            InvalidInput: it asks for something that cannot be.
+            StageStopped: they are to be left.
             Unavailable: the store or a download does not work for now.
 
         """
-        if found := self.bench.store.find(stage.ref):
-            return found, "found"
-        for ref in stage.inputs.values():
-            if self.bench.store.find(ref) is None:
-                self._make_again(ref)
+        missing = self._enter_found(bundle, enter)
+        if not missing:
+            self.bench.store.forget_partial(bundle_ref(bundle))
+        failures = self._make_inputs_again(missing)
+        missing = tuple(stage for stage in missing if stage.key not in failures)
+        if not missing:
+            return failures
         # Imports torch, before there is a lease to renew: loading its libraries stops all threads for seconds.
         import_module("worker.stages")
-        with self._lease(stage) as lease:
-            if found := self.bench.store.find(stage.ref):
-                return found, "found"
-            if failure := self.bench.ledger.failure(stage.key):
-                raise StageFailed(failure)
-            artifact = self._attempt(stage, lease)
-        self.bench.store.forget_partial(stage.ref)
-        return artifact, "computed"
+        with self._leases(missing) as leases:
+            missing = self._enter_found(missing, enter)
+            for stage in missing:
+                if failure := self.bench.ledger.failure(stage.key):
+                    failures[stage.key] = StageFailed(failure)
+            missing = tuple(stage for stage in missing if stage.key not in failures)
+            for part in _parts(missing):
+                failures |= self._attempt(bundle, part, leases, enter)
+        return failures
 
     def message(self) -> Signature:
-        """The task, to be put into its queue again."""
-        return self.task.signature_from_request(kwargsrepr=self.task.request.kwargsrepr)
+        """The task, to be put into its queue again; whatever troubled it before is over."""
+        request = self.task.request
+        kwargs = request.kwargs | {"trouble_since": 0.0}
+        return self.task.signature_from_request(kwargs=kwargs, kwargsrepr=request.kwargsrepr)
 
-    def _make_again(self, ref: ArtifactRef) -> None:
-        """Compute an input that was there and is not any more: its own task has long ended."""
+    def _enter_found(self, bundle: Bundle, enter: Enter) -> Bundle:
+        """Enter what the store has, and return the rest."""
+        missing = []
+        for stage in bundle:
+            if found := self.bench.store.find(stage.ref):
+                self.bench.store.forget_partial(stage.ref)
+                enter(stage, found, "found")
+            else:
+                missing.append(stage)
+        return tuple(missing)
+
+    def _make_inputs_again(self, bundle: Bundle) -> dict[str, DistillError]:
+        """Compute inputs that were there and are not any more; of the stages that cannot have theirs, why, by key."""
+        failures: dict[str, DistillError] = {}
+        for stage in bundle:
+            for ref in stage.inputs.values():
+                if self.bench.store.find(ref) is None and (error := self._make_again(ref)):
+                    failures[stage.key] = error
+        return failures
+
+    def _make_again(self, ref: ArtifactRef) -> DistillError | None:
+        """Compute an artifact whose own task has long ended; None if that went well."""
         plan = self.bench.ledger.plan(self.pipeline)
         stages = {stage.key: stage for stage in plan.stages} if plan else {}
         if ref.key not in stages:
-            raise StageFailed(f"the store has lost {ref.kind}/{ref.short_key}: submit the pipeline again")
+            return StageFailed(f"the store has lost {ref.kind}/{ref.short_key}: submit the pipeline again")
         logger.warning("%s: %s is made again: its artifact is gone or damaged", self.pipeline, stages[ref.key].title)
-        self.find_or_compute(stages[ref.key])
+        return self.find_or_compute((stages[ref.key],), lambda *_: None).get(ref.key)
+
+    @contextmanager
+    def _leases(self, bundle: Bundle) -> Iterator[list[Lease]]:
+        """Hold the keys of all stages, and wake whoever waits for them at the end.
+
+        Keys are taken in one order by everybody, and none is held while waiting for another.
+        """
+        with ExitStack() as held:
+            yield [held.enter_context(self._lease(stage)) for stage in sorted(bundle, key=lambda stage: stage.key)]
 
     @contextmanager
     def _lease(self, stage: Stage) -> Iterator[Lease]:
-        """Hold the stage's key, and wake whoever waits for it at the end; a failure for good is theirs too."""
         leases = self.bench.leases
-        lease = leases.acquire(stage.key, self.worker, self.task.request.id, json.dumps(self.message()))
+        lease = leases.acquire(stage.key, self.worker, self.task.request.id, dumps(self.message()))
         if lease is None:
             reason = f"waits: another pipeline computes {stage.title}"
-            self.bench.ledger.wait(self.pipeline, stage.key, reason)
+            self.bench.ledger.wait(self.pipeline, [stage.key], reason)
             self.task.send_event("task-progress", result=reason, retry=False)
             raise Parked(reason)
         try:
             with leases.kept(lease):
-                try:
-                    yield lease
-                except (InvalidInput, StageFailed) as error:
-                    self.bench.ledger.give_up(stage.key, str(error))
-                    raise
+                yield lease
         finally:
-            self.bench.wake(stage.key)
+            if not lease.lost:  # Whoever took over wakes them.
+                self.bench.wake(stage.key)
 
-    def _attempt(self, stage: Stage, lease: Lease) -> Artifact:
-        attempts = self.bench.attempts
+    def _attempt(self, bundle: Bundle, part: Bundle, leases: list[Lease], enter: Enter) -> dict[str, DistillError]:
+        """Do stages together that the store lacks, once; of those that failed for good, why, by key."""
+        attempts, keys = self.bench.attempts, [stage.key for stage in part]
         try:
-            attempts.begin(stage.key, self.worker)
-            self.bench.ledger.note(self.pipeline, stage.key, "", self.worker)
-            artifact = self._run(stage, lease)
+            attempts.begin(keys, self.worker)
+            self.bench.ledger.note(self.pipeline, keys, "", self.worker)
+            failures = self._run(bundle, part, leases, enter)
         except (StageStopped, Unavailable):
-            attempts.withdraw(stage.key)
+            attempts.withdraw(keys)
             raise
         except SoftTimeLimitExceeded:
-            attempts.forget(stage.key)
-            raise StageFailed(over_time(self.task.request.timelimit[1])) from None
-        except (InvalidInput, StageFailed):
-            attempts.forget(stage.key)
-            raise
+            limit = self.task.request.timelimit[1] or self.task.soft_time_limit or 0.0
+            failures = dict.fromkeys(keys, OverTime(over_time(limit)))
+        except (InvalidInput, StageFailed) as error:
+            failures = dict.fromkeys(keys, error)
         except Exception as error:
-            logger.exception("%s: %s", self.pipeline, stage.title)
+            logger.exception("%s: %s", self.pipeline, part[0].title)
             reason = _in_words(error)
             try:
-                attempts.end(stage.key, self.worker, reason)
-            except StageFailed:
-                attempts.forget(stage.key)
-                raise
-            raise Stumbled(reason) from error
-        attempts.forget(stage.key)
-        return artifact
+                attempts.end(keys, self.worker, reason)
+            except StageFailed as last:
+                failures = dict.fromkeys(keys, last)
+            else:
+                raise Stumbled(reason) from error
+        attempts.forget(keys)
+        given_up = [key for key, failure in failures.items() if not isinstance(failure, OverTime)]
+        for key in given_up:
+            self.bench.ledger.give_up(key, str(failures[key]))
+        if len(given_up) == len(keys):
+            self.bench.store.forget_partial(bundle_ref(bundle))
+        return failures
 
-    def _run(self, stage: Stage, lease: Lease) -> Artifact:
-        from worker import stages
+    def _run(self, bundle: Bundle, part: Bundle, leases: list[Lease], enter: Enter) -> dict[str, DistillError]:
         from worker.runtime import Runtime
+        from worker.stages import Workshop
 
-        settings = self.bench.settings
-        return stages.run(
-            stage,
-            self.bench.store,
-            Runtime.probe(settings, self.task.request.delivery_info["routing_key"]),
-            Progress(self.task, self.bench, lease, self.pipeline, stage),
-            confirm=lease.confirm,
+        def confirm() -> None:
+            for lease in leases:
+                lease.confirm()
+
+        settings, store = self.bench.settings, self.bench.store
+        runtime = Runtime.probe(settings, self.task.request.delivery_info["routing_key"])
+        progress = Progress(self.task, self.bench, leases, self.pipeline, part)
+        keys = [stage.key for stage in part]
+        workshop = Workshop(
+            store,
+            runtime,
+            progress,
+            confirm,
+            saved=lambda: self.bench.attempts.got_further(keys, self.worker),
             checkpoint_seconds=settings.checkpoint_seconds,
         )
+        if not isinstance(part[0].recipe, Training):
+            enter(part[0], workshop.run(part[0]), "computed")
+            store.forget_partial(part[0].ref)
+            return {}
+        failures: dict[str, DistillError] = {}
+        outcomes = workshop.train(bundle, part)
+        for stage in part:
+            outcome = outcomes[stage.key]
+            if isinstance(outcome, StageFailed):
+                failures[stage.key] = outcome
+            else:
+                enter(stage, outcome, "computed")
+        store.forget_partial(bundle_ref(bundle))
+        return failures
+
+
+def _parts(bundle: Bundle) -> Iterator[Bundle]:
+    """What is done in one go: all trainings, else stage after stage."""
+    if bundle and isinstance(bundle[0].recipe, Training):
+        yield bundle
+    else:
+        yield from ((stage,) for stage in bundle)
 
 
 def over_time(limit_seconds: float) -> str:

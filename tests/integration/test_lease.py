@@ -7,12 +7,19 @@ from typing import Any
 
 import pytest
 
-from shared.errors import LeaseLost
+from shared.errors import LeaseLost, StageFailed
 from shared.ledger import connect
 from shared.settings import Settings
+from worker.attempts import Attempts
 from worker.lease import Leases
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
+
+
+def sent(leases: Leases, key: str) -> list[str]:
+    messages: list[str] = []
+    leases.unpark(key, messages.append)
+    return messages
 
 
 @pytest.fixture
@@ -26,7 +33,7 @@ def test_a_key_has_one_holder_and_the_others_are_parked(leases: Leases) -> None:
 
     assert leases.acquire("k", "worker", "task-2", "second") is None
 
-    assert leases.parked("k") == {"task-2": "second"}
+    assert sent(leases, "k") == ["second"]
     assert leases.free_keys() == []
 
 
@@ -92,3 +99,57 @@ def test_what_a_dead_holder_left_waiting_is_found(leases: Leases, wait_until: Wa
     leases.acquire("k", "worker", "task-2", "message")
 
     wait_until(lambda: leases.free_keys() == ["k"], "the dead holder's lease runs out")
+
+
+def test_a_message_that_is_parked_again_while_it_is_sent_is_not_forgotten(leases: Leases) -> None:
+    leases.acquire("k", "worker", "task-1", "first")
+    leases.acquire("k", "worker", "task-2", "second")
+
+    leases.unpark("k", lambda _: leases.acquire("k", "worker", "task-2", "second"))
+
+    assert sent(leases, "k") == ["second"]
+    assert sent(leases, "k") == []
+
+
+def test_the_child_of_a_dead_worker_gives_its_lease_up(
+    leases: Leases, wait_until: WaitUntil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = leases.acquire("k", "worker", "task-1", "message")
+    assert held is not None
+
+    with leases.kept(held):
+        monkeypatch.setattr("os.getppid", lambda: 1)
+
+        wait_until(lambda: held.lost, "its thread sees that the parent is another one")
+    with pytest.raises(LeaseLost):
+        held.check()
+
+
+@pytest.fixture
+def attempts(settings: Settings) -> Attempts:
+    """Three attempts."""
+    return Attempts(connect(settings), 3, 60)
+
+
+def test_attempts_that_get_further_are_not_counted(attempts: Attempts) -> None:
+    for _ in range(5):
+        attempts.begin(["k"], "worker")
+        attempts.got_further(["k"], "worker")
+        attempts.blame(["k"], "worker", "killed")
+
+    attempts.begin(["k"], "worker")
+    attempts.blame(["k"], "worker", "killed")
+    attempts.begin(["k"], "worker")
+    attempts.blame(["k"], "worker", "killed")
+    with pytest.raises(StageFailed, match=r"after 3 attempts: 1\. on worker: killed; 2\. on worker: killed; 3\. on"):
+        attempts.begin(["k"], "worker")
+
+
+def test_only_the_stage_of_a_bundle_that_had_begun_is_blamed(attempts: Attempts) -> None:
+    for _ in range(3):
+        attempts.begin(["guilty"], "worker")
+        attempts.blame(["guilty", "innocent"], "worker", "killed")
+
+    attempts.begin(["innocent"], "worker")
+    with pytest.raises(StageFailed):
+        attempts.begin(["guilty"], "worker")

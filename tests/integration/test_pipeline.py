@@ -91,7 +91,8 @@ def test_results_compare_the_student_with_its_control_and_the_teacher(
 
     (score,) = results.scores.students
     assert score.control is not None
-    assert score.gain == score.student.accuracy - score.control.accuracy
+    assert score.gain is not None
+    assert score.gain.mean == score.student.accuracy - score.control.accuracy
     assert results.scores.teacher.agreement == 1.0
     assert score.student.parameters == score.control.parameters < results.scores.teacher.parameters
 
@@ -127,13 +128,13 @@ def test_a_stage_that_another_pipeline_computes_waits_and_goes_on_when_it_is_fre
 
     with leases.kept(held):
         pipeline = client.submit(make_spec())
-        wait_until(lambda: leases.parked(held.key), "the stage is parked")
+        wait_until(lambda: "another pipeline" in client.status(pipeline).states[held.key].progress, "it is parked")
         waiting = client.status(pipeline).states[held.key]
     app.bench().wake(held.key)
 
     assert (waiting.state, waiting.progress) == ("waiting", "waits: another pipeline computes prepare digits")
     assert finish(client, pipeline).state == "done"
-    assert leases.parked(held.key) == {}
+    assert leases.free_keys() == []
 
 
 def test_two_pipelines_with_one_teacher_train_it_once(app: Celery, client: PipelineClient, make_spec: MakeSpec) -> None:
@@ -225,9 +226,9 @@ def test_an_input_that_is_gone_is_made_again_before_the_stage_that_needs_it(
 ) -> None:
     plan = Plan.of(make_spec())
     Ledger(connect(settings), settings.history_seconds).open("healed", plan)
-    stage = plan.branches[1][0]
+    (stage, _), _ = plan.branches[1]
 
-    kwargs = {"pipeline": "healed", "stage": stage.model_dump(mode="json")}
+    kwargs = {"pipeline": "healed", "stages": [stage.model_dump(mode="json")]}
     app.tasks["distill.distill"].apply_async(kwargs=kwargs, queue="any")
 
     wait_until(lambda: client.status("healed").states[stage.key].state == "done", "the student is distilled")
@@ -282,7 +283,7 @@ def test_a_stage_of_a_newer_format_is_left_to_newer_workers(
     Ledger(connect(settings), settings.history_seconds).open("newer", plan)
     stage = plan.trunk[0].model_dump(mode="json") | {"format": STAGE_FORMAT + 1, "what_is_new": 1}
 
-    app.tasks["distill.prepare_data"].apply_async(kwargs={"pipeline": "newer", "stage": stage}, queue="any")
+    app.tasks["distill.prepare_data"].apply_async(kwargs={"pipeline": "newer", "stages": [stage]}, queue="any")
 
     wait_until(lambda: "left to newer workers" in caplog.text, "the worker refuses it")
     assert f"stage format {STAGE_FORMAT + 1}: this worker knows {STAGE_FORMAT}: update it" in caplog.text
@@ -327,3 +328,88 @@ def test_the_doctor_finds_a_healthy_worker_and_says_what_is_wrong(
     assert evicting["memory"].state == "bad"
     assert "noeviction" in evicting["memory"].advice
     assert (storeless.subject, storeless.state) == ("store", "bad")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_teacher_that_fails_for_good_ends_the_pipeline(client: PipelineClient, make_spec: MakeSpec) -> None:
+    training = {"optimizer": "sgd", "learning_rate": 1e3, "schedule": "constant", "epochs": 2}
+    spec = make_spec(teacher={"model": {"name": "mlp", "hidden": [32, 32]}, "training": training})
+
+    status = finish(client, client.submit(spec))
+
+    assert status.state == "failed"
+    (error,) = status.errors
+    assert error.startswith("train teacher: the loss is not finite in step ")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_student_that_fails_leaves_its_bundles_others_done(client: PipelineClient, make_spec: MakeSpec) -> None:
+    def student(name: str, learning_rate: float) -> dict[str, Any]:
+        training = {"epochs": 2, "optimizer": "sgd", "schedule": "constant", "learning_rate": learning_rate}
+        return {"name": name, "model": {"name": "mlp", "hidden": [32, 32]}, "training": training}
+
+    spec = make_spec(students=[student("good", 1e-3), student("bad", 1e3)], evaluation={"control": False})
+    assert [len(bundle) for bundle in Plan.of(spec).branches[1]] == [2, 2]
+
+    status = finish(client, client.submit(spec))
+
+    states = {stage.title: status.states[stage.key].state for stage in status.plan.stages}
+    assert (states["distill good"], states["distill bad"], states["report"]) == ("done", "failed", "blocked")
+    (error,) = status.errors
+    assert error.startswith("distill bad: the loss is not finite in step ")
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_soft_limit_that_the_worker_set_is_named(
+    settings: Settings, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from billiard.exceptions import SoftTimeLimitExceeded
+
+    def slow(*_: object, **__: object) -> None:
+        raise SoftTimeLimitExceeded
+
+    client = PipelineClient(settings)
+    monkeypatch.setattr("worker.data.load", slow)
+
+    status = finish(client, client.submit(make_spec()))
+
+    assert "took longer than its time limit" in status.errors[0]
+
+
+def test_a_pipeline_whose_messages_are_lost_is_sent_again(
+    settings: Settings, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.rescue.LONGEST_SILENCE_SECONDS", 1.0)
+    hasty = settings.model_copy(update={"visibility_timeout_seconds": 1.0})
+    client = PipelineClient(hasty)
+    pipeline = client.submit(make_spec())
+    broker: Any = connect(settings)
+    broker.delete("any")
+
+    with start_worker(create(hasty), pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        status = finish(client, pipeline)
+    gc.collect()
+
+    assert status.state == "done"
+    assert not list((settings.store / "pipelines").iterdir())
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_broker_that_refuses_what_a_stage_needs_costs_the_pipeline_nothing(
+    client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker.attempts import Attempts
+
+    begin, refused = Attempts.begin, []
+
+    def refuse_once(self: Attempts, keys: list[str], worker: str) -> None:
+        if not refused:
+            refused.append(keys)
+            raise redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'")
+        begin(self, keys, worker)
+
+    monkeypatch.setattr("worker.tasks.NEWER_SECONDS", 0.1)
+    monkeypatch.setattr(Attempts, "begin", refuse_once)
+
+    assert finish(client, client.submit(make_spec())).state == "done"
+    assert refused

@@ -25,7 +25,7 @@ from shared.settings import Settings
 from shared.soft_labels import HEADER, LOGITS, SoftLabels
 from shared.spec import PipelineSpec
 from shared.store import MANIFEST, Artifact, ArtifactStore, Manifest, Provenance
-from shared.submissions import Submissions
+from shared.submissions import Submission, Submissions
 from tests.unit.test_soft_labels import logits, written
 from worker import models
 from worker.checkpoints import Checkpoint, Checkpoints
@@ -250,7 +250,7 @@ def test_a_pipelines_id_cannot_leave_the_store(tmp_path: Path, make_spec: MakeSp
     submissions = Submissions(tmp_path / "store")
 
     with pytest.raises(UnknownPipeline):
-        submissions.enter(pipeline, Plan.of(make_spec()))
+        submissions.enter(pipeline, Submission(plan=Plan.of(make_spec()), canvas="{}"))
     with pytest.raises(UnknownPipeline):
         submissions.remove(pipeline)
 
@@ -260,10 +260,10 @@ def test_a_pipelines_id_cannot_leave_the_store(tmp_path: Path, make_spec: MakeSp
 def test_a_mangled_submission_does_not_keep_the_others_from_being_recovered(
     tmp_path: Path, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
 ) -> None:
-    submissions, plan = Submissions(tmp_path), Plan.of(make_spec())
-    submissions.enter("a", plan)
+    submissions, submission = Submissions(tmp_path), Submission(plan=Plan.of(make_spec()), canvas="{}")
+    submissions.enter("a", submission)
     (tmp_path / "pipelines" / "b.json").write_text('{"name": "half')
-    submissions.enter("c", plan)
+    submissions.enter("c", submission)
 
-    assert list(submissions) == [("a", plan), ("c", plan)]
+    assert list(submissions) == [("a", submission), ("c", submission)]
     assert "b.json: not a pipeline of this version" in caplog.text

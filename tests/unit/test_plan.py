@@ -29,7 +29,7 @@ def test_a_key_is_the_same_on_every_machine(make_spec: MakeSpec) -> None:
     # These keys are in people's stores: a change here makes all of their artifacts be computed again.
     plan = Plan.of(make_spec())
 
-    assert [stage.ref.short_key for stage in plan.trunk] == ["c2607faa", "fabaa30f", "a8e0e7ae"]
+    assert [stage.ref.short_key for stage in plan.trunk] == ["292a2b38", "1641f2e9", "7e8f54cd"]
 
 
 def test_where_a_pipeline_runs_and_what_it_is_called_is_no_part_of_a_key(make_spec: MakeSpec) -> None:
@@ -76,14 +76,49 @@ def test_a_plan_survives_the_broker(make_spec: MakeSpec) -> None:
     assert Plan.model_validate_json(plan.model_dump_json()) == plan
 
 
-def test_a_failed_stage_blocks_what_needs_it_and_nothing_else(make_spec: MakeSpec) -> None:
-    plan = Plan.of(make_spec())
+def test_a_failed_stage_blocks_all_that_comes_after_it_in_its_chain(make_spec: MakeSpec) -> None:
+    plan = Plan.of(make_spec(fuse="off"))
     titles = {stage.key: stage.title for stage in plan.stages}
-    (labels,) = (stage for stage in plan.stages if stage.kind == "soft_labels")
 
-    blocked = {titles[key] for key in plan.blocked_by({labels.key})}
+    def blocked(title: str) -> set[str]:
+        (key,) = (key for key, each in titles.items() if each == title)
+        return {titles[key] for key in plan.blocked_by({key})}
 
-    assert blocked == {"distill small", "evaluate small", "report"}
+    everything = set(titles.values())
+    assert blocked("train teacher") == everything - {"prepare digits", "train teacher"}
+    assert blocked("soft labels") == everything - {"prepare digits", "train teacher", "soft labels"}
+    assert blocked("distill small") == {"evaluate small", "report"}
+    assert blocked("report") == set()
+
+
+def test_students_controls_and_seeds_of_one_shape_stand_in_one_bundle(make_spec: MakeSpec) -> None:
+    students = [student("one", temperature=1.0) | {"seeds": 3}, student("two", temperature=2.0)]
+
+    fused, apart = (Plan.of(make_spec(students=students, fuse=fuse)) for fuse in ("auto", "off"))
+
+    trained = [stage.title for stage in fused.branches[1][0]]
+    assert len(trained) == 3 + 3 + 1, "three seeds, their controls, and the other student, who shares a control"
+    assert len(fused.branches) == 2
+    assert [evaluation.inputs["model"] for evaluation in fused.branches[1][1]] == [
+        stage.ref for stage in fused.branches[1][0]
+    ]
+    assert all(len(bundle) == 1 for branch in apart.branches for bundle in branch)
+    assert {stage.key for stage in apart.stages} == {stage.key for stage in fused.stages}
+
+
+def test_students_of_other_shapes_or_schedules_are_not_bundled(make_spec: MakeSpec) -> None:
+    longer = student("longer") | {"training": {"epochs": 3}}
+    wider = student("wider") | {"model": {"name": "mlp", "hidden": [9]}}
+    convolution = student("convolution") | {"model": {"name": "cnn"}}
+    plan = Plan.of(make_spec(students=[student("one"), longer, wider, convolution], evaluation={"control": False}))
+
+    assert [len(branch[0]) for branch in plan.branches] == [1, 1, 1, 1, 1]
+
+
+def test_an_option_that_is_as_it_always_was_changes_no_key(make_spec: MakeSpec) -> None:
+    said = student() | {"training": {"epochs": 2, "warmup": 0.0, "keep": "last"}, "seeds": 1}
+
+    assert keys(make_spec(students=[said])) == keys(make_spec())
 
 
 def test_without_controls_none_are_planned(make_spec: MakeSpec) -> None:

@@ -94,7 +94,11 @@ distillation = {temperature = 4, alpha = 0.9}
         ("[128]", "[0]", "students[0].model.hidden[0]: input should be greater than or equal to 1, not 0"),
         ("epochs: 5", "epochs: true", ":4: teacher.training.epochs: input should be a valid integer, not true"),
         ("epochs: 5", "epochs: '5'", "teacher.training.epochs: input should be a valid integer"),
-        ("epochs: 5", "optimizer: adm", "teacher.training.optimizer: input should be 'adam' or 'sgd', not \"adm\""),
+        (
+            "epochs: 5",
+            "optimizer: adm",
+            "teacher.training.optimizer: input should be 'adam', 'adamw' or 'sgd', not \"adm\"",
+        ),
         ("alpha: 0.9", "alpha: 1.1", ":8: students[0].distillation.alpha: input should be less than or equal to 1"),
         ("alpha: 0.9", "alpha: -0.1", "alpha: input should be greater than or equal to 0"),
         ("temperature: 4", "temperature: 0", "temperature: input should be greater than 0, not 0"),

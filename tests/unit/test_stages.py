@@ -15,10 +15,10 @@ from shared.records import EvaluationRecord, SoftLabelsRecord, TrainingRecord
 from shared.soft_labels import SoftLabels
 from shared.spec import PipelineSpec
 from shared.store import Artifact, ArtifactStore
-from worker import data, stages
-from worker.checkpoints import Checkpoints
+from worker import data
 from worker.evaluation import logits_of
 from worker.runtime import Runtime
+from worker.stages import Desk, Workshop
 
 MakeSpec = Callable[..., PipelineSpec]
 CPU = Runtime(torch.device("cpu"))
@@ -29,7 +29,7 @@ def say_nothing(_progress: str) -> None: ...
 
 def run_all(spec: PipelineSpec, folder: Path) -> dict[str, Artifact]:
     store = ArtifactStore(folder)
-    return {stage.title: stages.run(stage, store, CPU, say_nothing) for stage in Plan.of(spec).stages}
+    return {stage.title: Workshop(store, CPU, say_nothing).run(stage) for stage in Plan.of(spec).stages}
 
 
 def test_a_pipeline_is_a_plan_run_in_order(make_spec: MakeSpec, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_row_i_of_the_soft_labels_is_the_teachers_answer_to_sample_i(make_spec: 
     stage = artifacts["evaluate teacher"].manifest.stage
     assert stage is not None
     inputs = {role: store.open(ref) for role, ref in stage.inputs.items()}
-    desk = stages.Desk(inputs, tmp_path, Checkpoints(tmp_path, 30.0), CPU, say_nothing)
+    desk = Desk(inputs, tmp_path, CPU, say_nothing)
 
     logits = logits_of(desk.model("model"), desk.split("train"), say_nothing)
 
@@ -87,7 +87,7 @@ def test_given_weights_teach_as_they_are(make_spec: MakeSpec, tmp_path: Path) ->
         (draft / "model.safetensors").write_bytes(trained.read_bytes())
         store.commit(ref, draft, stage=None, record=None, provenance=CPU.provenance, seconds=0.0)
 
-    given = {stage.title: stages.run(stage, store, CPU, say_nothing) for stage in plan.stages}
+    given = {stage.title: Workshop(store, CPU, say_nothing).run(stage) for stage in plan.stages}
 
     assert given["load teacher"].path("model.safetensors").read_bytes() == trained.read_bytes()
     assert given["report"].record.summary.startswith("teacher ")

@@ -13,10 +13,11 @@ from torch import nn
 from shared.errors import HandedBack
 from shared.records import TrainingRecord
 from shared.spec import TrainingSpec
+from worker.batches import Batches
 from worker.checkpoints import Checkpoint, Checkpoints
 from worker.data import Split
-from worker.losses import cross_entropy
-from worker.training import fit
+from worker.objective import Goal
+from worker.training import Member, fit
 
 EPOCHS, STEPS_AN_EPOCH = 3, 4
 
@@ -38,7 +39,8 @@ def data() -> Split:
     """A few random images of three classes; the last batch is a short one."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randint(0, 256, (60, 1, 4, 4), dtype=torch.uint8, generator=generator)
-    return Split(inputs, torch.randint(0, 3, (60,), generator=generator), torch.tensor(128.0), torch.tensor(70.0))
+    targets = torch.randint(0, 3, (60,), generator=generator)
+    return Split(inputs, targets, torch.tensor([128.0]), torch.tensor([70.0]), labelled=60)
 
 
 def new(build: Callable[[], nn.Module]) -> nn.Module:
@@ -60,10 +62,11 @@ def train(
         if steps == stop_at:
             raise HandedBack(progress)
 
-    def objective(logits: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(logits, data.targets[rows])
-
-    return fit(model, data, objective, training, torch.float32, report, Checkpoints(folder, every))
+    members = [Member(model, training, Goal())]
+    batches = Batches(data, training.augmentation, None, torch.float32)
+    (record,) = fit(members, batches, data, None, torch.float32, report, Checkpoints(folder, every))
+    assert isinstance(record, TrainingRecord)
+    return record
 
 
 @pytest.mark.parametrize("schedule", ["constant", "one_cycle"])

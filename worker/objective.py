@@ -1,0 +1,113 @@
+"""Objectives: what each member of a stack is trained for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch.func import vmap
+
+from shared.spec import DistillationSpec
+from worker import losses
+from worker.batches import Batch
+
+#: A soft loss of the user's own: of the student's and the teacher's logits `[batch, classes]`, the targets `[batch]`,
+#: -1 where there is none, and a keyword `temperature`; a scalar, the mean over the batch.
+SoftLoss = Callable[..., torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What one model is trained for: a distillation, or the labels alone."""
+
+    distillation: DistillationSpec | None = None
+    label_smoothing: float = 0.0
+    #: Loaded from the user's package, where the distillation names one.
+    soft_loss: SoftLoss | None = None
+
+    def loss(
+        self,
+        logits: torch.Tensor,
+        teacher_logits: torch.Tensor | None,
+        targets: torch.Tensor,
+        partner_targets: torch.Tensor | None,
+        shares: torch.Tensor | None,
+        temperature: torch.Tensor,
+        alpha: torch.Tensor,
+    ) -> torch.Tensor:
+        """The mean loss of logits `[batch, classes]`, with the batch's parts `[batch]` as in `Batch`."""
+        hard = losses.cross_entropy(logits, targets, self.label_smoothing)
+        if partner_targets is not None and shares is not None:
+            hard = losses.mixed_cross_entropy(logits, targets, partner_targets, shares, self.label_smoothing)
+        if self.distillation is None or teacher_logits is None:
+            return hard
+        soft = (
+            losses.soft(logits, teacher_logits, targets, self.distillation, temperature=temperature)
+            if self.soft_loss is None
+            else self.soft_loss(logits, teacher_logits, targets, temperature=temperature)
+        )
+        return alpha * soft + (1.0 - alpha) * hard
+
+    @property
+    def kind(self) -> str:
+        """What goals have in common whose losses are computed in one go."""
+        distillation = self.distillation and self.distillation.model_dump_json(exclude={"temperature", "alpha"})
+        return f"{distillation} {self.label_smoothing}"
+
+
+class Objective:
+    """The losses of all members of a stack, those of one kind computed in one go."""
+
+    def __init__(self, goals: Sequence[Goal], teacher_logits: torch.Tensor | None, device: torch.device) -> None:
+        """Take the goals, and the teacher's logits `[views, samples, classes]` where a goal is a distillation."""
+        self._teacher_logits = teacher_logits
+        kinds: dict[str, list[int]] = {}
+        for member, goal in enumerate(goals):
+            kinds.setdefault(goal.kind, []).append(member)
+        self._kinds = [_Kind.of(goals, members, device) for members in kinds.values()]
+        self._places = torch.cat([kind.members for kind in self._kinds]).argsort()
+
+    def __call__(self, logits: torch.Tensor, batch: Batch, view: int) -> torch.Tensor:
+        """Losses `[members]` of logits `[members, batch, classes]`."""
+        teacher_logits = None if self._teacher_logits is None else self._teacher_logits[view][batch.rows]
+        parts = [kind.losses(logits, teacher_logits, batch) for kind in self._kinds]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)[self._places]
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Members of a stack whose losses differ in numbers only."""
+
+    goal: Goal
+    #: `[members]`, as the two below.
+    members: torch.Tensor
+    temperatures: torch.Tensor
+    alphas: torch.Tensor
+    #: Whether the stack has no other members.
+    alone: bool
+
+    @classmethod
+    def of(cls, goals: Sequence[Goal], members: list[int], device: torch.device) -> Self:
+        """The kind of some members' goals."""
+        distillations = [goals[member].distillation or DistillationSpec() for member in members]
+        return cls(
+            goals[members[0]],
+            torch.tensor(members, device=device),
+            torch.tensor([each.temperature for each in distillations], device=device),
+            torch.tensor([each.alpha for each in distillations], device=device),
+            len(members) == len(goals),
+        )
+
+    def losses(self, logits: torch.Tensor, teacher_logits: torch.Tensor | None, batch: Batch) -> torch.Tensor:
+        """Losses `[members]`."""
+        stacked = [logits, teacher_logits, batch.targets, batch.partner_targets, batch.shares]
+        if not self.alone:
+            stacked = [None if values is None else values[self.members] for values in stacked]
+        loss: Callable[..., torch.Tensor] = self.goal.loss
+        if len(self.members) == 1:
+            single = [None if values is None else values[0] for values in stacked]
+            return loss(*single, self.temperatures[0], self.alphas[0])[None]
+        dimensions = tuple(None if values is None else 0 for values in stacked)
+        return vmap(loss, (*dimensions, 0, 0))(*stacked, self.temperatures, self.alphas)

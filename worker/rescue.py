@@ -1,0 +1,57 @@
+"""Rescue: sends pipelines again whose messages the broker has lost."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import redis
+from celery.utils.log import get_logger
+
+from shared.broker import QUEUES
+from shared.errors import UnknownPipeline
+from shared.ledger import Ledger
+from shared.settings import Settings
+from shared.submissions import Submissions
+from worker.lease import Leases
+
+#: Seconds for which a task may lie in a worker's memory before it is tried again, with some to spare.
+LONGEST_SILENCE_SECONDS = 75.0
+
+logger = get_logger(__name__)
+
+
+class Rescue:
+    """Looks for pipelines that stand still although nothing is queued and nobody works on what they need.
+
+    A server that is killed may forget the last second or two, with its append-only file too: a message that was
+    handed on in that time is gone. To send a pipeline again is harmless: what it has is found.
+    """
+
+    def __init__(
+        self, client: redis.Redis, ledger: Ledger, leases: Leases, submissions: Submissions, settings: Settings
+    ) -> None:
+        self._redis: Any = client
+        self._ledger, self._leases, self._submissions = ledger, leases, submissions
+        self._silence_seconds = max(LONGEST_SILENCE_SECONDS, 2 * settings.holding_seconds)
+        self._pause_ms = int(settings.holding_seconds * 1000)
+
+    def stranded(self) -> list[str]:
+        """Pipelines to be sent again; none if another worker has looked just now."""
+        if not self._redis.set("distill:rescue", "", nx=True, px=self._pause_ms) or any(map(self._redis.llen, QUEUES)):
+            return []
+        silent = self._ledger.untouched_since(time.time() - self._silence_seconds)
+        return [pipeline for pipeline in silent if self._stands_still(pipeline)]
+
+    def _stands_still(self, pipeline: str) -> bool:
+        try:
+            status = self._ledger.status(pipeline)
+        except UnknownPipeline:  # Its history has run out.
+            self._ledger.close(pipeline)
+            return False
+        if status.finished:
+            self._submissions.remove(pipeline)
+            self._ledger.close(pipeline)
+            return False
+        self._ledger.touch(pipeline)
+        return not any(self._leases.held(key) for key, state in status.states.items() if state.state != "done")
