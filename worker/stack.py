@@ -68,4 +68,5 @@ class Stack:
         gradients = torch.autograd.grad(loss, list(self.parameters.values()))
         for first, end, leaves in slices:
             for leaf, gradient in zip(leaves, gradients, strict=True):
-                leaf.grad = gradient[first:end]
+                # Fused optimisers read memory in order, and take a transposed gradient for another one (torch 2.15).
+                leaf.grad = gradient[first:end].contiguous()

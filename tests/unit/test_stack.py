@@ -1,0 +1,215 @@
+"""Models that are trained side by side are as if each had been trained alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from shared.errors import HandedBack, StageFailed
+from shared.records import TrainingRecord
+from shared.spec import AugmentationSpec, DistillationSpec, TrainingSpec
+from worker.batches import Batches
+from worker.checkpoints import Checkpoints
+from worker.data import Split
+from worker.objective import Goal
+from worker.stack import Stack
+from worker.training import Member, fit
+
+KD = {"temperature": 4.0, "alpha": 0.9}
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def convolution() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+
+
+@pytest.fixture
+def data() -> Split:
+    """A few random images of three classes, one in three without a label; the last batch is a short one."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randint(0, 256, (60, 1, 4, 4), dtype=torch.uint8, generator=generator)
+    targets = torch.randint(0, 3, (60,), generator=generator)
+    targets[::3] = -1
+    return Split(inputs, targets, torch.tensor([128.0]), torch.tensor([70.0]), labelled=40)
+
+
+@pytest.fixture
+def teacher_logits() -> torch.Tensor:
+    """Logits of two views."""
+    return torch.randn(2, 60, 3, generator=torch.Generator().manual_seed(1)) * 3
+
+
+def member(build: Callable[[], nn.Module], seed: int, distillation: dict[str, Any] | None, **training: Any) -> Member:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build()
+    spec = TrainingSpec.model_validate({"epochs": 3, "batch_size": 16, "seed": seed} | training)
+    goal = Goal(DistillationSpec.model_validate(distillation) if distillation else None, spec.label_smoothing)
+    return Member(model, spec, goal)
+
+
+def sweep(build: Callable[[], nn.Module] = mlp, **training: Any) -> list[Member]:
+    """Students, a control, seeds, losses, temperatures and learning rates of one shape."""
+    return [
+        member(build, 0, KD, **training),
+        member(build, 0, None, **training),
+        member(build, 1, {"temperature": 1.0, "alpha": 0.3}, **training | {"learning_rate": 3e-3}),
+        member(build, 2, {"loss": "dkd"}, **training),
+        member(build, 2, {"loss": "dist", "standardise": True}, **training | {"label_smoothing": 0.1}),
+        member(build, 3, {"loss": "mse", "alpha": 1.0}, **training),
+    ]
+
+
+def train(
+    members: Sequence[Member], data: Split, teacher_logits: torch.Tensor, folder: Path, stop_at: int = 0, **views: Any
+) -> list[TrainingRecord | StageFailed]:
+    steps = 0
+
+    def report(progress: str) -> None:
+        nonlocal steps
+        steps += "step" in progress
+        if steps == stop_at:
+            raise HandedBack(progress)
+
+    batches = Batches(data, AugmentationSpec.model_validate(views), 2, torch.float32)
+    held_out = Split(data.inputs[1::3], data.targets[1::3], data.mean, data.std, labelled=20)
+    return fit(members, batches, held_out, teacher_logits, torch.float32, report, Checkpoints(folder, 1e9))
+
+
+def weights(members: Sequence[Member]) -> list[dict[str, torch.Tensor]]:
+    return [{name: tensor.clone() for name, tensor in each.model.state_dict().items()} for each in members]
+
+
+@pytest.mark.parametrize("build", [mlp, convolution])
+@pytest.mark.parametrize(
+    "training",
+    [
+        {},
+        {"optimizer": "sgd", "schedule": "cosine", "warmup": 0.2, "weight_decay": 1e-2},
+        {"optimizer": "adamw", "schedule": "constant", "weight_decay": 0.1, "keep": "best"},
+    ],
+)
+def test_a_sweep_trained_together_is_as_if_each_had_been_trained_alone(
+    build: Callable[[], nn.Module],
+    training: dict[str, Any],
+    data: Split,
+    teacher_logits: torch.Tensor,
+    tmp_path: Path,
+) -> None:
+    together, alone = sweep(build, **training), sweep(build, **training)
+
+    records = train(together, data, teacher_logits, tmp_path / "together", shift=1, flip=True)
+    single = [
+        train([each], data, teacher_logits, tmp_path / str(index), shift=1, flip=True)[0]
+        for index, each in enumerate(alone)
+    ]
+
+    for index, (one, other) in enumerate(zip(weights(together), weights(alone), strict=True)):
+        for name in one:
+            torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5, msg=f"member {index}: {name}")
+    for record, expected in zip(records, single, strict=True):
+        assert isinstance(record, TrainingRecord)
+        assert isinstance(expected, TrainingRecord)
+        assert record.loss == pytest.approx(expected.loss, rel=1e-4)
+        assert (record.kept_epoch, record.held_out_accuracy) == (expected.kept_epoch, expected.held_out_accuracy)
+        assert (record.together, expected.together) == (6, 1)
+
+
+def test_a_sweep_that_was_left_goes_on_to_the_same_bits(
+    data: Split, teacher_logits: torch.Tensor, tmp_path: Path
+) -> None:
+    undisturbed, left = sweep(), sweep()
+    train(undisturbed, data, teacher_logits, tmp_path / "undisturbed")
+
+    for stop_at in (1, 3, 5):
+        with pytest.raises(HandedBack):
+            train(sweep(), data, teacher_logits, tmp_path / "left", stop_at)
+    train(left, data, teacher_logits, tmp_path / "left")
+
+    for one, other in zip(weights(undisturbed), weights(left), strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_member_that_diverges_fails_alone(data: Split, teacher_logits: torch.Tensor, tmp_path: Path) -> None:
+    training = {"optimizer": "sgd", "schedule": "constant"}
+    members = [
+        member(mlp, 0, KD, **training),
+        member(mlp, 0, {"loss": "mse", "alpha": 1.0}, **training, learning_rate=1e3),
+    ]
+    alone = member(mlp, 0, KD, **training)
+
+    good, bad = train(members, data, teacher_logits, tmp_path / "together")
+    train([alone], data, teacher_logits, tmp_path / "alone")
+
+    assert isinstance(good, TrainingRecord)
+    assert isinstance(bad, StageFailed)
+    assert "the loss is not finite in step" in str(bad)
+    torch.testing.assert_close(weights(members)[0], weights([alone])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_teacher_a_model_sees_labelled_samples_only_and_as_many_steps(
+    data: Split, teacher_logits: torch.Tensor, tmp_path: Path
+) -> None:
+    shown: list[torch.Tensor] = []
+
+    class Watching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(16, 3)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                shown.append(inputs.detach().clone())
+            return self.layer(inputs.flatten(1))
+
+    (record,) = train([member(Watching, 0, None, epochs=1)], data, teacher_logits, tmp_path)
+
+    assert isinstance(record, TrainingRecord)
+    rows = torch.cat(shown)
+    labelled = data.normalised(data.targets.ge(0).nonzero().flatten())
+    assert len(rows) == 60
+    assert all((row == labelled).flatten(1).all(1).any() for row in rows)
+    assert len({row.numpy().tobytes() for row in rows}) == 40, "every labelled sample is shown"
+
+
+def test_training_ends_when_the_held_out_accuracy_does_not_rise_any_more(
+    data: Split, teacher_logits: torch.Tensor, tmp_path: Path
+) -> None:
+    impatient = member(mlp, 0, None, epochs=500, patience=3, keep="best", learning_rate=1e-2)
+
+    (record,) = train([impatient], data, teacher_logits, tmp_path)
+
+    assert isinstance(record, TrainingRecord)
+    assert record.epochs < 500
+    assert record.epochs == record.kept_epoch + 4
+
+
+def test_weights_decay_in_matrices_and_not_in_biases(data: Split, teacher_logits: torch.Tensor, tmp_path: Path) -> None:
+    training = {"optimizer": "adamw", "schedule": "constant", "epochs": 60}
+    free, decayed = (member(mlp, 0, KD, **training, weight_decay=decay) for decay in (0.0, 10.0))
+
+    train([free], data, teacher_logits, tmp_path / "free")
+    train([decayed], data, teacher_logits, tmp_path / "decayed")
+
+    (before, after) = (weights([each])[0] for each in (free, decayed))
+    assert after["1.weight"].norm() < 0.2 * before["1.weight"].norm()
+    assert after["1.bias"].norm() > 0.5 * before["1.bias"].norm()
+
+
+def test_a_members_model_is_a_view_of_the_stack() -> None:
+    models = [mlp(), mlp()]
+    alone = [model(torch.ones(2, 1, 4, 4)) for model in models]
+
+    stack = Stack(models)
+
+    torch.testing.assert_close(stack(torch.ones(2, 2, 1, 4, 4)), torch.stack(alone))
+    stack.parameters["1.weight"].data.zero_()
+    assert all(not model.state_dict()["1.weight"].any() for model in models)
