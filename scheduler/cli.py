@@ -68,6 +68,7 @@ def run(
         pipeline = client.submit(pipeline_spec)
         _follow(client, pipeline, stack)
         results = client.results(pipeline)
+        stack.idle = True
     _show(results)
     path = json_path or settings.store / "reports" / f"{pipeline}.json"
     _write_json(results, path)

@@ -93,6 +93,8 @@ class LocalStack:
     #: Folder of the server's data; None keeps nothing and listens on a private socket only.
     server_folder: Path | None = None
     children: list[Child] = field(default_factory=list)
+    #: Set when nothing is in flight and nothing of the broker is kept: the children then end at once.
+    idle: bool = False
     _resources: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
@@ -188,7 +190,7 @@ class LocalStack:
         for group in (others, server):
             for child in group:
                 child.ask_to_end()
-            deadline = time.monotonic() + STOP_SECONDS
+            deadline = time.monotonic() + (0.0 if self.idle else STOP_SECONDS)
             for child in group:
                 child.end(deadline)
         self._resources.close()

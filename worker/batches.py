@@ -10,6 +10,9 @@ from shared.spec import AugmentationSpec
 from worker.augment import augment
 from worker.data import Split
 
+#: Samples that are normalised in one go.
+PIECE = 4_096
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -33,11 +36,7 @@ class Batches:
         self.data = data
         self._augmentation = augmentation
         self._views = views
-        # Normalised once, and in the type of the matrix products, which would round to it in every step.
-        self._inputs = None
-        if augmentation.changes_nothing:
-            inputs = data.normalised(slice(None))
-            self._inputs = inputs if data.tokens else inputs.to(dtype)
+        self._inputs = _prepared(data, dtype) if augmentation.changes_nothing else None
 
     def view(self, epoch: int) -> int:
         """The number of the view that is seen in an epoch."""
@@ -50,7 +49,7 @@ class Batches:
     def __call__(self, rows: torch.Tensor, view: int) -> Batch:
         """The batch of some rows `[members, batch]`."""
         flat = rows.flatten()
-        targets = self.data.targets[rows]
+        targets = self.data.targets.index_select(0, flat).view_as(rows)
         if self._inputs is not None:
             inputs = self._inputs.index_select(0, flat)
             return Batch(rows, inputs.unflatten(0, rows.shape), targets)
@@ -60,3 +59,17 @@ class Batches:
             return Batch(rows, inputs, targets)
         partner_targets = self.data.targets[augmented.partners].view_as(rows)
         return Batch(rows, inputs, targets, partner_targets, augmented.shares.view_as(rows))
+
+
+def _prepared(data: Split, dtype: torch.dtype) -> torch.Tensor:
+    """All inputs normalised, once, in the type of the matrix products, which would round to it in every step.
+
+    Piece by piece: the whole in float32 would take longer to get from the system than to compute.
+    """
+    if data.tokens:
+        return data.normalised(slice(None))
+    prepared = torch.empty(data.inputs.shape, dtype=dtype, device=data.inputs.device)
+    for start in range(0, len(data), PIECE):
+        rows = slice(start, start + PIECE)
+        prepared[rows] = data.normalised(rows)
+    return prepared

@@ -34,27 +34,42 @@ class Goal:
         targets: torch.Tensor,
         partner_targets: torch.Tensor | None,
         shares: torch.Tensor | None,
-        temperature: torch.Tensor,
-        alpha: torch.Tensor,
+        temperature: losses.Scalar,
+        alpha: losses.Scalar,
     ) -> torch.Tensor:
         """The mean loss of logits `[batch, classes]`, with the batch's parts `[batch]` as in `Batch`."""
-        hard = losses.cross_entropy(logits, targets, self.label_smoothing)
-        if partner_targets is not None and shares is not None:
-            hard = losses.mixed_cross_entropy(logits, targets, partner_targets, shares, self.label_smoothing)
+        logits = logits.float()  # Once, so that the gradients of both parts are added in float32.
         if self.distillation is None or teacher_logits is None:
-            return hard
+            return self._hard(logits, targets, partner_targets, shares)
         soft = (
             losses.soft(logits, teacher_logits, targets, self.distillation, temperature=temperature)
             if self.soft_loss is None
             else self.soft_loss(logits, teacher_logits, targets, temperature=temperature)
         )
-        return alpha * soft + (1.0 - alpha) * hard
+        if self._soft_only:
+            return soft
+        return alpha * soft + (1.0 - alpha) * self._hard(logits, targets, partner_targets, shares)
+
+    def _hard(
+        self,
+        logits: torch.Tensor,
+        targets: torch.Tensor,
+        partner_targets: torch.Tensor | None,
+        shares: torch.Tensor | None,
+    ) -> torch.Tensor:
+        if partner_targets is None or shares is None:
+            return losses.cross_entropy(logits, targets, self.label_smoothing)
+        return losses.mixed_cross_entropy(logits, targets, partner_targets, shares, self.label_smoothing)
+
+    @property
+    def _soft_only(self) -> bool:
+        return self.distillation is not None and self.distillation.alpha == 1.0
 
     @property
     def kind(self) -> str:
         """What goals have in common whose losses are computed in one go."""
         distillation = self.distillation and self.distillation.model_dump_json(exclude={"temperature", "alpha"})
-        return f"{distillation} {self.label_smoothing}"
+        return f"{distillation} {self.label_smoothing} {self._soft_only}"
 
 
 class Objective:
@@ -71,7 +86,10 @@ class Objective:
 
     def __call__(self, logits: torch.Tensor, batch: Batch, view: int) -> torch.Tensor:
         """Losses `[members]` of logits `[members, batch, classes]`."""
-        teacher_logits = None if self._teacher_logits is None else self._teacher_logits[view][batch.rows]
+        teacher_logits = None
+        if self._teacher_logits is not None:
+            rows = self._teacher_logits[view].index_select(0, batch.rows.flatten())
+            teacher_logits = rows.unflatten(0, batch.rows.shape)
         parts = [kind.losses(logits, teacher_logits, batch) for kind in self._kinds]
         return parts[0] if len(parts) == 1 else torch.cat(parts)[self._places]
 
@@ -108,6 +126,7 @@ class _Kind:
         loss: Callable[..., torch.Tensor] = self.goal.loss
         if len(self.members) == 1:
             single = [None if values is None else values[0] for values in stacked]
-            return loss(*single, self.temperatures[0], self.alphas[0])[None]
+            numbers = self.goal.distillation or DistillationSpec()
+            return loss(*single, numbers.temperature, numbers.alpha)[None]
         dimensions = tuple(None if values is None else 0 for values in stacked)
         return vmap(loss, (*dimensions, 0, 0))(*stacked, self.temperatures, self.alphas)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from scipy.stats import t
-
 from shared.records import Estimate, EvaluationRecord, StudentRun, StudentScore
 
 CONFIDENCE = 0.95
@@ -17,8 +15,10 @@ def estimate(values: Sequence[float]) -> Estimate:
     n = len(values)
     if n == 1:
         return Estimate(mean=values[0], deviation=None, low=None, high=None, n=1)
+    from scipy.special import stdtrit  # Student's t; loading it takes a while, and few pipelines have seeds.
+
     mean, deviation = fmean(values), stdev(values)
-    margin = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * deviation / n**0.5
+    margin = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * deviation / n**0.5
     return Estimate(mean=mean, deviation=deviation, low=mean - margin, high=mean + margin, n=n)
 
 

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -15,13 +14,14 @@ from torch import nn
 from shared.errors import Cancelled, HandedBack, StageFailed
 from shared.records import TrainingRecord
 from shared.spec import TrainingSpec
-from worker import schedules
+from worker import optimizers, schedules
 from worker.batches import Batches
 from worker.checkpoints import Checkpoint, Checkpoints
 from worker.data import Split
 from worker.evaluation import BATCH
 from worker.models import parameters
 from worker.objective import Goal, Objective
+from worker.optimizers import Group
 from worker.runtime import Report
 from worker.stack import Slice, Stack
 
@@ -135,7 +135,7 @@ class _State:
         self.last_step = self.steps_an_epoch * self.training.epochs
         self._pools = [_pool(member, batches.data) for member in members]
         self._slices = [self.stack.slice(first, end) for first, end in _runs_of_one_rate(members)]
-        self.optimizer = _optimizer(self._slices, members, self.training)
+        self.optimizer = optimizers.build(self.training, list(_groups(self._slices, members)))
         self._generators = [torch.Generator().manual_seed(member.training.seed) for member in members]
         #: The generators as they were before they drew the present epoch's orders.
         self._shuffles = [generator.get_state() for generator in self._generators]
@@ -188,12 +188,8 @@ class _State:
 
     def descend(self, losses: torch.Tensor) -> None:
         """Take one optimiser step down the losses `[members]`."""
-        factor = schedules.factor(self.training, self.steps, self.last_step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["peak"] * factor
-        self.optimizer.zero_grad()
         self.stack.backward(losses.sum(), self._slices)
-        self.optimizer.step()
+        self.optimizer.step(schedules.factor(self.training, self.steps, self.last_step))
 
     def note(self, losses: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
         """Count a step, without waiting for the device."""
@@ -236,27 +232,24 @@ class _State:
 
     def checkpoint(self) -> Checkpoint:
         """The state as tensors and facts."""
-        optimizer = self.optimizer.state_dict()
         tensors = {"losses": self._losses, "hits": self._hits, "random": torch.get_rng_state()}
         for member, each in enumerate(self.members):
             tensors |= {f"model/{member}/{name}": tensor for name, tensor in each.model.state_dict().items()}
             tensors[f"shuffle/{member}"] = self._shuffles[member]
-        for index, values in optimizer["state"].items():
-            tensors |= {f"optimizer/{index}/{name}": value for name, value in values.items() if value is not None}
+        for name, values in self.optimizer.state.items():
+            tensors |= {f"optimizer/{name}/{number}": value for number, value in enumerate(values)}
         tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
         if self._hits.is_cuda:
             tensors["random_cuda"] = torch.cuda.get_rng_state(self.device)
         facts = {name: getattr(self, name) for name in ("epoch", "step", "seconds", "curves", "failures")}
-        return Checkpoint(tensors, facts | {"groups": optimizer["param_groups"]})
+        return Checkpoint(tensors, facts)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Stand where a checkpoint was written."""
         tensors, facts = checkpoint.tensors, checkpoint.facts
-        states: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in _below("optimizer/", tensors).items():
-            index, _, field = name.partition("/")
-            states.setdefault(int(index), {})[field] = tensor
-        self.optimizer.load_state_dict({"state": states, "param_groups": facts["groups"]})
+        for name, values in self.optimizer.state.items():
+            for number, value in enumerate(values):
+                value.copy_(tensors[f"optimizer/{name}/{number}"])
         for member, each in enumerate(self.members):
             each.model.load_state_dict(_below(f"model/{member}/", tensors))
             self._generators[member].set_state(tensors[f"shuffle/{member}"])
@@ -308,11 +301,12 @@ def _determinism(seed: int, device: torch.device) -> Iterator[None]:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # Costs time, and nothing here reads such memory.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(mode=True, warn_only=True)
+        # `torch.use_deterministic_algorithms` does this too, and loads a compiler to tell it: 1.3 s (torch 2.15).
+        torch._C._set_deterministic_algorithms(True, warn_only=True)
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch._C._set_deterministic_algorithms(before)
 
 
 def _order(samples: int, pool: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
@@ -339,24 +333,19 @@ def _runs_of_one_rate(members: Sequence[Member]) -> Iterator[tuple[int, int]]:
             first = index
 
 
-def _optimizer(slices: Sequence[Slice], members: Sequence[Member], training: TrainingSpec) -> torch.optim.Optimizer:
-    """An optimiser over the slices; matrices and kernels decay, norms and biases do not."""
-    groups: list[dict[str, Any]] = []
+def _groups(slices: Sequence[Slice], members: Sequence[Member]) -> Iterator[Group]:
+    """What an optimiser changes alike: matrices and kernels decay, norms and biases do not."""
     for first, _, leaves in slices:
-        rate = members[first].training.learning_rate
+        training = members[first].training
         parts: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
         for leaf, parameter in zip(leaves, members[0].model.parameters(), strict=True):
             parts[parameter.ndim > 1].append(leaf)
+        if not training.weight_decay:
+            yield Group(parts[0] + parts[1], training.learning_rate, 0.0)
+            continue
         for part, weight_decay in zip(parts, (0.0, training.weight_decay), strict=True):
             if part:
-                groups.append({"params": part, "lr": rate, "peak": rate, "weight_decay": weight_decay})
-    match training.optimizer:
-        case "adam":
-            return torch.optim.Adam(groups, fused=True)
-        case "adamw":
-            return torch.optim.AdamW(groups, fused=True)
-        case _:
-            return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=True)
+                yield Group(part, training.learning_rate, weight_decay)
 
 
 def _best_epoch(curve: Curve) -> int:

@@ -348,8 +348,9 @@ def test_a_student_that_fails_leaves_its_bundles_others_done(client: PipelineCli
         training = {"epochs": 2, "optimizer": "sgd", "schedule": "constant", "learning_rate": learning_rate}
         return {"name": name, "model": {"name": "mlp", "hidden": [32, 32]}, "training": training}
 
-    spec = make_spec(students=[student("good", 1e-3), student("bad", 1e3)], evaluation={"control": False})
-    assert [len(bundle) for bundle in Plan.of(spec).branches[1]] == [2, 2]
+    students = [student("good", 1e-3), student("bad", 1e3), student("too", 1e-4)]
+    spec = make_spec(students=students, evaluation={"control": False})
+    assert [len(bundle) for bundle in Plan.of(spec).branches[1]] == [3, 3]
 
     status = finish(client, client.submit(spec))
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from shared.spec import DistillationSpec
-from worker.losses import Scalar, combined, cross_entropy, dist, dkd, kd, kl, mse, soft, standardise
+from worker.losses import Scalar, cross_entropy, dist, dkd, kd, kl, mixed_cross_entropy, mse, soft, standardise
+from worker.objective import Goal
 
 #: Student's and teacher's logits, targets, temperature, alpha.
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Scalar, Scalar], torch.Tensor]
@@ -33,6 +34,20 @@ def soft_of(spec: DistillationSpec) -> Loss:
     return lambda student, teacher, targets, temperature, _: soft(
         student, teacher, targets, spec, temperature=temperature
     )
+
+
+def combined(
+    student: torch.Tensor,
+    teacher: torch.Tensor,
+    targets: torch.Tensor,
+    spec: DistillationSpec,
+    *,
+    temperature: Scalar,
+    alpha: Scalar,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """The loss that a student is trained on."""
+    return Goal(spec, label_smoothing).loss(student, teacher, targets, None, None, temperature, alpha)
 
 
 def combined_of(spec: DistillationSpec) -> Loss:
@@ -491,7 +506,7 @@ def test_members_under_vmap_may_have_teachers_and_targets_of_their_own(loss: Los
     torch.testing.assert_close(values, expected, rtol=1e-4, atol=1e-5)
 
 
-# Conformance: each way in which the losses of others have broken (shared/ANCHORS.md, 'How their losses break').
+# Conformance: each way in which other projects' losses have broken.
 
 
 @every_tempered_loss
@@ -691,3 +706,32 @@ def test_dist_averages_between_classes_over_rows_and_within_classes_over_classes
     # The rows (0.6, 0.3, 0.1) and (0.1, 0.6, 0.3) correlate by -0.0633 / 0.1267; two rows swapped correlate by -1.
     assert inter.item() == pytest.approx(1.5, abs=1e-5)
     assert intra.item() == pytest.approx(2.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_mixed_labels_are_weighed_by_the_shares_of_their_samples(share: float) -> None:
+    logits = torch.randn(8, 5, generator=torch.Generator().manual_seed(0))
+    own, partners = torch.arange(8) % 5, (torch.arange(8) + 2) % 5
+
+    loss = mixed_cross_entropy(logits, own, partners, torch.full((8,), share))
+
+    expected = (1 - share) * cross_entropy(logits, own) + share * cross_entropy(logits, partners)
+    torch.testing.assert_close(loss, expected)
+
+
+def test_a_mixed_row_counts_by_the_labels_that_are_known() -> None:
+    logits = torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    own, partners, shares = torch.tensor([1, -1]), torch.tensor([-1, -1]), torch.tensor([0.25, 0.5])
+
+    loss = mixed_cross_entropy(logits, own, partners, shares)
+
+    torch.testing.assert_close(loss, cross_entropy(logits[:1], own[:1]))
+
+
+def test_the_plain_and_the_careful_divergence_agree_where_they_meet() -> None:
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = torch.randn(2, 64, 10, generator=generator)
+
+    plain, careful = kl(student, teacher, temperature=20.0), kl(student, teacher, temperature=torch.tensor(20.0))
+
+    torch.testing.assert_close(plain, careful, rtol=1e-3, atol=0.0)

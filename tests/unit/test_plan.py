@@ -110,9 +110,14 @@ def test_students_of_other_shapes_or_schedules_are_not_bundled(make_spec: MakeSp
     longer = student("longer") | {"training": {"epochs": 3}}
     wider = student("wider") | {"model": {"name": "mlp", "hidden": [9]}}
     convolution = student("convolution") | {"model": {"name": "cnn"}}
-    plan = Plan.of(make_spec(students=[student("one"), longer, wider, convolution], evaluation={"control": False}))
+    others = [longer | {"name": "longer", "seeds": 2}, wider | {"seeds": 1}, convolution]
+    plan = Plan.of(make_spec(students=[student("one"), *others], evaluation={"control": False}))
 
-    assert [len(branch[0]) for branch in plan.branches] == [1, 1, 1, 1, 1]
+    assert [len(branch[0]) for branch in plan.branches] == [1, 1, 1, 1, 1, 1]
+
+
+def test_two_are_not_bundled(make_spec: MakeSpec) -> None:
+    assert [len(branch[0]) for branch in Plan.of(make_spec()).branches] == [1, 1, 1]
 
 
 def test_an_option_that_is_as_it_always_was_changes_no_key(make_spec: MakeSpec) -> None:

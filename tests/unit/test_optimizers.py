@@ -1,0 +1,57 @@
+"""Optimisers against torch's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from shared.spec import TrainingSpec
+from worker.optimizers import Group, build
+
+RATE = 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "torchs"),
+    [
+        ("adam", lambda groups: torch.optim.Adam(groups, RATE, fused=True)),
+        ("adamw", lambda groups: torch.optim.AdamW(groups, RATE, fused=True)),
+        ("sgd", lambda groups: torch.optim.SGD(groups, RATE, momentum=0.9, nesterov=True, fused=True)),
+    ],
+)
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_steps_are_torchs_to_the_bit(
+    name: str, torchs: Callable[..., torch.optim.Optimizer], weight_decay: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours = [torch.randn(5, 3, generator=generator), torch.randn(3, generator=generator)]
+    theirs = [tensor.clone() for tensor in ours]
+    spec = TrainingSpec.model_validate({"optimizer": name})
+    optimizer = build(spec, [Group(ours[:1], RATE, weight_decay), Group(ours[1:], RATE, 0.0)])
+    other = torchs([{"params": theirs[:1], "weight_decay": weight_decay}, {"params": theirs[1:], "weight_decay": 0.0}])
+
+    for step in range(5):
+        factor = 1.0 / (step + 1)
+        for one, two in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=generator)
+            two.grad = one.grad.clone()
+        for group in other.param_groups:
+            group["lr"] = RATE * factor
+        optimizer.step(factor)
+        other.step()
+
+    assert all(torch.equal(one, two) for one, two in zip(ours, theirs, strict=True))
+
+
+def test_groups_have_learning_rates_of_their_own() -> None:
+    slow, fast = torch.zeros(3), torch.zeros(3)
+    optimizer = build(TrainingSpec(), [Group([slow], 0.1, 0.0), Group([fast], 0.2, 0.0)])
+
+    slow.grad, fast.grad = torch.ones(3), torch.ones(3)
+    optimizer.step(0.5)
+
+    torch.testing.assert_close(slow, torch.full((3,), -0.05))
+    torch.testing.assert_close(fast, torch.full((3,), -0.1))
+    assert slow.grad is None
