@@ -11,6 +11,7 @@ from shared.errors import InvalidSpec
 from shared.records import DatasetRecord
 from shared.spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from worker import models
+from worker.evaluation import _of_layers, _of_operators
 from worker.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))
@@ -113,3 +114,11 @@ def test_a_model_that_does_not_exist_or_fit_is_refused() -> None:
         models.build(TorchvisionSpec(name="torchvision/absent"), images(1, 8, 8), CPU)
     with pytest.raises(InvalidSpec, match="does not take samples of shape"):
         models.build(CnnSpec(), images(5), CPU)
+
+
+@pytest.mark.parametrize("spec", [MlpSpec(hidden=(16, 8)), CnnSpec(width=4, depth=2), ResnetSpec(name="resnet8")])
+def test_multiply_adds_of_the_layers_are_those_that_torch_counts(spec: ModelSpec) -> None:
+    sample = torch.zeros(1, 3, 8, 8)
+    model = models.build(spec, images(3, 8, 8), CPU).eval()
+
+    assert _of_layers(model, sample) == _of_operators(model, sample) > 0
