@@ -13,7 +13,7 @@ import redis
 
 from scheduler.client import PipelineClient
 from scheduler.local import Child, LocalStack
-from shared.errors import PipelineFailed
+from shared.errors import BrokerUnavailable, PipelineFailed
 from shared.records import PipelineStatus
 from shared.spec import PipelineSpec
 from shared.store import ArtifactStore
@@ -144,6 +144,8 @@ def test_a_restarted_broker_is_met_again_by_workers_and_watchers(
     server = stack.children[0]
     server.ask_to_end()
     server.end(deadline=float("inf"))
+    with pytest.raises(BrokerUnavailable):
+        client.status(pipeline)
     server.start()
 
     watcher.join(60)

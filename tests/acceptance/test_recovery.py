@@ -84,7 +84,7 @@ def test_a_killed_worker_hands_its_stage_to_another_and_the_weights_are_the_same
 def test_a_stage_longer_than_the_visibility_timeout_is_started_once(
     stack: LocalStack, client: PipelineClient, make_spec: Callable[..., PipelineSpec]
 ) -> None:
-    training = {"epochs": 130, "batch_size": 16}
+    training = {"epochs": 200, "batch_size": 16}
     spec = make_spec(teacher={"model": {"name": "mlp", "hidden": [32]}, "training": training})
     pipeline = client.submit(spec)
 
@@ -95,6 +95,7 @@ def test_a_stage_longer_than_the_visibility_timeout_is_started_once(
     assert teacher is not None
     assert teacher.seconds > 2 * 3, "the stage must outlast the timeout for this test to say anything"
     assert len(lines_of(stack, "lease", teacher.key, "taken")) == 1
+    assert len(lines_of(stack, "Task distill.train_teacher[", "received")) == 1, "nobody else was given the message"
 
 
 def test_a_worker_paused_for_too_long_stops_when_it_goes_on_and_does_no_harm(

@@ -15,7 +15,7 @@ from celery.contrib.testing.worker import start_worker
 
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
-from shared.errors import PipelineFailed, UnknownPipeline
+from shared.errors import BrokerUnavailable, PipelineFailed, UnknownPipeline
 from shared.ledger import Ledger, connect
 from shared.plan import STAGE_FORMAT, Plan
 from shared.records import PipelineStatus
@@ -414,3 +414,21 @@ def test_a_broker_that_refuses_what_a_stage_needs_costs_the_pipeline_nothing(
 
     assert finish(client, client.submit(make_spec())).state == "done"
     assert refused
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_watcher_outlives_a_broker_that_is_away(
+    client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    status, away = PipelineClient.status, iter([True] * 3)
+
+    def sometimes_away(self: PipelineClient, pipeline: str) -> PipelineStatus:
+        if next(away, False):
+            raise BrokerUnavailable("away")
+        return status(self, pipeline)
+
+    pipeline = client.submit(make_spec())
+    monkeypatch.setattr(PipelineClient, "status", sometimes_away)
+
+    assert finish(client, pipeline).state == "done"
+    assert next(away, False) is False

@@ -16,6 +16,7 @@ from shared.soft_labels import SoftLabels
 from shared.spec import PipelineSpec
 from shared.store import Artifact, ArtifactStore
 from worker import data
+from worker.batches import Batches
 from worker.evaluation import logits_of
 from worker.runtime import Runtime
 from worker.stages import Desk, Workshop
@@ -102,3 +103,48 @@ def test_the_5000_digits_are_split_the_same_way_in_every_class() -> None:
     assert np.bincount(arrays.test_targets).tolist() == [100] * 10
     rows = {row.tobytes() for row in arrays.train_inputs}
     assert sum(row.tobytes() in rows for row in arrays.test_inputs) == 0
+
+
+def test_whoever_counts_attempts_is_told_of_every_checkpoint(make_spec: MakeSpec, tmp_path: Path) -> None:
+    told: list[None] = []
+    store, plan = ArtifactStore(tmp_path), Plan.of(make_spec())
+    workshop = Workshop(store, CPU, say_nothing, saved=lambda: told.append(None), checkpoint_seconds=1e-9)
+
+    for stage in plan.trunk[:2]:
+        workshop.run(stage)
+
+    assert told
+
+
+def test_the_labels_of_a_view_are_of_the_pixels_that_the_view_shows(make_spec: MakeSpec, tmp_path: Path) -> None:
+    soft_labels = {"views": 3, "dtype": "float32", "augmentation": {"shift": 1, "mixup": 0.3, "seed": 5}}
+    artifacts = run_all(make_spec(soft_labels=soft_labels), tmp_path)
+    store, stage = ArtifactStore(tmp_path), artifacts["evaluate teacher"].manifest.stage
+    assert stage is not None
+    desk = Desk({role: store.open(ref) for role, ref in stage.inputs.items()}, tmp_path, CPU, say_nothing)
+    spec = make_spec(soft_labels=soft_labels)
+    batches = Batches(desk.split("train"), spec.soft_labels.augmentation, 3, torch.float32)
+    rows = torch.tensor([[5, 1000, 7]])
+
+    with torch.inference_mode():
+        expected = torch.stack([desk.model("teacher").eval()(batches(rows, view).inputs[0]) for view in range(3)])
+
+    labels = SoftLabels.open(artifacts["soft labels"].folder)
+    for view in range(3):
+        np.testing.assert_allclose(labels.batch(rows[0].numpy(), view), expected[view].numpy(), rtol=1e-3, atol=1e-3)
+    assert not np.allclose(expected[0], expected[1], atol=1e-2)
+    assert (batches.view(0), batches.view(4)) == (0, 1), "epoch 4 sees view 1 again"
+
+
+def test_held_out_and_unlabelled_samples_are_even_over_the_classes_and_never_trained_on() -> None:
+    from shared.spec import DatasetSpec
+
+    arrays = data.load(DatasetSpec(name="mnist_5k", labelled=1000, validation=0.2), CPU)
+
+    assert arrays.validation_inputs is not None
+    assert arrays.validation_targets is not None
+    assert np.bincount(arrays.validation_targets).tolist() == [20] * 10
+    assert np.bincount(arrays.train_targets[arrays.train_targets >= 0]).tolist() == [80] * 10
+    assert (arrays.train_targets == -1).sum() == 3000
+    train = {row.tobytes() for row in arrays.train_inputs}
+    assert not any(row.tobytes() in train for row in arrays.validation_inputs)
