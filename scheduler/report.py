@@ -27,18 +27,24 @@ STYLES = {
 def scores_table(results: PipelineResults) -> Table:
     """How good the teacher, the students and their controls are, and what the teacher brought."""
     table = _table(f"{results.name}: scores on {results.scores.teacher.samples:,} test samples")
-    for name in ("accuracy", "NLL", "agrees", "gain", "gap closed", "trained in"):
-        table.add_column(name, justify="right")
+    for name in ("accuracy", "NLL", "agrees", "gain", "gap\nclosed", "trained\nin"):
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_row("teacher", *_scores(results.scores.teacher), "", "", _training(results.scores.teacher))
+    shown: list[EvaluationRecord] = []
     for score in results.scores.students:
         closed = "" if score.gap_closed is None else f"{score.gap_closed.mean:.0%}"
         students = [run.student for run in score.runs]
-        table.add_row(_over_seeds(score), *_mean_scores(students), _gain(score), closed, _mean_training(students))
-        if controls := [run.control for run in score.runs if run.control]:
-            table.add_row("  its control", *_mean_scores(controls), "", "", _mean_training(controls), style="dim")
+        table.add_row(score.name, *_mean_scores(students), _gain(score), closed, _mean_training(students))
+        controls = [run.control for run in score.runs if run.control]
+        if controls and controls != shown:
+            table.add_row("  control", *_mean_scores(controls), "", "", _mean_training(controls), style="dim")
+            shown = controls
     table.caption = "agrees: chooses the teacher's class · gain: points over the control, trained without the teacher"
-    if any(score.verdict for score in results.scores.students):
-        table.caption += "; ± is half of the 95 % confidence interval over seeds"
+    if verdicts := [f"{score.name} {score.verdict}" for score in results.scores.students if score.verdict]:
+        seeds = max(len(score.runs) for score in results.scores.students)
+        table.caption += (
+            f"\nMeans over {seeds} seeds, ± half of the 95 % interval. Than its control: {', '.join(verdicts)}"
+        )
     return table
 
 
@@ -138,10 +144,6 @@ def _training(record: EvaluationRecord) -> str:
     return "" if record.training_seconds is None else f"{record.training_seconds:.1f} s"
 
 
-def _over_seeds(score: StudentScore) -> str:
-    return score.name if len(score.runs) == 1 else f"{score.name} ({len(score.runs)} seeds)"
-
-
 def _mean_scores(records: list[EvaluationRecord]) -> tuple[str, ...]:
     accuracy = fmean(record.accuracy for record in records)
     likelihood = fmean(record.negative_log_likelihood for record in records)
@@ -154,13 +156,13 @@ def _mean_training(records: list[EvaluationRecord]) -> str:
 
 
 def _gain(score: StudentScore) -> str:
-    """The gain in points; over seeds with half of its interval and what that says."""
+    """The gain in points; over seeds with half of its interval."""
     gain = score.gain
     if gain is None:
         return ""
     if gain.high is None:
         return f"{100 * gain.mean:+.2f}"
-    return f"{100 * gain.mean:+.2f} ± {100 * (gain.high - gain.mean):.2f}, {score.verdict}"
+    return f"{100 * gain.mean:+.2f} ± {100 * (gain.high - gain.mean):.2f}"
 
 
 def _costs(record: EvaluationRecord) -> tuple[str, ...]:

@@ -122,7 +122,8 @@ def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int = 0)
         torch.manual_seed(seed)
         model = _module(spec, data, runtime)
     _require_fit(model, spec, data)
-    return model.to(runtime.device)
+    # Convolutions with channels last take half of the time or less; a model without them is left as it is.
+    return model.to(runtime.device).to(memory_format=torch.channels_last)
 
 
 def save(model: nn.Module, path: Path) -> None:

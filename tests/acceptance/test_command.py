@@ -56,7 +56,7 @@ def test_run_computes_once_then_finds_all_and_leaves_no_process(
 
     assert (first.returncode, first.stderr) == (0, "")
     assert (second.returncode, second.stderr) == (0, "")
-    assert "its control" in first.stdout
+    assert "  control" in first.stdout
     results = [
         PipelineResults.model_validate_json((tmp_path / name).read_text()) for name in ("first.json", "second.json")
     ]
@@ -185,7 +185,7 @@ def test_up_serves_submit_status_watch_and_flower(
         up.communicate(timeout=60)
 
     assert submitted.returncode == watched.returncode == written.returncode == 0
-    assert "its control" in watched.stdout
+    assert "  control" in watched.stdout
     assert pipeline in listed.stdout
     assert "train teacher" in shown.stdout
     assert json.loads((tmp_path / "results.json").read_text())["id"] == pipeline

@@ -226,7 +226,7 @@ def test_an_input_that_is_gone_is_made_again_before_the_stage_that_needs_it(
 ) -> None:
     plan = Plan.of(make_spec())
     Ledger(connect(settings), settings.history_seconds).open("healed", plan)
-    (stage, _), _ = plan.branches[1]
+    (stage,), _ = plan.branches[1]
 
     kwargs = {"pipeline": "healed", "stages": [stage.model_dump(mode="json")]}
     app.tasks["distill.distill"].apply_async(kwargs=kwargs, queue="any")
@@ -346,7 +346,9 @@ def test_a_teacher_that_fails_for_good_ends_the_pipeline(client: PipelineClient,
 def test_a_student_that_fails_leaves_its_bundles_others_done(client: PipelineClient, make_spec: MakeSpec) -> None:
     def student(name: str, learning_rate: float) -> dict[str, Any]:
         training = {"epochs": 2, "optimizer": "sgd", "schedule": "constant", "learning_rate": learning_rate}
-        return {"name": name, "model": {"name": "mlp", "hidden": [32, 32]}, "training": training}
+        distillation = {"loss": "mse", "alpha": 1.0}  # Grows without bounds where steps are too long.
+        model = {"name": "mlp", "hidden": [32, 32]}
+        return {"name": name, "model": model, "distillation": distillation, "training": training}
 
     students = [student("good", 1e-3), student("bad", 1e3), student("too", 1e-4)]
     spec = make_spec(students=students, evaluation={"control": False})

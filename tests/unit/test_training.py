@@ -34,6 +34,10 @@ def with_batch_norm() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
 
 
+def with_channels_last() -> nn.Module:
+    return with_batch_norm().to(memory_format=torch.channels_last)
+
+
 @pytest.fixture
 def data() -> Split:
     """A few random images of three classes; the last batch is a short one."""
@@ -71,7 +75,7 @@ def train(
 
 @pytest.mark.parametrize("schedule", ["constant", "one_cycle"])
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("build", [mlp, with_dropout, with_batch_norm])
+@pytest.mark.parametrize("build", [mlp, with_dropout, with_batch_norm, with_channels_last])
 def test_a_training_that_was_left_ends_with_the_weights_of_one_that_was_not(
     data: Split, tmp_path: Path, build: Callable[[], nn.Module], optimizer: str, schedule: str
 ) -> None:
@@ -142,3 +146,13 @@ def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> N
         Checkpoints(tmp_path / "file", 30.0).save(1, Checkpoint({"weights": torch.ones(3)}, {}))
 
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_memory_formats_change_no_step(data: Split, tmp_path: Path) -> None:
+    plain, last = new(with_batch_norm), new(with_channels_last)
+
+    train(plain, data, tmp_path / "plain", optimizer="sgd", schedule="constant")
+    train(last, data, tmp_path / "last", optimizer="sgd", schedule="constant")
+
+    for name, tensor in plain.state_dict().items():
+        torch.testing.assert_close(tensor, last.state_dict()[name], rtol=1e-3, atol=1e-5)
