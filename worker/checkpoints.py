@@ -56,7 +56,12 @@ class Checkpoints:
     @property
     def due(self) -> bool:
         """Whether it is time for the next one."""
-        return self.age_seconds >= max(self.every_seconds, self._cost_seconds / LARGEST_SHARE)
+        return self.age_seconds >= self.interval_seconds
+
+    @property
+    def interval_seconds(self) -> float:
+        """Seconds from one to the next."""
+        return max(self.every_seconds, self._cost_seconds / LARGEST_SHARE)
 
     @property
     def age_seconds(self) -> float:

@@ -112,7 +112,7 @@ def _epoch(state: _State, dtype: torch.dtype, report: Report, checkpoints: Check
     state.end_epoch(dtype)
     report(f"{of_epochs} · {state.summary}")
     kept_for_others = state.ended and len(state.members) > 1
-    if kept_for_others or time.monotonic() - started >= checkpoints.every_seconds:
+    if kept_for_others or time.monotonic() - started >= checkpoints.interval_seconds:
         checkpoints.save(state.steps, state.checkpoint())
 
 

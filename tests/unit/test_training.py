@@ -114,7 +114,7 @@ def test_checkpoints_are_written_when_they_are_due_and_the_older_ones_removed(da
     train(new(mlp), data, tmp_path, every=1e-9)
 
     (last,) = tmp_path.iterdir()
-    assert last.name.startswith(f"{EPOCHS * STEPS_AN_EPOCH:012}-")
+    assert 0 < int(last.name.partition("-")[0]) <= EPOCHS * STEPS_AN_EPOCH
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:-1] + b"\xff", lambda _: b""])
