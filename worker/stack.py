@@ -33,9 +33,6 @@ class Stack:
                 buffer.data = self._buffers[name].data[index]
         self._shape = copy.deepcopy(models[0]).to("meta")
 
-    def __len__(self) -> int:
-        return len(self.models)
-
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """Logits `[members, batch, classes]` of inputs `[members, batch, ...]`, each member its own."""
         if self._single is not None:

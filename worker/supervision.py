@@ -51,10 +51,7 @@ class StageRequest(Request):  # type: ignore[misc]
                 for stage in self.kwargs["stages"]:
                     failure = f"{stage['title']}: {reason}"
                     bench.ledger.fail(self.kwargs["pipeline"], stage["key"], failure, self.hostname)
-                held = self._release(bench)
-                bench.attempts.withdraw(held)
-                for key in held:
-                    bench.wake(key)
+                self._pass_on(bench)
         super().on_timeout(soft, timeout)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
@@ -68,10 +65,7 @@ class StageRequest(Request):  # type: ignore[misc]
         with self._clearing_up() as bench:
             bench.ledger.cancel(self.kwargs["pipeline"])
             bench.close(self.kwargs["pipeline"])
-            held = self._release(bench)
-            bench.attempts.withdraw(held)
-            for key in held:
-                bench.wake(key)
+            self._pass_on(bench)
         super()._announce_revoked(reason, terminated, signum, expired)
 
     def _success_was_stored(self) -> bool:
@@ -85,6 +79,13 @@ class StageRequest(Request):  # type: ignore[misc]
     def _release(self, bench: Bench) -> list[str]:
         """Give up the leases that the child held; return their keys."""
         return [key for key in self._keys if bench.leases.release_of_the_dead(key, self.hostname, self.id)]
+
+    def _pass_on(self, bench: Bench) -> None:
+        """Give up what the child held, and wake whoever waits for it."""
+        held = self._release(bench)
+        bench.attempts.withdraw(held)
+        for key in held:
+            bench.wake(key)
 
     @contextmanager
     def _clearing_up(self) -> Iterator[Bench]:

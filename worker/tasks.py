@@ -23,7 +23,6 @@ from shared.errors import (
     HandedBack,
     InvalidInput,
     LeaseLost,
-    OverTime,
     StageFailed,
     Unavailable,
 )
@@ -33,7 +32,7 @@ from shared.settings import Settings
 from shared.store import Artifact
 from worker.bench import Bench
 from worker.stop import Stop
-from worker.work import Enter, Outcome, Parked, Stumbled, Work, over_time
+from worker.work import Enter, Outcome, Parked, Stumbled, Work, out_of_time
 
 #: Seconds after which a stage that only a newer worker can do is offered again, and the longest wait of a retry.
 NEWER_SECONDS = 10.0
@@ -58,8 +57,7 @@ def register(app: Celery, settings: Settings, stop: Stop) -> None:
             time.sleep(_jittered(NEWER_SECONDS))
             raise Reject(str(error), requeue=True) from None
         except SoftTimeLimitExceeded:
-            limit = task.request.timelimit[1] or task.soft_time_limit or 0.0
-            raise _failed(bench(), pipeline, stages, task.request.hostname, OverTime(over_time(limit))) from None
+            raise _failed(bench(), pipeline, stages, task.request.hostname, out_of_time(task)) from None
 
     for kind in KINDS:
         limit = settings.time_limits.get(kind)

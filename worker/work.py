@@ -148,8 +148,7 @@ class Work:
             attempts.withdraw(keys)
             raise
         except SoftTimeLimitExceeded:
-            limit = self.task.request.timelimit[1] or self.task.soft_time_limit or 0.0
-            failures = dict.fromkeys(keys, OverTime(over_time(limit)))
+            failures = dict.fromkeys(keys, out_of_time(self.task))
         except (InvalidInput, StageFailed) as error:
             failures = dict.fromkeys(keys, error)
         except Exception as error:
@@ -211,6 +210,11 @@ def _parts(bundle: Bundle) -> Iterator[Bundle]:
         yield bundle
     else:
         yield from ((stage,) for stage in bundle)
+
+
+def out_of_time(task: Task) -> OverTime:
+    """The error of a task that ran into its soft limit, the message's own or the worker's."""
+    return OverTime(over_time(task.request.timelimit[1] or task.soft_time_limit or 0.0))
 
 
 def over_time(limit_seconds: float) -> str:
