@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     history_days: float = Field(default=7.0, gt=0.001, le=3_650.0)
     #: Threads of one worker's tensor operations; 0 takes all cores.
     threads: int = Field(default=0, ge=0, le=1_024)
+    #: Gigabytes that a stage may take on its device; 0 takes what is free.
+    memory_gb: float = Field(default=0.0, ge=0.0, le=1e6)
 
     @classmethod
     def load(cls) -> Self:

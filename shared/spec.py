@@ -93,6 +93,8 @@ class CustomModelSpec(Part):
 
     name: str
     options: Options = {}
+    #: Part of the key: change it when the callable's code changes.
+    version: str = "1"
 
 
 def _unknown(key: str, noun: str, name: str, known: Any) -> PydanticCustomError:
@@ -229,6 +231,10 @@ class DistillationSpec(Part):
 
     #: The soft loss: one of `LOSSES`, or `package.module:callable`.
     loss: str = "kd"
+    #: Keyword arguments of a loss of the user's own.
+    options: Options = {}
+    #: Of a loss of the user's own, part of the key: change it when its code changes.
+    version: str = "1"
     temperature: float = Field(default=4.0, gt=0.0, le=1e4)
     alpha: float = Field(default=0.9, ge=0.0, le=1.0)
     #: Bring both logits to mean 0 and deviation 1 before the soft loss (Sun et al. 2024).
@@ -244,6 +250,11 @@ class DistillationSpec(Part):
     def _must_be_known(self) -> Self:
         if self.loss not in LOSSES and not is_reference(self.loss):
             raise _unknown("loss", "loss", self.loss, (*LOSSES, "package.module:callable"))
+        own = is_reference(self.loss)
+        for field, of_own in (("standardise", False), ("options", True), ("version", True)):
+            if of_own != own and getattr(self, field) != type(self).model_fields[field].default:
+                whose = "a loss of your own" if of_own else "the losses of this system"
+                raise PydanticCustomError("options", "belongs to {whose} only", {"key": field, "whose": whose})
         for field, loss in _FIELDS_OF_LOSSES.items():
             if loss != self.loss and getattr(self, field) != type(self).model_fields[field].default:
                 raise PydanticCustomError(

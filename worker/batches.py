@@ -2,41 +2,86 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
+from shared.errors import InvalidSpec
 from shared.spec import AugmentationSpec
-from worker.augment import augment
-from worker.data import Split
+from worker import augment
+from worker.augment import Partners
+from worker.data import Array, Split, take
 
 #: Samples that are normalised in one go.
 PIECE = 4_096
+#: Batches that are read before they are needed.
+READ_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What each member of a stack sees in one step; `rows` `[members, batch]` are places in the split."""
+    """What each member of a stack sees in one step."""
 
-    rows: torch.Tensor
     #: `[members, batch, ...]`, normalised.
     inputs: torch.Tensor
     #: `[members, batch]`, int64; -1 where a sample has no label.
     targets: torch.Tensor
+    #: `[members, batch, classes]`, as stored; none where nothing is distilled.
+    teacher_logits: torch.Tensor | None = None
     #: Of the samples that were blended in, with their shares, both `[members, batch]`; none without mixup.
     partner_targets: torch.Tensor | None = None
     shares: torch.Tensor | None = None
 
 
-class Batches:
-    """A split, and the views of it."""
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What is read for a batch, `[members * batch, ...]`, before anything is computed."""
 
-    def __init__(self, data: Split, augmentation: AugmentationSpec, views: int | None, dtype: torch.dtype) -> None:
-        """Take the number of views, or None where every epoch has one of its own."""
+    inputs: torch.Tensor
+    teacher_logits: torch.Tensor | None
+    partners: Partners | None
+    partner_inputs: torch.Tensor | None
+
+
+class Batches:
+    """A split, the views of it, and the teacher's logits on these."""
+
+    def __init__(
+        self,
+        data: Split,
+        augmentation: AugmentationSpec,
+        views: int | None,
+        dtype: torch.dtype,
+        teacher_logits: torch.Tensor | Array | None = None,
+    ) -> None:
+        """Take a split and how to see it.
+
+        Args:
+            data: the split; if it is streamed, batches are read ahead of their use.
+            augmentation: what makes a view.
+            views: how many there are, or None where every epoch has one of its own.
+            dtype: of the model's inputs.
+            teacher_logits: `[views, samples, classes]` on the device, or memory-mapped.
+
+        Raises:
+            InvalidSpec: the samples cannot be seen so.
+
+        """
+        _require_images(data, augmentation)
         self.data = data
         self._augmentation = augmentation
         self._views = views
-        self._inputs = _prepared(data, dtype) if augmentation.changes_nothing else None
+        self._dtype = dtype
+        self._teacher_logits = teacher_logits
+        self._streams = any(isinstance(source, np.ndarray) for source in (data.inputs, teacher_logits))
+        #: Where rows are to be.
+        self.home = torch.device("cpu") if self._streams else data.device
+        self._prepared = None if self._streams or not augmentation.changes_nothing else _prepared(data, dtype)
 
     def view(self, epoch: int) -> int:
         """The number of the view that is seen in an epoch."""
@@ -44,21 +89,70 @@ class Batches:
 
     def inputs(self, rows: slice, view: int) -> torch.Tensor:
         """The inputs of successive rows, without a batch's other parts."""
-        return self(torch.arange(rows.start, rows.stop, device=self.data.targets.device)[None], view).inputs[0]
+        return self(torch.arange(rows.start, rows.stop, device=self.home)[None], view).inputs[0]
 
     def __call__(self, rows: torch.Tensor, view: int) -> Batch:
         """The batch of some rows `[members, batch]`."""
+        return self._finish(rows, view, self._take(rows, view))
+
+    def each(self, all_rows: Sequence[torch.Tensor], view: int) -> Generator[Batch]:
+        """The batch of each of some rows, in order; what is streamed is read ahead by a thread."""
+        if not self._streams:
+            yield from (self(rows, view) for rows in all_rows)
+            return
+        with ThreadPoolExecutor(1, "read-ahead") as thread:
+            ahead: deque[Future[_Taken]] = deque()
+            for index, rows in enumerate(all_rows):
+                for later in all_rows[index + len(ahead) : index + READ_AHEAD]:
+                    ahead.append(thread.submit(self._take, later, view))
+                yield self._finish(rows, view, ahead.popleft().result())
+
+    def _take(self, rows: torch.Tensor, view: int) -> _Taken:
         flat = rows.flatten()
+        source = self.data.inputs if self._prepared is None else self._prepared
+        partners = augment.partners(flat, view, len(self.data), self._augmentation)
+        logits = self._teacher_logits
+        return _Taken(
+            take(source, flat, self.data.device),
+            None if logits is None else take(logits[view], flat, self.data.device),
+            partners,
+            None if partners is None else take(source, partners.rows, self.data.device),
+        )
+
+    def _finish(self, rows: torch.Tensor, view: int, taken: _Taken) -> Batch:
+        """A batch from what was read for it."""
+        flat = rows.flatten().to(self.data.device, non_blocking=True)
         targets = self.data.targets.index_select(0, flat).view_as(rows)
-        if self._inputs is not None:
-            inputs = self._inputs.index_select(0, flat)
-            return Batch(rows, inputs.unflatten(0, rows.shape), targets)
-        augmented = augment(self.data.inputs, flat, view, self._augmentation)
-        inputs = self.data.normalise(augmented.inputs).unflatten(0, rows.shape)
+        logits = None if taken.teacher_logits is None else taken.teacher_logits.unflatten(0, rows.shape)
+        if self._augmentation.changes_nothing:
+            inputs = taken.inputs if self._prepared is not None else self._as_the_model_takes(taken.inputs)
+            return Batch(inputs.unflatten(0, rows.shape), targets, logits)
+        seen = augment.augmented(taken.inputs, flat, view, self._augmentation, taken.partners, taken.partner_inputs)
+        inputs = self.data.normalise(seen.inputs).unflatten(0, rows.shape)
         if not self._augmentation.mixup:
-            return Batch(rows, inputs, targets)
-        partner_targets = self.data.targets[augmented.partners].view_as(rows)
-        return Batch(rows, inputs, targets, partner_targets, augmented.shares.view_as(rows))
+            return Batch(inputs, targets, logits)
+        partner_targets = self.data.targets[seen.partners].view_as(rows)
+        return Batch(inputs, targets, logits, partner_targets, seen.shares.view_as(rows))
+
+    def _as_the_model_takes(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.data.tokens:
+            return inputs.long()
+        return self.data.normalise(inputs.float()).to(self._dtype)
+
+
+def _require_images(data: Split, augmentation: AugmentationSpec) -> None:
+    if data.tokens and not augmentation.changes_nothing:
+        raise InvalidSpec("augmentation: the samples are tokens, which have no views")
+    if (augmentation.shift or augmentation.flip or augmentation.cutout) and len(data.inputs.shape) != 4:
+        shape = tuple(data.inputs.shape[1:])
+        raise InvalidSpec(f"augmentation: samples of shape {shape} are no images: only mixup is possible")
+
+
+def size_bytes(data: Split, augmentation: AugmentationSpec, dtype: torch.dtype) -> int:
+    """Bytes of a split that lies whole in memory, with what `Batches` prepares of it."""
+    item = torch.int64.itemsize if data.tokens else dtype.itemsize
+    prepared = math.prod(data.inputs.shape) * item if augmentation.changes_nothing else 0
+    return data.inputs.nbytes + prepared
 
 
 def _prepared(data: Split, dtype: torch.dtype) -> torch.Tensor:
@@ -68,7 +162,7 @@ def _prepared(data: Split, dtype: torch.dtype) -> torch.Tensor:
     """
     if data.tokens:
         return data.normalised(slice(None))
-    prepared = torch.empty(data.inputs.shape, dtype=dtype, device=data.inputs.device)
+    prepared = torch.empty(tuple(data.inputs.shape), dtype=dtype, device=data.device)
     for start in range(0, len(data), PIECE):
         rows = slice(start, start + PIECE)
         prepared[rows] = data.normalised(rows)

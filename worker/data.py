@@ -29,7 +29,8 @@ CLOTHING_NAMES = (
 )  # fmt: skip
 #: Share of the samples kept for testing, where a data set has no test set of its own.
 TEST_SHARE = 0.2
-SPLITS = ("train", "validation", "test")
+#: Samples that are packed in one go.
+PIECE = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,8 @@ class Arrays:
     test_inputs: Array
     test_targets: Array
     class_names: tuple[str, ...]
-    #: Held out of the training samples; none where nothing is.
-    validation_inputs: Array | None = None
-    validation_targets: Array | None = None
+    #: Rows of the training samples that are held out; none where nothing is.
+    held_out: Array | None = None
 
     def labelled_only(self, samples: int) -> Self:
         """The same with the labels of so many training samples, evenly over the classes; the others lose theirs.
@@ -61,27 +61,24 @@ class Arrays:
 
     def holding_out(self, share: float) -> Self:
         """The same with a share of each class's labelled training samples held out."""
-        held_out = _first_of_each_class(self.train_targets, share)
-        return replace(
-            self,
-            train_inputs=self.train_inputs[~held_out],
-            train_targets=self.train_targets[~held_out],
-            validation_inputs=self.train_inputs[held_out],
-            validation_targets=self.train_targets[held_out],
-        )
+        return replace(self, held_out=_first_of_each_class(self.train_targets, share).nonzero()[0])
 
     def save(self, folder: Path) -> DatasetRecord:
-        """Write the arrays as `.npy` files and describe them."""
-        for name in (f"{split}_{part}" for split in SPLITS for part in ("inputs", "targets")):
-            if (array := getattr(self, name)) is not None:
-                np.save(folder / f"{name}.npy", array)
-        mean, std = _statistics(self.train_inputs)
+        """Write the arrays as `.npy` files and describe them; piece by piece, as they may not fit into memory."""
+        train = np.arange(len(self.train_targets))
+        held_out = train[:0] if self.held_out is None else self.held_out
+        train = np.setdiff1d(train, held_out, assume_unique=True)
+        _write(folder, "train", self.train_inputs, self.train_targets, train)
+        if len(held_out):
+            _write(folder, "validation", self.train_inputs, self.train_targets, held_out)
+        _write(folder, "test", self.test_inputs, self.test_targets, np.arange(len(self.test_targets)))
+        mean, std = _statistics(mapped_inputs(folder, "train"))
         return DatasetRecord(
             shape=self.train_inputs.shape[1:],
             class_names=self.class_names,
-            train_samples=len(self.train_inputs),
-            labelled_samples=int((self.train_targets >= 0).sum()),
-            validation_samples=0 if self.validation_targets is None else len(self.validation_targets),
+            train_samples=len(train),
+            labelled_samples=int((self.train_targets[train] >= 0).sum()),
+            validation_samples=len(held_out),
             test_samples=len(self.test_inputs),
             mean=mean,
             std=std,
@@ -90,9 +87,10 @@ class Arrays:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One split as tensors on a device: inputs as stored, targets int64 `[samples]`."""
+    """One split: inputs as stored, targets int64 `[samples]` on the device."""
 
-    inputs: torch.Tensor
+    #: On the device; or a memory-mapped array from which they are streamed.
+    inputs: torch.Tensor | Array
     targets: torch.Tensor
     #: `[channels, 1, 1]`: what `normalise` takes off and divides by.
     mean: torch.Tensor
@@ -101,32 +99,62 @@ class Split:
     labelled: int
 
     @classmethod
-    def open(cls, folder: Path, split: str, record: DatasetRecord, device: torch.device) -> Self:
-        """Read a split of a packed data set."""
-        statistics = [
+    def open(
+        cls, folder: Path, split: str, record: DatasetRecord, device: torch.device, *, streamed: bool = False
+    ) -> Self:
+        """Read a split of a packed data set, its inputs now or as they are needed."""
+        mean, std = (
             torch.tensor(values, device=device).reshape(-1, *[1] * (len(record.shape) - 1))
             for values in (record.mean, record.std)
-        ]
-        arrays = [torch.from_numpy(np.load(folder / f"{split}_{part}.npy")) for part in ("inputs", "targets")]
-        mean, std = statistics
-        return cls(arrays[0].to(device), arrays[1].to(device), mean, std, int((arrays[1] >= 0).sum()))
+        )
+        inputs: torch.Tensor | Array = mapped_inputs(folder, split)
+        if not streamed:
+            inputs = torch.from_numpy(np.load(folder / f"{split}_inputs.npy")).to(device)
+        targets = torch.from_numpy(np.load(folder / f"{split}_targets.npy"))
+        return cls(inputs, targets.to(device), mean, std, int((targets >= 0).sum()))
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the samples are computed with."""
+        return self.targets.device
 
     @property
     def tokens(self) -> bool:
         """Whether the inputs name things, as words of a vocabulary, and measure nothing."""
         return not self.mean.numel()
 
+    def read(self, rows: torch.Tensor | slice) -> torch.Tensor:
+        """Some samples as stored, on the device."""
+        if isinstance(rows, torch.Tensor):
+            return take(self.inputs, rows, self.device)
+        inputs = self.inputs[rows]
+        return inputs if isinstance(inputs, torch.Tensor) else torch.from_numpy(inputs.copy()).to(self.device)
+
     def normalised(self, rows: torch.Tensor | slice) -> torch.Tensor:
         """Some samples as the model takes them; tokens stay numbers, int64."""
-        inputs = self.inputs[rows] if isinstance(rows, slice) else self.inputs.index_select(0, rows)
+        inputs = self.read(rows)
         return inputs.long() if self.tokens else self.normalise(inputs.float())
 
     def normalise(self, inputs: torch.Tensor) -> torch.Tensor:
         """Samples as the model takes them: mean 0 and deviation 1 a channel; from float32 on the stored scale."""
         return (inputs - self.mean) / self.std
+
+
+def mapped_inputs(folder: Path, split: str) -> Array:
+    """A split's inputs `[samples, *shape]` as they lie on the disk, memory-mapped."""
+    return np.asarray(np.load(folder / f"{split}_inputs.npy", mmap_mode="r"))
+
+
+def take(source: torch.Tensor | Array, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Rows `[batch]` of a tensor on the device, or of a memory-mapped array: then `rows` are on the CPU."""
+    if isinstance(source, torch.Tensor):
+        return source.index_select(0, rows)
+    # NumPy's, as torch would start another team of threads in whatever thread calls this.
+    taken = torch.from_numpy(np.take(source, rows.numpy(), axis=0))
+    return taken if device.type == "cpu" else taken.pin_memory().to(device, non_blocking=True)
 
 
 def load(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
@@ -148,31 +176,53 @@ def load(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
 def _read(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
     if dataset.name in _LOADERS:
         return _LOADERS[dataset.name](runtime.downloads)
-    given = plugins.load(dataset.name, runtime.plugins)(**dataset.options)
+    function = plugins.load(dataset.name, runtime.plugins)
+    with plugins.called(dataset.name):
+        given = function(**dataset.options)
     if not isinstance(given, dict) or not {"train", "test"} <= given.keys():
         raise InvalidSpec(f"{dataset.name}: must return a dictionary with train=(inputs, targets) and test=(…)")
-    (train_inputs, train_targets), (test_inputs, test_targets) = given["train"], given["test"]
-    classes = int(max(np.max(train_targets), np.max(test_targets))) + 1
-    names = tuple(given.get("class_names") or map(str, range(classes)))
-    return _checked(
-        dataset.name,
-        Arrays(
-            np.asarray(train_inputs),
-            np.asarray(train_targets, dtype=np.int64),
-            np.asarray(test_inputs),
-            np.asarray(test_targets, dtype=np.int64),
-            names,
-        ),
-    )
+    with plugins.called(dataset.name):
+        (train_inputs, train_targets), (test_inputs, test_targets) = (
+            tuple(map(np.asarray, given[split])) for split in ("train", "test")
+        )
+        names = tuple(given.get("class_names") or ())
+    for split, targets in (("train", train_targets), ("test", test_targets)):
+        if targets.ndim != 1 or not len(targets) or not np.array_equal(targets, targets.astype(np.int64)):
+            raise InvalidSpec(f"{dataset.name}: {split} targets must be whole numbers [samples], one for each sample")
+    if not names:
+        names = tuple(map(str, range(int(max(train_targets.max(), test_targets.max())) + 1)))
+    train_targets, test_targets = train_targets.astype(np.int64), test_targets.astype(np.int64)
+    return _checked(dataset.name, Arrays(train_inputs, train_targets, test_inputs, test_targets, names))
 
 
 def _checked(name: str, arrays: Arrays) -> Arrays:
+    """The same arrays.
+
+    Raises:
+        InvalidSpec: they are no samples of a classification; the message says what is wrong.
+
+    """
+    if not all(isinstance(each, str) for each in arrays.class_names) or len(set(arrays.class_names)) < 2:
+        raise InvalidSpec(f"{name}: class_names must be two or more texts")
+    if len(set(arrays.class_names)) != len(arrays.class_names):
+        raise InvalidSpec(f"{name}: two classes have one name")
     for split in ("train", "test"):
         inputs, targets = getattr(arrays, f"{split}_inputs"), getattr(arrays, f"{split}_targets")
-        if len(inputs) != len(targets) or not len(inputs):
+        if inputs.dtype.kind not in "uif" or inputs.ndim < 2:
+            raise InvalidSpec(
+                f"{name}: {split} inputs must be numbers [samples, ...], not {inputs.dtype} {inputs.shape}"
+            )
+        if len(inputs) != len(targets):
             raise InvalidSpec(f"{name}: {split} has {len(inputs)} inputs and {len(targets)} targets")
         if targets.min() < 0 or targets.max() >= len(arrays.class_names):
             raise InvalidSpec(f"{name}: a {split} target is outside of the {len(arrays.class_names)} classes")
+        pieces = (inputs[start : start + PIECE] for start in range(0, len(inputs), PIECE))
+        if inputs.dtype.kind == "f" and not all(np.isfinite(piece).all() for piece in pieces):
+            raise InvalidSpec(f"{name}: a {split} input is not finite")
+    train, test = arrays.train_inputs, arrays.test_inputs
+    if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+        shapes = f"{train.dtype} {train.shape[1:]} and {test.dtype} {test.shape[1:]}"
+        raise InvalidSpec(f"{name}: a training sample and a test sample differ: {shapes}")
     return arrays
 
 
@@ -198,12 +248,33 @@ def _stratified(inputs: Array, targets: Array) -> Arrays:
     return Arrays(inputs[~test], targets[~test], inputs[test], targets[test], DIGIT_NAMES)
 
 
+def _write(folder: Path, split: str, inputs: Array, targets: Array, rows: Array) -> None:
+    """Write some rows of the inputs and targets of a split."""
+    np.save(folder / f"{split}_targets.npy", targets[rows])
+    path, shape = folder / f"{split}_inputs.npy", (len(rows), *inputs.shape[1:])
+    packed = np.lib.format.open_memmap(path, "w+", inputs.dtype, shape)
+    for start in range(0, len(rows), PIECE):
+        packed[start : start + PIECE] = inputs[rows[start : start + PIECE]]
+    packed.flush()
+
+
 def _statistics(inputs: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel; none of signed integers, which are tokens."""
+    """Mean and standard deviation of each channel; none of signed integers, which are tokens.
+
+    Those of pieces, put together as in Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance.
+    """
     if np.issubdtype(inputs.dtype, np.signedinteger):
         return (), ()
     axes = (0, *range(2, inputs.ndim))
-    std, mean = torch.std_mean(torch.from_numpy(inputs).float(), dim=axes, correction=0)
+    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+    for start in range(0, len(inputs), PIECE):
+        piece = torch.from_numpy(inputs[start : start + PIECE].astype(np.float32))
+        variance, piece_mean = (each.double() for each in torch.var_mean(piece, dim=axes, correction=0))
+        deviation, both = piece_mean - mean, count + len(piece)
+        squares = squares + variance * len(piece) + deviation.square() * (count * len(piece) / both)
+        mean = mean + deviation * (len(piece) / both)
+        count = both
+    std = (squares / count).sqrt()
     return tuple(mean.reshape(-1).tolist()), tuple(std.clamp_min(1e-6).reshape(-1).tolist())
 
 

@@ -128,7 +128,9 @@ def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int = 0)
 
 def save(model: nn.Module, path: Path) -> None:
     """Write a model's weights as safetensors."""
-    path.write_bytes(save_tensors({name: tensor.cpu().contiguous() for name, tensor in model.state_dict().items()}))
+    # Cloned, as safetensors takes no tensors that share memory: tied weights.
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    path.write_bytes(save_tensors(weights))
 
 
 def load(model: nn.Module, path: Path) -> nn.Module:
@@ -164,7 +166,8 @@ def _module(spec: ModelSpec, data: DatasetRecord, runtime: Runtime) -> nn.Module
             return Resnet(channels, int(spec.name.removeprefix("resnet")), data.classes)
         case CustomModelSpec():
             factory = plugins.load(spec.name, runtime.plugins)
-            model = factory(input_shape=data.shape, classes=data.classes, **spec.options)
+            with plugins.called(spec.name):
+                model = factory(input_shape=data.shape, classes=data.classes, **spec.options)
             if not isinstance(model, nn.Module):
                 raise InvalidSpec(f"{spec.name}: must return a torch.nn.Module, not {type(model).__name__}")
             return model
@@ -188,9 +191,11 @@ def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None
     try:
         with torch.inference_mode():
             logits = model(torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32))
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        problem = str(error).splitlines()[0]
+    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+        problem = (str(error) or type(error).__name__).splitlines()[0]
         raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
+    if not isinstance(logits, torch.Tensor):
+        raise InvalidSpec(f"model {spec.name} returns {type(logits).__name__}, not logits [samples, classes]")
     if logits.shape != (2, data.classes):
         raise InvalidSpec(
             f"model {spec.name} returns {tuple(logits.shape[1:])} logits a sample, the data have {data.classes} classes"

@@ -75,22 +75,16 @@ class Goal:
 class Objective:
     """The losses of all members of a stack, those of one kind computed in one go."""
 
-    def __init__(self, goals: Sequence[Goal], teacher_logits: torch.Tensor | None, device: torch.device) -> None:
-        """Take the goals, and the teacher's logits `[views, samples, classes]` where a goal is a distillation."""
-        self._teacher_logits = teacher_logits
+    def __init__(self, goals: Sequence[Goal], device: torch.device) -> None:
         kinds: dict[str, list[int]] = {}
         for member, goal in enumerate(goals):
             kinds.setdefault(goal.kind, []).append(member)
         self._kinds = [_Kind.of(goals, members, device) for members in kinds.values()]
         self._places = torch.cat([kind.members for kind in self._kinds]).argsort()
 
-    def __call__(self, logits: torch.Tensor, batch: Batch, view: int) -> torch.Tensor:
+    def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Losses `[members]` of logits `[members, batch, classes]`."""
-        teacher_logits = None
-        if self._teacher_logits is not None:
-            rows = self._teacher_logits[view].index_select(0, batch.rows.flatten())
-            teacher_logits = rows.unflatten(0, batch.rows.shape)
-        parts = [kind.losses(logits, teacher_logits, batch) for kind in self._kinds]
+        parts = [kind.losses(logits, batch) for kind in self._kinds]
         return parts[0] if len(parts) == 1 else torch.cat(parts)[self._places]
 
 
@@ -118,9 +112,9 @@ class _Kind:
             len(members) == len(goals),
         )
 
-    def losses(self, logits: torch.Tensor, teacher_logits: torch.Tensor | None, batch: Batch) -> torch.Tensor:
+    def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Losses `[members]`."""
-        stacked = [logits, teacher_logits, batch.targets, batch.partner_targets, batch.shares]
+        stacked = [logits, batch.teacher_logits, batch.targets, batch.partner_targets, batch.shares]
         if not self.alone:
             stacked = [None if values is None else values[self.members] for values in stacked]
         loss: Callable[..., torch.Tensor] = self.goal.loss

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -46,11 +46,14 @@ class Optimizer(ABC):
         """Take a step, and forget the gradients."""
         first = 0
         for group in self._groups:
-            end = first + len(group.parameters)
-            gradients = [parameter.grad for parameter in group.parameters if parameter.grad is not None]
-            state = {name: tensors[first:end] for name, tensors in self.state.items()}
-            self._descend(group, gradients, state, factor * group.learning_rate)
-            first = end
+            # Frozen or unused parameters have none, and stay as they are.
+            moved = [place for place, parameter in enumerate(group.parameters) if parameter.grad is not None]
+            if moved:
+                parameters = [group.parameters[place] for place in moved]
+                gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+                state = {name: [tensors[first + place] for place in moved] for name, tensors in self.state.items()}
+                self._descend(replace(group, parameters=parameters), gradients, state, factor * group.learning_rate)
+            first += len(group.parameters)
         for parameter in self._parameters:
             parameter.grad = None
 

@@ -13,6 +13,7 @@ import torch
 
 from shared.settings import Settings
 from shared.store import Provenance
+from worker import memory
 
 
 class Report(Protocol):
@@ -31,6 +32,8 @@ class Runtime:
     plugins: tuple[str, ...] = ()
     #: Folder of downloaded data sets.
     downloads: Path = Path("downloads")
+    #: Gigabytes that a stage may take on the device; 0: what is free.
+    memory_gb: float = 0.0
 
     @classmethod
     def probe(cls, settings: Settings, queue: str) -> Self:
@@ -38,13 +41,20 @@ class Runtime:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         on_gpu = queue != "cpu" and torch.cuda.is_available()
-        return cls(torch.device("cuda" if on_gpu else "cpu"), settings.plugins, settings.store / "downloads")
+        device = torch.device("cuda" if on_gpu else "cpu")
+        return cls(device, settings.plugins, settings.store / "downloads", settings.memory_gb)
 
     def dtype(self, precision: Literal["auto", "float32", "bfloat16"]) -> torch.dtype:
         """The type of matrix products: `auto` is bfloat16 where the device computes it natively."""
         if precision == "auto":
             return torch.bfloat16 if _has_native_bfloat16(self.device) else torch.float32
         return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that a stage can have on the device."""
+        free = memory.free_bytes(self.device)
+        return min(free, int(self.memory_gb * 1e9)) if self.memory_gb else free
 
     @property
     def provenance(self) -> Provenance:

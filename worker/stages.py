@@ -13,7 +13,7 @@ from typing import TypeVar
 import torch
 
 from shared.catalog import is_reference
-from shared.errors import ArtifactDamaged, StageFailed
+from shared.errors import ArtifactDamaged, InvalidSpec, StageFailed
 from shared.plan import (
     Bundle,
     Distill,
@@ -39,12 +39,13 @@ from shared.records import (
     WeightsRecord,
 )
 from shared.soft_labels import SoftLabels, SoftLabelsHeader, SoftLabelsWriter
-from shared.spec import AugmentationSpec
+from shared.spec import AugmentationSpec, DistillationSpec
 from shared.store import Artifact, ArtifactStore
-from worker import data, evaluation, models, plugins, scores
-from worker.batches import Batches
+from worker import data, evaluation, memory, models, plugins, scores
+from worker.batches import Batches, size_bytes
 from worker.checkpoints import Checkpoints
-from worker.objective import Goal
+from worker.losses import UNLABELLED
+from worker.objective import Goal, SoftLoss
 from worker.runtime import Report, Runtime
 from worker.training import Member, fit
 
@@ -68,9 +69,21 @@ class Desk:
         """The facts of the packed data set."""
         return _record(self.inputs["dataset"], DatasetRecord)
 
-    def split(self, name: str) -> data.Split:
-        """The training, validation or test samples, on the device."""
-        return data.Split.open(self.inputs["dataset"].folder, name, self.dataset, self.runtime.device)
+    def split(self, name: str, *, streamed: bool = False) -> data.Split:
+        """The training, validation or test samples, on the device or streamed to it."""
+        folder, device = self.inputs["dataset"].folder, self.runtime.device
+        return data.Split.open(folder, name, self.dataset, device, streamed=streamed)
+
+    def split_for(self, model: torch.nn.Module, name: str) -> data.Split:
+        """A split to run a model over, streamed if there is no room for all of it.
+
+        Raises:
+            StageFailed: there is not even room for the model and a batch.
+
+        """
+        mapped = self.split(name, streamed=True)
+        need = memory.of_inference(model, mapped.normalised(slice(0, 1)), evaluation.BATCH, mapped.inputs.nbytes)
+        return mapped if need.streams(self.runtime.free_bytes) else self.split(name)
 
     def model(self, role: str) -> torch.nn.Module:
         """The trained model that is an input of this stage."""
@@ -81,11 +94,11 @@ class Desk:
         model = models.build(stage.recipe.model, self.dataset, self.runtime)
         return models.load(model, artifact.path(WEIGHTS))
 
-    def teacher_logits(self) -> torch.Tensor:
-        """The soft labels of the training samples, `[views, samples, classes]`, on the device."""
+    def soft_labels(self) -> SoftLabels:
+        """The soft labels of the training samples."""
         labels = SoftLabels.open(self.inputs["soft_labels"].folder)
         labels.require(dataset_key=self.inputs["dataset"].manifest.key, class_names=self.dataset.class_names)
-        return torch.from_numpy(labels.logits.copy()).to(self.runtime.device)
+        return labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +187,24 @@ def train_models(
     first = stages[0].recipe
     if not isinstance(first, Training):
         raise StageFailed(f"{stages[0].kind} trains no model")
-    dtype = desk.runtime.dtype(first.training.precision)
+    runtime = desk.runtime
+    dtype = runtime.dtype(first.training.precision)
     members = [_member(stage, desk) for stage in stages]
-    batches = Batches(desk.split("train"), *_views(stages, desk), dtype)
-    held_out = desk.split("validation") if desk.dataset.validation_samples else None
-    teacher_logits = desk.teacher_logits() if "soft_labels" in desk.inputs else None
-    records = fit(members, batches, held_out, teacher_logits, dtype, desk.report, checkpoints)
+    labels = desk.soft_labels().logits if "soft_labels" in desk.inputs else None
+    augmentation, views = _views(stages, desk)
+    mapped = desk.split("train", streamed=True)
+    size = size_bytes(mapped, augmentation, dtype) + (0 if labels is None else labels.nbytes)
+    models = [member.model for member in members]
+    need = memory.of_training(models, first.training, mapped.normalised(slice(0, 1)), dtype, size)
+    with memory.told_in_numbers(need, runtime.device):
+        streamed = need.streams(runtime.free_bytes)
+        train = mapped if streamed else desk.split("train")
+        held_out = desk.split("validation", streamed=streamed) if desk.dataset.validation_samples else None
+        teacher_logits: torch.Tensor | data.Array | None = labels
+        if labels is not None and not streamed:
+            teacher_logits = torch.from_numpy(labels.copy()).to(runtime.device)
+        batches = Batches(train, augmentation, views, dtype, teacher_logits)
+        records = fit(members, batches, held_out, dtype, desk.report, checkpoints)
     return [(member.model, record) for member, record in zip(members, records, strict=True)]
 
 
@@ -193,7 +218,8 @@ def load_teacher(recipe: LoadTeacher, desk: Desk) -> WeightsRecord:
 
 def label_softly(recipe: SoftLabelling, desk: Desk) -> SoftLabelsRecord:
     """Write the teacher's logits on every view of every training sample, in the data set's order."""
-    train, teacher = desk.split("train"), desk.model("teacher")
+    teacher = desk.model("teacher")
+    train = desk.split_for(teacher, "train")
     batches = Batches(train, recipe.augmentation, recipe.views, torch.float32)
     header = SoftLabelsHeader(
         dtype=recipe.dtype,
@@ -221,7 +247,8 @@ def label_softly(recipe: SoftLabelling, desk: Desk) -> SoftLabelsRecord:
 
 def evaluate(_recipe: Evaluate, desk: Desk) -> EvaluationRecord:
     """Score a model on the test set, beside the teacher."""
-    test, model = desk.split("test"), desk.model("model")
+    model = desk.model("model")
+    test = desk.split_for(model, "test")
     logits = evaluation.logits_of(model, test, desk.report)
     teacher_logits = evaluation.logits_of(desk.model("teacher"), test, desk.report)
     trained = desk.inputs["model"].manifest.record
@@ -298,9 +325,31 @@ def _member(stage: Stage, desk: Desk) -> Member:
     goal = Goal(label_smoothing=recipe.training.label_smoothing)
     if isinstance(recipe, Distill):
         name = recipe.distillation.loss
-        soft_loss = plugins.load(name, desk.runtime.plugins) if is_reference(name) else None
+        soft_loss = _own_loss(recipe.distillation, desk) if is_reference(name) else None
         goal = Goal(recipe.distillation, recipe.training.label_smoothing, soft_loss)
     return Member(model, recipe.training, goal)
+
+
+def _own_loss(distillation: DistillationSpec, desk: Desk) -> SoftLoss:
+    """The user's loss, tried on two samples, alone and as part of a stack.
+
+    Raises:
+        InvalidSpec: it cannot be used.
+
+    """
+    function = partial(plugins.load(distillation.loss, desk.runtime.plugins), **distillation.options)
+    logits = torch.linspace(-1.0, 1.0, 2 * desk.dataset.classes).view(1, 2, -1).requires_grad_()
+    targets = torch.tensor([[0, UNLABELLED]])
+    with plugins.called(distillation.loss):
+        value = function(logits[0], logits[0].detach() / 2, targets[0], temperature=distillation.temperature)
+    if not isinstance(value, torch.Tensor) or value.shape != ():
+        raise InvalidSpec(f"{distillation.loss}: must return a tensor without dimensions, the mean over the batch")
+    if not value.requires_grad:
+        raise InvalidSpec(f"{distillation.loss}: what it returns has no gradient: it would teach nothing")
+    with plugins.called(distillation.loss):
+        stacked = partial(function, temperature=torch.tensor(distillation.temperature))
+        torch.func.vmap(stacked)(logits, logits.detach() / 2, targets)
+    return function
 
 
 def _views(stages: Bundle, desk: Desk) -> tuple[AugmentationSpec, int | None]:

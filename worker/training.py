@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -44,7 +44,6 @@ def fit(
     members: Sequence[Member],
     batches: Batches,
     held_out: Split | None,
-    teacher_logits: torch.Tensor | None,
     dtype: torch.dtype,
     report: Report,
     checkpoints: Checkpoints,
@@ -57,9 +56,8 @@ def fit(
 
     Args:
         members: the models.
-        batches: the training samples.
+        batches: the training samples, with the teacher's logits where a goal is a distillation.
         held_out: samples to choose epochs by, where a training asks for it.
-        teacher_logits: `[views, samples, classes]`, on the device, where a goal is a distillation.
         dtype: of the matrix products.
         report: told of every step.
         checkpoints: where to write and to find them.
@@ -73,7 +71,7 @@ def fit(
     """
     # Members with one learning rate stand together, so that one slice of the stack is one tensor to the optimiser.
     order = sorted(range(len(members)), key=lambda index: members[index].training.learning_rate)
-    state = _State([members[index] for index in order], batches, held_out, teacher_logits)
+    state = _State([members[index] for index in order], batches, held_out)
     with _determinism(members[0].training.seed, state.device):
         if checkpoint := checkpoints.latest():
             try:
@@ -95,20 +93,20 @@ def _epoch(state: _State, dtype: torch.dtype, report: Report, checkpoints: Check
     started = time.monotonic()
     view = state.batches.view(state.epoch)
     state.stack.train(mode=True)
-    for rows in state.rows_left():
-        batch = state.batches(rows, view)
-        with torch.autocast(rows.device.type, dtype, enabled=dtype != torch.float32):
-            logits = state.stack(batch.inputs)
-        losses = state.objective(logits, batch, view)
-        state.descend(losses)
-        state.note(losses.detach(), logits.detach(), batch.targets)
-        try:
-            report(f"{of_epochs} · step {state.step}/{state.steps_an_epoch}")
-        except (HandedBack, Cancelled):
-            checkpoints.save(state.steps, state.checkpoint())
-            raise
-        if checkpoints.due:
-            checkpoints.save(state.steps, state.checkpoint())
+    with closing(state.batches.each(state.rows_left(), view)) as batches:
+        for batch in batches:
+            with torch.autocast(state.device.type, dtype, enabled=dtype != torch.float32):
+                logits = state.stack(batch.inputs)
+            losses = state.objective(logits, batch)
+            state.descend(losses)
+            state.note(losses.detach(), logits.detach(), batch.targets)
+            try:
+                report(f"{of_epochs} · step {state.step}/{state.steps_an_epoch}")
+            except (HandedBack, Cancelled):
+                checkpoints.save(state.steps, state.checkpoint())
+                raise
+            if checkpoints.due:
+                checkpoints.save(state.steps, state.checkpoint())
     state.end_epoch(dtype)
     report(f"{of_epochs} · {state.summary}")
     kept_for_others = state.ended and len(state.members) > 1
@@ -124,13 +122,12 @@ class _State:
         members: Sequence[Member],
         batches: Batches,
         held_out: Split | None,
-        teacher_logits: torch.Tensor | None,
     ) -> None:
         self.members, self.batches, self.held_out = members, batches, held_out
         self.training = members[0].training
-        self.device = batches.data.targets.device
+        self.device = batches.data.device
         self.stack = Stack([member.model for member in members])
-        self.objective = Objective([member.goal for member in members], teacher_logits, self.device)
+        self.objective = Objective([member.goal for member in members], self.device)
         self.steps_an_epoch = -(-len(batches.data) // self.training.batch_size)
         self.last_step = self.steps_an_epoch * self.training.epochs
         self._pools = [_pool(member, batches.data) for member in members]
@@ -183,7 +180,7 @@ class _State:
         self._shuffles = [generator.get_state() for generator in self._generators]
         samples = len(self.batches.data)
         orders = [_order(samples, pool, each) for pool, each in zip(self._pools, self._generators, strict=True)]
-        rows = torch.stack(orders).to(self.device)
+        rows = torch.stack(orders).to(self.batches.home)
         return rows.split(self.training.batch_size, dim=1)[self.step :]
 
     def descend(self, losses: torch.Tensor) -> None:

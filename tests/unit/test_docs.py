@@ -12,7 +12,7 @@ from shared.spec import PipelineSpec
 
 ROOT = Path(__file__).parents[2]
 SPECS = [
-    *((path.name, path.read_text()) for path in sorted((ROOT / "examples").glob("*.yaml"))),
+    *((path.name, path.read_text()) for path in sorted((ROOT / "examples").rglob("*.yaml"))),
     *(
         (page, block)
         for page in ("README.md", "docs/spec.md")
@@ -31,7 +31,9 @@ def test_every_spec_that_is_shown_is_a_spec(tmp_path: Path, page: str, text: str
     assert plan.report.title == "report", page
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))])
+@pytest.mark.parametrize(
+    "page", ["README.md", "examples/custom/README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+)
 def test_every_file_that_a_page_links_to_is_there(page: str) -> None:
     text = (ROOT / page).read_text()
 

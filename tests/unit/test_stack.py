@@ -79,9 +79,9 @@ def train(
         if steps == stop_at:
             raise HandedBack(progress)
 
-    batches = Batches(data, AugmentationSpec.model_validate(views), 2, torch.float32)
+    batches = Batches(data, AugmentationSpec.model_validate(views), 2, torch.float32, teacher_logits)
     held_out = Split(data.inputs[1::3], data.targets[1::3], data.mean, data.std, labelled=20)
-    return fit(members, batches, held_out, teacher_logits, torch.float32, report, Checkpoints(folder, 1e9))
+    return fit(members, batches, held_out, torch.float32, report, Checkpoints(folder, 1e9))
 
 
 def weights(members: Sequence[Member]) -> list[dict[str, torch.Tensor]]:

@@ -136,15 +136,19 @@ def test_the_labels_of_a_view_are_of_the_pixels_that_the_view_shows(make_spec: M
     assert (batches.view(0), batches.view(4)) == (0, 1), "epoch 4 sees view 1 again"
 
 
-def test_held_out_and_unlabelled_samples_are_even_over_the_classes_and_never_trained_on() -> None:
+def test_held_out_and_unlabelled_samples_are_even_over_the_classes_and_never_trained_on(tmp_path: Path) -> None:
     from shared.spec import DatasetSpec
 
     arrays = data.load(DatasetSpec(name="mnist_5k", labelled=1000, validation=0.2), CPU)
+    record = arrays.save(tmp_path)
+    inputs, targets = (
+        {split: np.load(tmp_path / f"{split}_{part}.npy") for split in ("train", "validation")}
+        for part in ("inputs", "targets")
+    )
 
-    assert arrays.validation_inputs is not None
-    assert arrays.validation_targets is not None
-    assert np.bincount(arrays.validation_targets).tolist() == [20] * 10
-    assert np.bincount(arrays.train_targets[arrays.train_targets >= 0]).tolist() == [80] * 10
-    assert (arrays.train_targets == -1).sum() == 3000
-    train = {row.tobytes() for row in arrays.train_inputs}
-    assert not any(row.tobytes() in train for row in arrays.validation_inputs)
+    assert (record.train_samples, record.labelled_samples, record.validation_samples) == (3800, 800, 200)
+    assert np.bincount(targets["validation"]).tolist() == [20] * 10
+    assert np.bincount(targets["train"][targets["train"] >= 0]).tolist() == [80] * 10
+    assert (targets["train"] == -1).sum() == 3000
+    train = {row.tobytes() for row in inputs["train"]}
+    assert not any(row.tobytes() in train for row in inputs["validation"])

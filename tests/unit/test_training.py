@@ -68,7 +68,7 @@ def train(
 
     members = [Member(model, training, Goal())]
     batches = Batches(data, training.augmentation, None, torch.float32)
-    (record,) = fit(members, batches, data, None, torch.float32, report, Checkpoints(folder, every))
+    (record,) = fit(members, batches, data, torch.float32, report, Checkpoints(folder, every))
     assert isinstance(record, TrainingRecord)
     return record
 

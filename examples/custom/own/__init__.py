@@ -1,0 +1,1 @@
+"""A user's own data, models and loss: what `examples/custom/text.yaml` names."""

@@ -1,0 +1,142 @@
+"""Estimates against what a training really takes, and what is said where there is no room."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from shared.errors import StageFailed
+from shared.spec import TrainingSpec
+from worker import memory
+from worker.memory import Need
+
+MEASURE = """
+    import sys
+    from pathlib import Path
+    import numpy as np, torch
+    from pydantic import TypeAdapter
+    from shared.spec import AugmentationSpec, ModelSpec, TrainingSpec
+    from worker import memory, models
+    from worker.batches import Batches, size_bytes
+    from worker.checkpoints import Checkpoints
+    from worker.data import Arrays, Split
+    from worker.objective import Goal
+    from worker.runtime import Runtime
+    from worker.training import Member, fit
+
+    torch.set_num_threads(1)
+    folder, cpu = Path(sys.argv[1]), torch.device("cpu")
+    spec = TypeAdapter(ModelSpec).validate_json(sys.argv[2])
+    samples, batch_size, count = map(int, sys.argv[3:])
+    inputs = np.random.default_rng(0).integers(0, 256, (samples, 1, 28, 28), dtype=np.uint8)
+    targets = np.zeros(samples, np.int64)
+    record = Arrays(inputs, targets, inputs[:9], targets[:9], ("a", "b")).save(folder)
+    del inputs
+    built = [models.build(spec, record, Runtime(cpu), seed) for seed in range(count)]
+    training = TrainingSpec(epochs=1, batch_size=batch_size)
+
+    def split(streamed):
+        return Split.open(folder, "train", record, cpu, streamed=streamed)
+
+    def train(members, split, name, seconds):
+        batches = Batches(split, AugmentationSpec(), None, torch.float32)
+        checkpoints = Checkpoints(folder / name, seconds)
+        fit([Member(model, training, Goal()) for model in members], batches, None, torch.float32, print, checkpoints)
+
+    few = split(streamed=True)
+    few = Split(few.inputs[:2], few.targets[:2], few.mean, few.std, 2)
+    train([models.build(spec, record, Runtime(cpu))], few, "warm", 1e9)  # Loads what is loaded once.
+    mapped = split(streamed=True)
+    data = size_bytes(mapped, AugmentationSpec(), torch.float32)
+    need = memory.of_training(built, training, mapped.normalised(slice(0, 1)), torch.float32, data)
+
+    def kilobytes(name):
+        return int(next(line for line in open("/proc/self/status") if line.startswith(name)).split()[1])
+
+    Path("/proc/self/clear_refs").write_text("5")  # Sets the peak back to what is there now.
+    before = kilobytes("VmRSS")
+    train(built, split(streamed=False), "checkpoints", 1e-3)
+    print(need.total, (kilobytes("VmHWM") - before) * 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "samples", "batch_size", "count"),
+    [
+        ('{"name": "mlp", "hidden": [2048, 1024]}', 4_000, 256, 1),
+        ('{"name": "mlp", "hidden": [256]}', 20_000, 1_024, 6),
+        ('{"name": "cnn", "width": 16}', 1_024, 512, 1),
+        ('{"name": "resnet8"}', 512, 256, 1),
+    ],
+)
+def test_an_estimate_is_near_the_peak(tmp_path: Path, model: str, samples: int, batch_size: int, count: int) -> None:
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("needs Linux's /proc/self/clear_refs")
+    numbers = (str(number) for number in (samples, batch_size, count))
+    command = [sys.executable, "-c", textwrap.dedent(MEASURE), tmp_path, model, *numbers]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    estimated, measured = map(int, done.stdout.splitlines()[-1].split())
+    assert 0.65 < estimated / measured < 1.6, (estimated, measured)
+
+
+def need(data: int = 0, models: int = 0, sample: int = 0, batch_size: int = 1) -> Need:
+    return Need(data=data, models=models, sample=sample, batch_size=batch_size)
+
+
+def test_data_are_streamed_where_they_do_not_fit_and_the_rest_does() -> None:
+    assert not need(data=80, models=10).streams(100)
+    assert need(data=85, models=10).streams(100)
+
+
+def test_a_stage_without_room_says_how_much_it_needs_and_what_fits() -> None:
+    with pytest.raises(StageFailed, match=r"models take about 2\.00 GB and a batch of 64 64\.00 GB, of 9\.00 GB .*: a"):
+        need(models=2 * 10**9, sample=10**9, batch_size=64).streams(10 * 10**9)
+    with pytest.raises(StageFailed, match="a batch_size of 7 fits"):
+        need(models=2 * 10**9, sample=10**9, batch_size=64).streams(10 * 10**9)
+    with pytest.raises(StageFailed, match="take a smaller model"):
+        need(models=20 * 10**9, sample=10**9, batch_size=64).streams(10 * 10**9)
+
+
+def test_stacked_models_and_kept_weights_are_counted() -> None:
+    models = [nn.Linear(1_000, 1_000, bias=False) for _ in range(3)]
+    inputs = torch.zeros(1, 1_000)
+    alone = memory.of_training(models[:1], TrainingSpec(), inputs, torch.float32, 0)
+    together = memory.of_training(models, TrainingSpec(), inputs, torch.float32, 0)
+    best = memory.of_training(models[:1], TrainingSpec(keep="best"), inputs, torch.float32, 0)
+    sgd = memory.of_training(models[:1], TrainingSpec(optimizer="sgd"), inputs, torch.float32, 0)
+    assert (together.models, together.sample) == (3 * alone.models, 3 * alone.sample)
+    assert sgd.models < alone.models < best.models
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"),
+        MemoryError("Unable to allocate 3 GiB"),
+    ],
+)
+def test_memory_that_runs_out_is_a_failure_with_the_numbers(error: Exception) -> None:
+    where = memory.told_in_numbers(need(), torch.device("cpu"))
+    with pytest.raises(StageFailed, match="memory ran out on cpu: the models take"), where:
+        raise error
+
+
+def test_other_errors_stay_what_they_are() -> None:
+    with pytest.raises(RuntimeError, match="mat1 and mat2"), memory.told_in_numbers(need(), torch.device("cpu")):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+
+def test_a_control_group_limits_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text("1000000\n")
+    (tmp_path / "memory.current").write_text("400000\n")
+    (tmp_path / "memory.stat").write_text("anon 300000\ninactive_file 50000\n")
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    assert memory.free_bytes(torch.device("cpu")) == 650_000

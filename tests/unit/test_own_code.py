@@ -1,0 +1,245 @@
+"""The user's own data, models and losses, with mistakes in them: one error that says what is wrong, and where."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from shared.errors import InvalidSpec, Unavailable
+from shared.plan import Plan
+from shared.spec import PipelineSpec
+from shared.store import ArtifactStore
+from worker.runtime import Runtime
+from worker.stages import Workshop
+
+CPU = Runtime(torch.device("cpu"), plugins=("mine",))
+RANDOM = np.random.default_rng(0)
+INPUTS = RANDOM.normal(size=(40, 1, 4, 4)).astype(np.float32)
+TOKENS = RANDOM.integers(0, 9, (40, 6)).astype(np.int16)
+TARGETS = np.arange(40) % 3
+
+
+def data(**changes: Any) -> dict[str, Any]:
+    return {"train": (INPUTS, TARGETS), "test": (INPUTS[:9], TARGETS[:9])} | changes
+
+
+def mean_square(student: torch.Tensor, teacher: torch.Tensor, targets: torch.Tensor, *, temperature: Any) -> Any:
+    assert targets.dtype == torch.int64
+    return temperature * (student - teacher).square().mean()
+
+
+@pytest.fixture
+def mine(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A package of the user's own that is right."""
+    module = ModuleType("mine")
+    module.data = data  # type: ignore[attr-defined]
+    module.model = lambda input_shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(16, classes))  # type: ignore[attr-defined]
+    module.loss = mean_square  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mine", module)
+    return module
+
+
+def run(folder: Path, until: str = "report", **changes: Any) -> None:
+    """Do all stages of a pipeline of the user's own parts, one after the other."""
+    training = {"epochs": 1, "batch_size": 16}
+    own = {"name": "mine:model"}
+    spec = PipelineSpec.model_validate(
+        {
+            "name": "own",
+            "dataset": {"name": "mine:data"},
+            "teacher": {"model": own, "training": training},
+            "students": [{"name": "s", "model": own, "training": training, "distillation": {"loss": "mine:loss"}}],
+        }
+        | changes
+    )
+    workshop = Workshop(ArtifactStore(folder), CPU, lambda _: None)
+    for stage in Plan.of(spec).stages:
+        workshop.run(stage)
+        if stage.kind == until:
+            return
+
+
+def test_parts_of_the_users_own_work_together(tmp_path: Path, mine: ModuleType) -> None:
+    run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (None, "must return a dictionary"),
+        (data(train=(INPUTS, TARGETS.astype(str))), r"mine:data: "),
+        (data(train=(INPUTS, TARGETS + 0.6)), "train targets must be whole numbers"),
+        (data(train=(INPUTS, np.eye(3)[TARGETS])), "train targets must be whole numbers"),
+        (data(train=(INPUTS[:0], TARGETS[:0])), "train targets must be whole numbers"),
+        (data(train=(INPUTS[:-1], TARGETS)), "train has 39 inputs and 40 targets"),
+        (data(train=(INPUTS, TARGETS - 1)), "a train target is outside of the 3 classes"),
+        (data(train=(np.full_like(INPUTS, np.nan), TARGETS)), "a train input is not finite"),
+        (data(train=(np.array(["a"] * 40), TARGETS)), "train inputs must be numbers"),
+        (data(train=(np.arange(40.0), TARGETS)), "train inputs must be numbers"),
+        (data(test=(INPUTS[:9, :, :2], TARGETS[:9])), "a training sample and a test sample differ"),
+        (data(test=(INPUTS[:9].astype(np.float64), TARGETS[:9])), "a training sample and a test sample differ"),
+        (data(class_names=("a", "a", "b")), "two classes have one name"),
+        (data(class_names=(0, 1, 2)), "class_names must be two or more texts"),
+        (data(train=(INPUTS,)), "mine:data: "),
+    ],
+)
+def test_data_that_are_no_classification_are_refused(
+    tmp_path: Path, mine: ModuleType, returned: Any, message: str
+) -> None:
+    mine.data = lambda: returned  # type: ignore[attr-defined]
+    with pytest.raises(InvalidSpec, match=message):
+        run(tmp_path)
+    assert not list(tmp_path.rglob("manifest.json"))
+
+
+def test_tensors_are_as_good_as_arrays(tmp_path: Path, mine: ModuleType) -> None:
+    tensors = {"train": (torch.from_numpy(INPUTS), torch.from_numpy(TARGETS))}
+    mine.data = partial(data, **tensors)  # type: ignore[attr-defined]
+    run(tmp_path, until="train_teacher")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (KeyError("column"), InvalidSpec),
+        (FileNotFoundError("no such file: words.txt"), InvalidSpec),
+        (ConnectionError("the server is away"), Unavailable),
+    ],
+)
+def test_an_error_in_the_users_code_names_it(
+    tmp_path: Path, mine: ModuleType, error: Exception, kind: type[Exception]
+) -> None:
+    def broken() -> None:
+        raise error
+
+    mine.data = broken  # type: ignore[attr-defined]
+    with pytest.raises(kind, match="mine:data: "):
+        run(tmp_path)
+
+
+class _Pair(nn.Linear):
+    def forward(self, inputs: torch.Tensor) -> Any:
+        logits = super().forward(inputs.flatten(1))
+        return logits, logits
+
+
+class _Lookup(nn.Linear):
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return {}["missing"]
+
+
+@pytest.mark.parametrize(
+    ("factory", "message"),
+    [
+        (lambda classes: nn.Linear(16, classes), "mine:model: TypeError.*input_shape"),
+        (lambda input_shape, classes: 1 / 0, "mine:model: ZeroDivisionError"),
+        (lambda input_shape, classes: "a model", "must return a torch.nn.Module"),
+        (lambda input_shape, classes: _Pair(16, classes), "returns tuple, not logits"),
+        (lambda input_shape, classes: _Lookup(16, classes), "does not take samples"),
+        (lambda input_shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(16, 7)), "returns .* the data have 3"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_refused(
+    tmp_path: Path, mine: ModuleType, factory: Callable[..., Any], message: str
+) -> None:
+    mine.model = factory  # type: ignore[attr-defined]
+    with pytest.raises(InvalidSpec, match=message):
+        run(tmp_path)
+
+
+class _Tied(nn.Module):
+    """A model with a frozen layer, one that is never used, and one whose weights are used twice."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.frozen, self.unused = nn.Linear(16, 16), nn.Linear(4, 4)
+        self.frozen.requires_grad_(requires_grad=False)
+        self.one, self.other, self.head = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, classes)
+        self.other.weight = self.one.weight
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        features = self.other(functional.relu(self.one(functional.relu(self.frozen(inputs.flatten(1))))))
+        return self.head(features)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_frozen_unused_and_tied_weights_are_taken(tmp_path: Path, mine: ModuleType, optimizer: str) -> None:
+    built: list[_Tied] = []
+
+    def model(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        built.append(_Tied(classes))
+        return built[-1]
+
+    mine.model = model  # type: ignore[attr-defined]
+    training = {"epochs": 1, "batch_size": 16, "optimizer": optimizer, "weight_decay": 0.1}
+    run(tmp_path, until="soft_labels", teacher={"model": {"name": "mine:model"}, "training": training})
+    trained, read_again = built
+    for name in ("frozen", "unused", "one", "head"):
+        before, after = getattr(trained, name).weight, getattr(read_again, name).weight
+        assert torch.equal(before, after), name
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        untrained = _Tied(3)
+    assert torch.equal(trained.frozen.weight, untrained.frozen.weight)
+    assert torch.equal(trained.unused.weight, untrained.unused.weight)
+    assert not torch.equal(trained.one.weight, untrained.one.weight)
+    assert trained.one.weight is trained.other.weight
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda student, teacher, targets: student.sum(), "mine:loss: TypeError.*temperature"),
+        (lambda student, teacher, targets, temperature: student.sum(1), "a tensor without dimensions"),
+        (lambda student, teacher, targets, temperature: 0.5, "a tensor without dimensions"),
+        (lambda student, teacher, targets, temperature: student.detach().sum(), "no gradient"),
+        (lambda student, teacher, targets, temperature: student.sum() * student.sum().item(), "mine:loss: Runtime"),
+    ],
+)
+def test_a_loss_that_cannot_be_used_is_refused(
+    tmp_path: Path, mine: ModuleType, loss: Callable[..., Any], message: str
+) -> None:
+    mine.loss = loss  # type: ignore[attr-defined]
+    with pytest.raises(InvalidSpec, match=message):
+        run(tmp_path)
+
+
+def test_a_loss_takes_options(tmp_path: Path, mine: ModuleType) -> None:
+    given: list[float] = []
+
+    def loss(*logits: torch.Tensor, temperature: Any, weight: float) -> torch.Tensor:
+        given.append(weight)
+        return weight * mean_square(*logits, temperature=temperature)
+
+    mine.loss = loss  # type: ignore[attr-defined]
+    student = {"name": "s", "model": {"name": "mine:model"}, "training": {"epochs": 1}}
+    run(tmp_path, students=[student | {"distillation": {"loss": "mine:loss", "options": {"weight": 0.25}}}])
+    assert set(given) == {0.25}
+
+
+@pytest.mark.parametrize("change", [{"shift": 1}, {"mixup": 0.5}])
+def test_tokens_have_no_views(tmp_path: Path, mine: ModuleType, change: dict[str, Any]) -> None:
+    mine.data = lambda: {"train": (TOKENS, TARGETS), "test": (TOKENS, TARGETS)}  # type: ignore[attr-defined]
+    layers = nn.Embedding(9, 4), nn.Flatten(), nn.Linear(24, 3)
+    mine.model = lambda **_: nn.Sequential(*layers)  # type: ignore[attr-defined]
+    training = {"epochs": 1, "augmentation": change}
+    with pytest.raises(InvalidSpec, match="the samples are tokens"):
+        run(tmp_path, teacher={"model": {"name": "mine:model"}, "training": training})
+
+
+def test_measurements_that_are_no_images_are_not_shifted(tmp_path: Path, mine: ModuleType) -> None:
+    vectors = INPUTS.reshape(40, 16)
+    mine.data = lambda: {"train": (vectors, TARGETS), "test": (vectors, TARGETS)}  # type: ignore[attr-defined]
+    training = {"epochs": 1, "augmentation": {"flip": True}}
+    with pytest.raises(InvalidSpec, match="are no images"):
+        run(tmp_path, teacher={"model": {"name": "mine:model"}, "training": training})

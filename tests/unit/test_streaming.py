@@ -1,0 +1,135 @@
+"""Data that stay on the disk: the same results, in bounded memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from shared.records import DatasetRecord
+from shared.spec import AugmentationSpec, DistillationSpec, TrainingSpec
+from worker import data
+from worker.batches import READ_AHEAD, Batches
+from worker.checkpoints import Checkpoints
+from worker.data import Array, Arrays, Split
+from worker.models import Mlp
+from worker.objective import Goal
+from worker.training import Member, fit
+
+CPU = torch.device("cpu")
+SAMPLES = 150
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A packed data set of random images."""
+    random = np.random.default_rng(0)
+    inputs = random.integers(0, 256, (SAMPLES, 1, 6, 6), dtype=np.uint8)
+    targets = random.integers(0, 3, SAMPLES)
+    record = Arrays(inputs, targets, inputs[:10], targets[:10], ("a", "b", "c")).save(tmp_path)
+    (tmp_path / "record.json").write_text(record.model_dump_json())
+    return tmp_path
+
+
+def split(folder: Path, *, streamed: bool) -> Split:
+    record = DatasetRecord.model_validate_json((folder / "record.json").read_text())
+    return Split.open(folder, "train", record, CPU, streamed=streamed)
+
+
+def trained(folder: Path, augmentation: AugmentationSpec, *, streamed: bool) -> dict[str, torch.Tensor]:
+    """The weights of a student that was distilled from random logits, on three views."""
+    logits = np.random.default_rng(1).normal(size=(3, SAMPLES, 3)).astype(np.float16)
+    teacher_logits: torch.Tensor | Array = logits if streamed else torch.from_numpy(logits)
+    batches = Batches(split(folder, streamed=streamed), augmentation, 3, torch.float32, teacher_logits)
+    torch.manual_seed(0)
+    model = Mlp(36, (8,), 3)
+    training = TrainingSpec(epochs=4, batch_size=16)
+    members = [Member(model, training, Goal(DistillationSpec(alpha=0.5)))]
+    checkpoints = Checkpoints(folder / str(streamed), 1e9)
+    fit(members, batches, split(folder, streamed=streamed), torch.float32, lambda _: None, checkpoints)
+    return model.state_dict()
+
+
+@pytest.mark.parametrize("changes", [{}, {"shift": 2, "flip": True, "cutout": 2}, {"mixup": 0.5}])
+def test_a_streamed_training_gives_the_same_weights(folder: Path, changes: dict[str, Any]) -> None:
+    augmentation = AugmentationSpec.model_validate(changes)
+    in_memory = trained(folder, augmentation, streamed=False)
+    streamed = trained(folder, augmentation, streamed=True)
+    assert all(torch.equal(in_memory[name], streamed[name]) for name in in_memory)
+
+
+def test_no_more_is_read_ahead_than_it_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    take = data.take
+
+    def counting(source: torch.Tensor | Array, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
+        taken.append(len(rows))
+        return take(source, rows, device)
+
+    monkeypatch.setattr("worker.batches.take", counting)
+    batches = Batches(split(folder, streamed=True), AugmentationSpec(), None, torch.float32)
+    stream = batches.each(torch.arange(SAMPLES)[None].split(10, dim=1), 0)
+    for number, batch in enumerate(stream, start=1):
+        assert batch.inputs.shape == (1, 10, 1, 6, 6)
+        assert number <= len(taken) <= number + READ_AHEAD
+    assert len(taken) == SAMPLES / 10
+
+
+def test_an_error_while_reading_ahead_ends_the_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> torch.Tensor:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr("worker.batches.take", broken)
+    batches = Batches(split(folder, streamed=True), AugmentationSpec(), None, torch.float32)
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(batches.each((torch.arange(4)[None],), 0))
+
+
+def test_a_stage_whose_data_do_not_fit_streams_them_within_its_limit(tmp_path: Path) -> None:
+    """Train on 100 MB of samples in a process that may take 60 MB more than it has: RLIMIT_DATA ends it else."""
+    script = """
+        import resource, sys
+        from pathlib import Path
+        import numpy as np, torch
+        from shared.spec import AugmentationSpec, TrainingSpec
+        from worker.batches import Batches
+        from worker.checkpoints import Checkpoints
+        from worker.data import Arrays, Split
+        from worker.models import Mlp
+        from worker.objective import Goal
+        from worker.training import Member, fit
+
+        torch.set_num_threads(1)
+        folder, cpu = Path(sys.argv[1]), torch.device("cpu")
+        samples = 100_000
+        inputs = np.lib.format.open_memmap(folder / "given.npy", "w+", np.uint8, (samples, 1, 32, 32))
+        record = Arrays(inputs, np.zeros(samples, np.int64), inputs[:9], np.zeros(9, np.int64), ("a", "b")).save(folder)
+
+        def train(streamed, samples):
+            split = Split.open(folder, "train", record, cpu, streamed=streamed)
+            split = Split(split.inputs[:samples], split.targets[:samples], split.mean, split.std, samples)
+            members = [Member(Mlp(1024, (8,), 2), TrainingSpec(epochs=1, batch_size=512), Goal())]
+            batches = Batches(split, AugmentationSpec(), None, torch.float32)
+            checkpoints = Checkpoints(folder / "checkpoints", 1e9)
+            fit(members, batches, None, torch.float32, lambda _: None, checkpoints)
+
+        train(streamed=True, samples=2_048)
+        used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+        resource.setrlimit(resource.RLIMIT_DATA, (used + 60_000_000,) * 2)
+        train(streamed=True, samples=samples)
+        print("streamed")
+        try:
+            train(streamed=False, samples=samples)
+        except (MemoryError, RuntimeError):
+            print("too large in memory")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), tmp_path], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout.splitlines() == ["streamed", "too large in memory"], done.stderr
