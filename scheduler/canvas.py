@@ -11,6 +11,7 @@ from shared.plan import (
     HARD_LIMIT_SECONDS,
     Bundle,
     Distill,
+    JoinTeachers,
     LoadTeacher,
     Plan,
     PrepareData,
@@ -21,7 +22,7 @@ from shared.plan import (
 
 
 def build(app: Celery, plan: Plan, pipeline: str) -> Signature:
-    """The chain: trunk, then all branches side by side, then the report."""
+    """The chain: data, teachers, soft labels, then all branches side by side, then what needs all of them."""
 
     def task(*bundle: Stage) -> Signature:
         return _signature(app, plan, pipeline, bundle)
@@ -30,7 +31,12 @@ def build(app: Celery, plan: Plan, pipeline: str) -> Signature:
         chain(*(task(*bundle) for bundle in branch), app=app) if len(branch) > 1 else task(*branch[0])
         for branch in plan.branches
     ]
-    return chain(*map(task, plan.trunk), group(branches, app=app), task(plan.report), app=app)
+    data, *between = plan.trunk
+    teachers = [group([task(teacher) for teacher in plan.teachers], app=app)] if plan.teachers else []
+    tail = [task(*bundle) for bundle in plan.tail]
+    return chain(
+        task(data), *teachers, *map(task, between), group(branches, app=app), *tail, task(plan.report), app=app
+    )
 
 
 def describe(pipeline: str, bundle: Bundle) -> str:
@@ -62,6 +68,8 @@ def _details(stage: Stage) -> tuple[str, ...]:
             return (dataset.name,)
         case LoadTeacher(model=model):
             return (_model(model),)
+        case JoinTeachers(models=models):
+            return tuple(map(_model, models))
         case TrainTeacher(model=model, training=training) | TrainControl(model=model, training=training):
             return (_model(model), f"{training.epochs} epochs")
         case Distill(model=model, training=training, distillation=distillation):

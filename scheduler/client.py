@@ -153,16 +153,16 @@ class PipelineClient:
 
     def _store_checkpoint(self, spec: PipelineSpec, plan: Plan) -> None:
         """Put given weights into the store, so that no worker ever opens a path from a spec."""
-        teacher = next((stage for stage in plan.trunk if isinstance(stage.recipe, LoadTeacher)), None)
-        if teacher is None or spec.teacher.checkpoint is None:
-            return
-        ref = teacher.inputs["checkpoint"]
-        store = self._store
-        if store.find(ref):
-            return
-        with store.draft(ref) as draft:
-            copy = Path(shutil.copy(spec.teacher.checkpoint, draft / "model.safetensors"))
-            if checkpoint_ref(copy) != ref:
-                raise InvalidSpec(f"teacher.checkpoint: {spec.teacher.checkpoint} changed while it was read")
-            provenance = Provenance(host="", device="", versions={})
-            store.commit(ref, draft, stage=None, record=None, provenance=provenance, seconds=0.0)
+        stages = plan.teachers or plan.trunk
+        loading = [stage for stage in stages if isinstance(stage.recipe, LoadTeacher)]
+        given = [teacher.checkpoint for teacher in spec.all_teachers if teacher.checkpoint is not None]
+        for stage, checkpoint in zip(loading, given, strict=True):
+            ref = stage.inputs["checkpoint"]
+            if self._store.find(ref):
+                continue
+            with self._store.draft(ref) as draft:
+                copy = Path(shutil.copy(checkpoint, draft / "model.safetensors"))
+                if checkpoint_ref(copy) != ref:
+                    raise InvalidSpec(f"teacher.checkpoint: {checkpoint} changed while it was read")
+                provenance = Provenance(host="", device="", versions={})
+                self._store.commit(ref, draft, stage=None, record=None, provenance=provenance, seconds=0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from statistics import fmean
 
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from scheduler.doctor import Finding
 from shared.plan import Plan
-from shared.records import EvaluationRecord, PipelineResults, PipelineStatus, StageState, StudentScore
+from shared.records import ChoiceRecord, EvaluationRecord, PipelineResults, PipelineStatus, StageState, StudentScore
 from shared.store import ArtifactStore
 
 MARKS = {"cancelled": "–", "waiting": "·", "running": "▶", "done": "✓", "failed": "✗", "blocked": "–"}
@@ -30,6 +31,8 @@ def scores_table(results: PipelineResults) -> Table:
     for name in ("accuracy", "NLL", "agrees", "gain", "gap\nclosed", "trained\nin"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_row("teacher", *_scores(results.scores.teacher), "", "", _training(results.scores.teacher))
+    for number, teacher in enumerate(results.scores.teachers, start=1):
+        table.add_row(f"  teacher {number}", *_scores(teacher), "", "", _training(teacher), style="dim")
     shown: list[EvaluationRecord] = []
     for score in results.scores.students:
         closed = "" if score.gap_closed is None else f"{score.gap_closed.mean:.0%}"
@@ -40,6 +43,8 @@ def scores_table(results: PipelineResults) -> Table:
             table.add_row("  control", *_mean_scores(controls), "", "", _mean_training(controls), style="dim")
             shown = controls
     table.caption = "agrees: chooses the teacher's class · gain: points over the control, trained without the teacher"
+    for name, choice in _choices(results.scores.students):
+        table.caption += f"\n{name}: {choice.labels[choice.best]}, best of {len(choice.labels)} on held-out samples"
     if verdicts := [f"{score.name} {score.verdict}" for score in results.scores.students if score.verdict]:
         seeds = max(len(score.runs) for score in results.scores.students)
         table.caption += (
@@ -128,6 +133,14 @@ def describe_state(state: StageState) -> str:
     if state.record:
         return state.record.summary
     return state.error or state.progress or state.state
+
+
+def _choices(scores: tuple[StudentScore, ...]) -> Iterator[tuple[str, ChoiceRecord]]:
+    """What was chosen from grids, and for whom."""
+    for score in scores:
+        for name, choice in ((score.name, score.choice), (f"{score.name}'s control", score.control_choice)):
+            if choice:
+                yield name, choice
 
 
 def _table(title: str) -> Table:

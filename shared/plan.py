@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -23,12 +24,13 @@ from shared.spec import (
     Name,
     Part,
     PipelineSpec,
+    StudentGrid,
     StudentSpec,
     TrainingSpec,
 )
 
 #: Version of the message that carries a stage; a worker refuses what is newer than itself.
-STAGE_FORMAT = 2
+STAGE_FORMAT = 3
 #: Seconds after its time limit at which a stage that did not end by itself is killed.
 HARD_LIMIT_SECONDS = 20.0
 #: Most stages that one task does together.
@@ -61,6 +63,15 @@ class LoadTeacher(Part):
     model: ModelSpec
 
 
+class JoinTeachers(Part):
+    """Make one model of several teachers, whose outputs are averaged."""
+
+    kind: Literal["join_teachers"] = "join_teachers"
+    models: Annotated[tuple[ModelSpec, ...], Field(strict=False)]
+    weights: Annotated[tuple[float, ...], Field(strict=False)]
+    average: Literal["probabilities", "logits"]
+
+
 class SoftLabelling(Part):
     """Compute the teacher's logits on the views of the transfer set."""
 
@@ -89,8 +100,17 @@ class TrainControl(Part):
     augmentation: AugmentationSpec = AugmentationSpec()
 
 
+class ChooseStudent(Part):
+    """Find the point of a grid whose models are best on held-out samples, over all seeds."""
+
+    kind: Literal["choose"] = "choose"
+    #: What tells the points apart.
+    labels: Annotated[tuple[str, ...], Field(strict=False)]
+    seeds: Annotated[tuple[int, ...], Field(strict=False)]
+
+
 class Evaluate(Part):
-    """Score a model on the test set."""
+    """Score a model on the test set: a given one, or of a grid's the one that was chosen."""
 
     kind: Literal["evaluate"] = "evaluate"
 
@@ -115,19 +135,30 @@ class WriteReport(Part):
 
     kind: Literal["report"] = "report"
     students: Annotated[tuple[StudentRuns, ...], Field(strict=False)]
+    #: How many teachers were joined; 0 where there was one.
+    teachers: int = 0
 
 
 #: Recipes whose result is a trained model.
 Training = TrainTeacher | Distill | TrainControl
 
 Recipe = Annotated[
-    PrepareData | TrainTeacher | LoadTeacher | SoftLabelling | Distill | TrainControl | Evaluate | WriteReport,
+    PrepareData
+    | TrainTeacher
+    | LoadTeacher
+    | JoinTeachers
+    | SoftLabelling
+    | Distill
+    | TrainControl
+    | ChooseStudent
+    | Evaluate
+    | WriteReport,
     Field(discriminator="kind"),
 ]
 
 #: Raised by one when a stage's code changes its result, so that old artifacts are not taken for new ones.
 RECIPE_VERSIONS = dict.fromkeys((*KINDS, "checkpoint"), 1) | {
-    "prepare_data": 2,
+    "prepare_data": 3,
     "train_teacher": 3,
     "distill": 3,
     "train_control": 3,
@@ -182,7 +213,7 @@ Bundle = tuple[Stage, ...]
 
 
 class Plan(BaseModel):
-    """A pipeline's stages: a trunk in order, branches of bundles that run side by side, and the report after all."""
+    """A pipeline's stages: those before the students in order, then branches side by side, then the end in order."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -190,8 +221,13 @@ class Plan(BaseModel):
     device: Device
     #: Seconds a stage of a kind may take at one go; no part of any key.
     time_limits: dict[str, float] = {}
+    #: The data; then, in order, all that comes between the teachers and the students.
     trunk: tuple[Stage, ...]
+    #: Several teachers, made side by side after the first stage of the trunk; a single one is part of the trunk.
+    teachers: tuple[Stage, ...] = ()
     branches: tuple[tuple[Bundle, ...], ...]
+    #: What needs all branches, in order.
+    tail: tuple[Bundle, ...] = ()
     report: Stage
 
     @classmethod
@@ -203,38 +239,54 @@ class Plan(BaseModel):
 
         """
         data = Stage.of(f"prepare {spec.dataset.name}", PrepareData(dataset=spec.dataset))
-        teacher = _teacher(spec, data)
+        teachers = _teachers(spec, data)
+        joined = _joined(spec, data, teachers)
+        teacher = joined or teachers[0]
         labels = Stage.of("soft labels", _labelling(spec), dataset=data.ref, teacher=teacher.ref)
-        evaluations = {teacher.key: _evaluation("teacher", data, teacher, teacher)}
-        scores = {"teacher": evaluations[teacher.key].ref}
+        students = [_Candidates.of(student, spec, data, labels) for student in spec.students]
+        graded = _Graded(data, teacher)
+        graded.add("teacher", teacher)
+        for number, each in enumerate(teachers if joined else (), start=1):
+            graded.add(f"teacher {number}", each)
+        alone = len(graded.evaluations)
         models: dict[str, Stage] = {}
-        runs = tuple(_runs_of(student) for student in spec.students)
-        for student, run in zip(spec.students, runs, strict=True):
-            for role, model in _models_of(student, run, spec, data, labels):
-                models.setdefault(model.key, model)
-                evaluations.setdefault(model.key, _evaluation(role, data, model, teacher))
-                scores[role] = evaluations[model.key].ref
-        bundles = _bundles(list(models.values()), spec)
+        for student in students:
+            student.grade(graded, models)
+        evaluations = list(graded.evaluations.values())
         return cls(
             name=spec.name,
             device=spec.device,
             time_limits=spec.time_limits,
-            trunk=(data, teacher, labels),
+            trunk=(data, *((joined,) if joined else teachers), labels),
+            teachers=teachers if joined else (),
             branches=(
-                ((evaluations[teacher.key],),),
-                *((bundle, tuple(evaluations[model.key] for model in bundle)) for bundle in bundles),
+                *(((evaluation,),) for evaluation in evaluations[:alone]),
+                *(graded.branch(bundle) for bundle in _bundles(list(models.values()), spec)),
             ),
-            report=Stage.of("report", WriteReport(students=runs), **scores),
+            tail=(*_cut(list(graded.choices.values())), *_cut(list(graded.of_chosen.values()))),
+            report=Stage.of(
+                "report",
+                WriteReport(
+                    students=tuple(student.runs for student in students), teachers=len(teachers) if joined else 0
+                ),
+                **graded.scores,
+            ),
         )
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Every stage once, each after its inputs."""
         return (
-            *self.trunk,
-            *(stage for branch in self.branches for bundle in branch for stage in bundle),
-            self.report,
+            tuple(stage for step in self._before for stage in step)
+            + tuple(stage for bundles in (*self.branches, self.tail) for bundle in bundles for stage in bundle)
+            + (self.report,)
         )
+
+    @property
+    def _before(self) -> tuple[Bundle, ...]:
+        """What comes before the branches, step by step."""
+        first, *others = self.trunk
+        return ((first,), *((self.teachers,) if self.teachers else ()), *((stage,) for stage in others))
 
     def blocked_by(self, failed: set[str]) -> set[str]:
         """Keys of the stages that can never start when those of `failed` have failed.
@@ -242,9 +294,8 @@ class Plan(BaseModel):
         They are all that come after a failed one, whether they need it or not: its task ends the chain that it is in.
         """
         blocked: set[str] = set()
-        trunk = [(stage,) for stage in self.trunk]
         for branch in self.branches:
-            for before, bundle in pairwise((*trunk, *branch, (self.report,))):
+            for before, bundle in pairwise((*self._before, *branch, *self.tail, (self.report,))):
                 if any(stage.key in failed | blocked for stage in before):
                     blocked |= {stage.key for stage in bundle}
         return blocked - failed
@@ -285,13 +336,29 @@ def checkpoint_ref(path: Path) -> ArtifactRef:
     return ArtifactRef(kind="checkpoint", key=stage_key("checkpoint", {"sha256": digest}, {}))
 
 
-def _teacher(spec: PipelineSpec, data: Stage) -> Stage:
-    teacher = spec.teacher
-    if teacher.checkpoint is not None:
-        weights = checkpoint_ref(Path(teacher.checkpoint))
-        return Stage.of("load teacher", LoadTeacher(model=teacher.model), dataset=data.ref, checkpoint=weights)
-    recipe = TrainTeacher(model=teacher.model, training=teacher.training)
-    return Stage.of("train teacher", recipe, dataset=data.ref)
+def _teachers(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
+    found = []
+    for number, teacher in enumerate(spec.all_teachers, start=1):
+        name = "teacher" if spec.teacher else f"teacher {number}"
+        if teacher.checkpoint is not None:
+            weights = checkpoint_ref(Path(teacher.checkpoint))
+            load = LoadTeacher(model=teacher.model)
+            found.append(Stage.of(f"load {name}", load, dataset=data.ref, checkpoint=weights))
+        else:
+            train = TrainTeacher(model=teacher.model, training=teacher.training)
+            found.append(Stage.of(f"train {name}", train, dataset=data.ref))
+    return tuple(found)
+
+
+def _joined(spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Stage | None:
+    """Several teachers as one; None where there is one."""
+    if spec.teacher:
+        return None
+    models = tuple(teacher.model for teacher in spec.teachers)
+    weights = tuple(teacher.weight for teacher in spec.teachers)
+    refs = {f"teacher {number}": teacher.ref for number, teacher in enumerate(teachers, start=1)}
+    recipe = JoinTeachers(models=models, weights=weights, average=spec.average)
+    return Stage.of("join teachers", recipe, dataset=data.ref, **refs)
 
 
 def _ingredients(value: Any) -> Any:
@@ -316,27 +383,106 @@ def _labelling(spec: PipelineSpec) -> SoftLabelling:
     return SoftLabelling(dtype=labels.dtype, views=labels.views, augmentation=labels.augmentation)
 
 
-def _runs_of(student: StudentSpec) -> StudentRuns:
-    first = student.training.seed
-    return StudentRuns(name=student.name, seeds=tuple(range(first, first + student.seeds)))
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """A student's trainings: of each point of its grid, for each seed; one point where it has no grid."""
+
+    runs: StudentRuns
+    labels: tuple[str, ...]
+    #: By label and seed; the controls are missing where the spec wants none.
+    students: dict[tuple[str, int], Stage]
+    controls: dict[tuple[str, int], Stage]
+
+    @classmethod
+    def of(cls, student: StudentSpec | StudentGrid, spec: PipelineSpec, data: Stage, labels: Stage) -> Self:
+        if isinstance(student, StudentGrid):
+            points = {point.label: point.student for point in student.points}
+        else:
+            points = {"": student}
+        first = next(iter(points.values()))
+        seeds = tuple(range(first.training.seed, first.training.seed + first.seeds))
+        runs = StudentRuns(name=student.name, seeds=seeds)
+        students, controls = {}, {}
+        for label, point in points.items():
+            where = f" ({label})" if label else ""
+            for seed in seeds:
+                training = point.training.model_copy(update={"seed": seed})
+                distill = Distill(model=point.model, distillation=point.distillation, training=training)
+                students[label, seed] = Stage.of(
+                    f"distill {runs.role(seed)}{where}", distill, dataset=data.ref, soft_labels=labels.ref
+                )
+                if spec.evaluation.control:
+                    alone = TrainControl(
+                        model=point.model,
+                        training=training,
+                        views=spec.soft_labels.views,
+                        augmentation=spec.soft_labels.augmentation,
+                    )
+                    controls[label, seed] = Stage.of(f"train {runs.control(seed)}{where}", alone, dataset=data.ref)
+        return cls(runs, tuple(points), students, controls)
+
+    def grade(self, graded: _Graded, models: dict[str, Stage]) -> None:
+        """Enter all trainings, and how the report comes to a score of each seed."""
+        for name, role, trained in (
+            (self.runs.name, self.runs.role, self.students),
+            (f"{self.runs.name}/control", self.runs.control, self.controls),
+        ):
+            for model in trained.values():
+                models.setdefault(model.key, model)
+            # Points that do not differ in what a control is trained by have one control: nothing to choose then.
+            different: dict[str, str] = {}
+            for label in self.labels if trained else ():
+                different.setdefault(trained[label, self.runs.seeds[0]].key, label)
+            labels = tuple(different.values())
+            if len(labels) > 1:
+                graded.add_choice(name, role, labels, self.runs.seeds, trained)
+            elif labels:
+                for seed in self.runs.seeds:
+                    graded.add(role(seed), trained[labels[0], seed])
 
 
-def _models_of(
-    student: StudentSpec, runs: StudentRuns, spec: PipelineSpec, data: Stage, labels: Stage
-) -> Iterator[tuple[str, Stage]]:
-    """The role and the training of each of a student's runs and of its controls'."""
-    views, augmentation = spec.soft_labels.views, spec.soft_labels.augmentation
-    for seed in runs.seeds:
-        training, role, control = (
-            student.training.model_copy(update={"seed": seed}),
-            runs.role(seed),
-            runs.control(seed),
-        )
-        recipe = Distill(model=student.model, distillation=student.distillation, training=training)
-        yield role, Stage.of(f"distill {role}", recipe, dataset=data.ref, soft_labels=labels.ref)
-        if spec.evaluation.control:
-            alone = TrainControl(model=student.model, training=training, views=views, augmentation=augmentation)
-            yield control, Stage.of(f"train {control}", alone, dataset=data.ref)
+class _Graded:
+    """The evaluations that a report needs, and what chooses their models."""
+
+    def __init__(self, data: Stage, teacher: Stage) -> None:
+        self._data, self._teacher = data, teacher
+        #: Of given models, by the model's key.
+        self.evaluations: dict[str, Stage] = {}
+        self.choices: dict[str, Stage] = {}
+        #: Of chosen models, by their own key.
+        self.of_chosen: dict[str, Stage] = {}
+        #: The report's inputs, by role.
+        self.scores: dict[str, ArtifactRef] = {}
+
+    def add(self, role: str, model: Stage) -> None:
+        """Have a model scored for a role."""
+        inputs = {"dataset": self._data.ref, "model": model.ref, "teacher": self._teacher.ref}
+        evaluation = self.evaluations.setdefault(model.key, Stage.of(f"evaluate {role}", Evaluate(), **inputs))
+        self.scores[role] = evaluation.ref
+
+    def add_choice(
+        self,
+        name: str,
+        role: Callable[[int], str],
+        labels: tuple[str, ...],
+        seeds: tuple[int, ...],
+        trained: dict[tuple[str, int], Stage],
+    ) -> None:
+        """Have the best of some models chosen, and scored for a role a seed."""
+        refs = {f"{place}/{seed}": trained[label, seed].ref for place, label in enumerate(labels) for seed in seeds}
+        choice = Stage.of(f"choose {name}", ChooseStudent(labels=labels, seeds=seeds), **refs)
+        choice = self.choices.setdefault(choice.key, choice)
+        self.scores[f"{name}/choice"] = choice.ref
+        for seed in seeds:
+            models = {f"candidate {place}": trained[label, seed].ref for place, label in enumerate(labels)}
+            inputs = {"dataset": self._data.ref, "teacher": self._teacher.ref, "choice": choice.ref}
+            evaluation = Stage.of(f"evaluate {role(seed)}", Evaluate(), **inputs, **models)
+            self.scores[role(seed)] = self.of_chosen.setdefault(evaluation.key, evaluation).ref
+
+    def branch(self, bundle: Bundle) -> tuple[Bundle, ...]:
+        """Trainings, and the evaluations of those that are not chosen from."""
+        evaluations = tuple(self.evaluations[model.key] for model in bundle if model.key in self.evaluations)
+        return (bundle, evaluations) if evaluations else (bundle,)
 
 
 def _bundles(models: list[Stage], spec: PipelineSpec) -> Iterator[Bundle]:
@@ -348,8 +494,13 @@ def _bundles(models: list[Stage], spec: PipelineSpec) -> Iterator[Bundle]:
         if len(group) < SMALLEST_BUNDLE:
             yield from ((model,) for model in group)
             continue
-        for start in range(0, len(group), LARGEST_BUNDLE):
-            yield tuple(group[start : start + LARGEST_BUNDLE])
+        yield from _cut(group)
+
+
+def _cut(stages: list[Stage]) -> Iterator[Bundle]:
+    """Stages in bundles that are not too large."""
+    for start in range(0, len(stages), LARGEST_BUNDLE):
+        yield tuple(stages[start : start + LARGEST_BUNDLE])
 
 
 def _shape_of(model: Stage, spec: PipelineSpec) -> str:
@@ -361,7 +512,3 @@ def _shape_of(model: Stage, spec: PipelineSpec) -> str:
         return model.key
     apart = {"seed", "learning_rate", "label_smoothing"}
     return recipe.model.model_dump_json() + recipe.training.model_dump_json(exclude=apart)
-
-
-def _evaluation(role: str, data: Stage, model: Stage, teacher: Stage) -> Stage:
-    return Stage.of(f"evaluate {role}", Evaluate(), dataset=data.ref, model=model.ref, teacher=teacher.ref)

@@ -90,6 +90,40 @@ class WeightsRecord(Model):
         return f"{self.parameters:,} parameters, as given"
 
 
+class EnsembleRecord(Model):
+    """Several teachers as one model."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    teachers: int
+    parameters: int
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        return f"{self.teachers} teachers, {self.parameters:,} parameters"
+
+
+class ChoiceRecord(Model):
+    """Which point of a grid is best on held-out samples."""
+
+    kind: Literal["choice"] = "choice"
+    #: What tells the points apart.
+    labels: tuple[str, ...]
+    #: Accuracy of each on the held-out samples, averaged over the seeds.
+    held_out: tuple[float, ...]
+
+    @property
+    def best(self) -> int:
+        """Place of the best point, the first of equals."""
+        return self.held_out.index(max(self.held_out))
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        best = self.best
+        return f"{self.labels[best]}: {self.held_out[best]:.2%} held out, best of {len(self.labels)}"
+
+
 class SoftLabelsRecord(Model):
     """A cache of soft labels."""
 
@@ -166,6 +200,9 @@ class StudentScore(Model):
     gain: Estimate | None
     #: `gain` as a share of the gap between control and teacher; none where there is no gap.
     gap_closed: Estimate | None
+    #: Which points of their grids student and control are, where they have one.
+    choice: ChoiceRecord | None = None
+    control_choice: ChoiceRecord | None = None
 
     @property
     def student(self) -> EvaluationRecord:
@@ -192,6 +229,8 @@ class ReportRecord(Model):
 
     kind: Literal["report"] = "report"
     teacher: EvaluationRecord
+    #: Where `teacher` is the average of several: each of them.
+    teachers: tuple[EvaluationRecord, ...] = ()
     students: tuple[StudentScore, ...]
 
     @property
@@ -202,7 +241,14 @@ class ReportRecord(Model):
 
 
 Record = Annotated[
-    DatasetRecord | TrainingRecord | WeightsRecord | SoftLabelsRecord | EvaluationRecord | ReportRecord,
+    DatasetRecord
+    | TrainingRecord
+    | WeightsRecord
+    | EnsembleRecord
+    | SoftLabelsRecord
+    | ChoiceRecord
+    | EvaluationRecord
+    | ReportRecord,
     Field(discriminator="kind"),
 ]
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -11,7 +12,8 @@ from pydantic_core import PydanticCustomError
 from shared.catalog import DATASETS, KINDS, LOSSES, MODELS, RESNETS, did_you_mean, is_reference
 from shared.checkpoint import classes_of
 from shared.errors import InvalidSpec
-from shared.spec_file import SpecFile
+from shared.grid import has_grid, points
+from shared.spec_file import Location, SpecFile
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 Options = dict[str, str | int | float | bool | None]
@@ -201,6 +203,16 @@ class TeacherSpec(Part):
         return self
 
 
+class WeightedTeacherSpec(TeacherSpec):
+    """One of several teachers."""
+
+    #: Of its part in the average, beside the others' weights.
+    weight: float = Field(default=1.0, gt=0.0, le=1e6)
+
+
+AnyTeacher = TypeVar("AnyTeacher", bound=TeacherSpec)
+
+
 class SoftLabelsSpec(Part):
     """How the teacher's logits are stored, and on which views of the samples they are computed."""
 
@@ -286,6 +298,56 @@ class StudentSpec(Part):
         return self
 
 
+class GridPoint(Part):
+    """One of a student's candidates, and what tells it from the others."""
+
+    label: str
+    student: StudentSpec
+
+
+class StudentGrid(Part):
+    """A student with `{grid: [...]}` in some fields: the candidate that is best on held-out samples is scored."""
+
+    name: Name
+    points: Annotated[tuple[GridPoint, ...], Field(strict=False, min_length=1)]
+
+
+def _expanded(value: Any) -> Any:
+    """The candidates of a student that has a grid; any other value as it is."""
+    if not has_grid(value):
+        return value
+    for field in ("name", "seeds"):
+        if has_grid({field: value.get(field)}):
+            raise PydanticCustomError("students", "'{key}' cannot be a grid", {"key": field})
+    try:
+        candidates = points(value)
+    except ValueError as error:
+        raise PydanticCustomError("students", "{problem}", {"problem": str(error)}) from None
+    validated = []
+    for label, candidate in candidates.items():
+        try:
+            validated.append(GridPoint(label=label, student=StudentSpec.model_validate(candidate)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(
+                map(str, (*first["loc"], *([first["ctx"]["key"]] if "key" in first.get("ctx", {}) else [])))
+            )
+            problem = f"with {label}: {place}: {first['msg']}"
+            raise PydanticCustomError("students", "{problem}", {"problem": problem}) from None
+    return StudentGrid(name=value["name"], points=tuple(validated))
+
+
+def _student_kind(value: Any) -> str:
+    return "grid" if isinstance(value, StudentGrid) or (isinstance(value, dict) and "points" in value) else "student"
+
+
+AnyStudent = Annotated[
+    Annotated[StudentSpec, Tag("student")] | Annotated[StudentGrid, Tag("grid")],
+    Discriminator(_student_kind),
+    BeforeValidator(_expanded),
+]
+
+
 class EvaluationSpec(Part):
     """`control`: also train each student without the teacher, to see what the teacher brought."""
 
@@ -293,19 +355,45 @@ class EvaluationSpec(Part):
 
 
 class PipelineSpec(Part):
-    """One pipeline: a data set, a teacher, and the students that learn from it."""
+    """One pipeline: a data set, a teacher or several, and the students that learn from it."""
 
     name: Name
     dataset: DatasetSpec = DatasetSpec(name="mnist_5k")
-    teacher: TeacherSpec
+    teacher: TeacherSpec | None = None
+    #: In place of one: teachers whose average the students learn from.
+    teachers: Annotated[tuple[WeightedTeacherSpec, ...], Field(strict=False, max_length=100)] = ()
+    #: What of several teachers is averaged; the logarithm of averaged probabilities stands for logits.
+    average: Literal["probabilities", "logits"] = "probabilities"
     soft_labels: SoftLabelsSpec = SoftLabelsSpec()
-    students: Annotated[tuple[StudentSpec, ...], Field(strict=False, min_length=1, max_length=1000)]
+    students: Annotated[tuple[AnyStudent, ...], Field(strict=False, min_length=1, max_length=1000)]
     evaluation: EvaluationSpec = EvaluationSpec()
     device: Device = "any"
     #: `auto` trains students, controls and seeds of one shape together, as one stacked model.
     fuse: Literal["auto", "off"] = "auto"
     #: Seconds that a stage of a kind may take at one go, as `{train_teacher: 3600}`.
     time_limits: dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]] = {}
+
+    @property
+    def all_teachers(self) -> tuple[TeacherSpec, ...]:
+        """The teacher, or the teachers."""
+        return self.teachers or ((self.teacher,) if self.teacher else ())
+
+    @property
+    def candidates(self) -> Iterator[tuple[str, StudentSpec]]:
+        """Each student, and each candidate of a grid, with its place in the spec."""
+        for index, student in enumerate(self.students):
+            specs = [point.student for point in student.points] if isinstance(student, StudentGrid) else [student]
+            yield from ((f"students[{index}]", spec) for spec in specs)
+
+    @model_validator(mode="after")
+    def _one_teacher_or_several(self) -> Self:
+        if (self.teacher is None) == (not self.teachers):
+            raise PydanticCustomError("teacher", "a pipeline has either 'teacher' or 'teachers'", {"key": "teacher"})
+        if len(self.teachers) == 1:
+            raise PydanticCustomError("teacher", "a single one is 'teacher', without a list", {"key": "teachers"})
+        if self.teacher and self.average != "probabilities":
+            raise PydanticCustomError("options", "a single teacher is no average", {"key": "average"})
+        return self
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -322,9 +410,17 @@ class PipelineSpec(Part):
     def _choosing_needs_held_out_samples(self) -> Self:
         if self.dataset.validation > 0.0:
             return self
+        for student in self.students:
+            if isinstance(student, StudentGrid):
+                raise PydanticCustomError(
+                    "options",
+                    "'{name}' has a grid, whose points are compared on held-out samples: set dataset.validation to "
+                    "their share, as 0.1",
+                    {"key": "dataset.validation", "name": student.name},
+                )
         for place, training in (
-            ("teacher", self.teacher.training),
-            *((f"students[{index}]", student.training) for index, student in enumerate(self.students)),
+            *(("teacher", teacher.training) for teacher in self.all_teachers),
+            *((place, student.training) for place, student in self.candidates),
         ):
             if training.keep == "best" or training.patience is not None:
                 raise PydanticCustomError(
@@ -358,21 +454,27 @@ class PipelineSpec(Part):
             spec = cls.model_validate(source.data)
         except ValidationError as error:
             raise InvalidSpec(source.explain(error)) from None
-        if spec.teacher.checkpoint is None:
-            return spec
-        checkpoint = (path.parent / spec.teacher.checkpoint).resolve()
-        if not checkpoint.is_file():
-            raise InvalidSpec(source.at(("teacher", "checkpoint"), f"no such file: {checkpoint}"))
-        try:
-            spec._require_classes_of(checkpoint)
-        except InvalidSpec as error:
-            raise InvalidSpec(source.at(("teacher", "checkpoint"), str(error))) from error
-        teacher = spec.teacher.model_copy(update={"checkpoint": str(checkpoint)})
-        return spec.model_copy(update={"teacher": teacher})
+        if spec.teacher:
+            return spec.model_copy(update={"teacher": spec._found(spec.teacher, source, ("teacher",))})
+        found = tuple(spec._found(each, source, ("teachers", index)) for index, each in enumerate(spec.teachers))
+        return spec.model_copy(update={"teachers": found})
 
-    def _require_classes_of(self, checkpoint: Path) -> None:
+    def _found(self, teacher: AnyTeacher, source: SpecFile, place: Location) -> AnyTeacher:
+        """The teacher with its checkpoint's path made absolute, if it has one."""
+        if teacher.checkpoint is None:
+            return teacher
+        checkpoint = (source.path.parent / teacher.checkpoint).resolve()
+        if not checkpoint.is_file():
+            raise InvalidSpec(source.at((*place, "checkpoint"), f"no such file: {checkpoint}"))
+        try:
+            self._require_classes_of(checkpoint, teacher)
+        except InvalidSpec as error:
+            raise InvalidSpec(source.at((*place, "checkpoint"), str(error))) from error
+        return teacher.model_copy(update={"checkpoint": str(checkpoint)})
+
+    def _require_classes_of(self, checkpoint: Path, teacher: TeacherSpec) -> None:
         """Refuse weights of another number of classes; a user's own model or data set is seen by the worker only."""
-        dataset, model = self.dataset.name, self.teacher.model.name
+        dataset, model = self.dataset.name, teacher.model.name
         if dataset not in DATASETS or model not in MODELS:
             return
         given, wanted = classes_of(checkpoint), DATASETS[dataset].classes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from math import prod
+from math import log, prod
 from pathlib import Path
 
 import torch
@@ -109,6 +110,24 @@ class ColourInput(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Logits."""
         return self.model(inputs.expand(-1, 3, -1, -1))
+
+
+class Ensemble(nn.Module):
+    """Several models as one: the weighted average of their logits, or the logarithm of that of their probabilities."""
+
+    def __init__(self, models: Sequence[nn.Module], weights: Sequence[float], *, probabilities: bool) -> None:
+        super().__init__()
+        self.models = nn.ModuleList(models)
+        self.shares = [weight / sum(weights) for weight in weights]
+        self.probabilities = probabilities
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits, float32; of averaged probabilities those at temperature 1, whose softmax is the average."""
+        logits = [model(inputs).float() for model in self.models]
+        if not self.probabilities:
+            return torch.stack([share * each for share, each in zip(self.shares, logits, strict=True)]).sum(0)
+        terms = [each.log_softmax(1) + log(share) for share, each in zip(self.shares, logits, strict=True)]
+        return torch.stack(terms).logsumexp(0)
 
 
 def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int = 0) -> nn.Module:

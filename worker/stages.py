@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from shutil import copyfile
+from statistics import fmean
 from typing import TypeVar
 
 import torch
@@ -16,8 +17,10 @@ from shared.catalog import is_reference
 from shared.errors import ArtifactDamaged, InvalidSpec, StageFailed
 from shared.plan import (
     Bundle,
+    ChooseStudent,
     Distill,
     Evaluate,
+    JoinTeachers,
     LoadTeacher,
     PrepareData,
     SoftLabelling,
@@ -29,7 +32,9 @@ from shared.plan import (
     bundle_ref,
 )
 from shared.records import (
+    ChoiceRecord,
     DatasetRecord,
+    EnsembleRecord,
     EvaluationRecord,
     Record,
     ReportRecord,
@@ -53,6 +58,9 @@ WEIGHTS = "model.safetensors"
 REPORT = "report.json"
 
 T = TypeVar("T", bound=Record)
+
+#: The last teacher's logits on the test set, by its folder and the data's.
+_kept_logits: dict[tuple[Path, Path], torch.Tensor] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +97,18 @@ class Desk:
         """The trained model that is an input of this stage."""
         artifact = self.inputs[role]
         stage = artifact.manifest.stage
-        if stage is None or not isinstance(stage.recipe, Training | LoadTeacher):
+        recipe = stage.recipe if stage else None
+        if isinstance(recipe, JoinTeachers):
+            return models.load(self.ensemble(recipe), artifact.path(WEIGHTS))
+        if not isinstance(recipe, Training | LoadTeacher):
             raise ArtifactDamaged(f"{artifact.folder}: not the artifact of a model")
-        model = models.build(stage.recipe.model, self.dataset, self.runtime)
+        model = models.build(recipe.model, self.dataset, self.runtime)
         return models.load(model, artifact.path(WEIGHTS))
+
+    def ensemble(self, recipe: JoinTeachers) -> models.Ensemble:
+        """New teachers as one model."""
+        teachers = [models.build(model, self.dataset, self.runtime) for model in recipe.models]
+        return models.Ensemble(teachers, recipe.weights, probabilities=recipe.average == "probabilities")
 
     def soft_labels(self) -> SoftLabels:
         """The soft labels of the training samples."""
@@ -216,6 +232,15 @@ def load_teacher(recipe: LoadTeacher, desk: Desk) -> WeightsRecord:
     return WeightsRecord(parameters=models.parameters(model))
 
 
+def join_teachers(recipe: JoinTeachers, desk: Desk) -> EnsembleRecord:
+    """Make one model of several teachers."""
+    joined = desk.ensemble(recipe)
+    for number, teacher in enumerate(joined.models, start=1):
+        models.load(teacher, desk.inputs[f"teacher {number}"].path(WEIGHTS))
+    models.save(joined, desk.folder / WEIGHTS)
+    return EnsembleRecord(teachers=len(recipe.models), parameters=models.parameters(joined))
+
+
 def label_softly(recipe: SoftLabelling, desk: Desk) -> SoftLabelsRecord:
     """Write the teacher's logits on every view of every training sample, in the data set's order."""
     teacher = desk.model("teacher")
@@ -233,7 +258,8 @@ def label_softly(recipe: SoftLabelling, desk: Desk) -> SoftLabelsRecord:
     writer = SoftLabelsWriter(desk.folder, header)
     hits = 0
     for view in range(recipe.views):
-        for start, logits in evaluation.logit_batches(teacher, train, desk.report, partial(batches.inputs, view=view)):
+        report = _with_prefix(desk.report, f"view {view + 1}/{recipe.views} · " if recipe.views > 1 else "")
+        for start, logits in evaluation.logit_batches(teacher, train, report, partial(batches.inputs, view=view)):
             writer.write(start, logits.cpu().numpy(), view)
             hits += int((logits.argmax(1) == train.targets[start : start + len(logits)]).sum())
     writer.seal()
@@ -245,13 +271,27 @@ def label_softly(recipe: SoftLabelling, desk: Desk) -> SoftLabelsRecord:
     )
 
 
+def choose(recipe: ChooseStudent, desk: Desk) -> ChoiceRecord:
+    """Find the point of a grid that is best on held-out samples."""
+
+    def held_out(place: int, seed: int) -> float:
+        record = _record(desk.inputs[f"{place}/{seed}"], TrainingRecord)
+        if record.held_out_accuracy is None:
+            raise StageFailed("a grid needs held-out samples: set dataset.validation")
+        return record.held_out_accuracy
+
+    means = (fmean(held_out(place, seed) for seed in recipe.seeds) for place in range(len(recipe.labels)))
+    return ChoiceRecord(labels=recipe.labels, held_out=tuple(means))
+
+
 def evaluate(_recipe: Evaluate, desk: Desk) -> EvaluationRecord:
-    """Score a model on the test set, beside the teacher."""
-    model = desk.model("model")
+    """Score a model, or the one that was chosen from a grid, on the test set, beside the teacher."""
+    role = f"candidate {_record(desk.inputs['choice'], ChoiceRecord).best}" if "choice" in desk.inputs else "model"
+    model = desk.model(role)
     test = desk.split_for(model, "test")
     logits = evaluation.logits_of(model, test, desk.report)
-    teacher_logits = evaluation.logits_of(desk.model("teacher"), test, desk.report)
-    trained = desk.inputs["model"].manifest.record
+    teacher_logits = _teacher_on_test(desk, test)
+    trained = desk.inputs[role].manifest.record
     desk.report("latency")
     latency_median_ms, latency_p95_ms = evaluation.latency_ms(model, test)
     return EvaluationRecord(
@@ -261,7 +301,7 @@ def evaluate(_recipe: Evaluate, desk: Desk) -> EvaluationRecord:
         agreement=evaluation.agreement(logits, teacher_logits),
         parameters=models.parameters(model),
         multiply_adds=evaluation.multiply_adds(model, test),
-        size_bytes=desk.inputs["model"].manifest.files[WEIGHTS].size_bytes,
+        size_bytes=desk.inputs[role].manifest.files[WEIGHTS].size_bytes,
         latency_median_ms=latency_median_ms,
         latency_p95_ms=latency_p95_ms,
         throughput=evaluation.throughput(model, test),
@@ -270,9 +310,21 @@ def evaluate(_recipe: Evaluate, desk: Desk) -> EvaluationRecord:
     )
 
 
+def _teacher_on_test(desk: Desk, test: data.Split) -> torch.Tensor:
+    """The teacher's logits on the test set; kept for the next evaluation, as a sweep's students have one teacher."""
+    of = (desk.inputs["teacher"].folder, desk.inputs["dataset"].folder)
+    if of not in _kept_logits:
+        _kept_logits.clear()
+        _kept_logits[of] = evaluation.logits_of(desk.model("teacher"), test, desk.report)
+    return _kept_logits[of]
+
+
 def write_report(recipe: WriteReport, desk: Desk) -> ReportRecord:
     """Compare every student with its control and with the teacher."""
-    evaluations = {role: _record(artifact, EvaluationRecord) for role, artifact in desk.inputs.items()}
+    choices = {role: _record(desk.inputs[role], ChoiceRecord) for role in desk.inputs if role.endswith("/choice")}
+    evaluations = {
+        role: _record(artifact, EvaluationRecord) for role, artifact in desk.inputs.items() if role not in choices
+    }
     students = []
     for student in recipe.students:
         runs = tuple(
@@ -283,8 +335,14 @@ def write_report(recipe: WriteReport, desk: Desk) -> ReportRecord:
             )
             for seed in student.seeds
         )
-        students.append(scores.score(student.name, runs, evaluations["teacher"]))
-    report = ReportRecord(teacher=evaluations["teacher"], students=tuple(students))
+        score = scores.score(student.name, runs, evaluations["teacher"])
+        chosen = {
+            "choice": choices.get(f"{student.name}/choice"),
+            "control_choice": choices.get(f"{student.name}/control/choice"),
+        }
+        students.append(score.model_copy(update=chosen))
+    teachers = tuple(evaluations[f"teacher {number}"] for number in range(1, recipe.teachers + 1))
+    report = ReportRecord(teacher=evaluations["teacher"], teachers=teachers, students=tuple(students))
     (desk.folder / REPORT).write_text(report.model_dump_json(indent=1))
     return report
 
@@ -295,8 +353,12 @@ def _story(stage: Stage) -> Callable[[Desk], Record]:
             return partial(prepare_data, recipe)
         case LoadTeacher() as recipe:
             return partial(load_teacher, recipe)
+        case JoinTeachers() as recipe:
+            return partial(join_teachers, recipe)
         case SoftLabelling() as recipe:
             return partial(label_softly, recipe)
+        case ChooseStudent() as recipe:
+            return partial(choose, recipe)
         case Evaluate() as recipe:
             return partial(evaluate, recipe)
         case WriteReport() as recipe:
@@ -364,6 +426,11 @@ def _views(stages: Bundle, desk: Desk) -> tuple[AugmentationSpec, int | None]:
     if labelling is None or not isinstance(labelling.recipe, SoftLabelling):
         raise ArtifactDamaged(f"{desk.inputs['soft_labels'].folder}: not the artifact of soft labels")
     return labelling.recipe.augmentation, labelling.recipe.views
+
+
+def _with_prefix(report: Report, prefix: str) -> Report:
+    """The same listener, told in which part of a stage it is."""
+    return lambda progress: report(prefix + progress)
 
 
 def _record(artifact: Artifact, kind: type[T]) -> T:

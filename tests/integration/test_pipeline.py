@@ -434,3 +434,19 @@ def test_a_watcher_outlives_a_broker_that_is_away(
 
     assert finish(client, pipeline).state == "done"
     assert next(away, False) is False
+
+
+@pytest.mark.usefixtures("worker")
+def test_several_teachers_and_a_grid_go_through_the_queue(client: PipelineClient, make_spec: MakeSpec) -> None:
+    teachers = [{"model": {"name": "mlp", "hidden": [width]}, "training": {"epochs": 2}} for width in (32, 16)]
+    grid = make_spec().students[0].model_dump(mode="json", include={"name", "model", "training"})
+    grid |= {"distillation": {"temperature": {"grid": [1, 2, 4]}}, "seeds": 2}
+    spec = make_spec(dataset={"name": "digits", "validation": 0.2}, teacher=None, teachers=teachers, students=[grid])
+
+    found = outcomes(client, client.submit(spec))
+
+    assert set(found.values()) == {"computed"}
+    assert list(found) == [stage.title for stage in Plan.of(spec).stages]
+    (score,) = client.results(client.pipelines()[0].id).scores.students
+    assert score.choice is not None
+    assert len(score.choice.held_out) == 3

@@ -1,0 +1,71 @@
+"""Grids: `{grid: [1, 2, 4]}` in place of a value, and the points that they span."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+#: Most points of one student.
+LARGEST_GRID = 256
+
+Path = tuple[str, ...]
+
+
+def has_grid(data: Any) -> bool:
+    """Whether a grid stands anywhere in a mapping."""
+    return isinstance(data, dict) and any(True for _ in _grids(data))
+
+
+def points(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The mapping with one value of each grid in its place, for all combinations, by what tells them apart.
+
+    Raises:
+        ValueError: a grid is empty or has a value twice, or there are too many points.
+
+    """
+    grids = dict(_grids(data))
+    count = 1
+    for path, values in grids.items():
+        name = ".".join(path)
+        if not isinstance(values, list | tuple) or not values:
+            raise ValueError(f"{name}: a grid is a list of values, as {{grid: [1, 2, 4]}}")
+        if len({repr(value) for value in values}) < len(values):
+            raise ValueError(f"{name}: a value stands twice in the grid")
+        count *= len(values)
+    if count > LARGEST_GRID:
+        raise ValueError(f"the grid has {count:,} points, more than {LARGEST_GRID}")
+    names = [path[-1] if [other[-1] for other in grids].count(path[-1]) == 1 else ".".join(path) for path in grids]
+    found = {}
+    for values in product(*grids.values()):
+        label = ", ".join(f"{name} {_text(value)}" for name, value in zip(names, values, strict=True))
+        found[label] = _replaced(data, dict(zip(grids, values, strict=True)), ())
+    return found
+
+
+def _grids(data: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
+    """Place and values of each grid."""
+    for key, value in data.items():
+        if not isinstance(value, dict):
+            continue
+        if value.keys() == {"grid"}:
+            yield (*path, str(key)), value["grid"]
+        else:
+            yield from _grids(value, (*path, str(key)))
+
+
+def _replaced(data: dict[str, Any], values: dict[Path, Any], path: Path) -> dict[str, Any]:
+    replaced = {}
+    for key, value in data.items():
+        place = (*path, str(key))
+        if place in values:
+            replaced[key] = values[place]
+        else:
+            replaced[key] = _replaced(value, values, place) if isinstance(value, dict) else value
+    return replaced
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "-".join(map(_text, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
