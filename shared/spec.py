@@ -85,9 +85,11 @@ class ResnetSpec(Part):
 
 
 class TorchvisionSpec(Part):
-    """`torchvision/<name>` without weights, its head fitted to the classes."""
+    """`torchvision/<name>`, its head fitted to the classes."""
 
     name: str = Field(pattern=r"^torchvision/[a-z0-9_]+$")
+    #: Name of pretrained weights to start from, as `DEFAULT` or `IMAGENET1K_V2`: a worker downloads them.
+    weights: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]+$")
 
 
 class CustomModelSpec(Part):

@@ -14,9 +14,9 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 from torch.nn import functional
 
-from shared.errors import InvalidSpec
+from shared.errors import InvalidSpec, Unavailable
 from shared.records import DatasetRecord
-from shared.spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec
+from shared.spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from worker import plugins
 from worker.runtime import Runtime
 
@@ -130,17 +130,20 @@ class Ensemble(nn.Module):
         return torch.stack(terms).logsumexp(0)
 
 
-def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int = 0) -> nn.Module:
-    """A new model for a data set, its weights drawn from a seed.
+def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | None = None) -> nn.Module:
+    """A new model for a data set, its weights drawn from a seed; without one, they are to be replaced.
 
     Raises:
         InvalidSpec: the model does not exist or does not fit the data.
+        Unavailable: its pretrained weights cannot be downloaded for now.
 
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed or 0)
         model = _module(spec, data, runtime)
     _require_fit(model, spec, data)
+    if isinstance(spec, TorchvisionSpec) and spec.weights and seed is not None:
+        _start_from(model, spec, runtime)
     # Convolutions with channels last take half of the time or less; a model without them is left as it is.
     return model.to(runtime.device).to(memory_format=torch.channels_last)
 
@@ -201,6 +204,23 @@ def _from_torchvision(name: str, classes: int) -> nn.Module:
         return ColourInput(get_model(name, weights=None, num_classes=classes))
     except (ValueError, TypeError) as error:
         raise InvalidSpec(f"torchvision/{name}: {error}") from error
+
+
+def _start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> None:
+    """Put pretrained weights into a model, all that fit: not those of a head for other classes."""
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights(spec.name.removeprefix("torchvision/"))
+    if spec.weights not in weights.__members__:
+        known = ", ".join(weights.__members__) or "none"
+        raise InvalidSpec(f"{spec.name} has no weights '{spec.weights}': there are {known}")
+    try:
+        given = weights[spec.weights].get_state_dict(model_dir=runtime.downloads, progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        raise Unavailable(f"{spec.name}: the weights cannot be downloaded: {error}") from error
+    own = model.state_dict()
+    fitting = {f"model.{name}": tensor for name, tensor in given.items() if own[f"model.{name}"].shape == tensor.shape}
+    model.load_state_dict(own | fitting)
 
 
 def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+from urllib.error import URLError
 
 import pytest
 import torch
 
-from shared.errors import InvalidSpec
+from shared.errors import InvalidSpec, Unavailable
 from shared.records import DatasetRecord
 from shared.spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from worker import models
@@ -122,3 +124,43 @@ def test_multiply_adds_of_the_layers_are_those_that_torch_counts(spec: ModelSpec
     model = models.build(spec, images(3, 8, 8), CPU).eval()
 
     assert _of_layers(model, sample) == _of_operators(model, sample) > 0
+
+
+def test_pretrained_weights_are_taken_but_for_the_head(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from torchvision.models import get_model
+
+    given = get_model("squeezenet1_1", weights=None).state_dict()
+    asked: list[str] = []
+
+    def download(url: str, **options: Any) -> dict[str, torch.Tensor]:
+        asked.append(url)
+        assert options["check_hash"]
+        return given
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
+    spec = TorchvisionSpec(name="torchvision/squeezenet1_1", weights="DEFAULT")
+    data = images(3, 32, 32, classes=7)
+
+    model = models.build(spec, data, CPU, seed=1)
+    without = models.build(spec, data, CPU)
+
+    assert len(asked) == 1, "weights that are to be replaced are not downloaded"
+    assert "squeezenet1_1" in asked[0]
+    weights = {name.removeprefix("model."): tensor for name, tensor in model.state_dict().items()}
+    fitting = [name for name in given if given[name].shape == weights[name].shape]
+    assert len(given) - len(fitting) == 2, "the head's weight and bias"
+    assert all(torch.equal(weights[name], given[name]) for name in fitting)
+    assert weights.keys() == {name.removeprefix("model.") for name in without.state_dict()}
+
+
+def test_unknown_weights_are_refused_and_a_failed_download_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = TorchvisionSpec(name="torchvision/squeezenet1_1", weights="IMAGENET1K_V9")
+    with pytest.raises(InvalidSpec, match="has no weights 'IMAGENET1K_V9': there are IMAGENET1K_V1"):
+        models.build(spec, images(3, 32, 32), CPU, seed=1)
+
+    def away(url: str, **_: Any) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", away)
+    with pytest.raises(Unavailable, match="the weights cannot be downloaded"):
+        models.build(spec.model_copy(update={"weights": "DEFAULT"}), images(3, 32, 32), CPU, seed=1)
