@@ -32,8 +32,15 @@ format: setup
 chaos: setup
 	$(BIN)/python -m tests.chaos
 
-bench: setup
+bench: setup .venv-bench/ready
 	$(BIN)/python -m benchmarks.main_job
+	$(BIN)/python -m benchmarks.limits --profile
+
+# torchdistill has needs of its own; 1.1.4 is its last version with a cache of the teacher's outputs.
+.venv-bench/ready: pyproject.toml constraints.txt
+	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install --quiet -c constraints.txt -e '.[worker]' torchdistill==1.1.4
+	touch $@
 
 clean:
-	rm -rf .venv .distill
+	rm -rf .venv .venv-bench .distill

@@ -1,4 +1,4 @@
-"""The main job against the notebook it comes from: same data, models and epochs, in turn in one process tree."""
+"""The main job against the notebook it comes from and against torchdistill: same data, models and epochs, in turn."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,59 +17,110 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from scheduler.client import PipelineClient
+from scheduler.local import LocalStack
 from shared.records import EvaluationRecord, PipelineResults
+from shared.settings import Settings
 from shared.spec import PipelineSpec
 
-SPEC = Path(__file__).parents[1] / "examples" / "fashion-mnist.yaml"
-DISTILL = Path(sys.executable).with_name("distill")
+ROOT = Path(__file__).parents[1]
+SPEC = ROOT / "examples" / "fashion-mnist.yaml"
+WARM_UP = ROOT / "examples" / "quickstart.yaml"
+#: Of an environment with torchdistill, as `make bench` makes it.
+TORCHDISTILL_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 ROUNDS = 3
+
+Figures = dict[str, float]
 
 
 def main() -> None:
-    """Run both in turn, and print the medians and their ratios."""
-    notebooks, systems = [], []
-    for seed in range(ROUNDS):
-        notebooks.append(notebook(seed))
-        systems.append(system(seed))
+    """Run all in turn, and print the medians and their ratios."""
+    contenders: dict[str, Callable[[int], Figures]] = {
+        "notebook": lambda seed: _process(sys.executable, "benchmarks.notebook", seed),
+        "distill, cold": cold,
+        "distill, warm": warm,
+    }
+    if TORCHDISTILL_PYTHON.exists():
+        contenders["torchdistill"] = lambda seed: _process(TORCHDISTILL_PYTHON, "benchmarks.torchdistill_job", seed)
+    rounds = [{name: run(seed) for name, run in contenders.items()} for seed in range(ROUNDS)]
     table = Table(title=f"Fashion-MNIST, 5 + 5 epochs: medians of {ROUNDS} seeds in turn, {os.cpu_count()} cores")
-    for name in ("", "notebook", "distill run", "ratio"):
+    for name in ("", *contenders):
         table.add_column(name, justify="left" if not name else "right")
     for row, key in (
         ("teacher, training s", "teacher_seconds"),
         ("student, training s", "student_seconds"),
         ("both, training s", "training_seconds"),
-        ("whole process from a cold start, s", "whole_seconds"),
+        ("whole, s", "whole_seconds"),
     ):
-        theirs, ours = _median(notebooks, key), _median(systems, key)
-        table.add_row(row, f"{theirs:.2f}", f"{ours:.2f}", f"{theirs / ours:.1f}x")
+        ours = median(each["distill, warm"][key] for each in rounds)
+        cells = []
+        for name in contenders:
+            seconds = median(each[name][key] for each in rounds)
+            cells.append(f"{seconds:.2f} ({seconds / ours:.1f}x)")
+        table.add_row(row, *cells)
     for row, key in (("teacher, test accuracy", "teacher_accuracy"), ("student, test accuracy", "student_accuracy")):
-        table.add_row(row, f"{_median(notebooks, key):.2%}", f"{_median(systems, key):.2%}", "")
-    Console(width=100).print(table)
+        table.add_row(row, *(f"{median(each[name][key] for each in rounds):.2%}" for name in contenders))
+    table.caption = (
+        "whole: from the start of a process to its end; warm: from submitting to the results, with a worker that has "
+        "done another pipeline before; ours with a control, evaluations and a report · x: times distill, warm"
+    )
+    Console(width=110).print(table)
 
 
-def notebook(seed: int) -> dict[str, float]:
-    """Figures of the notebook, in a process of its own."""
+def _process(python: str | Path, module: str, seed: int) -> Figures:
+    """Figures of a job that prints them, in a process of its own."""
     started = time.monotonic()
-    command = [sys.executable, "-m", "benchmarks.notebook", str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout)
+    done = subprocess.run([python, "-m", module, str(seed)], capture_output=True, text=True, check=False, cwd=ROOT)
+    if done.returncode:
+        raise SystemExit(f"error: {module}: {done.stderr}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
     return _with_totals(figures, time.monotonic() - started)
 
 
-def system(seed: int) -> dict[str, float]:
+def cold(seed: int) -> Figures:
     """Figures of `distill run` with an empty store: server, worker, control, evaluations and report included."""
-    with tempfile.TemporaryDirectory() as folder:
-        path, spec = Path(folder) / "results.json", Path(folder) / "spec.json"
-        spec.write_text(json.dumps(_seeded(seed)))
+    with _prepared(seed) as (folder, spec):
+        path = folder / "results.json"
         started = time.monotonic()
         subprocess.run(
-            [DISTILL, "run", spec, "--json", path],
-            env=os.environ | {"DISTILL_STORE": folder},
+            [Path(sys.executable).with_name("distill"), "run", spec, "--json", path],
+            env=os.environ | {"DISTILL_STORE": str(folder)},
             stdout=subprocess.DEVNULL,
             check=True,
         )
         seconds = time.monotonic() - started
-        results = PipelineResults.model_validate_json(path.read_text())
+        return _figures(PipelineResults.model_validate_json(path.read_text()), seconds)
+
+
+def warm(seed: int) -> Figures:
+    """Figures of a pipeline that is submitted to a worker which has done another one, with an empty store else."""
+    with _prepared(seed) as (folder, spec), LocalStack(Settings(store=folder), workers=1) as stack:
+        client = PipelineClient(stack.settings)
+        _done(client, client.submit(PipelineSpec.load(WARM_UP)))
+        started = time.monotonic()
+        results = _done(client, client.submit(PipelineSpec.load(spec)))
+        return _figures(results, time.monotonic() - started)
+
+
+@contextmanager
+def _prepared(seed: int) -> Iterator[tuple[Path, Path]]:
+    """An empty folder, and in it the example with every model trained from a seed."""
+    with tempfile.TemporaryDirectory() as name:
+        data: dict[str, Any] = PipelineSpec.load(SPEC).model_dump(mode="json", exclude_unset=True)
+        for model in (data["teacher"], *data["students"]):
+            model["training"]["seed"] = seed
+        spec = Path(name) / "spec.json"
+        spec.write_text(json.dumps(data))
+        yield Path(name), spec
+
+
+def _done(client: PipelineClient, pipeline: str) -> PipelineResults:
+    for _ in client.watch(pipeline):
+        pass
+    return client.results(pipeline)
+
+
+def _figures(results: PipelineResults, seconds: float) -> Figures:
     teacher, student = results.scores.teacher, results.scores.students[0].student
     return _with_totals(
         {
@@ -80,27 +133,15 @@ def system(seed: int) -> dict[str, float]:
     )
 
 
-def _seeded(seed: int) -> dict[str, Any]:
-    """The example, every model of it trained from a seed."""
-    data: dict[str, Any] = PipelineSpec.load(SPEC).model_dump(mode="json", exclude_unset=True)
-    for model in (data["teacher"], *data["students"]):
-        model["training"]["seed"] = seed
-    return data
-
-
 def _training(record: EvaluationRecord) -> float:
     if record.training_seconds is None:
         raise SystemExit("error: the model was not trained")
     return record.training_seconds
 
 
-def _with_totals(figures: dict[str, float], whole_seconds: float) -> dict[str, float]:
+def _with_totals(figures: Figures, whole_seconds: float) -> Figures:
     training = figures["teacher_seconds"] + figures["student_seconds"]
     return figures | {"training_seconds": training, "whole_seconds": whole_seconds}
-
-
-def _median(rows: list[dict[str, Any]], key: str) -> float:
-    return median(row[key] for row in rows)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ class MlpSpec(Part):
 
 
 class CnnSpec(Part):
-    """`depth` blocks of convolution, batch norm, ReLU and pooling; the first is `width` channels wide."""
+    """`depth` blocks of convolution, pooling, batch norm and ReLU; the first is `width` channels wide."""
 
     name: Literal["cnn"] = "cnn"
     width: int = Field(default=32, ge=1, le=1024)
