@@ -20,8 +20,8 @@ FLOAT = 4
 #: Tensors of a weight's size beside it: its gradient and what the optimiser remembers.
 BESIDE_WEIGHTS = {"adam": 3, "adamw": 3, "sgd": 2}
 #: A batch takes so much more than the tensors that are kept of it: kernels lay tensors out anew, and hold gradients
-#: on their way (measured on convolutions: 0.9 to 1.8).
-WORKSPACE = 1.3
+#: on their way (measured on convolutions: 0.8 to 2.5, as freed memory is used again or not).
+WORKSPACE = 1.5
 #: Copies of the state that are held while a checkpoint is written.
 CHECKPOINT_COPIES = 2
 

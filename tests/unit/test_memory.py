@@ -83,7 +83,7 @@ def test_an_estimate_is_near_the_peak(tmp_path: Path, model: str, samples: int, 
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     estimated, measured = map(int, done.stdout.splitlines()[-1].split())
-    assert 0.65 < estimated / measured < 1.6, (estimated, measured)
+    assert 0.55 < estimated / measured < 1.9, (estimated, measured)
 
 
 def need(data: int = 0, models: int = 0, sample: int = 0, batch_size: int = 1) -> Need:
