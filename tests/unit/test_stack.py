@@ -16,6 +16,7 @@ from shared.spec import AugmentationSpec, DistillationSpec, TrainingSpec
 from worker.batches import Batches
 from worker.checkpoints import Checkpoints
 from worker.data import Split
+from worker.models import Mlp
 from worker.objective import Goal
 from worker.stack import Stack
 from worker.training import Member, fit
@@ -24,11 +25,11 @@ KD = {"temperature": 4.0, "alpha": 0.9}
 
 
 def mlp() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3))
+    return Mlp(16, (8,), 3)
 
 
-def convolution() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+def deep() -> nn.Module:
+    return Mlp(16, (24, 16), 3)
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def weights(members: Sequence[Member]) -> list[dict[str, torch.Tensor]]:
     return [{name: tensor.clone() for name, tensor in each.model.state_dict().items()} for each in members]
 
 
-@pytest.mark.parametrize("build", [mlp, convolution])
+@pytest.mark.parametrize("build", [mlp, deep])
 @pytest.mark.parametrize(
     "training",
     [
@@ -114,7 +115,7 @@ def test_a_sweep_trained_together_is_as_if_each_had_been_trained_alone(
 
     for index, (one, other) in enumerate(zip(weights(together), weights(alone), strict=True)):
         for name in one:
-            torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5, msg=f"member {index}: {name}")
+            torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
     for record, expected in zip(records, single, strict=True):
         assert isinstance(record, TrainingRecord)
         assert isinstance(expected, TrainingRecord)
@@ -200,8 +201,8 @@ def test_weights_decay_in_matrices_and_not_in_biases(data: Split, teacher_logits
     train([decayed], data, teacher_logits, tmp_path / "decayed")
 
     (before, after) = (weights([each])[0] for each in (free, decayed))
-    assert after["1.weight"].norm() < 0.2 * before["1.weight"].norm()
-    assert after["1.bias"].norm() > 0.5 * before["1.bias"].norm()
+    assert after["layers.0.weight"].norm() < 0.2 * before["layers.0.weight"].norm()
+    assert after["layers.0.bias"].norm() > 0.5 * before["layers.0.bias"].norm()
 
 
 def test_a_members_model_is_a_view_of_the_stack() -> None:
@@ -211,5 +212,36 @@ def test_a_members_model_is_a_view_of_the_stack() -> None:
     stack = Stack(models)
 
     torch.testing.assert_close(stack(torch.ones(2, 2, 1, 4, 4)), torch.stack(alone))
-    stack.parameters["1.weight"].data.zero_()
-    assert all(not model.state_dict()["1.weight"].any() for model in models)
+    stack.parameters["layers.0.weight"].data.zero_()
+    assert all(not model.state_dict()["layers.0.weight"].any() for model in models)
+
+
+def test_only_mlps_are_stacked() -> None:
+    with pytest.raises(TypeError, match="only MLPs"):
+        Stack([nn.Linear(2, 2), nn.Linear(2, 2)])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_stacks_gradients_are_those_of_its_members(dtype: torch.dtype) -> None:
+    models, alone = [deep() for _ in range(3)], [deep() for _ in range(3)]
+    for model, copy in zip(models, alone, strict=True):
+        copy.load_state_dict(model.state_dict())
+    inputs, wanted = torch.randn(3, 20, 1, 4, 4), torch.randn(3, 20, 3)
+    stack = Stack(models)
+    part = stack.slice(1, 3)
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        together = stack(inputs)
+        single = torch.stack([model(each) for model, each in zip(alone, inputs, strict=True)])
+    stack.backward((together.float() * wanted).sum(), [part])
+    (single.float() * wanted).sum().backward()
+
+    tolerance = 1e-5 if dtype == torch.float32 else 0.05
+    assert together.dtype == single.dtype == dtype
+    torch.testing.assert_close(together, single, rtol=tolerance, atol=tolerance)
+    for leaf, *expected in zip(part[2], *(model.parameters() for model in alone), strict=True):
+        gradients = [parameter.grad for parameter in expected[1:]]
+        assert leaf.grad is not None
+        assert leaf.grad.dtype == torch.float32
+        assert leaf.grad.is_contiguous()
+        torch.testing.assert_close(leaf.grad, torch.stack(gradients), rtol=tolerance, atol=10 * tolerance)  # type: ignore[arg-type]
