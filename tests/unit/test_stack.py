@@ -113,7 +113,7 @@ def test_a_sweep_trained_together_is_as_if_each_had_been_trained_alone(
         for index, each in enumerate(alone)
     ]
 
-    for index, (one, other) in enumerate(zip(weights(together), weights(alone), strict=True)):
+    for one, other in zip(weights(together), weights(alone), strict=True):
         for name in one:
             torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
     for record, expected in zip(records, single, strict=True):
