@@ -13,12 +13,12 @@ Path = tuple[str, ...]
 
 
 def has_grid(data: Any) -> bool:
-    """Whether a grid stands anywhere in a mapping."""
+    """Whether a grid stands anywhere in a mapping; a mapping of one number named `grid` is none."""
     return isinstance(data, dict) and any(True for _ in _grids(data))
 
 
-def points(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The mapping with one value of each grid in its place, for all combinations, by what tells them apart.
+def points(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """What tells the points apart, and the mapping with one value of each grid in its place, for all combinations.
 
     Raises:
         ValueError: a grid is empty or has a value twice, or there are too many points.
@@ -28,19 +28,21 @@ def points(data: dict[str, Any]) -> dict[str, dict[str, Any]]:
     count = 1
     for path, values in grids.items():
         name = ".".join(path)
-        if not isinstance(values, list | tuple) or not values:
-            raise ValueError(f"{name}: a grid is a list of values, as {{grid: [1, 2, 4]}}")
-        if len({repr(value) for value in values}) < len(values):
+        if not values:
+            raise ValueError(f"{name}: the grid has no values")
+        if len({_text(value) for value in values}) < len(values):
             raise ValueError(f"{name}: a value stands twice in the grid")
         count *= len(values)
     if count > LARGEST_GRID:
         raise ValueError(f"the grid has {count:,} points, more than {LARGEST_GRID}")
     names = [path[-1] if [other[-1] for other in grids].count(path[-1]) == 1 else ".".join(path) for path in grids]
-    found = {}
-    for values in product(*grids.values()):
-        label = ", ".join(f"{name} {_text(value)}" for name, value in zip(names, values, strict=True))
-        found[label] = _replaced(data, dict(zip(grids, values, strict=True)), ())
-    return found
+    return [
+        (
+            ", ".join(f"{name} {_text(value)}" for name, value in zip(names, values, strict=True)),
+            _replaced(data, dict(zip(grids, values, strict=True)), ()),
+        )
+        for values in product(*grids.values())
+    ]
 
 
 def _grids(data: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
@@ -48,7 +50,7 @@ def _grids(data: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
     for key, value in data.items():
         if not isinstance(value, dict):
             continue
-        if value.keys() == {"grid"}:
+        if value.keys() == {"grid"} and isinstance(value["grid"], list | tuple):
             yield (*path, str(key)), value["grid"]
         else:
             yield from _grids(value, (*path, str(key)))
@@ -66,6 +68,9 @@ def _replaced(data: dict[str, Any], values: dict[Path, Any], path: Path) -> dict
 
 
 def _text(value: Any) -> str:
+    """A value in the words of a label: 1 and 1.0 are the same, and no digit that matters is left out."""
     if isinstance(value, list | tuple):
         return "-".join(map(_text, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)

@@ -104,15 +104,18 @@ class ChooseStudent(Part):
     """Find the point of a grid whose models are best on held-out samples, over all seeds."""
 
     kind: Literal["choose"] = "choose"
-    #: What tells the points apart.
+    #: What tells the points apart, and their models.
     labels: Annotated[tuple[str, ...], Field(strict=False)]
+    models: Annotated[tuple[ModelSpec, ...], Field(strict=False)]
     seeds: Annotated[tuple[int, ...], Field(strict=False)]
 
 
 class Evaluate(Part):
-    """Score a model on the test set: a given one, or of a grid's the one that was chosen."""
+    """Score a model on the test set: a given one, or the one that was chosen from a grid."""
 
     kind: Literal["evaluate"] = "evaluate"
+    #: Of a chosen student, the run.
+    seed: int | None = None
 
 
 class StudentRuns(Part):
@@ -192,7 +195,7 @@ class Stage(BaseModel):
     inputs: dict[str, ArtifactRef]
 
     @classmethod
-    def of(cls, title: str, recipe: Recipe, **inputs: ArtifactRef) -> Self:
+    def of(cls, title: str, recipe: Recipe, /, **inputs: ArtifactRef) -> Self:
         """The stage of a recipe and its inputs, with its key."""
         key = stage_key(recipe.kind, _ingredients(recipe), inputs)
         return cls(key=key, title=title, recipe=recipe, inputs=inputs)
@@ -470,13 +473,14 @@ class _Graded:
     ) -> None:
         """Have the best of some models chosen, and scored for a role a seed."""
         refs = {f"{place}/{seed}": trained[label, seed].ref for place, label in enumerate(labels) for seed in seeds}
-        choice = Stage.of(f"choose {name}", ChooseStudent(labels=labels, seeds=seeds), **refs)
+        recipes = (trained[label, seeds[0]].recipe for label in labels)
+        models = tuple(recipe.model for recipe in recipes if isinstance(recipe, Training))
+        choice = Stage.of(f"choose {name}", ChooseStudent(labels=labels, models=models, seeds=seeds), **refs)
         choice = self.choices.setdefault(choice.key, choice)
         self.scores[f"{name}/choice"] = choice.ref
         for seed in seeds:
-            models = {f"candidate {place}": trained[label, seed].ref for place, label in enumerate(labels)}
-            inputs = {"dataset": self._data.ref, "teacher": self._teacher.ref, "choice": choice.ref}
-            evaluation = Stage.of(f"evaluate {role(seed)}", Evaluate(), **inputs, **models)
+            inputs = {"dataset": self._data.ref, "model": choice.ref, "teacher": self._teacher.ref}
+            evaluation = Stage.of(f"evaluate {role(seed)}", Evaluate(seed=seed), **inputs)
             self.scores[role(seed)] = self.of_chosen.setdefault(evaluation.key, evaluation).ref
 
     def branch(self, bundle: Bundle) -> tuple[Bundle, ...]:

@@ -111,6 +111,8 @@ class ChoiceRecord(Model):
     labels: tuple[str, ...]
     #: Accuracy of each on the held-out samples, averaged over the seeds.
     held_out: tuple[float, ...]
+    #: Of the best one, how it was trained with each seed.
+    trained: dict[int, TrainingRecord]
 
     @property
     def best(self) -> int:

@@ -88,8 +88,18 @@ class TorchvisionSpec(Part):
     """`torchvision/<name>`, its head fitted to the classes."""
 
     name: str = Field(pattern=r"^torchvision/[a-z0-9_]+$")
-    #: Name of pretrained weights to start from, as `DEFAULT` or `IMAGENET1K_V2`: a worker downloads them.
+    #: Name of pretrained weights to start from, as `IMAGENET1K_V1`: a worker downloads them.
     weights: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]+$")
+
+    @model_validator(mode="after")
+    def _weights_stay_the_same(self) -> Self:
+        if self.weights == "DEFAULT":
+            raise PydanticCustomError(
+                "options",
+                "what DEFAULT means changes with torchvision: name them, as IMAGENET1K_V1",
+                {"key": "weights"},
+            )
+        return self
 
 
 class CustomModelSpec(Part):
@@ -313,20 +323,28 @@ class StudentGrid(Part):
     name: Name
     points: Annotated[tuple[GridPoint, ...], Field(strict=False, min_length=1)]
 
+    @model_validator(mode="after")
+    def _points_are_of_one_student(self) -> Self:
+        runs = {(point.student.name, point.student.seeds, point.student.training.seed) for point in self.points}
+        if len({point.label for point in self.points}) < len(self.points) or len(runs) > 1:
+            raise PydanticCustomError("students", "the points differ in their labels, not in name or seeds", {})
+        return self
+
 
 def _expanded(value: Any) -> Any:
     """The candidates of a student that has a grid; any other value as it is."""
     if not has_grid(value):
         return value
-    for field in ("name", "seeds"):
-        if has_grid({field: value.get(field)}):
+    seed = value["training"].get("seed") if isinstance(value.get("training"), dict) else None
+    for field, given in (("name", value.get("name")), ("seeds", value.get("seeds")), ("training.seed", seed)):
+        if has_grid({field: given}):
             raise PydanticCustomError("students", "'{key}' cannot be a grid", {"key": field})
     try:
         candidates = points(value)
     except ValueError as error:
         raise PydanticCustomError("students", "{problem}", {"problem": str(error)}) from None
     validated = []
-    for label, candidate in candidates.items():
+    for label, candidate in candidates:
         try:
             validated.append(GridPoint(label=label, student=StudentSpec.model_validate(candidate)))
         except ValidationError as error:
@@ -391,6 +409,11 @@ class PipelineSpec(Part):
     def _one_teacher_or_several(self) -> Self:
         if (self.teacher is None) == (not self.teachers):
             raise PydanticCustomError("teacher", "a pipeline has either 'teacher' or 'teachers'", {"key": "teacher"})
+        models = [teacher.model_copy(update={"weight": 1.0}) for teacher in self.teachers]
+        if any(model in models[:index] for index, model in enumerate(models)):
+            raise PydanticCustomError(
+                "teacher", "two teachers are the same: give one of them more weight", {"key": "teachers"}
+            )
         if len(self.teachers) == 1:
             raise PydanticCustomError("teacher", "a single one is 'teacher', without a list", {"key": "teachers"})
         if self.teacher and self.average != "probabilities":
@@ -401,6 +424,8 @@ class PipelineSpec(Part):
     def _names_are_unique(self) -> Self:
         seen: set[str] = set()
         for student in self.students:
+            if student.name == "teacher":
+                raise PydanticCustomError("students", "no student can be named 'teacher'", {"key": "students"})
             if student.name in seen:
                 raise PydanticCustomError(
                     "students", "two students are named '{name}'", {"key": "students", "name": student.name}

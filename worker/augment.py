@@ -60,6 +60,10 @@ class Partners:
     rows: torch.Tensor
     shares: torch.Tensor
 
+    def to(self, device: torch.device) -> Partners:
+        """The same on a device."""
+        return Partners(self.rows.to(device, non_blocking=True), self.shares.to(device, non_blocking=True))
+
 
 def partners(rows: torch.Tensor, view: int | torch.Tensor, samples: int, spec: AugmentationSpec) -> Partners | None:
     """The samples, of all `samples`, that are blended into some rows `[batch]` in a view; None without mixup."""

@@ -15,10 +15,8 @@ from shared.errors import InvalidSpec
 from shared.spec import AugmentationSpec
 from worker import augment
 from worker.augment import Partners
-from worker.data import Array, Split, take
+from worker.data import Array, Split, pieces, take
 
-#: Samples that are normalised in one go.
-PIECE = 4_096
 #: Batches that are read before they are needed.
 READ_AHEAD = 4
 
@@ -58,6 +56,8 @@ class Batches:
         views: int | None,
         dtype: torch.dtype,
         teacher_logits: torch.Tensor | Array | None = None,
+        *,
+        prepare: bool = True,
     ) -> None:
         """Take a split and how to see it.
 
@@ -67,6 +67,7 @@ class Batches:
             views: how many there are, or None where every epoch has one of its own.
             dtype: of the model's inputs.
             teacher_logits: `[views, samples, classes]` on the device, or memory-mapped.
+            prepare: normalise all samples at once, for more than one look at each.
 
         Raises:
             InvalidSpec: the samples cannot be seen so.
@@ -81,7 +82,8 @@ class Batches:
         self._streams = any(isinstance(source, np.ndarray) for source in (data.inputs, teacher_logits))
         #: Where rows are to be.
         self.home = torch.device("cpu") if self._streams else data.device
-        self._prepared = None if self._streams or not augmentation.changes_nothing else _prepared(data, dtype)
+        prepare = prepare and not self._streams and augmentation.changes_nothing
+        self._prepared = _prepared(data, dtype) if prepare else None
 
     def view(self, epoch: int) -> int:
         """The number of the view that is seen in an epoch."""
@@ -100,12 +102,15 @@ class Batches:
         if not self._streams:
             yield from (self(rows, view) for rows in all_rows)
             return
-        with ThreadPoolExecutor(1, "read-ahead") as thread:
+        thread = ThreadPoolExecutor(1, "read-ahead")
+        try:
             ahead: deque[Future[_Taken]] = deque()
             for index, rows in enumerate(all_rows):
                 for later in all_rows[index + len(ahead) : index + READ_AHEAD]:
                     ahead.append(thread.submit(self._take, later, view))
                 yield self._finish(rows, view, ahead.popleft().result())
+        finally:
+            thread.shutdown(cancel_futures=True)
 
     def _take(self, rows: torch.Tensor, view: int) -> _Taken:
         flat = rows.flatten()
@@ -127,7 +132,8 @@ class Batches:
         if self._augmentation.changes_nothing:
             inputs = taken.inputs if self._prepared is not None else self._as_the_model_takes(taken.inputs)
             return Batch(inputs.unflatten(0, rows.shape), targets, logits)
-        seen = augment.augmented(taken.inputs, flat, view, self._augmentation, taken.partners, taken.partner_inputs)
+        partners = taken.partners and taken.partners.to(self.data.device)
+        seen = augment.augmented(taken.inputs, flat, view, self._augmentation, partners, taken.partner_inputs)
         inputs = self.data.normalise(seen.inputs).unflatten(0, rows.shape)
         if not self._augmentation.mixup:
             return Batch(inputs, targets, logits)
@@ -163,7 +169,6 @@ def _prepared(data: Split, dtype: torch.dtype) -> torch.Tensor:
     if data.tokens:
         return data.normalised(slice(None))
     prepared = torch.empty(tuple(data.inputs.shape), dtype=dtype, device=data.device)
-    for start in range(0, len(data), PIECE):
-        rows = slice(start, start + PIECE)
+    for rows in pieces(data.inputs):
         prepared[rows] = data.normalised(rows)
     return prepared

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,8 +30,8 @@ CLOTHING_NAMES = (
 )  # fmt: skip
 #: Share of the samples kept for testing, where a data set has no test set of its own.
 TEST_SHARE = 0.2
-#: Samples that are packed in one go.
-PIECE = 4_096
+#: Bytes of samples, as float32, that are computed with in one go.
+PIECE_BYTES = 16_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +61,24 @@ class Arrays:
         return replace(self, train_targets=targets)
 
     def holding_out(self, share: float) -> Self:
-        """The same with a share of each class's labelled training samples held out."""
-        return replace(self, held_out=_first_of_each_class(self.train_targets, share).nonzero()[0])
+        """The same with a share of each class's labelled training samples held out.
+
+        Raises:
+            InvalidSpec: that is none.
+
+        """
+        held_out = _first_of_each_class(self.train_targets, share).nonzero()[0]
+        if not len(held_out):
+            raise InvalidSpec(f"dataset.validation: {share:g} of so few labelled samples of each class is none")
+        return replace(self, held_out=held_out)
 
     def save(self, folder: Path) -> DatasetRecord:
-        """Write the arrays as `.npy` files and describe them; piece by piece, as they may not fit into memory."""
+        """Write the arrays as `.npy` files and describe them; piece by piece, as they may not fit into memory.
+
+        Raises:
+            InvalidSpec: the inputs have no mean.
+
+        """
         train = np.arange(len(self.train_targets))
         held_out = train[:0] if self.held_out is None else self.held_out
         train = np.setdiff1d(train, held_out, assume_unique=True)
@@ -73,6 +87,8 @@ class Arrays:
             _write(folder, "validation", self.train_inputs, self.train_targets, held_out)
         _write(folder, "test", self.test_inputs, self.test_targets, np.arange(len(self.test_targets)))
         mean, std = _statistics(mapped_inputs(folder, "train"))
+        if not np.isfinite([*mean, *std]).all():
+            raise InvalidSpec("the training inputs are too large: their mean or deviation is not finite")
         return DatasetRecord(
             shape=self.train_inputs.shape[1:],
             class_names=self.class_names,
@@ -148,6 +164,13 @@ def mapped_inputs(folder: Path, split: str) -> Array:
     return np.asarray(np.load(folder / f"{split}_inputs.npy", mmap_mode="r"))
 
 
+def pieces(samples: torch.Tensor | Array) -> Iterator[slice]:
+    """Successive rows that are not too many to be computed with at once."""
+    rows = max(1, PIECE_BYTES // (4 * max(1, math.prod(samples.shape[1:]))))
+    for start in range(0, len(samples), rows):
+        yield slice(start, start + rows)
+
+
 def take(source: torch.Tensor | Array, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Rows `[batch]` of a tensor on the device, or of a memory-mapped array: then `rows` are on the CPU."""
     if isinstance(source, torch.Tensor):
@@ -187,10 +210,14 @@ def _read(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
         )
         names = tuple(given.get("class_names") or ())
     for split, targets in (("train", train_targets), ("test", test_targets)):
-        if targets.ndim != 1 or not len(targets) or not np.array_equal(targets, targets.astype(np.int64)):
-            raise InvalidSpec(f"{dataset.name}: {split} targets must be whole numbers [samples], one for each sample")
+        whole = targets.dtype.kind in "uif" and targets.ndim == 1 and len(targets) > 0
+        if not whole or not np.array_equal(targets, targets.astype(np.int64)) or targets.min() < 0:
+            raise InvalidSpec(f"{dataset.name}: {split} targets must be whole numbers [samples] from 0 on")
     if not names:
-        names = tuple(map(str, range(int(max(train_targets.max(), test_targets.max())) + 1)))
+        classes = int(max(train_targets.max(), test_targets.max())) + 1
+        if classes > len(train_targets):
+            raise InvalidSpec(f"{dataset.name}: a target is {classes - 1:,}, with {len(train_targets):,} samples")
+        names = tuple(map(str, range(classes)))
     train_targets, test_targets = train_targets.astype(np.int64), test_targets.astype(np.int64)
     return _checked(dataset.name, Arrays(train_inputs, train_targets, test_inputs, test_targets, names))
 
@@ -208,16 +235,15 @@ def _checked(name: str, arrays: Arrays) -> Arrays:
         raise InvalidSpec(f"{name}: two classes have one name")
     for split in ("train", "test"):
         inputs, targets = getattr(arrays, f"{split}_inputs"), getattr(arrays, f"{split}_targets")
-        if inputs.dtype.kind not in "uif" or inputs.ndim < 2:
-            raise InvalidSpec(
-                f"{name}: {split} inputs must be numbers [samples, ...], not {inputs.dtype} {inputs.shape}"
-            )
+        usable = inputs.dtype.kind in "uif" and inputs.dtype.itemsize <= 8 and inputs.dtype.isnative
+        if not usable or inputs.ndim < 2 or 0 in inputs.shape:
+            what = f"{inputs.dtype.str} {inputs.shape}"
+            raise InvalidSpec(f"{name}: {split} inputs must be numbers [samples, ...] of up to 64 bits, not {what}")
         if len(inputs) != len(targets):
             raise InvalidSpec(f"{name}: {split} has {len(inputs)} inputs and {len(targets)} targets")
         if targets.min() < 0 or targets.max() >= len(arrays.class_names):
             raise InvalidSpec(f"{name}: a {split} target is outside of the {len(arrays.class_names)} classes")
-        pieces = (inputs[start : start + PIECE] for start in range(0, len(inputs), PIECE))
-        if inputs.dtype.kind == "f" and not all(np.isfinite(piece).all() for piece in pieces):
+        if inputs.dtype.kind == "f" and not all(np.isfinite(inputs[rows]).all() for rows in pieces(inputs)):
             raise InvalidSpec(f"{name}: a {split} input is not finite")
     train, test = arrays.train_inputs, arrays.test_inputs
     if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
@@ -251,11 +277,16 @@ def _stratified(inputs: Array, targets: Array) -> Arrays:
 def _write(folder: Path, split: str, inputs: Array, targets: Array, rows: Array) -> None:
     """Write some rows of the inputs and targets of a split."""
     np.save(folder / f"{split}_targets.npy", targets[rows])
-    path, shape = folder / f"{split}_inputs.npy", (len(rows), *inputs.shape[1:])
-    packed = np.lib.format.open_memmap(path, "w+", inputs.dtype, shape)
-    for start in range(0, len(rows), PIECE):
-        packed[start : start + PIECE] = inputs[rows[start : start + PIECE]]
-    packed.flush()
+    header = {
+        "descr": np.lib.format.dtype_to_descr(inputs.dtype),
+        "fortran_order": False,
+        "shape": (len(rows), *inputs.shape[1:]),
+    }
+    # Written, not mapped: on a full disk a mapped file would kill the process.
+    with (folder / f"{split}_inputs.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for piece in pieces(inputs):
+            file.write(inputs[rows[piece]].tobytes())
 
 
 def _statistics(inputs: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -267,8 +298,8 @@ def _statistics(inputs: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
         return (), ()
     axes = (0, *range(2, inputs.ndim))
     count, mean, squares = 0, torch.zeros(()), torch.zeros(())
-    for start in range(0, len(inputs), PIECE):
-        piece = torch.from_numpy(inputs[start : start + PIECE].astype(np.float32))
+    for rows in pieces(inputs):
+        piece = torch.from_numpy(inputs[rows].astype(np.float32))
         variance, piece_mean = (each.double() for each in torch.var_mean(piece, dim=axes, correction=0))
         deviation, both = piece_mean - mean, count + len(piece)
         squares = squares + variance * len(piece) + deviation.square() * (count * len(piece) / both)

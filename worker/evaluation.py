@@ -21,14 +21,18 @@ TIMING_SECONDS = 0.1
 TIMING_RUNS = 500
 
 
-def logits_of(model: nn.Module, data: Split, report: Report) -> torch.Tensor:
+def logits_of(model: nn.Module, data: Split, report: Report, batch_size: int = BATCH) -> torch.Tensor:
     """Logits of every sample, `[samples, classes]`, float32, on the device of the data."""
-    return torch.cat([logits for _, logits in logit_batches(model, data, report)])
+    return torch.cat([logits for _, logits in logit_batches(model, data, report, batch_size)])
 
 
 @torch.inference_mode()
 def logit_batches(
-    model: nn.Module, data: Split, report: Report, read: Callable[[slice], torch.Tensor] | None = None
+    model: nn.Module,
+    data: Split,
+    report: Report,
+    batch_size: int = BATCH,
+    read: Callable[[slice], torch.Tensor] | None = None,
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """First row and logits `[rows, classes]`, float32, of each batch in the data's order; in eval mode.
 
@@ -36,8 +40,8 @@ def logit_batches(
     """
     model.eval()
     read = read or data.normalised
-    for start in range(0, len(data), BATCH):
-        logits: torch.Tensor = model(read(slice(start, min(start + BATCH, len(data)))))
+    for start in range(0, len(data), batch_size):
+        logits: torch.Tensor = model(read(slice(start, min(start + batch_size, len(data)))))
         yield start, logits.float()
         report(f"{start + len(logits):,} of {len(data):,} samples")
 
@@ -95,9 +99,9 @@ def latency_ms(model: nn.Module, data: Split) -> tuple[float, float]:
     return median(times), quantiles(times, n=20)[-1]
 
 
-def throughput(model: nn.Module, data: Split) -> float:
+def throughput(model: nn.Module, data: Split, batch_size: int = BATCH) -> float:
     """Samples a second at large batches."""
-    batch = data.normalised(slice(0, BATCH))
+    batch = data.normalised(slice(0, batch_size))
     return len(batch) / median(_timings(model, batch))
 
 

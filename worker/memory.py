@@ -19,10 +19,14 @@ USABLE = 0.9
 FLOAT = 4
 #: Tensors of a weight's size beside it: its gradient and what the optimiser remembers.
 BESIDE_WEIGHTS = {"adam": 3, "adamw": 3, "sgd": 2}
-#: A batch takes so much more than the tensors that are kept of it: kernels lay tensors out anew, and hold gradients
-#: on their way (measured on convolutions: 0.8 to 2.5, as freed memory is used again or not).
+#: What an allocator's error says.
+RAN_OUT = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+#: A training's batch takes so much more than the tensors that are kept of it: kernels lay tensors out anew, and hold
+#: gradients on their way (measured on convolutions: 0.8 to 2.5, as freed memory is used again or not).
 WORKSPACE = 1.5
-#: Copies of the state that are held while a checkpoint is written.
+#: Tensors of the largest size that a forward pass holds at once.
+FORWARD_COPIES = 3
+#: Copies of the state that are held while a checkpoint is written, by the CPU.
 CHECKPOINT_COPIES = 2
 
 _MEMINFO = Path("/proc/meminfo")
@@ -31,11 +35,11 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes that a stage takes at its peak, beside what its process holds anyway."""
+    """Bytes that a stage takes at its peak, beside what its process holds anyway, its models' weights among that."""
 
     #: Samples and soft labels; nothing of this where they are streamed.
     data: int
-    #: Weights, gradients, the optimiser's state, the best weights so far, and a checkpoint being written.
+    #: Gradients, the optimiser's state, the best weights so far, and a checkpoint being written.
     models: int
     #: One sample's way through the models.
     sample: int
@@ -63,16 +67,17 @@ class Need:
             return False
         if self.models + self.batch <= usable:
             return True
-        raise StageFailed(f"not enough memory: {self.explanation(usable)}")
+        raise StageFailed(f"not enough memory: {self.explanation(free)}")
 
-    def explanation(self, usable: int) -> str:
+    def explanation(self, free: int) -> str:
         """The numbers, and what to change."""
+        usable = int(free * USABLE)
         fitting = (usable - self.models) // max(self.sample, 1)
         advice = f"a batch_size of {fitting:,} fits" if fitting >= 1 else "take a smaller model"
         return (
             f"the models take about {_gigabytes(self.models)} and a batch of {self.batch_size:,} "
-            f"{_gigabytes(self.batch)}, of {_gigabytes(usable)} that can be had: {advice}, or set fuse: off "
-            "where models are trained together"
+            f"{_gigabytes(self.batch)}, of {_gigabytes(usable)} that can be had: {advice}; with fuse: off models are "
+            "trained one by one"
         )
 
 
@@ -82,7 +87,7 @@ def of_training(
     """What it takes to train models side by side.
 
     Args:
-        models: of one shape.
+        models: of one shape, on the device.
         training: their schedule.
         inputs: a sample `[1, ...]` as the models take it.
         dtype: of the matrix products.
@@ -91,28 +96,32 @@ def of_training(
     """
     weights = sum(map(_weights, models))
     best = weights if training.keep == "best" else 0
-    # A gradient is no part of a checkpoint.
     state = weights * BESIDE_WEIGHTS[training.optimizer] + best
-    return Need(
-        data=data,
-        models=weights + state + best + CHECKPOINT_COPIES * state,
-        sample=len(models) * _kept_of_a_sample(models[0], inputs, dtype),
-        batch_size=training.batch_size,
-    )
+    # A checkpoint holds the weights and no gradients, which are as large.
+    checkpoint = CHECKPOINT_COPIES * state if inputs.device.type == "cpu" else 0
+    kept = _of_a_sample(models[0], inputs, dtype)
+    sample = int(WORKSPACE * len(models) * (kept.total + 2 * kept.largest))
+    return Need(data, state + checkpoint, sample, training.batch_size)
 
 
-def of_inference(model: nn.Module, inputs: torch.Tensor, batch_size: int, data: int) -> Need:
-    """What it takes to run a model over samples in batches."""
-    return Need(data, _weights(model), _kept_of_a_sample(model, inputs, torch.float32), batch_size)
+def of_inference(models: Sequence[nn.Module], inputs: torch.Tensor, data: int, free: int, largest_batch: int) -> Need:
+    """What it takes to run models over samples, one after the other, in batches that fit."""
+    sample = FORWARD_COPIES * max(_of_a_sample(model, inputs, torch.float32).largest for model in models)
+    fitting = int(free * USABLE) // max(sample, 1)
+    return Need(data, 0, sample, max(1, min(largest_batch, fitting)))
 
 
 def free_bytes(device: torch.device) -> int:
     """Bytes that are free on a device; on the CPU, of what this process may have."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_of_the_machine()
+    if device.type == "cpu":
+        return _free_of_the_machine()
+    # What torch keeps for itself from earlier stages is as good as free.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 @contextmanager
-def told_in_numbers(need: Need, device: torch.device) -> Iterator[None]:
+def running_out_fails(explanation: str) -> Iterator[None]:
     """Turn an allocation that fails after all into a stage's failure: to try again would fail again.
 
     Raises:
@@ -121,38 +130,34 @@ def told_in_numbers(need: Need, device: torch.device) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _ran_out(error):
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(words in str(error) for words in RAN_OUT):
             raise
-        raise StageFailed(f"memory ran out on {device}: {need.explanation(free_bytes(device))}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise StageFailed(f"memory ran out ({reason}): {explanation}") from error
 
 
-def _ran_out(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Bytes that a forward pass keeps of one sample for the backward pass, and those of its largest tensor."""
+
+    total: int
+    largest: int
 
 
-def _weights(model: nn.Module) -> int:
-    """Bytes of a model's parameters."""
-    return sum(parameter.nbytes for parameter in model.parameters())
-
-
-def _kept_of_a_sample(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> int:
-    """Bytes that a training step, or a forward pass, takes for one sample.
-
-    Measured as what two samples more take, in eval mode, which leaves no trace in the model.
-    """
+def _of_a_sample(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> _Sample:
+    """What one sample takes: half of what four take more than two, in eval mode, which leaves no trace in the model."""
     was_training = model.training
     model.eval()
     two, four = (_kept(model, inputs[:1].repeat(count, *[1] * (inputs.ndim - 1)), dtype) for count in (2, 4))
     model.train(was_training)
-    sizes = [(more - less) // 2 for more, less in zip(four, two, strict=True)]
-    return int(WORKSPACE * (sum(sizes) + 2 * max(sizes)))
+    return _Sample(max(sum(four) - sum(two), 0) // 2, max(max(four) - max(two), 0) // 2)
 
 
 def _kept(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> list[int]:
-    """Bytes of each tensor that a forward pass keeps, and of the logits."""
+    """Bytes of each tensor that a forward pass keeps, of the inputs, and of the logits."""
     seen: dict[int, torch.Tensor] = {}
-    sizes: list[int] = []
+    sizes = [inputs.nbytes]
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -162,11 +167,17 @@ def _kept(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> list[in
         return tensor
 
     with (
+        torch.enable_grad(),
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
         torch.autocast(inputs.device.type, dtype, enabled=dtype != torch.float32),
     ):
         logits = model(inputs)
     return [*sizes, logits.numel() * FLOAT]
+
+
+def _weights(model: nn.Module) -> int:
+    """Bytes of a model's parameters."""
+    return sum(parameter.nbytes for parameter in model.parameters())
 
 
 def _free_of_the_machine() -> int:

@@ -204,26 +204,31 @@ def _from_torchvision(name: str, classes: int) -> nn.Module:
     from torchvision.models import get_model
 
     try:
-        return ColourInput(get_model(name, weights=None, num_classes=classes))
+        model = get_model(name, weights=None, num_classes=classes)
     except (ValueError, TypeError) as error:
         raise InvalidSpec(f"torchvision/{name}: {error}") from error
+    if hasattr(model, "aux_logits"):
+        raise InvalidSpec(f"torchvision/{name} has several outputs in training, and only one can be trained here")
+    return ColourInput(model)
 
 
 def _start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> None:
     """Put pretrained weights into a model, all that fit: not those of a head for other classes."""
-    from torchvision.models import get_model_weights
+    from torchvision.models import get_model, get_model_weights
 
-    weights = get_model_weights(spec.name.removeprefix("torchvision/"))
-    if spec.weights not in weights.__members__:
-        known = ", ".join(weights.__members__) or "none"
-        raise InvalidSpec(f"{spec.name} has no weights '{spec.weights}': there are {known}")
+    name = spec.name.removeprefix("torchvision/")
+    known = get_model_weights(name).__members__
+    if spec.weights not in known:
+        raise InvalidSpec(f"{spec.name} has no weights '{spec.weights}': there are {', '.join(known) or 'none'}")
+    torch.hub.set_dir(str(runtime.downloads))
     try:
-        given = weights[spec.weights].get_state_dict(model_dir=runtime.downloads, progress=False, check_hash=True)
+        given = get_model(name, weights=known[spec.weights], progress=False).state_dict()
     except (OSError, RuntimeError) as error:
         raise Unavailable(f"{spec.name}: the weights cannot be downloaded: {error}") from error
-    own = model.state_dict()
-    fitting = {f"model.{name}": tensor for name, tensor in given.items() if own[f"model.{name}"].shape == tensor.shape}
-    model.load_state_dict(own | fitting)
+    weights = model.state_dict()
+    for place, tensor in given.items():
+        if (own := weights.get(f"model.{place}")) is not None and own.shape == tensor.shape:
+            own.copy_(tensor)
 
 
 def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:
@@ -233,7 +238,7 @@ def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None
     try:
         with torch.inference_mode():
             logits = model(torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32))
-    except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
+    except plugins.MISTAKES as error:
         problem = (str(error) or type(error).__name__).splitlines()[0]
         raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
     if not isinstance(logits, torch.Tensor):

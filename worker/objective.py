@@ -44,7 +44,7 @@ class Goal:
         soft = (
             losses.soft(logits, teacher_logits, targets, self.distillation, temperature=temperature)
             if self.soft_loss is None
-            else self.soft_loss(logits, teacher_logits, targets, temperature=temperature)
+            else self.soft_loss(logits, teacher_logits.float(), targets, temperature=temperature)
         )
         if self._soft_only:
             return soft

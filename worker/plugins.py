@@ -9,20 +9,23 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from shared.errors import InvalidSpec, Unavailable
+from shared.errors import DistillError, InvalidSpec, Unavailable
 
 #: What code raises that is wrong or called in a wrong way: it would do so again.
 MISTAKES: tuple[type[Exception], ...] = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    EOFError,
     FileNotFoundError,
     ImportError,
+    IsADirectoryError,
     LookupError,
     NameError,
     NotADirectoryError,
     PermissionError,
     RuntimeError,
+    SyntaxError,
     TypeError,
     ValueError,
 )
@@ -41,10 +44,8 @@ def load(reference: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
         raise InvalidSpec(
             f"{reference}: this worker does not import '{package}': start it with DISTILL_PLUGINS={package}"
         )
-    try:
+    with called(reference):
         value = getattr(import_module(module_name), name)
-    except (ImportError, AttributeError, SyntaxError) as error:
-        raise InvalidSpec(f"{reference}: {error}") from error
     if not callable(value):
         raise InvalidSpec(f"{reference}: not callable")
     return value
@@ -52,7 +53,7 @@ def load(reference: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
 
 @contextmanager
 def called(reference: str) -> Iterator[None]:
-    """Say of an error in the user's code that it is there, and where.
+    """Say of an error in the user's code that it is there, and where; without a reference, nothing is the user's.
 
     Raises:
         InvalidSpec: a mistake, which would be made again.
@@ -61,9 +62,14 @@ def called(reference: str) -> Iterator[None]:
     """
     try:
         yield
-    except MISTAKES as error:
+    except (DistillError, MemoryError):
+        raise
+    except (Exception, SystemExit) as error:
+        own = type(error).__module__.partition(".")[0] == reference.partition(":")[0].partition(".")[0]
+        if not reference or (not isinstance(error, (*MISTAKES, OSError, SystemExit)) and not own):
+            raise
         last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}:{last.lineno}"
-        raise InvalidSpec(f"{reference}: {type(error).__name__}: {error} ({place})") from error
-    except OSError as error:
-        raise Unavailable(f"{reference}: {error}") from error
+        problem = f"{reference}: {type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
+        if isinstance(error, OSError) and not isinstance(error, MISTAKES):
+            raise Unavailable(problem) from error
+        raise InvalidSpec(problem) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,10 +57,12 @@ from worker.training import Member, fit
 WEIGHTS = "model.safetensors"
 REPORT = "report.json"
 
+OUT_OF_MEMORY = "it needs a machine with more, or one with less other work"
+
 T = TypeVar("T", bound=Record)
 
-#: The last teacher's logits on the test set, by its folder and the data's.
-_kept_logits: dict[tuple[Path, Path], torch.Tensor] = {}
+#: The last teacher's logits on the test set, by its folder, the data's, and the device.
+_kept_logits: dict[tuple[Path, Path, torch.device], torch.Tensor] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +84,28 @@ class Desk:
         folder, device = self.inputs["dataset"].folder, self.runtime.device
         return data.Split.open(folder, name, self.dataset, device, streamed=streamed)
 
-    def split_for(self, model: torch.nn.Module, name: str) -> data.Split:
-        """A split to run a model over, streamed if there is no room for all of it.
+    def split_for(self, models: Sequence[torch.nn.Module], name: str) -> tuple[data.Split, int]:
+        """A split to run models over, streamed if there is no room for all of it, and the size of batches that fit.
 
         Raises:
-            StageFailed: there is not even room for the model and a batch.
+            StageFailed: there is not even room for one sample.
 
         """
-        mapped = self.split(name, streamed=True)
-        need = memory.of_inference(model, mapped.normalised(slice(0, 1)), evaluation.BATCH, mapped.inputs.nbytes)
-        return mapped if need.streams(self.runtime.free_bytes) else self.split(name)
+        mapped, free = self.split(name, streamed=True), self.runtime.free_bytes
+        sample = mapped.normalised(slice(0, 1))
+        need = memory.of_inference(models, sample, mapped.inputs.nbytes, free, evaluation.BATCH)
+        return mapped if need.streams(free) else self.split(name), need.batch_size
 
-    def model(self, role: str) -> torch.nn.Module:
-        """The trained model that is an input of this stage."""
+    def model(self, role: str, seed: int | None = None) -> torch.nn.Module:
+        """The trained model that is an input of this stage; of a choice, the one that was trained with a seed."""
         artifact = self.inputs[role]
         stage = artifact.manifest.stage
         recipe = stage.recipe if stage else None
         if isinstance(recipe, JoinTeachers):
             return models.load(self.ensemble(recipe), artifact.path(WEIGHTS))
+        if isinstance(recipe, ChooseStudent) and seed is not None:
+            chosen = recipe.models[_record(artifact, ChoiceRecord).best]
+            return models.load(models.build(chosen, self.dataset, self.runtime), artifact.path(_weights_of(seed)))
         if not isinstance(recipe, Training | LoadTeacher):
             raise ArtifactDamaged(f"{artifact.folder}: not the artifact of a model")
         model = models.build(recipe.model, self.dataset, self.runtime)
@@ -147,7 +153,7 @@ class Workshop:
             return outcome
         started = time.monotonic()
         inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
-        with self.store.draft(stage.ref) as folder:
+        with self.store.draft(stage.ref) as folder, memory.running_out_fails(OUT_OF_MEMORY):
             record = _story(stage)(Desk(inputs, folder, self.runtime, self.report))
             return self._commit(stage, folder, record, time.monotonic() - started)
 
@@ -172,7 +178,8 @@ class Workshop:
         stages = _to_train(bundle, missing, checkpoints)
         opened = {role: self.store.open(ref) for stage in stages for role, ref in stage.inputs.items()}
         desk = Desk(opened, self.store.partial(ref), self.runtime, self.report)
-        trained = train_models(stages, desk, checkpoints)
+        with memory.running_out_fails(OUT_OF_MEMORY):
+            trained = train_models(stages, desk, checkpoints)
         seconds = (time.monotonic() - started) / len(stages)
         outcomes: dict[str, Artifact | StageFailed] = {}
         for stage, (model, record) in zip(stages, trained, strict=True):
@@ -205,17 +212,20 @@ def train_models(
         raise StageFailed(f"{stages[0].kind} trains no model")
     runtime = desk.runtime
     dtype = runtime.dtype(first.training.precision)
-    members = [_member(stage, desk) for stage in stages]
+    members = [_member(stage, desk, stacked=len(stages) > 1) for stage in stages]
     labels = desk.soft_labels().logits if "soft_labels" in desk.inputs else None
     augmentation, views = _views(stages, desk)
     mapped = desk.split("train", streamed=True)
-    size = size_bytes(mapped, augmentation, dtype) + (0 if labels is None else labels.nbytes)
-    models = [member.model for member in members]
-    need = memory.of_training(models, first.training, mapped.normalised(slice(0, 1)), dtype, size)
-    with memory.told_in_numbers(need, runtime.device):
-        streamed = need.streams(runtime.free_bytes)
+    validation = desk.split("validation", streamed=True) if desk.dataset.validation_samples else None
+    size = size_bytes(mapped, augmentation, dtype)
+    size += (0 if labels is None else labels.nbytes) + (validation.inputs.nbytes if validation else 0)
+    models, free = [member.model for member in members], runtime.free_bytes
+    with plugins.called(_whose(first)):
+        need = memory.of_training(models, first.training, mapped.normalised(slice(0, 1)), dtype, size)
+    with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
+        streamed = need.streams(free)
         train = mapped if streamed else desk.split("train")
-        held_out = desk.split("validation", streamed=streamed) if desk.dataset.validation_samples else None
+        held_out = desk.split("validation", streamed=streamed) if validation else None
         teacher_logits: torch.Tensor | data.Array | None = labels
         if labels is not None and not streamed:
             teacher_logits = torch.from_numpy(labels.copy()).to(runtime.device)
@@ -244,8 +254,8 @@ def join_teachers(recipe: JoinTeachers, desk: Desk) -> EnsembleRecord:
 def label_softly(recipe: SoftLabelling, desk: Desk) -> SoftLabelsRecord:
     """Write the teacher's logits on every view of every training sample, in the data set's order."""
     teacher = desk.model("teacher")
-    train = desk.split_for(teacher, "train")
-    batches = Batches(train, recipe.augmentation, recipe.views, torch.float32)
+    train, batch_size = desk.split_for([teacher], "train")
+    batches = Batches(train, recipe.augmentation, recipe.views, torch.float32, prepare=False)
     header = SoftLabelsHeader(
         dtype=recipe.dtype,
         views=recipe.views,
@@ -259,7 +269,8 @@ def label_softly(recipe: SoftLabelling, desk: Desk) -> SoftLabelsRecord:
     hits = 0
     for view in range(recipe.views):
         report = _with_prefix(desk.report, f"view {view + 1}/{recipe.views} · " if recipe.views > 1 else "")
-        for start, logits in evaluation.logit_batches(teacher, train, report, partial(batches.inputs, view=view)):
+        read = partial(batches.inputs, view=view)
+        for start, logits in evaluation.logit_batches(teacher, train, report, batch_size, read):
             writer.write(start, logits.cpu().numpy(), view)
             hits += int((logits.argmax(1) == train.targets[start : start + len(logits)]).sum())
     writer.seal()
@@ -272,26 +283,40 @@ def label_softly(recipe: SoftLabelling, desk: Desk) -> SoftLabelsRecord:
 
 
 def choose(recipe: ChooseStudent, desk: Desk) -> ChoiceRecord:
-    """Find the point of a grid that is best on held-out samples."""
+    """Find the point of a grid that is best on held-out samples, and take its models."""
+    trained = [
+        {seed: _record(desk.inputs[f"{place}/{seed}"], TrainingRecord) for seed in recipe.seeds}
+        for place in range(len(recipe.labels))
+    ]
+    held_out = [fmean(_held_out(record) for record in records.values()) for records in trained]
+    best = held_out.index(max(held_out))
+    for seed in recipe.seeds:
+        copyfile(desk.inputs[f"{best}/{seed}"].path(WEIGHTS), desk.folder / _weights_of(seed))
+    return ChoiceRecord(labels=recipe.labels, held_out=tuple(held_out), trained=trained[best])
 
-    def held_out(place: int, seed: int) -> float:
-        record = _record(desk.inputs[f"{place}/{seed}"], TrainingRecord)
-        if record.held_out_accuracy is None:
-            raise StageFailed("a grid needs held-out samples: set dataset.validation")
-        return record.held_out_accuracy
 
-    means = (fmean(held_out(place, seed) for seed in recipe.seeds) for place in range(len(recipe.labels)))
-    return ChoiceRecord(labels=recipe.labels, held_out=tuple(means))
+def _held_out(record: TrainingRecord) -> float:
+    if record.held_out_accuracy is None:
+        raise StageFailed("a grid needs held-out samples: set dataset.validation")
+    return record.held_out_accuracy
 
 
-def evaluate(_recipe: Evaluate, desk: Desk) -> EvaluationRecord:
+def _weights_of(seed: int) -> str:
+    """The file of a chosen model."""
+    return f"model-{seed}.safetensors"
+
+
+def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
     """Score a model, or the one that was chosen from a grid, on the test set, beside the teacher."""
-    role = f"candidate {_record(desk.inputs['choice'], ChoiceRecord).best}" if "choice" in desk.inputs else "model"
-    model = desk.model(role)
-    test = desk.split_for(model, "test")
-    logits = evaluation.logits_of(model, test, desk.report)
-    teacher_logits = _teacher_on_test(desk, test)
-    trained = desk.inputs[role].manifest.record
+    model, teacher = desk.model("model", recipe.seed), desk.model("teacher")
+    test, batch_size = desk.split_for([model, teacher], "test")
+    logits = evaluation.logits_of(model, test, desk.report, batch_size)
+    teacher_logits = _teacher_on_test(desk, teacher, test, batch_size)
+    of_model = desk.inputs["model"].manifest
+    weights = WEIGHTS if recipe.seed is None else _weights_of(recipe.seed)
+    trained = of_model.record
+    if isinstance(trained, ChoiceRecord) and recipe.seed is not None:
+        trained = trained.trained[recipe.seed]
     desk.report("latency")
     latency_median_ms, latency_p95_ms = evaluation.latency_ms(model, test)
     return EvaluationRecord(
@@ -301,21 +326,21 @@ def evaluate(_recipe: Evaluate, desk: Desk) -> EvaluationRecord:
         agreement=evaluation.agreement(logits, teacher_logits),
         parameters=models.parameters(model),
         multiply_adds=evaluation.multiply_adds(model, test),
-        size_bytes=desk.inputs[role].manifest.files[WEIGHTS].size_bytes,
+        size_bytes=of_model.files[weights].size_bytes,
         latency_median_ms=latency_median_ms,
         latency_p95_ms=latency_p95_ms,
-        throughput=evaluation.throughput(model, test),
+        throughput=evaluation.throughput(model, test, batch_size),
         device=desk.runtime.provenance.device,
         training_seconds=trained.seconds if isinstance(trained, TrainingRecord) else None,
     )
 
 
-def _teacher_on_test(desk: Desk, test: data.Split) -> torch.Tensor:
+def _teacher_on_test(desk: Desk, teacher: torch.nn.Module, test: data.Split, batch_size: int) -> torch.Tensor:
     """The teacher's logits on the test set; kept for the next evaluation, as a sweep's students have one teacher."""
-    of = (desk.inputs["teacher"].folder, desk.inputs["dataset"].folder)
+    of = (desk.inputs["teacher"].folder, desk.inputs["dataset"].folder, test.device)
     if of not in _kept_logits:
         _kept_logits.clear()
-        _kept_logits[of] = evaluation.logits_of(desk.model("teacher"), test, desk.report)
+        _kept_logits[of] = evaluation.logits_of(teacher, test, desk.report, batch_size)
     return _kept_logits[of]
 
 
@@ -379,7 +404,7 @@ def _to_train(bundle: Bundle, missing: Bundle, checkpoints: Checkpoints) -> Bund
     return missing
 
 
-def _member(stage: Stage, desk: Desk) -> Member:
+def _member(stage: Stage, desk: Desk, *, stacked: bool) -> Member:
     recipe = stage.recipe
     if not isinstance(recipe, Training):
         raise StageFailed(f"{stage.kind} trains no model")
@@ -387,30 +412,44 @@ def _member(stage: Stage, desk: Desk) -> Member:
     goal = Goal(label_smoothing=recipe.training.label_smoothing)
     if isinstance(recipe, Distill):
         name = recipe.distillation.loss
-        soft_loss = _own_loss(recipe.distillation, desk) if is_reference(name) else None
+        soft_loss = _own_loss(recipe.distillation, desk, stacked=stacked) if is_reference(name) else None
         goal = Goal(recipe.distillation, recipe.training.label_smoothing, soft_loss)
     return Member(model, recipe.training, goal)
 
 
-def _own_loss(distillation: DistillationSpec, desk: Desk) -> SoftLoss:
-    """The user's loss, tried on two samples, alone and as part of a stack.
+def _whose(recipe: Training) -> str:
+    """Whose code a mistake in a training is: the user's own, if there is any."""
+    loss = recipe.distillation.loss if isinstance(recipe, Distill) else ""
+    return " or ".join(name for name in (recipe.model.name, loss) if is_reference(name))
+
+
+def _own_loss(distillation: DistillationSpec, desk: Desk, *, stacked: bool) -> SoftLoss:
+    """The user's loss, tried on two samples as it will be called: alone, or as part of a stack.
 
     Raises:
         InvalidSpec: it cannot be used.
 
     """
     function = partial(plugins.load(distillation.loss, desk.runtime.plugins), **distillation.options)
-    logits = torch.linspace(-1.0, 1.0, 2 * desk.dataset.classes).view(1, 2, -1).requires_grad_()
-    targets = torch.tensor([[0, UNLABELLED]])
+    device = desk.runtime.device
+    logits = torch.linspace(-1.0, 1.0, 2 * desk.dataset.classes, device=device).view(2, -1).requires_grad_()
+    unlabelled = desk.dataset.labelled_samples < desk.dataset.train_samples
+    targets = torch.tensor([0, UNLABELLED if unlabelled else 1], device=device)
     with plugins.called(distillation.loss):
-        value = function(logits[0], logits[0].detach() / 2, targets[0], temperature=distillation.temperature)
+        value = function(logits, logits.detach() / 2, targets, temperature=distillation.temperature)
     if not isinstance(value, torch.Tensor) or value.shape != ():
         raise InvalidSpec(f"{distillation.loss}: must return a tensor without dimensions, the mean over the batch")
     if not value.requires_grad:
         raise InvalidSpec(f"{distillation.loss}: what it returns has no gradient: it would teach nothing")
-    with plugins.called(distillation.loss):
-        stacked = partial(function, temperature=torch.tensor(distillation.temperature))
-        torch.func.vmap(stacked)(logits, logits.detach() / 2, targets)
+    if stacked:
+
+        def loss(student: torch.Tensor, teacher: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = function(student, teacher, targets, temperature=temperature)
+            return result
+
+        temperatures = torch.full((1,), distillation.temperature, device=device)
+        with plugins.called(distillation.loss):
+            torch.func.vmap(loss)(logits[None], logits.detach()[None] / 2, temperatures)
     return function
 
 

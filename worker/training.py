@@ -80,6 +80,7 @@ def fit(
                 checkpoints.clear()  # The next attempt begins anew.
                 raise
             logger.info("goes on from step %d of %d", state.steps, state.last_step)
+        del checkpoint  # As large as the models and more.
         while not state.ended:
             _epoch(state, dtype, report, checkpoints)
         state.keep_the_best()
@@ -265,8 +266,10 @@ class _State:
         """Each member's accuracy on a split."""
         self.stack.train(mode=False)
         hits = torch.zeros(len(self.members), device=self.device)
-        for start in range(0, len(split), BATCH):
-            rows = slice(start, start + BATCH)
+        # Without gradients, four times as many samples take less room than a step does.
+        batch_size = min(BATCH, 4 * self.training.batch_size)
+        for start in range(0, len(split), batch_size):
+            rows = slice(start, start + batch_size)
             inputs = split.normalised(rows)
             with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
                 logits = self.stack(inputs.expand(len(self.members), *inputs.shape))

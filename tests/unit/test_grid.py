@@ -14,7 +14,7 @@ from shared.errors import InvalidSpec
 from shared.grid import points
 from shared.plan import Plan
 from shared.records import ChoiceRecord, ReportRecord, TrainingRecord
-from shared.spec import PipelineSpec, StudentGrid
+from shared.spec import PipelineSpec, StudentGrid, StudentSpec
 from shared.store import ArtifactStore
 from worker.runtime import Runtime
 from worker.stages import Workshop
@@ -30,29 +30,42 @@ def student(**changes: Any) -> dict[str, Any]:
 def test_points_are_all_combinations_in_order() -> None:
     found = points({"a": {"grid": [1, 2.5]}, "b": {"c": {"grid": [[3], [4, 5]]}, "d": 6}})
 
-    assert found == {
-        "a 1, c 3": {"a": 1, "b": {"c": [3], "d": 6}},
-        "a 1, c 4-5": {"a": 1, "b": {"c": [4, 5], "d": 6}},
-        "a 2.5, c 3": {"a": 2.5, "b": {"c": [3], "d": 6}},
-        "a 2.5, c 4-5": {"a": 2.5, "b": {"c": [4, 5], "d": 6}},
-    }
+    assert found == [
+        ("a 1, c 3", {"a": 1, "b": {"c": [3], "d": 6}}),
+        ("a 1, c 4-5", {"a": 1, "b": {"c": [4, 5], "d": 6}}),
+        ("a 2.5, c 3", {"a": 2.5, "b": {"c": [3], "d": 6}}),
+        ("a 2.5, c 4-5", {"a": 2.5, "b": {"c": [4, 5], "d": 6}}),
+    ]
+
+
+def test_values_that_are_nearly_the_same_are_told_apart() -> None:
+    labels = [label for label, _ in points({"a": {"grid": [0.00123456, 0.001234561]}})]
+    assert labels == ["a 0.00123456", "a 0.001234561"]
+
+
+def test_a_number_that_is_named_grid_is_no_grid(make_spec: MakeSpec) -> None:
+    model = {"name": "mine:model", "options": {"grid": 8}}
+    assert isinstance(make_spec(students=[student(model=model)]).students[0], StudentSpec)
 
 
 def test_fields_of_one_name_are_told_apart() -> None:
-    assert list(points({"a": {"x": {"grid": [1]}}, "b": {"x": {"grid": [2]}}})) == ["a.x 1, b.x 2"]
+    assert points({"a": {"x": {"grid": [1]}}, "b": {"x": {"grid": [2]}}})[0][0] == "a.x 1, b.x 2"
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"distillation": {"temperature": {"grid": []}}}, "distillation.temperature: a grid is a list of values"),
-        ({"distillation": {"temperature": {"grid": 3}}}, "a grid is a list of values"),
+        ({"distillation": {"temperature": {"grid": []}}}, "distillation.temperature: the grid has no values"),
+        ({"distillation": {"temperature": {"grid": 3}}}, "distillation.temperature"),
+        ({"distillation": {"temperature": {"grid": [1, 1.0]}}}, "a value stands twice"),
+        ({"points": []}, "points"),
         ({"distillation": {"temperature": {"grid": [2, 2]}}}, "a value stands twice"),
         ({"distillation": {"temperature": {"grid": [2, -1]}}}, "with temperature -1: distillation.temperature: Input"),
         ({"distillation": {"temprature": {"grid": [2, 1]}}}, "with temprature 2: .*temprature: unknown key"),
         ({"seeds": {"grid": [2, 3]}}, "'seeds' cannot be a grid"),
         ({"name": {"grid": ["a", "b"]}}, "'name' cannot be a grid"),
-        ({"training": {"seed": {"grid": list(range(300))}}}, "the grid has 300 points, more than 256"),
+        ({"training": {"seed": {"grid": [0, 1]}}}, "'training.seed' cannot be a grid"),
+        ({"training": {"epochs": {"grid": list(range(1, 301))}}}, "the grid has 300 points, more than 256"),
     ],
 )
 def test_a_grid_with_a_mistake_is_refused(make_spec: MakeSpec, change: dict[str, Any], message: str) -> None:

@@ -138,7 +138,7 @@ def test_pretrained_weights_are_taken_but_for_the_head(monkeypatch: pytest.Monke
         return given
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", download)
-    spec = TorchvisionSpec(name="torchvision/squeezenet1_1", weights="DEFAULT")
+    spec = TorchvisionSpec(name="torchvision/squeezenet1_1", weights="IMAGENET1K_V1")
     data = images(3, 32, 32, classes=7)
 
     model = models.build(spec, data, CPU, seed=1)
@@ -153,6 +153,12 @@ def test_pretrained_weights_are_taken_but_for_the_head(monkeypatch: pytest.Monke
     assert weights.keys() == {name.removeprefix("model.") for name in without.state_dict()}
 
 
+@pytest.mark.filterwarnings("ignore:The default weight init:FutureWarning")
+def test_a_model_with_several_outputs_is_refused() -> None:
+    with pytest.raises(InvalidSpec, match="several outputs in training"):
+        models.build(TorchvisionSpec(name="torchvision/googlenet"), images(3, 64, 64), CPU)
+
+
 def test_unknown_weights_are_refused_and_a_failed_download_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = TorchvisionSpec(name="torchvision/squeezenet1_1", weights="IMAGENET1K_V9")
     with pytest.raises(InvalidSpec, match="has no weights 'IMAGENET1K_V9': there are IMAGENET1K_V1"):
@@ -163,4 +169,4 @@ def test_unknown_weights_are_refused_and_a_failed_download_is_tried_again(monkey
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", away)
     with pytest.raises(Unavailable, match="the weights cannot be downloaded"):
-        models.build(spec.model_copy(update={"weights": "DEFAULT"}), images(3, 32, 32), CPU, seed=1)
+        models.build(spec.model_copy(update={"weights": "IMAGENET1K_V1"}), images(3, 32, 32), CPU, seed=1)

@@ -19,6 +19,7 @@ from shared.errors import InvalidSpec, Unavailable
 from shared.plan import Plan
 from shared.spec import PipelineSpec
 from shared.store import ArtifactStore
+from worker import plugins
 from worker.runtime import Runtime
 from worker.stages import Workshop
 
@@ -82,7 +83,13 @@ def test_parts_of_the_users_own_work_together(tmp_path: Path, mine: ModuleType) 
         (data(train=(INPUTS, np.eye(3)[TARGETS])), "train targets must be whole numbers"),
         (data(train=(INPUTS[:0], TARGETS[:0])), "train targets must be whole numbers"),
         (data(train=(INPUTS[:-1], TARGETS)), "train has 39 inputs and 40 targets"),
-        (data(train=(INPUTS, TARGETS - 1)), "a train target is outside of the 3 classes"),
+        (data(train=(INPUTS, TARGETS - 1)), "train targets must be whole numbers"),
+        (data(train=(INPUTS, TARGETS + 5), class_names=("a", "b")), "a train target is outside of the 2 classes"),
+        (data(train=(INPUTS, TARGETS * 10**9)), "a target is 2,000,000,000, with 40 samples"),
+        (data(train=(INPUTS, [None] * 40)), "train targets must be whole numbers"),
+        (data(train=(INPUTS.astype(">f4"), TARGETS)), "train inputs must be numbers"),
+        (data(train=(INPUTS[:, :0], TARGETS)), "train inputs must be numbers"),
+        (data(train=(INPUTS * np.float32(1e30), TARGETS)), "not finite"),
         (data(train=(np.full_like(INPUTS, np.nan), TARGETS)), "a train input is not finite"),
         (data(train=(np.array(["a"] * 40), TARGETS)), "train inputs must be numbers"),
         (data(train=(np.arange(40.0), TARGETS)), "train inputs must be numbers"),
@@ -124,6 +131,40 @@ def test_an_error_in_the_users_code_names_it(
 
     mine.data = broken  # type: ignore[attr-defined]
     with pytest.raises(kind, match="mine:data: "):
+        run(tmp_path)
+
+
+class _Mistake(Exception):
+    """The user's own kind of error."""
+
+
+_Mistake.__module__ = "mine"
+
+
+@pytest.mark.parametrize("error", [_Mistake("no"), SystemExit(1), NotImplementedError("later")])
+def test_any_kind_of_error_in_the_users_code_is_a_mistake(
+    tmp_path: Path, mine: ModuleType, error: BaseException
+) -> None:
+    def broken() -> None:
+        raise error
+
+    mine.data = broken  # type: ignore[attr-defined]
+    with pytest.raises(InvalidSpec, match=f"mine:data: {type(error).__name__}"):
+        run(tmp_path)
+
+
+class _OnlyTwo(nn.Linear):
+    """A model that takes batches of up to four samples, as its trial has, and no larger one."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if len(inputs) > 4:
+            raise ValueError("too many")
+        return super().forward(inputs.flatten(1))
+
+
+def test_a_mistake_that_shows_in_training_only_is_the_users_too(tmp_path: Path, mine: ModuleType) -> None:
+    mine.model = lambda input_shape, classes: _OnlyTwo(16, classes)  # type: ignore[attr-defined]
+    with pytest.raises(InvalidSpec, match=r"mine:model: ValueError: too many \(test_own_code.py"):
         run(tmp_path)
 
 
@@ -203,7 +244,6 @@ def test_frozen_unused_and_tied_weights_are_taken(tmp_path: Path, mine: ModuleTy
         (lambda student, teacher, targets, temperature: student.sum(1), "a tensor without dimensions"),
         (lambda student, teacher, targets, temperature: 0.5, "a tensor without dimensions"),
         (lambda student, teacher, targets, temperature: student.detach().sum(), "no gradient"),
-        (lambda student, teacher, targets, temperature: student.sum() * student.sum().item(), "mine:loss: Runtime"),
     ],
 )
 def test_a_loss_that_cannot_be_used_is_refused(
@@ -243,3 +283,37 @@ def test_measurements_that_are_no_images_are_not_shifted(tmp_path: Path, mine: M
     training = {"epochs": 1, "augmentation": {"flip": True}}
     with pytest.raises(InvalidSpec, match="are no images"):
         run(tmp_path, teacher={"model": {"name": "mine:model"}, "training": training})
+
+
+@pytest.mark.parametrize("error", ["NameError", "RuntimeError", "SyntaxError"])
+def test_a_package_that_cannot_be_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    (tmp_path / "broken.py").write_text("1 +" if error == "SyntaxError" else f"raise {error}('here')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(InvalidSpec, match=f"broken:data: {error}"):
+        plugins.load("broken:data", ("broken",))
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_loss_that_cannot_be_stacked_is_refused_where_it_would_be(
+    tmp_path: Path, mine: ModuleType, seeds: int
+) -> None:
+    mine.loss = lambda student, teacher, targets, temperature: student.sum() * student.sum().item()  # type: ignore[attr-defined]
+    small = {"name": "mlp", "hidden": [4]}
+    students = [
+        {"name": "s", "model": small, "training": {"epochs": 1}, "seeds": seeds, "distillation": {"loss": "mine:loss"}}
+    ]
+    spec = PipelineSpec.model_validate(
+        {"name": "own", "dataset": {"name": "mine:data"}, "teacher": {"model": small}, "students": students}
+    )
+    plan, workshop = Plan.of(spec), Workshop(ArtifactStore(tmp_path), CPU, lambda _: None)
+    for stage in plan.trunk:
+        workshop.run(stage)
+    bundle = next(branch[0] for branch in plan.branches if branch[0][0].kind == "distill")
+    if seeds == 1:
+        workshop.train(bundle, bundle)
+    else:
+        with pytest.raises(InvalidSpec, match="mine:loss: RuntimeError"):
+            workshop.train(bundle, bundle)
