@@ -475,7 +475,8 @@ class _Graded:
         refs = {f"{place}/{seed}": trained[label, seed].ref for place, label in enumerate(labels) for seed in seeds}
         recipes = (trained[label, seeds[0]].recipe for label in labels)
         models = tuple(recipe.model for recipe in recipes if isinstance(recipe, Training))
-        choice = Stage.of(f"choose {name}", ChooseStudent(labels=labels, models=models, seeds=seeds), **refs)
+        recipe = ChooseStudent(labels=_what_differs(labels), models=models, seeds=seeds)
+        choice = Stage.of(f"choose {name}", recipe, **refs)
         choice = self.choices.setdefault(choice.key, choice)
         self.scores[f"{name}/choice"] = choice.ref
         for seed in seeds:
@@ -487,6 +488,12 @@ class _Graded:
         """Trainings, and the evaluations of those that are not chosen from."""
         evaluations = tuple(self.evaluations[model.key] for model in bundle if model.key in self.evaluations)
         return (bundle, evaluations) if evaluations else (bundle,)
+
+
+def _what_differs(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Labels without the parts that all of them have: of a control, what it knows nothing of."""
+    parts = [label.split(", ") for label in labels]
+    return tuple(", ".join(part for part in each if any(part not in other for other in parts)) for each in parts)
 
 
 def _bundles(models: list[Stage], spec: PipelineSpec) -> Iterator[Bundle]:

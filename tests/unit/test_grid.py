@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from shared.errors import InvalidSpec
 from shared.grid import points
-from shared.plan import Plan
+from shared.plan import ChooseStudent, Plan
 from shared.records import ChoiceRecord, ReportRecord, TrainingRecord
 from shared.spec import PipelineSpec, StudentGrid, StudentSpec
 from shared.store import ArtifactStore
@@ -119,6 +119,14 @@ def test_controls_get_the_same_grid(make_spec: MakeSpec) -> None:
         "choose small",
         "choose small/control",
     ]
+
+
+def test_a_control_is_not_labelled_with_what_it_knows_nothing_of(make_spec: MakeSpec) -> None:
+    grid = student(distillation={"temperature": {"grid": [1, 2]}}, training={"epochs": {"grid": [1, 2]}})
+    recipes = [stage.recipe for stage in Plan.of(make_spec(students=[grid], dataset=HELD_OUT)).stages]
+    of_student, of_control = (recipe for recipe in recipes if isinstance(recipe, ChooseStudent))
+    assert of_student.labels == tuple(f"epochs {epochs}, temperature {each}" for epochs in (1, 2) for each in (1, 2))
+    assert of_control.labels == ("epochs 1", "epochs 2")
 
 
 def test_a_failed_candidate_blocks_the_choice(make_spec: MakeSpec) -> None:
