@@ -41,7 +41,9 @@ def main() -> None:
         "distill, warm": warm,
     }
     if TORCHDISTILL_PYTHON.exists():
-        contenders["torchdistill"] = lambda seed: _process(TORCHDISTILL_PYTHON, "benchmarks.torchdistill_job", seed)
+        job = "benchmarks.torchdistill_job"
+        contenders["torchdistill"] = lambda seed: _process(TORCHDISTILL_PYTHON, job, seed, "--uncached")
+        contenders["with its cache"] = lambda seed: _process(TORCHDISTILL_PYTHON, job, seed)
     rounds = [{name: run(seed) for name, run in contenders.items()} for seed in range(ROUNDS)]
     table = Table(title=f"Fashion-MNIST, 5 + 5 epochs: medians of {ROUNDS} seeds in turn, {os.cpu_count()} cores")
     for name in ("", *contenders):
@@ -67,10 +69,11 @@ def main() -> None:
     Console(width=110).print(table)
 
 
-def _process(python: str | Path, module: str, seed: int) -> Figures:
+def _process(python: str | Path, module: str, seed: int, *options: str) -> Figures:
     """Figures of a job that prints them, in a process of its own."""
     started = time.monotonic()
-    done = subprocess.run([python, "-m", module, str(seed)], capture_output=True, text=True, check=False, cwd=ROOT)
+    command = [python, "-m", module, str(seed), *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if done.returncode:
         raise SystemExit(f"error: {module}: {done.stderr}")
     figures: Figures = json.loads(done.stdout.splitlines()[-1])
