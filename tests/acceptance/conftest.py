@@ -27,7 +27,7 @@ def data(how, **_):
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "bug":
-        raise KeyError("a bug")
+        raise Exception("a bug")
     if how == "slow":
         time.sleep(600)
     while how == "deaf":
