@@ -64,9 +64,9 @@ def called(reference: str) -> Iterator[None]:
         yield
     except (DistillError, MemoryError):
         raise
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         own = type(error).__module__.partition(".")[0] == reference.partition(":")[0].partition(".")[0]
-        if not reference or (not isinstance(error, (*MISTAKES, OSError, SystemExit)) and not own):
+        if not reference or (not isinstance(error, (*MISTAKES, OSError)) and not own):
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]
         problem = f"{reference}: {type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
