@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -105,14 +105,12 @@ def main() -> None:
 
 def _measured(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -> tuple[float, float]:
     """Seconds of a step, and of its products alone."""
-    steps = _steps(phase, folder, record, runtime)
-    seconds = next(steps)()
-    return seconds, _limit(phase, record, runtime)
+    return _step(phase, folder, record, runtime)(), _limit(phase, record, runtime)
 
 
 def _profile(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -> str:
     """Where the time of a phase goes, by torch's operators."""
-    step = next(_steps(phase, folder, record, runtime))
+    step = _step(phase, folder, record, runtime)
     with torch.profiler.profile() as profiler:
         step()
     rows = sorted(profiler.key_averages(), key=lambda row: row.self_cpu_time_total, reverse=True)
@@ -120,15 +118,14 @@ def _profile(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime
     return "\n".join(f"  {row.self_cpu_time_total / total:6.1%}  {row.count:7,} x  {row.key}" for row in rows[:12])
 
 
-def _steps(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -> Iterator[Callable[[], float]]:
+def _step(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -> Callable[[], float]:
     """A function that does a phase's epoch and gives back the seconds of one step."""
     built = [models.build(phase.model, record, runtime, seed) for seed in range(phase.stacked)]
     whole = Split.open(folder, "train", record, runtime.device, streamed=phase.streamed)
     split = Split(whole.inputs[: phase.samples], whole.targets[: phase.samples], whole.mean, whole.std, phase.samples)
     goal = phase.goal
     if goal is None:
-        yield lambda: _inference_seconds(built[0], split)
-        return
+        return lambda: _inference_seconds(built[0], split)
     dtype = runtime.dtype("auto")
     logits = torch.randn(1, phase.samples, record.classes)
     teacher_logits = logits.numpy() if phase.streamed else logits.to(runtime.device)
@@ -143,7 +140,7 @@ def _steps(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) 
             raise result
         return result.seconds * result.together / result.steps
 
-    yield epoch
+    return epoch
 
 
 def _inference_seconds(model: nn.Module, split: Split) -> float:

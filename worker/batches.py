@@ -130,7 +130,10 @@ class Batches:
         targets = self.data.targets.index_select(0, flat).view_as(rows)
         logits = None if taken.teacher_logits is None else taken.teacher_logits.unflatten(0, rows.shape)
         if self._augmentation.changes_nothing:
-            inputs = taken.inputs if self._prepared is not None else self._as_the_model_takes(taken.inputs)
+            inputs = taken.inputs
+            if self._prepared is None:
+                inputs = self.data.as_inputs(inputs)
+                inputs = inputs if self.data.tokens else inputs.to(self._dtype)
             return Batch(inputs.unflatten(0, rows.shape), targets, logits)
         partners = taken.partners and taken.partners.to(self.data.device)
         seen = augment.augmented(taken.inputs, flat, view, self._augmentation, partners, taken.partner_inputs)
@@ -139,11 +142,6 @@ class Batches:
             return Batch(inputs, targets, logits)
         partner_targets = self.data.targets[seen.partners].view_as(rows)
         return Batch(inputs, targets, logits, partner_targets, seen.shares.view_as(rows))
-
-    def _as_the_model_takes(self, inputs: torch.Tensor) -> torch.Tensor:
-        if self.data.tokens:
-            return inputs.long()
-        return self.data.normalise(inputs.float()).to(self._dtype)
 
 
 def _require_images(data: Split, augmentation: AugmentationSpec) -> None:

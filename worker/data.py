@@ -150,9 +150,12 @@ class Split:
         return inputs if isinstance(inputs, torch.Tensor) else torch.from_numpy(inputs.copy()).to(self.device)
 
     def normalised(self, rows: torch.Tensor | slice) -> torch.Tensor:
-        """Some samples as the model takes them; tokens stay numbers, int64."""
-        inputs = self.read(rows)
-        return inputs.long() if self.tokens else self.normalise(inputs.float())
+        """Some samples as the model takes them."""
+        return self.as_inputs(self.read(rows))
+
+    def as_inputs(self, stored: torch.Tensor) -> torch.Tensor:
+        """Samples that were read, as the model takes them; tokens stay numbers, int64."""
+        return stored.long() if self.tokens else self.normalise(stored.float())
 
     def normalise(self, inputs: torch.Tensor) -> torch.Tensor:
         """Samples as the model takes them: mean 0 and deviation 1 a channel; from float32 on the stored scale."""

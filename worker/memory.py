@@ -104,9 +104,9 @@ def of_training(
     return Need(data, state + checkpoint, sample, training.batch_size)
 
 
-def of_inference(models: Sequence[nn.Module], inputs: torch.Tensor, data: int, free: int, largest_batch: int) -> Need:
-    """What it takes to run models over samples, one after the other, in batches that fit."""
-    sample = FORWARD_COPIES * max(_of_a_sample(model, inputs, torch.float32).largest for model in models)
+def of_inference(model: nn.Module, inputs: torch.Tensor, data: int, free: int, largest_batch: int) -> Need:
+    """What it takes to run a model over samples, in batches that fit."""
+    sample = FORWARD_COPIES * _of_a_sample(model, inputs, torch.float32).largest
     fitting = int(free * USABLE) // max(sample, 1)
     return Need(data, 0, sample, max(1, min(largest_batch, fitting)))
 

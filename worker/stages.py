@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -84,8 +84,8 @@ class Desk:
         folder, device = self.inputs["dataset"].folder, self.runtime.device
         return data.Split.open(folder, name, self.dataset, device, streamed=streamed)
 
-    def split_for(self, models: Sequence[torch.nn.Module], name: str) -> tuple[data.Split, int]:
-        """A split to run models over, streamed if there is no room for all of it, and the size of batches that fit.
+    def split_for(self, model: torch.nn.Module, name: str) -> tuple[data.Split, int]:
+        """A split to run a model over, streamed if there is no room for all of it, and the size of batches that fit.
 
         Raises:
             StageFailed: there is not even room for one sample.
@@ -93,7 +93,7 @@ class Desk:
         """
         mapped, free = self.split(name, streamed=True), self.runtime.free_bytes
         sample = mapped.normalised(slice(0, 1))
-        need = memory.of_inference(models, sample, mapped.inputs.nbytes, free, evaluation.BATCH)
+        need = memory.of_inference(model, sample, mapped.inputs.nbytes, free, evaluation.BATCH)
         return mapped if need.streams(free) else self.split(name), need.batch_size
 
     def model(self, role: str, seed: int | None = None) -> torch.nn.Module:
@@ -254,7 +254,7 @@ def join_teachers(recipe: JoinTeachers, desk: Desk) -> EnsembleRecord:
 def label_softly(recipe: SoftLabelling, desk: Desk) -> SoftLabelsRecord:
     """Write the teacher's logits on every view of every training sample, in the data set's order."""
     teacher = desk.model("teacher")
-    train, batch_size = desk.split_for([teacher], "train")
+    train, batch_size = desk.split_for(teacher, "train")
     batches = Batches(train, recipe.augmentation, recipe.views, torch.float32, prepare=False)
     header = SoftLabelsHeader(
         dtype=recipe.dtype,
@@ -308,10 +308,10 @@ def _weights_of(seed: int) -> str:
 
 def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
     """Score a model, or the one that was chosen from a grid, on the test set, beside the teacher."""
-    model, teacher = desk.model("model", recipe.seed), desk.model("teacher")
-    test, batch_size = desk.split_for([model, teacher], "test")
+    model = desk.model("model", recipe.seed)
+    test, batch_size = desk.split_for(model, "test")
     logits = evaluation.logits_of(model, test, desk.report, batch_size)
-    teacher_logits = _teacher_on_test(desk, teacher, test, batch_size)
+    teacher_logits = _teacher_on_test(desk)
     of_model = desk.inputs["model"].manifest
     weights = WEIGHTS if recipe.seed is None else _weights_of(recipe.seed)
     trained = of_model.record
@@ -335,11 +335,13 @@ def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
     )
 
 
-def _teacher_on_test(desk: Desk, teacher: torch.nn.Module, test: data.Split, batch_size: int) -> torch.Tensor:
+def _teacher_on_test(desk: Desk) -> torch.Tensor:
     """The teacher's logits on the test set; kept for the next evaluation, as a sweep's students have one teacher."""
-    of = (desk.inputs["teacher"].folder, desk.inputs["dataset"].folder, test.device)
+    of = (desk.inputs["teacher"].folder, desk.inputs["dataset"].folder, desk.runtime.device)
     if of not in _kept_logits:
         _kept_logits.clear()
+        teacher = desk.model("teacher")
+        test, batch_size = desk.split_for(teacher, "test")
         _kept_logits[of] = evaluation.logits_of(teacher, test, desk.report, batch_size)
     return _kept_logits[of]
 
