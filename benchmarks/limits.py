@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from shared.encoding import Encoding
 from shared.records import DatasetRecord, TrainingRecord
 from shared.spec import (
     AugmentationSpec,
@@ -32,6 +33,7 @@ from worker.checkpoints import Checkpoints
 from worker.data import Split
 from worker.objective import Goal
 from worker.runtime import Runtime
+from worker.teacher_logits import TeacherLogits
 from worker.training import Member, fit
 
 ROUNDS = 3
@@ -128,7 +130,8 @@ def _step(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -
         return lambda: _inference_seconds(built[0], split)
     dtype = runtime.dtype("auto")
     logits = torch.randn(1, phase.samples, record.classes)
-    teacher_logits = logits.numpy() if phase.streamed else logits.to(runtime.device)
+    columns = (logits.numpy() if phase.streamed else logits.to(runtime.device),)
+    teacher_logits = TeacherLogits(Encoding(dtype="float32"), record.classes, columns)
     batches = Batches(split, AugmentationSpec(), 1, dtype, teacher_logits if goal.distillation else None)
     training = TrainingSpec(epochs=1, batch_size=phase.batch_size)
     members = [Member(model, training, goal) for model in built]

@@ -125,6 +125,7 @@ def _done(client: PipelineClient, pipeline: str) -> PipelineResults:
 
 def _figures(results: PipelineResults, seconds: float) -> Figures:
     teacher, student = results.scores.teacher, results.scores.students[0].student
+    assert teacher, "the job has a teacher"
     return _with_totals(
         {
             "teacher_seconds": _training(teacher),

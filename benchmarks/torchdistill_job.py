@@ -68,7 +68,7 @@ def main() -> None:
 def models_of(spec: PipelineSpec) -> tuple[TeacherSpec, StudentSpec]:
     """The teacher and the student of the spec."""
     teacher, student = spec.teacher, spec.students[0]
-    if teacher is None or not isinstance(student, StudentSpec):
+    if not isinstance(teacher, TeacherSpec) or not isinstance(student, StudentSpec):
         raise SystemExit("error: the spec must have one teacher, and a student without a grid")
     return teacher, student
 

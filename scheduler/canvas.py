@@ -7,18 +7,18 @@ from typing import Any
 from celery import Celery, chain, group
 from celery.canvas import Signature
 
-from shared.plan import (
-    HARD_LIMIT_SECONDS,
-    Bundle,
+from shared.plan import Plan
+from shared.recipes import (
     Distill,
     JoinTeachers,
+    Labels,
     LoadTeacher,
-    Plan,
     PrepareData,
-    Stage,
+    SoftLabelling,
     TrainControl,
     TrainTeacher,
 )
+from shared.stage import HARD_LIMIT_SECONDS, Bundle, Stage
 
 
 def build(app: Celery, plan: Plan, pipeline: str) -> Signature:
@@ -49,10 +49,15 @@ def describe(pipeline: str, bundle: Bundle) -> str:
 def _signature(app: Celery, plan: Plan, pipeline: str, bundle: Bundle) -> Signature:
     return app.signature(
         f"distill.{bundle[0].kind}",
-        kwargs={"pipeline": pipeline, "stages": [stage.model_dump(mode="json") for stage in bundle]},
+        kwargs=_kwargs(plan, pipeline, bundle),
         immutable=True,
         options=_options(plan, pipeline, bundle),
     )
+
+
+def _kwargs(plan: Plan, pipeline: str, bundle: Bundle) -> dict[str, Any]:
+    kwargs: dict[str, Any] = {"pipeline": pipeline, "stages": [stage.model_dump(mode="json") for stage in bundle]}
+    return kwargs | ({"shards": plan.shards} if isinstance(bundle[0].recipe, SoftLabelling) else {})
 
 
 def _options(plan: Plan, pipeline: str, bundle: Bundle) -> dict[str, Any]:
@@ -75,6 +80,8 @@ def _details(stage: Stage) -> tuple[str, ...]:
         case Distill(model=model, training=training, distillation=distillation):
             how = f"T={distillation.temperature:g} alpha={distillation.alpha:g}"
             return (_model(model), how, f"{training.epochs} epochs")
+        case Labels(views=views, encoding=encoding):
+            return (encoding.name, *((f"{views} views",) if views > 1 else ()))
         case _:
             return ()
 

@@ -15,10 +15,11 @@ from scheduler import canvas
 from shared.broker import create_app
 from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline
 from shared.ledger import Ledger, connect
-from shared.plan import LoadTeacher, Plan, checkpoint_ref
+from shared.plan import Plan
 from shared.records import PipelineResults, PipelineStatus, ReportRecord
 from shared.settings import Settings
-from shared.spec import PipelineSpec
+from shared.spec import LabelTeacherSpec, PipelineSpec
+from shared.stage import ArtifactRef, checkpoint_ref, label_file_ref
 from shared.store import ArtifactStore, Provenance
 from shared.submissions import Submission, Submissions
 
@@ -49,13 +50,13 @@ class PipelineClient:
         """Enqueue a pipeline and return its id.
 
         Raises:
-            InvalidSpec: the teacher's checkpoint cannot be used.
+            InvalidSpec: the teacher's checkpoint or labels cannot be used.
             BrokerUnavailable: the broker does not answer.
-            StoreUnavailable: the teacher's checkpoint cannot be put into the store.
+            StoreUnavailable: what is given of the teacher cannot be put into the store.
 
         """
         plan = Plan.of(spec)
-        self._store_checkpoint(spec, plan)
+        self._store_given(spec, plan)
         pipeline = f"{spec.name}-{secrets.token_hex(4)}"
         signature = canvas.build(self._app, plan, pipeline)
         submission = Submission(plan=plan, canvas=dumps(signature))
@@ -151,18 +152,30 @@ class PipelineClient:
         except kombu.exceptions.OperationalError as error:
             raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
 
-    def _store_checkpoint(self, spec: PipelineSpec, plan: Plan) -> None:
-        """Put given weights into the store, so that no worker ever opens a path from a spec."""
-        stages = plan.teachers or plan.trunk
-        loading = [stage for stage in stages if isinstance(stage.recipe, LoadTeacher)]
-        given = [teacher.checkpoint for teacher in spec.all_teachers if teacher.checkpoint is not None]
-        for stage, checkpoint in zip(loading, given, strict=True):
-            ref = stage.inputs["checkpoint"]
-            if self._store.find(ref):
-                continue
-            with self._store.draft(ref) as draft:
-                copy = Path(shutil.copy(checkpoint, draft / "model.safetensors"))
-                if checkpoint_ref(copy) != ref:
-                    raise InvalidSpec(f"teacher.checkpoint: {checkpoint} changed while it was read")
-                provenance = Provenance(host="", device="", versions={})
-                self._store.commit(ref, draft, stage=None, record=None, provenance=provenance, seconds=0.0)
+    def _store_given(self, spec: PipelineSpec, plan: Plan) -> None:
+        """Put given weights and labels into the store, so that no worker ever opens a path from a spec."""
+        paths = [Path(teacher.checkpoint) for teacher in spec.all_teachers if teacher.checkpoint is not None]
+        if isinstance(spec.teacher, LabelTeacherSpec):
+            paths.append(Path(spec.teacher.soft_labels))
+        refs = [
+            stage.inputs[role]
+            for stage in (*plan.teachers, *plan.trunk)
+            for role in ("checkpoint", "file")
+            if role in stage.inputs
+        ]
+        for ref, path in zip(refs, paths, strict=True):
+            self._store_file(ref, path)
+
+    def _store_file(self, ref: ArtifactRef, path: Path) -> None:
+        if self._store.find(ref):
+            return
+        is_weights = ref.kind == "checkpoint"
+        with self._store.draft(ref) as draft:
+            try:
+                copy = Path(shutil.copy(path, draft / ("model.safetensors" if is_weights else f"labels{path.suffix}")))
+            except FileNotFoundError:
+                raise InvalidSpec(f"{path}: no such file any more") from None
+            if (checkpoint_ref(copy) if is_weights else label_file_ref(copy)) != ref:
+                raise InvalidSpec(f"{path} changed while it was read")
+            provenance = Provenance(host="", device="", versions={})
+            self._store.commit(ref, draft, stage=None, record=None, provenance=provenance, seconds=0.0)

@@ -15,9 +15,9 @@ import redis
 from shared.broker import QUEUES
 from shared.errors import DistillError
 from shared.ledger import connect
-from shared.plan import STAGE_FORMAT
 from shared.roster import Roster, WorkerEntry, installed_versions
 from shared.settings import Settings
+from shared.stage import STAGE_FORMAT
 from shared.store import ArtifactStore
 
 #: The oldest server that knows every command used here.

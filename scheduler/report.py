@@ -27,17 +27,19 @@ STYLES = {
 
 def scores_table(results: PipelineResults) -> Table:
     """How good the teacher, the students and their controls are, and what the teacher brought."""
-    table = _table(f"{results.name}: scores on {results.scores.teacher.samples:,} test samples")
+    teacher, students = results.scores.teacher, results.scores.students
+    table = _table(f"{results.name}: scores on {students[0].student.samples:,} test samples")
     for name in ("accuracy", "NLL", "agrees", "gain", "gap\nclosed", "trained\nin"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_row("teacher", *_scores(results.scores.teacher), "", "", _training(results.scores.teacher))
-    for number, teacher in enumerate(results.scores.teachers, start=1):
-        table.add_row(f"  teacher {number}", *_scores(teacher), "", "", _training(teacher), style="dim")
+    if teacher:
+        table.add_row("teacher", *_scores(teacher), "", "", _training(teacher))
+    for number, one in enumerate(results.scores.teachers, start=1):
+        table.add_row(f"  teacher {number}", *_scores(one), "", "", _training(one), style="dim")
     shown: list[EvaluationRecord] = []
-    for score in results.scores.students:
+    for score in students:
         closed = "" if score.gap_closed is None else f"{score.gap_closed.mean:.0%}"
-        students = [run.student for run in score.runs]
-        table.add_row(score.name, *_mean_scores(students), _gain(score), closed, _mean_training(students))
+        runs = [run.student for run in score.runs]
+        table.add_row(score.name, *_mean_scores(runs), _gain(score), closed, _mean_training(runs))
         controls = [run.control for run in score.runs if run.control]
         if controls and controls != shown:
             table.add_row("  control", *_mean_scores(controls), "", "", _mean_training(controls), style="dim")
@@ -57,10 +59,11 @@ def scores_table(results: PipelineResults) -> Table:
 
 def costs_table(results: PipelineResults) -> Table:
     """What the teacher and the students cost to run; a control costs what its student does."""
-    table = _table(f"{results.name}: cost on {results.scores.teacher.device}")
+    table = _table(f"{results.name}: cost on {results.scores.students[0].student.device}")
     for name in ("parameters", "multiply-\nadds", "kB on\ndisk", "ms at\nbatch 1", "95 %", "samples/s"):
         table.add_column(name, justify="right")
-    table.add_row("teacher", *_costs(results.scores.teacher))
+    if results.scores.teacher:
+        table.add_row("teacher", *_costs(results.scores.teacher))
     for score in results.scores.students:
         table.add_row(score.name, *_costs(score.student))
     return table
@@ -152,7 +155,7 @@ def _table(title: str) -> Table:
 
 
 def _scores(record: EvaluationRecord) -> tuple[str, ...]:
-    return f"{record.accuracy:.2%}", f"{record.negative_log_likelihood:.3f}", f"{record.agreement:.2%}"
+    return _mean_scores([record])
 
 
 def _training(record: EvaluationRecord) -> str:
@@ -162,7 +165,8 @@ def _training(record: EvaluationRecord) -> str:
 def _mean_scores(records: list[EvaluationRecord]) -> tuple[str, ...]:
     accuracy = fmean(record.accuracy for record in records)
     likelihood = fmean(record.negative_log_likelihood for record in records)
-    return f"{accuracy:.2%}", f"{likelihood:.3f}", f"{fmean(record.agreement for record in records):.2%}"
+    agreements = [record.agreement for record in records if record.agreement is not None]
+    return f"{accuracy:.2%}", f"{likelihood:.3f}", f"{fmean(agreements):.2%}" if agreements else ""
 
 
 def _mean_training(records: list[EvaluationRecord]) -> str:

@@ -30,7 +30,7 @@ DATASETS = {
 #: The kinds of stages, in a pipeline's order; `distill.<kind>` is the task's name.
 KINDS = (
     "prepare_data", "train_teacher", "load_teacher", "join_teachers", "soft_labels",
-    "distill", "train_control", "choose", "evaluate", "report",
+    "import_soft_labels", "distill", "train_control", "choose", "evaluate", "report",
 )  # fmt: skip
 
 RESNETS = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet56")

@@ -21,6 +21,10 @@ DistillError
 Each takes one positional message, so that it crosses Redis whole.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class DistillError(Exception):
     """Root of the errors that are shown to users without a traceback."""
@@ -88,3 +92,12 @@ class UnknownPipeline(DistillError):
 
 class PipelineFailed(DistillError):
     """A pipeline ended without all of its results."""
+
+
+@contextmanager
+def store_errors(path: Path) -> Iterator[None]:
+    """Raise what the file system refuses as `StoreUnavailable`."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(f"store: {error.filename or path}: {error.strerror or error}") from error

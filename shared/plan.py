@@ -2,217 +2,36 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
-from shared.catalog import KINDS
-from shared.errors import InvalidSpec
-from shared.spec import (
-    AugmentationSpec,
-    DatasetSpec,
-    Device,
-    DistillationSpec,
-    MlpSpec,
-    ModelSpec,
-    Name,
-    Part,
-    PipelineSpec,
-    StudentGrid,
-    StudentSpec,
-    TrainingSpec,
+from shared.recipes import (
+    ChooseStudent,
+    Distill,
+    Evaluate,
+    ImportSoftLabels,
+    JoinTeachers,
+    LoadTeacher,
+    PrepareData,
+    SoftLabelling,
+    StudentRuns,
+    TrainControl,
+    Training,
+    TrainTeacher,
+    WriteReport,
 )
+from shared.spec import Device, LabelTeacherSpec, MlpSpec, PipelineSpec, StudentGrid, StudentSpec
+from shared.stage import ArtifactRef, Bundle, Stage, checkpoint_ref, label_file_ref
 
-#: Version of the message that carries a stage; a worker refuses what is newer than itself.
-STAGE_FORMAT = 3
-#: Seconds after its time limit at which a stage that did not end by itself is killed.
-HARD_LIMIT_SECONDS = 20.0
 #: Most stages that one task does together.
 LARGEST_BUNDLE = 64
 #: Fewest trainings that are stacked: two take as long together as one after the other (measured on 2 cores).
 SMALLEST_BUNDLE = 3
-
-Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class PrepareData(Part):
-    """Pack a data set into arrays."""
-
-    kind: Literal["prepare_data"] = "prepare_data"
-    dataset: DatasetSpec
-
-
-class TrainTeacher(Part):
-    """Train the teacher on the data set's labels."""
-
-    kind: Literal["train_teacher"] = "train_teacher"
-    model: ModelSpec
-    training: TrainingSpec
-
-
-class LoadTeacher(Part):
-    """Take the teacher's weights from a file that the client put into the store."""
-
-    kind: Literal["load_teacher"] = "load_teacher"
-    model: ModelSpec
-
-
-class JoinTeachers(Part):
-    """Make one model of several teachers, whose outputs are averaged."""
-
-    kind: Literal["join_teachers"] = "join_teachers"
-    models: Annotated[tuple[ModelSpec, ...], Field(strict=False)]
-    weights: Annotated[tuple[float, ...], Field(strict=False)]
-    average: Literal["probabilities", "logits"]
-
-
-class SoftLabelling(Part):
-    """Compute the teacher's logits on the views of the transfer set."""
-
-    kind: Literal["soft_labels"] = "soft_labels"
-    dtype: Literal["float16", "float32"]
-    views: int = 1
-    augmentation: AugmentationSpec = AugmentationSpec()
-
-
-class Distill(Part):
-    """Train a student on soft labels."""
-
-    kind: Literal["distill"] = "distill"
-    model: ModelSpec
-    distillation: DistillationSpec
-    training: TrainingSpec
-
-
-class TrainControl(Part):
-    """Train a student's control: the same student, on the same views, without the teacher."""
-
-    kind: Literal["train_control"] = "train_control"
-    model: ModelSpec
-    training: TrainingSpec
-    views: int = 1
-    augmentation: AugmentationSpec = AugmentationSpec()
-
-
-class ChooseStudent(Part):
-    """Find the point of a grid whose models are best on held-out samples, over all seeds."""
-
-    kind: Literal["choose"] = "choose"
-    #: What tells the points apart, and their models.
-    labels: Annotated[tuple[str, ...], Field(strict=False)]
-    models: Annotated[tuple[ModelSpec, ...], Field(strict=False)]
-    seeds: Annotated[tuple[int, ...], Field(strict=False)]
-
-
-class Evaluate(Part):
-    """Score a model on the test set: a given one, or the one that was chosen from a grid."""
-
-    kind: Literal["evaluate"] = "evaluate"
-    #: Of a chosen student, the run.
-    seed: int | None = None
-
-
-class StudentRuns(Part):
-    """A student's runs, one a seed; `role` and `control` name a run's evaluations among a report's inputs."""
-
-    name: Name
-    seeds: Annotated[tuple[int, ...], Field(strict=False)]
-
-    def role(self, seed: int) -> str:
-        """The student's evaluation."""
-        return self.name if len(self.seeds) == 1 else f"{self.name}, seed {seed}"
-
-    def control(self, seed: int) -> str:
-        """Its control's evaluation."""
-        return f"{self.role(seed)}/control"
-
-
-class WriteReport(Part):
-    """Compare the students with their controls and the teacher."""
-
-    kind: Literal["report"] = "report"
-    students: Annotated[tuple[StudentRuns, ...], Field(strict=False)]
-    #: How many teachers were joined; 0 where there was one.
-    teachers: int = 0
-
-
-#: Recipes whose result is a trained model.
-Training = TrainTeacher | Distill | TrainControl
-
-Recipe = Annotated[
-    PrepareData
-    | TrainTeacher
-    | LoadTeacher
-    | JoinTeachers
-    | SoftLabelling
-    | Distill
-    | TrainControl
-    | ChooseStudent
-    | Evaluate
-    | WriteReport,
-    Field(discriminator="kind"),
-]
-
-#: Raised by one when a stage's code changes its result, so that old artifacts are not taken for new ones.
-RECIPE_VERSIONS = dict.fromkeys((*KINDS, "checkpoint"), 1) | {
-    "prepare_data": 3,
-    "train_teacher": 3,
-    "distill": 3,
-    "train_control": 3,
-    "report": 2,
-}
-
-
-class ArtifactRef(BaseModel):
-    """Where an artifact lives in the store."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    kind: str = Field(pattern=r"^[a-z_]+$")
-    key: Key
-
-    @property
-    def short_key(self) -> str:
-        """The first eight characters of the key, for people."""
-        return self.key[:8]
-
-
-class Stage(BaseModel):
-    """One unit of work: what a Celery task receives, and all that its result depends on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: int = STAGE_FORMAT
-    key: Key
-    title: str
-    recipe: Recipe
-    inputs: dict[str, ArtifactRef]
-
-    @classmethod
-    def of(cls, title: str, recipe: Recipe, /, **inputs: ArtifactRef) -> Self:
-        """The stage of a recipe and its inputs, with its key."""
-        key = stage_key(recipe.kind, _ingredients(recipe), inputs)
-        return cls(key=key, title=title, recipe=recipe, inputs=inputs)
-
-    @property
-    def kind(self) -> str:
-        """What is done, as in the task's name."""
-        return self.recipe.kind
-
-    @property
-    def ref(self) -> ArtifactRef:
-        """Where the stage's result lives."""
-        return ArtifactRef(kind=self.kind, key=self.key)
-
-
-#: Stages that one task does together.
-Bundle = tuple[Stage, ...]
 
 
 class Plan(BaseModel):
@@ -224,6 +43,8 @@ class Plan(BaseModel):
     device: Device
     #: Seconds a stage of a kind may take at one go; no part of any key.
     time_limits: dict[str, float] = {}
+    #: How many workers share the soft labels; no part of any key.
+    shards: Literal["auto"] | int = "auto"
     #: The data; then, in order, all that comes between the teachers and the students.
     trunk: tuple[Stage, ...]
     #: Several teachers, made side by side after the first stage of the trunk; a single one is part of the trunk.
@@ -244,11 +65,12 @@ class Plan(BaseModel):
         data = Stage.of(f"prepare {spec.dataset.name}", PrepareData(dataset=spec.dataset))
         teachers = _teachers(spec, data)
         joined = _joined(spec, data, teachers)
-        teacher = joined or teachers[0]
-        labels = Stage.of("soft labels", _labelling(spec), dataset=data.ref, teacher=teacher.ref)
+        teacher = joined or next(iter(teachers), None)
+        labels = _labels(spec, data, teacher)
         students = [_Candidates.of(student, spec, data, labels) for student in spec.students]
         graded = _Graded(data, teacher)
-        graded.add("teacher", teacher)
+        if teacher:
+            graded.add("teacher", teacher)
         for number, each in enumerate(teachers if joined else (), start=1):
             graded.add(f"teacher {number}", each)
         alone = len(graded.evaluations)
@@ -260,6 +82,7 @@ class Plan(BaseModel):
             name=spec.name,
             device=spec.device,
             time_limits=spec.time_limits,
+            shards=spec.soft_labels.shards,
             trunk=(data, *((joined,) if joined else teachers), labels),
             teachers=teachers if joined else (),
             branches=(
@@ -304,41 +127,6 @@ class Plan(BaseModel):
         return blocked - failed
 
 
-def bundle_ref(bundle: Bundle) -> ArtifactRef:
-    """Where a bundle's unfinished work lives: that of a single stage, where the stage's own does."""
-    if len(bundle) == 1:
-        return bundle[0].ref
-    keys = ",".join(sorted(stage.key for stage in bundle))
-    return ArtifactRef(kind="bundle", key=hashlib.sha256(keys.encode()).hexdigest())
-
-
-def stage_key(kind: str, recipe: Any, inputs: dict[str, ArtifactRef]) -> str:
-    """SHA-256 of the canonical JSON of all that a result depends on."""
-    ingredients = {
-        "kind": kind,
-        "version": RECIPE_VERSIONS[kind],
-        "recipe": recipe,
-        "inputs": {role: ref.key for role, ref in inputs.items()},
-    }
-    text = json.dumps(ingredients, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def checkpoint_ref(path: Path) -> ArtifactRef:
-    """Where the weights in a file live in the store: addressed by their content.
-
-    Raises:
-        InvalidSpec: the file cannot be read.
-
-    """
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InvalidSpec(f"teacher.checkpoint: {path}: {error.strerror or error}") from error
-    return ArtifactRef(kind="checkpoint", key=stage_key("checkpoint", {"sha256": digest}, {}))
-
-
 def _teachers(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
     found = []
     for number, teacher in enumerate(spec.all_teachers, start=1):
@@ -354,8 +142,8 @@ def _teachers(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
 
 
 def _joined(spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Stage | None:
-    """Several teachers as one; None where there is one."""
-    if spec.teacher:
+    """Several teachers as one; None where there is one, or none."""
+    if not spec.teachers:
         return None
     models = tuple(teacher.model for teacher in spec.teachers)
     weights = tuple(teacher.weight for teacher in spec.teachers)
@@ -364,26 +152,16 @@ def _joined(spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Sta
     return Stage.of("join teachers", recipe, dataset=data.ref, **refs)
 
 
-def _ingredients(value: Any) -> Any:
-    """A recipe as plain values, without what is as it always was: a new option with a default changes no old key.
-
-    Whoever changes a default raises the recipe's version.
-    """
-    if isinstance(value, Part):
-        fields = type(value).model_fields
-        return {
-            name: _ingredients(field)
-            for name, field in value
-            if name != "kind" and (name == "name" or field != fields[name].get_default())
-        }
-    if isinstance(value, tuple):
-        return [_ingredients(item) for item in value]
-    return value
-
-
-def _labelling(spec: PipelineSpec) -> SoftLabelling:
-    labels = spec.soft_labels
-    return SoftLabelling(dtype=labels.dtype, views=labels.views, augmentation=labels.augmentation)
+def _labels(spec: PipelineSpec, data: Stage, teacher: Stage | None) -> Stage:
+    """The soft labels: computed, or taken from a file."""
+    what = spec.soft_labels.model_dump(include={"dtype", "top_k", "views"}) | {
+        "augmentation": spec.soft_labels.augmentation
+    }
+    if teacher:
+        return Stage.of("soft labels", SoftLabelling(**what), dataset=data.ref, teacher=teacher.ref)
+    given = LabelTeacherSpec.model_validate(spec.teacher)
+    file = label_file_ref(Path(given.soft_labels))
+    return Stage.of("import soft labels", ImportSoftLabels(**what), dataset=data.ref, file=file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,8 +225,8 @@ class _Candidates:
 class _Graded:
     """The evaluations that a report needs, and what chooses their models."""
 
-    def __init__(self, data: Stage, teacher: Stage) -> None:
-        self._data, self._teacher = data, teacher
+    def __init__(self, data: Stage, teacher: Stage | None) -> None:
+        self._beside = {"dataset": data.ref} | ({"teacher": teacher.ref} if teacher else {})
         #: Of given models, by the model's key.
         self.evaluations: dict[str, Stage] = {}
         self.choices: dict[str, Stage] = {}
@@ -459,7 +237,7 @@ class _Graded:
 
     def add(self, role: str, model: Stage) -> None:
         """Have a model scored for a role."""
-        inputs = {"dataset": self._data.ref, "model": model.ref, "teacher": self._teacher.ref}
+        inputs = {"model": model.ref, **self._beside}
         evaluation = self.evaluations.setdefault(model.key, Stage.of(f"evaluate {role}", Evaluate(), **inputs))
         self.scores[role] = evaluation.ref
 
@@ -480,7 +258,7 @@ class _Graded:
         choice = self.choices.setdefault(choice.key, choice)
         self.scores[f"{name}/choice"] = choice.ref
         for seed in seeds:
-            inputs = {"dataset": self._data.ref, "model": choice.ref, "teacher": self._teacher.ref}
+            inputs = {"model": choice.ref, **self._beside}
             evaluation = Stage.of(f"evaluate {role(seed)}", Evaluate(seed=seed), **inputs)
             self.scores[role(seed)] = self.of_chosen.setdefault(evaluation.key, evaluation).ref
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.label_statistics import LabelStatistics
 from shared.plan import Plan
 
 
@@ -133,13 +134,15 @@ class SoftLabelsRecord(Model):
     samples: int
     views: int
     size_bytes: int
-    #: Share of the samples on which the teacher's first class is the label.
-    accuracy: float
+    statistics: LabelStatistics
+    #: Blocks of rows that other workers computed.
+    blocks_of_helpers: int = 0
 
     @property
     def summary(self) -> str:
         """The record in a few words."""
-        return f"{self.samples:,} samples, {self.size_bytes / 1e6:.1f} MB, teacher right on {self.accuracy:.1%}"
+        right = f"teacher right on {self.statistics.accuracy:.1%}"
+        return f"{self.samples:,} samples, {self.size_bytes / 1e6:.1f} MB, {right}"
 
 
 class EvaluationRecord(Model):
@@ -150,8 +153,8 @@ class EvaluationRecord(Model):
     accuracy: float
     #: Mean negative log-likelihood of the true class, in nats.
     negative_log_likelihood: float
-    #: Share of the samples on which the model and the teacher choose the same class.
-    agreement: float
+    #: Share of the samples on which the model and the teacher choose the same class; none where it cannot run here.
+    agreement: float | None
     parameters: int
     #: Multiply-adds of one sample's forward pass.
     multiply_adds: int
@@ -230,7 +233,8 @@ class ReportRecord(Model):
     """All scores of a pipeline."""
 
     kind: Literal["report"] = "report"
-    teacher: EvaluationRecord
+    #: None where there are only labels of it.
+    teacher: EvaluationRecord | None
     #: Where `teacher` is the average of several: each of them.
     teachers: tuple[EvaluationRecord, ...] = ()
     students: tuple[StudentScore, ...]
@@ -239,7 +243,8 @@ class ReportRecord(Model):
     def summary(self) -> str:
         """The record in a few words."""
         scores = (f"{score.name} {score.accuracy.mean:.2%}" for score in self.students)
-        return f"teacher {self.teacher.accuracy:.2%}, " + ", ".join(scores)
+        teacher = () if self.teacher is None else (f"teacher {self.teacher.accuracy:.2%}",)
+        return ", ".join((*teacher, *scores))
 
 
 Record = Annotated[

@@ -11,8 +11,8 @@ from typing import Any, Self
 
 import redis
 
-from shared.plan import STAGE_FORMAT
 from shared.records import Model
+from shared.stage import STAGE_FORMAT
 
 #: Packages whose versions matter to what a worker computes or understands.
 PACKAGES = ("distill-queue", "celery", "torch", "numpy")

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from shared.catalog import DATASETS, KINDS, LOSSES, MODELS, RESNETS, did_you_mean, is_reference
 from shared.checkpoint import classes_of
+from shared.encoding import Dtype
 from shared.errors import InvalidSpec
 from shared.grid import has_grid, points
 from shared.spec_file import Location, SpecFile
@@ -215,6 +216,24 @@ class TeacherSpec(Part):
         return self
 
 
+class LabelTeacherSpec(Part):
+    """A teacher that is known by its soft labels only: it cannot run here, or is nobody's to give."""
+
+    #: Path of an `.npz` or `.safetensors` file with its logits, relative to the spec's own folder.
+    soft_labels: str
+
+
+def _teacher_kind(value: Any) -> str:
+    given = isinstance(value, LabelTeacherSpec) or (isinstance(value, dict) and "soft_labels" in value)
+    return "of labels" if given else "of a model"
+
+
+OneTeacher = Annotated[
+    Annotated[TeacherSpec, Tag("of a model")] | Annotated[LabelTeacherSpec, Tag("of labels")],
+    Discriminator(_teacher_kind),
+]
+
+
 class WeightedTeacherSpec(TeacherSpec):
     """One of several teachers."""
 
@@ -225,13 +244,24 @@ class WeightedTeacherSpec(TeacherSpec):
 AnyTeacher = TypeVar("AnyTeacher", bound=TeacherSpec)
 
 
+def _auto_or_workers(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and 1 <= value <= 1_000):
+        return value
+    raise PydanticCustomError("shards", "input should be 'auto' or a number of workers from 1 to 1,000")
+
+
 class SoftLabelsSpec(Part):
     """How the teacher's logits are stored, and on which views of the samples they are computed."""
 
-    dtype: Literal["float16", "float32"] = "float16"
+    #: `uint8` has a scale a row.
+    dtype: Dtype = "float16"
+    #: How many of a sample's largest logits are kept, with the log-sum-exp of all; none: all of them.
+    top_k: int | None = Field(default=None, ge=1, le=65_536)
     #: Views of each sample; in epoch e a student sees view e modulo this, the very pixels that its labels are of.
     views: int = Field(default=1, ge=1, le=10_000)
     augmentation: AugmentationSpec = AugmentationSpec()
+    #: How many workers share the labelling: `auto` asks those that are there for help where it pays.
+    shards: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_workers)] = "auto"
 
     @model_validator(mode="after")
     def _views_differ(self) -> Self:
@@ -379,7 +409,7 @@ class PipelineSpec(Part):
 
     name: Name
     dataset: DatasetSpec = DatasetSpec(name="mnist_5k")
-    teacher: TeacherSpec | None = None
+    teacher: OneTeacher | None = None
     #: In place of one: teachers whose average the students learn from.
     teachers: Annotated[tuple[WeightedTeacherSpec, ...], Field(strict=False, max_length=100)] = ()
     #: What of several teachers is averaged; the logarithm of averaged probabilities stands for logits.
@@ -395,8 +425,8 @@ class PipelineSpec(Part):
 
     @property
     def all_teachers(self) -> tuple[TeacherSpec, ...]:
-        """The teacher, or the teachers."""
-        return self.teachers or ((self.teacher,) if self.teacher else ())
+        """The teacher, or the teachers; none where there are only labels of one."""
+        return self.teachers or ((self.teacher,) if isinstance(self.teacher, TeacherSpec) else ())
 
     @property
     def candidates(self) -> Iterator[tuple[str, StudentSpec]]:
@@ -418,6 +448,17 @@ class PipelineSpec(Part):
             raise PydanticCustomError("teacher", "a single one is 'teacher', without a list", {"key": "teachers"})
         if self.teacher and self.average != "probabilities":
             raise PydanticCustomError("options", "a single teacher is no average", {"key": "average"})
+        return self
+
+    @model_validator(mode="after")
+    def _top_k_leaves_something_out(self) -> Self:
+        facts, top_k = DATASETS.get(self.dataset.name), self.soft_labels.top_k
+        if facts and top_k is not None and top_k >= facts.classes:
+            raise PydanticCustomError(
+                "options",
+                "{top_k} of {classes} classes: leave it out to keep all",
+                {"key": "soft_labels.top_k", "top_k": top_k, "classes": facts.classes},
+            )
         return self
 
     @model_validator(mode="after")
@@ -481,6 +522,9 @@ class PipelineSpec(Part):
             spec = cls.model_validate(source.data)
         except ValidationError as error:
             raise InvalidSpec(source.explain(error)) from None
+        if isinstance(spec.teacher, LabelTeacherSpec):
+            path = _existing(spec.teacher.soft_labels, source, ("teacher", "soft_labels"))
+            return spec.model_copy(update={"teacher": LabelTeacherSpec(soft_labels=str(path))})
         if spec.teacher:
             return spec.model_copy(update={"teacher": spec._found(spec.teacher, source, ("teacher",))})
         found = tuple(spec._found(each, source, ("teachers", index)) for index, each in enumerate(spec.teachers))
@@ -490,9 +534,7 @@ class PipelineSpec(Part):
         """The teacher with its checkpoint's path made absolute, if it has one."""
         if teacher.checkpoint is None:
             return teacher
-        checkpoint = (source.path.parent / teacher.checkpoint).resolve()
-        if not checkpoint.is_file():
-            raise InvalidSpec(source.at((*place, "checkpoint"), f"no such file: {checkpoint}"))
+        checkpoint = _existing(teacher.checkpoint, source, (*place, "checkpoint"))
         try:
             self._require_classes_of(checkpoint, teacher)
         except InvalidSpec as error:
@@ -507,3 +549,11 @@ class PipelineSpec(Part):
         given, wanted = classes_of(checkpoint), DATASETS[dataset].classes
         if given != wanted:
             raise InvalidSpec(f"{checkpoint.name} tells {given} classes apart, data set '{dataset}' has {wanted}")
+
+
+def _existing(name: str, source: SpecFile, place: Location) -> Path:
+    """The absolute path of a file that a spec names, relative to its own folder."""
+    path = (source.path.parent / name).resolve()
+    if not path.is_file():
+        raise InvalidSpec(source.at(place, f"no such file: {path}"))
+    return path

@@ -56,7 +56,7 @@ class SpecFile:
         """One line for each mistake: file, line, field, and what would be right."""
         mistakes = error.errors(include_url=False)
         return "\n".join(
-            self.at(self._field_of(e["loc"], e.get("ctx", {}).get("key")), _in_words(e))
+            self.at(self._field_of(e), _in_words(e))
             for e in mistakes
             if not (e["type"] == "too_short" and _has_mistakes_inside(e["loc"], mistakes))
         )
@@ -68,13 +68,13 @@ class SpecFile:
         place = f"{self.path}:{line}" if line else str(self.path)
         return f"{place}: {field}: {message}" if field else f"{place}: {message}"
 
-    def _field_of(self, location: Location, key: str | None) -> Location:
+    def _field_of(self, error: Any) -> Location:
         """Pydantic's location without the tags that it adds for unions, and with the key that a message names."""
         field: list[str | int] = []
-        value = self.data
+        location, key, value = error["loc"], error.get("ctx", {}).get("key"), self.data
         for position, part in enumerate(location):
             known = part in value if isinstance(value, dict) else isinstance(part, int)
-            if known or (position == len(location) - 1 and key is None):
+            if known or (position == len(location) - 1 and error["type"] == "missing"):
                 field.append(part)
                 value = value[part] if known else None
         return (*field, key) if key is not None else tuple(field)

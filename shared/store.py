@@ -17,9 +17,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from shared.errors import ArtifactDamaged, ArtifactMissing, StoreUnavailable
-from shared.plan import ArtifactRef, Stage
+from shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
 from shared.records import Model, Record
+from shared.stage import ArtifactRef, Stage
 
 MANIFEST = "manifest.json"
 
@@ -249,15 +249,6 @@ class ArtifactStore:
         with store_errors(damaged), suppress(FileNotFoundError):  # Another worker was faster.
             damaged.mkdir(parents=True, exist_ok=True)
             self._folder(ref).rename(damaged / f"{ref.kind}-{ref.key}-{time.time_ns()}")
-
-
-@contextmanager
-def store_errors(path: Path) -> Iterator[None]:
-    """Raise what the file system refuses as `StoreUnavailable`."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreUnavailable(f"store: {error.filename or path}: {error.strerror or error}") from error
 
 
 def _seal(path: Path) -> FileEntry:

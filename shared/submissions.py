@@ -10,10 +10,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from shared.errors import StoreUnavailable, UnknownPipeline
+from shared.errors import StoreUnavailable, UnknownPipeline, store_errors
 from shared.plan import Plan
 from shared.records import Model
-from shared.store import store_errors
 
 logger = logging.getLogger(__name__)
 

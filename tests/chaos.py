@@ -29,9 +29,10 @@ from rich.table import Table
 from scheduler.client import PipelineClient
 from scheduler.local import Child, LocalStack
 from shared.errors import BrokerUnavailable
-from shared.plan import Plan, Stage
+from shared.plan import Plan
 from shared.settings import Settings
 from shared.spec import PipelineSpec
+from shared.stage import Stage
 from shared.store import ArtifactStore
 from tests.acceptance.conftest import free_port
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +16,11 @@ from shared.spec import AugmentationSpec
 DRAWS = 7
 #: A partner's share is a whole number of these, so that blended bytes are exact in float32.
 SHARES = 256
+
+#: Raised by one when the same random numbers come to mean other pixels.
+VERSION = 1
+#: Samples whose random numbers are part of a fingerprint.
+FINGERPRINT_SAMPLES = 64
 
 #: SplitMix64's step and the two factors of its mixing function, as signed 64-bit numbers.
 _STEP = 0x9E3779B97F4A7C15 - 2**64
@@ -109,6 +116,18 @@ def uniform(seed: int, view: int | torch.Tensor, samples: torch.Tensor) -> torch
     state = _mix(state + samples + _STEP)
     steps = torch.arange(1, DRAWS + 1, device=samples.device)[:, None] * _STEP
     return _shift_right(_mix(state + steps), 32)
+
+
+def fingerprint(spec: AugmentationSpec, views: int) -> str:
+    """A hash of what is done, and of random numbers that it is done by; nothing where samples are seen as they are.
+
+    Whoever sees views of the same fingerprint sees the same pixels: it tells views of another version apart.
+    """
+    if spec.changes_nothing:
+        return ""
+    numbers = torch.stack([uniform(spec.seed, view, torch.arange(FINGERPRINT_SAMPLES)) for view in (0, views - 1)])
+    done = json.dumps([VERSION, spec.model_dump(mode="json"), views], sort_keys=True)
+    return hashlib.sha256(done.encode() + numbers.numpy().tobytes()).hexdigest()[:32]
 
 
 def _mix(words: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,8 @@ from shared.errors import InvalidSpec
 from shared.spec import AugmentationSpec
 from worker import augment
 from worker.augment import Partners
-from worker.data import Array, Split, pieces, take
+from worker.data import Split, pieces, take
+from worker.teacher_logits import TeacherLogits
 
 #: Batches that are read before they are needed.
 READ_AHEAD = 4
@@ -29,7 +30,7 @@ class Batch:
     inputs: torch.Tensor
     #: `[members, batch]`, int64; -1 where a sample has no label.
     targets: torch.Tensor
-    #: `[members, batch, classes]`, as stored; none where nothing is distilled.
+    #: `[members, batch, classes]`; none where nothing is distilled.
     teacher_logits: torch.Tensor | None = None
     #: Of the samples that were blended in, with their shares, both `[members, batch]`; none without mixup.
     partner_targets: torch.Tensor | None = None
@@ -41,7 +42,8 @@ class _Taken:
     """What is read for a batch, `[members * batch, ...]`, before anything is computed."""
 
     inputs: torch.Tensor
-    teacher_logits: torch.Tensor | None
+    #: The soft labels' columns, as they are stored.
+    teacher_logits: tuple[torch.Tensor, ...] | None
     partners: Partners | None
     partner_inputs: torch.Tensor | None
 
@@ -55,7 +57,7 @@ class Batches:
         augmentation: AugmentationSpec,
         views: int | None,
         dtype: torch.dtype,
-        teacher_logits: torch.Tensor | Array | None = None,
+        teacher_logits: TeacherLogits | None = None,
         *,
         prepare: bool = True,
     ) -> None:
@@ -66,7 +68,7 @@ class Batches:
             augmentation: what makes a view.
             views: how many there are, or None where every epoch has one of its own.
             dtype: of the model's inputs.
-            teacher_logits: `[views, samples, classes]` on the device, or memory-mapped.
+            teacher_logits: of all samples in all views.
             prepare: normalise all samples at once, for more than one look at each.
 
         Raises:
@@ -79,7 +81,7 @@ class Batches:
         self._views = views
         self._dtype = dtype
         self._teacher_logits = teacher_logits
-        self._streams = any(isinstance(source, np.ndarray) for source in (data.inputs, teacher_logits))
+        self._streams = isinstance(data.inputs, np.ndarray) or (teacher_logits is not None and teacher_logits.streamed)
         #: Where rows are to be.
         self.home = torch.device("cpu") if self._streams else data.device
         prepare = prepare and not self._streams and augmentation.changes_nothing
@@ -119,7 +121,7 @@ class Batches:
         logits = self._teacher_logits
         return _Taken(
             take(source, flat, self.data.device),
-            None if logits is None else take(logits[view], flat, self.data.device),
+            None if logits is None else logits.take(flat, view, self.data.device),
             partners,
             None if partners is None else take(source, partners.rows, self.data.device),
         )
@@ -128,7 +130,9 @@ class Batches:
         """A batch from what was read for it."""
         flat = rows.flatten().to(self.data.device, non_blocking=True)
         targets = self.data.targets.index_select(0, flat).view_as(rows)
-        logits = None if taken.teacher_logits is None else taken.teacher_logits.unflatten(0, rows.shape)
+        logits = None
+        if self._teacher_logits is not None and taken.teacher_logits is not None:
+            logits = self._teacher_logits.logits(taken.teacher_logits).unflatten(0, rows.shape)
         if self._augmentation.changes_nothing:
             inputs = taken.inputs
             if self._prepared is None:

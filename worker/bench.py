@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+import redis
 from celery import Celery
 from kombu.utils.json import loads
 
@@ -38,6 +39,8 @@ class Bench:
     attempts: Attempts
     roster: Roster
     rescue: Rescue
+    #: The broker's counters, as of blocks that are given away.
+    counters: redis.Redis
 
     @classmethod
     def connect(cls, app: Celery, settings: Settings, stop: Stop, *, patient: bool) -> Self:
@@ -64,6 +67,7 @@ class Bench:
             Attempts(client, settings.max_attempts, settings.history_seconds),
             Roster(client),
             Rescue(client, ledger, leases, submissions, settings),
+            hasty,
         )
 
     def close(self, pipeline: str) -> None:

@@ -105,10 +105,10 @@ def of_training(
 
 
 def of_inference(model: nn.Module, inputs: torch.Tensor, data: int, free: int, largest_batch: int) -> Need:
-    """What it takes to run a model over samples, in batches that fit."""
+    """What it takes to run a model over samples, in the largest batches that fit: a power of two of samples."""
     sample = FORWARD_COPIES * _of_a_sample(model, inputs, torch.float32).largest
     fitting = int(free * USABLE) // max(sample, 1)
-    return Need(data, 0, sample, max(1, min(largest_batch, fitting)))
+    return Need(data, 0, sample, min(largest_batch, 1 << max(0, fitting.bit_length() - 1)))
 
 
 def free_bytes(device: torch.device) -> int:

@@ -9,7 +9,7 @@ from celery import Task
 from celery.utils.log import get_task_logger
 
 from shared.errors import Cancelled, HandedBack, LeaseLost, Unavailable
-from shared.plan import Bundle
+from shared.stage import Bundle
 from worker.bench import Bench
 from worker.lease import Lease
 

@@ -22,11 +22,11 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean=mean, deviation=deviation, low=mean - margin, high=mean + margin, n=n)
 
 
-def score(name: str, runs: tuple[StudentRun, ...], teacher: EvaluationRecord) -> StudentScore:
+def score(name: str, runs: tuple[StudentRun, ...], teacher: EvaluationRecord | None) -> StudentScore:
     """A student's scores; gains are paired: a student and its control share seed, data and schedule."""
     pairs = [(run.student.accuracy, run.control.accuracy) for run in runs if run.control is not None]
-    gaps = [teacher.accuracy - control for _, control in pairs]
-    closed = [(student - control) / gap for (student, control), gap in zip(pairs, gaps, strict=True) if gap > 0]
+    gaps = [(student - control, teacher.accuracy - control) for student, control in pairs] if teacher else []
+    closed = [gain / gap for gain, gap in gaps if gap > 0]
     return StudentScore(
         name=name,
         runs=runs,

@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from shutil import copyfile
 from statistics import fmean
-from typing import TypeVar
+from typing import Literal
 
 import torch
 
 from shared.catalog import is_reference
-from shared.errors import ArtifactDamaged, InvalidSpec, StageFailed
-from shared.plan import (
-    Bundle,
+from shared.errors import InvalidSpec, StageFailed
+from shared.recipes import (
     ChooseStudent,
     Distill,
     Evaluate,
+    ImportSoftLabels,
     JoinTeachers,
+    Labels,
     LoadTeacher,
     PrepareData,
     SoftLabelling,
-    Stage,
     TrainControl,
     Training,
     TrainTeacher,
     WriteReport,
-    bundle_ref,
 )
 from shared.records import (
     ChoiceRecord,
@@ -38,89 +37,31 @@ from shared.records import (
     EvaluationRecord,
     Record,
     ReportRecord,
-    SoftLabelsRecord,
     StudentRun,
     TrainingRecord,
     WeightsRecord,
 )
-from shared.soft_labels import SoftLabels, SoftLabelsHeader, SoftLabelsWriter
+from shared.soft_labels_writer import LABELS
 from shared.spec import AugmentationSpec, DistillationSpec
+from shared.stage import Bundle, Stage, bundle_ref
 from shared.store import Artifact, ArtifactStore
-from worker import data, evaluation, memory, models, plugins, scores
+from worker import data, evaluation, labelling, memory, models, plugins, scores
 from worker.batches import Batches, size_bytes
 from worker.checkpoints import Checkpoints
+from worker.crew import Alone, Crew
+from worker.desk import WEIGHTS, Desk, record_of, weights_of
 from worker.losses import UNLABELLED
 from worker.objective import Goal, SoftLoss
 from worker.runtime import Report, Runtime
+from worker.teacher_logits import TeacherLogits
 from worker.training import Member, fit
 
-WEIGHTS = "model.safetensors"
 REPORT = "report.json"
 
 OUT_OF_MEMORY = "it needs a machine with more, or one with less other work"
 
-T = TypeVar("T", bound=Record)
-
 #: The last teacher's logits on the test set, by its folder, the data's, and the device.
 _kept_logits: dict[tuple[Path, Path, torch.device], torch.Tensor] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What a stage works with: its inputs, an empty folder for its files, a device, and someone to tell."""
-
-    inputs: dict[str, Artifact]
-    folder: Path
-    runtime: Runtime
-    report: Report
-
-    @property
-    def dataset(self) -> DatasetRecord:
-        """The facts of the packed data set."""
-        return _record(self.inputs["dataset"], DatasetRecord)
-
-    def split(self, name: str, *, streamed: bool = False) -> data.Split:
-        """The training, validation or test samples, on the device or streamed to it."""
-        folder, device = self.inputs["dataset"].folder, self.runtime.device
-        return data.Split.open(folder, name, self.dataset, device, streamed=streamed)
-
-    def split_for(self, model: torch.nn.Module, name: str) -> tuple[data.Split, int]:
-        """A split to run a model over, streamed if there is no room for all of it, and the size of batches that fit.
-
-        Raises:
-            StageFailed: there is not even room for one sample.
-
-        """
-        mapped, free = self.split(name, streamed=True), self.runtime.free_bytes
-        sample = mapped.normalised(slice(0, 1))
-        need = memory.of_inference(model, sample, mapped.inputs.nbytes, free, evaluation.BATCH)
-        return mapped if need.streams(free) else self.split(name), need.batch_size
-
-    def model(self, role: str, seed: int | None = None) -> torch.nn.Module:
-        """The trained model that is an input of this stage; of a choice, the one that was trained with a seed."""
-        artifact = self.inputs[role]
-        stage = artifact.manifest.stage
-        recipe = stage.recipe if stage else None
-        if isinstance(recipe, JoinTeachers):
-            return models.load(self.ensemble(recipe), artifact.path(WEIGHTS))
-        if isinstance(recipe, ChooseStudent) and seed is not None:
-            chosen = recipe.models[_record(artifact, ChoiceRecord).best]
-            return models.load(models.build(chosen, self.dataset, self.runtime), artifact.path(_weights_of(seed)))
-        if not isinstance(recipe, Training | LoadTeacher):
-            raise ArtifactDamaged(f"{artifact.folder}: not the artifact of a model")
-        model = models.build(recipe.model, self.dataset, self.runtime)
-        return models.load(model, artifact.path(WEIGHTS))
-
-    def ensemble(self, recipe: JoinTeachers) -> models.Ensemble:
-        """New teachers as one model."""
-        teachers = [models.build(model, self.dataset, self.runtime) for model in recipe.models]
-        return models.Ensemble(teachers, recipe.weights, probabilities=recipe.average == "probabilities")
-
-    def soft_labels(self) -> SoftLabels:
-        """The soft labels of the training samples."""
-        labels = SoftLabels.open(self.inputs["soft_labels"].folder)
-        labels.require(dataset_key=self.inputs["dataset"].manifest.key, class_names=self.dataset.class_names)
-        return labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +76,9 @@ class Workshop:
     #: Told of every checkpoint.
     saved: Callable[[], None] = lambda: None
     checkpoint_seconds: float = 30.0
+    #: Who may help with soft labels, and how many are to.
+    crew: Crew = field(default_factory=Alone)
+    shards: Literal["auto"] | int = "auto"
 
     def run(self, stage: Stage) -> Artifact:
         """Do a stage and commit its result.
@@ -151,6 +95,8 @@ class Workshop:
             if isinstance(outcome, StageFailed):
                 raise outcome
             return outcome
+        if isinstance(stage.recipe, Labels):
+            return self._label(stage)
         started = time.monotonic()
         inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
         with self.store.draft(stage.ref) as folder, memory.running_out_fails(OUT_OF_MEMORY):
@@ -191,6 +137,27 @@ class Workshop:
                 outcomes[stage.key] = self._commit(stage, folder, record, seconds)
         return outcomes
 
+    def help(self, stage: Stage) -> int:
+        """Help another worker with a stage's soft labels; return how many blocks were done here."""
+        if not isinstance(stage.recipe, SoftLabelling) or stage.ref in self.store:
+            return 0
+        with memory.running_out_fails(OUT_OF_MEMORY):
+            return labelling.help_to_label(stage.recipe, self._label_desk(stage), self.crew)
+
+    def _label(self, stage: Stage) -> Artifact:
+        """Compute or import soft labels: block by block into a folder that a later attempt goes on with."""
+        started, desk = time.monotonic(), self._label_desk(stage)
+        with memory.running_out_fails(OUT_OF_MEMORY):
+            if isinstance(stage.recipe, SoftLabelling):
+                record = labelling.label_softly(stage.recipe, desk, self.crew, self.shards)
+            elif isinstance(stage.recipe, ImportSoftLabels):
+                record = labelling.import_labels(stage.recipe, desk)
+        return self._commit(stage, desk.folder / LABELS, record, time.monotonic() - started)
+
+    def _label_desk(self, stage: Stage) -> Desk:
+        inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
+        return Desk(inputs, self.store.partial(stage.ref) / "soft_labels", self.runtime, self.report)
+
     def _commit(self, stage: Stage, folder: Path, record: Record, seconds: float) -> Artifact:
         self.confirm()
         provenance = self.runtime.provenance
@@ -213,12 +180,12 @@ def train_models(
     runtime = desk.runtime
     dtype = runtime.dtype(first.training.precision)
     members = [_member(stage, desk, stacked=len(stages) > 1) for stage in stages]
-    labels = desk.soft_labels().logits if "soft_labels" in desk.inputs else None
-    augmentation, views = _views(stages, desk)
+    labels, labelled = desk.soft_labels() if "soft_labels" in desk.inputs else (None, None)
+    augmentation, views = _views(first, labelled)
     mapped = desk.split("train", streamed=True)
     validation = desk.split("validation", streamed=True) if desk.dataset.validation_samples else None
     size = size_bytes(mapped, augmentation, dtype)
-    size += (0 if labels is None else labels.nbytes) + (validation.inputs.nbytes if validation else 0)
+    size += (0 if labels is None else labels.header.size_bytes) + (validation.inputs.nbytes if validation else 0)
     models, free = [member.model for member in members], runtime.free_bytes
     with plugins.called(_whose(first)):
         need = memory.of_training(models, first.training, mapped.normalised(slice(0, 1)), dtype, size)
@@ -226,9 +193,7 @@ def train_models(
         streamed = need.streams(free)
         train = mapped if streamed else desk.split("train")
         held_out = desk.split("validation", streamed=streamed) if validation else None
-        teacher_logits: torch.Tensor | data.Array | None = labels
-        if labels is not None and not streamed:
-            teacher_logits = torch.from_numpy(labels.copy()).to(runtime.device)
+        teacher_logits = None if labels is None else TeacherLogits.of(labels, runtime.device, streamed=streamed)
         batches = Batches(train, augmentation, views, dtype, teacher_logits)
         records = fit(members, batches, held_out, dtype, desk.report, checkpoints)
     return [(member.model, record) for member, record in zip(members, records, strict=True)]
@@ -251,47 +216,16 @@ def join_teachers(recipe: JoinTeachers, desk: Desk) -> EnsembleRecord:
     return EnsembleRecord(teachers=len(recipe.models), parameters=models.parameters(joined))
 
 
-def label_softly(recipe: SoftLabelling, desk: Desk) -> SoftLabelsRecord:
-    """Write the teacher's logits on every view of every training sample, in the data set's order."""
-    teacher = desk.model("teacher")
-    train, batch_size = desk.split_for(teacher, "train")
-    batches = Batches(train, recipe.augmentation, recipe.views, torch.float32, prepare=False)
-    header = SoftLabelsHeader(
-        dtype=recipe.dtype,
-        views=recipe.views,
-        samples=len(train),
-        class_names=desk.dataset.class_names,
-        dataset_key=desk.inputs["dataset"].manifest.key,
-        teacher_key=desk.inputs["teacher"].manifest.key,
-        augmentation=recipe.augmentation.model_dump(mode="json"),
-    )
-    writer = SoftLabelsWriter(desk.folder, header)
-    hits = 0
-    for view in range(recipe.views):
-        report = _with_prefix(desk.report, f"view {view + 1}/{recipe.views} · " if recipe.views > 1 else "")
-        read = partial(batches.inputs, view=view)
-        for start, logits in evaluation.logit_batches(teacher, train, report, batch_size, read):
-            writer.write(start, logits.cpu().numpy(), view)
-            hits += int((logits.argmax(1) == train.targets[start : start + len(logits)]).sum())
-    writer.seal()
-    return SoftLabelsRecord(
-        samples=len(train),
-        views=recipe.views,
-        size_bytes=sum(path.stat().st_size for path in desk.folder.iterdir()),
-        accuracy=hits / (recipe.views * train.labelled),
-    )
-
-
 def choose(recipe: ChooseStudent, desk: Desk) -> ChoiceRecord:
     """Find the point of a grid that is best on held-out samples, and take its models."""
     trained = [
-        {seed: _record(desk.inputs[f"{place}/{seed}"], TrainingRecord) for seed in recipe.seeds}
+        {seed: record_of(desk.inputs[f"{place}/{seed}"], TrainingRecord) for seed in recipe.seeds}
         for place in range(len(recipe.labels))
     ]
     held_out = [fmean(_held_out(record) for record in records.values()) for records in trained]
     best = held_out.index(max(held_out))
     for seed in recipe.seeds:
-        copyfile(desk.inputs[f"{best}/{seed}"].path(WEIGHTS), desk.folder / _weights_of(seed))
+        copyfile(desk.inputs[f"{best}/{seed}"].path(WEIGHTS), desk.folder / weights_of(seed))
     return ChoiceRecord(labels=recipe.labels, held_out=tuple(held_out), trained=trained[best])
 
 
@@ -301,11 +235,6 @@ def _held_out(record: TrainingRecord) -> float:
     return record.held_out_accuracy
 
 
-def _weights_of(seed: int) -> str:
-    """The file of a chosen model."""
-    return f"model-{seed}.safetensors"
-
-
 def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
     """Score a model, or the one that was chosen from a grid, on the test set, beside the teacher."""
     model = desk.model("model", recipe.seed)
@@ -313,7 +242,7 @@ def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
     logits = evaluation.logits_of(model, test, desk.report, batch_size)
     teacher_logits = _teacher_on_test(desk)
     of_model = desk.inputs["model"].manifest
-    weights = WEIGHTS if recipe.seed is None else _weights_of(recipe.seed)
+    weights = WEIGHTS if recipe.seed is None else weights_of(recipe.seed)
     trained = of_model.record
     if isinstance(trained, ChoiceRecord) and recipe.seed is not None:
         trained = trained.trained[recipe.seed]
@@ -323,7 +252,7 @@ def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
         samples=len(test),
         accuracy=evaluation.accuracy(logits, test.targets),
         negative_log_likelihood=evaluation.negative_log_likelihood(logits, test.targets),
-        agreement=evaluation.agreement(logits, teacher_logits),
+        agreement=None if teacher_logits is None else evaluation.agreement(logits, teacher_logits),
         parameters=models.parameters(model),
         multiply_adds=evaluation.multiply_adds(model, test),
         size_bytes=of_model.files[weights].size_bytes,
@@ -335,8 +264,10 @@ def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
     )
 
 
-def _teacher_on_test(desk: Desk) -> torch.Tensor:
+def _teacher_on_test(desk: Desk) -> torch.Tensor | None:
     """The teacher's logits on the test set; kept for the next evaluation, as a sweep's students have one teacher."""
+    if "teacher" not in desk.inputs:
+        return None
     of = (desk.inputs["teacher"].folder, desk.inputs["dataset"].folder, desk.runtime.device)
     if of not in _kept_logits:
         _kept_logits.clear()
@@ -348,9 +279,9 @@ def _teacher_on_test(desk: Desk) -> torch.Tensor:
 
 def write_report(recipe: WriteReport, desk: Desk) -> ReportRecord:
     """Compare every student with its control and with the teacher."""
-    choices = {role: _record(desk.inputs[role], ChoiceRecord) for role in desk.inputs if role.endswith("/choice")}
+    choices = {role: record_of(desk.inputs[role], ChoiceRecord) for role in desk.inputs if role.endswith("/choice")}
     evaluations = {
-        role: _record(artifact, EvaluationRecord) for role, artifact in desk.inputs.items() if role not in choices
+        role: record_of(artifact, EvaluationRecord) for role, artifact in desk.inputs.items() if role not in choices
     }
     students = []
     for student in recipe.students:
@@ -362,14 +293,14 @@ def write_report(recipe: WriteReport, desk: Desk) -> ReportRecord:
             )
             for seed in student.seeds
         )
-        score = scores.score(student.name, runs, evaluations["teacher"])
+        score = scores.score(student.name, runs, evaluations.get("teacher"))
         chosen = {
             "choice": choices.get(f"{student.name}/choice"),
             "control_choice": choices.get(f"{student.name}/control/choice"),
         }
         students.append(score.model_copy(update=chosen))
     teachers = tuple(evaluations[f"teacher {number}"] for number in range(1, recipe.teachers + 1))
-    report = ReportRecord(teacher=evaluations["teacher"], teachers=teachers, students=tuple(students))
+    report = ReportRecord(teacher=evaluations.get("teacher"), teachers=teachers, students=tuple(students))
     (desk.folder / REPORT).write_text(report.model_dump_json(indent=1))
     return report
 
@@ -382,8 +313,6 @@ def _story(stage: Stage) -> Callable[[Desk], Record]:
             return partial(load_teacher, recipe)
         case JoinTeachers() as recipe:
             return partial(join_teachers, recipe)
-        case SoftLabelling() as recipe:
-            return partial(label_softly, recipe)
         case ChooseStudent() as recipe:
             return partial(choose, recipe)
         case Evaluate() as recipe:
@@ -391,7 +320,7 @@ def _story(stage: Stage) -> Callable[[Desk], Record]:
         case WriteReport() as recipe:
             return partial(write_report, recipe)
         case _:
-            raise StageFailed(f"{stage.kind} is done by training")
+            raise StageFailed(f"{stage.kind} is done elsewhere")
 
 
 def _to_train(bundle: Bundle, missing: Bundle, checkpoints: Checkpoints) -> Bundle:
@@ -455,27 +384,13 @@ def _own_loss(distillation: DistillationSpec, desk: Desk, *, stacked: bool) -> S
     return function
 
 
-def _views(stages: Bundle, desk: Desk) -> tuple[AugmentationSpec, int | None]:
-    """The augmentation and the number of views that a bundle sees: a teacher one an epoch, the others the labels'."""
-    recipe = stages[0].recipe
+def _views(recipe: Training, labelled: Labels | None) -> tuple[AugmentationSpec, int | None]:
+    """The augmentation and the number of views that are seen: a teacher sees one an epoch, the others the labels'."""
     match recipe:
         case TrainTeacher(training=training):
             return training.augmentation, None
         case TrainControl(augmentation=augmentation, views=views):
             return augmentation, views
-    labelling = desk.inputs["soft_labels"].manifest.stage
-    if labelling is None or not isinstance(labelling.recipe, SoftLabelling):
-        raise ArtifactDamaged(f"{desk.inputs['soft_labels'].folder}: not the artifact of soft labels")
-    return labelling.recipe.augmentation, labelling.recipe.views
-
-
-def _with_prefix(report: Report, prefix: str) -> Report:
-    """The same listener, told in which part of a stage it is."""
-    return lambda progress: report(prefix + progress)
-
-
-def _record(artifact: Artifact, kind: type[T]) -> T:
-    record = artifact.record
-    if not isinstance(record, kind):
-        raise ArtifactDamaged(f"{artifact.folder}: its record is not a {kind.__name__}")
-    return record
+    if labelled is None:
+        raise StageFailed(f"{recipe.kind} needs soft labels")
+    return labelled.augmentation, labelled.views

@@ -26,11 +26,12 @@ from shared.errors import (
     StageFailed,
     Unavailable,
 )
-from shared.plan import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
 from shared.records import StageRecord
 from shared.settings import Settings
+from shared.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
 from shared.store import Artifact
 from worker.bench import Bench
+from worker.helpers import TASK, help_label
 from worker.stop import Stop
 from worker.work import Enter, Outcome, Parked, Stumbled, Work, out_of_time
 
@@ -47,7 +48,7 @@ def register(app: Celery, settings: Settings, stop: Stop) -> None:
     bench = cache(lambda: Bench.connect(app, settings, stop, patient=True))
 
     def run(
-        task: Task, *, pipeline: str, stages: list[dict[str, Any]], trouble_since: float = 0.0, **_newer: Any
+        task: Task, *, pipeline: str, stages: list[dict[str, Any]], trouble_since: float = 0.0, **_others: Any
     ) -> str:
         try:
             return run_stages(task, bench(), pipeline, stages, trouble_since)
@@ -59,6 +60,11 @@ def register(app: Celery, settings: Settings, stop: Stop) -> None:
         except SoftTimeLimitExceeded:
             raise _failed(bench(), pipeline, stages, task.request.hostname, out_of_time(task)) from None
 
+    def help_out(task: Task, *, pipeline: str, stages: list[dict[str, Any]], **_newer: Any) -> str:
+        return help_label(task, bench(), pipeline, stages)
+
+    # Not delivered again when it kills its worker: the stage's own worker does what is left.
+    app.task(help_out, name=TASK, shared=False, bind=True, reject_on_worker_lost=False)
     for kind in KINDS:
         limit = settings.time_limits.get(kind)
         app.task(

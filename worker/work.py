@@ -17,9 +17,11 @@ from celery.utils.log import get_task_logger
 from kombu.utils.json import dumps
 
 from shared.errors import DistillError, InvalidInput, OverTime, StageFailed, StageStopped, Unavailable
-from shared.plan import ArtifactRef, Bundle, Stage, Training, bundle_ref
+from shared.recipes import Training
+from shared.stage import ArtifactRef, Bundle, Stage, bundle_ref
 from shared.store import Artifact
 from worker.bench import Bench
+from worker.helpers import Helpers
 from worker.lease import Lease
 from worker.progress import Progress
 
@@ -187,6 +189,8 @@ class Work:
             confirm,
             saved=lambda: self.bench.attempts.got_further(keys, self.worker),
             checkpoint_seconds=settings.checkpoint_seconds,
+            crew=Helpers(self.task, self.bench, self.pipeline, part[0]),
+            shards=self.task.request.kwargs.get("shards", "auto"),
         )
         if not isinstance(part[0].recipe, Training):
             enter(part[0], workshop.run(part[0]), "computed")

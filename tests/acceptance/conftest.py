@@ -37,6 +37,15 @@ def data(how, **_):
             pass
     inputs = np.zeros((8, 1, 4, 4), np.uint8)
     return {"train": (inputs, np.arange(8) % 2), "test": (inputs, np.arange(8) % 2)}
+
+def slow_model(input_shape, classes, seconds):
+    import math, torch
+    class Slow(torch.nn.Sequential):
+        def forward(self, inputs):
+            if not self.training and len(inputs) > 100:
+                time.sleep(seconds)
+            return super().forward(inputs)
+    return Slow(torch.nn.Flatten(), torch.nn.Linear(math.prod(input_shape), classes))
 """
 
 

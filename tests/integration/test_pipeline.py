@@ -17,10 +17,11 @@ from scheduler.client import PipelineClient
 from scheduler.doctor import examine
 from shared.errors import BrokerUnavailable, PipelineFailed, UnknownPipeline
 from shared.ledger import Ledger, connect
-from shared.plan import STAGE_FORMAT, Plan
+from shared.plan import Plan
 from shared.records import PipelineStatus
 from shared.settings import Settings
 from shared.spec import PipelineSpec
+from shared.stage import STAGE_FORMAT
 from shared.store import ArtifactStore
 from worker.app import create
 

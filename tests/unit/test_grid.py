@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from shared.errors import InvalidSpec
 from shared.grid import points
-from shared.plan import ChooseStudent, Plan
+from shared.plan import Plan
+from shared.recipes import ChooseStudent
 from shared.records import ChoiceRecord, ReportRecord, TrainingRecord
 from shared.spec import PipelineSpec, StudentGrid, StudentSpec
 from shared.store import ArtifactStore

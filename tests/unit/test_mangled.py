@@ -22,7 +22,7 @@ from shared.errors import ArtifactDamaged, InvalidSettings, InvalidSpec, Unknown
 from shared.plan import Plan
 from shared.records import WeightsRecord
 from shared.settings import Settings
-from shared.soft_labels import HEADER, LOGITS, SoftLabels
+from shared.soft_labels import HEADER, SoftLabels
 from shared.spec import PipelineSpec
 from shared.store import MANIFEST, Artifact, ArtifactStore, Manifest, Provenance
 from shared.submissions import Submission, Submissions
@@ -129,12 +129,12 @@ def test_a_sealed_manifest_cannot_name_a_file_elsewhere(artifact: Artifact, name
 
 
 @mangling
-@given(mangle=manglings(), name=st.sampled_from([HEADER, LOGITS]))
+@given(mangle=manglings(), name=st.sampled_from([HEADER, "logits.bin"]))
 def test_mangled_soft_labels_are_refused_or_found_by_their_checksums(
     tmp_path_factory: pytest.TempPathFactory, mangle: Callable[[bytes], bytes], name: str
 ) -> None:
-    folder = tmp_path_factory.mktemp("labels")
-    whole = written(folder, logits())
+    whole = written(tmp_path_factory.mktemp("labels"), logits())
+    folder = whole.folder
     data = (folder / name).read_bytes()
     (folder / name).write_bytes(mangle(data))
 
@@ -145,19 +145,18 @@ def test_mangled_soft_labels_are_refused_or_found_by_their_checksums(
         assert str(folder) in str(error)  # noqa: PT017
         return
     assert labels.header.checksums == whole.header.checksums
-    np.testing.assert_array_equal(labels.logits, logits()[None])
+    np.testing.assert_array_equal(labels[:], logits()[0])
 
 
 @mangling
 @given(
-    field=st.sampled_from(["version", "dtype", "views", "samples", "class_names", "block_rows", "checksums"]),
+    field=st.sampled_from(["version", "encoding", "views", "samples", "class_names", "block_rows", "checksums"]),
     value=json_values,
 )
 def test_any_value_in_a_soft_label_header_is_refused_or_found(
     tmp_path_factory: pytest.TempPathFactory, field: str, value: Any
 ) -> None:
-    folder = tmp_path_factory.mktemp("labels")
-    written(folder, logits())
+    folder = written(tmp_path_factory.mktemp("labels"), logits()).folder
     header = json.loads((folder / HEADER).read_bytes())
     (folder / HEADER).write_text(json.dumps(header | {field: value}))
 
@@ -166,7 +165,7 @@ def test_any_value_in_a_soft_label_header_is_refused_or_found(
         labels.verify()
     except ArtifactDamaged:
         return
-    assert labels.logits.shape == (1, 10, len(labels.header.class_names))
+    assert labels[:].shape == (10, 3)
 
 
 @mangling

@@ -138,13 +138,13 @@ def test_other_errors_stay_what_they_are() -> None:
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
 
-def test_inference_takes_the_largest_batch_that_fits() -> None:
+def test_inference_takes_the_largest_power_of_two_that_fits() -> None:
     model, inputs = nn.Sequential(nn.Linear(10, 1_000), nn.ReLU(), nn.Linear(1_000, 2)), torch.zeros(1, 10)
     sample = memory.FORWARD_COPIES * 1_000 * 4
 
     roomy, tight, tiny = (memory.of_inference(model, inputs, 0, free, 512) for free in (10**9, 50 * sample, 10))
 
-    assert (roomy.batch_size, tight.batch_size, tiny.batch_size) == (512, 45, 1)
+    assert (roomy.batch_size, tight.batch_size, tiny.batch_size) == (512, 32, 1)
     with pytest.raises(StageFailed, match="take a smaller model"):
         tiny.streams(10)
 

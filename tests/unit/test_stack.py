@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from shared.encoding import Encoding
 from shared.errors import HandedBack, StageFailed
 from shared.records import TrainingRecord
 from shared.spec import AugmentationSpec, DistillationSpec, TrainingSpec
@@ -19,6 +20,7 @@ from worker.data import Split
 from worker.models import Mlp
 from worker.objective import Goal
 from worker.stack import Stack
+from worker.teacher_logits import TeacherLogits
 from worker.training import Member, fit
 
 KD = {"temperature": 4.0, "alpha": 0.9}
@@ -80,7 +82,8 @@ def train(
         if steps == stop_at:
             raise HandedBack(progress)
 
-    batches = Batches(data, AugmentationSpec.model_validate(views), 2, torch.float32, teacher_logits)
+    taught = TeacherLogits(Encoding(dtype="float32"), teacher_logits.shape[-1], (teacher_logits,))
+    batches = Batches(data, AugmentationSpec.model_validate(views), 2, torch.float32, taught)
     held_out = Split(data.inputs[1::3], data.targets[1::3], data.mean, data.std, labelled=20)
     return fit(members, batches, held_out, torch.float32, report, Checkpoints(folder, 1e9))
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, StoreUnavailable
-from shared.plan import ArtifactRef, Plan, Stage
+from shared.plan import Plan
 from shared.records import WeightsRecord
 from shared.spec import PipelineSpec
+from shared.stage import ArtifactRef, Stage
 from shared.store import Artifact, ArtifactStore, Provenance
 
 HERE = Provenance(host="here", device="cpu", versions={})

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from shared.encoding import Encoding
 from shared.records import DatasetRecord
 from shared.spec import AugmentationSpec, DistillationSpec, TrainingSpec
 from worker import data
@@ -20,6 +21,7 @@ from worker.checkpoints import Checkpoints
 from worker.data import Array, Arrays, Split
 from worker.models import Mlp
 from worker.objective import Goal
+from worker.teacher_logits import TeacherLogits
 from worker.training import Member, fit
 
 CPU = torch.device("cpu")
@@ -45,7 +47,8 @@ def split(folder: Path, *, streamed: bool) -> Split:
 def trained(folder: Path, augmentation: AugmentationSpec, *, streamed: bool) -> dict[str, torch.Tensor]:
     """The weights of a student that was distilled from random logits, on three views."""
     logits = np.random.default_rng(1).normal(size=(3, SAMPLES, 3)).astype(np.float16)
-    teacher_logits: torch.Tensor | Array = logits if streamed else torch.from_numpy(logits)
+    columns = (logits if streamed else torch.from_numpy(logits),)
+    teacher_logits = TeacherLogits(Encoding(dtype="float16"), 3, columns)
     batches = Batches(split(folder, streamed=streamed), augmentation, 3, torch.float32, teacher_logits)
     torch.manual_seed(0)
     model = Mlp(36, (8,), 3)

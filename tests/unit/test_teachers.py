@@ -11,7 +11,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from shared.plan import JoinTeachers, Plan
+from shared.plan import Plan
+from shared.recipes import JoinTeachers
 from shared.records import EnsembleRecord, ReportRecord
 from shared.soft_labels import SoftLabels
 from shared.spec import PipelineSpec
@@ -104,8 +105,8 @@ def test_students_learn_from_the_average(make_spec: MakeSpec, tmp_path: Path) ->
     alone = [
         Plan.of(make_spec(teacher=teacher(width), soft_labels={"dtype": "float32"})).trunk[2] for width in (32, 16)
     ]
-    first, second = (SoftLabels.open(workshop.run(stage).folder).logits[0] for stage in alone)
-    together = SoftLabels.open(artifacts["soft labels"].folder).logits[0]
+    first, second = (SoftLabels.open(workshop.run(stage).folder)[:] for stage in alone)
+    together = SoftLabels.open(artifacts["soft labels"].folder)[:]
     torch.testing.assert_close(
         torch.from_numpy(together.copy()), torch.from_numpy(0.25 * first + 0.75 * second), rtol=1e-5, atol=1e-5
     )

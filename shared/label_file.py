@@ -1,0 +1,188 @@
+"""Label files: soft labels in one `.npz` or `.safetensors` file, for other programs and from them."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Protocol, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from shared.encoding import Array
+from shared.errors import InvalidInput, InvalidSettings, InvalidSpec
+from shared.soft_labels import Augmentation, SoftLabels, SoftLabelsHeader
+
+SUFFIXES = (".npz", ".safetensors")
+
+
+class LabelFacts(BaseModel):
+    """What a file may say of its labels, as JSON: text `facts` in an npz, metadata `facts` in safetensors."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    class_names: tuple[str, ...] = ()
+    dataset_key: str = ""
+    teacher_key: str = ""
+    augmentation: Augmentation = {}
+    augmentation_fingerprint: str = ""
+
+
+class _Rows(Protocol):
+    """Gives successive rows of `[views, samples, classes]`, taken as `[views * samples, classes]`."""
+
+    def __call__(self, start: int, stop: int) -> Array: ...
+
+
+class LabelFile:
+    """An open file of logits `[samples, classes]` or `[views, samples, classes]`; read in order, block by block."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], facts: LabelFacts, rows: _Rows) -> None:
+        self.path = path
+        self.views, self.samples, self.classes = shape if len(shape) == 3 else (1, *shape)
+        self.facts = facts
+        self._rows = rows
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator[Self]:
+        """Open a file; nothing of it is unpickled, and no more than a block is held in memory.
+
+        Raises:
+            InvalidSpec: it cannot be read, or holds no logits; the message says what is wrong.
+
+        """
+        if path.suffix not in SUFFIXES:
+            raise InvalidSpec(f"{path}: soft labels are read from {' and '.join(SUFFIXES)} files")
+        try:
+            with _npz(path) if path.suffix == ".npz" else _safetensors(path) as (shape, dtype, facts, rows):
+                if len(shape) not in (2, 3) or 0 in shape or shape[-1] < 2:
+                    raise InvalidSpec(
+                        f"{path}: logits are [samples, classes] or [views, samples, classes], not {shape}"
+                    )
+                if dtype.kind != "f":
+                    raise InvalidSpec(f"{path}: logits are floating point numbers, not {dtype}")
+                found = cls(path, shape, LabelFacts.model_validate_json(facts or "{}"), rows)
+                names = found.facts.class_names
+                if names and len(names) != found.classes:
+                    raise InvalidSpec(f"{path}: {len(names)} class names, and logits of {found.classes} classes")
+                yield found
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InvalidSpec(f"{path}: its facts: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
+            raise InvalidSpec(f"{path}: no soft labels: {error}") from error
+
+    def blocks(self, header: SoftLabelsHeader) -> Iterator[tuple[int, Array]]:
+        """Number and logits `[rows, classes]` of each block, in order; float32, or float16 as it is."""
+        for block in range(header.blocks):
+            view, rows = header.rows_of(block)
+            first = view * self.samples
+            logits = self._rows(first + rows.start, first + rows.stop)
+            if not np.isfinite(logits).all():
+                row = int(np.argwhere(~np.isfinite(logits))[0, 0]) + rows.start
+                raise InvalidInput(f"{self.path}: sample {row:,} of view {view} has a logit that is not finite")
+            yield block, logits if logits.dtype == np.float16 else logits.astype(np.float32)
+
+
+def export(labels: SoftLabels, path: Path) -> None:
+    """Write a cache's logits as float16 where they are dense float16, else as float32; whole, or not at all.
+
+    Raises:
+        InvalidSettings: the file cannot be written.
+
+    """
+    header = labels.header
+    if path.suffix not in SUFFIXES:
+        raise InvalidSettings(f"{path}: soft labels are written to {' and '.join(SUFFIXES)} files")
+    dense16 = header.encoding.dtype == "float16" and header.encoding.top_k is None
+    array, fresh = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("npy", "fresh"))
+    facts = LabelFacts.model_validate(header.model_dump(include=set(LabelFacts.model_fields))).model_dump_json()
+    try:
+        shape = header.views, header.samples, header.classes
+        logits = np.lib.format.open_memmap(array, "w+", np.float16 if dense16 else np.float32, shape)
+        for block in range(header.blocks):
+            view, rows = header.rows_of(block)
+            logits[view, rows] = header.encoding.decode(labels.block(block), header.classes)
+        logits.flush()
+        if path.suffix == ".npz":
+            with zipfile.ZipFile(fresh, "w") as archive:
+                archive.write(array, "logits.npy")
+                with archive.open("facts.npy", "w") as file:
+                    np.lib.format.write_array(file, np.array(facts), allow_pickle=False)
+        else:
+            save_file({"logits": logits}, fresh, {"facts": facts})
+        fresh.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise InvalidSettings(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        array.unlink(missing_ok=True)
+        fresh.unlink(missing_ok=True)
+
+
+@contextmanager
+def _npz(path: Path) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], str, _Rows]]:
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+        if "logits.npy" not in names:
+            arrays = ", ".join(sorted(name.removesuffix(".npy") for name in names)) or "nothing"
+            raise InvalidSpec(f"{path}: no array 'logits' (found: {arrays})")
+        facts = {}
+        if "facts.npy" in names:
+            facts = json.loads(_text(archive, "facts.npy").item())
+        if "class_names.npy" in names:
+            facts["class_names"] = _text(archive, "class_names.npy").tolist()
+        with archive.open("logits.npy") as file:
+            shape, fortran, dtype = _array_header(file)
+            if fortran:
+                raise InvalidSpec(f"{path}: logits are in Fortran's order: save numpy.ascontiguousarray(logits)")
+
+            def rows(start: int, stop: int) -> Array:
+                wanted = (stop - start) * shape[-1] * dtype.itemsize
+                data = file.read(wanted)
+                if len(data) != wanted:
+                    raise InvalidSpec(f"{path}: ends within its logits")
+                return np.frombuffer(data, dtype).reshape(-1, shape[-1])
+
+            yield shape, dtype, json.dumps(facts), rows
+
+
+def _text(archive: zipfile.ZipFile, name: str) -> Array:
+    with archive.open(name) as file:
+        array: Array = np.lib.format.read_array(file, allow_pickle=False)
+    if array.dtype.kind != "U":
+        raise ValueError(f"{name.removesuffix('.npy')} is {array.dtype}, not text")
+    return array
+
+
+def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(file)
+
+
+@contextmanager
+def _safetensors(path: Path) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], str, _Rows]]:
+    with safe_open(path, framework="numpy") as file:
+        names = sorted(file.keys())
+        if "logits" not in names:
+            raise InvalidSpec(f"{path}: no tensor 'logits' (found: {', '.join(names) or 'nothing'})")
+        tensor = file.get_slice("logits")
+        shape = tuple(tensor.get_shape())
+        types = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
+        if (dtype := tensor.get_dtype()) not in types:
+            raise InvalidSpec(f"{path}: logits are float16, float32 or float64, not {dtype}")
+
+        def rows(start: int, stop: int) -> Array:
+            if len(shape) == 2:
+                return np.asarray(tensor[start:stop])
+            view, first = divmod(start, shape[1])
+            return np.asarray(tensor[view, first : first + stop - start])
+
+        yield shape, np.dtype(types[dtype]), (file.metadata() or {}).get("facts", ""), rows

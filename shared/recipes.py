@@ -1,0 +1,175 @@
+"""Recipes: what each kind of stage does, as far as its result depends on it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from shared.catalog import KINDS
+from shared.encoding import Dtype, Encoding
+from shared.spec import AugmentationSpec, DatasetSpec, DistillationSpec, ModelSpec, Name, Part, TrainingSpec
+
+
+class PrepareData(Part):
+    """Pack a data set into arrays."""
+
+    kind: Literal["prepare_data"] = "prepare_data"
+    dataset: DatasetSpec
+
+
+class TrainTeacher(Part):
+    """Train the teacher on the data set's labels."""
+
+    kind: Literal["train_teacher"] = "train_teacher"
+    model: ModelSpec
+    training: TrainingSpec
+
+
+class LoadTeacher(Part):
+    """Take the teacher's weights from a file that the client put into the store."""
+
+    kind: Literal["load_teacher"] = "load_teacher"
+    model: ModelSpec
+
+
+class JoinTeachers(Part):
+    """Make one model of several teachers, whose outputs are averaged."""
+
+    kind: Literal["join_teachers"] = "join_teachers"
+    models: Annotated[tuple[ModelSpec, ...], Field(strict=False)]
+    weights: Annotated[tuple[float, ...], Field(strict=False)]
+    average: Literal["probabilities", "logits"]
+
+
+class Labels(Part):
+    """What soft labels are of, and how they are stored."""
+
+    dtype: Dtype
+    top_k: int | None = None
+    views: int = 1
+    augmentation: AugmentationSpec = AugmentationSpec()
+
+    @property
+    def encoding(self) -> Encoding:
+        """How a row is stored."""
+        return Encoding(dtype=self.dtype, top_k=self.top_k)
+
+
+class SoftLabelling(Labels):
+    """Compute the teacher's logits on the views of the transfer set."""
+
+    kind: Literal["soft_labels"] = "soft_labels"
+
+
+class ImportSoftLabels(Labels):
+    """Take soft labels from a file that the client put into the store."""
+
+    kind: Literal["import_soft_labels"] = "import_soft_labels"
+
+
+class Distill(Part):
+    """Train a student on soft labels."""
+
+    kind: Literal["distill"] = "distill"
+    model: ModelSpec
+    distillation: DistillationSpec
+    training: TrainingSpec
+
+
+class TrainControl(Part):
+    """Train a student's control: the same student, on the same views, without the teacher."""
+
+    kind: Literal["train_control"] = "train_control"
+    model: ModelSpec
+    training: TrainingSpec
+    views: int = 1
+    augmentation: AugmentationSpec = AugmentationSpec()
+
+
+class ChooseStudent(Part):
+    """Find the point of a grid whose models are best on held-out samples, over all seeds."""
+
+    kind: Literal["choose"] = "choose"
+    #: What tells the points apart, and their models.
+    labels: Annotated[tuple[str, ...], Field(strict=False)]
+    models: Annotated[tuple[ModelSpec, ...], Field(strict=False)]
+    seeds: Annotated[tuple[int, ...], Field(strict=False)]
+
+
+class Evaluate(Part):
+    """Score a model on the test set: a given one, or the one that was chosen from a grid."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    #: Of a chosen student, the run.
+    seed: int | None = None
+
+
+class StudentRuns(Part):
+    """A student's runs, one a seed; `role` and `control` name a run's evaluations among a report's inputs."""
+
+    name: Name
+    seeds: Annotated[tuple[int, ...], Field(strict=False)]
+
+    def role(self, seed: int) -> str:
+        """The student's evaluation."""
+        return self.name if len(self.seeds) == 1 else f"{self.name}, seed {seed}"
+
+    def control(self, seed: int) -> str:
+        """Its control's evaluation."""
+        return f"{self.role(seed)}/control"
+
+
+class WriteReport(Part):
+    """Compare the students with their controls and the teacher."""
+
+    kind: Literal["report"] = "report"
+    students: Annotated[tuple[StudentRuns, ...], Field(strict=False)]
+    #: How many teachers were joined; 0 where there was one.
+    teachers: int = 0
+
+
+#: Recipes whose result is a trained model.
+Training = TrainTeacher | Distill | TrainControl
+
+Recipe = Annotated[
+    PrepareData
+    | TrainTeacher
+    | LoadTeacher
+    | JoinTeachers
+    | SoftLabelling
+    | ImportSoftLabels
+    | Distill
+    | TrainControl
+    | ChooseStudent
+    | Evaluate
+    | WriteReport,
+    Field(discriminator="kind"),
+]
+
+#: Raised by one when a stage's code changes its result, so that old artifacts are not taken for new ones.
+RECIPE_VERSIONS = dict.fromkeys((*KINDS, "checkpoint", "label_file"), 1) | {
+    "prepare_data": 3,
+    "train_teacher": 3,
+    "soft_labels": 2,
+    "distill": 3,
+    "train_control": 3,
+    "report": 2,
+}
+
+
+def ingredients(value: Any) -> Any:
+    """A recipe as plain values, without what is as it always was: a new option with a default changes no old key.
+
+    Whoever changes a default raises the recipe's version.
+    """
+    if isinstance(value, Part):
+        fields = type(value).model_fields
+        return {
+            name: ingredients(field)
+            for name, field in value
+            if name != "kind" and (name == "name" or field != fields[name].get_default())
+        }
+    if isinstance(value, tuple):
+        return [ingredients(item) for item in value]
+    return value

@@ -1,0 +1,113 @@
+"""Soft labels that several workers compute together."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from scheduler.client import PipelineClient
+from scheduler.local import LocalStack
+from shared.plan import Plan
+from shared.records import PipelineStatus, SoftLabelsRecord
+from shared.spec import PipelineSpec
+from shared.store import ArtifactStore
+from tests.acceptance.conftest import MISBEHAVING, lines_of, pool_process
+from worker.runtime import Runtime
+from worker.stages import Workshop
+
+MakeSpec = Callable[..., PipelineSpec]
+WaitUntil = Callable[..., Any]
+
+VIEWS = 12
+
+
+def slow_labels(make_spec: MakeSpec, shards: Any) -> PipelineSpec:
+    """A pipeline whose teacher takes 0.3 s for each of its twelve views, a block each."""
+    model = {"name": "misbehaving:slow_model", "options": {"seconds": 0.15}}
+    return make_spec(
+        teacher={"model": model, "training": {"epochs": 1}},
+        soft_labels={"views": VIEWS, "augmentation": {"shift": 1}, "shards": shards},
+    )
+
+
+def finished(client: PipelineClient, wait_until: WaitUntil, pipeline: str) -> PipelineStatus:
+    status = wait_until(lambda: (found := client.status(pipeline)).finished and found, "the pipeline ends")
+    assert status.state == "done", status.errors
+    return status
+
+
+def labels_of(store: Path, plan: Plan) -> dict[str, bytes]:
+    folder = ArtifactStore(store).open(plan.trunk[2].ref).folder
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
+
+
+@pytest.fixture
+def alone(tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """The labels that this process makes by itself."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "misbehaving.py").write_text(MISBEHAVING)
+    plan, store = Plan.of(slow_labels(make_spec, "auto")), ArtifactStore(tmp_path / "alone")
+    runtime = Runtime(torch.device("cpu"), plugins=("misbehaving",))
+    for stage in plan.trunk:
+        Workshop(store, runtime, lambda _: None).run(stage)
+    return labels_of(store.root, plan)
+
+
+def record_of(status: PipelineStatus) -> SoftLabelsRecord:
+    state = status.states[status.plan.trunk[2].key]
+    assert state.record
+    assert isinstance(state.record.record, SoftLabelsRecord)
+    return state.record.record
+
+
+def test_workers_that_share_labels_write_the_bytes_of_a_single_one(
+    start_stack: Callable[..., LocalStack], make_spec: MakeSpec, wait_until: WaitUntil, alone: dict[str, bytes]
+) -> None:
+    stack = start_stack(workers=3)
+    client = PipelineClient(stack.settings)
+
+    status = finished(client, wait_until, client.submit(slow_labels(make_spec, 3)))
+
+    assert record_of(status).blocks_of_helpers >= 2
+    assert lines_of(stack, "distill.help_label", "succeeded", "blocks of soft labels")
+    assert labels_of(stack.settings.store, status.plan) == alone
+    assert not list((stack.settings.store / "partial").iterdir())
+
+
+@pytest.mark.parametrize("victim", ["helper", "owner"])
+def test_a_killed_member_of_the_crew_costs_nothing_but_its_block(
+    start_stack: Callable[..., LocalStack],
+    make_spec: MakeSpec,
+    wait_until: WaitUntil,
+    victim: str,
+    alone: dict[str, bytes],
+) -> None:
+    stack = start_stack(workers=2)
+    client = PipelineClient(stack.settings)
+    pipeline = client.submit(slow_labels(make_spec, 2))
+    labels = client.status(pipeline).plan.trunk[2]
+    folder = stack.settings.store / "partial" / labels.key / "soft_labels" / "finished"
+    wait_until(lambda: folder.is_dir() and len(list(folder.iterdir())) >= 3, "three blocks are finished")
+    owner = client.status(pipeline).states[labels.key].worker.partition("@")[0]
+
+    workers = [child for child in stack.children if child.name.startswith("worker")]
+    (killed,) = (child for child in workers if (child.name == owner) == (victim == "owner"))
+    os.kill(pool_process(killed).pid, signal.SIGKILL)
+    status = finished(client, wait_until, pipeline)
+
+    assert labels_of(stack.settings.store, status.plan) == alone
+
+
+def test_labels_that_take_no_time_are_not_shared(
+    stack: LocalStack, client: PipelineClient, make_spec: MakeSpec, wait_until: WaitUntil
+) -> None:
+    status = finished(client, wait_until, client.submit(make_spec()))
+
+    assert record_of(status).blocks_of_helpers == 0
+    assert not lines_of(stack, "distill.help_label", "received")

@@ -1,0 +1,63 @@
+"""A crew: the workers that label together, and when it pays to call for more of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+#: Seconds from a call for help until a helper labels: its message, torch (where it is not loaded yet), the teacher.
+START_SECONDS = 4.0
+#: Bytes a second that a helper reads from the store: those of a network share of one gigabit.
+READ_BYTES_PER_SECOND = 100e6
+#: Seconds of labelling after which its speed is known well enough to decide.
+TRIAL_SECONDS = 1.0
+
+
+class Crew(Protocol):
+    """Whoever labels the blocks of one stage."""
+
+    @property
+    def present(self) -> int:
+        """Other workers that could help."""
+
+    def call(self, helpers: int, begun: int, seconds: float, /) -> bool:
+        """Ask for helpers, who take blocks from number `begun` on, for work of so many seconds; whether they heard."""
+
+    def blocks(self, total: int) -> Iterator[int]:
+        """Numbers of blocks that nobody else of the crew has been given."""
+
+
+class Alone:
+    """A crew of one."""
+
+    present = 0
+
+    def call(self, *_: float) -> bool:
+        """Nobody is there."""
+        return False
+
+    def blocks(self, total: int) -> Iterator[int]:
+        """All of them."""
+        return iter(range(total))
+
+
+def worthwhile_helpers(seconds: float, present: int, read_bytes: int) -> int:
+    """How many helpers to call for work that takes one worker so many seconds.
+
+    A helper labels from S seconds after the call on, so that n of them end the work after S + (W - S) / (n + 1) instead
+    of W seconds. So many are called that each labels for at least as long as it takes it to start, W / (n + 1) >= S:
+    then it is never slower with them, and half of what they spend is labelling at the least.
+
+    Args:
+        seconds: W, what is left to do.
+        present: other workers that could help.
+        read_bytes: of the teacher and the samples, which each helper reads.
+
+    """
+    start_seconds = START_SECONDS + read_bytes / READ_BYTES_PER_SECOND
+    return max(0, min(present, int(seconds / start_seconds) - 1))
+
+
+def expected_seconds(seconds: float, helpers: int, start_seconds: float) -> float:
+    """How long work of so many seconds takes with helpers that start after some seconds."""
+    return min(seconds, start_seconds + max(0.0, seconds - start_seconds) / (helpers + 1))

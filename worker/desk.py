@@ -1,0 +1,116 @@
+"""The desk: what a stage works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from shared.errors import ArtifactDamaged
+from shared.recipes import ChooseStudent, JoinTeachers, Labels, LoadTeacher, Training
+from shared.records import ChoiceRecord, DatasetRecord, Record
+from shared.soft_labels import SoftLabels
+from shared.store import Artifact
+from worker import augment, data, evaluation, memory, models
+from worker.runtime import Report, Runtime
+
+WEIGHTS = "model.safetensors"
+
+T = TypeVar("T", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a stage works with: its inputs, an empty folder for its files, a device, and someone to tell."""
+
+    inputs: dict[str, Artifact]
+    folder: Path
+    runtime: Runtime
+    report: Report
+
+    @property
+    def dataset(self) -> DatasetRecord:
+        """The facts of the packed data set."""
+        return record_of(self.inputs["dataset"], DatasetRecord)
+
+    def split(self, name: str, *, streamed: bool = False) -> data.Split:
+        """The training, validation or test samples, on the device or streamed to it."""
+        folder, device = self.inputs["dataset"].folder, self.runtime.device
+        return data.Split.open(folder, name, self.dataset, device, streamed=streamed)
+
+    def split_for(self, model: torch.nn.Module, name: str) -> tuple[data.Split, int]:
+        """A split to run a model over, streamed if there is no room for all of it, and the size of batches that fit.
+
+        Raises:
+            StageFailed: there is not even room for one sample.
+
+        """
+        mapped, free = self.split(name, streamed=True), self.runtime.free_bytes
+        sample = mapped.normalised(slice(0, 1))
+        need = memory.of_inference(model, sample, mapped.inputs.nbytes, free, evaluation.BATCH)
+        return mapped if need.streams(free) else self.split(name), need.batch_size
+
+    def model(self, role: str, seed: int | None = None) -> torch.nn.Module:
+        """The trained model that is an input of this stage; of a choice, the one that was trained with a seed."""
+        artifact = self.inputs[role]
+        stage = artifact.manifest.stage
+        recipe = stage.recipe if stage else None
+        if isinstance(recipe, JoinTeachers):
+            return models.load(self.ensemble(recipe), artifact.path(WEIGHTS))
+        if isinstance(recipe, ChooseStudent) and seed is not None:
+            chosen = recipe.models[record_of(artifact, ChoiceRecord).best]
+            return models.load(models.build(chosen, self.dataset, self.runtime), artifact.path(weights_of(seed)))
+        if not isinstance(recipe, Training | LoadTeacher):
+            raise ArtifactDamaged(f"{artifact.folder}: not the artifact of a model")
+        model = models.build(recipe.model, self.dataset, self.runtime)
+        return models.load(model, artifact.path(WEIGHTS))
+
+    def ensemble(self, recipe: JoinTeachers) -> models.Ensemble:
+        """New teachers as one model."""
+        teachers = [models.build(model, self.dataset, self.runtime) for model in recipe.models]
+        return models.Ensemble(teachers, recipe.weights, probabilities=recipe.average == "probabilities")
+
+    def soft_labels(self) -> tuple[SoftLabels, Labels]:
+        """The soft labels of the training samples, and the recipe that says in which views a student is to see these.
+
+        Raises:
+            InvalidInput: they are of other samples, or of other views; the message says which.
+
+        """
+        artifact = self.inputs["soft_labels"]
+        recipe = artifact.manifest.stage.recipe if artifact.manifest.stage else None
+        if not isinstance(recipe, Labels):
+            raise ArtifactDamaged(f"{artifact.folder}: not the artifact of soft labels")
+        labels = SoftLabels.open(artifact.folder)
+        labels.require(
+            dataset_key=self.inputs["dataset"].manifest.key,
+            class_names=self.dataset.class_names,
+            augmentation=seen_as(recipe),
+            augmentation_fingerprint=augment.fingerprint(recipe.augmentation, recipe.views),
+        )
+        return labels, recipe
+
+
+def seen_as(recipe: Labels) -> dict[str, int | float | bool]:
+    """The augmentation as a header names it: nothing where samples are seen as they are."""
+    return {} if recipe.augmentation.changes_nothing else recipe.augmentation.model_dump(mode="json")
+
+
+def weights_of(seed: int) -> str:
+    """The file of a chosen model."""
+    return f"model-{seed}.safetensors"
+
+
+def record_of(artifact: Artifact, kind: type[T]) -> T:
+    """An artifact's record, which is to be of a kind.
+
+    Raises:
+        ArtifactDamaged: it is none.
+
+    """
+    record = artifact.record
+    if not isinstance(record, kind):
+        raise ArtifactDamaged(f"{artifact.folder}: its record is not a {kind.__name__}")
+    return record
