@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from scheduler import report
+from scheduler import labels, report
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
 from scheduler.local import LocalStack, celery_command
@@ -32,6 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(labels.app, name="labels")
 console = Console(highlight=False)
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="A pipeline's spec: .yaml, .toml or .json.")]

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from statistics import fmean
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from rich.markup import escape
 from rich.table import Table
 
+from scheduler.caches import Cache, Check
 from scheduler.doctor import Finding
+from shared.encoding import Floats
 from shared.plan import Plan
 from shared.records import ChoiceRecord, EvaluationRecord, PipelineResults, PipelineStatus, StageState, StudentScore
 from shared.store import ArtifactStore
@@ -130,6 +135,61 @@ def findings_table(findings: list[Finding]) -> Table:
     marks = {"good": "[green]✓[/]", "warning": "[yellow]![/]", "bad": "[bold red]✗[/]"}
     for finding in findings:
         table.add_row(marks[finding.state], escape(finding.subject), escape(finding.detail), escape(finding.advice))
+    return table
+
+
+def cache_table(cache: Cache) -> Table:
+    """What a cache is of, and what its labels are worth."""
+    header, record = cache.labels.header, cache.record
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
+    names = header.class_names
+    shown = ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
+    raw = header.views * header.samples * header.classes * 4
+    rows = {
+        "folder": str(cache.labels.folder),
+        "rows": f"{header.samples:,} samples x {header.views:,} views",
+        "classes": f"{header.classes:,}: {shown}",
+        "stored as": f"{header.encoding.name}, {header.encoding.row_bytes(header.classes):,} bytes a row",
+        "size": f"{header.size_bytes / 1e6:,.1f} MB, {header.size_bytes / raw:.0%} of float32",
+        "data set": header.dataset_key or "not known",
+        "teacher": header.teacher_key or "not known",
+        "views": ", ".join(f"{name} {value}" for name, value in header.augmentation.items()) or "as they are",
+    }
+    if record:
+        found = record.statistics
+        rows |= {
+            "accuracy": f"{found.accuracy:.2%} of the samples with a label",
+            "confidence": f"{found.confidence:.2%} on average",
+            "calibration": f"off by {100 * found.calibration_error:.2f} points (expected calibration error, 15 bins)",
+            "entropy": f"{found.entropy:.4f} nats on average, at temperature 1",
+        }
+    for name, value in rows.items():
+        table.add_row(f"[dim]{name}[/]", escape(value))
+    return table
+
+
+def check_line(check: Check) -> str:
+    """What was verified."""
+    mark = {True: "[green]✓[/]", False: "[bold red]✗[/]", None: "[yellow]–[/]"}[check.passed]
+    return f"{mark} {check.name}: {escape(check.detail)}"
+
+
+def head_table(
+    probabilities: Floats, targets: npt.NDArray[np.integer[Any]], names: tuple[str, ...], kept: int
+) -> Table:
+    """The first classes of each row of probabilities `[rows, classes]`, of those that are kept, beside its label."""
+    shown = min(3, kept)
+    table = Table()
+    table.add_column("sample", justify="right")
+    for name in ("label", *("first", "second", "third")[:shown], "others"):
+        table.add_column(name)
+    for sample, (row, target) in enumerate(zip(probabilities, targets, strict=True)):
+        order = np.argsort(-row, kind="stable")
+        first = (f"{escape(names[index])} {row[index]:.2%}" for index in order[:shown])
+        label = escape(names[target]) if target >= 0 else ""
+        table.add_row(str(sample), label, *first, f"{row[order[shown:]].sum():.2%}")
     return table
 
 

@@ -190,10 +190,11 @@ def _cast(logits: Array, dtype: np.dtype[Any]) -> Array:
     """Logits in a floating type, all finite."""
     with np.errstate(over="ignore"):
         cast = np.ascontiguousarray(logits, dtype=dtype)
-    # Looks at the bits: NumPy has no fast float16. All exponent bits are set in infinities and NaNs only.
-    bits, exponent = (np.int16, 0x7C00) if dtype.itemsize == 2 else (np.int32, 0x7F800000)
-    if np.bitwise_and(cast.view(bits), exponent).max(initial=0) == exponent:
-        _require_finite(logits, LARGEST_SMALL if dtype.itemsize == 2 else np.inf)
+    if dtype.itemsize == 4:
+        _require_finite(cast, np.inf)
+    # Looks at the bits: NumPy has no fast float16. Infinities and NaNs have the largest of either sign.
+    elif cast.view(np.int16).max() >= 0x7C00 or cast.view(np.uint16).max() >= 0xFC00:
+        _require_finite(logits, LARGEST_SMALL)
         raise InvalidInput(_too_large())  # Between the largest float16 and what rounds to infinity.
     return cast
 
@@ -221,19 +222,32 @@ def _to_bytes(logits: Floats) -> tuple[Array, Array]:
 
 
 def _largest(logits: Floats, k: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Indices and values `[rows, k]` of the largest logits, in falling order, of equal ones the first.
+    """Indices and values `[rows, k]` of the largest logits, in falling order, of equal ones the first."""
+    rows, classes = logits.shape
+    smallest = np.partition(logits, -k, axis=1)[:, -k, None]
+    chosen = logits >= smallest
+    tied = chosen.sum(axis=1) > k  # More than k are no smaller than the k-th.
+    if tied.any():
+        of_tied = np.zeros_like(chosen[tied])
+        np.put_along_axis(of_tied, _first_of_equals(logits[tied], k), True, axis=1)
+        chosen[tied] = of_tied
+    indices = np.flatnonzero(chosen).reshape(rows, k) % classes
+    kept = np.take_along_axis(logits, indices, axis=1)
+    order = np.argsort(-kept, axis=1, kind="stable")
+    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(kept, order, axis=1)
 
-    Sorts whole numbers that have a logit's place among the floats in their upper half and its class in the lower:
-    no two are equal, so that the result is one of one kind whatever the algorithm.
+
+def _first_of_equals(logits: Floats, k: int) -> npt.NDArray[np.int64]:
+    """Indices `[rows, k]` of the largest logits, in no order, of equal ones the first.
+
+    Partitions whole numbers that have a logit's place among the floats in their upper half and its class in the lower.
     """
     bits = np.ascontiguousarray(logits + np.float32(0.0)).view(np.int32)  # -0.0 becomes 0.0.
     places = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
     classes = np.arange(logits.shape[1], dtype=np.int64)
     keys = (places.astype(np.int64) << 32) | (0xFFFFFFFF - classes)
-    keys = np.partition(keys, -k, axis=1)[:, -k:]
-    keys.sort(axis=1)
-    indices = 0xFFFFFFFF - (keys[:, ::-1] & 0xFFFFFFFF)
-    return indices, np.take_along_axis(logits, indices, axis=1)
+    indices: npt.NDArray[np.int64] = 0xFFFFFFFF - (np.partition(keys, -k, axis=1)[:, -k:] & 0xFFFFFFFF)
+    return indices
 
 
 def _log_sums(logits: Floats, indices: npt.NDArray[np.int64], kept: Floats) -> Floats:

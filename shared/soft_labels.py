@@ -211,15 +211,16 @@ class SoftLabels:
             raise InvalidInput(f"{self.folder}: its views were made with other random numbers than this version's")
 
     def block(self, block: int) -> tuple[Array, ...]:
-        """The columns of a block, read and not mapped: they take no memory for longer than they are used."""
+        """The columns of a block, mapped anew: read once, they count as memory no longer than they are used."""
         view, rows = self.header.rows_of(block)
         return tuple(
-            np.fromfile(
+            np.memmap(
                 _path(self.folder, column),
                 column.dtype,
-                (rows.stop - rows.start) * column.width,
+                "r",
                 offset=(view * self.header.samples + rows.start) * column.row_bytes,
-            ).reshape(-1, column.width)
+                shape=(rows.stop - rows.start, column.width),
+            ).view(np.ndarray)
             for column in self.header.encoding.columns(self.header.classes)
         )
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from shared.encoding import Array
+import xxhash
+
+from shared.encoding import Array, Column
 from shared.errors import InvalidInput, StoreUnavailable, store_errors
 from shared.soft_labels import HEADER, SoftLabels, SoftLabelsHeader, checksum_of
 
@@ -19,6 +22,8 @@ DRAFT = "draft.json"
 #: Folder of the finished blocks' names, `<block>-<checksum>`: each an empty file.
 FINISHED = "finished"
 LABELS = "labels"
+#: Bytes that are encoded, hashed and written in one go.
+PIECE_BYTES = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +90,11 @@ class SoftLabelsWriter:
         view, rows = self.header.rows_of(block)
         if logits.shape != (wanted := (rows.stop - rows.start, self.header.classes)):
             raise InvalidInput(f"soft labels: block {block} is {list(logits.shape)}, not {list(wanted)}")
-        encoded = self.header.encoding.encode(logits)
-        columns = self.header.encoding.columns(self.header.classes)
+        first, digest = view * self.header.samples + rows.start, xxhash.xxh3_128()
         with store_errors(self.folder):
-            for column, data in zip(columns, encoded, strict=True):
-                offset = (view * self.header.samples + rows.start) * column.row_bytes
-                _write_at(self._path(column.name), data, offset)
-            (self.folder / FINISHED / f"{block}-{checksum_of(encoded)}").touch()
+            for column, pieces in self._encoded(logits):
+                _write_at(self._path(column.name), _noted(pieces, digest), first * column.row_bytes)
+            (self.folder / FINISHED / f"{block}-{digest.hexdigest()}").touch()
 
     def seal(self) -> SoftLabels:
         """Write the header, once each block has been read back with its checksum.
@@ -124,6 +127,18 @@ class SoftLabelsWriter:
             names = (path.name.partition("-") for path in (self.folder / FINISHED).iterdir())
             return {int(block): checksum for block, _, checksum in names}
 
+    def _encoded(self, logits: Array) -> Iterator[tuple[Column, Iterator[Array]]]:
+        """The columns of some rows, each in pieces that stay in a processor's cache until they are written."""
+        encoding = self.header.encoding
+        columns = encoding.columns(self.header.classes)
+        step = max(1, PIECE_BYTES // columns[0].row_bytes)
+        parts = [slice(start, start + step) for start in range(0, len(logits), step)]
+        if len(columns) == 1:
+            yield columns[0], (encoding.encode(logits[part])[0] for part in parts)
+            return
+        for column, encoded in zip(columns, encoding.encode(logits), strict=True):
+            yield column, (encoded[part] for part in parts)
+
     def _is_of(self, made_with: str) -> bool:
         with suppress(OSError):
             return (self.folder / DRAFT).read_text() == _draft(self.header, made_with)
@@ -153,13 +168,21 @@ def _take_room(path: Path, size_bytes: int) -> None:
         os.posix_fallocate(file.fileno(), 0, size_bytes)
 
 
-def _write_at(path: Path, data: Array, offset: int) -> None:
+def _noted(pieces: Iterator[Array], digest: xxhash.xxh3_128) -> Iterator[Array]:
+    """The same pieces, hashed as they go by."""
+    for piece in pieces:
+        digest.update(piece.data)
+        yield piece
+
+
+def _write_at(path: Path, pieces: Iterator[Array], offset: int) -> None:
     """Write into an existing file: opened for each block, as labels that were sealed are there no more."""
     descriptor = os.open(path, os.O_WRONLY)
     try:
-        left = data.data.cast("B")
-        while left:
-            written = os.pwrite(descriptor, left, offset)
-            left, offset = left[written:], offset + written
+        for piece in pieces:
+            left = piece.data.cast("B")
+            while left:
+                written = os.pwrite(descriptor, left, offset)
+                left, offset = left[written:], offset + written
     finally:
         os.close(descriptor)

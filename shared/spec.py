@@ -530,6 +530,21 @@ class PipelineSpec(Part):
         found = tuple(spec._found(each, source, ("teachers", index)) for index, each in enumerate(spec.teachers))
         return spec.model_copy(update={"teachers": found})
 
+    @staticmethod
+    def dataset_in(path: Path) -> DatasetSpec:
+        """The data set of the spec in a file, whose other parts may be missing.
+
+        Raises:
+            InvalidSpec: as for `load`.
+
+        """
+        source = SpecFile.read(path)
+        default = PipelineSpec.model_fields["dataset"].get_default()
+        try:
+            return DatasetSpec.model_validate(source.data.get("dataset", default))
+        except ValidationError as error:
+            raise InvalidSpec(source.explain(error, ("dataset",))) from None
+
     def _found(self, teacher: AnyTeacher, source: SpecFile, place: Location) -> AnyTeacher:
         """The teacher with its checkpoint's path made absolute, if it has one."""
         if teacher.checkpoint is None:

@@ -52,11 +52,11 @@ class SpecFile:
         _require_text(path, data)
         return cls(path, data, lines)
 
-    def explain(self, error: ValidationError) -> str:
-        """One line for each mistake: file, line, field, and what would be right."""
+    def explain(self, error: ValidationError, inside: Location = ()) -> str:
+        """One line for each mistake: file, line, field, and what would be right; `inside` is the part that was read."""
         mistakes = error.errors(include_url=False)
         return "\n".join(
-            self.at(self._field_of(e), _in_words(e))
+            self.at(self._field_of({**e, "loc": (*inside, *e["loc"])}), _in_words(e))
             for e in mistakes
             if not (e["type"] == "too_short" and _has_mistakes_inside(e["loc"], mistakes))
         )

@@ -115,7 +115,7 @@ class ArtifactStore:
         self._verified: dict[Path, Stamp] = {}
 
     def __contains__(self, ref: ArtifactRef) -> bool:
-        return (self._folder(ref) / MANIFEST).is_file()
+        return (self.folder(ref) / MANIFEST).is_file()
 
     def find(self, ref: ArtifactRef) -> Artifact | None:
         """The artifact if it is there and whole; a damaged one is set aside, to be made again."""
@@ -136,7 +136,7 @@ class ArtifactStore:
             ArtifactDamaged: its manifest cannot be read, or a file is missing or altered.
 
         """
-        folder = self._folder(ref)
+        folder = self.folder(ref)
         with store_errors(folder):
             try:
                 manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
@@ -155,6 +155,15 @@ class ArtifactStore:
         for name, entry in manifest.files.items():
             self._verify(folder / name, entry)
         return Artifact(folder, manifest)
+
+    def folder(self, ref: ArtifactRef) -> Path:
+        """Where an artifact lies, or will."""
+        return self.root / "artifacts" / ref.kind / ref.key[:2] / ref.key
+
+    def refs(self, kind: str) -> list[ArtifactRef]:
+        """The artifacts of a kind, by key."""
+        manifests = (self.root / "artifacts" / kind).glob(f"*/*/{MANIFEST}")
+        return [ArtifactRef(kind=kind, key=key) for key in sorted(path.parent.name for path in manifests)]
 
     def partial(self, ref: ArtifactRef) -> Path:
         """The folder of a stage's unfinished work, which another machine can go on with."""
@@ -204,7 +213,7 @@ class ArtifactStore:
             (draft / MANIFEST).write_text(manifest.model_dump_json(indent=1))
             _seal(draft / MANIFEST)
             _fsync(draft)
-            folder = self._folder(ref)
+            folder = self.folder(ref)
             folder.parent.mkdir(parents=True, exist_ok=True)
             try:
                 draft.rename(folder)
@@ -241,14 +250,11 @@ class ArtifactStore:
                 raise ArtifactDamaged(f"{path}: altered: its SHA-256 is not the one in the manifest")
         self._verified[path] = stamp
 
-    def _folder(self, ref: ArtifactRef) -> Path:
-        return self.root / "artifacts" / ref.kind / ref.key[:2] / ref.key
-
     def _set_aside(self, ref: ArtifactRef) -> None:
         damaged = self.root / "damaged"
         with store_errors(damaged), suppress(FileNotFoundError):  # Another worker was faster.
             damaged.mkdir(parents=True, exist_ok=True)
-            self._folder(ref).rename(damaged / f"{ref.kind}-{ref.key}-{time.time_ns()}")
+            self.folder(ref).rename(damaged / f"{ref.kind}-{ref.key}-{time.time_ns()}")
 
 
 def _seal(path: Path) -> FileEntry:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +21,7 @@ from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.store import ArtifactStore
 
+DISTILL = [str(Path(sys.executable).with_name("distill"))]
 #: A package whose models and data end their worker, raise bugs, or take for ever.
 MISBEHAVING = """
 import os, signal, time
@@ -47,6 +51,13 @@ def slow_model(input_shape, classes, seconds):
             return super().forward(inputs)
     return Slow(torch.nn.Flatten(), torch.nn.Linear(math.prod(input_shape), classes))
 """
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    """An environment with a store of its own."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("DISTILL_")}
+    return clean | {"DISTILL_STORE": str(tmp_path / "store"), "COLUMNS": "140"}
 
 
 @pytest.fixture
@@ -98,6 +109,12 @@ def training_worker(wait_until: Callable[..., Any]) -> Callable[..., Child]:
         return worker
 
     return find
+
+
+def distill(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [*DISTILL, *map(str, arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def pool_process(worker: Child) -> psutil.Process:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -16,22 +14,9 @@ import psutil
 import pytest
 
 from shared.records import PipelineResults
-from tests.acceptance.conftest import free_port
+from tests.acceptance.conftest import DISTILL, distill, free_port
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
-DISTILL = [str(Path(sys.executable).with_name("distill"))]
-
-
-@pytest.fixture
-def environment(tmp_path: Path) -> dict[str, str]:
-    """An environment with a store of its own."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("DISTILL_")}
-    return clean | {"DISTILL_STORE": str(tmp_path / "store"), "COLUMNS": "140"}
-
-
-def distill(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [*DISTILL, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def processes_of(environment: dict[str, str]) -> list[psutil.Process]:

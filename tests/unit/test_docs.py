@@ -11,6 +11,12 @@ from shared.plan import Plan
 from shared.spec import PipelineSpec
 
 ROOT = Path(__file__).parents[2]
+PAGES = [
+    "README.md",
+    "examples/custom/README.md",
+    "examples/outside/README.md",
+    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+]
 SPECS = [
     *((path.name, path.read_text()) for path in sorted((ROOT / "examples").rglob("*.yaml"))),
     *(
@@ -25,6 +31,7 @@ SPECS = [
 def test_every_spec_that_is_shown_is_a_spec(tmp_path: Path, page: str, text: str) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(text)
+    (tmp_path / "labels.npz").touch()
 
     plan = Plan.of(PipelineSpec.load(path))
 
@@ -32,7 +39,13 @@ def test_every_spec_that_is_shown_is_a_spec(tmp_path: Path, page: str, text: str
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "examples/custom/README.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+    "page",
+    [
+        "README.md",
+        "examples/custom/README.md",
+        "examples/outside/README.md",
+        *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    ],
 )
 def test_every_file_that_a_page_links_to_is_there(page: str) -> None:
     text = (ROOT / page).read_text()

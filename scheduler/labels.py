@@ -1,0 +1,108 @@
+"""The `distill labels` commands: caches of soft labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from scheduler import report
+from scheduler.caches import Cache, import_file, random_seed, verify, write_samples
+from shared.encoding import Encoding
+from shared.errors import InvalidSettings
+from shared.label_file import export
+from shared.settings import Settings
+from shared.spec import PipelineSpec
+from shared.store import ArtifactStore
+
+app = typer.Typer(help="Look at caches of soft labels, verify, export and import them.", no_args_is_help=True)
+console = Console(highlight=False)
+
+Name = Annotated[
+    str,
+    typer.Argument(metavar="CACHE", help="A cache's folder, or the beginning of its key ('distill plan' shows keys)."),
+]
+
+
+@app.command()
+def info(cache: Name) -> None:
+    """Say what a cache is of, how it is stored, and what its labels are worth."""
+    console.print(report.cache_table(_find(cache)))
+
+
+@app.command("verify")
+def verify_command(
+    cache: Name,
+    rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="Random rows to compute again.")] = 256,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of the random rows; a new one each time.")] = None,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Largest difference, as a share of a row's largest logit.")
+    ] = 1e-3,
+) -> None:
+    """Check structure, checksums and accuracy, and compute random rows again with the teacher; pass or fail."""
+    results = []
+    for check in verify(_find(cache), rows, random_seed() if seed is None else seed, tolerance):
+        console.print(report.check_line(check), soft_wrap=True)
+        results.append(check.passed)
+    if False in results:
+        console.print("[bold red]failed[/]")
+        raise typer.Exit(1)
+    console.print("[green]passed[/]" if all(results) else "[green]passed[/] what could be checked")
+
+
+@app.command()
+def head(
+    cache: Name,
+    samples: Annotated[int, typer.Option("-n", "--samples", min=1, max=10_000)] = 5,
+    view: Annotated[int, typer.Option(min=0)] = 0,
+    temperature: Annotated[float, typer.Option(min=1e-3, max=1e4)] = 1.0,
+) -> None:
+    """Show the teacher's first classes for the first samples."""
+    found = _find(cache)
+    if view >= found.labels.header.views:
+        raise InvalidSettings(f"--view: {view} of {found.labels.header.views} views, counted from 0")
+    rows = slice(0, min(samples, len(found.labels)))
+    probabilities = found.labels.batch(rows, view, temperature)
+    targets = found.targets
+    wanted = np.full(len(probabilities), -1) if targets is None else targets[rows]
+    header = found.labels.header
+    kept = header.encoding.top_k or header.classes
+    console.print(report.head_table(probabilities, wanted, header.class_names, kept))
+
+
+@app.command("export")
+def export_command(
+    cache: Name, path: Annotated[Path, typer.Argument(metavar="FILE", help="A new .npz or .safetensors file.")]
+) -> None:
+    """Write a cache's logits, decoded, into one file for other programs."""
+    export(_find(cache).labels, path)
+    console.print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
+
+
+@app.command("import")
+def import_command(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="An .npz or .safetensors file with 'logits'.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for the cache.")],
+    dtype: Annotated[Literal["float32", "float16", "uint8"], typer.Option()] = "float32",
+    top_k: Annotated[int | None, typer.Option(min=1, help="Keep the largest k logits of a row.")] = None,
+) -> None:
+    """Make a cache of a file's logits; for a pipeline, name the file in its spec instead."""
+    labels = import_file(path, folder, Encoding(dtype=dtype, top_k=top_k))
+    console.print(f"{folder}: {len(labels):,} samples, {labels.header.size_bytes / 1e6:,.1f} MB")
+
+
+@app.command("samples")
+def samples_command(
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A spec; only its 'dataset' is read.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write inputs.npy and targets.npy.")],
+) -> None:
+    """Write the training samples in the order of their soft labels, for a teacher that cannot run here."""
+    facts = write_samples(PipelineSpec.dataset_in(spec), folder)
+    console.print(f"{folder}: inputs.npy, targets.npy, facts.json; data set {facts['dataset_key'][:8]}")
+
+
+def _find(name: str) -> Cache:
+    return Cache.find(name, ArtifactStore(Settings.load().store))

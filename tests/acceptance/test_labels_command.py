@@ -1,0 +1,143 @@
+"""The `distill labels` commands as people run them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared.label_file import LabelFile
+from shared.soft_labels import SoftLabels
+from shared.soft_labels_writer import LABELS, SoftLabelsWriter
+from shared.store import ArtifactStore
+from tests.acceptance.conftest import distill
+
+OUTSIDE = Path(__file__).parents[2] / "examples" / "outside"
+
+
+@pytest.fixture
+def cache(environment: dict[str, str], write_spec: Callable[..., Path]) -> str:
+    """The beginning of the key of a small cache in the store."""
+    spec = write_spec(
+        teacher={"model": {"name": "mlp", "hidden": [32]}, "training": {"epochs": 30, "learning_rate": 0.01}},
+        soft_labels={"dtype": "float16", "top_k": 4, "views": 2, "augmentation": {"shift": 1}},
+    )
+    done = distill(environment, "run", spec)
+    assert done.returncode == 0, done.stderr
+    (ref,) = ArtifactStore(Path(environment["DISTILL_STORE"])).refs("soft_labels")
+    return ref.short_key
+
+
+def test_a_cache_is_described_shown_verified_and_carried_away(
+    environment: dict[str, str], cache: str, tmp_path: Path
+) -> None:
+    info, verified, head = (distill(environment, "labels", what, cache) for what in ("info", "verify", "head"))
+    file, copy = tmp_path / "labels.npz", tmp_path / "copy"
+    exported = distill(environment, "labels", "export", cache, file)
+    imported = distill(environment, "labels", "import", file, copy, "--dtype", "uint8")
+    of_copy = distill(environment, "labels", "verify", copy)
+
+    for done in (info, verified, head, exported, imported, of_copy):
+        assert (done.returncode, done.stderr) == (0, ""), done
+    assert "top 4 float16, 20 bytes a row" in info.stdout
+    assert "expected calibration error" in info.stdout
+    assert verified.stdout.count("✓") == 4
+    assert verified.stdout.endswith("passed\n")
+    assert "256 random rows" in verified.stdout
+    assert "others" in head.stdout
+    assert len(SoftLabels.open(copy)) == 1438
+    assert of_copy.stdout.endswith("passed what could be checked\n")
+
+
+def test_labels_that_slipped_by_a_row_fail_although_all_checksums_are_right(
+    environment: dict[str, str], cache: str, tmp_path: Path
+) -> None:
+    store = ArtifactStore(Path(environment["DISTILL_STORE"]))
+    (ref,) = store.refs("soft_labels")
+    right = store.open(ref)
+    labels = SoftLabels.open(right.folder)
+    writer = SoftLabelsWriter.begin(tmp_path / "slipped", labels.header.sealed(()))
+    slipped = np.roll([labels.batch(slice(None), view) for view in range(2)], 1, axis=1)
+    for block in writer.missing:
+        view, rows = writer.header.rows_of(block)
+        writer.write(block, slipped[view, rows])
+    writer.seal()
+    shutil.rmtree(right.folder)
+    manifest = right.manifest
+    store.commit(
+        ref, tmp_path / "slipped" / LABELS, stage=manifest.stage, record=manifest.record,
+        provenance=manifest.provenance, seconds=0.0,
+    )  # fmt: skip
+
+    done = distill(environment, "labels", "verify", cache, "--seed", "3")
+
+    assert done.returncode == 1
+    assert "✓ checksums" in done.stdout
+    assert "✗ data" in done.stdout, done.stdout
+    assert "✗ teacher" in done.stdout
+    assert "256 random rows (seed 3)" in done.stdout
+    assert done.stdout.endswith("failed\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("info", "nowhere"), "nowhere: no folder of a cache, and no key of one in the store"),
+        (("head", "CACHE", "--view", "2"), "--view: 2 of 2 views"),
+        (("export", "CACHE", "labels.csv"), "soft labels are written to .npz and .safetensors files"),
+        (("import", "nothing.npz", "new"), "nothing.npz: no soft labels"),
+        (("samples", "nothing.yaml", "new"), "nothing.yaml: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    environment: dict[str, str], cache: str, arguments: tuple[str, ...], message: str
+) -> None:
+    done = distill(environment, "labels", *(cache if word == "CACHE" else word for word in arguments))
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_example_of_a_teacher_elsewhere_works_as_printed(environment: dict[str, str], tmp_path: Path) -> None:
+    spec, samples, labels = tmp_path / "spec.yaml", tmp_path / "samples", tmp_path / "labels.npz"
+    shutil.copy(OUTSIDE / "spec.yaml", spec)
+
+    written = distill(environment, "labels", "samples", spec, samples)
+    forest = subprocess.run(
+        [sys.executable, OUTSIDE / "forest.py", samples, labels],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=True,
+    )
+    done = distill(environment, "run", spec)
+
+    assert written.returncode == 0, written.stderr
+    assert "4,000 rows, right on 94" in forest.stdout
+    with LabelFile.open(labels) as file:
+        assert len(file.facts.dataset_key) == 64
+    assert done.returncode == 0, done.stderr
+    assert "small better" in " ".join(done.stdout.split())
+
+
+def test_labels_of_other_data_are_refused_by_the_pipeline(
+    environment: dict[str, str], cache: str, write_spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    assert distill(environment, "labels", "export", cache, tmp_path / "labels.npz").returncode == 0
+    spec = write_spec(
+        dataset={"name": "digits", "validation": 0.1},
+        teacher={"soft_labels": str(tmp_path / "labels.npz")},
+        soft_labels={"views": 2, "augmentation": {"shift": 1}},
+    )
+
+    done = distill(environment, "run", spec)
+
+    assert done.returncode == 1
+    assert "import soft labels: labels.npz: labels of 1,438 samples, and the pipeline has 1,295" in done.stderr

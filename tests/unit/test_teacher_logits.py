@@ -1,0 +1,84 @@
+"""Soft labels as tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from shared.encoding import Encoding
+from tests.unit.test_soft_labels import ENCODINGS, IDS, logits, written
+from worker.teacher_logits import SoftLabelDataset, TeacherLogits
+
+CPU = torch.device("cpu")
+WIDE = Encoding(dtype="float16", top_k=3)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("encoding", [*ENCODINGS, WIDE], ids=[*IDS, "of 40,000 classes"])
+def test_tensors_are_decoded_as_arrays_are(tmp_path: Path, encoding: Encoding, streamed: bool) -> None:
+    classes = 40_000 if encoding is WIDE else 5
+    values = 3 * logits(2, 30, classes)
+    labels = written(tmp_path, values, encoding=encoding)
+    rows = torch.tensor([29, 0, 7, 7])
+
+    teacher = TeacherLogits.of(labels, CPU, streamed=streamed)
+    decoded = teacher.logits(teacher.take(rows, 1, CPU))
+
+    assert teacher.streamed is streamed
+    expected = labels.batch(rows.numpy(), 1)
+    np.testing.assert_allclose(decoded.float().numpy(), expected, rtol=1e-5, atol=1e-5)
+    if encoding.top_k is None and encoding.dtype != "uint8":
+        np.testing.assert_array_equal(decoded.float().numpy(), expected)
+
+
+def test_a_class_beyond_32767_is_not_taken_for_a_negative_one(tmp_path: Path) -> None:
+    values = np.zeros((1, 4, 65_000), dtype=np.float32)
+    values[0, :, 64_999] = 10.0
+
+    teacher = TeacherLogits.of(written(tmp_path, values, encoding=WIDE), CPU)
+
+    assert teacher.logits(teacher.take(torch.arange(4), 0, CPU)).argmax(1).tolist() == [64_999] * 4
+
+
+def test_a_dataset_gives_the_row_of_its_sample_however_it_is_shuffled(tmp_path: Path) -> None:
+    values = logits(2, 50, 4)
+    dataset = SoftLabelDataset(written(tmp_path, values), samples=torch.arange(50), view=1)
+
+    batches = list(DataLoader(dataset, batch_size=16, shuffle=True))
+
+    samples = torch.cat([sample for sample, _ in batches])
+    assert sorted(samples.tolist()) == list(range(50))
+    np.testing.assert_array_equal(torch.cat([rows for _, rows in batches]).numpy(), values[1, samples])
+    np.testing.assert_array_equal(dataset[-1][1], values[1, -1])
+    with pytest.raises(IndexError):
+        dataset[50]
+
+
+def test_a_dataset_of_labels_alone_gives_the_view_that_is_set(tmp_path: Path) -> None:
+    values = logits(2, 10, 4)
+    dataset = SoftLabelDataset(written(tmp_path, values))
+
+    dataset.view = 1
+
+    (rows,) = DataLoader(dataset, batch_size=10)
+    np.testing.assert_array_equal(rows.numpy(), values[1])
+
+
+def test_a_dataset_refuses_another_number_of_samples(tmp_path: Path) -> None:
+    labels = written(tmp_path, logits())
+
+    with pytest.raises(ValueError, match="9 samples, and soft labels of 10"):
+        SoftLabelDataset(labels, samples=range(9))
+
+
+def test_worker_processes_of_a_loader_map_the_cache_themselves(tmp_path: Path) -> None:
+    values = logits(1, 64, 4)
+    dataset = SoftLabelDataset(written(tmp_path, values))
+
+    loader = DataLoader(dataset, batch_size=8, num_workers=2, multiprocessing_context="spawn")
+
+    np.testing.assert_array_equal(torch.cat(list(loader)).numpy(), values[0])
