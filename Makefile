@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test lint format chaos bench clean
+.PHONY: setup demo test lint format chaos bench bench-labels clean
 
 setup: .venv/ready
 
@@ -36,10 +36,14 @@ bench: setup .venv-bench/ready
 	$(BIN)/python -m benchmarks.main_job
 	$(BIN)/python -m benchmarks.limits --profile
 
+bench-labels: .venv-bench/ready
+	.venv-bench/bin/python -m benchmarks.labels
+	.venv-bench/bin/python -m benchmarks.sharing
+
 # torchdistill has needs of its own; 1.1.4 is its last version with a cache of the teacher's outputs.
 .venv-bench/ready: pyproject.toml constraints.txt
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip install --quiet -c constraints.txt -e '.[worker]' torchdistill==1.1.4
+	.venv-bench/bin/python -m pip install --quiet -c constraints.txt -e '.[worker]' torchdistill==1.1.4 pyarrow
 	touch $@
 
 clean:

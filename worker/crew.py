@@ -56,8 +56,3 @@ def worthwhile_helpers(seconds: float, present: int, read_bytes: int) -> int:
     """
     start_seconds = START_SECONDS + read_bytes / READ_BYTES_PER_SECOND
     return max(0, min(present, int(seconds / start_seconds) - 1))
-
-
-def expected_seconds(seconds: float, helpers: int, start_seconds: float) -> float:
-    """How long work of so many seconds takes with helpers that start after some seconds."""
-    return min(seconds, start_seconds + max(0.0, seconds - start_seconds) / (helpers + 1))
