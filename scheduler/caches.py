@@ -115,8 +115,8 @@ def _accuracy(found: LabelStatistics, record: SoftLabelsRecord | None) -> Check:
     detail = f"first class right on {found.accuracy:.2%} of the samples"
     if record is None:
         return Check("data", True, detail)
-    same = abs(found.accuracy - record.statistics.accuracy) < 1e-9
-    return Check("data", same, detail + ("" if same else f", and on {record.statistics.accuracy:.2%} when it was made"))
+    same = abs(found.accuracy - record.accuracy) < 1e-9
+    return Check("data", same, detail + ("" if same else f", and on {record.accuracy:.2%} when it was made"))
 
 
 def _recomputed(cache: Cache, rows: int, seed: int, tolerance: float) -> Check:

@@ -158,13 +158,15 @@ def cache_table(cache: Cache) -> Table:
         "views": ", ".join(f"{name} {value}" for name, value in header.augmentation.items()) or "as they are",
     }
     if record:
-        found = record.statistics
-        rows |= {
-            "accuracy": f"{found.accuracy:.2%} of the samples with a label",
-            "confidence": f"{found.confidence:.2%} on average",
-            "calibration": f"off by {100 * found.calibration_error:.2f} points (expected calibration error, 15 bins)",
-            "entropy": f"{found.entropy:.4f} nats on average, at temperature 1",
-        }
+        rows["accuracy"] = f"{record.accuracy:.2%} of the samples with a label"
+    if record and record.confidence is not None:
+        rows["confidence"] = f"{record.confidence:.2%} on average"
+    if record and record.calibration_error is not None:
+        rows["calibration"] = (
+            f"off by {100 * record.calibration_error:.2f} points (expected calibration error, 15 bins)"
+        )
+    if record and record.entropy is not None:
+        rows["entropy"] = f"{record.entropy:.4f} nats on average, at temperature 1"
     for name, value in rows.items():
         table.add_row(f"[dim]{name}[/]", escape(value))
     return table

@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.label_statistics import LabelStatistics
 from shared.plan import Plan
 
 
@@ -134,14 +133,18 @@ class SoftLabelsRecord(Model):
     samples: int
     views: int
     size_bytes: int
-    statistics: LabelStatistics
+    #: As in `LabelStatistics`; the last three are none in records of earlier versions.
+    accuracy: float
+    confidence: float | None = None
+    calibration_error: float | None = None
+    entropy: float | None = None
     #: Blocks of rows that other workers computed.
     blocks_of_helpers: int = 0
 
     @property
     def summary(self) -> str:
         """The record in a few words."""
-        right = f"teacher right on {self.statistics.accuracy:.1%}"
+        right = f"teacher right on {self.accuracy:.1%}"
         return f"{self.samples:,} samples, {self.size_bytes / 1e6:.1f} MB, {right}"
 
 

@@ -131,7 +131,7 @@ def import_labels(recipe: ImportSoftLabels, desk: Desk) -> SoftLabelsRecord:
     labels = writer.seal()
     record = _record(labels, desk)
     if not file.facts.dataset_key:
-        _require_more_than_chance(record.statistics.accuracy, desk)
+        _require_more_than_chance(record.accuracy, desk)
     return record
 
 
@@ -209,8 +209,8 @@ def _record(labels: SoftLabels, desk: Desk, helped: int = 0) -> SoftLabelsRecord
         samples=len(labels),
         views=labels.header.views,
         size_bytes=sum(path.stat().st_size for path in labels.folder.iterdir()),
-        statistics=LabelStatistics.of(labels, targets),
         blocks_of_helpers=helped,
+        **LabelStatistics.of(labels, targets).model_dump(),
     )
 
 

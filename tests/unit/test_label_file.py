@@ -213,7 +213,7 @@ def test_a_teacher_that_cannot_run_here_teaches(
 
     labels, report = (artifacts[title].record for title in ("import soft labels", "report"))
     assert isinstance(labels, SoftLabelsRecord)
-    assert labels.statistics.accuracy == 1.0
+    assert labels.accuracy == 1.0
     np.testing.assert_array_equal(
         SoftLabels.open(artifacts["import soft labels"].folder)[:].argmax(1), values.argmax(1)
     )

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from shared.errors import StageFailed
+from shared.errors import InvalidInput, StageFailed
 from shared.plan import Plan
 from shared.records import EvaluationRecord, SoftLabelsRecord, TrainingRecord
-from shared.soft_labels import SoftLabels
+from shared.soft_labels import HEADER, SoftLabels
 from shared.spec import PipelineSpec
 from shared.store import Artifact, ArtifactStore
 from worker import data
 from worker.batches import Batches
+from worker.desk import Desk
 from worker.evaluation import logits_of
 from worker.runtime import Runtime
-from worker.stages import Desk, Workshop
+from worker.stages import Workshop
 
 MakeSpec = Callable[..., PipelineSpec]
 CPU = Runtime(torch.device("cpu"))
@@ -152,3 +156,58 @@ def test_held_out_and_unlabelled_samples_are_even_over_the_classes_and_never_tra
     assert (targets["train"] == -1).sum() == 3000
     train = {row.tobytes() for row in inputs["train"]}
     assert not any(row.tobytes() in train for row in inputs["validation"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"augmentation": {"shift": 2}}, "made with augmentation {'shift': 2}, not with {'shift': 1"),
+        ({"augmentation_fingerprint": "0" * 32}, "made with other random numbers"),
+        ({"dataset_key": "0" * 64}, "made for data set 00000000, not for "),
+        ({"class_names": tuple("9876543210")}, "its class 0 is '9', not '0'"),
+    ],
+)
+def test_a_student_refuses_labels_that_are_not_of_what_it_sees(
+    make_spec: MakeSpec, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    artifacts = run_all(make_spec(soft_labels={"views": 2, "augmentation": {"shift": 1}}), tmp_path / "store")
+    labels = artifacts["soft labels"]
+    shutil.copytree(labels.folder, tmp_path / "other")
+    header = SoftLabels.open(labels.folder).header
+    altered = header.model_copy(update=changes).sealed(header.checksums)
+    (tmp_path / "other" / HEADER).write_text(altered.model_dump_json())
+    inputs = {"dataset": artifacts["prepare digits"], "soft_labels": labels}
+
+    assert len(Desk(inputs, tmp_path, CPU, say_nothing).soft_labels()[0]) == 1438
+    inputs["soft_labels"] = Artifact(tmp_path / "other", labels.manifest)
+    with pytest.raises(InvalidInput, match=re.escape(message)):
+        Desk(inputs, tmp_path, CPU, say_nothing).soft_labels()
+
+
+@pytest.mark.parametrize("encoding", [{"dtype": "uint8"}, {"top_k": 3}, {"dtype": "uint8", "top_k": 3}])
+def test_students_learn_from_every_encoding_by_every_loss(
+    make_spec: MakeSpec, tmp_path: Path, encoding: dict[str, Any]
+) -> None:
+    losses = ("kd", "dkd", "dist", "mse")
+    students = [
+        {"name": loss, "model": {"name": "mlp", "hidden": [8]}, "distillation": {"loss": loss, "alpha": 1.0}}
+        for loss in losses
+    ]
+    workshop = Workshop(ArtifactStore(tmp_path), CPU, say_nothing)
+
+    def trained(soft_labels: dict[str, Any]) -> dict[str, Artifact]:
+        stages = Plan.of(make_spec(students=students, soft_labels=soft_labels)).stages
+        return {
+            stage.title: workshop.run(stage)
+            for stage in stages
+            if stage.kind in ("prepare_data", "train_teacher", "soft_labels", "distill")
+        }
+
+    some, exact = trained(encoding), trained({"dtype": "float32"})
+
+    for loss in losses:
+        one, other = some[f"distill {loss}"].record, exact[f"distill {loss}"].record
+        assert isinstance(one, TrainingRecord)
+        assert isinstance(other, TrainingRecord)
+        assert one.loss == pytest.approx(other.loss, rel=0.3)
+        assert one.loss != other.loss
