@@ -62,10 +62,14 @@ class Cache:
 
     def write(self, folder: Path, logits: Array) -> None:
         """All blocks, and the seal."""
+        self.write_blocks(folder, logits).seal()
+
+    def write_blocks(self, folder: Path, logits: Array) -> SoftLabelsWriter:
+        """All blocks, which are not sealed yet."""
         writer = SoftLabelsWriter.begin(folder, header(self.encoding, *logits.shape))
         for block in range(writer.header.blocks):
             writer.write(block, logits[writer.header.rows_of(block)[1]])
-        writer.seal()
+        return writer
 
     def open(self, folder: Path) -> Read:
         """Decoded rows."""

@@ -277,7 +277,8 @@ def _outside(kept: Floats, sums: Array, classes: int) -> Floats:
     everything, outside = sums[:, 0].astype(np.float64), sums[:, 1].astype(np.float64)
     inside = everything + np.log1p(-np.exp(np.minimum(outside - everything, -1e-7)))
     others = classes - kept.shape[1]
-    return (_log_sum_exp(kept.astype(np.float64)) + outside - inside - np.log(others)).astype(np.float32)
+    fill = _log_sum_exp(kept.astype(np.float64)) + outside - inside - np.log(others)
+    return np.minimum(fill.astype(np.float32), kept[:, 0])  # Rounding alone can bring it above what is kept.
 
 
 def _log_sum_exp(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

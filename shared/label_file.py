@@ -88,7 +88,14 @@ class LabelFile:
             if not np.isfinite(logits).all():
                 row = int(np.argwhere(~np.isfinite(logits))[0, 0]) + rows.start
                 raise InvalidInput(f"{self.path}: sample {row:,} of view {view} has a logit that is not finite")
+            if block == 0 and _are_probabilities(logits):
+                raise InvalidInput(f"{self.path}: its rows are probabilities: give their logarithms")
             yield block, logits if logits.dtype == np.float16 else logits.astype(np.float32)
+
+
+def _are_probabilities(logits: Array) -> bool:
+    """Whether each row adds up to one, and nothing in it is negative: logits hardly ever do."""
+    return bool((logits >= 0.0).all() and (np.abs(logits.sum(axis=1, dtype=np.float64) - 1.0) < 1e-2).all())
 
 
 def export(labels: SoftLabels, path: Path) -> None:
@@ -133,9 +140,11 @@ def _npz(path: Path) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], str, _Row
         if "logits.npy" not in names:
             arrays = ", ".join(sorted(name.removesuffix(".npy") for name in names)) or "nothing"
             raise InvalidSpec(f"{path}: no array 'logits' (found: {arrays})")
-        facts = {}
+        facts: dict[str, Any] = {}
         if "facts.npy" in names:
             facts = json.loads(_text(archive, "facts.npy").item())
+            if not isinstance(facts, dict):
+                raise ValueError("facts are no JSON object")
         if "class_names.npy" in names:
             facts["class_names"] = _text(archive, "class_names.npy").tolist()
         with archive.open("logits.npy") as file:

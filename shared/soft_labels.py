@@ -151,6 +151,8 @@ class SoftLabels:
     def batch(self, indices: Indices, view: int = 0, temperature: float | None = None) -> Floats:
         """Logits of some samples in a view, `[batch, classes]`, float32; with a temperature, their probabilities."""
         logits = self.header.encoding.decode(self.stored(indices, view), self.header.classes)
+        if isinstance(indices, slice) and not logits.flags.writeable:
+            logits = logits.copy()
         return logits if temperature is None else softmax(logits, temperature)
 
     def stored(self, indices: Indices, view: int = 0) -> tuple[Array, ...]:
@@ -159,9 +161,9 @@ class SoftLabels:
             raise IndexError(f"view {view} of {self.header.views}")
         if isinstance(indices, slice):
             return tuple(column[view, indices] for column in self.columns)
-        if (kind := np.asarray(indices).dtype.kind) not in "iu":
+        if (kind := np.asarray(indices).dtype.kind) not in "iu" and np.size(indices):
             raise IndexError(f"samples are addressed by whole numbers, not by type '{kind}'")
-        return tuple(np.take(column[view], indices, axis=0) for column in self.columns)
+        return tuple(np.take(column[view], np.asarray(indices, dtype=np.intp), axis=0) for column in self.columns)
 
     def outside_mass(self, indices: Indices, view: int = 0, temperature: float = 1.0) -> OutsideMass:
         """Probability of the classes outside the top k, with its bounds.

@@ -140,8 +140,12 @@ class SoftLabelsWriter:
             yield column, (encoded[part] for part in parts)
 
     def _is_of(self, made_with: str) -> bool:
+        """Whether the draft in the folder is of these labels, and all there."""
+        columns, rows = self.header.encoding.columns(self.header.classes), self.header.views * self.header.samples
         with suppress(OSError):
-            return (self.folder / DRAFT).read_text() == _draft(self.header, made_with)
+            return (self.folder / DRAFT).read_text() == _draft(self.header, made_with) and all(
+                self._path(column.name).stat().st_size == rows * column.row_bytes for column in columns
+            )
         return False
 
     def _forget_altered(self) -> list[int]:

@@ -203,7 +203,8 @@ class ArtifactStore:
             kind=ref.kind,
             key=ref.key,
             stage=stage,
-            files={path.name: _seal(path) for path in sorted(draft.iterdir())},
+            # A draft that a commit was refused for has a manifest already.
+            files={path.name: _seal(path) for path in sorted(draft.iterdir()) if path.name != MANIFEST},
             record=record,
             provenance=provenance,
             seconds=seconds,

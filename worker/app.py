@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import cache
 
@@ -11,15 +10,12 @@ from celery import Celery
 from shared.broker import create_app
 from shared.errors import InvalidSettings
 from shared.settings import Settings
+from worker import libraries
 from worker.bench import Bench
 from worker.delivery import renew_deliveries
 from worker.stop import Stop
 from worker.supervision import end_by_signal, notice_deaths
 from worker.tasks import register
-
-#: How long a thread of torch's looks for work before it sleeps. With OpenMP's own value a step took 20 to 75 times as
-#: long beside another busy process, with this one 10 times, and no longer on a quiet machine (2 cores, MLPs).
-SPINS = "20000"
 
 
 def create(settings: Settings) -> Celery:
@@ -36,7 +32,7 @@ def create(settings: Settings) -> Celery:
 
 
 def _create() -> Celery:
-    os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # Read when torch is loaded.
+    libraries.set_up()
     try:
         return create(Settings.load())
     except InvalidSettings as error:

@@ -80,13 +80,16 @@ class Desk:
 
         """
         artifact = self.inputs["soft_labels"]
-        recipe = artifact.manifest.stage.recipe if artifact.manifest.stage else None
-        if not isinstance(recipe, Labels):
+        stage = artifact.manifest.stage
+        recipe = stage.recipe if stage else None
+        if stage is None or not isinstance(recipe, Labels):
             raise ArtifactDamaged(f"{artifact.folder}: not the artifact of soft labels")
+        teacher = stage.inputs.get("teacher")
         labels = SoftLabels.open(artifact.folder)
         labels.require(
             dataset_key=self.inputs["dataset"].manifest.key,
             class_names=self.dataset.class_names,
+            teacher_key=teacher.key if teacher else None,
             augmentation=seen_as(recipe),
             augmentation_fingerprint=augment.fingerprint(recipe.augmentation, recipe.views),
         )

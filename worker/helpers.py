@@ -54,7 +54,7 @@ class Helpers:
         signature = self.task.app.signature(TASK, kwargs=kwargs, immutable=True)
         what = f"{self.pipeline} · helps with {self.stage.title} · key {self.stage.ref.short_key}"
         try:
-            self.bench.counters.set(self._counter, begun, ex=int(10 * wait))
+            self.bench.counters.set(self._counter, begun, ex=self.bench.settings.history_seconds)
             for _ in range(helpers):
                 signature.apply_async(queue=self._queue, expires=wait, argsrepr="", kwargsrepr=what, retry=False)
         except (redis.RedisError, OperationalError) as error:
@@ -67,13 +67,19 @@ class Helpers:
         """Numbers from the counter, until there are no more or the broker is away."""
         while True:
             try:
-                block = self.bench.counters.incr(self._counter) - 1
+                block = self._next_block()
             except redis.RedisError as error:
                 logger.warning("%s: blocks are not shared any more: %s", self.pipeline, error)
                 return
             if block >= total:
                 return
             yield block
+
+    def _next_block(self) -> int:
+        with self.bench.counters.pipeline() as pipe:
+            pipe.incr(self._counter)
+            pipe.expire(self._counter, self.bench.settings.history_seconds)  # Also where it was gone before.
+            return int(pipe.execute()[0]) - 1
 
     @property
     def _queue(self) -> str:

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from shared.encoding import Encoding, Floats
 from shared.errors import ArtifactDamaged, DistillError, InvalidInput
 from shared.recipes import ImportSoftLabels, SoftLabelling
 from shared.settings import Settings
 from shared.soft_labels import SoftLabels
 from shared.stage import ArtifactRef, Stage
 from shared.store import ArtifactStore
+from worker import libraries
 from worker.desk import Desk
 from worker.labelling import Labelling
 from worker.runtime import Runtime
@@ -28,6 +31,7 @@ from worker.stages import Workshop
 
 def main() -> None:
     """Answer the request on standard input."""
+    libraries.set_up()
     request = json.load(sys.stdin)
     settings = Settings.load()
     store, runtime = ArtifactStore(settings.store), Runtime.probe(settings, "any")
@@ -74,31 +78,35 @@ def recompute(ref: ArtifactRef, rows: int, seed: int, store: ArtifactStore, runt
     labels = SoftLabels.open(artifact.folder)
     inputs = {role: store.open(each) for role, each in stage.inputs.items()}
     labelling = Labelling(stage.recipe, Desk(inputs, Path(), runtime, lambda _progress: None))
-    random = np.random.default_rng(seed)
+    random, computed = np.random.default_rng(seed), 0
     worst = {"error": -1.0, "sample": 0, "view": 0}
-    for view, count in zip(
-        *np.unique(random.integers(labels.header.views, size=rows), return_counts=True), strict=True
-    ):
-        samples = random.choice(len(labels), size=min(int(count), len(labels)), replace=False)
+    views, counts = np.unique(random.integers(labels.header.views, size=rows), return_counts=True)
+    for view, count in zip(views.tolist(), counts.tolist(), strict=True):
+        samples = random.choice(len(labels), size=min(count, len(labels)), replace=False)
         for start in range(0, len(samples), labelling.batch_size):
             batch = np.sort(samples[start : start + labelling.batch_size])
-            errors = _errors(labels, batch, int(view), labelling)
+            errors = _errors(labels, batch, view, labelling)
             if errors.max() > worst["error"]:
-                worst = {"error": float(errors.max()), "sample": int(batch[errors.argmax()]), "view": int(view)}
-    return {"rows": rows, **worst}
+                worst = {"error": float(errors.max()), "sample": int(batch[errors.argmax()]), "view": view}
+        computed += len(samples)
+    return {"rows": computed, **worst}
 
 
-def _errors(labels: SoftLabels, samples: np.ndarray[Any, np.dtype[np.int64]], view: int, labelling: Labelling) -> Any:
+def _errors(labels: SoftLabels, samples: npt.NDArray[np.int64], view: int, labelling: Labelling) -> Floats:
     """By how much each sample's stored logits differ from the teacher's, as a share of its largest logit."""
     inputs = labelling.batches(torch.from_numpy(samples)[None], view).inputs[0]
     logits = labelling.teacher(inputs).float().cpu().numpy()
     encoding, stored = labels.header.encoding, labels.stored(samples, view)
-    expected = logits if encoding.top_k is None else np.take_along_axis(logits, stored[0].astype(np.int64), axis=1)
-    difference = np.abs(encoding.kept(stored) - expected).max(axis=1) - encoding.rounding(stored)
-    if encoding.top_k is not None:  # What stands for the classes that are not kept.
-        everything = np.logaddexp.reduce(logits.astype(np.float64), axis=1)
-        difference = np.maximum(difference, np.abs(stored[2][:, 0] - everything))
-    return np.maximum(difference, 0.0) / np.maximum(np.abs(logits).max(axis=1), 1e-6)
+    differences = [np.abs(encoding.kept(stored) - logits).max(axis=1)] if encoding.top_k is None else []
+    if encoding.top_k is not None:
+        kept, largest = encoding.kept(stored), -np.sort(-logits, axis=1)[:, : encoding.top_k]
+        of_kept = np.take_along_axis(logits, stored[0].astype(np.int64), axis=1)
+        sums = Encoding(dtype="float32", top_k=encoding.top_k).encode(logits)[2]
+        differences = [np.abs(kept - each).max(axis=1) for each in (of_kept, largest)]
+        differences.append(np.abs(stored[2] - sums).max(axis=1))
+    difference = np.maximum.reduce(differences) - encoding.rounding(stored)
+    errors = np.maximum(difference, 0.0) / np.maximum(np.abs(logits).max(axis=1), 1e-6)
+    return np.nan_to_num(errors, nan=np.inf)
 
 
 if __name__ == "__main__":

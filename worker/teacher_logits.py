@@ -58,7 +58,7 @@ class TeacherLogits:
         everything, outside = sums.double().unbind(1)
         inside = everything + torch.log1p(-torch.exp((outside - everything).clamp_max(-1e-7)))
         others = math.log(self.classes - kept.shape[1])
-        fill = (kept.double().logsumexp(1) + outside - inside - others).float()
+        fill = torch.minimum((kept.double().logsumexp(1) + outside - inside - others).float(), kept[:, 0])
         mask = (1 << (8 * indices.element_size())) - 1
         return fill[:, None].repeat(1, self.classes).scatter_(1, indices.long() & mask, kept)
 

@@ -115,6 +115,10 @@ def rubbish(path: Path, kind: str) -> Path:
             np.savez(path, logits=values, class_names=np.array(["a", "b"]))
         case "facts":
             np.savez(path, logits=values, facts=np.array("[1]"))
+        case "facts beside names":
+            np.savez(path, logits=values, facts=np.array("[1]"), class_names=np.array(["a", "b", "c"]))
+        case "probabilities":
+            np.savez(path, logits=np.exp(values) / np.exp(values).sum(axis=1, keepdims=True))
         case "facts of another type":
             np.savez(path, logits=values, facts=np.array(json.dumps({"dataset_key": 3})))
         case "pickled facts":
@@ -144,6 +148,8 @@ def rubbish(path: Path, kind: str) -> Path:
         ("not finite", "sample 3 of view 0 has a logit that is not finite"),
         ("names", "2 class names, and logits of 3 classes"),
         ("facts", "facts"),
+        ("facts beside names", "facts are no JSON object"),
+        ("probabilities", "its rows are probabilities: give their logarithms"),
         ("facts of another type", "dataset_key"),
         ("pickled facts", "no soft labels"),
         ("cut off", "no soft labels"),

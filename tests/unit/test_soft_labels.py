@@ -129,6 +129,23 @@ def test_unfinished_labels_of_something_else_are_not_gone_on_with(tmp_path: Path
     assert len(SoftLabelsWriter.begin(tmp_path, header(**other)).missing) == 3
 
 
+@pytest.mark.parametrize("left", [None, 0, 119])
+def test_a_draft_whose_columns_are_gone_or_short_is_begun_anew(tmp_path: Path, left: int | None) -> None:
+    """Its labels were committed, and then their artifact was found damaged."""
+    fill(SoftLabelsWriter.begin(tmp_path, header()), logits())
+    path = tmp_path / "labels" / "logits.bin"
+    if left is None:
+        path.unlink()
+    else:
+        os.truncate(path, left)
+
+    again = SoftLabelsWriter.begin(tmp_path, header())
+
+    assert again.missing == [0, 1, 2]
+    fill(again, logits())
+    again.seal().verify()
+
+
 def test_unfinished_labels_are_not_mixed_with_those_of_another_device(tmp_path: Path) -> None:
     fill(SoftLabelsWriter.begin(tmp_path, header(), "cpu"), logits(), [0])
 
@@ -298,6 +315,9 @@ def test_a_reader_addresses_samples_and_nothing_else(tmp_path: Path) -> None:
     probabilities = labels.batch(np.array([4]), view=1, temperature=2.0)
     expected = np.exp(values[1, 4] / 2) / np.exp(values[1, 4] / 2).sum()
     np.testing.assert_allclose(probabilities, expected[None], rtol=1e-5)
+    assert labels[[]].shape == (0, 3)
+    labels[0:2][:] = 0.0  # A copy, as all that is read.
+    np.testing.assert_array_equal(labels[[0, -1]], values[0, [0, -1]])
     for wrong in (10, np.array([10]), np.array([True, False]), np.array([1.0])):
         with pytest.raises(IndexError):
             labels[wrong]

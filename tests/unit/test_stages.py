@@ -164,6 +164,7 @@ def test_held_out_and_unlabelled_samples_are_even_over_the_classes_and_never_tra
         ({"augmentation": {"shift": 2}}, "made with augmentation {'shift': 2}, not with {'shift': 1"),
         ({"augmentation_fingerprint": "0" * 32}, "made with other random numbers"),
         ({"dataset_key": "0" * 64}, "made for data set 00000000, not for "),
+        ({"teacher_key": "0" * 64}, "made for teacher 00000000, not for "),
         ({"class_names": tuple("9876543210")}, "its class 0 is '9', not '0'"),
     ],
 )

@@ -1,0 +1,20 @@
+"""Libraries below torch: what their environment variables must say before it is loaded."""
+
+from __future__ import annotations
+
+import os
+
+ENVIRONMENT = {
+    # How long a thread of OpenMP's looks for work before it sleeps. With its own value a step took 20 to 75 times as
+    # long beside another busy process, with this one 10 times, and no longer on a quiet machine (2 cores, MLPs).
+    "GOMP_SPINCOUNT": "20000",
+    # Matrix products to the same bits with any number of threads. Without it, some of 64 or more rows by 500 or more
+    # columns differ in the last ones (MKL of torch 2.15); with it they take as long.
+    "MKL_CBWR": "AUTO,STRICT",
+}
+
+
+def set_up() -> None:
+    """Set what the user has not set."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
