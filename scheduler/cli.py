@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -14,10 +13,11 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from scheduler import labels, report
+from scheduler import labels, report, specs
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
 from scheduler.local import LocalStack, celery_command
+from scheduler.specs import SpecPath
 from shared.broker import QUEUES
 from shared.errors import DistillError, InvalidInput, InvalidSettings
 from shared.plan import Plan
@@ -32,10 +32,10 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(specs.app)
 app.add_typer(labels.app, name="labels")
 console = Console(highlight=False)
 
-SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="A pipeline's spec: .yaml, .toml or .json.")]
 PipelineId = Annotated[str, typer.Argument(metavar="ID", help="A pipeline's id, as 'distill submit' printed it.")]
 JsonPath = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the results as JSON.")]
 
@@ -156,19 +156,6 @@ def results(pipeline: PipelineId, json_path: JsonPath = None) -> None:
         _write_json(found, json_path)
     else:
         _show(found)
-
-
-@app.command()
-def plan(spec: SpecPath) -> None:
-    """Show a spec's stages, their keys, and which are in the store already."""
-    settings = Settings.load()
-    console.print(report.plan_table(Plan.of(PipelineSpec.load(spec)), ArtifactStore(settings.store)))
-
-
-@app.command()
-def schema() -> None:
-    """Print the spec's JSON Schema, for editors."""
-    typer.echo(json.dumps(PipelineSpec.model_json_schema(), indent=2))
 
 
 @app.command()

@@ -34,7 +34,12 @@ KINDS = (
 )  # fmt: skip
 
 RESNETS = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet56")
-MODELS = ("mlp", "cnn", *RESNETS)
+#: Built-in models, with what they are.
+MODELS = {
+    "mlp": "fully connected layers with ReLU: hidden: [512, 256]",
+    "cnn": "blocks of convolution, pooling, batch norm and ReLU: width: 32, depth: 3",
+    **{name: f"residual network of {name[6:]} layers (He et al. 2015, for CIFAR)" for name in RESNETS},
+}
 
 #: Soft losses, with what they are.
 LOSSES = {
