@@ -14,6 +14,7 @@ from scheduler.client import PipelineClient
 from scheduler.local import LocalStack
 from shared.records import SoftLabelsRecord, StageRecord
 from shared.settings import Settings
+from shared.soft_labels import BLOCK_ROWS
 from shared.spec import PipelineSpec
 from worker.crew import START_SECONDS, worthwhile_helpers
 
@@ -95,7 +96,7 @@ def _share(record: StageRecord) -> float:
     labels = record.record
     if not isinstance(labels, SoftLabelsRecord):
         raise SystemExit("error: no labels")
-    return labels.blocks_of_helpers / (labels.views * -(-labels.samples // 4096))
+    return labels.blocks_of_helpers / (labels.views * -(-labels.samples // BLOCK_ROWS))
 
 
 def _spec(views: int, seed: int, shards: Any) -> PipelineSpec:

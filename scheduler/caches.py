@@ -10,10 +10,12 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from shared.encoding import Encoding
 from shared.errors import (
@@ -25,14 +27,14 @@ from shared.errors import (
     store_errors,
 )
 from shared.label_file import LabelFile
-from shared.label_statistics import LabelStatistics
+from shared.label_statistics import LabelStatistics, better_than_chance
 from shared.recipes import PrepareData
 from shared.records import SoftLabelsRecord
 from shared.soft_labels import HEADER, SoftLabels, SoftLabelsHeader, block_rows
-from shared.soft_labels_writer import LABELS, SoftLabelsWriter
-from shared.spec import DatasetSpec
+from shared.soft_labels_writer import SoftLabelsWriter
+from shared.spec import PipelineSpec
 from shared.stage import ArtifactRef, Stage
-from shared.store import MANIFEST, Artifact, ArtifactStore
+from shared.store import ArtifactStore
 
 #: Kinds of artifacts that are caches.
 KINDS = ("soft_labels", "import_soft_labels")
@@ -42,10 +44,10 @@ SHORTEST_KEY = 4
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A cache, and the artifact that it is, if it lies in the store."""
+    """A cache, and where its artifact is, if it lies in the store."""
 
     labels: SoftLabels
-    artifact: Artifact | None
+    ref: ArtifactRef | None
     store: ArtifactStore
 
     @classmethod
@@ -54,29 +56,34 @@ class Cache:
 
         Raises:
             InvalidSettings: there is none, or there are several.
-            ArtifactDamaged: it is not as it was made.
+            ArtifactDamaged: its header or the length of a column is not right.
 
         """
         here = Path(name)
         folder = here if (here / HEADER).is_file() else store.folder(_ref_of(name, store))
         refs = (ref for kind in KINDS for ref in store.refs(kind))
         ref = next((ref for ref in refs if store.folder(ref).resolve() == folder.resolve()), None)
-        return cls(SoftLabels.open(folder), store.open(ref) if ref else None, store)
+        return cls(SoftLabels.open(folder), ref, store)
 
     @property
     def record(self) -> SoftLabelsRecord | None:
-        """What its stage said of it."""
-        record = self.artifact.manifest.record if self.artifact else None
+        """What its stage said of it.
+
+        Raises:
+            ArtifactDamaged: the artifact is not as it was made.
+
+        """
+        record = self.store.open(self.ref).record if self.ref else None
         return record if isinstance(record, SoftLabelsRecord) else None
 
     @property
-    def targets(self) -> np.ndarray[Any, np.dtype[np.int64]] | None:
+    def targets(self) -> npt.NDArray[np.int64] | None:
         """The labels `[samples]` of the data that it is of, if these lie in the store."""
-        try:
-            dataset = self.store.open(ArtifactRef(kind="prepare_data", key=self.labels.header.dataset_key))
-        except (ArtifactMissing, ValueError):
+        key = self.labels.header.dataset_key
+        if key not in {ref.key for ref in self.store.refs("prepare_data")}:
             return None
-        found: np.ndarray[Any, np.dtype[np.int64]] = np.load(dataset.path("train_targets.npy"))
+        dataset = self.store.open(ArtifactRef(kind="prepare_data", key=key))
+        found: npt.NDArray[np.int64] = np.load(dataset.path("train_targets.npy"))
         return found
 
 
@@ -90,7 +97,7 @@ class Check:
 
 
 def verify(cache: Cache, rows: int, seed: int, tolerance: float) -> Iterator[Check]:
-    """Look at all that can be wrong with a cache."""
+    """Look at all that can be wrong with a cache; what cannot be seen for damage elsewhere has failed."""
     labels, header = cache.labels, cache.labels.header
     size = f"{header.views:,} x {header.samples:,} rows, {header.encoding.name}, {header.size_bytes / 1e6:,.1f} MB"
     yield Check("structure", True, size)
@@ -100,41 +107,49 @@ def verify(cache: Cache, rows: int, seed: int, tolerance: float) -> Iterator[Che
         yield Check("checksums", False, str(error))
         return
     yield Check("checksums", True, f"{header.blocks:,} blocks, each row in one of them")
-    targets = cache.targets
+    for name, check in (
+        ("data", _accuracy),
+        ("teacher", partial(_recomputed, rows=rows, seed=seed, tolerance=tolerance)),
+    ):
+        try:
+            passed, detail = check(cache)
+        except DistillError as error:
+            passed, detail = False, str(error)
+        yield Check(name, passed, detail)
+
+
+def _accuracy(cache: Cache) -> tuple[bool | None, str]:
+    """Whether the labels are right as often as they were, or, where nobody noted that, more often than by chance."""
+    targets, record = cache.targets, cache.record
     if targets is None:
-        yield Check("data", None, "the data set is not in the store")
-    elif len(targets) != len(labels):
-        yield Check("data", False, f"labels of {len(labels):,} samples, data of {len(targets):,}")
-        return
-    else:
-        yield _accuracy(LabelStatistics.of(labels, targets), cache.record)
-    yield _recomputed(cache, rows, seed, tolerance)
-
-
-def _accuracy(found: LabelStatistics, record: SoftLabelsRecord | None) -> Check:
-    detail = f"first class right on {found.accuracy:.2%} of the samples"
+        return None, "the data set is not in the store"
+    if len(targets) != len(cache.labels):
+        return False, f"labels of {len(cache.labels):,} samples, data of {len(targets):,}"
+    accuracy = LabelStatistics.of(cache.labels, targets).accuracy
+    detail = f"first class right on {accuracy:.2%} of the samples"
     if record is None:
-        return Check("data", True, detail)
-    same = abs(found.accuracy - record.accuracy) < 1e-9
-    return Check("data", same, detail + ("" if same else f", and on {record.accuracy:.2%} when it was made"))
+        if better_than_chance(accuracy, targets):
+            return True, detail
+        return False, f"{detail}, no more than by chance: the rows are not in the order of the samples"
+    same = abs(accuracy - record.accuracy) < 1e-9
+    return same, detail + ("" if same else f", and on {record.accuracy:.2%} when it was made")
 
 
-def _recomputed(cache: Cache, rows: int, seed: int, tolerance: float) -> Check:
-    name = "teacher"
-    if cache.artifact is None:
-        return Check(name, None, "no artifact of the store: nothing says what the teacher is")
-    ref = ArtifactRef(kind=cache.artifact.manifest.kind, key=cache.artifact.manifest.key)
+def _recomputed(cache: Cache, rows: int, seed: int, tolerance: float) -> tuple[bool | None, str]:
+    """Whether random rows come out as they are stored."""
+    if cache.ref is None:
+        return None, "no artifact of the store: nothing says what the teacher is"
     try:
-        found = ask({"recompute": ref.model_dump(), "rows": rows, "seed": seed})
-    except DistillError as error:
-        return Check(name, None, str(error))
+        found = ask({"recompute": cache.ref.model_dump(), "rows": rows, "seed": seed})
+    except (InvalidInput, ArtifactMissing) as error:  # There is no teacher, or it is not here.
+        return None, str(error)
     detail = (
         f"{found['rows']} random rows (seed {seed}) again: off by {found['error']:.1e} of their largest logit, "
         f"beyond rounding (tolerance {tolerance:g})"
     )
     if found["error"] <= tolerance:
-        return Check(name, True, detail)
-    return Check(name, False, f"{detail}: sample {found['sample']:,} of view {found['view']}")
+        return True, detail
+    return False, f"{detail}: sample {found['sample']:,} of view {found['view']}"
 
 
 def import_file(path: Path, folder: Path, encoding: Encoding) -> SoftLabels:
@@ -163,33 +178,39 @@ def import_file(path: Path, folder: Path, encoding: Encoding) -> SoftLabels:
             writer = SoftLabelsWriter.begin(draft / "draft", header)
             for block, logits in file.blocks(header):
                 writer.write(block, logits)
-            writer.seal()
+            labels = writer.seal()
             with store_errors(folder):
-                (draft / "draft" / LABELS).rename(folder)
+                labels.folder.rename(folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
     return SoftLabels.open(folder)
 
 
-def write_samples(dataset: DatasetSpec, folder: Path) -> dict[str, Any]:
-    """Write a data set's training samples in the order of their soft labels, for a teacher elsewhere.
+def write_samples(spec: Path, folder: Path) -> dict[str, Any]:
+    """Write the training samples of a spec's data set in the order of their soft labels, for a teacher elsewhere.
 
     Returns:
-        What stands in `facts.json`: `dataset_key` and `class_names`.
+        What stands in `facts.json`, as it is to stand in the file of the labels.
 
     Raises:
-        DistillError: the data set cannot be had, or the folder cannot be written.
+        DistillError: the data set cannot be had, or the folder is there or cannot be written.
 
     """
+    if folder.exists():
+        raise InvalidSettings(f"{folder}: is there already")
+    dataset, soft_labels = PipelineSpec.seen_in(spec)
     stage = Stage.of(f"prepare {dataset.name}", PrepareData(dataset=dataset))
-    packed = Path(ask({"prepare": stage.model_dump(mode="json")}))
-    record = json.loads((packed / MANIFEST).read_text())["record"]
-    facts = {"dataset_key": stage.key, "class_names": record["class_names"]}
+    seen = {"augmentation": soft_labels.augmentation.model_dump(), "views": soft_labels.views}
     with store_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("inputs", "targets"):
-            shutil.copyfile(packed / f"train_{name}.npy", folder / f"{name}.npy")
-        (folder / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
+            draft = Path(name) / folder.name
+            draft.mkdir()
+            facts: dict[str, Any] = ask(
+                {"samples": stage.model_dump(mode="json"), **seen, "folder": str(draft.resolve())}
+            )
+            (draft / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+            draft.rename(folder)
     return facts
 
 
@@ -197,8 +218,9 @@ def ask(request: dict[str, Any]) -> Any:
     """Have the worker's code answer a request, in a process of its own: this one knows no torch.
 
     Raises:
-        InvalidInput: the request cannot be met.
-        DistillError: it failed, or the worker's packages are not installed here.
+        InvalidInput: the request cannot be met, or the worker's packages are not installed here.
+        ArtifactMissing: an artifact that it needs is not in the store.
+        DistillError: it failed.
 
     """
     command = [sys.executable, "-m", "worker.offline"]
@@ -207,10 +229,11 @@ def ask(request: dict[str, Any]) -> Any:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):
         if "No module named" in done.stderr:
-            raise DistillError("the worker's packages are not installed here: pip install '.[worker]'") from None
+            raise InvalidInput("the worker's packages are not installed here: pip install '.[worker]'") from None
         raise DistillError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no answer") from None
     if "error" in answer:
-        raise (InvalidInput if answer["input"] else DistillError)(answer["error"])
+        kinds: dict[str, type[DistillError]] = {"input": InvalidInput, "missing": ArtifactMissing}
+        raise kinds.get(answer["kind"], DistillError)(answer["error"])
     return answer["result"]
 
 

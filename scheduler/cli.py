@@ -42,7 +42,8 @@ JsonPath = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="W
 
 def main() -> NoReturn:
     """Run the command; errors of the user's or the world's are one message, never a traceback."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, lambda number, _: sys.exit(128 + number))
     try:
         app(standalone_mode=True)
     except DistillError as error:

@@ -15,7 +15,6 @@ from shared.encoding import Encoding
 from shared.errors import InvalidSettings
 from shared.label_file import export
 from shared.settings import Settings
-from shared.spec import PipelineSpec
 from shared.store import ArtifactStore
 
 app = typer.Typer(help="Look at caches of soft labels, verify, export and import them.", no_args_is_help=True)
@@ -79,7 +78,7 @@ def export_command(
 ) -> None:
     """Write a cache's logits, decoded, into one file for other programs."""
     export(_find(cache).labels, path)
-    console.print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
+    _print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
 
 
 @app.command("import")
@@ -91,17 +90,21 @@ def import_command(
 ) -> None:
     """Make a cache of a file's logits; for a pipeline, name the file in its spec instead."""
     labels = import_file(path, folder, Encoding(dtype=dtype, top_k=top_k))
-    console.print(f"{folder}: {len(labels):,} samples, {labels.header.size_bytes / 1e6:,.1f} MB")
+    _print(f"{folder}: {len(labels):,} samples, {labels.header.size_bytes / 1e6:,.1f} MB")
 
 
 @app.command("samples")
 def samples_command(
-    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A spec; only its 'dataset' is read.")],
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write inputs.npy and targets.npy.")],
+    spec: Annotated[Path, typer.Argument(metavar="SPEC", help="A spec; its 'dataset' and 'soft_labels' are read.")],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for inputs.npy and targets.npy.")],
 ) -> None:
     """Write the training samples in the order of their soft labels, for a teacher that cannot run here."""
-    facts = write_samples(PipelineSpec.dataset_in(spec), folder)
-    console.print(f"{folder}: inputs.npy, targets.npy, facts.json; data set {facts['dataset_key'][:8]}")
+    facts = write_samples(spec, folder)
+    _print(f"{folder}: inputs.npy, targets.npy, facts.json; data set {facts['dataset_key'][:8]}")
+
+
+def _print(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
 
 
 def _find(name: str) -> Cache:

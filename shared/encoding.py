@@ -150,8 +150,9 @@ def outside_mass(encoding: Encoding, columns: tuple[Array, ...], classes: int, t
     """
     indices, _, sums, *_ = columns
     kept = encoding.kept(columns).astype(np.float64)
-    everything, outside = sums[:, 0].astype(np.float64), sums[:, 1].astype(np.float64)
-    exact = np.exp(outside - everything)
+    everything, odds = sums[:, 0].astype(np.float64), sums[:, 1].astype(np.float64)
+    outside = everything - np.logaddexp(0.0, -odds)
+    exact = _share(odds)
     others = classes - indices.shape[1]
     fill = _outside(kept.astype(np.float32), sums, classes).astype(np.float64)
     top = _log_sum_exp(kept / temperature)
@@ -251,13 +252,16 @@ def _first_of_equals(logits: Floats, k: int) -> npt.NDArray[np.int64]:
 
 
 def _log_sums(logits: Floats, indices: npt.NDArray[np.int64], kept: Floats) -> Floats:
-    """Log-sum-exp `[rows, 2]` of all classes, and of those that are not kept; sums in float64."""
+    """Log-sum-exp `[rows]` of all classes, and the log-odds of those that are not kept; `[rows, 2]`, sums in float64.
+
+    As float32, log-odds are as exact for a small rest as for a large one, whatever the size of the logits.
+    """
     highest = kept[:, :1]
     exponentials = np.exp(logits - highest)
     # Summed over the others, not by taking away what is kept, which would leave nothing of a small rest.
     np.put_along_axis(exponentials, indices, 0.0, axis=1)
     outside = exponentials.sum(axis=1, dtype=np.float64)
-    inside = np.exp(kept.astype(np.float64) - highest).sum(axis=1)
+    inside_log = np.log(np.exp(kept.astype(np.float64) - highest).sum(axis=1))
     with np.errstate(divide="ignore"):
         outside_log = np.log(outside)
     far = outside < np.finfo(np.float32).tiny * logits.shape[1] / SHARE_32
@@ -265,20 +269,18 @@ def _log_sums(logits: Floats, indices: npt.NDArray[np.int64], kept: Floats) -> F
         rest = logits[far].astype(np.float64)
         np.put_along_axis(rest, indices[far], -np.inf, axis=1)
         outside_log[far] = _log_sum_exp(rest) - highest[far, 0]
-    sums = np.stack([np.logaddexp(np.log(inside), outside_log), outside_log], axis=1)
-    return (sums + highest).astype("<f4")
+    everything = np.logaddexp(inside_log, outside_log) + highest[:, 0]
+    return np.stack([everything, outside_log - inside_log], axis=1).astype("<f4")
 
 
 def _outside(kept: Floats, sums: Array, classes: int) -> Floats:
     """The logit `[rows]` of each class that is not kept, if all of them are equal.
 
-    As far below what is kept as its rounding leaves it: the odds of inside and outside are those of the exact sums.
+    It keeps the odds of inside and outside as they were before what is kept was rounded.
     """
-    everything, outside = sums[:, 0].astype(np.float64), sums[:, 1].astype(np.float64)
-    inside = everything + np.log1p(-np.exp(np.minimum(outside - everything, -1e-7)))
-    others = classes - kept.shape[1]
-    fill = _log_sum_exp(kept.astype(np.float64)) + outside - inside - np.log(others)
-    return np.minimum(fill.astype(np.float32), kept[:, 0])  # Rounding alone can bring it above what is kept.
+    fill = _log_sum_exp(kept.astype(np.float64)) + sums[:, 1].astype(np.float64) - np.log(classes - kept.shape[1])
+    # Of equals, what is kept stays the first: float32's rounding may not bring the others up to it.
+    return np.minimum(fill.astype(np.float32), np.nextafter(kept[:, 0], np.float32(-np.inf)))
 
 
 def _log_sum_exp(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

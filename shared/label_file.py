@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
+import math
+import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
@@ -20,6 +22,8 @@ from shared.errors import InvalidInput, InvalidSettings, InvalidSpec
 from shared.soft_labels import Augmentation, SoftLabels, SoftLabelsHeader
 
 SUFFIXES = (".npz", ".safetensors")
+#: Largest facts or names of classes that are read.
+MOST_TEXT_BYTES = 16_000_000
 
 
 class LabelFacts(BaseModel):
@@ -55,14 +59,17 @@ class LabelFile:
         """Open a file; nothing of it is unpickled, and no more than a block is held in memory.
 
         Raises:
-            InvalidSpec: it cannot be read, or holds no logits; the message says what is wrong.
+            InvalidSpec: it holds no logits; the message says what is wrong.
+            OSError: it cannot be read.
 
         """
         if path.suffix not in SUFFIXES:
             raise InvalidSpec(f"{path}: soft labels are read from {' and '.join(SUFFIXES)} files")
-        try:
-            with _npz(path) if path.suffix == ".npz" else _safetensors(path) as (shape, dtype, facts, rows):
-                if len(shape) not in (2, 3) or 0 in shape or shape[-1] < 2:
+        with ExitStack() as opened:
+            with _parsing(path):
+                source = _npz(path) if path.suffix == ".npz" else _safetensors(path)
+                shape, dtype, facts, rows = opened.enter_context(source)
+                if len(shape) not in (2, 3) or min(shape) < 1 or shape[-1] < 2:
                     raise InvalidSpec(
                         f"{path}: logits are [samples, classes] or [views, samples, classes], not {shape}"
                     )
@@ -72,25 +79,22 @@ class LabelFile:
                 names = found.facts.class_names
                 if names and len(names) != found.classes:
                     raise InvalidSpec(f"{path}: {len(names)} class names, and logits of {found.classes} classes")
-                yield found
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InvalidSpec(f"{path}: its facts: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, SafetensorError) as error:
-            raise InvalidSpec(f"{path}: no soft labels: {error}") from error
+            yield found
 
     def blocks(self, header: SoftLabelsHeader) -> Iterator[tuple[int, Array]]:
         """Number and logits `[rows, classes]` of each block, in order; float32, or float16 as it is."""
         for block in range(header.blocks):
             view, rows = header.rows_of(block)
             first = view * self.samples
-            logits = self._rows(first + rows.start, first + rows.stop)
+            with _parsing(self.path):
+                logits = self._rows(first + rows.start, first + rows.stop)
             if not np.isfinite(logits).all():
                 row = int(np.argwhere(~np.isfinite(logits))[0, 0]) + rows.start
                 raise InvalidInput(f"{self.path}: sample {row:,} of view {view} has a logit that is not finite")
             if block == 0 and _are_probabilities(logits):
                 raise InvalidInput(f"{self.path}: its rows are probabilities: give their logarithms")
-            yield block, logits if logits.dtype == np.float16 else logits.astype(np.float32)
+            with np.errstate(over="ignore"):  # Found by whoever stores them.
+                yield block, logits if logits.dtype == np.float16 else logits.astype(np.float32)
 
 
 def _are_probabilities(logits: Array) -> bool:
@@ -102,35 +106,62 @@ def export(labels: SoftLabels, path: Path) -> None:
     """Write a cache's logits as float16 where they are dense float16, else as float32; whole, or not at all.
 
     Raises:
-        InvalidSettings: the file cannot be written.
+        InvalidSettings: the file is there, or cannot be written.
 
     """
-    header = labels.header
     if path.suffix not in SUFFIXES:
         raise InvalidSettings(f"{path}: soft labels are written to {' and '.join(SUFFIXES)} files")
-    dense16 = header.encoding.dtype == "float16" and header.encoding.top_k is None
-    array, fresh = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("npy", "fresh"))
+    if path.exists():
+        raise InvalidSettings(f"{path}: is there already")
+    header = labels.header
     facts = LabelFacts.model_validate(header.model_dump(include=set(LabelFacts.model_fields))).model_dump_json()
     try:
-        shape = header.views, header.samples, header.classes
-        logits = np.lib.format.open_memmap(array, "w+", np.float16 if dense16 else np.float32, shape)
-        for block in range(header.blocks):
-            view, rows = header.rows_of(block)
-            logits[view, rows] = header.encoding.decode(labels.block(block), header.classes)
-        logits.flush()
-        if path.suffix == ".npz":
-            with zipfile.ZipFile(fresh, "w") as archive:
-                archive.write(array, "logits.npy")
-                with archive.open("facts.npy", "w") as file:
-                    np.lib.format.write_array(file, np.array(facts), allow_pickle=False)
-        else:
-            save_file({"logits": logits}, fresh, {"facts": facts})
-        fresh.replace(path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
+            fresh = Path(folder) / path.name
+            if path.suffix == ".npz":
+                with zipfile.ZipFile(fresh, "w") as archive:
+                    with archive.open("logits.npy", "w", force_zip64=True) as file:
+                        _write_array(labels, file)
+                    with archive.open("facts.npy", "w") as file:
+                        np.lib.format.write_array(file, np.array(facts), allow_pickle=False)
+            else:
+                array = Path(folder) / "logits.npy"
+                # Written, not mapped: on a full disk a mapped file would kill the process.
+                with array.open("wb") as file:
+                    _write_array(labels, file)
+                save_file({"logits": np.load(array, mmap_mode="r")}, fresh, {"facts": facts})
+                fresh.chmod(array.stat().st_mode)
+            fresh.rename(path)
     except (OSError, SafetensorError) as error:
         raise InvalidSettings(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        array.unlink(missing_ok=True)
-        fresh.unlink(missing_ok=True)
+
+
+def _write_array(labels: SoftLabels, file: IO[bytes]) -> None:
+    """Write a cache's logits `[views, samples, classes]` as an `.npy` file, block by block."""
+    header = labels.header
+    dense16 = header.encoding.dtype == "float16" and header.encoding.top_k is None
+    dtype = np.dtype("<f2" if dense16 else "<f4")
+    shape = (header.views, header.samples, header.classes)
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+    for block in range(header.blocks):
+        file.write(header.encoding.decode(labels.block(block), header.classes).astype(dtype, copy=False).data)
+
+
+@contextmanager
+def _parsing(path: Path) -> Iterator[None]:
+    """Turn what parsers say of rubbish into one error; what the disk or a network share says is not of the file."""
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidSpec(f"{path}: its facts: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise InvalidSpec(f"{path}: {error.strerror}") from None
+    except (
+        KeyError, ValueError, EOFError, RuntimeError, RecursionError, NotImplementedError, SyntaxError,
+        zipfile.BadZipFile, zlib.error, SafetensorError,
+    ) as error:  # fmt: skip
+        raise InvalidSpec(f"{path}: no soft labels: {error}") from error
 
 
 @contextmanager
@@ -149,6 +180,8 @@ def _npz(path: Path) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], str, _Row
             facts["class_names"] = _text(archive, "class_names.npy").tolist()
         with archive.open("logits.npy") as file:
             shape, fortran, dtype = _array_header(file)
+            if (length := archive.getinfo("logits.npy").file_size - file.tell()) != math.prod(shape) * dtype.itemsize:
+                raise InvalidSpec(f"{path}: logits {shape} of {dtype} are not {length:,} bytes")
             if fortran:
                 raise InvalidSpec(f"{path}: logits are in Fortran's order: save numpy.ascontiguousarray(logits)")
 
@@ -163,6 +196,8 @@ def _npz(path: Path) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], str, _Row
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> Array:
+    if archive.getinfo(name).file_size > MOST_TEXT_BYTES:
+        raise ValueError(f"{name.removesuffix('.npy')} is larger than {MOST_TEXT_BYTES:,} bytes")
     with archive.open(name) as file:
         array: Array = np.lib.format.read_array(file, allow_pickle=False)
     if array.dtype.kind != "U":

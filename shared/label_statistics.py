@@ -51,3 +51,16 @@ class LabelStatistics(BaseModel):
             calibration_error=np.abs(hits - confidence).sum() / labelled_samples,
             entropy=entropy / (header.views * header.samples),
         )
+
+
+def better_than_chance(accuracy: float, targets: npt.NDArray[np.int64]) -> bool:
+    """Whether a first class that is right so often says something of these samples, and not of others.
+
+    Labels in another order are right no more often than always saying the most frequent class, within three standard
+    deviations of that.
+    """
+    labelled = targets[targets >= 0]
+    if not len(labelled):
+        return True
+    largest = float(np.bincount(labelled).max() / len(labelled))
+    return accuracy > largest + 3.0 * (largest * (1.0 - largest) / len(labelled)) ** 0.5

@@ -16,7 +16,7 @@ from shared.errors import ArtifactDamaged, InvalidInput
 
 HEADER = "soft_labels.json"
 #: Rows under one checksum: at most these, and not more than give `BLOCK_LOGITS` logits.
-BLOCK_ROWS = 4_096
+BLOCK_ROWS = 1_024
 BLOCK_LOGITS = 2**22
 
 Indices = npt.NDArray[np.integer[Any]] | slice | int
@@ -129,7 +129,11 @@ class SoftLabels:
                 if (size_bytes := path.stat().st_size) != wanted:
                     raise ValueError(f"{path.name} has {size_bytes:,} bytes instead of {wanted:,}")
             return cls(folder, header)
-        except (OSError, ValueError, ValidationError, InvalidInput) as error:
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ArtifactDamaged(f"{folder}: no soft labels of this version: {where}: {first['msg']}") from None
+        except (OSError, ValueError, InvalidInput) as error:
             raise ArtifactDamaged(f"{folder}: no soft labels of this version: {error}") from error
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,21 +18,25 @@ from shared.encoding import Array, Column
 from shared.errors import InvalidInput, StoreUnavailable, store_errors
 from shared.soft_labels import HEADER, SoftLabels, SoftLabelsHeader, checksum_of
 
-#: Of unfinished labels: what they will be, and with what they are made.
-DRAFT = "draft.json"
+#: Folder of the labels as they will be.
+LABELS = "labels"
 #: Folder of the finished blocks' names, `<block>-<checksum>`: each an empty file.
 FINISHED = "finished"
-LABELS = "labels"
+#: Says that all columns have their length; made last.
+READY = "ready"
 #: Bytes that are encoded, hashed and written in one go.
 PIECE_BYTES = 1_048_576
+
+_FINISHED_NAME = re.compile(r"(\d{1,12})-([0-9a-f]{32})")
 
 
 @dataclass(frozen=True, slots=True)
 class SoftLabelsWriter:
-    """Unfinished labels in a folder: `labels/` as they will be, and beside it which blocks are finished.
+    """Unfinished labels: `labels/` as they will be, and beside it which blocks are finished.
 
     A block is named as finished once it is written whole, with its checksum: whoever goes on after a kill has only the
-    others to do. Blocks may be written by several processes, and twice: the same rows have the same bytes.
+    others to do. Blocks may be written by several processes, and twice: the same rows have the same bytes. The folder
+    is named by what the labels are of and with what they are made: whoever makes others never writes into these.
     """
 
     folder: Path
@@ -39,39 +44,34 @@ class SoftLabelsWriter:
 
     @classmethod
     def begin(cls, folder: Path, header: SoftLabelsHeader, made_with: str = "") -> Self:
-        """Go on with what is in a folder if it is of the same labels, made with the same; else begin anew.
+        """Go on with the labels in a folder if they are the same, made with the same; else begin them, alone there.
 
         Raises:
             InvalidInput: labels of this kind cannot be stored so.
             StoreUnavailable: the folder cannot be written, or the disk has no room for all labels.
 
         """
-        writer = cls(folder, header)
-        columns = header.encoding.columns(header.classes)
+        header.encoding.columns(header.classes)
+        writer = cls(folder / _name(header, made_with), header)
         with store_errors(folder):
-            if not writer._is_of(made_with):
-                shutil.rmtree(folder, ignore_errors=True)
-                (folder / LABELS).mkdir(parents=True)
-                (folder / FINISHED).mkdir()
-                for column in columns:
-                    _take_room(writer._path(column.name), header.views * header.samples * column.row_bytes)
-                # Last, by a rename: with it the room is there.
-                fresh = folder / f"{DRAFT}.{os.getpid()}"
-                fresh.write_text(_draft(header, made_with))
-                fresh.replace(folder / DRAFT)
-            else:
+            for other in folder.iterdir() if folder.is_dir() else ():
+                if other != writer.folder:
+                    shutil.rmtree(other, ignore_errors=True)
+            if writer._is_ready():
                 writer._forget_altered()
+                return writer
+            try:
+                writer._take_room()
+            except OSError:
+                shutil.rmtree(writer.folder, ignore_errors=True)
+                raise
         return writer
 
     @classmethod
-    def join(cls, folder: Path, made_with: str = "") -> Self | None:
-        """Help with the labels in a folder; None where there are none, or they are made with something else."""
-        try:
-            draft = json.loads((folder / DRAFT).read_text())
-            writer = cls(folder, SoftLabelsHeader.model_validate(draft["header"]))
-        except (OSError, ValueError, KeyError):
-            return None
-        return writer if writer._is_of(made_with) else None
+    def join(cls, folder: Path, header: SoftLabelsHeader, made_with: str = "") -> Self | None:
+        """Help with the same labels, made with the same; None where there are none."""
+        writer = cls(folder / _name(header, made_with), header)
+        return writer if writer._is_ready() else None
 
     @property
     def missing(self) -> list[int]:
@@ -80,7 +80,7 @@ class SoftLabelsWriter:
         return [block for block in range(self.header.blocks) if block not in finished]
 
     def write(self, block: int, logits: Array) -> None:
-        """Store the logits `[rows, classes]` of a block, float32.
+        """Store the logits `[rows, classes]` of a block, float32 or, for a dense float16, float16 already.
 
         Raises:
             InvalidInput: a logit cannot be stored, or the rows are not those of the block.
@@ -124,8 +124,35 @@ class SoftLabelsWriter:
     def _finished(self) -> dict[int, str]:
         """Checksums of the finished blocks."""
         with store_errors(self.folder):
-            names = (path.name.partition("-") for path in (self.folder / FINISHED).iterdir())
-            return {int(block): checksum for block, _, checksum in names}
+            names = [_FINISHED_NAME.fullmatch(path.name) for path in (self.folder / FINISHED).iterdir()]
+        found = {int(name[1]): name[2] for name in names if name}
+        return {block: checksum for block, checksum in found.items() if block < self.header.blocks}
+
+    @property
+    def _columns(self) -> Iterator[tuple[Column, int]]:
+        """Each column, and its length in bytes."""
+        for column in self.header.encoding.columns(self.header.classes):
+            yield column, self.header.views * self.header.samples * column.row_bytes
+
+    def _is_ready(self) -> bool:
+        """Whether the columns are there, and as long as they are to be."""
+        with suppress(OSError):
+            return (
+                (self.folder / READY).exists()
+                and (self.folder / FINISHED).is_dir()
+                and all(self._path(column.name).stat().st_size == length for column, length in self._columns)
+            )
+        return False
+
+    def _take_room(self) -> None:
+        """Make all columns, each of its length, so that a disk that is too small is found at once."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        (self.folder / LABELS).mkdir(parents=True)
+        (self.folder / FINISHED).mkdir()
+        for column, length in self._columns:
+            with self._path(column.name).open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, length)
+        (self.folder / READY).touch()
 
     def _encoded(self, logits: Array) -> Iterator[tuple[Column, Iterator[Array]]]:
         """The columns of some rows, each in pieces that stay in a processor's cache until they are written."""
@@ -138,15 +165,6 @@ class SoftLabelsWriter:
             return
         for column, encoded in zip(columns, encoding.encode(logits), strict=True):
             yield column, (encoded[part] for part in parts)
-
-    def _is_of(self, made_with: str) -> bool:
-        """Whether the draft in the folder is of these labels, and all there."""
-        columns, rows = self.header.encoding.columns(self.header.classes), self.header.views * self.header.samples
-        with suppress(OSError):
-            return (self.folder / DRAFT).read_text() == _draft(self.header, made_with) and all(
-                self._path(column.name).stat().st_size == rows * column.row_bytes for column in columns
-            )
-        return False
 
     def _forget_altered(self) -> list[int]:
         """Take the finished blocks' names from those that are not as they were written; return these."""
@@ -162,14 +180,9 @@ class SoftLabelsWriter:
         return self.folder / LABELS / f"{column}.bin"
 
 
-def _draft(header: SoftLabelsHeader, made_with: str) -> str:
-    return json.dumps({"header": header.model_dump(mode="json"), "made_with": made_with})
-
-
-def _take_room(path: Path, size_bytes: int) -> None:
-    """Make a file of a size, so that a disk that is too small is found at once."""
-    with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size_bytes)
+def _name(header: SoftLabelsHeader, made_with: str) -> str:
+    text = json.dumps([header.model_dump(mode="json"), made_with], sort_keys=True)
+    return xxhash.xxh3_128_hexdigest(text.encode())
 
 
 def _noted(pieces: Iterator[Array], digest: xxhash.xxh3_128) -> Iterator[Array]:

@@ -12,8 +12,9 @@ from pydantic_core import PydanticCustomError
 from shared.catalog import DATASETS, KINDS, LOSSES, MODELS, RESNETS, did_you_mean, is_reference
 from shared.checkpoint import classes_of
 from shared.encoding import Dtype
-from shared.errors import InvalidSpec
+from shared.errors import InvalidInput, InvalidSpec
 from shared.grid import has_grid, points
+from shared.label_file import LabelFile
 from shared.spec_file import Location, SpecFile
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
@@ -451,6 +452,14 @@ class PipelineSpec(Part):
         return self
 
     @model_validator(mode="after")
+    def _given_labels_are_not_shared(self) -> Self:
+        if isinstance(self.teacher, LabelTeacherSpec) and self.soft_labels.shards != "auto":
+            raise PydanticCustomError(
+                "options", "given labels are not computed: there is nothing to share", {"key": "soft_labels.shards"}
+            )
+        return self
+
+    @model_validator(mode="after")
     def _top_k_leaves_something_out(self) -> Self:
         facts, top_k = DATASETS.get(self.dataset.name), self.soft_labels.top_k
         if facts and top_k is not None and top_k >= facts.classes:
@@ -523,7 +532,12 @@ class PipelineSpec(Part):
         except ValidationError as error:
             raise InvalidSpec(source.explain(error)) from None
         if isinstance(spec.teacher, LabelTeacherSpec):
-            path = _existing(spec.teacher.soft_labels, source, ("teacher", "soft_labels"))
+            place = ("teacher", "soft_labels")
+            path = _existing(spec.teacher.soft_labels, source, place)
+            try:
+                spec._require_labels_in(path)
+            except (InvalidInput, OSError) as error:
+                raise InvalidSpec(source.at(place, str(error))) from error
             return spec.model_copy(update={"teacher": LabelTeacherSpec(soft_labels=str(path))})
         if spec.teacher:
             return spec.model_copy(update={"teacher": spec._found(spec.teacher, source, ("teacher",))})
@@ -531,19 +545,22 @@ class PipelineSpec(Part):
         return spec.model_copy(update={"teachers": found})
 
     @staticmethod
-    def dataset_in(path: Path) -> DatasetSpec:
-        """The data set of the spec in a file, whose other parts may be missing.
+    def seen_in(path: Path) -> tuple[DatasetSpec, SoftLabelsSpec]:
+        """The data set and the soft labels of the spec in a file, whose other parts may be missing.
 
         Raises:
             InvalidSpec: as for `load`.
 
         """
         source = SpecFile.read(path)
-        default = PipelineSpec.model_fields["dataset"].get_default()
-        try:
-            return DatasetSpec.model_validate(source.data.get("dataset", default))
-        except ValidationError as error:
-            raise InvalidSpec(source.explain(error, ("dataset",))) from None
+        parts: list[Any] = []
+        for name, kind in (("dataset", DatasetSpec), ("soft_labels", SoftLabelsSpec)):
+            default = PipelineSpec.model_fields[name].get_default()
+            try:
+                parts.append(kind.model_validate(source.data.get(name, default)))
+            except ValidationError as error:
+                raise InvalidSpec(source.explain(error, (name,))) from None
+        return parts[0], parts[1]
 
     def _found(self, teacher: AnyTeacher, source: SpecFile, place: Location) -> AnyTeacher:
         """The teacher with its checkpoint's path made absolute, if it has one."""
@@ -555,6 +572,19 @@ class PipelineSpec(Part):
         except InvalidSpec as error:
             raise InvalidSpec(source.at((*place, "checkpoint"), str(error))) from error
         return teacher.model_copy(update={"checkpoint": str(checkpoint)})
+
+    def _require_labels_in(self, path: Path) -> None:
+        """Refuse a file that holds no labels, or those of other views or, as far as is known here, other classes."""
+        facts = DATASETS.get(self.dataset.name)
+        with LabelFile.open(path) as file:
+            if file.views != self.soft_labels.views:
+                raise InvalidSpec(
+                    f"{path.name}: labels of {file.views} views, soft_labels.views is {self.soft_labels.views}"
+                )
+            if facts and file.classes != facts.classes:
+                raise InvalidSpec(
+                    f"{path.name}: labels of {file.classes} classes, data set '{self.dataset.name}' has {facts.classes}"
+                )
 
     def _require_classes_of(self, checkpoint: Path, teacher: TeacherSpec) -> None:
         """Refuse weights of another number of classes; a user's own model or data set is seen by the worker only."""
@@ -568,7 +598,10 @@ class PipelineSpec(Part):
 
 def _existing(name: str, source: SpecFile, place: Location) -> Path:
     """The absolute path of a file that a spec names, relative to its own folder."""
-    path = (source.path.parent / name).resolve()
-    if not path.is_file():
-        raise InvalidSpec(source.at(place, f"no such file: {path}"))
-    return path
+    try:
+        path = (source.path.parent / name).resolve()
+        if path.is_file():
+            return path
+    except (ValueError, OSError) as error:
+        raise InvalidSpec(source.at(place, f"no path of a file: {error}")) from None
+    raise InvalidSpec(source.at(place, f"no such file: {path}"))

@@ -77,7 +77,7 @@ class SpecFile:
             if known or (position == len(location) - 1 and error["type"] == "missing"):
                 field.append(part)
                 value = value[part] if known else None
-        return (*field, key) if key is not None else tuple(field)
+        return (*field, *key.split(".")) if key is not None else tuple(field)
 
 
 def _read_text(path: Path) -> str:

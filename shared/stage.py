@@ -52,6 +52,11 @@ class Stage(BaseModel):
         return cls(key=key, title=title, recipe=recipe, inputs=inputs)
 
     @property
+    def of_this_version(self) -> bool:
+        """Whether this version of the code would give the stage the same key, and so means the same by it."""
+        return self.key == stage_key(self.kind, ingredients(self.recipe), self.inputs)
+
+    @property
     def kind(self) -> str:
         """What is done, as in the task's name."""
         return self.recipe.kind
@@ -112,4 +117,6 @@ def _file_ref(kind: str, path: Path, field: str) -> ArtifactRef:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InvalidSpec(f"{field}: {path}: {error.strerror or error}") from error
-    return ArtifactRef(kind=kind, key=stage_key(kind, {"sha256": digest}, {}))
+    # The name's end says how the content is read.
+    content = {"sha256": digest} if kind == "checkpoint" else {"sha256": digest, "suffix": path.suffix}
+    return ArtifactRef(kind=kind, key=stage_key(kind, content, {}))

@@ -9,8 +9,10 @@ from typing import Protocol
 START_SECONDS = 4.0
 #: Bytes a second that a helper reads from the store: those of a network share of one gigabit.
 READ_BYTES_PER_SECOND = 100e6
-#: Seconds of labelling after which its speed is known well enough to decide.
+#: Seconds of labelling after which its speed is known well enough to decide, and until it is decided anew: workers
+#: come and go.
 TRIAL_SECONDS = 1.0
+AGAIN_SECONDS = 30.0
 
 
 class Crew(Protocol):
@@ -20,8 +22,8 @@ class Crew(Protocol):
     def present(self) -> int:
         """Other workers that could help."""
 
-    def call(self, helpers: int, begun: int, seconds: float, /) -> bool:
-        """Ask for helpers, who take blocks from number `begun` on, for work of so many seconds; whether they heard."""
+    def call(self, helpers: int, seconds: float, /) -> bool:
+        """Ask for helpers with the blocks that are left, for work of so many seconds; whether they could hear."""
 
     def blocks(self, total: int) -> Iterator[int]:
         """Numbers of blocks that nobody else of the crew has been given."""
@@ -42,7 +44,7 @@ class Alone:
 
 
 def worthwhile_helpers(seconds: float, present: int, read_bytes: int) -> int:
-    """How many helpers to call for work that takes one worker so many seconds.
+    """How many helpers to have for work that takes one worker so many seconds.
 
     A helper labels from S seconds after the call on, so that n of them end the work after S + (W - S) / (n + 1) instead
     of W seconds. So many are called that each labels for at least as long as it takes it to start, W / (n + 1) >= S:

@@ -23,7 +23,7 @@ T = TypeVar("T", bound=Record)
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What a stage works with: its inputs, an empty folder for its files, a device, and someone to tell."""
+    """What a stage works with: its inputs, a folder for its files, a device, and someone to tell."""
 
     inputs: dict[str, Artifact]
     folder: Path

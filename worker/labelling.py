@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
+from statistics import median
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from shared.encoding import Array
-from shared.errors import InvalidSpec, StoreUnavailable
+from shared.encoding import LARGEST_SMALL, Array
+from shared.errors import InvalidSpec, StoreUnavailable, store_errors
 from shared.label_file import LabelFacts, LabelFile
-from shared.label_statistics import LabelStatistics
+from shared.label_statistics import LabelStatistics, better_than_chance
 from shared.recipes import ImportSoftLabels, Labels, SoftLabelling
 from shared.records import SoftLabelsRecord
 from shared.soft_labels import SoftLabels, SoftLabelsHeader, block_rows
 from shared.soft_labels_writer import SoftLabelsWriter
 from worker import augment
 from worker.batches import Batches
-from worker.crew import TRIAL_SECONDS, Crew, worthwhile_helpers
+from worker.crew import AGAIN_SECONDS, TRIAL_SECONDS, Crew, worthwhile_helpers
 from worker.desk import Desk, seen_as
 
 LABEL_FILE = "labels"
-#: Standard deviations by which an imported teacher must be right more often than by always saying the same class.
-BEYOND_CHANCE = 3.0
+#: Seconds between two looks at what others have finished.
+LOOK_SECONDS = 1.0
 
 
 @dataclass
@@ -61,59 +64,71 @@ class Labelling:
     @property
     def made_with(self) -> str:
         """What decides on the last bits of a logit: labels of two of these are not mixed."""
-        device, capability = self.desk.runtime.device.type, torch.backends.cpu.get_cpu_capability()
-        return f"torch {torch.__version__}, {device if device != 'cpu' else capability}, batches of {self.batch_size}"
+        device = self.desk.runtime.device
+        on_gpu = device.type == "cuda"
+        what = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
+        threads = os.environ.get("MKL_CBWR", "")  # Whether their number matters: see `worker.libraries`.
+        return f"torch {torch.__version__}, {what}, {threads}, batches of {self.batch_size}"
 
     @torch.inference_mode()
     def logits(self, block: int) -> Array:
         """The logits `[rows, classes]` of a block, float32, or float16 where they are stored so."""
         view, rows = self.header.rows_of(block)
-        encoding = self.header.encoding
-        half = encoding.dtype == "float16" and encoding.top_k is None
         parts = []
         for start in range(rows.start, rows.stop, self.batch_size):
-            inputs = self.batches.inputs(slice(start, min(start + self.batch_size, rows.stop)), view)
-            logits = self.teacher(inputs).float()
+            stop = min(start + self.batch_size, rows.stop)
+            self.desk.report(_progress(self.header, view, start))  # May end the stage: before work that would be lost.
+            logits = self.teacher(self.batches.inputs(slice(start, stop), view)).float()
             # Rounded on the device, by the same rule as NumPy's, and half as much to be moved.
-            parts.append((logits.half() if half else logits).cpu())
+            parts.append((logits.half() if self._fits_in_half(logits) else logits).cpu())
         return torch.cat(parts).numpy()
+
+    def _fits_in_half(self, logits: torch.Tensor) -> bool:
+        encoding = self.header.encoding
+        return encoding.dtype == "float16" and encoding.top_k is None and bool(logits.abs().max() <= LARGEST_SMALL)
 
 
 def label_softly(
     recipe: SoftLabelling, desk: Desk, crew: Crew, shards: Literal["auto"] | int = "auto"
-) -> SoftLabelsRecord:
+) -> tuple[Path, SoftLabelsRecord]:
     """Write the teacher's logits on every view of every training sample, in the data set's order.
 
     Goes on with what is in the desk's folder. Others may help; whoever does what, the bytes are the same.
+
+    Returns:
+        The folder of the sealed labels, and their record.
+
     """
     labelling = Labelling(recipe, desk)
     writer = SoftLabelsWriter.begin(desk.folder, labelling.header, labelling.made_with)
     to_do = len(writer.missing)
     own = _label(labelling, writer, crew, shards)
-    return _record(writer.seal(), desk, helped=max(0, to_do - own))
+    labels = writer.seal()
+    return labels.folder, _record(labels, desk, helped=max(0, to_do - own))
 
 
 def help_to_label(recipe: SoftLabelling, desk: Desk, crew: Crew) -> int:
     """Label blocks of a stage that another worker is at, as long as there are any; return how many."""
     labelling = Labelling(recipe, desk)
-    writer = SoftLabelsWriter.join(desk.folder, labelling.made_with)
+    writer = SoftLabelsWriter.join(desk.folder, labelling.header, labelling.made_with)
     if writer is None:
         return 0
-    done = 0
-    missing = set(writer.missing)
+    done, missing = 0, set(writer.missing)
     for block in crew.blocks(writer.header.blocks):
-        if block not in missing:
-            continue
-        logits = labelling.logits(block)
-        with suppress(StoreUnavailable):  # Sealed by now, or a full disk, which the other worker will find too.
-            writer.write(block, logits)
+        if block in missing:
+            try:
+                writer.write(block, labelling.logits(block))
+            except StoreUnavailable:  # Sealed by now, or a disk that the other worker will find full too.
+                return done
             done += 1
-        desk.report(_progress(writer.header, block))
     return done
 
 
-def import_labels(recipe: ImportSoftLabels, desk: Desk) -> SoftLabelsRecord:
+def import_labels(recipe: ImportSoftLabels, desk: Desk) -> tuple[Path, SoftLabelsRecord]:
     """Store the logits of a file as soft labels of the training samples.
+
+    Returns:
+        The folder of the sealed labels, and their record.
 
     Raises:
         InvalidSpec: they are not of these samples, classes or views; the message says what differs.
@@ -121,18 +136,22 @@ def import_labels(recipe: ImportSoftLabels, desk: Desk) -> SoftLabelsRecord:
     """
     source = desk.inputs["file"]
     path = next(source.folder / name for name in source.manifest.files if name.startswith(LABEL_FILE))
-    with LabelFile.open(path) as file:
+    with store_errors(path), LabelFile.open(path) as file:
         header = header_of(recipe, desk, teacher_key=file.facts.teacher_key or source.manifest.key)
         _require(file, header)
         writer = SoftLabelsWriter.begin(desk.folder, header, source.manifest.key)
         for block, logits in file.blocks(header):
             writer.write(block, logits)
-            desk.report(_progress(header, block))
+            view, rows = header.rows_of(block)
+            desk.report(_progress(header, view, rows.stop))
     labels = writer.seal()
     record = _record(labels, desk)
-    if not file.facts.dataset_key:
-        _require_more_than_chance(record.accuracy, desk)
-    return record
+    if not better_than_chance(record.accuracy, _targets(desk)):
+        raise InvalidSpec(
+            f"teacher.soft_labels: the first class is right on {record.accuracy:.1%} of the samples, no more than "
+            "by chance: are the rows in the order of the training samples, as 'distill labels samples' writes them?"
+        )
+    return labels.folder, record
 
 
 def header_of(recipe: Labels, desk: Desk, teacher_key: str) -> SoftLabelsHeader:
@@ -152,49 +171,60 @@ def header_of(recipe: Labels, desk: Desk, teacher_key: str) -> SoftLabelsHeader:
 
 
 def _label(labelling: Labelling, writer: SoftLabelsWriter, crew: Crew, shards: Literal["auto"] | int) -> int:
-    """Write what is missing; return how many blocks this worker wrote."""
-    report, missing, own = labelling.desk.report, writer.missing, 0
-
-    def label(block: int) -> None:
-        nonlocal own
+    """Write what is missing, calling for help where it pays; return how many blocks this worker wrote."""
+    missing, own = writer.missing, 0
+    to_do = set(missing)
+    call = _Call(crew, shards, _read_bytes(labelling), TRIAL_SECONDS if shards == "auto" else 0.0)
+    for block in crew.blocks(writer.header.blocks):
+        if block not in to_do:
+            continue
+        call.consider(left=len(missing) - bisect_left(missing, block))
+        started = time.monotonic()
         writer.write(block, labelling.logits(block))
+        call.note(time.monotonic() - started)
         own += 1
-        report(_progress(writer.header, block))
-
-    begun = _until_help_is_called(labelling, missing, crew, shards, label)
-    if begun < len(missing):
-        later = set(missing[begun:])
-        for block in crew.blocks(writer.header.blocks):
-            if block in later:
-                label(block)
     # What helpers are at, or have left: done here too, rather than waited for. The bytes are the same.
     while left := writer.missing:
-        label(left[0])
+        looked = time.monotonic()
+        for block in left:
+            writer.write(block, labelling.logits(block))
+            own += 1
+            if time.monotonic() - looked > LOOK_SECONDS:
+                break
     return own
 
 
-def _until_help_is_called(
-    labelling: Labelling,
-    missing: list[int],
-    crew: Crew,
-    shards: Literal["auto"] | int,
-    label: Callable[[int], None],
-) -> int:
-    """Label alone until it is known whether helpers pay, and call them; return how many of the missing are done."""
-    seconds: list[float] = []
-    wanted = shards - 1 if isinstance(shards, int) else None
-    for done, block in enumerate(missing):
-        if wanted != 0 and (wanted or sum(seconds) >= TRIAL_SECONDS):
-            left = len(missing) - done
-            work = left * min(seconds, default=0.0)  # The first ones are slow: libraries prepare themselves.
-            helpers = min(wanted or worthwhile_helpers(work, crew.present, _read_bytes(labelling)), left - 1)
-            if helpers and crew.call(helpers, block, max(work, TRIAL_SECONDS)):
-                return done
-            wanted = 0
-        started = time.monotonic()
-        label(block)
-        seconds.append(time.monotonic() - started)
-    return len(missing)
+@dataclass
+class _Call:
+    """Whether to call for help, and whether again."""
+
+    crew: Crew
+    shards: Literal["auto"] | int
+    read_bytes: int
+    #: Seconds of labelling after which it is to be considered next.
+    due_seconds: float
+    #: Seconds of each block so far, and of all of them.
+    seconds: list[float] = field(default_factory=list)
+    spent_seconds: float = 0.0
+    called: int = 0
+
+    def note(self, seconds: float) -> None:
+        """Take in how long a block took."""
+        self.seconds.append(seconds)
+        self.spent_seconds += seconds
+
+    def consider(self, left: int) -> None:
+        """Call for as many helpers as pay for the blocks that are left, less those that were called."""
+        if self.shards == 1 or self.spent_seconds < self.due_seconds:
+            return
+        self.due_seconds = self.spent_seconds + AGAIN_SECONDS
+        # The first blocks are slow, as libraries prepare themselves; the last ones of views are short.
+        work = left * (median(self.seconds) if self.seconds else 0.0)
+        present = self.crew.present
+        worthwhile = worthwhile_helpers(work, present, self.read_bytes) if self.shards == "auto" else self.shards - 1
+        helpers = min(worthwhile, present, left - 1) - self.called
+        if helpers > 0 and self.crew.call(helpers, work):
+            self.called += helpers
 
 
 def _read_bytes(labelling: Labelling) -> int:
@@ -203,14 +233,19 @@ def _read_bytes(labelling: Labelling) -> int:
     return sum(entry.size_bytes for role in ("teacher", "dataset") for entry in inputs[role].manifest.files.values())
 
 
+def _targets(desk: Desk) -> npt.NDArray[np.int64]:
+    """The labels of the training samples, -1 where one has none."""
+    targets: npt.NDArray[np.int64] = np.load(desk.inputs["dataset"].path("train_targets.npy"))
+    return targets
+
+
 def _record(labels: SoftLabels, desk: Desk, helped: int = 0) -> SoftLabelsRecord:
-    targets = np.load(desk.inputs["dataset"].path("train_targets.npy"))
     return SoftLabelsRecord(
         samples=len(labels),
         views=labels.header.views,
         size_bytes=sum(path.stat().st_size for path in labels.folder.iterdir()),
         blocks_of_helpers=helped,
-        **LabelStatistics.of(labels, targets).model_dump(),
+        **LabelStatistics.of(labels, _targets(desk)).model_dump(),
     )
 
 
@@ -223,37 +258,24 @@ def _require(file: LabelFile, header: SoftLabelsHeader) -> None:
         ("classes", file.classes, header.classes),
     ):
         if found != wanted:
-            raise InvalidSpec(f"{file.path.name}: labels of {found:,} {what}, and the pipeline has {wanted:,}")
+            raise InvalidSpec(f"teacher.soft_labels: labels of {found:,} {what}, and the pipeline has {wanted:,}")
     if facts.class_names and facts.class_names != header.class_names:
         raise InvalidSpec(
-            f"{file.path.name}: its classes are {', '.join(facts.class_names[:5])} …, and the data set's are "
+            f"teacher.soft_labels: its classes are {', '.join(facts.class_names[:5])} …, and the data set's are "
             f"{', '.join(header.class_names[:5])} …"
         )
     if facts.dataset_key not in ("", header.dataset_key):
         raise InvalidSpec(
-            f"{file.path.name}: labels of data set {facts.dataset_key[:8]}, not of {header.dataset_key[:8]}"
+            f"teacher.soft_labels: labels of data set {facts.dataset_key[:8]}, not of {header.dataset_key[:8]}"
         )
     given = LabelFacts.model_validate(header.model_dump(include=set(LabelFacts.model_fields)))
     if (facts.augmentation, facts.augmentation_fingerprint) != (given.augmentation, given.augmentation_fingerprint):
         raise InvalidSpec(
-            f"{file.path.name}: labels of views by {facts.augmentation or 'no augmentation'}, and the pipeline's are "
-            f"by {given.augmentation or 'none'}"
+            f"teacher.soft_labels: labels of views by {facts.augmentation or 'no augmentation'}, and the pipeline's "
+            f"are by {given.augmentation or 'none'}"
         )
 
 
-def _require_more_than_chance(accuracy: float, desk: Desk) -> None:
-    """Refuse labels that are right no more often than those of another order of the samples would be."""
-    targets = np.load(desk.inputs["dataset"].path("train_targets.npy"))
-    targets = targets[targets >= 0]
-    largest = float(np.bincount(targets).max() / len(targets))
-    if accuracy <= largest + BEYOND_CHANCE * (largest * (1 - largest) / len(targets)) ** 0.5:
-        raise InvalidSpec(
-            f"the labels' first class is right on {accuracy:.1%} of the samples, and always saying the most frequent "
-            f"class on {largest:.1%}: their rows are not in the order of the data set's training samples"
-        )
-
-
-def _progress(header: SoftLabelsHeader, block: int) -> str:
-    view, rows = header.rows_of(block)
+def _progress(header: SoftLabelsHeader, view: int, stop: int) -> str:
     of_view = f"view {view + 1}/{header.views} · " if header.views > 1 else ""
-    return f"{of_view}{rows.stop:,} of {header.samples:,} samples"
+    return f"{of_view}{stop:,} of {header.samples:,} samples"

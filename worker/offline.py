@@ -1,7 +1,7 @@
 """Offline: what a client asks of the worker's code without a broker, as one JSON request on standard input.
 
-`python -m worker.offline` answers with one line of JSON: {"result": …}, or {"error": …, "input": whether it is the
-user's to mend}.
+`python -m worker.offline` answers with one line of JSON: {"result": …}, or {"error": …, "kind": "input", "missing" or
+"other"}.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,17 @@ import numpy.typing as npt
 import torch
 
 from shared.encoding import Encoding, Floats
-from shared.errors import ArtifactDamaged, DistillError, InvalidInput
+from shared.errors import ArtifactDamaged, ArtifactMissing, DistillError, InvalidInput
 from shared.recipes import ImportSoftLabels, SoftLabelling
 from shared.settings import Settings
 from shared.soft_labels import SoftLabels
+from shared.spec import AugmentationSpec
 from shared.stage import ArtifactRef, Stage
 from shared.store import ArtifactStore
-from worker import libraries
+from worker import augment, libraries
+from worker.data import Split
 from worker.desk import Desk
+from worker.evaluation import BATCH
 from worker.labelling import Labelling
 from worker.runtime import Runtime
 from worker.stages import Workshop
@@ -38,23 +42,56 @@ def main() -> None:
     found: Any
     try:
         match request:
-            case {"prepare": stage}:
-                found = prepare(Stage.model_validate(stage), store, runtime)
+            case {"samples": stage, "augmentation": augmentation, "views": views, "folder": folder}:
+                seen = AugmentationSpec.model_validate(augmentation)
+                found = write_samples(Stage.model_validate(stage), seen, views, Path(folder), store, runtime)
             case {"recompute": ref, "rows": rows, "seed": seed}:
                 found = recompute(ArtifactRef.model_validate(ref), rows, seed, store, runtime)
             case _:
                 raise InvalidInput(f"unknown request: {', '.join(request)}")
     except DistillError as error:
-        answer: dict[str, Any] = {"error": str(error), "input": isinstance(error, InvalidInput)}
+        missing = "missing" if isinstance(error, ArtifactMissing) else "other"
+        answer: dict[str, Any] = {"error": str(error), "kind": "input" if isinstance(error, InvalidInput) else missing}
     else:
         answer = {"result": found}
     sys.stdout.write(json.dumps(answer) + "\n")
 
 
-def prepare(stage: Stage, store: ArtifactStore, runtime: Runtime) -> str:
-    """Pack a data set, unless it is there; return the folder of its artifact."""
+def write_samples(
+    stage: Stage, seen: AugmentationSpec, views: int, folder: Path, store: ArtifactStore, runtime: Runtime
+) -> dict[str, Any]:
+    """Write a data set's training samples in the order of their soft labels, packing it first unless it is there.
+
+    `inputs.npy` is `[samples, ...]` as stored, or with an augmentation `[views, samples, ...]`, float32 on the stored
+    scale; `targets.npy` is `[samples]`, -1 where one has no label.
+
+    Returns:
+        Facts for the file of the labels.
+
+    """
     artifact = store.find(stage.ref) or Workshop(store, runtime, lambda _progress: None).run(stage)
-    return str(artifact.folder)
+    desk = Desk({"dataset": artifact}, folder, runtime, lambda _progress: None)
+    copyfile(artifact.path("train_targets.npy"), folder / "targets.npy")
+    if seen.changes_nothing:
+        copyfile(artifact.path("train_inputs.npy"), folder / "inputs.npy")
+    else:
+        _write_views(desk.split("train"), seen, views, folder / "inputs.npy")
+    return {
+        "dataset_key": stage.key,
+        "class_names": desk.dataset.class_names,
+        "augmentation": {} if seen.changes_nothing else seen.model_dump(mode="json"),
+        "augmentation_fingerprint": augment.fingerprint(seen, views),
+    }
+
+
+def _write_views(split: Split, seen: AugmentationSpec, views: int, path: Path) -> None:
+    inputs = torch.as_tensor(split.inputs)
+    header = {"descr": "<f4", "fortran_order": False, "shape": (views, *inputs.shape)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for view in range(views):
+            for rows in torch.arange(len(inputs), device=inputs.device).split(BATCH):
+                file.write(augment.augment(inputs, rows, view, seen).inputs.cpu().numpy().tobytes())
 
 
 @torch.inference_mode()

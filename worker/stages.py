@@ -41,7 +41,6 @@ from shared.records import (
     TrainingRecord,
     WeightsRecord,
 )
-from shared.soft_labels_writer import LABELS
 from shared.spec import AugmentationSpec, DistillationSpec
 from shared.stage import Bundle, Stage, bundle_ref
 from shared.store import Artifact, ArtifactStore
@@ -149,10 +148,10 @@ class Workshop:
         started, desk = time.monotonic(), self._label_desk(stage)
         with memory.running_out_fails(OUT_OF_MEMORY):
             if isinstance(stage.recipe, SoftLabelling):
-                record = labelling.label_softly(stage.recipe, desk, self.crew, self.shards)
+                folder, record = labelling.label_softly(stage.recipe, desk, self.crew, self.shards)
             elif isinstance(stage.recipe, ImportSoftLabels):
-                record = labelling.import_labels(stage.recipe, desk)
-        return self._commit(stage, desk.folder / LABELS, record, time.monotonic() - started)
+                folder, record = labelling.import_labels(stage.recipe, desk)
+        return self._commit(stage, folder, record, time.monotonic() - started)
 
     def _label_desk(self, stage: Stage) -> Desk:
         inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}

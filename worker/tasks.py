@@ -31,7 +31,7 @@ from shared.settings import Settings
 from shared.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
 from shared.store import Artifact
 from worker.bench import Bench
-from worker.helpers import TASK, help_label
+from worker.sharing import TASK, help_label
 from worker.stop import Stop
 from worker.work import Enter, Outcome, Parked, Stumbled, Work, out_of_time
 
@@ -105,6 +105,9 @@ def run_stages(task: Task, bench: Bench, pipeline: str, messages: list[dict[str,
     except ValidationError as error:
         # It would cross Redis empty: pydantic's errors do not survive pickling by message.
         raise _failed(bench, pipeline, messages, worker, InvalidInput(f"not a stage: {error}")) from None
+    if not all(stage.of_this_version for stage in bundle):
+        older = InvalidInput("planned by another version of distill-queue: submit the pipeline again")
+        raise _failed(bench, pipeline, messages, worker, older)
     records: dict[str, StageRecord] = {}
     enter = _enter(bench, pipeline, worker, records)
     work = Work(task, bench, pipeline, worker)

@@ -55,10 +55,9 @@ class TeacherLogits:
             return self._kept(taken[0], taken[1:])
         indices, values, sums, *scales = taken
         kept = self._kept(values, tuple(scales)).float()
-        everything, outside = sums.double().unbind(1)
-        inside = everything + torch.log1p(-torch.exp((outside - everything).clamp_max(-1e-7)))
-        others = math.log(self.classes - kept.shape[1])
-        fill = torch.minimum((kept.double().logsumexp(1) + outside - inside - others).float(), kept[:, 0])
+        fill = kept.double().logsumexp(1) + sums[:, 1].double() - math.log(self.classes - kept.shape[1])
+        below = torch.nextafter(kept[:, 0], kept.new_tensor(-math.inf))
+        fill = torch.minimum(fill.float(), below)
         mask = (1 << (8 * indices.element_size())) - 1
         return fill[:, None].repeat(1, self.classes).scatter_(1, indices.long() & mask, kept)
 

@@ -21,9 +21,9 @@ from shared.recipes import Training
 from shared.stage import ArtifactRef, Bundle, Stage, bundle_ref
 from shared.store import Artifact
 from worker.bench import Bench
-from worker.helpers import Helpers
 from worker.lease import Lease
 from worker.progress import Progress
+from worker.sharing import SharedCrew
 
 logger = get_task_logger(__name__)
 
@@ -189,7 +189,7 @@ class Work:
             confirm,
             saved=lambda: self.bench.attempts.got_further(keys, self.worker),
             checkpoint_seconds=settings.checkpoint_seconds,
-            crew=Helpers(self.task, self.bench, self.pipeline, part[0]),
+            crew=SharedCrew(self.task, self.bench, self.pipeline, part[0]),
             shards=self.task.request.kwargs.get("shards", "auto"),
         )
         if not isinstance(part[0].recipe, Training):

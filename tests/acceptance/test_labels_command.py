@@ -13,7 +13,7 @@ import pytest
 
 from shared.label_file import LabelFile
 from shared.soft_labels import SoftLabels
-from shared.soft_labels_writer import LABELS, SoftLabelsWriter
+from shared.soft_labels_writer import SoftLabelsWriter
 from shared.store import ArtifactStore
 from tests.acceptance.conftest import distill
 
@@ -66,11 +66,11 @@ def test_labels_that_slipped_by_a_row_fail_although_all_checksums_are_right(
     for block in writer.missing:
         view, rows = writer.header.rows_of(block)
         writer.write(block, slipped[view, rows])
-    writer.seal()
+    sealed = writer.seal()
     shutil.rmtree(right.folder)
     manifest = right.manifest
     store.commit(
-        ref, tmp_path / "slipped" / LABELS, stage=manifest.stage, record=manifest.record,
+        ref, sealed.folder, stage=manifest.stage, record=manifest.record,
         provenance=manifest.provenance, seconds=0.0,
     )  # fmt: skip
 
@@ -90,13 +90,16 @@ def test_labels_that_slipped_by_a_row_fail_although_all_checksums_are_right(
         (("info", "nowhere"), "nowhere: no folder of a cache, and no key of one in the store"),
         (("head", "CACHE", "--view", "2"), "--view: 2 of 2 views"),
         (("export", "CACHE", "labels.csv"), "soft labels are written to .npz and .safetensors files"),
-        (("import", "nothing.npz", "new"), "nothing.npz: no soft labels"),
+        (("import", "nothing.npz", "new"), "nothing.npz: No such file or directory"),
         (("samples", "nothing.yaml", "new"), "nothing.yaml: No such file or directory"),
+        (("export", "CACHE", "there.npz"), "there.npz: is there already"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(
-    environment: dict[str, str], cache: str, arguments: tuple[str, ...], message: str
+    environment: dict[str, str], cache: str, arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(environment["DISTILL_STORE"])
+    Path("there.npz").touch()
     done = distill(environment, "labels", *(cache if word == "CACHE" else word for word in arguments))
 
     assert done.returncode == 2
@@ -140,4 +143,27 @@ def test_labels_of_other_data_are_refused_by_the_pipeline(
     done = distill(environment, "run", spec)
 
     assert done.returncode == 1
-    assert "import soft labels: labels.npz: labels of 1,438 samples, and the pipeline has 1,295" in done.stderr
+    assert "import soft labels: teacher.soft_labels: labels of 1,438 samples, and the pipeline has 1,295" in done.stderr
+
+
+def test_a_teacher_elsewhere_sees_the_views_and_its_rows_are_in_their_order(
+    environment: dict[str, str], write_spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    seen = {"views": 2, "augmentation": {"shift": 1, "mixup": 0.3}}
+    samples, right, shuffled = tmp_path / "samples", tmp_path / "right.npz", tmp_path / "shuffled.npz"
+    wrote = distill(environment, "labels", "samples", write_spec(soft_labels=seen), samples)
+    inputs, targets = np.load(samples / "inputs.npy"), np.load(samples / "targets.npy")
+    facts = np.array((samples / "facts.json").read_text())
+    logits = np.stack([8 * np.eye(10)[targets]] * 2)
+    np.savez(right, logits=logits, facts=facts)
+    np.savez(shuffled, logits=logits[:, np.random.default_rng(0).permutation(len(targets))], facts=facts)
+
+    took = distill(environment, "run", write_spec(teacher={"soft_labels": str(right)}, soft_labels=seen))
+    refused = distill(environment, "run", write_spec(teacher={"soft_labels": str(shuffled)}, soft_labels=seen))
+
+    assert wrote.returncode == 0, wrote.stderr
+    assert inputs.shape == (2, 1438, 1, 8, 8)
+    assert not np.array_equal(inputs[0], inputs[1])
+    assert took.returncode == 0, took.stderr
+    assert refused.returncode == 1
+    assert "no more than by chance: are the rows in the order of the training samples" in refused.stderr

@@ -28,7 +28,7 @@ VIEWS = 12
 
 
 def slow_labels(make_spec: MakeSpec, shards: Any) -> PipelineSpec:
-    """A pipeline whose teacher takes 0.3 s for each of its twelve views, a block each."""
+    """A pipeline whose teacher takes 0.15 s for each of its 24 blocks."""
     model = {"name": "misbehaving:slow_model", "options": {"seconds": 0.15}}
     return make_spec(
         teacher={"model": model, "training": {"epochs": 1}},
@@ -92,8 +92,9 @@ def test_a_killed_member_of_the_crew_costs_nothing_but_its_block(
     client = PipelineClient(stack.settings)
     pipeline = client.submit(slow_labels(make_spec, 2))
     labels = client.status(pipeline).plan.trunk[2]
-    folder = stack.settings.store / "partial" / labels.key / "soft_labels" / "finished"
-    wait_until(lambda: folder.is_dir() and len(list(folder.iterdir())) >= 3, "three blocks are finished")
+    folder = stack.settings.store / "partial" / labels.key / "soft_labels"
+    wait_until(lambda: len(list(folder.glob("*/finished/*"))) >= 3, "three blocks are finished")
+    wait_until(lambda: lines_of(stack, "distill.help_label", "received"), "the helper is at it")
     owner = client.status(pipeline).states[labels.key].worker.partition("@")[0]
 
     workers = [child for child in stack.children if child.name.startswith("worker")]

@@ -294,6 +294,26 @@ def test_a_stage_of_a_newer_format_is_left_to_newer_workers(
 
 
 @pytest.mark.usefixtures("worker")
+def test_a_stage_that_an_older_version_planned_is_not_taken_for_this_ones(
+    app: Celery,
+    settings: Settings,
+    client: PipelineClient,
+    make_spec: MakeSpec,
+    wait_until: Callable[[Callable[[], Any], str], Any],
+) -> None:
+    plan = Plan.of(make_spec())
+    older = plan.trunk[0].model_copy(update={"key": "0" * 64})
+    plan = plan.model_copy(update={"trunk": (older, *plan.trunk[1:])})
+    Ledger(connect(settings), settings.history_seconds).open("older", plan)
+
+    message = older.model_dump(mode="json")
+    app.tasks["distill.prepare_data"].apply_async(kwargs={"pipeline": "older", "stages": [message]}, queue="any")
+
+    wait_until(lambda: client.status("older").state == "failed", "the stage fails")
+    assert "planned by another version of distill-queue: submit the pipeline again" in client.status("older").errors[0]
+
+
+@pytest.mark.usefixtures("worker")
 def test_nothing_of_a_finished_pipeline_stays_in_the_broker_without_an_expiry(
     settings: Settings, client: PipelineClient, make_spec: MakeSpec
 ) -> None:

@@ -140,7 +140,7 @@ def rubbish(path: Path, kind: str) -> Path:
         ("no zip", "no soft labels"),
         ("empty", "no soft labels"),
         ("no logits", "no array 'logits' (found: probabilities)"),
-        ("pickle", "floating point numbers, not object"),
+        ("pickle", "logits (1, 2) of object are not 155 bytes"),
         ("a vector", "[samples, classes] or [views, samples, classes], not (3,)"),
         ("whole numbers", "floating point numbers, not int64"),
         ("no rows", "not (0, 3)"),
@@ -153,7 +153,7 @@ def rubbish(path: Path, kind: str) -> Path:
         ("facts of another type", "dataset_key"),
         ("pickled facts", "no soft labels"),
         ("cut off", "no soft labels"),
-        ("cut off inside", "ends within its logits"),
+        ("cut off inside", "logits (10, 3) of float32 are not 115 bytes"),
     ],
 )
 def test_a_file_that_cannot_be_used_gives_one_error_and_no_cache(tmp_path: Path, kind: str, message: str) -> None:
@@ -240,7 +240,10 @@ def test_a_teacher_that_cannot_run_here_teaches(
         ({"facts": {"dataset_key": "a" * 64}}, "labels of data set aaaaaaaa, not of "),
         ({"facts": {"class_names": [str(9 - i) for i in range(10)]}}, "its classes are 9, 8, 7, 6, 5 …"),
         ({"facts": {"augmentation": {"shift": 1}}}, "labels of views by {'shift': 1}, and the pipeline's are by none"),
-        ({"shuffle": True}, "their rows are not in the order of the data set's training samples"),
+        (
+            {"shuffle": True},
+            "no more than by chance: are the rows in the order of the training samples",
+        ),
     ],
 )
 def test_labels_that_are_not_of_these_samples_are_refused(

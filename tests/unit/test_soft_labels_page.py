@@ -164,6 +164,7 @@ def encoded(values: Array, dtype: str, k: int | None) -> dict[str, Array]:
         columns["indices"] = order.astype("<u1" if values.shape[1] <= 256 else "<u2")
         rest = values.astype("f8")
         everything = np.logaddexp.reduce(rest, axis=1)
+        inside = np.logaddexp.reduce(np.take_along_axis(rest, order, axis=1), axis=1)
         np.put_along_axis(rest, order, -np.inf, axis=1)
         values = np.take_along_axis(values, order, axis=1)
     stored: Array = values.astype({"float32": "<f4", "float16": "<f2", "uint8": "<f4"}[dtype])
@@ -172,7 +173,9 @@ def encoded(values: Array, dtype: str, k: int | None) -> dict[str, Array]:
         stored = np.rint((values - smallest[:, None]) / np.where(step > 0, step, 1)[:, None]).astype("u1")
     columns["values" if k else "logits"] = stored
     if k:
-        columns["log_sum_exp"] = np.stack([everything, np.logaddexp.reduce(rest, axis=1)], axis=1).astype("<f4")
+        columns["log_sum_exp"] = np.stack([everything, np.logaddexp.reduce(rest, axis=1) - inside], axis=1).astype(
+            "<f4"
+        )
     if dtype == "uint8":
         columns["scales"] = np.stack([smallest, step], axis=1).astype("<f4")
     return columns

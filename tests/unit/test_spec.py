@@ -17,6 +17,7 @@ from safetensors.numpy import save
 
 from shared.errors import InvalidSpec
 from shared.spec import PipelineSpec
+from shared.stage import label_file_ref
 
 GOOD = """\
 name: digits
@@ -232,3 +233,38 @@ def test_a_checkpoint_of_the_right_classes_is_taken(load: Callable[..., Pipeline
     spec = load(GOOD.replace("training: {epochs: 5, learning_rate: 1e-3}", "checkpoint: given.safetensors"))
 
     assert spec.teacher.checkpoint == str(tmp_path / "given.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("content", "change", "message"),
+    [
+        (
+            {"logits": np.eye(9)},
+            "",
+            ":4: teacher.soft_labels: labels.npz: labels of 9 classes, data",
+        ),
+        ({"logits": np.zeros((2, 9, 10))}, "", ":4: teacher.soft_labels: labels.npz: labels of 2 views"),
+        ({"scores": np.eye(10)}, "", "labels.npz: no array 'logits' (found: scores)"),
+        ({"logits": np.eye(10)}, "soft_labels: {shards: 2}", ":5: soft_labels.shards: given labels are not computed"),
+    ],
+)
+def test_labels_that_cannot_teach_are_refused_with_their_line(
+    tmp_path: Path, content: dict[str, Any], change: str, message: str
+) -> None:
+    np.savez(tmp_path / "labels.npz", **content)
+    (tmp_path / "spec.yaml").write_text(
+        "name: x\ndataset: {name: digits}\nstudents: [{name: s, model: {name: mlp, hidden: [8]}}]\n"
+        f"teacher: {{soft_labels: labels.npz}}\n{change}\n"
+    )
+
+    with pytest.raises(InvalidSpec) as raised:
+        PipelineSpec.load(tmp_path / "spec.yaml")
+
+    assert message in str(raised.value)
+
+
+def test_labels_under_a_name_with_another_end_are_other_labels(tmp_path: Path) -> None:
+    for name in ("a.npz", "a.NPZ"):
+        (tmp_path / name).write_bytes(b"the same")
+
+    assert label_file_ref(tmp_path / "a.npz") != label_file_ref(tmp_path / "a.NPZ")

@@ -1,4 +1,4 @@
-"""Helpers: other workers that are called to label blocks of a stage that one of them has."""
+"""Sharing: other workers are called to label blocks of a stage that one of them has."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LOOK_SECONDS = 1.0
 logger = get_task_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Helpers:
+@dataclass(slots=True)
+class SharedCrew:
     """The crew of a stage: one counter in the broker gives each block's number to one of its members.
 
     Nobody is waited for, and nothing is lost with whoever dies: what has been given away and is not there in the end,
@@ -37,6 +37,9 @@ class Helpers:
     bench: Bench
     pipeline: str
     stage: Stage
+    #: Whether the counter gives the blocks away: not before the first call, and always to a helper.
+    shared: bool = False
+    _begun: int = 0
 
     @property
     def present(self) -> int:
@@ -47,32 +50,42 @@ class Helpers:
         except redis.RedisError:
             return 0
 
-    def call(self, helpers: int, begun: int, seconds: float, /) -> bool:
+    def call(self, helpers: int, seconds: float, /) -> bool:
         """Put a message a helper into the stage's queue; False where the broker is away."""
         wait = max(SHORTEST_CALL_SECONDS, seconds)
         kwargs = {"pipeline": self.pipeline, "stages": [self.stage.model_dump(mode="json")]}
         signature = self.task.app.signature(TASK, kwargs=kwargs, immutable=True)
         what = f"{self.pipeline} · helps with {self.stage.title} · key {self.stage.ref.short_key}"
         try:
-            self.bench.counters.set(self._counter, begun, ex=self.bench.settings.history_seconds)
+            if not self.shared:
+                self.bench.counters.set(self._counter, self._begun, ex=self.bench.settings.history_seconds)
             for _ in range(helpers):
-                signature.apply_async(queue=self._queue, expires=wait, argsrepr="", kwargsrepr=what, retry=False)
+                signature.apply_async(
+                    queue=self._queue,
+                    expires=wait,
+                    soft_time_limit=self.task.request.timelimit[1] or self.task.soft_time_limit,
+                    argsrepr="",
+                    kwargsrepr=what,
+                    retry=False,
+                )
         except (redis.RedisError, OperationalError) as error:
             logger.warning("%s: no help could be called: %s", self.pipeline, error)
             return False
+        self.shared = True
         logger.info("%s: %d called to help with %s, %.0f s of work", self.pipeline, helpers, self.stage.title, seconds)
         return True
 
     def blocks(self, total: int) -> Iterator[int]:
-        """Numbers from the counter, until there are no more or the broker is away."""
+        """Numbers in order, once others help from the counter, until there are no more or the broker is away."""
         while True:
             try:
-                block = self._next_block()
+                block = self._next_block() if self.shared else self._begun
             except redis.RedisError as error:
                 logger.warning("%s: blocks are not shared any more: %s", self.pipeline, error)
                 return
             if block >= total:
                 return
+            self._begun = block + 1
             yield block
 
     def _next_block(self) -> int:
@@ -125,7 +138,7 @@ def help_label(task: Task, bench: Bench, pipeline: str, stages: list[dict[str, A
     from worker.stages import Workshop
 
     runtime = Runtime.probe(bench.settings, task.request.delivery_info["routing_key"])
-    crew = Helpers(task, bench, pipeline, stage)
+    crew = SharedCrew(task, bench, pipeline, stage, shared=True)
     workshop = Workshop(bench.store, runtime, HelpersProgress(task, bench, stage), crew=crew)
     try:
         return f"{workshop.help(stage)} blocks of {stage.title}"
