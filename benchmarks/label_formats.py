@@ -62,7 +62,7 @@ class Cache:
 
     def write(self, folder: Path, logits: Array) -> None:
         """All blocks, and the seal."""
-        self.write_blocks(folder, logits).seal()
+        self.write_blocks(folder, logits).seal().folder.rename(folder / LABELS)
 
     def write_blocks(self, folder: Path, logits: Array) -> SoftLabelsWriter:
         """All blocks, which are not sealed yet."""

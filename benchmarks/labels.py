@@ -191,8 +191,8 @@ def _cache_seconds(encoding: Encoding, folder: Path, logits: Array, *, sync: boo
         started = time.perf_counter()
         writer = Cache(encoding).write_blocks(Path(name), logits)
         blocks = time.perf_counter() - started
-        writer.seal()
-        for path in (Path(name) / LABELS).iterdir() if sync else ():
+        labels = writer.seal()
+        for path in labels.folder.iterdir() if sync else ():
             _sync(path)
         return blocks, time.perf_counter() - started
 
@@ -353,8 +353,9 @@ def write_at_scale(folder: str, encoding: dict[str, Any], samples: int) -> Figur
         sealing = time.perf_counter() - started
     os.sync()
     plain = _plain_seconds(map(labels.block, range(labels.header.blocks)), Path(folder), sync=False)
+    labels.folder.rename(Path(folder) / LABELS)
     return {
-        "size": sum(each.st_size for each in files(labels.folder)),
+        "size": sum(each.st_size for each in files(Path(folder) / LABELS)),
         "making": making,
         "writing": writing,
         "sealing": sealing,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -17,11 +18,11 @@ from scheduler import labels, report, specs
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
 from scheduler.local import LocalStack, celery_command
-from scheduler.specs import SpecPath
+from scheduler.specs import AsJson, Changes, SpecPath, SpecPaths
 from shared.broker import QUEUES
 from shared.errors import DistillError, InvalidInput, InvalidSettings
 from shared.plan import Plan
-from shared.records import PipelineResults, PipelineStatus
+from shared.records import PipelineResults, PipelineStatus, facts_of
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.store import ArtifactStore
@@ -58,11 +59,12 @@ def main() -> NoReturn:
 def run(
     spec: SpecPath,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes to start.")] = 1,
+    changes: Changes = None,
     json_path: JsonPath = None,
 ) -> None:
     """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
     settings = Settings.load()
-    pipeline_spec = PipelineSpec.load(spec)
+    pipeline_spec = PipelineSpec.load(spec, changes or ())
     Plan.of(pipeline_spec)
     ArtifactStore(settings.store).check_writable()
     with LocalStack(settings, workers=workers) as stack:
@@ -97,23 +99,54 @@ def up(
 
 
 @app.command()
-def submit(spec: SpecPath) -> None:
-    """Enqueue a pipeline and print its id."""
+def submit(
+    specs: SpecPaths,
+    changes: Changes = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Follow them to their ends, and show the results.")] = False,
+) -> None:
+    """Enqueue pipelines and print their ids; all specs are read before the first one is sent."""
     settings = Settings.load()
-    pipeline_spec = PipelineSpec.load(spec)
-    typer.echo(PipelineClient(settings).submit(pipeline_spec))
+    read = [PipelineSpec.load(path, changes or ()) for path in specs]
+    client = PipelineClient(settings)
+    pipelines = [client.submit(spec) for spec in read]
+    for pipeline in pipelines:
+        typer.echo(pipeline)
+    for pipeline in pipelines if follow else ():
+        _follow(client, pipeline)
+        _show(client.results(pipeline))
 
 
 @app.command()
-def status(pipeline: Annotated[str | None, typer.Argument(metavar="[ID]")] = None) -> None:
+def retry(pipeline: PipelineId) -> None:
+    """Submit a pipeline again as it was, under a new id: what it has is found, what failed is tried again."""
+    typer.echo(PipelineClient().retry(pipeline))
+
+
+@app.command()
+def status(pipeline: Annotated[str | None, typer.Argument(metavar="[ID]")] = None, as_json: AsJson = False) -> None:
     """List the pipelines, or show where the stages of one stand."""
     client = PipelineClient()
-    if pipeline is None:
-        console.print(report.pipelines_table(client.pipelines()))
+    found = client.pipelines() if pipeline is None else [client.status(pipeline)]
+    if as_json:
+        facts = [facts_of(status) for status in found]
+        typer.echo(json.dumps(facts if pipeline is None else facts[0], indent=1))
+    elif pipeline is None:
+        console.print(report.pipelines_table(found))
+    else:
+        console.print(f"{found[0].id}: {found[0].state}")
+        console.print(report.stages_of(found[0]))
+
+
+@app.command()
+def workers(as_json: AsJson = False) -> None:
+    """List the workers that are there, and what they do."""
+    client = PipelineClient()
+    entries, busy = client.workers(), client.busy()
+    if as_json:
+        facts = [entry.model_dump(mode="json") | {"does": busy.get(entry.name, "")} for entry in entries]
+        typer.echo(json.dumps(facts, indent=1))
         return
-    found = client.status(pipeline)
-    console.print(f"{found.id}: {found.state}")
-    console.print(report.stages_of(found))
+    console.print(report.workers_table(entries, busy))
 
 
 @app.command()

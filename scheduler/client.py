@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import kombu.exceptions
+import redis
 from kombu.utils.json import dumps, loads
 
 from scheduler import canvas
@@ -17,6 +18,7 @@ from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, Unknow
 from shared.ledger import Ledger, connect
 from shared.plan import Plan
 from shared.records import PipelineResults, PipelineStatus, ReportRecord
+from shared.roster import Roster, WorkerEntry
 from shared.settings import Settings
 from shared.spec import LabelTeacherSpec, PipelineSpec
 from shared.stage import ArtifactRef, checkpoint_ref, label_file_ref
@@ -41,7 +43,8 @@ class PipelineClient:
 
         """
         self._settings = settings or Settings.load()
-        self._ledger = Ledger(connect(self._settings), self._settings.history_seconds)
+        client = connect(self._settings)
+        self._ledger, self._roster = Ledger(client, self._settings.history_seconds), Roster(client)
         self._app = create_app(self._settings, keeps_results=False)
         self._store = ArtifactStore(self._settings.store)
         self._submissions = Submissions(self._settings.store)
@@ -57,12 +60,37 @@ class PipelineClient:
         """
         plan = Plan.of(spec)
         self._store_given(spec, plan)
-        pipeline = f"{spec.name}-{secrets.token_hex(4)}"
-        signature = canvas.build(self._app, plan, pipeline)
-        submission = Submission(plan=plan, canvas=dumps(signature))
-        self._submissions.enter(pipeline, submission)
-        self._enqueue(pipeline, submission)
-        return pipeline
+        return self._send(plan)
+
+    def retry(self, pipeline: str) -> str:
+        """Submit a pipeline again as it was planned, and return its new id.
+
+        Raises:
+            UnknownPipeline: the broker knows none of this id.
+
+        """
+        return self._send(self.status(pipeline).plan)
+
+    def workers(self) -> list[WorkerEntry]:
+        """The workers that are there, by name.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+
+        """
+        try:
+            return self._roster.workers()
+        except redis.RedisError as error:
+            raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+
+    def busy(self) -> dict[str, str]:
+        """What each worker does, by its name, as far as unfinished pipelines tell."""
+        return {
+            state.worker: f"{status.id}: {stage.title}"
+            for status in self.pipelines()
+            for stage in status.plan.stages
+            if (state := status.states[stage.key]).state == "running"
+        }
 
     def cancel(self, pipeline: str) -> None:
         """Have no further stage of a pipeline started and its running ones stopped; what is finished stays.
@@ -144,6 +172,15 @@ class PipelineClient:
             raise PipelineFailed(f"{pipeline} is {status.state}: 'distill watch {pipeline}' follows it")
         stages = tuple(state.record for state in status.states.values() if state.record)
         return PipelineResults(id=pipeline, name=status.plan.name, scores=report.record, stages=stages)
+
+    def _send(self, plan: Plan) -> str:
+        """Enqueue a new pipeline of a plan, and return its id."""
+        pipeline = f"{plan.name}-{secrets.token_hex(4)}"
+        signature = canvas.build(self._app, plan, pipeline)
+        submission = Submission(plan=plan, canvas=dumps(signature))
+        self._submissions.enter(pipeline, submission)
+        self._enqueue(pipeline, submission)
+        return pipeline
 
     def _enqueue(self, pipeline: str, submission: Submission) -> None:
         self._ledger.open(pipeline, submission.plan)

@@ -17,6 +17,7 @@ from scheduler.doctor import Finding
 from shared.encoding import Floats
 from shared.plan import Plan
 from shared.records import ChoiceRecord, EvaluationRecord, PipelineResults, PipelineStatus, StageState, StudentScore
+from shared.roster import WorkerEntry
 from shared.store import ArtifactStore
 
 MARKS = {"cancelled": "–", "waiting": "·", "running": "▶", "done": "✓", "failed": "✗", "blocked": "–"}
@@ -112,6 +113,18 @@ def pipelines_table(pipelines: list[PipelineStatus]) -> Table:
         table.add_row(
             status.id, _styled(status.state), f"{submitted:%Y-%m-%d %H:%M}", f"{done}/{len(status.states)}", now
         )
+    return table
+
+
+def workers_table(workers: list[WorkerEntry], busy: dict[str, str]) -> Table:
+    """The workers that are there, and what they do."""
+    table = Table()
+    for name in ("worker", "host", "queues", "does", "torch", "store"):
+        table.add_column(name)
+    for worker in workers:
+        versions = worker.versions.get("torch", "none")
+        does = escape(busy.get(worker.name, "waits for work"))
+        table.add_row(worker.name, worker.host, ", ".join(worker.queues), does, versions, escape(worker.store))
     return table
 
 

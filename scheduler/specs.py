@@ -25,6 +25,10 @@ console = Console(highlight=False)
 
 SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="A pipeline's spec: .yaml, .toml or .json.")]
 SpecPaths = Annotated[list[Path], typer.Argument(metavar="SPEC…", help="Specs: .yaml, .toml or .json.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a value first, as students.0.distillation.temperature=2."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -58,9 +62,9 @@ def validate(specs: SpecPaths) -> None:
 
 
 @app.command()
-def plan(spec: SpecPath, as_json: AsJson = False) -> None:
+def plan(spec: SpecPath, changes: Changes = None, as_json: AsJson = False) -> None:
     """Show a spec's stages, their keys, and which are in the store already."""
-    store, found = ArtifactStore(Settings.load().store), Plan.of(PipelineSpec.load(spec))
+    store, found = ArtifactStore(Settings.load().store), Plan.of(PipelineSpec.load(spec, changes or ()))
     if as_json:
         stages = [
             {

@@ -257,7 +257,8 @@ def _log_sums(logits: Floats, indices: npt.NDArray[np.int64], kept: Floats) -> F
     As float32, log-odds are as exact for a small rest as for a large one, whatever the size of the logits.
     """
     highest = kept[:, :1]
-    exponentials = np.exp(logits - highest)
+    with np.errstate(over="ignore"):  # What is that far below the highest is nothing beside it.
+        exponentials = np.exp(logits - highest)
     # Summed over the others, not by taking away what is kept, which would leave nothing of a small rest.
     np.put_along_axis(exponentials, indices, 0.0, axis=1)
     outside = exponentials.sum(axis=1, dtype=np.float64)

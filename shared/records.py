@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -331,3 +331,25 @@ class PipelineResults(Model):
     name: str
     scores: ReportRecord
     stages: tuple[StageRecord, ...]
+
+
+def facts_of(status: PipelineStatus) -> dict[str, Any]:
+    """Where a pipeline stands, for programs: what `distill status --json` prints."""
+    stages = []
+    for stage in status.plan.stages:
+        state = status.states[stage.key]
+        done = state.record
+        stages.append(
+            {
+                "title": stage.title,
+                "kind": stage.kind,
+                "key": stage.key,
+                "state": state.state,
+                "progress": done.record.summary if done else state.progress,
+                "worker": state.worker,
+                "outcome": done.outcome if done else None,
+                "seconds": done.seconds if done else None,
+                "error": state.error,
+            }
+        )
+    return {"id": status.id, "state": status.state, "submitted": status.submitted, "stages": stages}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -519,14 +519,19 @@ class PipelineSpec(Part):
         return self
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: Path, changes: Sequence[str] = ()) -> Self:
         """The spec in a YAML, TOML or JSON file, with its checkpoint's path made absolute.
+
+        Args:
+            path: the file.
+            changes: values to set first, each as `students.0.distillation.temperature=2`.
 
         Raises:
             InvalidSpec: the file cannot be read or used; one line a mistake, with file, line and field.
+            InvalidSettings: a change is of another form, or names no place in the spec.
 
         """
-        source = SpecFile.read(path)
+        source = SpecFile.read(path).changed(changes)
         try:
             spec = cls.model_validate(source.data)
         except ValidationError as error:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import yaml
 from pydantic import ValidationError
 
-from shared.errors import InvalidSpec
+from shared.errors import InvalidSettings, InvalidSpec
 
 MAX_BYTES = 1_000_000
 #: Values in one spec, aliases written out: ends alias bombs before they grow.
@@ -52,6 +54,26 @@ class SpecFile:
         _require_text(path, data)
         return cls(path, data, lines)
 
+    def changed(self, changes: Sequence[str]) -> Self:
+        """The same with some values set, each as `students.0.distillation.temperature=2`; a value is YAML.
+
+        Raises:
+            InvalidSettings: a change is not of this form, or names no place in the spec.
+
+        """
+        data = copy.deepcopy(self.data)
+        for change in changes:
+            place, equals, text = change.partition("=")
+            if not equals or not all(place.split(".")):
+                raise InvalidSettings(f"--set {change}: write it as students.0.distillation.temperature=2")
+            try:
+                value = yaml.load(text, _Yaml12Loader)  # noqa: S506 (its base is the safe loader)
+            except yaml.YAMLError as error:
+                raise InvalidSettings(f"--set {change}: not valid YAML: {str(error).splitlines()[0]}") from None
+            _put(data, place.split("."), value, change)
+        _require_text(self.path, data)
+        return replace(self, data=data)
+
     def explain(self, error: ValidationError, inside: Location = ()) -> str:
         """One line for each mistake: file, line, field, and what would be right; `inside` is the part that was read."""
         mistakes = error.errors(include_url=False)
@@ -78,6 +100,27 @@ class SpecFile:
                 field.append(part)
                 value = value[part] if known else None
         return (*field, *key.split(".")) if key is not None else tuple(field)
+
+
+def _put(data: Any, place: list[str], value: Any, change: str) -> None:
+    """Set a value deep in mappings and lists; mappings on the way are made."""
+    for position, part in enumerate(place):
+        last = position == len(place) - 1
+        if isinstance(data, list):
+            if not part.isdecimal() or int(part) >= len(data):
+                where = ".".join(place[:position])
+                raise InvalidSettings(f"--set {change}: '{where}' has items 0 to {len(data) - 1}, and no '{part}'")
+            if last:
+                data[int(part)] = value
+            else:
+                data = data[int(part)]
+        elif isinstance(data, dict):
+            if last:
+                data[part] = value
+            else:
+                data = data.setdefault(part, {})
+        else:
+            raise InvalidSettings(f"--set {change}: '{'.'.join(place[:position])}' is a value, and has no '{part}'")
 
 
 def _read_text(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from shared.errors import InvalidSpec
+from shared.errors import InvalidSettings, InvalidSpec
 from shared.spec import PipelineSpec
 from shared.stage import label_file_ref
 
@@ -268,3 +269,46 @@ def test_labels_under_a_name_with_another_end_are_other_labels(tmp_path: Path) -
         (tmp_path / name).write_bytes(b"the same")
 
     assert label_file_ref(tmp_path / "a.npz") != label_file_ref(tmp_path / "a.NPZ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "value"),
+    [
+        (["teacher.training.epochs=7"], ("teacher", "training", "epochs"), 7),
+        (["students.0.distillation.temperature=2.5"], ("students", 0, "distillation", "temperature"), 2.5),
+        (["students.0.name=other", "students.0.name=last"], ("students", 0, "name"), "last"),
+        (["dataset={name: digits, validation: 0.1}"], ("dataset", "validation"), 0.1),
+        (["name=a=b"], (), "name"),
+    ],
+)
+def test_values_are_set_before_a_spec_is_read(
+    tmp_path: Path, changes: list[str], path: tuple[str | int, ...], value: Any
+) -> None:
+    (tmp_path / "spec.yaml").write_text(GOOD)
+
+    if not path:
+        with pytest.raises(InvalidSpec, match='"a=b" is no valid name'):
+            PipelineSpec.load(tmp_path / "spec.yaml", changes)
+        return
+    found: Any = PipelineSpec.load(tmp_path / "spec.yaml", changes).model_dump()
+    for part in path:
+        found = found[part]
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("epochs", "--set epochs: write it as students.0.distillation.temperature=2"),
+        ("=1", "--set =1: write it as"),
+        ("students.7.name=x", "'students' has items 0 to 0, and no '7'"),
+        ("students.x.name=x", "'students' has items 0 to 0, and no 'x'"),
+        ("name.x=1", "'name' is a value, and has no 'x'"),
+        ("name={", "--set name={: not valid YAML"),
+    ],
+)
+def test_a_change_that_names_no_place_is_refused(tmp_path: Path, change: str, message: str) -> None:
+    (tmp_path / "spec.yaml").write_text(GOOD)
+
+    with pytest.raises(InvalidSettings, match=re.escape(message)):
+        PipelineSpec.load(tmp_path / "spec.yaml", [change])

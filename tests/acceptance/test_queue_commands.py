@@ -1,0 +1,87 @@
+"""The commands that speak to a queue, as people and programs use them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler.client import PipelineClient
+from scheduler.local import LocalStack
+from tests.acceptance.conftest import distill
+
+WaitUntil = Callable[..., Any]
+
+
+@pytest.fixture
+def queue(stack: LocalStack) -> dict[str, str]:
+    """An environment that reaches the stack."""
+    return dict(os.environ) | stack.settings.environment | {"COLUMNS": "140"}
+
+
+def test_several_specs_are_submitted_changed_and_watched(
+    queue: dict[str, str], write_spec: Callable[..., Path], client: PipelineClient
+) -> None:
+    spec = write_spec()
+
+    done = distill(queue, "submit", spec, spec, "--set", "students.0.name=renamed", "--set", "name=changed", "--watch")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = (line for line in done.stdout.splitlines()[:2])
+    assert first.startswith("changed-")
+    assert {status.id for status in client.pipelines()} == {first, second}
+    assert done.stdout.count("renamed") >= 2
+
+
+def test_nothing_is_submitted_where_one_of_several_specs_is_wrong(
+    queue: dict[str, str], write_spec: Callable[..., Path], client: PipelineClient, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("name: x\n")
+
+    done = distill(queue, "submit", write_spec(), wrong)
+
+    assert done.returncode == 2
+    assert "wrong.yaml" in done.stderr
+    assert client.pipelines() == []
+
+
+def test_programs_read_where_pipelines_stand_and_who_works(
+    queue: dict[str, str], write_spec: Callable[..., Path], client: PipelineClient, wait_until: WaitUntil
+) -> None:
+    pipeline = distill(queue, "submit", write_spec()).stdout.strip()
+    wait_until(lambda: client.status(pipeline).finished, "it ends")
+
+    all_of_them, one, workers = (
+        json.loads(distill(queue, *command, "--json").stdout)
+        for command in (("status",), ("status", pipeline), ("workers",))
+    )
+
+    assert all_of_them == [one]
+    assert (one["id"], one["state"]) == (pipeline, "done")
+    assert [stage["title"] for stage in one["stages"]][:2] == ["prepare digits", "train teacher"]
+    assert all(stage["outcome"] == "computed" and stage["seconds"] > 0 for stage in one["stages"])
+    assert sorted(worker["name"].partition("@")[0] for worker in workers) == ["worker-1", "worker-2"]
+    assert {worker["does"] for worker in workers} == {""}
+    assert "waits for work" in distill(queue, "workers").stdout
+
+
+def test_a_cancelled_pipeline_is_tried_again_as_it_was(
+    queue: dict[str, str], write_spec: Callable[..., Path], client: PipelineClient, wait_until: WaitUntil
+) -> None:
+    first = distill(queue, "submit", write_spec(), "--set", "teacher.training.epochs=200").stdout.strip()
+    distill(queue, "cancel", first)
+
+    again = distill(queue, "retry", first)
+
+    second = again.stdout.strip()
+    assert again.returncode == 0, again.stderr
+    assert second != first
+    wait_until(lambda: client.status(second).state == "done", "it is done")
+    assert client.status(second).plan == client.status(first).plan
+    unknown = distill(queue, "retry", "nothing-1234")
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
