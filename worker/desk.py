@@ -12,6 +12,7 @@ from shared.errors import ArtifactDamaged
 from shared.recipes import ChooseStudent, JoinTeachers, Labels, LoadTeacher, Training
 from shared.records import ChoiceRecord, DatasetRecord, Record
 from shared.soft_labels import SoftLabels
+from shared.spec import AugmentationSpec
 from shared.store import Artifact
 from worker import augment, data, evaluation, memory, models
 from worker.runtime import Report, Runtime
@@ -47,10 +48,20 @@ class Desk:
             StageFailed: there is not even room for one sample.
 
         """
-        mapped, free = self.split(name, streamed=True), self.runtime.free_bytes
-        sample = mapped.normalised(slice(0, 1))
-        need = memory.of_inference(model, sample, mapped.inputs.nbytes, free, evaluation.BATCH)
-        return mapped if need.streams(free) else self.split(name), need.batch_size
+        mapped = self.split(name, streamed=True)
+        streams, batch_size = self.inference(model, mapped, mapped.inputs.nbytes)
+        return mapped if streams else self.split(name), batch_size
+
+    def inference(self, model: torch.nn.Module, mapped: data.Split, size_bytes: int) -> tuple[bool, int]:
+        """Whether samples of so many bytes are to be streamed through a model, and the size of batches that fit.
+
+        Raises:
+            StageFailed: there is not even room for one sample.
+
+        """
+        free = self.runtime.free_bytes
+        need = memory.of_inference(model, mapped.normalised(slice(0, 1)), size_bytes, free, evaluation.BATCH)
+        return need.streams(free), need.batch_size
 
     def model(self, role: str, seed: int | None = None) -> torch.nn.Module:
         """The trained model that is an input of this stage; of a choice, the one that was trained with a seed."""
@@ -90,15 +101,15 @@ class Desk:
             dataset_key=self.inputs["dataset"].manifest.key,
             class_names=self.dataset.class_names,
             teacher_key=teacher.key if teacher else None,
-            augmentation=seen_as(recipe),
+            augmentation=seen_as(recipe.augmentation),
             augmentation_fingerprint=augment.fingerprint(recipe.augmentation, recipe.views),
         )
         return labels, recipe
 
 
-def seen_as(recipe: Labels) -> dict[str, int | float | bool]:
+def seen_as(augmentation: AugmentationSpec) -> dict[str, int | float | bool]:
     """The augmentation as a header names it: nothing where samples are seen as they are."""
-    return {} if recipe.augmentation.changes_nothing else recipe.augmentation.model_dump(mode="json")
+    return {} if augmentation.changes_nothing else augmentation.model_dump(mode="json")
 
 
 def weights_of(seed: int) -> str:

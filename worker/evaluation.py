@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from statistics import median, quantiles
 
 import torch
@@ -23,26 +23,16 @@ TIMING_RUNS = 500
 
 def logits_of(model: nn.Module, data: Split, report: Report, batch_size: int = BATCH) -> torch.Tensor:
     """Logits of every sample, `[samples, classes]`, float32, on the device of the data."""
-    return torch.cat([logits for _, logits in logit_batches(model, data, report, batch_size)])
+    return torch.cat(list(logit_batches(model, data, report, batch_size)))
 
 
 @torch.inference_mode()
-def logit_batches(
-    model: nn.Module,
-    data: Split,
-    report: Report,
-    batch_size: int = BATCH,
-    read: Callable[[slice], torch.Tensor] | None = None,
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """First row and logits `[rows, classes]`, float32, of each batch in the data's order; in eval mode.
-
-    `read` gives the inputs of some rows, where they are not to be seen as they are.
-    """
+def logit_batches(model: nn.Module, data: Split, report: Report, batch_size: int = BATCH) -> Iterator[torch.Tensor]:
+    """Logits `[rows, classes]`, float32, of each batch in the data's order; in eval mode."""
     model.eval()
-    read = read or data.normalised
     for start in range(0, len(data), batch_size):
-        logits: torch.Tensor = model(read(slice(start, min(start + batch_size, len(data)))))
-        yield start, logits.float()
+        logits: torch.Tensor = model(data.normalised(slice(start, min(start + batch_size, len(data)))))
+        yield logits.float()
         report(f"{start + len(logits):,} of {len(data):,} samples")
 
 

@@ -17,7 +17,7 @@ import torch
 
 from shared.encoding import LARGEST_SMALL, Array
 from shared.errors import InvalidSpec, StoreUnavailable, store_errors
-from shared.label_file import LabelFacts, LabelFile
+from shared.label_file import LabelFile
 from shared.label_statistics import LabelStatistics, better_than_chance
 from shared.recipes import ImportSoftLabels, Labels, SoftLabelling
 from shared.records import SoftLabelsRecord
@@ -51,15 +51,16 @@ class Labelling:
         return self.desk.model("teacher").eval()
 
     @cached_property
-    def batch_size(self) -> int:
-        """Samples in one forward pass: a block's share, always the same one where there is memory for it."""
-        return min(self.desk.split_for(self.teacher, "train")[1], self.header.block_rows)
-
-    @cached_property
     def batches(self) -> Batches:
         """The samples in all views: read from the disk as they are needed, as each is seen once a view."""
         train = self.desk.split("train", streamed=True)
         return Batches(train, self.recipe.augmentation, self.recipe.views, torch.float32, prepare=False)
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Samples in one forward pass: a block's share, always the same one where there is memory for it."""
+        _, fitting = self.desk.inference(self.teacher, self.batches.data, size_bytes=0)
+        return min(fitting, self.header.block_rows)
 
     @property
     def made_with(self) -> str:
@@ -104,7 +105,7 @@ def label_softly(
     to_do = len(writer.missing)
     own = _label(labelling, writer, crew, shards)
     labels = writer.seal()
-    return labels.folder, _record(labels, desk, helped=max(0, to_do - own))
+    return labels.folder, _record(labels, _targets(desk), helped=max(0, to_do - own))
 
 
 def help_to_label(recipe: SoftLabelling, desk: Desk, crew: Crew) -> int:
@@ -144,9 +145,9 @@ def import_labels(recipe: ImportSoftLabels, desk: Desk) -> tuple[Path, SoftLabel
             writer.write(block, logits)
             view, rows = header.rows_of(block)
             desk.report(_progress(header, view, rows.stop))
-    labels = writer.seal()
-    record = _record(labels, desk)
-    if not better_than_chance(record.accuracy, _targets(desk)):
+    labels, targets = writer.seal(), _targets(desk)
+    record = _record(labels, targets)
+    if not better_than_chance(record.accuracy, targets):
         raise InvalidSpec(
             f"teacher.soft_labels: the first class is right on {record.accuracy:.1%} of the samples, no more than "
             "by chance: are the rows in the order of the training samples, as 'distill labels samples' writes them?"
@@ -164,7 +165,7 @@ def header_of(recipe: Labels, desk: Desk, teacher_key: str) -> SoftLabelsHeader:
         encoding=recipe.encoding,
         dataset_key=desk.inputs["dataset"].manifest.key,
         teacher_key=teacher_key,
-        augmentation=seen_as(recipe),
+        augmentation=seen_as(recipe.augmentation),
         augmentation_fingerprint=augment.fingerprint(recipe.augmentation, recipe.views),
         block_rows=block_rows(dataset.classes),
     )
@@ -239,13 +240,13 @@ def _targets(desk: Desk) -> npt.NDArray[np.int64]:
     return targets
 
 
-def _record(labels: SoftLabels, desk: Desk, helped: int = 0) -> SoftLabelsRecord:
+def _record(labels: SoftLabels, targets: npt.NDArray[np.int64], helped: int = 0) -> SoftLabelsRecord:
     return SoftLabelsRecord(
         samples=len(labels),
         views=labels.header.views,
         size_bytes=sum(path.stat().st_size for path in labels.folder.iterdir()),
         blocks_of_helpers=helped,
-        **LabelStatistics.of(labels, _targets(desk)).model_dump(),
+        **LabelStatistics.of(labels, targets).model_dump(),
     )
 
 
@@ -268,11 +269,10 @@ def _require(file: LabelFile, header: SoftLabelsHeader) -> None:
         raise InvalidSpec(
             f"teacher.soft_labels: labels of data set {facts.dataset_key[:8]}, not of {header.dataset_key[:8]}"
         )
-    given = LabelFacts.model_validate(header.model_dump(include=set(LabelFacts.model_fields)))
-    if (facts.augmentation, facts.augmentation_fingerprint) != (given.augmentation, given.augmentation_fingerprint):
+    if (facts.augmentation, facts.augmentation_fingerprint) != (header.augmentation, header.augmentation_fingerprint):
         raise InvalidSpec(
             f"teacher.soft_labels: labels of views by {facts.augmentation or 'no augmentation'}, and the pipeline's "
-            f"are by {given.augmentation or 'none'}"
+            f"are by {header.augmentation or 'none'}"
         )
 
 

@@ -26,7 +26,7 @@ from shared.stage import ArtifactRef, Stage
 from shared.store import ArtifactStore
 from worker import augment, libraries
 from worker.data import Split
-from worker.desk import Desk
+from worker.desk import Desk, seen_as
 from worker.evaluation import BATCH
 from worker.labelling import Labelling
 from worker.runtime import Runtime
@@ -79,7 +79,7 @@ def write_samples(
     return {
         "dataset_key": stage.key,
         "class_names": desk.dataset.class_names,
-        "augmentation": {} if seen.changes_nothing else seen.model_dump(mode="json"),
+        "augmentation": seen_as(seen),
         "augmentation_fingerprint": augment.fingerprint(seen, views),
     }
 
