@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
 import redis
 import yaml
+from playwright.sync_api import Browser, sync_playwright
 
 from scheduler.local import LocalStack
 from shared.settings import Settings
@@ -80,3 +83,15 @@ def wait_until(condition: Callable[[], Any], what: str) -> Any:
 def wait_until_fixture() -> Callable[[Callable[[], Any], str], Any]:
     """Give tests `wait_until`."""
     return wait_until
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; install it with `apt-get install chromium`, or name another with DISTILL_TEST_BROWSER."""
+    binary = os.environ.get("DISTILL_TEST_BROWSER") or which("chromium") or which("google-chrome")
+    if binary is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
+        yield browser
+        browser.close()
