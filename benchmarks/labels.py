@@ -449,7 +449,7 @@ def accuracies(folder: Path, extent: Extent) -> Iterator[Table]:
     with LocalStack(Settings(store=folder), workers=1) as stack:
         client = PipelineClient(stack.settings)
         for kind in kinds:
-            pipeline = client.submit(PipelineSpec.model_validate(_spec(dataset, kind, extent)))
+            pipeline = client.submit(PipelineSpec.model_validate(_spec(dataset, kind, extent))).id
             for _ in client.watch(pipeline):
                 pass
             score = client.results(pipeline).scores.students[0]

@@ -19,7 +19,8 @@ from rich.table import Table
 
 from scheduler.client import PipelineClient
 from scheduler.local import LocalStack
-from shared.records import EvaluationRecord, PipelineResults
+from shared.records import EvaluationRecord
+from shared.results import PipelineResults
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 
@@ -83,15 +84,15 @@ def _process(python: str | Path, module: str, seed: int, *options: str) -> Figur
 def cold(seed: int) -> Figures:
     """Figures of `distill run` with an empty store: server, worker, control, evaluations and report included."""
     with _prepared(seed) as (folder, spec):
-        path = folder / "results.json"
         started = time.monotonic()
         subprocess.run(
-            [Path(sys.executable).with_name("distill"), "run", spec, "--json", path],
+            [Path(sys.executable).with_name("distill"), "run", spec],
             env=os.environ | {"DISTILL_STORE": str(folder)},
             stdout=subprocess.DEVNULL,
             check=True,
         )
         seconds = time.monotonic() - started
+        (path,) = (folder / "reports").glob("*.json")
         return _figures(PipelineResults.model_validate_json(path.read_text()), seconds)
 
 
@@ -99,9 +100,9 @@ def warm(seed: int) -> Figures:
     """Figures of a pipeline that is submitted to a worker which has done another one, with an empty store else."""
     with _prepared(seed) as (folder, spec), LocalStack(Settings(store=folder), workers=1) as stack:
         client = PipelineClient(stack.settings)
-        _done(client, client.submit(PipelineSpec.load(WARM_UP)))
+        _done(client, client.submit(PipelineSpec.load(WARM_UP)).id)
         started = time.monotonic()
-        results = _done(client, client.submit(PipelineSpec.load(spec)))
+        results = _done(client, client.submit(PipelineSpec.load(spec)).id)
         return _figures(results, time.monotonic() - started)
 
 

@@ -81,7 +81,7 @@ def _round(views: int, seed: int) -> tuple[StageRecord, StageRecord, StageRecord
 
 def _labelled(client: PipelineClient, spec: PipelineSpec) -> StageRecord:
     """How the labels of a pipeline came about; what comes after them is cancelled."""
-    pipeline = client.submit(spec)
+    pipeline = client.submit(spec).id
     for status in client.watch(pipeline):
         state = status.states[status.plan.trunk[2].key]
         if state.record:

@@ -43,7 +43,27 @@ def describe(pipeline: str, bundle: Bundle) -> str:
     """What a task does in one line, as Flower's kwargs column shows it."""
     stage, others = bundle[0], len(bundle) - 1
     titles = f"{stage.title} and {others} more" if others else stage.title
-    return " · ".join((pipeline, titles, *_details(stage), f"key {stage.ref.short_key}"))
+    return " · ".join((pipeline, titles, *details(stage), f"key {stage.ref.short_key}"))
+
+
+def details(stage: Stage) -> tuple[str, ...]:
+    """What a stage works with and how, in words."""
+    match stage.recipe:
+        case PrepareData(dataset=dataset):
+            return (dataset.name,)
+        case LoadTeacher(model=model):
+            return (_model(model),)
+        case JoinTeachers(models=models):
+            return tuple(map(_model, models))
+        case TrainTeacher(model=model, training=training) | TrainControl(model=model, training=training):
+            return (_model(model), f"{training.epochs} epochs")
+        case Distill(model=model, training=training, distillation=distillation):
+            how = f"T={distillation.temperature:g} alpha={distillation.alpha:g}"
+            return (_model(model), how, f"{training.epochs} epochs")
+        case Labels(views=views, encoding=encoding):
+            return (encoding.name, *((f"{views} views",) if views > 1 else ()))
+        case _:
+            return ()
 
 
 def _signature(app: Celery, plan: Plan, pipeline: str, bundle: Bundle) -> Signature:
@@ -65,25 +85,6 @@ def _options(plan: Plan, pipeline: str, bundle: Bundle) -> dict[str, Any]:
     if limit := sum(plan.time_limits.get(stage.kind, 0.0) for stage in bundle):
         options |= {"soft_time_limit": limit, "time_limit": limit + HARD_LIMIT_SECONDS}
     return options
-
-
-def _details(stage: Stage) -> tuple[str, ...]:
-    match stage.recipe:
-        case PrepareData(dataset=dataset):
-            return (dataset.name,)
-        case LoadTeacher(model=model):
-            return (_model(model),)
-        case JoinTeachers(models=models):
-            return tuple(map(_model, models))
-        case TrainTeacher(model=model, training=training) | TrainControl(model=model, training=training):
-            return (_model(model), f"{training.epochs} epochs")
-        case Distill(model=model, training=training, distillation=distillation):
-            how = f"T={distillation.temperature:g} alpha={distillation.alpha:g}"
-            return (_model(model), how, f"{training.epochs} epochs")
-        case Labels(views=views, encoding=encoding):
-            return (encoding.name, *((f"{views} views",) if views > 1 else ()))
-        case _:
-            return ()
 
 
 def _model(model: object) -> str:

@@ -6,22 +6,26 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import kombu.exceptions
 import redis
 from kombu.utils.json import dumps, loads
+from rich.console import Console
 
-from scheduler import canvas
+from scheduler import canvas, live
 from shared.broker import create_app
 from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline
 from shared.ledger import Ledger, connect
 from shared.plan import Plan
-from shared.records import PipelineResults, PipelineStatus, ReportRecord
+from shared.records import ReportRecord
+from shared.results import PipelineResults, html_table
 from shared.roster import Roster, WorkerEntry
 from shared.settings import Settings
 from shared.spec import LabelTeacherSpec, PipelineSpec
 from shared.stage import ArtifactRef, checkpoint_ref, label_file_ref
+from shared.status import PipelineStatus
 from shared.store import ArtifactStore, Provenance
 from shared.submissions import Submission, Submissions
 
@@ -49,21 +53,31 @@ class PipelineClient:
         self._store = ArtifactStore(self._settings.store)
         self._submissions = Submissions(self._settings.store)
 
-    def submit(self, spec: PipelineSpec) -> str:
-        """Enqueue a pipeline and return its id.
+    def submit(self, spec: PipelineSpec | Path | str) -> Pipeline:
+        """Enqueue a pipeline: of a spec, or of the file that has it.
 
         Raises:
-            InvalidSpec: the teacher's checkpoint or labels cannot be used.
+            InvalidSpec: the spec, or the teacher's checkpoint or labels, cannot be used.
             BrokerUnavailable: the broker does not answer.
             StoreUnavailable: what is given of the teacher cannot be put into the store.
 
         """
+        spec = spec if isinstance(spec, PipelineSpec) else PipelineSpec.load(Path(spec))
         plan = Plan.of(spec)
         self._store_given(spec, plan)
         return self._send(plan)
 
-    def retry(self, pipeline: str) -> str:
-        """Submit a pipeline again as it was planned, and return its new id.
+    def pipeline(self, pipeline: str) -> Pipeline:
+        """A pipeline that was submitted before, perhaps elsewhere.
+
+        Raises:
+            UnknownPipeline: the broker knows none of this id.
+
+        """
+        return Pipeline(self.status(pipeline).id, self)
+
+    def retry(self, pipeline: str) -> Pipeline:
+        """Submit a pipeline again as it was planned, under a new id.
 
         Raises:
             UnknownPipeline: the broker knows none of this id.
@@ -82,6 +96,10 @@ class PipelineClient:
             return self._roster.workers()
         except redis.RedisError as error:
             raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+
+    def served_queues(self) -> set[str]:
+        """The queues that workers serve."""
+        return {queue for worker in self.workers() for queue in worker.queues}
 
     def busy(self) -> dict[str, str]:
         """What each worker does, by its name, as far as unfinished pipelines tell."""
@@ -129,9 +147,13 @@ class PipelineClient:
         """
         return self._ledger.status(pipeline)
 
-    def pipelines(self) -> list[PipelineStatus]:
-        """Where every pipeline that the broker knows stands, the newest first."""
-        return [self._ledger.status(pipeline) for pipeline in self._ledger.pipelines()]
+    def ids(self) -> list[str]:
+        """Ids of the pipelines that the broker knows, the newest first."""
+        return self._ledger.pipelines()
+
+    def pipelines(self, limit: int | None = None) -> list[PipelineStatus]:
+        """Where the pipelines that the broker knows stand, the newest first, at most so many."""
+        return [self._ledger.status(pipeline) for pipeline in self._ledger.pipelines()[:limit]]
 
     def watch(self, pipeline: str) -> Iterator[PipelineStatus]:
         """The pipeline's status again and again, until it is finished.
@@ -173,14 +195,14 @@ class PipelineClient:
         stages = tuple(state.record for state in status.states.values() if state.record)
         return PipelineResults(id=pipeline, name=status.plan.name, scores=report.record, stages=stages)
 
-    def _send(self, plan: Plan) -> str:
-        """Enqueue a new pipeline of a plan, and return its id."""
+    def _send(self, plan: Plan) -> Pipeline:
+        """Enqueue a new pipeline of a plan."""
         pipeline = f"{plan.name}-{secrets.token_hex(4)}"
         signature = canvas.build(self._app, plan, pipeline)
         submission = Submission(plan=plan, canvas=dumps(signature))
         self._submissions.enter(pipeline, submission)
         self._enqueue(pipeline, submission)
-        return pipeline
+        return Pipeline(pipeline, self)
 
     def _enqueue(self, pipeline: str, submission: Submission) -> None:
         self._ledger.open(pipeline, submission.plan)
@@ -216,3 +238,52 @@ class PipelineClient:
                 raise InvalidSpec(f"{path} changed while it was read")
             provenance = Provenance(host="", device="", versions={})
             self._store.commit(ref, draft, stage=None, record=None, provenance=provenance, seconds=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A submitted pipeline, for notebooks and scripts."""
+
+    id: str
+    _client: PipelineClient = field(repr=False)
+
+    @property
+    def status(self) -> PipelineStatus:
+        """Where it stands now."""
+        return self._client.status(self.id)
+
+    def watch(self) -> PipelineResults:
+        """Show its progress until it ends, and return what came out of it.
+
+        Raises:
+            PipelineFailed: it failed or was cancelled; the message says why.
+
+        """
+        live.follow(self._client.watch(self.id), Console(highlight=False))
+        return self.results()
+
+    def results(self) -> PipelineResults:
+        """What came out of it.
+
+        Raises:
+            PipelineFailed: it failed, or is not finished; the message says why.
+
+        """
+        return self._client.results(self.id)
+
+    def cancel(self) -> None:
+        """Stop it: what is finished stays, stages that another pipeline needs go on."""
+        self._client.cancel(self.id)
+
+    def __str__(self) -> str:
+        return self.id
+
+    def _repr_html_(self) -> str:
+        """Where its stages stand, for notebooks."""
+        status = self.status
+        rows = [
+            [live.MARKS[state.state], stage.title, live.describe(state), state.worker]
+            for stage in status.plan.stages
+            for state in [status.states[stage.key]]
+        ]
+        return f"<p><b>{self.id}</b>: {status.state}</p>" + html_table(("", "stage", "", "worker"), rows)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import redis
 
-from shared.broker import QUEUES
+from shared.catalog import QUEUES
 from shared.errors import DistillError
 from shared.ledger import connect
 from shared.roster import Roster, WorkerEntry, installed_versions

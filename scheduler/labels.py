@@ -1,24 +1,19 @@
-"""The `distill labels` commands: caches of soft labels."""
+"""The `distill labels` commands: caches of soft labels. Imports late: `--help` answers at once."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
-from rich.console import Console
 
-from scheduler import report
-from scheduler.caches import Cache, import_file, random_seed, verify, write_samples
-from shared.encoding import Encoding
+from scheduler.options import console
 from shared.errors import InvalidSettings
-from shared.label_file import export
-from shared.settings import Settings
-from shared.store import ArtifactStore
+
+if TYPE_CHECKING:
+    from scheduler.caches import Cache
 
 app = typer.Typer(help="Look at caches of soft labels, verify, export and import them.", no_args_is_help=True)
-console = Console(highlight=False)
 
 Name = Annotated[
     str,
@@ -29,6 +24,8 @@ Name = Annotated[
 @app.command()
 def info(cache: Name) -> None:
     """Say what a cache is of, how it is stored, and what its labels are worth."""
+    from scheduler import report
+
     console.print(report.cache_table(_find(cache)))
 
 
@@ -42,6 +39,9 @@ def verify_command(
     ] = 1e-3,
 ) -> None:
     """Check structure, checksums and accuracy, and compute random rows again with the teacher; pass or fail."""
+    from scheduler import report
+    from scheduler.caches import random_seed, verify
+
     results = []
     for check in verify(_find(cache), rows, random_seed() if seed is None else seed, tolerance):
         console.print(report.check_line(check), soft_wrap=True)
@@ -60,6 +60,10 @@ def head(
     temperature: Annotated[float, typer.Option(min=1e-3, max=1e4)] = 1.0,
 ) -> None:
     """Show the teacher's first classes for the first samples."""
+    import numpy as np
+
+    from scheduler import report
+
     found = _find(cache)
     if view >= found.labels.header.views:
         raise InvalidSettings(f"--view: {view} of {found.labels.header.views} views, counted from 0")
@@ -77,6 +81,8 @@ def export_command(
     cache: Name, path: Annotated[Path, typer.Argument(metavar="FILE", help="A new .npz or .safetensors file.")]
 ) -> None:
     """Write a cache's logits, decoded, into one file for other programs."""
+    from shared.label_file import export
+
     export(_find(cache).labels, path)
     _print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
 
@@ -89,6 +95,9 @@ def import_command(
     top_k: Annotated[int | None, typer.Option(min=1, help="Keep the largest k logits of a row.")] = None,
 ) -> None:
     """Make a cache of a file's logits; for a pipeline, name the file in its spec instead."""
+    from scheduler.caches import import_file
+    from shared.encoding import Encoding
+
     labels = import_file(path, folder, Encoding(dtype=dtype, top_k=top_k))
     _print(f"{folder}: {len(labels):,} samples, {labels.header.size_bytes / 1e6:,.1f} MB")
 
@@ -99,6 +108,8 @@ def samples_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for inputs.npy and targets.npy.")],
 ) -> None:
     """Write the training samples in the order of their soft labels, for a teacher that cannot run here."""
+    from scheduler.caches import write_samples
+
     facts = write_samples(spec, folder)
     _print(f"{folder}: inputs.npy, targets.npy, facts.json; data set {facts['dataset_key'][:8]}")
 
@@ -108,4 +119,8 @@ def _print(text: str) -> None:
 
 
 def _find(name: str) -> Cache:
+    from scheduler.caches import Cache
+    from shared.settings import Settings
+    from shared.store import ArtifactStore
+
     return Cache.find(name, ArtifactStore(Settings.load().store))

@@ -13,22 +13,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from scheduler.caches import Cache, Check
+from scheduler.comparison import ComparedStudent
 from scheduler.doctor import Finding
+from scheduler.live import STYLES
 from shared.encoding import Floats
 from shared.plan import Plan
-from shared.records import ChoiceRecord, EvaluationRecord, PipelineResults, PipelineStatus, StageState, StudentScore
+from shared.records import ChoiceRecord, EvaluationRecord, StudentScore
+from shared.results import PipelineResults
 from shared.roster import WorkerEntry
+from shared.status import PipelineStatus
 from shared.store import ArtifactStore
-
-MARKS = {"cancelled": "–", "waiting": "·", "running": "▶", "done": "✓", "failed": "✗", "blocked": "–"}
-STYLES = {
-    "cancelled": "dim",
-    "waiting": "dim",
-    "running": "cyan",
-    "done": "green",
-    "failed": "bold red",
-    "blocked": "dim",
-}
 
 
 def scores_table(results: PipelineResults) -> Table:
@@ -45,7 +39,8 @@ def scores_table(results: PipelineResults) -> Table:
     for score in students:
         closed = "" if score.gap_closed is None else f"{score.gap_closed.mean:.0%}"
         runs = [run.student for run in score.runs]
-        table.add_row(score.name, *_mean_scores(runs), _gain(score), closed, _mean_training(runs))
+        gain = _gain(score.gain.mean, score.gain.high) if score.gain else ""
+        table.add_row(score.name, *_mean_scores(runs), gain, closed, _mean_training(runs))
         controls = [run.control for run in score.runs if run.control]
         if controls and controls != shown:
             table.add_row("  control", *_mean_scores(controls), "", "", _mean_training(controls), style="dim")
@@ -72,6 +67,33 @@ def costs_table(results: PipelineResults) -> Table:
         table.add_row("teacher", *_costs(results.scores.teacher))
     for score in results.scores.students:
         table.add_row(score.name, *_costs(score.student))
+    return table
+
+
+def comparison_table(students: list[ComparedStudent]) -> Table:
+    """Students of several pipelines side by side."""
+    table = Table()
+    for name in ("pipeline", "student", "data", "what it is"):
+        table.add_column(name, overflow="fold")
+    for name in ("accuracy", "teacher", "control", "gain", "parameters", "ms at\nbatch 1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    best = max(student.accuracy for student in students)
+    for student in students:
+        accuracy = f"{student.accuracy:.2%}"
+        table.add_row(
+            student.pipeline,
+            student.student,
+            student.dataset,
+            escape(student.about),
+            f"[bold]{accuracy}[/]" if student.accuracy == best else accuracy,
+            _percent(student.teacher_accuracy),
+            _percent(student.control_accuracy),
+            _gain(student.gain, student.gain_high),
+            f"{student.parameters:,}",
+            f"{student.latency_median_ms:.3f}",
+        )
+    if len({student.data_key for student in students}) > 1:
+        table.caption = "Not all on the same data: their accuracies do not compare."
     return table
 
 
@@ -103,17 +125,23 @@ def pipelines_table(pipelines: list[PipelineStatus]) -> Table:
     """One row a pipeline."""
     table = Table()
     for name in ("pipeline", "state", "submitted", "stages", "now"):
-        table.add_column(name)
+        table.add_column(name, overflow="fold")
     for status in pipelines:
         done = sum(state.state == "done" for state in status.states.values())
         submitted = datetime.fromtimestamp(status.submitted, UTC).astimezone()
-        now = "; ".join(status.errors) or ", ".join(
-            stage.title for stage in status.plan.stages if status.states[stage.key].state == "running"
-        )
-        table.add_row(
-            status.id, _styled(status.state), f"{submitted:%Y-%m-%d %H:%M}", f"{done}/{len(status.states)}", now
-        )
+        stages = f"{done}/{len(status.states)}"
+        table.add_row(status.id, _styled(status.state), f"{submitted:%Y-%m-%d %H:%M}", stages, escape(_now(status)))
     return table
+
+
+def _now(status: PipelineStatus) -> str:
+    """What a pipeline does, why it failed, or how good its students are."""
+    report = status.states[status.plan.report.key].record
+    if report:
+        return report.record.summary
+    running = (stage for stage in status.plan.stages if status.states[stage.key].state == "running")
+    does = (f"{stage.title} {status.states[stage.key].progress}".rstrip() for stage in running)
+    return "; ".join(status.errors) or "; ".join(does)
 
 
 def workers_table(workers: list[WorkerEntry], busy: dict[str, str]) -> Table:
@@ -125,20 +153,6 @@ def workers_table(workers: list[WorkerEntry], busy: dict[str, str]) -> Table:
         versions = worker.versions.get("torch", "none")
         does = escape(busy.get(worker.name, "waits for work"))
         table.add_row(worker.name, worker.host, ", ".join(worker.queues), does, versions, escape(worker.store))
-    return table
-
-
-def stages_of(status: PipelineStatus) -> Table:
-    """Where each stage of a pipeline stands."""
-    table = Table.grid(padding=(0, 2))
-    for stage in status.plan.stages:
-        state = status.states[stage.key]
-        table.add_row(
-            f"[{STYLES[state.state]}]{MARKS[state.state]}[/]",
-            stage.title,
-            describe_state(state),
-            f"[dim]{state.worker}",
-        )
     return table
 
 
@@ -208,13 +222,6 @@ def head_table(
     return table
 
 
-def describe_state(state: StageState) -> str:
-    """A stage's state in a few words."""
-    if state.record:
-        return state.record.summary
-    return state.error or state.progress or state.state
-
-
 def _choices(scores: tuple[StudentScore, ...]) -> Iterator[tuple[str, ChoiceRecord]]:
     """What was chosen from grids, and for whom."""
     for score in scores:
@@ -249,14 +256,15 @@ def _mean_training(records: list[EvaluationRecord]) -> str:
     return f"{fmean(seconds):.1f} s" if seconds else ""
 
 
-def _gain(score: StudentScore) -> str:
-    """The gain in points; over seeds with half of its interval."""
-    gain = score.gain
-    if gain is None:
+def _gain(mean: float | None, high: float | None) -> str:
+    """A gain in points; over seeds with half of its interval."""
+    if mean is None:
         return ""
-    if gain.high is None:
-        return f"{100 * gain.mean:+.2f}"
-    return f"{100 * gain.mean:+.2f} ± {100 * (gain.high - gain.mean):.2f}"
+    return f"{100 * mean:+.2f}" + ("" if high is None else f" ± {100 * (high - mean):.2f}")
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}"
 
 
 def _costs(record: EvaluationRecord) -> tuple[str, ...]:

@@ -1,35 +1,20 @@
-"""The `distill` commands about specs: what one may say, and what becomes of it."""
+"""The `distill` commands about specs: what one may say, what becomes of it. Imports late: `--help` answers at once."""
 
 from __future__ import annotations
 
-import json
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from scheduler import report
-from shared.catalog import DATASETS, LOSSES, MODELS, DatasetFacts
+from scheduler.options import AsJson, Changes, SpecPath, SpecPaths, console, print_json
 from shared.errors import DistillError, InvalidSettings
-from shared.plan import Plan
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
+
+if TYPE_CHECKING:
+    from shared.catalog import DatasetFacts
 
 app = typer.Typer()
-console = Console(highlight=False)
-
-SpecPath = Annotated[Path, typer.Argument(metavar="SPEC", help="A pipeline's spec: .yaml, .toml or .json.")]
-SpecPaths = Annotated[list[Path], typer.Argument(metavar="SPEC…", help="Specs: .yaml, .toml or .json.")]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Set a value first, as students.0.distillation.temperature=2."),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
@@ -49,6 +34,9 @@ def init(path: Annotated[Path, typer.Argument(metavar="FILE")] = Path("pipeline.
 @app.command()
 def validate(specs: SpecPaths) -> None:
     """Read specs, and say what is wrong with them."""
+    from shared.plan import Plan
+    from shared.spec import PipelineSpec
+
     errors = []
     for path in specs:
         try:
@@ -64,6 +52,12 @@ def validate(specs: SpecPaths) -> None:
 @app.command()
 def plan(spec: SpecPath, changes: Changes = None, as_json: AsJson = False) -> None:
     """Show a spec's stages, their keys, and which are in the store already."""
+    from scheduler import report
+    from shared.plan import Plan
+    from shared.settings import Settings
+    from shared.spec import PipelineSpec
+    from shared.store import ArtifactStore
+
     store, found = ArtifactStore(Settings.load().store), Plan.of(PipelineSpec.load(spec, changes or ()))
     if as_json:
         stages = [
@@ -76,7 +70,7 @@ def plan(spec: SpecPath, changes: Changes = None, as_json: AsJson = False) -> No
             }
             for stage in found.stages
         ]
-        typer.echo(json.dumps({"name": found.name, "stages": stages}, indent=1))
+        print_json({"name": found.name, "stages": stages})
         return
     console.print(report.plan_table(found, store))
 
@@ -84,24 +78,32 @@ def plan(spec: SpecPath, changes: Changes = None, as_json: AsJson = False) -> No
 @app.command()
 def schema() -> None:
     """Print the spec's JSON Schema, for editors."""
-    typer.echo(json.dumps(PipelineSpec.model_json_schema(), indent=2))
+    from shared.spec import PipelineSpec
+
+    print_json(PipelineSpec.model_json_schema())
 
 
 @app.command()
 def datasets(as_json: AsJson = False) -> None:
     """List the data sets that a spec may name."""
+    from shared.catalog import DATASETS
+
     _list({name: f"{facts.about}; {_shape(facts)}" for name, facts in DATASETS.items()}, as_json)
 
 
 @app.command()
 def models(as_json: AsJson = False) -> None:
     """List the models that a spec may name."""
+    from shared.catalog import MODELS
+
     _list(MODELS | {"torchvision/<name>": "any classifier of torchvision, fitted to the classes: weights: …"}, as_json)
 
 
 @app.command()
 def losses(as_json: AsJson = False) -> None:
     """List the soft losses that a spec may name."""
+    from shared.catalog import LOSSES
+
     _list(LOSSES, as_json)
 
 
@@ -110,9 +112,12 @@ def _shape(facts: DatasetFacts) -> str:
 
 
 def _list(known: dict[str, str], as_json: bool) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     known = known | {"package.module:callable": "your own: docs/spec.md and examples/custom"}
     if as_json:
-        typer.echo(json.dumps(known, indent=1, ensure_ascii=False))
+        print_json(known)
         return
     table = Table.grid(padding=(0, 2))
     for name, about in known.items():

@@ -6,11 +6,11 @@ from celery import Celery
 from celery.backends.base import DisabledBackend
 from kombu import Queue
 
+from shared.catalog import QUEUES
 from shared.settings import Settings
 
 #: Retries, about a second apart, of one who waits for a broker that is away: a quarter of an hour.
 PATIENT_RETRIES = 900
-QUEUES = ("cpu", "gpu", "any")
 #: Seconds for which the branches of one pipeline may wait for each other: 90 days.
 LONGEST_PIPELINE_SECONDS = 90 * 86_400
 

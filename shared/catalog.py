@@ -33,6 +33,9 @@ KINDS = (
     "import_soft_labels", "distill", "train_control", "choose", "evaluate", "report",
 )  # fmt: skip
 
+#: The queues: where a spec's `device` sends its stages.
+QUEUES = ("cpu", "gpu", "any")
+
 RESNETS = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet56")
 #: Built-in models, with what they are.
 MODELS = {

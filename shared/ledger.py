@@ -13,8 +13,9 @@ from redis.retry import Retry
 
 from shared.errors import BrokerUnavailable, UnknownPipeline
 from shared.plan import Plan
-from shared.records import PipelineStatus, StageRecord, StageState
+from shared.records import StageRecord
 from shared.settings import Settings
+from shared.status import PipelineStatus, StageState
 
 PIPELINES = "distill:pipelines"
 #: Unfinished pipelines by the time, in seconds since the epoch, when something was last heard of them.
@@ -90,17 +91,17 @@ class Ledger:
         with _broker_errors():
             return bool(self._redis.hexists(_hash(pipeline), "cancelled"))
 
-    def note(self, pipeline: str, keys: Iterable[str], progress: str, worker: str) -> None:
-        """Note how far running stages are."""
-        self._set_states(pipeline, keys, _state("running", progress=progress, worker=worker))
+    def note(self, pipeline: str, keys: Iterable[str], state: StageState) -> None:
+        """Note where stages stand."""
+        self._set_states(pipeline, keys, state)
 
     def wait(self, pipeline: str, keys: Iterable[str], reason: str) -> None:
         """Note that stages wait, and why."""
-        self._set_states(pipeline, keys, _state("waiting", progress=reason))
+        self._set_states(pipeline, keys, StageState(progress=reason))
 
     def fail(self, pipeline: str, key: str, error: str, worker: str) -> None:
         """Note that a stage failed for good."""
-        self._set_states(pipeline, [key], _state("failed", error=error, worker=worker))
+        self._set_states(pipeline, [key], StageState(state="failed", error=error, worker=worker))
 
     def give_up(self, key: str, error: str) -> None:
         """Note that a stage failed for good: no pipeline tries it again, until one is submitted that needs it."""
@@ -152,9 +153,10 @@ class Ledger:
                     pipe.hexists(_hash(pipeline), "plan")
                 return [pipeline for pipeline, known in zip(ids, pipe.execute(), strict=True) if known]
 
-    def _set_states(self, pipeline: str, keys: Iterable[str], state: str) -> None:
+    def _set_states(self, pipeline: str, keys: Iterable[str], state: StageState) -> None:
+        text = state.model_dump_json(exclude_defaults=True)
         with self._writing(pipeline) as pipe:
-            pipe.hset(_hash(pipeline), mapping={f"state:{key}": state for key in keys})
+            pipe.hset(_hash(pipeline), mapping={f"state:{key}": text for key in keys})
 
     @contextmanager
     def _writing(self, pipeline: str) -> Iterator[Any]:
@@ -172,10 +174,6 @@ def _hash(pipeline: str) -> str:
 
 def _failure(key: str) -> str:
     return f"distill:failure:{key}"
-
-
-def _state(state: Any, progress: str = "", worker: str = "", error: str = "") -> str:
-    return StageState(state=state, progress=progress, worker=worker, error=error).model_dump_json()
 
 
 def _read_state(fields: dict[str, str], key: str) -> StageState:

@@ -120,11 +120,25 @@ class Plan(BaseModel):
         They are all that come after a failed one, whether they need it or not: its task ends the chain that it is in.
         """
         blocked: set[str] = set()
-        for branch in self.branches:
-            for before, bundle in pairwise((*self._before, *branch, *self.tail, (self.report,))):
-                if any(stage.key in failed | blocked for stage in before):
-                    blocked |= {stage.key for stage in bundle}
+        for before, bundle in self._steps:
+            if any(stage.key in failed | blocked for stage in before):
+                blocked |= {stage.key for stage in bundle}
         return blocked - failed
+
+    @property
+    def predecessors(self) -> dict[str, dict[str, Stage]]:
+        """Of each stage, by key, the stages whose end its task waits for, by theirs."""
+        found: dict[str, dict[str, Stage]] = {stage.key: {} for stage in self.stages}
+        for before, bundle in self._steps:
+            for stage in bundle:
+                found[stage.key] |= {each.key: each for each in before}
+        return found
+
+    @property
+    def _steps(self) -> Iterator[tuple[Bundle, Bundle]]:
+        """Each task's stages behind those of the task before it, branch by branch."""
+        for branch in self.branches:
+            yield from pairwise((*self._before, *branch, *self.tail, (self.report,)))
 
 
 def _teachers(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:

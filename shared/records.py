@@ -1,12 +1,10 @@
-"""What stages return, and what the ledger keeps of them: small frozen models."""
+"""What stages return: small frozen models."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from shared.plan import Plan
 
 
 class Model(BaseModel):
@@ -279,77 +277,3 @@ class StageRecord(Model):
     def summary(self) -> str:
         """The record as Flower's Result column shows it."""
         return f"{self.outcome} in {self.seconds:.1f} s · {self.record.summary}"
-
-
-class StageState(Model):
-    """Where a stage of a pipeline stands."""
-
-    state: Literal["waiting", "running", "done", "failed", "blocked", "cancelled"] = "waiting"
-    #: What it does or waits for now, in words.
-    progress: str = ""
-    worker: str = ""
-    error: str = ""
-    record: StageRecord | None = None
-
-
-class PipelineStatus(Model):
-    """Where a pipeline stands; `states` has one entry a stage, by key, in the plan's order."""
-
-    id: str
-    #: Seconds since the epoch.
-    submitted: float
-    plan: Plan
-    states: dict[str, StageState]
-
-    @property
-    def state(self) -> Literal["waiting", "running", "done", "failed", "cancelled"]:
-        """`failed` once a stage failed and nothing is left that could still run."""
-        found = {state.state for state in self.states.values()}
-        if "cancelled" in found:
-            return "cancelled"
-        if found == {"done"}:
-            return "done"
-        if "failed" in found and not found & {"waiting", "running"}:
-            return "failed"
-        return "waiting" if found == {"waiting"} else "running"
-
-    @property
-    def finished(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.state in ("done", "failed", "cancelled")
-
-    @property
-    def errors(self) -> list[str]:
-        """The errors of the stages that failed."""
-        return [state.error for state in self.states.values() if state.state == "failed"]
-
-
-class PipelineResults(Model):
-    """What came out of a pipeline: the report's scores, and how each stage's result was come by."""
-
-    id: str
-    name: str
-    scores: ReportRecord
-    stages: tuple[StageRecord, ...]
-
-
-def facts_of(status: PipelineStatus) -> dict[str, Any]:
-    """Where a pipeline stands, for programs: what `distill status --json` prints."""
-    stages = []
-    for stage in status.plan.stages:
-        state = status.states[stage.key]
-        done = state.record
-        stages.append(
-            {
-                "title": stage.title,
-                "kind": stage.kind,
-                "key": stage.key,
-                "state": state.state,
-                "progress": done.record.summary if done else state.progress,
-                "worker": state.worker,
-                "outcome": done.outcome if done else None,
-                "seconds": done.seconds if done else None,
-                "error": state.error,
-            }
-        )
-    return {"id": status.id, "state": status.state, "submitted": status.submitted, "stages": stages}

@@ -33,7 +33,8 @@ def logit_batches(model: nn.Module, data: Split, report: Report, batch_size: int
     for start in range(0, len(data), batch_size):
         logits: torch.Tensor = model(data.normalised(slice(start, min(start + batch_size, len(data)))))
         yield logits.float()
-        report(f"{start + len(logits):,} of {len(data):,} samples")
+        done = start + len(logits)
+        report(f"{done:,} of {len(data):,} samples", done / len(data))
 
 
 def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> float:

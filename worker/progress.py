@@ -10,6 +10,7 @@ from celery.utils.log import get_task_logger
 
 from shared.errors import Cancelled, HandedBack, LeaseLost, Unavailable
 from shared.stage import Bundle
+from shared.status import StageState, in_words
 from worker.bench import Bench
 from worker.lease import Lease
 
@@ -29,9 +30,12 @@ class Progress:
     leases: list[Lease]
     pipeline: str
     bundle: Bundle
+    _began: float = field(default_factory=time.time)
+    #: When a share of the work was first told of, by the monotonic clock, and that share.
+    _first: tuple[float, float] | None = None
     _next: float = field(default=0.0)
 
-    def __call__(self, progress: str) -> None:
+    def __call__(self, progress: str, share: float | None = None) -> None:
         """Report.
 
         Raises:
@@ -44,19 +48,33 @@ class Progress:
             return
         for lease in self.leases:
             lease.check()
-        self._next = time.monotonic() + (REPORT_SECONDS if self._tell(progress) else AWAY_SECONDS)
+        if share is not None:
+            progress += self._time_left(share)
+        self._next = time.monotonic() + (REPORT_SECONDS if self._tell(progress, share) else AWAY_SECONDS)
 
     @property
     def _keys(self) -> list[str]:
         return [stage.key for stage in self.bundle]
 
-    def _tell(self, progress: str) -> bool:
+    def _time_left(self, share: float) -> str:
+        """How long the rest will take at the speed so far, in words; nothing before that can be told."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, share
+        begun, first = self._first
+        if now - begun < REPORT_SECONDS or share <= first:
+            return ""
+        return f" · {in_words((now - begun) * (1.0 - share) / (share - first))} left"
+
+    def _tell(self, progress: str, share: float | None) -> bool:
         """Whether the broker could be told; while it is away, the stage goes on."""
         for stage in self.bundle:
             if stage.ref in self.bench.store:  # This worker was given up, and its successor is done.
                 raise LeaseLost(f"another worker has finished {stage.title}")
         try:
-            self.bench.notes.note(self.pipeline, self._keys, progress, self.task.request.hostname)
+            worker = self.task.request.hostname
+            state = StageState(state="running", progress=progress, share=share, began=self._began, worker=worker)
+            self.bench.notes.note(self.pipeline, self._keys, state)
             if self.bench.notes.is_cancelled(self.pipeline):
                 raise Cancelled(self.pipeline)
             self.task.send_event("task-progress", result=progress, retry=False)

@@ -8,7 +8,7 @@ from typing import Any
 import redis
 from celery.utils.log import get_logger
 
-from shared.broker import QUEUES
+from shared.catalog import QUEUES
 from shared.errors import UnknownPipeline
 from shared.ledger import Ledger
 from shared.settings import Settings

@@ -19,8 +19,8 @@ from worker import memory
 class Report(Protocol):
     """Tells whoever watches how far a stage is; may raise `StageStopped` to end it."""
 
-    def __call__(self, progress: str) -> None:
-        """Tell it."""
+    def __call__(self, progress: str, share: float | None = None, /) -> None:
+        """Tell it in words and, where it can be told, as a share of all the work, from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)

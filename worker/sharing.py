@@ -112,7 +112,7 @@ class HelpersProgress:
     stage: Stage
     _next: float = field(default=0.0)
 
-    def __call__(self, progress: str) -> None:
+    def __call__(self, progress: str, _share: float | None = None) -> None:
         """Report.
 
         Raises:

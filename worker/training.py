@@ -90,7 +90,7 @@ def fit(
 
 def _epoch(state: _State, dtype: torch.dtype, report: Report, checkpoints: Checkpoints) -> None:
     """Train from the state's step to the end of its epoch."""
-    of_epochs = f"epoch {state.epoch + 1}/{state.training.epochs}"
+    of_epochs, so_far = f"epoch {state.epoch + 1}/{state.training.epochs}", state.summary
     started = time.monotonic()
     view = state.batches.view(state.epoch)
     state.stack.train(mode=True)
@@ -102,14 +102,14 @@ def _epoch(state: _State, dtype: torch.dtype, report: Report, checkpoints: Check
             state.descend(losses)
             state.note(losses.detach(), logits.detach(), batch.targets)
             try:
-                report(f"{of_epochs} · step {state.step}/{state.steps_an_epoch}")
+                report(f"{of_epochs} · step {state.step}/{state.steps_an_epoch}{so_far}", state.share)
             except (HandedBack, Cancelled):
                 checkpoints.save(state.steps, state.checkpoint())
                 raise
             if checkpoints.due:
                 checkpoints.save(state.steps, state.checkpoint())
     state.end_epoch(dtype)
-    report(f"{of_epochs} · {state.summary}")
+    report(f"{of_epochs}{state.summary}", state.share)
     kept_for_others = state.ended and len(state.members) > 1
     if kept_for_others or time.monotonic() - started >= checkpoints.interval_seconds:
         checkpoints.save(state.steps, state.checkpoint())
@@ -158,6 +158,11 @@ class _State:
         return self.epoch * self.steps_an_epoch + self.step
 
     @property
+    def share(self) -> float:
+        """The part of the steps that is done, from 0 to 1."""
+        return self.steps / self.last_step
+
+    @property
     def seconds(self) -> float:
         """Seconds in the loop so far, those before the last checkpoint included."""
         return self._seconds_before + time.monotonic() - self._started
@@ -171,9 +176,11 @@ class _State:
 
     @property
     def summary(self) -> str:
-        """Loss and accuracy of the last epoch; of several members, of the best."""
+        """Loss and accuracy of the last epoch, if there was one; of several members, of the best."""
+        if not self.curves[0]:
+            return ""
         loss, accuracy, held_out = max((curve[-1] for curve in self.curves), key=lambda point: point[1])
-        words = f"loss {loss:.3f} · {accuracy:.1%}"
+        words = f" · loss {loss:.3f} · {accuracy:.1%}"
         return words if held_out is None else f"{words} · {held_out:.1%} held out"
 
     def rows_left(self) -> tuple[torch.Tensor, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,7 @@ from kombu.utils.json import dumps
 from shared.errors import DistillError, InvalidInput, OverTime, StageFailed, StageStopped, Unavailable
 from shared.recipes import Training
 from shared.stage import ArtifactRef, Bundle, Stage, bundle_ref
+from shared.status import StageState
 from shared.store import Artifact
 from worker.bench import Bench
 from worker.lease import Lease
@@ -144,7 +146,8 @@ class Work:
         attempts, keys = self.bench.attempts, [stage.key for stage in part]
         try:
             attempts.begin(keys, self.worker)
-            self.bench.ledger.note(self.pipeline, keys, "", self.worker)
+            running = StageState(state="running", worker=self.worker, began=time.time())
+            self.bench.ledger.note(self.pipeline, keys, running)
             failures = self._run(bundle, part, leases, enter)
         except (StageStopped, Unavailable):
             attempts.withdraw(keys)

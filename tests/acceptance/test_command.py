@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from shared.records import PipelineResults
+from shared.results import PipelineResults
 from tests.acceptance.conftest import DISTILL, distill, free_port
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -32,19 +32,16 @@ def processes_of(environment: dict[str, str]) -> list[psutil.Process]:
 
 
 def test_run_computes_once_then_finds_all_and_leaves_no_process(
-    environment: dict[str, str], write_spec: Callable[..., Path], tmp_path: Path
+    environment: dict[str, str], write_spec: Callable[..., Path]
 ) -> None:
     spec = write_spec()
 
-    first = distill(environment, "run", spec, "--json", tmp_path / "first.json")
-    second = distill(environment, "run", spec, "--json", tmp_path / "second.json")
+    first, second = distill(environment, "run", spec), distill(environment, "run", spec)
 
     assert (first.returncode, first.stderr) == (0, "")
     assert (second.returncode, second.stderr) == (0, "")
     assert "  control" in first.stdout
-    results = [
-        PipelineResults.model_validate_json((tmp_path / name).read_text()) for name in ("first.json", "second.json")
-    ]
+    results = [PipelineResults.model_validate_json(Path(path).read_text()) for path in map(report_of, (first, second))]
     assert {stage.outcome for stage in results[0].stages} == {"computed"}
     assert {stage.outcome for stage in results[1].stages} == {"found"}
     assert results[0].scores == results[1].scores
@@ -118,7 +115,7 @@ def test_an_unreachable_broker_is_named_without_its_password(
 
     done = distill(environment, "submit", write_spec())
 
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr.startswith("error: no broker at redis://127.0.0.1:")
     assert "secret" not in done.stderr
     assert "Traceback" not in done.stderr
@@ -132,7 +129,7 @@ def test_a_store_that_cannot_be_written_is_said_before_anything_starts(
 
     done = distill(environment, "run", write_spec())
 
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert done.stderr.startswith("error: store: ")
     assert "Traceback" not in done.stderr
 
@@ -147,7 +144,7 @@ def test_a_bad_setting_is_named(environment: dict[str, str], write_spec: Callabl
 
 
 def test_up_serves_submit_status_watch_and_flower(
-    environment: dict[str, str], write_spec: Callable[..., Path], wait_until: WaitUntil, tmp_path: Path
+    environment: dict[str, str], write_spec: Callable[..., Path], wait_until: WaitUntil
 ) -> None:
     flower_port = free_port()
     environment["DISTILL_BROKER_URL"] = f"redis://127.0.0.1:{free_port()}/0"
@@ -163,7 +160,7 @@ def test_up_serves_submit_status_watch_and_flower(
         watched = distill(environment, "watch", pipeline)
         listed = distill(environment, "status")
         shown = distill(environment, "status", pipeline)
-        written = distill(environment, "results", pipeline, "--json", tmp_path / "results.json")
+        written = distill(environment, "results", pipeline, "--json")
         page = wait_until(lambda: answer(f"http://127.0.0.1:{flower_port}/tasks"), "Flower answers")
     finally:
         up.send_signal(signal.SIGINT)
@@ -173,7 +170,7 @@ def test_up_serves_submit_status_watch_and_flower(
     assert "  control" in watched.stdout
     assert pipeline in listed.stdout
     assert "train teacher" in shown.stdout
-    assert json.loads((tmp_path / "results.json").read_text())["id"] == pipeline
+    assert json.loads(written.stdout)["id"] == pipeline
     assert "Flower" in page
     assert processes_of(environment) == []
 
@@ -185,6 +182,11 @@ def test_plan_and_schema_need_no_broker(environment: dict[str, str], write_spec:
     assert planned.returncode == 0
     assert "distill.train_teacher" in planned.stdout
     assert "students" in json.loads(schema.stdout)["required"]
+
+
+def report_of(run: subprocess.CompletedProcess[str]) -> str:
+    """The path of the report that a run has written."""
+    return run.stdout.splitlines()[-1].removeprefix("Report: ")
 
 
 def answer(address: str) -> str:

@@ -14,8 +14,8 @@ import redis
 from scheduler.client import PipelineClient
 from scheduler.local import Child, LocalStack
 from shared.errors import BrokerUnavailable, PipelineFailed
-from shared.records import PipelineStatus
 from shared.spec import PipelineSpec
+from shared.status import PipelineStatus
 from shared.store import ArtifactStore
 from tests.acceptance.conftest import free_port, lines_of, pool_process
 
@@ -36,8 +36,8 @@ def misbehaving(make_spec: MakeSpec, how: str, **changes: Any) -> PipelineSpec:
 def test_a_stage_that_kills_its_worker_fails_after_three_attempts_and_holds_up_nobody(
     stack: LocalStack, client: PipelineClient, make_spec: MakeSpec
 ) -> None:
-    pipelines = [client.submit(misbehaving(make_spec, "killed")) for _ in range(3)]
-    healthy = client.submit(make_spec())
+    pipelines = [client.submit(misbehaving(make_spec, "killed")).id for _ in range(3)]
+    healthy = client.submit(make_spec()).id
 
     errors = [finish(client, pipeline).errors for pipeline in pipelines]
 
@@ -49,7 +49,7 @@ def test_a_stage_that_kills_its_worker_fails_after_three_attempts_and_holds_up_n
 
 
 def test_a_bug_is_tried_again_and_then_named_with_its_place(client: PipelineClient, make_spec: MakeSpec) -> None:
-    (error,) = finish(client, client.submit(misbehaving(make_spec, "bug"))).errors
+    (error,) = finish(client, client.submit(misbehaving(make_spec, "bug")).id).errors
 
     assert error.count("Exception: a bug (misbehaving.py:9, in data)") == 3
 
@@ -60,11 +60,11 @@ def test_a_stage_that_takes_too_long_fails_with_its_limit(
 ) -> None:
     monkeypatch.setattr("scheduler.canvas.HARD_LIMIT_SECONDS", 2.0)
 
-    status = finish(client, client.submit(misbehaving(make_spec, how, time_limits={"prepare_data": 4})))
+    status = finish(client, client.submit(misbehaving(make_spec, how, time_limits={"prepare_data": 4})).id)
 
     (error,) = status.errors
     assert "took longer than its time limit of 4 s: raise it under 'time_limits' in the spec" in error
-    assert finish(client, client.submit(make_spec())).state == "done"
+    assert finish(client, client.submit(make_spec()).id).state == "done"
 
 
 def test_a_cancelled_pipeline_stops_within_seconds_and_another_that_needs_its_teacher_goes_on(
@@ -74,9 +74,9 @@ def test_a_cancelled_pipeline_stops_within_seconds_and_another_that_needs_its_te
     training_worker: TrainingWorker,
     wait_until: WaitUntil,
 ) -> None:
-    first = client.submit(long_spec)
+    first = client.submit(long_spec).id
     training_worker(stack, client, first)
-    second = client.submit(long_spec)
+    second = client.submit(long_spec).id
     teacher = client.status(second).plan.trunk[1].key
     wait_until(lambda: "another pipeline" in client.status(second).states[teacher].progress, "the second one waits")
 
@@ -98,7 +98,7 @@ def test_flowers_terminate_button_cancels(
     training_worker: TrainingWorker,
     wait_until: WaitUntil,
 ) -> None:
-    pipeline = client.submit(long_spec)
+    pipeline = client.submit(long_spec).id
     training_worker(stack, client, pipeline)
     (line, *_) = lines_of(stack, "Task distill.train_teacher[", "received")
     task_id = line.partition("distill.train_teacher[")[2].partition("]")[0]
@@ -106,7 +106,7 @@ def test_flowers_terminate_button_cancels(
     client._app.control.revoke(task_id, terminate=True)
 
     wait_until(lambda: client.status(pipeline).state == "cancelled", "the pipeline says so")
-    assert finish(client, client.submit(make_spec())).state == "done"
+    assert finish(client, client.submit(make_spec()).id).state == "done"
 
 
 def test_twenty_pipelines_share_one_teacher_even_when_its_trainer_dies(
@@ -115,7 +115,7 @@ def test_twenty_pipelines_share_one_teacher_even_when_its_trainer_dies(
     stack = start_stack(workers=4)
     client = PipelineClient(stack.settings)
     teacher = {"model": {"name": "mlp", "hidden": [32]}, "training": {"epochs": 40, "batch_size": 16}}
-    pipelines = [client.submit(make_spec(name=f"p{number}", teacher=teacher)) for number in range(20)]
+    pipelines = [client.submit(make_spec(name=f"p{number}", teacher=teacher)).id for number in range(20)]
 
     pool_process(training_worker(stack, client, *pipelines)).kill()
 
@@ -135,7 +135,7 @@ def test_a_restarted_broker_is_met_again_by_workers_and_watchers(
     address = f"redis://127.0.0.1:{free_port()}/0"
     stack = start_stack(workers=2, settings={"broker_url": address}, server_folder=tmp_path / "server")
     client = PipelineClient(stack.settings)
-    pipeline = client.submit(long_spec)
+    pipeline = client.submit(long_spec).id
     training_worker(stack, client, pipeline)
     states: list[str] = []
     watcher = threading.Thread(target=lambda: states.append(finish(client, pipeline).state))
@@ -157,7 +157,7 @@ def test_a_restarted_broker_is_met_again_by_workers_and_watchers(
 def test_what_an_emptied_broker_forgot_is_recovered_from_the_store(
     stack: LocalStack, client: PipelineClient, long_spec: PipelineSpec, training_worker: TrainingWorker
 ) -> None:
-    pipeline = client.submit(long_spec)
+    pipeline = client.submit(long_spec).id
     training_worker(stack, client, pipeline)
     with redis.Redis.from_url(stack.settings.redis_url) as broker:
         broker.flushall()
@@ -176,7 +176,7 @@ def test_a_full_disk_is_waited_for(
     training_worker: TrainingWorker,
     wait_until: WaitUntil,
 ) -> None:
-    pipeline = client.submit(long_spec)
+    pipeline = client.submit(long_spec).id
     training_worker(stack, client, pipeline)
     teacher = client.status(pipeline).plan.trunk[1].key
     children = [pool_process(child) for child in stack.children[1:]]

@@ -84,4 +84,4 @@ def test_a_cancelled_pipeline_is_tried_again_as_it_was(
     wait_until(lambda: client.status(second).state == "done", "it is done")
     assert client.status(second).plan == client.status(first).plan
     unknown = distill(queue, "retry", "nothing-1234")
-    assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (2, 1)

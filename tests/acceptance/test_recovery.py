@@ -35,7 +35,7 @@ def expected(undisturbed: dict[str, bytes], start_stack: Callable[..., LocalStac
     if "teacher" not in undisturbed:
         stack = start_stack(workers=2, store="undisturbed")
         client = PipelineClient(stack.settings)
-        pipeline = client.submit(long_spec)
+        pipeline = client.submit(long_spec).id
         assert finish(client, pipeline) == "done"
         undisturbed["teacher"] = teacher_weights(stack, client, pipeline)
     return undisturbed["teacher"]
@@ -49,7 +49,7 @@ def test_a_killed_pool_process_hands_its_stage_on_at_once_and_the_weights_are_th
     training_worker: TrainingWorker,
     undisturbed: dict[str, bytes],
 ) -> None:
-    pipeline = client.submit(long_spec)
+    pipeline = client.submit(long_spec).id
     worker = training_worker(stack, client, pipeline)
 
     pool_process(worker).kill()
@@ -68,7 +68,7 @@ def test_a_killed_worker_hands_its_stage_to_another_and_the_weights_are_the_same
     training_worker: TrainingWorker,
     undisturbed: dict[str, bytes],
 ) -> None:
-    pipeline = client.submit(long_spec)
+    pipeline = client.submit(long_spec).id
     worker = training_worker(stack, client, pipeline)
     assert worker.pid is not None
 
@@ -86,7 +86,7 @@ def test_a_stage_longer_than_the_visibility_timeout_is_started_once(
 ) -> None:
     training = {"epochs": 200, "batch_size": 16}
     spec = make_spec(teacher={"model": {"name": "mlp", "hidden": [32]}, "training": training})
-    pipeline = client.submit(spec)
+    pipeline = client.submit(spec).id
 
     assert finish(client, pipeline) == "done"
 
@@ -107,7 +107,7 @@ def test_a_worker_paused_for_too_long_stops_when_it_goes_on_and_does_no_harm(
     undisturbed: dict[str, bytes],
     wait_until: WaitUntil,
 ) -> None:
-    pipeline = client.submit(long_spec)
+    pipeline = client.submit(long_spec).id
     worker = training_worker(stack, client, pipeline)
     key = client.status(pipeline).plan.trunk[1].key
     paused = [psutil.Process(worker.pid), pool_process(worker)]
@@ -128,7 +128,7 @@ def test_a_worker_paused_for_too_long_stops_when_it_goes_on_and_does_no_harm(
 def test_a_worker_paused_for_less_than_the_timeout_keeps_its_stage(
     stack: LocalStack, client: PipelineClient, long_spec: PipelineSpec, training_worker: TrainingWorker
 ) -> None:
-    pipeline = client.submit(long_spec)
+    pipeline = client.submit(long_spec).id
     worker = training_worker(stack, client, pipeline)
     key = client.status(pipeline).plan.trunk[1].key
 
@@ -151,7 +151,7 @@ def test_a_worker_that_is_told_to_end_hands_its_stage_back_at_once(
     wait_until: WaitUntil,
     signals: list[signal.Signals],
 ) -> None:
-    pipeline = client.submit(long_spec)
+    pipeline = client.submit(long_spec).id
     worker = training_worker(stack, client, pipeline)
     assert worker.pid is not None
 

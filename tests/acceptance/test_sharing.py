@@ -55,7 +55,7 @@ def alone(tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) 
     plan, store = Plan.of(slow_labels(make_spec, "auto")), ArtifactStore(tmp_path / "alone")
     runtime = Runtime(torch.device("cpu"), plugins=("misbehaving",))
     for stage in plan.trunk:
-        Workshop(store, runtime, lambda _: None).run(stage)
+        Workshop(store, runtime, lambda *_: None).run(stage)
     return labels_of(store.root, plan)
 
 
@@ -72,7 +72,7 @@ def test_workers_that_share_labels_write_the_bytes_of_a_single_one(
     stack = start_stack(workers=3)
     client = PipelineClient(stack.settings)
 
-    status = finished(client, wait_until, client.submit(slow_labels(make_spec, 3)))
+    status = finished(client, wait_until, client.submit(slow_labels(make_spec, 3)).id)
 
     assert record_of(status).blocks_of_helpers >= 2
     assert lines_of(stack, "distill.help_label", "succeeded", "blocks of soft labels")
@@ -90,7 +90,7 @@ def test_a_killed_member_of_the_crew_costs_nothing_but_its_block(
 ) -> None:
     stack = start_stack(workers=2)
     client = PipelineClient(stack.settings)
-    pipeline = client.submit(slow_labels(make_spec, 2))
+    pipeline = client.submit(slow_labels(make_spec, 2)).id
     labels = client.status(pipeline).plan.trunk[2]
     folder = stack.settings.store / "partial" / labels.key / "soft_labels"
     wait_until(lambda: len(list(folder.glob("*/finished/*"))) >= 3, "three blocks are finished")
@@ -108,7 +108,7 @@ def test_a_killed_member_of_the_crew_costs_nothing_but_its_block(
 def test_labels_that_take_no_time_are_not_shared(
     stack: LocalStack, client: PipelineClient, make_spec: MakeSpec, wait_until: WaitUntil
 ) -> None:
-    status = finished(client, wait_until, client.submit(make_spec()))
+    status = finished(client, wait_until, client.submit(make_spec()).id)
 
     assert record_of(status).blocks_of_helpers == 0
     assert not lines_of(stack, "distill.help_label", "received")

@@ -18,10 +18,10 @@ from scheduler.doctor import examine
 from shared.errors import BrokerUnavailable, PipelineFailed, UnknownPipeline
 from shared.ledger import Ledger, connect
 from shared.plan import Plan
-from shared.records import PipelineStatus
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.stage import STAGE_FORMAT
+from shared.status import PipelineStatus
 from shared.store import ArtifactStore
 from worker.app import create
 
@@ -61,8 +61,8 @@ def outcomes(client: PipelineClient, pipeline: str) -> dict[str, str]:
 
 @pytest.mark.usefixtures("worker")
 def test_a_pipeline_is_computed_once_and_found_the_second_time(client: PipelineClient, make_spec: MakeSpec) -> None:
-    first = outcomes(client, client.submit(make_spec()))
-    second = outcomes(client, client.submit(make_spec()))
+    first = outcomes(client, client.submit(make_spec()).id)
+    second = outcomes(client, client.submit(make_spec()).id)
 
     assert set(first.values()) == {"computed"}
     assert set(second.values()) == {"found"}
@@ -71,11 +71,11 @@ def test_a_pipeline_is_computed_once_and_found_the_second_time(client: PipelineC
 
 @pytest.mark.usefixtures("worker")
 def test_a_changed_student_computes_only_what_follows_from_it(client: PipelineClient, make_spec: MakeSpec) -> None:
-    outcomes(client, client.submit(make_spec()))
+    outcomes(client, client.submit(make_spec()).id)
     student = make_spec().students[0].model_dump(mode="json") | {"distillation": {"temperature": 2.0, "alpha": 0.5}}
     spec = make_spec(students=[student])
 
-    second = outcomes(client, client.submit(spec))
+    second = outcomes(client, client.submit(spec).id)
 
     computed = {title for title, outcome in second.items() if outcome == "computed"}
     assert computed == {"distill small", "evaluate small", "report"}
@@ -85,7 +85,7 @@ def test_a_changed_student_computes_only_what_follows_from_it(client: PipelineCl
 def test_results_compare_the_student_with_its_control_and_the_teacher(
     client: PipelineClient, make_spec: MakeSpec
 ) -> None:
-    pipeline = client.submit(make_spec())
+    pipeline = client.submit(make_spec()).id
     finish(client, pipeline)
 
     results = client.results(pipeline)
@@ -102,7 +102,7 @@ def test_results_compare_the_student_with_its_control_and_the_teacher(
 def test_a_stage_that_cannot_be_done_fails_its_pipeline_with_one_message(
     client: PipelineClient, make_spec: MakeSpec
 ) -> None:
-    pipeline = client.submit(make_spec(dataset={"name": "nowhere.data:load"}))
+    pipeline = client.submit(make_spec(dataset={"name": "nowhere.data:load"})).id
 
     status = finish(client, pipeline)
 
@@ -128,7 +128,7 @@ def test_a_stage_that_another_pipeline_computes_waits_and_goes_on_when_it_is_fre
     assert held is not None
 
     with leases.kept(held):
-        pipeline = client.submit(make_spec())
+        pipeline = client.submit(make_spec()).id
         wait_until(lambda: "another pipeline" in client.status(pipeline).states[held.key].progress, "it is parked")
         waiting = client.status(pipeline).states[held.key]
     app.bench().wake(held.key)
@@ -139,7 +139,7 @@ def test_a_stage_that_another_pipeline_computes_waits_and_goes_on_when_it_is_fre
 
 
 def test_two_pipelines_with_one_teacher_train_it_once(app: Celery, client: PipelineClient, make_spec: MakeSpec) -> None:
-    pipelines = [client.submit(make_spec(name=name)) for name in ("one", "two")]
+    pipelines = [client.submit(make_spec(name=name)).id for name in ("one", "two")]
 
     with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
         found = [outcomes(client, pipeline)["train teacher"] for pipeline in pipelines]
@@ -148,7 +148,7 @@ def test_two_pipelines_with_one_teacher_train_it_once(app: Celery, client: Pipel
 
 
 def test_a_message_says_in_words_what_it_is(settings: Settings, client: PipelineClient, make_spec: MakeSpec) -> None:
-    pipeline = client.submit(make_spec())
+    pipeline = client.submit(make_spec()).id
 
     with redis.Redis.from_url(settings.redis_url) as broker:
         (message,) = broker.lrange("any", 0, -1)
@@ -177,7 +177,7 @@ def test_an_unknown_pipeline_is_an_error_that_says_so(client: PipelineClient) ->
 def test_what_a_pipeline_leaves_in_the_broker_expires(
     settings: Settings, client: PipelineClient, make_spec: MakeSpec
 ) -> None:
-    pipeline = client.submit(make_spec())
+    pipeline = client.submit(make_spec()).id
 
     with redis.Redis.from_url(settings.redis_url) as broker:
         assert 0 < broker.ttl(f"distill:pipeline:{pipeline}") <= settings.history_seconds
@@ -201,14 +201,14 @@ def test_a_damaged_artifact_is_set_aside_with_a_warning_and_made_again(
     damage: Callable[[Path], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    pipeline = client.submit(make_spec())
+    pipeline = client.submit(make_spec()).id
     assert finish(client, pipeline).state == "done"
     labels = ArtifactStore(settings.store).open(client.status(pipeline).plan.trunk[2].ref)
     whole = labels.path("logits.bin").read_bytes()
     caplog.set_level("WARNING", logger="shared.store")
 
     damage(labels.path("logits.bin"))
-    second = outcomes(client, client.submit(make_spec()))
+    second = outcomes(client, client.submit(make_spec()).id)
 
     assert {title for title, outcome in second.items() if outcome == "computed"} == {"soft labels"}
     assert labels.path("logits.bin").read_bytes() == whole
@@ -246,7 +246,7 @@ def test_while_the_store_does_not_work_a_stage_is_tried_again(
 ) -> None:
     settings.store.mkdir(exist_ok=True)
     (settings.store / "partial").touch()
-    pipeline = client.submit(make_spec())
+    pipeline = client.submit(make_spec()).id
     first = client.status(pipeline).plan.trunk[0].key
 
     wait_until(lambda: "tries again in" in client.status(pipeline).states[first].progress, "the stage waits")
@@ -263,7 +263,7 @@ def test_a_store_that_never_works_again_fails_the_pipeline_after_the_deadline(
     (settings.store / "partial").touch()
     client = PipelineClient(hasty)
     with start_worker(create(hasty), pool="solo", perform_ping_check=False, shutdown_timeout=30):
-        status = finish(client, client.submit(make_spec()))
+        status = finish(client, client.submit(make_spec()).id)
     gc.collect()
 
     (error,) = status.errors
@@ -321,7 +321,7 @@ def test_nothing_of_a_finished_pipeline_stays_in_the_broker_without_an_expiry(
     before = {key for key in broker.scan_iter() if broker.ttl(key) == -1}
 
     for number in range(3):
-        assert finish(client, client.submit(make_spec(name=f"p{number}"))).state == "done"
+        assert finish(client, client.submit(make_spec(name=f"p{number}")).id).state == "done"
 
     lasting = {key for key in broker.scan_iter() if broker.ttl(key) == -1} - before
     assert {key for key in lasting if not key.startswith("_kombu.binding.")} <= {"distill:pipelines", "unacked_mutex"}
@@ -356,7 +356,7 @@ def test_a_teacher_that_fails_for_good_ends_the_pipeline(client: PipelineClient,
     training = {"optimizer": "sgd", "learning_rate": 1e3, "schedule": "constant", "epochs": 2}
     spec = make_spec(teacher={"model": {"name": "mlp", "hidden": [32, 32]}, "training": training})
 
-    status = finish(client, client.submit(spec))
+    status = finish(client, client.submit(spec).id)
 
     assert status.state == "failed"
     (error,) = status.errors
@@ -375,7 +375,7 @@ def test_a_student_that_fails_leaves_its_bundles_others_done(client: PipelineCli
     spec = make_spec(students=students, evaluation={"control": False})
     assert [len(bundle) for bundle in Plan.of(spec).branches[1]] == [3, 3]
 
-    status = finish(client, client.submit(spec))
+    status = finish(client, client.submit(spec).id)
 
     states = {stage.title: status.states[stage.key].state for stage in status.plan.stages}
     assert (states["distill good"], states["distill bad"], states["report"]) == ("done", "failed", "blocked")
@@ -395,7 +395,7 @@ def test_a_soft_limit_that_the_worker_set_is_named(
     client = PipelineClient(settings)
     monkeypatch.setattr("worker.data.load", slow)
 
-    status = finish(client, client.submit(make_spec()))
+    status = finish(client, client.submit(make_spec()).id)
 
     assert "took longer than its time limit" in status.errors[0]
 
@@ -406,7 +406,7 @@ def test_a_pipeline_whose_messages_are_lost_is_sent_again(
     monkeypatch.setattr("worker.rescue.LONGEST_SILENCE_SECONDS", 1.0)
     hasty = settings.model_copy(update={"visibility_timeout_seconds": 1.0})
     client = PipelineClient(hasty)
-    pipeline = client.submit(make_spec())
+    pipeline = client.submit(make_spec()).id
     broker: Any = connect(settings)
     broker.delete("any")
 
@@ -435,7 +435,7 @@ def test_a_broker_that_refuses_what_a_stage_needs_costs_the_pipeline_nothing(
     monkeypatch.setattr("worker.tasks.NEWER_SECONDS", 0.1)
     monkeypatch.setattr(Attempts, "begin", refuse_once)
 
-    assert finish(client, client.submit(make_spec())).state == "done"
+    assert finish(client, client.submit(make_spec()).id).state == "done"
     assert refused
 
 
@@ -450,7 +450,7 @@ def test_a_watcher_outlives_a_broker_that_is_away(
             raise BrokerUnavailable("away")
         return status(self, pipeline)
 
-    pipeline = client.submit(make_spec())
+    pipeline = client.submit(make_spec()).id
     monkeypatch.setattr(PipelineClient, "status", sometimes_away)
 
     assert finish(client, pipeline).state == "done"
@@ -464,7 +464,7 @@ def test_several_teachers_and_a_grid_go_through_the_queue(client: PipelineClient
     grid |= {"distillation": {"temperature": {"grid": [1, 2, 4]}}, "seeds": 2}
     spec = make_spec(dataset={"name": "digits", "validation": 0.2}, teacher=None, teachers=teachers, students=[grid])
 
-    found = outcomes(client, client.submit(spec))
+    found = outcomes(client, client.submit(spec).id)
 
     assert set(found.values()) == {"computed"}
     assert list(found) == [stage.title for stage in Plan.of(spec).stages]

@@ -566,7 +566,7 @@ def test_a_confident_row_is_softened_once(tmp_path: Path, encoding: Encoding) ->
 def stop_after(blocks: int) -> Callable[[str], None]:
     left = [blocks]
 
-    def report(progress: str) -> None:
+    def report(progress: str, share: float | None = None) -> None:
         left[0] -= 1
         if not left[0]:
             raise HandedBack(progress)

@@ -1,0 +1,101 @@
+"""Comparison: the students of several pipelines side by side, as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from scheduler.canvas import details
+from shared.errors import InvalidInput
+from shared.plan import Plan
+from shared.recipes import PrepareData, WriteReport
+from shared.records import Estimate, Model, StudentScore
+from shared.results import PipelineResults
+from shared.stage import Stage
+
+#: What a comparison may be sorted by, the best first.
+Order = Literal["given", "accuracy", "gain", "parameters", "latency"]
+
+
+class ComparedStudent(Model):
+    """One student over its seeds; accuracies and gains are shares of 1, intervals of 95 %."""
+
+    pipeline: str
+    student: str
+    dataset: str
+    #: Of the packed data: accuracies compare only where it is the same.
+    data_key: str
+    #: What it is and how it was trained, in words.
+    about: str
+    seeds: int
+    accuracy: float
+    accuracy_low: float | None
+    accuracy_high: float | None
+    teacher_accuracy: float | None
+    control_accuracy: float | None
+    gain: float | None
+    gain_low: float | None
+    gain_high: float | None
+    verdict: str
+    parameters: int
+    latency_median_ms: float
+    device: str
+
+
+def compared(pipelines: list[tuple[PipelineResults, Plan]], order: Order = "given") -> list[ComparedStudent]:
+    """Every student of some pipelines; those of which a sort knows nothing come last."""
+    students = [student for results, plan in pipelines for student in _students(results, plan)]
+    match order:
+        case "given":
+            return students
+        case "parameters" | "latency":
+            return sorted(students, key=lambda s: s.parameters if order == "parameters" else s.latency_median_ms)
+        case "accuracy":
+            return sorted(students, key=lambda s: -s.accuracy)
+        case "gain":
+            return sorted(students, key=lambda s: (s.gain is None, -(s.gain or 0.0)))
+
+
+def _students(results: PipelineResults, plan: Plan) -> Iterator[ComparedStudent]:
+    recipe = plan.trunk[0].recipe
+    if not isinstance(recipe, PrepareData):
+        raise InvalidInput(f"{results.id}: its plan does not begin with data")
+    teacher = results.scores.teacher
+    for score in results.scores.students:
+        yield ComparedStudent(
+            pipeline=results.id,
+            student=score.name,
+            dataset=recipe.dataset.name,
+            data_key=plan.trunk[0].key,
+            about=" · ".join(details(_model(score, plan))),
+            seeds=len(score.runs),
+            accuracy=score.accuracy.mean,
+            accuracy_low=score.accuracy.low,
+            accuracy_high=score.accuracy.high,
+            teacher_accuracy=teacher.accuracy if teacher else None,
+            control_accuracy=_mean(score.control_accuracy),
+            gain=_mean(score.gain),
+            gain_low=score.gain.low if score.gain else None,
+            gain_high=score.gain.high if score.gain else None,
+            verdict=score.verdict,
+            parameters=score.student.parameters,
+            latency_median_ms=score.student.latency_median_ms,
+            device=score.student.device,
+        )
+
+
+def _model(score: StudentScore, plan: Plan) -> Stage:
+    """How the student's first seed was trained; of a grid, its best point."""
+    stages = {stage.ref: stage for stage in plan.stages}
+    recipe, seed = plan.report.recipe, score.runs[0].seed
+    runs = (
+        next(runs for runs in recipe.students if runs.name == score.name) if isinstance(recipe, WriteReport) else None
+    )
+    if runs is None:
+        raise InvalidInput(f"{plan.name}: its plan does not end with a report")
+    trained = stages[stages[plan.report.inputs[runs.role(seed)]].inputs["model"]]
+    return trained if score.choice is None else stages[trained.inputs[f"{score.choice.best}/{seed}"]]
+
+
+def _mean(estimate: Estimate | None) -> float | None:
+    return estimate.mean if estimate else None

@@ -1,0 +1,237 @@
+"""The `distill` commands about pipelines: submitted, followed, compared. Imports late: `--help` answers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from scheduler.options import (
+    AsCsv,
+    AsJson,
+    Changes,
+    PipelineId,
+    PipelineIds,
+    Priority,
+    SpecPath,
+    SpecPaths,
+    Workers,
+    console,
+    known_ids,
+    not_both,
+    print_csv,
+    print_json,
+)
+from shared.errors import InvalidSettings, PipelineFailed
+
+if TYPE_CHECKING:
+    from scheduler.client import PipelineClient
+    from scheduler.local import LocalStack
+    from shared.results import PipelineResults
+    from shared.spec import PipelineSpec
+    from shared.status import PipelineStatus
+
+app = typer.Typer()
+
+
+@app.command()
+def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
+    """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
+    from scheduler.client import PipelineClient
+    from scheduler.local import LocalStack
+    from shared.plan import Plan
+    from shared.settings import Settings
+    from shared.store import ArtifactStore
+
+    settings = Settings.load()
+    pipeline_spec = _load(spec, changes)
+    Plan.of(pipeline_spec)
+    ArtifactStore(settings.store).check_writable()
+    with LocalStack(settings, workers=workers) as stack:
+        client = PipelineClient(stack.settings)
+        pipeline = client.submit(pipeline_spec)
+        _follow(client, pipeline.id, stack)
+        results = pipeline.results()
+        stack.idle = True
+    _show(results)
+    path = settings.store / "reports" / f"{pipeline}.json"
+    _write(results, path)
+    console.print(f"Report: {path}", soft_wrap=True)
+
+
+@app.command()
+def submit(
+    specs: SpecPaths,
+    changes: Changes = None,
+    priority: Priority = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Follow them to their ends, and show the results.")] = False,
+) -> None:
+    """Enqueue pipelines and print their ids; all specs are read before the first one is sent."""
+    from scheduler.client import PipelineClient
+    from shared.settings import Settings
+
+    settings = Settings.load()
+    changes = [*(changes or ()), *([f"priority={priority}"] if priority else ())]
+    read = [_load(path, changes) for path in specs]
+    client = PipelineClient(settings)
+    pipelines = [client.submit(spec).id for spec in read]
+    for pipeline in pipelines:
+        typer.echo(pipeline)
+    if follow:
+        _watch_all(client, pipelines)
+
+
+@app.command()
+def status(
+    pipeline: Annotated[str | None, typer.Argument(metavar="[ID]", autocompletion=known_ids)] = None,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Most pipelines to list, the newest first.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the pipelines; or show the stages of one: where they stand, and why they wait."""
+    from scheduler import live, report
+    from scheduler.client import PipelineClient
+    from scheduler.waiting import facts_of
+
+    client = PipelineClient()
+    served = client.served_queues()
+    if pipeline is None:
+        found = client.pipelines(limit)
+        if as_json:
+            print_json([facts_of(status, served) for status in found])
+        else:
+            console.print(report.pipelines_table(found))
+    elif as_json:
+        print_json(facts_of(client.status(pipeline), served))
+    else:
+        console.print(live.stages_of(client.status(pipeline), served))
+
+
+@app.command()
+def watch(pipelines: PipelineIds) -> None:
+    """Follow pipelines until they end, and show their results."""
+    from scheduler.client import PipelineClient
+
+    _watch_all(PipelineClient(), pipelines)
+
+
+@app.command()
+def cancel(pipelines: PipelineIds) -> None:
+    """Stop pipelines: what is finished stays, stages that another pipeline needs go on."""
+    from scheduler.client import PipelineClient
+
+    client = PipelineClient()
+    for pipeline in pipelines:
+        client.cancel(pipeline)
+        console.print(f"Cancelled {pipeline}")
+
+
+@app.command()
+def retry(pipelines: PipelineIds) -> None:
+    """Submit pipelines again as they were, under new ids: what they have is found, what failed is tried again."""
+    from scheduler.client import PipelineClient
+
+    client = PipelineClient()
+    for pipeline in pipelines:
+        typer.echo(client.retry(pipeline))
+
+
+@app.command()
+def recover() -> None:
+    """Send again every unfinished pipeline that the store knows and the broker has forgotten."""
+    from scheduler.client import PipelineClient
+
+    recovered = PipelineClient().recover()
+    for pipeline in recovered:
+        typer.echo(pipeline)
+    console.print(f"{len(recovered)} pipelines recovered")
+
+
+@app.command()
+def results(pipeline: PipelineId, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+    """Show what came out of a finished pipeline; as CSV: a line a model and seed."""
+    from scheduler.client import PipelineClient
+
+    not_both(as_json, as_csv)
+    found = PipelineClient().results(pipeline)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    elif as_csv:
+        print_csv(found.rows())
+    else:
+        _show(found)
+
+
+@app.command()
+def compare(
+    pipelines: PipelineIds,
+    order: Annotated[
+        Literal["given", "accuracy", "gain", "parameters", "latency"],
+        typer.Option("--sort", help="What to sort the students by, the best first."),
+    ] = "given",
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show the students of several finished pipelines side by side."""
+    from scheduler import report
+    from scheduler.client import PipelineClient
+    from scheduler.comparison import compared
+
+    not_both(as_json, as_csv)
+    client = PipelineClient()
+    students = compared([(client.results(each), client.status(each).plan) for each in pipelines], order)
+    rows = [student.model_dump(mode="json") for student in students]
+    if as_json:
+        print_json(rows)
+    elif as_csv:
+        print_csv(rows)
+    else:
+        console.print(report.comparison_table(students))
+
+
+def _load(path: Path, changes: list[str] | None) -> PipelineSpec:
+    from shared.spec import PipelineSpec
+
+    return PipelineSpec.load(path, changes or ())
+
+
+def _watch_all(client: PipelineClient, pipelines: list[str]) -> None:
+    """Follow pipelines in turn and show the results of each; fail at the end if one of them did."""
+    errors = []
+    for pipeline in pipelines:
+        _follow(client, pipeline)
+        try:
+            _show(client.results(pipeline))
+        except PipelineFailed as error:
+            errors.append(str(error))
+    if errors:
+        raise PipelineFailed("\n".join(errors))
+
+
+def _follow(client: PipelineClient, pipeline: str, stack: LocalStack | None = None) -> None:
+    from scheduler import live
+
+    def tended() -> Iterator[PipelineStatus]:
+        for status in client.watch(pipeline):
+            yield status
+            if stack:
+                stack.tend()
+
+    live.follow(tended(), console)
+
+
+def _show(results: PipelineResults) -> None:
+    from scheduler import report
+
+    console.print(report.stages_table(results))
+    console.print(report.scores_table(results))
+    console.print(report.costs_table(results))
+
+
+def _write(results: PipelineResults, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(results.model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        raise InvalidSettings(f"{path}: {error.strerror or error}") from error
