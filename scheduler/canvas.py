@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery, chain, group
 from celery.canvas import Signature
 
+from shared.catalog import PRIORITIES
 from shared.plan import Plan
 from shared.recipes import (
     Distill,
@@ -81,7 +82,12 @@ def _kwargs(plan: Plan, pipeline: str, bundle: Bundle) -> dict[str, Any]:
 
 
 def _options(plan: Plan, pipeline: str, bundle: Bundle) -> dict[str, Any]:
-    options: dict[str, Any] = {"queue": plan.device, "argsrepr": "", "kwargsrepr": describe(pipeline, bundle)}
+    options: dict[str, Any] = {
+        "queue": plan.device,
+        "priority": PRIORITIES[plan.priority],
+        "argsrepr": "",
+        "kwargsrepr": describe(pipeline, bundle),
+    }
     if limit := sum(plan.time_limits.get(stage.kind, 0.0) for stage in bundle):
         options |= {"soft_time_limit": limit, "time_limit": limit + HARD_LIMIT_SECONDS}
     return options

@@ -43,8 +43,11 @@ def follow(statuses: Iterable[PipelineStatus], console: Console) -> None:
 def stages_of(status: PipelineStatus, served: Collection[str] | None = None) -> Group:
     """Where a pipeline and each of its stages stand; `served` are the queues that workers serve, if that is known."""
     table = Table.grid(padding=(0, 2))
-    for column in ({}, {}, {"ratio": 1}, {"justify": "right"}, {"style": "dim"}):
-        table.add_column(**column)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_column(ratio=1)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
     reasons = waiting.reasons(status, served)
     for branch, stage in tree(status.plan):
         state = status.states[stage.key]
@@ -52,7 +55,7 @@ def stages_of(status: PipelineStatus, served: Collection[str] | None = None) -> 
         name = f"{mark} [dim]{branch}[/]{escape(stage.title)}"
         bar = ProgressBar(1.0, state.share, width=BAR_WIDTH) if state.share is not None else ""
         does = f"[dim]{escape(reasons[stage.key])}[/]" if stage.key in reasons else escape(describe(state))
-        table.add_row(name, bar, does, _seconds(state), escape(state.worker))
+        table.add_row(name, bar, does, _seconds(state), f"[dim]{escape(state.worker)}[/]")
     done = sum(state.state == "done" for state in status.states.values())
     ago = in_words(max(0.0, time.time() - status.submitted))
     head = f"[bold]{status.id}[/]  [{STYLES[status.state]}]{status.state}[/]"

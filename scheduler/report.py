@@ -73,21 +73,16 @@ def costs_table(results: PipelineResults) -> Table:
 def comparison_table(students: list[ComparedStudent]) -> Table:
     """Students of several pipelines side by side."""
     table = Table()
-    for name in ("pipeline", "student", "data", "what it is"):
-        table.add_column(name, overflow="fold")
-    for name in ("accuracy", "teacher", "control", "gain", "parameters", "ms at\nbatch 1"):
+    table.add_column("student", overflow="fold")
+    for name in ("accuracy", "teacher", "gain", "parameters", "ms at\nbatch 1"):
         table.add_column(name, justify="right", no_wrap=True)
     best = max(student.accuracy for student in students)
     for student in students:
         accuracy = f"{student.accuracy:.2%}"
         table.add_row(
-            student.pipeline,
-            student.student,
-            student.dataset,
-            escape(student.about),
+            f"{student.student} [dim]of {student.pipeline}\n{escape(student.about)} · {student.dataset}[/]",
             f"[bold]{accuracy}[/]" if student.accuracy == best else accuracy,
             _percent(student.teacher_accuracy),
-            _percent(student.control_accuracy),
             _gain(student.gain, student.gain_high),
             f"{student.parameters:,}",
             f"{student.latency_median_ms:.3f}",

@@ -7,9 +7,6 @@ from typing import Any
 
 from shared.status import PipelineStatus
 
-#: Most stages that are named as what another one waits for.
-MOST_NAMED = 2
-
 
 def reasons(status: PipelineStatus, served: Collection[str] | None = None) -> dict[str, str]:
     """Why the stages that have not begun wait, or never will begin, by key.
@@ -19,16 +16,19 @@ def reasons(status: PipelineStatus, served: Collection[str] | None = None) -> di
         served: the queues that workers serve; None where that is not known.
 
     """
-    found = {}
-    failed = [stage.title for stage in status.plan.stages if status.states[stage.key].state == "failed"]
-    for key, before in status.plan.predecessors.items():
-        state = status.states[key]
+    found, predecessors = {}, status.plan.predecessors
+    unfinished = {stage.key: stage.title for stage in status.plan.stages if status.states[stage.key].state != "done"}
+    failed = [title for key, title in unfinished.items() if status.states[key].state == "failed"]
+    for stage in status.plan.stages:
+        state = status.states[stage.key]
         if state.state == "blocked":
-            found[key] = f"never: {_listed(failed)} failed"
+            found[stage.key] = f"never: {_listed(failed)} failed"
         elif state.state == "waiting":
-            unfinished = [stage.title for stage in before.values() if status.states[stage.key].state != "done"]
-            found[key] = state.progress or (f"waits for {_listed(unfinished)}" if unfinished else "")
-            found[key] = found[key] or _in_queue(status.plan.device, served)
+            # What it needs says more than all that its task comes after.
+            needed = [unfinished[ref.key] for ref in stage.inputs.values() if ref.key in unfinished]
+            before = needed or [unfinished[key] for key in predecessors[stage.key] if key in unfinished]
+            waits = f"waits for {_listed(before)}" if before else _in_queue(status.plan.device, served)
+            found[stage.key] = state.progress or waits
     return found
 
 
@@ -39,8 +39,7 @@ def _in_queue(queue: str, served: Collection[str] | None) -> str:
 
 
 def _listed(titles: list[str]) -> str:
-    more = len(titles) - MOST_NAMED
-    return ", ".join(titles[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return titles[0] + (f" and {len(titles) - 1} more" if len(titles) > 1 else "")
 
 
 def facts_of(status: PipelineStatus, served: Collection[str] | None = None) -> dict[str, Any]:

@@ -5,14 +5,20 @@ from __future__ import annotations
 from celery import Celery
 from celery.backends.base import DisabledBackend
 from kombu import Queue
+from kombu.transport.redis import Channel
 
-from shared.catalog import QUEUES
+from shared.catalog import PRIORITIES, QUEUES
 from shared.settings import Settings
 
 #: Retries, about a second apart, of one who waits for a broker that is away: a quarter of an hour.
 PATIENT_RETRIES = 900
 #: Seconds for which the branches of one pipeline may wait for each other: 90 days.
 LONGEST_PIPELINE_SECONDS = 90 * 86_400
+
+
+def lists_of(queue: str) -> list[str]:
+    """The Redis lists in which a queue's messages wait, those of a high priority first."""
+    return [f"{queue}{Channel.sep}{number}" if number else queue for number in PRIORITIES.values()]
 
 
 class ClientBackend(DisabledBackend):  # type: ignore[misc]
@@ -48,6 +54,7 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
         task_queues=[Queue(name) for name in QUEUES],
         task_default_queue="any",
         task_create_missing_queues=False,
+        task_default_priority=PRIORITIES["normal"],
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         worker_prefetch_multiplier=1,

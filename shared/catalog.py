@@ -36,6 +36,9 @@ KINDS = (
 #: The queues: where a spec's `device` sends its stages.
 QUEUES = ("cpu", "gpu", "any")
 
+#: Priorities, as Celery counts them on Redis: lower numbers first.
+PRIORITIES = {"high": 0, "normal": 3, "low": 6}
+
 RESNETS = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet56")
 #: Built-in models, with what they are.
 MODELS = {

@@ -25,7 +25,7 @@ from shared.recipes import (
     TrainTeacher,
     WriteReport,
 )
-from shared.spec import Device, LabelTeacherSpec, MlpSpec, PipelineSpec, StudentGrid, StudentSpec
+from shared.spec import Device, LabelTeacherSpec, MlpSpec, PipelineSpec, Priority, StudentGrid, StudentSpec
 from shared.stage import ArtifactRef, Bundle, Stage, checkpoint_ref, label_file_ref
 
 #: Most stages that one task does together.
@@ -41,9 +41,11 @@ class Plan(BaseModel):
 
     name: str
     device: Device
-    #: Seconds a stage of a kind may take at one go; no part of any key.
+    #: No part of any key, like the two below.
+    priority: Priority = "normal"
+    #: Seconds a stage of a kind may take at one go.
     time_limits: dict[str, float] = {}
-    #: How many workers share the soft labels; no part of any key.
+    #: How many workers share the soft labels.
     shards: Literal["auto"] | int = "auto"
     #: The data; then, in order, all that comes between the teachers and the students.
     trunk: tuple[Stage, ...]
@@ -81,6 +83,7 @@ class Plan(BaseModel):
         return cls(
             name=spec.name,
             device=spec.device,
+            priority=spec.priority,
             time_limits=spec.time_limits,
             shards=spec.soft_labels.shards,
             trunk=(data, *((joined,) if joined else teachers), labels),

@@ -20,6 +20,7 @@ from shared.spec_file import Location, SpecFile
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 Options = dict[str, str | int | float | bool | None]
 Device = Literal["any", "cpu", "gpu"]
+Priority = Literal["low", "normal", "high"]
 
 
 class Part(BaseModel):
@@ -419,6 +420,8 @@ class PipelineSpec(Part):
     students: Annotated[tuple[AnyStudent, ...], Field(strict=False, min_length=1, max_length=1000)]
     evaluation: EvaluationSpec = EvaluationSpec()
     device: Device = "any"
+    #: Before or after what else waits in its queue.
+    priority: Priority = "normal"
     #: `auto` trains students, controls and seeds of one shape together, as one stacked model.
     fuse: Literal["auto", "off"] = "auto"
     #: Seconds that a stage of a kind may take at one go, as `{train_teacher: 3600}`.

@@ -8,6 +8,7 @@ from typing import Any
 import redis
 from celery.utils.log import get_logger
 
+from shared.broker import lists_of
 from shared.catalog import QUEUES
 from shared.errors import UnknownPipeline
 from shared.ledger import Ledger
@@ -38,7 +39,8 @@ class Rescue:
 
     def stranded(self) -> list[str]:
         """Pipelines to be sent again; none if another worker has looked just now."""
-        if not self._redis.set("distill:rescue", "", nx=True, px=self._pause_ms) or any(map(self._redis.llen, QUEUES)):
+        lists = (waiting for queue in QUEUES for waiting in lists_of(queue))
+        if not self._redis.set("distill:rescue", "", nx=True, px=self._pause_ms) or any(map(self._redis.llen, lists)):
             return []
         silent = self._ledger.untouched_since(time.time() - self._silence_seconds)
         return [pipeline for pipeline in silent if self._stands_still(pipeline)]

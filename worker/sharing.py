@@ -62,6 +62,7 @@ class SharedCrew:
             for _ in range(helpers):
                 signature.apply_async(
                     queue=self._queue,
+                    priority=self.task.request.delivery_info["priority"],
                     expires=wait,
                     soft_time_limit=self.task.request.timelimit[1] or self.task.soft_time_limit,
                     argsrepr="",

@@ -15,6 +15,7 @@ from celery.contrib.testing.worker import start_worker
 
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
+from shared.broker import lists_of
 from shared.errors import BrokerUnavailable, PipelineFailed, UnknownPipeline
 from shared.ledger import Ledger, connect
 from shared.plan import Plan
@@ -26,6 +27,8 @@ from shared.store import ArtifactStore
 from worker.app import create
 
 MakeSpec = Callable[..., PipelineSpec]
+#: Data of each priority's own, so that no pipeline finds what another one made.
+DATA = {name: {"name": "digits", "validation": 0.1 * number} for number, name in enumerate(("low", "normal", "high"))}
 
 
 @pytest.fixture
@@ -151,7 +154,7 @@ def test_a_message_says_in_words_what_it_is(settings: Settings, client: Pipeline
     pipeline = client.submit(make_spec()).id
 
     with redis.Redis.from_url(settings.redis_url) as broker:
-        (message,) = broker.lrange("any", 0, -1)
+        (message,) = (message for each in lists_of("any") for message in broker.lrange(each, 0, -1))
     headers = json.loads(message)["headers"]
 
     assert headers["task"] == "distill.prepare_data"
@@ -165,8 +168,22 @@ def test_the_device_of_a_spec_chooses_the_queue(
     client.submit(make_spec(device="gpu"))
 
     with redis.Redis.from_url(settings.redis_url) as broker:
-        assert broker.llen("gpu") == 1
-        assert broker.llen("any") == 0
+        assert [sum(map(broker.llen, lists_of(queue))) for queue in ("gpu", "any")] == [1, 0]
+
+
+def test_what_has_a_higher_priority_is_done_first(
+    app: Celery, client: PipelineClient, make_spec: MakeSpec, settings: Settings
+) -> None:
+    specs = [make_spec(name=name, priority=name, dataset=data) for name, data in DATA.items()]
+    pipelines = [client.submit(spec).id for spec in specs]
+
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        plans = [finish(client, pipeline).plan for pipeline in pipelines]
+
+    store = ArtifactStore(settings.store)
+    low, normal, high = ([store.open(stage.ref).manifest.created for stage in plan.stages] for plan in plans)
+    assert max(high) < min(normal)
+    assert max(normal) < min(low)
 
 
 def test_an_unknown_pipeline_is_an_error_that_says_so(client: PipelineClient) -> None:
@@ -290,7 +307,10 @@ def test_a_stage_of_a_newer_format_is_left_to_newer_workers(
     assert f"stage format {STAGE_FORMAT + 1}: this worker knows {STAGE_FORMAT}: update it" in caplog.text
     assert client.status("newer").state == "waiting"
     messages: Any = connect(settings)
-    wait_until(lambda: messages.hlen("unacked") + messages.llen("any") == 1, "the message is kept for others")
+    wait_until(
+        lambda: messages.hlen("unacked") + sum(map(messages.llen, lists_of("any"))) == 1,
+        "the message is kept for others",
+    )
 
 
 @pytest.mark.usefixtures("worker")
@@ -408,7 +428,7 @@ def test_a_pipeline_whose_messages_are_lost_is_sent_again(
     client = PipelineClient(hasty)
     pipeline = client.submit(make_spec()).id
     broker: Any = connect(settings)
-    broker.delete("any")
+    broker.delete(*lists_of("any"))
 
     with start_worker(create(hasty), pool="solo", perform_ping_check=False, shutdown_timeout=30):
         status = finish(client, pipeline)
