@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from shared.plan import Plan
 from shared.status import PipelineStatus
 
 
@@ -16,7 +17,7 @@ def reasons(status: PipelineStatus, served: Collection[str] | None = None) -> di
         served: the queues that workers serve; None where that is not known.
 
     """
-    found, predecessors = {}, status.plan.predecessors
+    found, predecessors, ancestors = {}, status.plan.predecessors, _ancestors(status.plan)
     unfinished = {stage.key: stage.title for stage in status.plan.stages if status.states[stage.key].state != "done"}
     failed = [title for key, title in unfinished.items() if status.states[key].state == "failed"]
     for stage in status.plan.stages:
@@ -25,10 +26,20 @@ def reasons(status: PipelineStatus, served: Collection[str] | None = None) -> di
             found[stage.key] = f"never: {_listed(failed)} failed"
         elif state.state == "waiting":
             # What it needs says more than all that its task comes after.
-            needed = [unfinished[ref.key] for ref in stage.inputs.values() if ref.key in unfinished]
-            before = needed or [unfinished[key] for key in predecessors[stage.key] if key in unfinished]
+            needed = [ref.key for ref in stage.inputs.values() if ref.key in unfinished]
+            last = [key for key in needed if not any(key in ancestors[other] for other in needed)]
+            before = [unfinished[key] for key in last or predecessors[stage.key] if key in unfinished]
             waits = f"waits for {_listed(before)}" if before else _in_queue(status.plan.device, served)
             found[stage.key] = state.progress or waits
+    return found
+
+
+def _ancestors(plan: Plan) -> dict[str, set[str]]:
+    """Of each stage, by key, the keys of all that it needs, directly or not."""
+    found: dict[str, set[str]] = {}
+    for stage in plan.stages:
+        keys = {ref.key for ref in stage.inputs.values()}
+        found[stage.key] = keys.union(*(found.get(key, set()) for key in keys))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Callable
@@ -68,6 +69,39 @@ def test_programs_read_where_pipelines_stand_and_who_works(
     assert sorted(worker["name"].partition("@")[0] for worker in workers) == ["worker-1", "worker-2"]
     assert {worker["does"] for worker in workers} == {""}
     assert "waits for work" in distill(queue, "workers").stdout
+
+
+def test_finished_pipelines_are_read_as_json_and_csv_and_compared(
+    queue: dict[str, str], write_spec: Callable[..., Path], client: PipelineClient, wait_until: WaitUntil
+) -> None:
+    pipelines = distill(queue, "submit", write_spec(), write_spec(), "--priority", "high").stdout.split()
+    wait_until(lambda: all(client.status(each).finished for each in pipelines), "they end")
+
+    rows = list(csv.DictReader(distill(queue, "results", pipelines[0], "--csv").stdout.splitlines()))
+    facts = json.loads(distill(queue, "results", pipelines[0], "--json").stdout)
+    students = json.loads(distill(queue, "compare", *pipelines, "--json").stdout)
+    table = distill(queue, "compare", *pipelines)
+    both = distill(queue, "compare", *pipelines, "--json", "--csv")
+
+    assert [(row["model"], row["role"]) for row in rows] == [
+        ("teacher", "teacher"),
+        ("small", "student"),
+        ("small", "control"),
+    ]
+    assert float(rows[1]["accuracy"]) == facts["scores"]["students"][0]["accuracy"]["mean"]
+    assert [student["pipeline"] for student in students] == pipelines
+    assert all(pipeline in table.stdout for pipeline in pipelines)
+    assert (both.returncode, both.stderr) == (2, "error: --json and --csv: choose one\n")
+    assert {status.plan.priority for status in client.pipelines()} == {"high"}
+
+
+def test_a_shell_completes_the_ids_of_pipelines(queue: dict[str, str], write_spec: Callable[..., Path]) -> None:
+    pipeline = distill(queue, "submit", write_spec()).stdout.strip()
+
+    asked = {"_DISTILL_COMPLETE": "complete_bash", "COMP_WORDS": f"distill status {pipeline[:6]}", "COMP_CWORD": "2"}
+    completed = distill(queue | asked)
+
+    assert completed.stdout.split() == [pipeline]
 
 
 def test_a_cancelled_pipeline_is_tried_again_as_it_was(

@@ -1,0 +1,217 @@
+"""The command line without a broker: quick to answer, and its tables."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from scheduler import live, report
+from scheduler.comparison import compared
+from scheduler.waiting import facts_of, reasons
+from shared.plan import Plan
+from shared.records import DatasetRecord, EvaluationRecord, ReportRecord, StageRecord, StudentRun
+from shared.results import COLUMNS, PipelineResults
+from shared.spec import PipelineSpec
+from shared.status import PipelineStatus, StageState, in_words
+from worker.scores import score
+
+MakeSpec = Callable[..., PipelineSpec]
+#: What takes long to import, and what only answers need.
+HEAVY = ("numpy", "celery", "kombu", "redis", "pydantic_settings", "torch", "matplotlib", "jinja2")
+
+
+def status_of(plan: Plan, **states: StageState) -> PipelineStatus:
+    """A pipeline whose stages stand as their titles say; the others wait."""
+    found = {stage.key: states.get(stage.title, StageState()) for stage in plan.stages}
+    return PipelineStatus(id="tiny-1", submitted=0.0, plan=plan, states=found)
+
+
+def done(plan: Plan, title: str) -> StageState:
+    """A stage that was found."""
+    key = next(stage.key for stage in plan.stages if stage.title == title)
+    facts = DatasetRecord(
+        shape=(1,), class_names=("a",), train_samples=1, labelled_samples=1, validation_samples=0, test_samples=1,
+        mean=(0.0,), std=(1.0,),
+    )  # fmt: skip
+    record = StageRecord(key=key, kind="x", title=title, outcome="found", seconds=1.5, worker="w", record=facts)
+    return StageState(state="done", worker="w", record=record)
+
+
+def titled(status: PipelineStatus, by_key: dict[str, str]) -> dict[str, str]:
+    return {stage.title: by_key[stage.key] for stage in status.plan.stages if stage.key in by_key}
+
+
+def printed(status: PipelineStatus, width: int = 120) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(live.stages_of(status))
+    return console.file.getvalue()
+
+
+def results(accuracy: float, name: str = "tiny", parameters: int = 10, seeds: int = 2) -> PipelineResults:
+    """Results of a student that is a point better than its control."""
+
+    def evaluation(accuracy: float) -> EvaluationRecord:
+        return EvaluationRecord(
+            samples=100, accuracy=accuracy, negative_log_likelihood=0.5, agreement=None, parameters=parameters,
+            multiply_adds=10, size_bytes=40, latency_median_ms=0.1, latency_p95_ms=0.2, throughput=1e3, device="cpu",
+            training_seconds=None,
+        )  # fmt: skip
+
+    runs = tuple(
+        StudentRun(seed=seed, student=evaluation(accuracy + seed / 1e4), control=evaluation(accuracy - 0.01))
+        for seed in range(seeds)
+    )
+    scores = ReportRecord(teacher=evaluation(0.99), students=(score("small", runs, None),))
+    return PipelineResults(id=f"{name}-1", name=name, scores=scores, stages=())
+
+
+@pytest.mark.parametrize("command", [[], ["submit"], ["labels", "verify"]])
+def test_help_answers_without_loading_what_only_answers_need(command: list[str]) -> None:
+    code = (
+        "import sys; from scheduler.cli import app; "
+        f"app([*{command}, '--help'], standalone_mode=False); "
+        f"sys.exit(', '.join(name for name in {HEAVY} if name in sys.modules) or 0)"
+    )
+
+    answered = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert "Usage" in answered.stdout
+    assert (answered.returncode, answered.stderr) == (0, "")
+
+
+def test_a_stage_that_waits_says_for_what(make_spec: MakeSpec) -> None:
+    plan = Plan.of(make_spec())
+    begun = status_of(plan, **{"prepare digits": StageState(state="running", worker="w")})
+
+    waits = titled(begun, reasons(begun))
+
+    assert waits["train teacher"] == "waits for prepare digits"
+    assert waits["train small/control"] == "waits for prepare digits"
+    assert waits["evaluate small"] == "waits for distill small"
+    assert waits["report"] == "waits for evaluate teacher and 2 more"
+    assert "prepare digits" not in waits
+
+
+def test_a_control_waits_for_the_labels_although_it_does_not_read_them(make_spec: MakeSpec) -> None:
+    plan = Plan.of(make_spec())
+    begun = status_of(plan, **{"prepare digits": done(plan, "prepare digits")})
+
+    assert titled(begun, reasons(begun))["train small/control"] == "waits for soft labels"
+
+
+def test_what_nobody_serves_is_said_with_what_to_do(make_spec: MakeSpec) -> None:
+    status = status_of(Plan.of(make_spec(device="gpu")))
+
+    served, unserved, unknown = (titled(status, reasons(status, queues)) for queues in ({"gpu"}, {"cpu"}, None))
+
+    assert served["prepare digits"] == unknown["prepare digits"] == "in queue 'gpu'"
+    assert unserved["prepare digits"].endswith("start one with 'distill worker --queues gpu'")
+
+
+def test_what_a_worker_said_and_what_failed_come_first(make_spec: MakeSpec) -> None:
+    plan = Plan.of(make_spec())
+    states = {
+        "prepare digits": done(plan, "prepare digits"),
+        "train teacher": StageState(state="failed", error="train teacher: no"),
+        "soft labels": StageState(state="blocked"),
+        "train small/control": StageState(progress="tries again in 4 s: no room"),
+    }
+
+    waits = titled(status_of(plan, **states), reasons(status_of(plan, **states)))
+
+    assert waits["soft labels"] == "never: train teacher failed"
+    assert waits["train small/control"] == "tries again in 4 s: no room"
+
+
+def test_programs_read_why_a_stage_waits_and_how_far_another_is(make_spec: MakeSpec) -> None:
+    running = StageState(state="running", progress="epoch 1/2", share=0.25, worker="w")
+    facts = facts_of(status_of(Plan.of(make_spec()), **{"prepare digits": running}))
+
+    first, second, *_ = facts["stages"]
+    assert (first["share"], first["waits"], second["waits"]) == (0.25, "", "waits for prepare digits")
+
+
+def test_the_tree_has_every_stage_once_and_evaluations_below_their_models(make_spec: MakeSpec) -> None:
+    grid = {"temperature": {"grid": [1, 2]}, "alpha": 0.9}
+    student = {"name": "small", "model": {"name": "mlp", "hidden": [8]}, "seeds": 2, "distillation": grid}
+    teachers = [{"model": {"name": "mlp", "hidden": [width]}} for width in (8, 16)]
+    spec = make_spec(dataset={"name": "digits", "validation": 0.1}, students=[student], teacher=None, teachers=teachers)
+
+    lines = list(live.tree(Plan.of(spec)))
+
+    assert sorted(stage.key for _, stage in lines) == sorted(stage.key for stage in Plan.of(spec).stages)
+    plain = {stage.title: branch for branch, stage in live.tree(Plan.of(make_spec()))}
+    assert plain["distill small"] == "├─ "
+    assert plain["evaluate small"] == "│  └─ "
+    assert plain["evaluate small/control"] == "   └─ "
+    assert plain["report"] == ""
+
+
+def test_a_shown_pipeline_has_a_line_a_stage_with_all_that_is_known(make_spec: MakeSpec) -> None:
+    plan = Plan.of(make_spec())
+    running = StageState(state="running", progress="epoch 1/2 [x]", share=0.5, worker="worker-1@host", began=0.0)
+    text = printed(status_of(plan, **{"prepare digits": done(plan, "prepare digits"), "train teacher": running}))
+
+    head, first, second, *_ = text.splitlines()
+    assert head.startswith(f"tiny-1  running  1 of {len(plan.stages)} stages, submitted ")
+    assert "✓ prepare digits" in first
+    assert "found · 1 + 1 samples" in first
+    assert "1.5 s" in first
+    assert "▶ train teacher" in second
+    assert "epoch 1/2 [x]" in second
+    assert "worker-1@host" in second
+
+
+def test_lines_say_what_changed_and_progress_now_and_then(make_spec: MakeSpec) -> None:
+    plan, console = Plan.of(make_spec()), Console(file=io.StringIO(), width=100)
+    steps = [StageState(state="running", progress=f"step {step}") for step in range(50)]
+
+    live.follow((status_of(plan, **{"train teacher": step}) for step in steps), console)
+
+    assert console.file.getvalue() == "▶ train teacher: step 0\n"
+
+
+def test_students_of_pipelines_are_compared_and_sorted(make_spec: MakeSpec) -> None:
+    plan = Plan.of(make_spec(students=[make_spec().students[0].model_dump(mode="json") | {"seeds": 2}]))
+    other = Plan.of(make_spec(dataset={"name": "digits", "validation": 0.2}))
+    pipelines = [(results(0.9), plan), (results(0.95, "better", parameters=5, seeds=1), other)]
+
+    by_accuracy = compared(pipelines, "accuracy")
+    by_size = compared(pipelines, "parameters")
+    given = compared(pipelines)
+
+    assert [student.pipeline for student in given] == ["tiny-1", "better-1"]
+    assert [student.pipeline for student in by_accuracy] == ["better-1", "tiny-1"]
+    assert by_size == by_accuracy
+    first = given[0]
+    assert (first.student, first.dataset, first.seeds) == ("small", "digits", 2)
+    assert first.about == "mlp 8 · T=4 alpha=0.9 · 2 epochs"
+    assert first.gain == pytest.approx(0.01 + 0.5e-4)
+    assert first.gain_low is not None
+    assert given[1].gain_low is None
+    console = Console(file=io.StringIO(), width=79)
+    console.print(report.comparison_table(given))
+    assert "their accuracies do not compare" in console.file.getvalue()
+    assert "small of" in console.file.getvalue()
+
+
+def test_results_have_a_row_a_model_and_seed() -> None:
+    rows = results(0.9).rows()
+
+    assert [(row["model"], row["role"], row["seed"]) for row in rows] == [
+        ("teacher", "teacher", None), ("small", "student", 0), ("small", "control", 0),
+        ("small", "student", 1), ("small", "control", 1),
+    ]  # fmt: skip
+    assert {tuple(row) for row in rows} == {COLUMNS}
+    assert rows[1]["gain"] == pytest.approx(0.01)
+    assert rows[2]["gain"] is None
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (7200, "2.0 h")])
+def test_times_are_said_as_people_say_them(seconds: float, words: str) -> None:
+    assert in_words(seconds) == words
