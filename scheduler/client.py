@@ -101,15 +101,6 @@ class PipelineClient:
         """The queues that workers serve."""
         return {queue for worker in self.workers() for queue in worker.queues}
 
-    def busy(self) -> dict[str, str]:
-        """What each worker does, by its name, as far as unfinished pipelines tell."""
-        return {
-            state.worker: f"{status.id}: {stage.title}"
-            for status in self.pipelines()
-            for stage in status.plan.stages
-            if (state := status.states[stage.key]).state == "running"
-        }
-
     def cancel(self, pipeline: str) -> None:
         """Have no further stage of a pipeline started and its running ones stopped; what is finished stays.
 

@@ -66,12 +66,11 @@ def workers_command(as_json: AsJson = False) -> None:
     from scheduler import report
     from scheduler.client import PipelineClient
 
-    client = PipelineClient()
-    entries, busy = client.workers(), client.busy()
+    entries = PipelineClient().workers()
     if as_json:
-        print_json([entry.model_dump(mode="json") | {"does": busy.get(entry.name, "")} for entry in entries])
+        print_json([entry.model_dump(mode="json") for entry in entries])
     else:
-        console.print(report.workers_table(entries, busy))
+        console.print(report.workers_table(entries))
 
 
 @app.command()

@@ -139,14 +139,14 @@ def _now(status: PipelineStatus) -> str:
     return "; ".join(status.errors) or "; ".join(does)
 
 
-def workers_table(workers: list[WorkerEntry], busy: dict[str, str]) -> Table:
+def workers_table(workers: list[WorkerEntry]) -> Table:
     """The workers that are there, and what they do."""
     table = Table()
     for name in ("worker", "host", "queues", "does", "torch", "store"):
         table.add_column(name)
     for worker in workers:
         versions = worker.versions.get("torch", "none")
-        does = escape(busy.get(worker.name, "waits for work"))
+        does = escape(worker.does or "waits for work")
         table.add_row(worker.name, worker.host, ", ".join(worker.queues), does, versions, escape(worker.store))
     return table
 

@@ -29,11 +29,13 @@ class WorkerEntry(Model):
     stage_format: int
     #: Where it looks for artifacts.
     store: str
+    #: The tasks that it was at, in words.
+    does: str = ""
     #: Seconds since the epoch, by the worker's own clock.
     seen: float
 
     @classmethod
-    def of_this_process(cls, name: str, queues: tuple[str, ...], store: str) -> Self:
+    def of_this_process(cls, name: str, queues: tuple[str, ...], store: str, does: str) -> Self:
         """The entry of the worker that this process is."""
         return cls(
             name=name,
@@ -43,6 +45,7 @@ class WorkerEntry(Model):
             versions=installed_versions(),
             stage_format=STAGE_FORMAT,
             store=store,
+            does=does,
             seen=time.time(),
         )
 

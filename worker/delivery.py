@@ -8,6 +8,7 @@ from typing import Any
 import redis
 from celery import Celery, bootsteps
 from celery.utils.log import get_logger
+from celery.worker.state import active_requests
 from kombu.exceptions import OperationalError
 
 from shared.errors import Unavailable
@@ -38,7 +39,8 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
                 _renew_unacknowledged(parent.task_consumer.channel)
                 bench = app.bench()
                 queues = tuple(queue.name for queue in parent.task_consumer.queues)
-                entry = WorkerEntry.of_this_process(parent.hostname, queues, str(bench.store.root))
+                does = ", ".join(request.kwargsrepr for request in active_requests)
+                entry = WorkerEntry.of_this_process(parent.hostname, queues, str(bench.store.root), does)
                 bench.roster.enter(entry, settings.holding_seconds)
                 for key in bench.leases.free_keys():
                     bench.wake(key)

@@ -13,6 +13,7 @@ import pytest
 
 from scheduler.client import PipelineClient
 from scheduler.local import LocalStack
+from shared.spec import PipelineSpec
 from tests.acceptance.conftest import distill
 
 WaitUntil = Callable[..., Any]
@@ -67,8 +68,19 @@ def test_programs_read_where_pipelines_stand_and_who_works(
     assert [stage["title"] for stage in one["stages"]][:2] == ["prepare digits", "train teacher"]
     assert all(stage["outcome"] == "computed" and stage["seconds"] > 0 for stage in one["stages"])
     assert sorted(worker["name"].partition("@")[0] for worker in workers) == ["worker-1", "worker-2"]
-    assert {worker["does"] for worker in workers} == {""}
-    assert "waits for work" in distill(queue, "workers").stdout
+    wait_until(lambda: distill(queue, "workers").stdout.count("waits for work") == 2, "both are free")
+
+
+def test_a_worker_is_listed_with_what_it_does(
+    queue: dict[str, str], client: PipelineClient, long_spec: PipelineSpec, wait_until: WaitUntil
+) -> None:
+    pipeline = client.submit(long_spec).id
+
+    def does() -> str:
+        return " ".join(worker["does"] for worker in json.loads(distill(queue, "workers", "--json").stdout))
+
+    wait_until(lambda: f"{pipeline} · train teacher" in does(), "a worker says that it trains the teacher")
+    client.cancel(pipeline)
 
 
 def test_finished_pipelines_are_read_as_json_and_csv_and_compared(
