@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import redis
 
+from shared.broker import lists_of
 from shared.catalog import QUEUES
 from shared.errors import DistillError
 from shared.ledger import connect
@@ -51,9 +52,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _memory(client)
         yield from _persistence(client)
         yield _clock(_server_time(client))
-        yield from _workers(Roster(client).workers())
+        yield from _workers(client)
     except redis.RedisError as error:
-        yield Finding("broker", "bad", f"it refused a question: {error}", "allow its user INFO, TIME, SCAN and MGET")
+        yield Finding(
+            "broker", "bad", f"it refused a question: {error}", "allow its user INFO, TIME, LLEN, SMEMBERS and MGET"
+        )
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
@@ -121,17 +124,21 @@ def _clock(their_time: float) -> Finding:
     return Finding("clock", "good", "the broker's agrees with this machine's")
 
 
-def _workers(workers: list[WorkerEntry]) -> Iterator[Finding]:
+def _workers(client: Any) -> Iterator[Finding]:
+    workers = Roster(client).workers()
+    waiting = {queue: sum(map(client.llen, lists_of(queue))) for queue in QUEUES}
     if not workers:
         advice = "start some with 'distill up' or 'distill worker'"
         yield Finding("workers", "warning", "none is there: what is submitted waits", advice)
-        return
     served = {queue for worker in workers for queue in worker.queues}
     for worker in workers:
         yield _worker(worker)
-    if missing := [queue for queue in QUEUES if queue not in served and queue != "gpu"]:
-        advice = f"start one with 'distill worker --queues {','.join(missing)}'"
-        yield Finding("queues", "warning", f"nobody serves {', '.join(missing)}", advice)
+    for queue in QUEUES:
+        if queue in served or not (waiting[queue] or (workers and queue != "gpu")):
+            continue
+        tasks = f": {waiting[queue]:,} of its tasks wait" if waiting[queue] else ""
+        advice = f"start a worker with 'distill worker --queues {queue}'"
+        yield Finding("queues", "warning", f"nobody serves the queue '{queue}'{tasks}", advice)
 
 
 def _worker(worker: WorkerEntry) -> Finding:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -18,69 +14,15 @@ from urllib.parse import urlsplit
 
 import redis
 
+from scheduler.child import STOP_SECONDS, Child, celery_command
+from scheduler.devices import has_gpu
 from shared.errors import DistillError, InvalidSettings
 from shared.settings import Settings
 
-#: Seconds that a child has to end after SIGTERM, before it is killed.
-STOP_SECONDS = 10.0
 START_SECONDS = 10.0
 #: How often a dead worker is started again before the stack gives up.
 MAX_RESTARTS = 5
 FLOWER_COLUMNS = "name,kwargs,state,result,started,runtime,worker"
-
-
-@dataclass(slots=True)
-class Child:
-    """A child process, in a session of its own so that Ctrl-C reaches only its parent."""
-
-    name: str
-    command: list[str]
-    environment: dict[str, str]
-    log: Path
-    restarts: int = 0
-    _process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start the process, its output added to its log."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command,
-                env=os.environ | self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-            )
-
-    @property
-    def alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int | None:
-        """The process's id."""
-        return self._process.pid if self._process else None
-
-    def ask_to_end(self) -> None:
-        """Send SIGTERM."""
-        if self._process is not None and self.alive:
-            self._process.terminate()
-
-    def end(self, deadline: float) -> None:
-        """Wait for the process until a monotonic time, then kill whatever is left of its session."""
-        if self._process is None:
-            return
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(max(0.0, deadline - time.monotonic()))
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-    def last_lines(self, lines: int = 5) -> str:
-        """The end of its log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
 
 @dataclass(slots=True)
@@ -156,7 +98,7 @@ class LocalStack:
         options = [
             "worker",
             "-Q",
-            "cpu,gpu,any" if _has_gpu() else "cpu,any",
+            "cpu,gpu,any" if has_gpu() else "cpu,any",
             "-n",
             f"{name}@%h",
             "-l",
@@ -194,17 +136,6 @@ class LocalStack:
             for child in group:
                 child.end(deadline)
         self._resources.close()
-
-
-def celery_command(*arguments: str) -> list[str]:
-    """The command line of this project's Celery application."""
-    return [sys.executable, "-m", "celery", "-A", "worker.app", *arguments]
-
-
-def _end_with_parent() -> None:
-    """Have Linux send SIGTERM to this child when its parent dies, even of SIGKILL."""
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
 
 
 def _valkey_binary() -> str:
@@ -245,7 +176,3 @@ def _await_answer(server: Child, settings: Settings) -> None:
         f"no server could be started at {settings.broker_address} (is another one there? set "
         f"DISTILL_BROKER_URL=redis://127.0.0.1:6380/0): the end of {server.log}:\n{server.last_lines()}"
     )
-
-
-def _has_gpu() -> bool:
-    return Path("/dev/nvidia0").exists()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-from typing import Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scheduler.options import AsJson, Workers, console, print_json
 from shared.catalog import QUEUES
 from shared.errors import InvalidSettings
+
+if TYPE_CHECKING:
+    from scheduler.devices import Device
 
 app = typer.Typer()
 
@@ -41,23 +44,35 @@ def up(
 
 @app.command()
 def worker(
-    queues: Annotated[str, typer.Option(help=f"Queues to serve, of {', '.join(QUEUES)}.")] = "cpu,any",
-    name: Annotated[str, typer.Option(help="The worker's name; %h is this host.")] = "worker-%i@%h",
+    devices: Annotated[
+        str, typer.Option(help="Start a worker each for: auto, cpu, cpu:4, cuda:0,1 or several, as cpu:2+cuda:0.")
+    ] = "auto",
+    queues: Annotated[
+        str | None, typer.Option(help=f"Queues to serve, of {', '.join(QUEUES)}, in place of the devices' own.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="How the workers' names begin: NAME-DEVICE@HOST.")] = "worker-%i",
 ) -> None:
-    """Start one worker for the broker in DISTILL_BROKER_URL."""
+    """Start workers here for the broker in DISTILL_BROKER_URL, one a device, and keep them until told to end."""
     from scheduler.client import PipelineClient
-    from scheduler.local import celery_command
+    from scheduler.devices import devices as devices_of
+    from scheduler.fleet import Fleet
     from shared.settings import Settings
     from shared.store import ArtifactStore
 
-    unknown = [queue for queue in queues.split(",") if queue not in QUEUES]
-    if unknown:
-        raise InvalidSettings(f"--queues: unknown queue '{unknown[0]}' (known: {', '.join(QUEUES)})")
     settings = Settings.load()
+    found = devices_of(devices, settings.threads)
+    if queues is not None:
+        found = tuple(replace(device, queues=_queues(queues, device)) for device in found)
     ArtifactStore(settings.store).check_writable()
     PipelineClient(settings)
-    unique = name.replace("%i", str(os.getpid()))
-    os.execv(sys.executable, celery_command("worker", "-Q", queues, "-n", unique, "-l", "INFO"))
+    fleet = Fleet.of(found, name.replace("%i", str(os.getpid())), lambda line: console.print(line, soft_wrap=True))
+    try:
+        while True:
+            fleet.tend()
+            time.sleep(0.2)
+    finally:
+        console.print("Ending: the workers hand back what they do")
+        fleet.end()
 
 
 @app.command("workers")
@@ -84,3 +99,14 @@ def doctor() -> None:
     console.print(report.findings_table(findings))
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(1)
+
+
+def _queues(text: str, device: Device) -> tuple[str, ...]:
+    """The queues of an option that a device can serve."""
+    queues = tuple(text.split(","))
+    for queue in queues:
+        if queue not in QUEUES:
+            raise InvalidSettings(f"--queues: unknown queue '{queue}' (known: {', '.join(QUEUES)})")
+        if queue == "gpu" and not device.gpu:
+            raise InvalidSettings(f"--queues: '{device.name}' is no GPU: it cannot serve the queue 'gpu'")
+    return queues

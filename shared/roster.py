@@ -14,6 +14,8 @@ import redis
 from shared.records import Model
 from shared.stage import STAGE_FORMAT
 
+#: The names of all workers that were there.
+NAMES = "distill:workers"
 #: Packages whose versions matter to what a worker computes or understands.
 PACKAGES = ("distill-queue", "celery", "torch", "numpy")
 
@@ -58,13 +60,22 @@ class Roster:
 
     def enter(self, entry: WorkerEntry, seconds: float) -> None:
         """Say that a worker is there for some more seconds."""
-        self._redis.set(f"distill:worker:{entry.name}", entry.model_dump_json(), px=int(seconds * 1000))
+        with self._redis.pipeline() as pipe:
+            pipe.set(_entry(entry.name), entry.model_dump_json(), px=int(seconds * 1000))
+            pipe.sadd(NAMES, entry.name)
+            pipe.execute()
 
     def workers(self) -> list[WorkerEntry]:
         """The workers that are there, by name."""
-        names = sorted(self._redis.scan_iter("distill:worker:*", count=1000))
-        texts = self._redis.mget(names) if names else []
+        names = sorted(self._redis.smembers(NAMES))
+        texts = self._redis.mget(map(_entry, names)) if names else []
+        if gone := [name for name, text in zip(names, texts, strict=True) if not text]:
+            self._redis.srem(NAMES, *gone)  # Who is there after all enters itself again soon.
         return [WorkerEntry.model_validate_json(text) for text in texts if text]
+
+
+def _entry(name: str) -> str:
+    return f"distill:worker:{name}"
 
 
 def installed_versions() -> dict[str, str]:

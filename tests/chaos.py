@@ -26,8 +26,9 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
+from scheduler.child import Child
 from scheduler.client import PipelineClient
-from scheduler.local import Child, LocalStack
+from scheduler.local import LocalStack
 from shared.errors import BrokerUnavailable
 from shared.plan import Plan
 from shared.settings import Settings

@@ -17,6 +17,7 @@ from shared.store import ArtifactStore
 from shared.submissions import Submissions
 from worker.attempts import Attempts
 from worker.lease import Leases
+from worker.offers import Offers
 from worker.rescue import Rescue
 from worker.stop import Stop
 
@@ -38,6 +39,7 @@ class Bench:
     leases: Leases
     attempts: Attempts
     roster: Roster
+    offers: Offers
     rescue: Rescue
     #: The broker's counters, as of blocks that are given away.
     counters: redis.Redis
@@ -53,7 +55,7 @@ class Bench:
         client, hasty = connect(settings, retries=PATIENT_RETRIES if patient else 1), connect(settings, retries=0)
         ledger = Ledger(client, settings.history_seconds)
         leases = Leases(client, hasty, settings.holding_seconds, settings.renewal_seconds)
-        submissions = Submissions(settings.store)
+        submissions, roster = Submissions(settings.store), Roster(client)
         return cls(
             settings,
             patient,
@@ -65,7 +67,8 @@ class Bench:
             Ledger(hasty, settings.history_seconds),
             leases,
             Attempts(client, settings.max_attempts, settings.history_seconds),
-            Roster(client),
+            roster,
+            Offers(client, roster),
             Rescue(client, ledger, leases, submissions, settings),
             hasty,
         )

@@ -11,6 +11,7 @@ from typing import Literal, Protocol, Self
 
 import torch
 
+from shared.errors import Unavailable
 from shared.settings import Settings
 from shared.store import Provenance
 from worker import memory
@@ -37,10 +38,17 @@ class Runtime:
 
     @classmethod
     def probe(cls, settings: Settings, queue: str) -> Self:
-        """The runtime of this process: a GPU where there is one, unless the stage asked for the CPU."""
+        """The runtime of this process: a GPU where there is one, unless the stage asked for the CPU.
+
+        Raises:
+            Unavailable: the stage asked for a GPU, and there is none that works.
+
+        """
         if settings.threads:
             torch.set_num_threads(settings.threads)
         on_gpu = queue != "cpu" and torch.cuda.is_available()
+        if queue == "gpu" and not on_gpu:
+            raise Unavailable("this worker serves the queue 'gpu', yet torch finds no GPU here")
         device = torch.device("cuda" if on_gpu else "cpu")
         return cls(device, settings.plugins, settings.store / "downloads", settings.memory_gb)
 

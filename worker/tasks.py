@@ -96,6 +96,8 @@ def run_stages(task: Task, bench: Bench, pipeline: str, messages: list[dict[str,
 
     """
     started, worker = time.time(), task.request.hostname
+    if bench.offers.should_leave(task.request.id, task.request.delivery_info["routing_key"], worker):
+        raise Reject("left to a worker with a GPU", requeue=True)
     if (newest := max(message.get("format", 0) for message in messages)) > STAGE_FORMAT:
         _leave_to_newer_workers(task, bench, pipeline, messages, newest)
     if bench.ledger.is_cancelled(pipeline):

@@ -15,8 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
+from scheduler.child import Child
 from scheduler.client import PipelineClient
-from scheduler.local import Child, LocalStack
+from scheduler.local import LocalStack
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.store import ArtifactStore

@@ -11,8 +11,9 @@ import psutil
 import pytest
 import redis
 
+from scheduler.child import Child
 from scheduler.client import PipelineClient
-from scheduler.local import Child, LocalStack
+from scheduler.local import LocalStack
 from shared.errors import BrokerUnavailable, PipelineFailed
 from shared.spec import PipelineSpec
 from shared.status import PipelineStatus

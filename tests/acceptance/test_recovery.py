@@ -11,8 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
+from scheduler.child import Child
 from scheduler.client import PipelineClient
-from scheduler.local import Child, LocalStack
+from scheduler.local import LocalStack
 from shared.spec import PipelineSpec
 from tests.acceptance.conftest import lines_of, pool_process, teacher_weights
 

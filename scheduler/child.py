@@ -1,0 +1,88 @@
+"""Child processes: started in sessions of their own, ended with this one."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Seconds that a child has to end after SIGTERM, before it is killed.
+STOP_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Child:
+    """A child process, in a session of its own so that Ctrl-C reaches only its parent."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    #: What its output is added to; None: this process's own output.
+    log: Path | None
+    restarts: int = 0
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process."""
+        with self.log.open("ab") if self.log else nullcontext() as log:
+            self._process = subprocess.Popen(
+                self.command,
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT if log else None,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """How the process ended, if it has: its exit code, or less than 0, the signal that killed it."""
+        return self._process.poll() if self._process else None
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id."""
+        return self._process.pid if self._process else None
+
+    def ask_to_end(self) -> None:
+        """Send SIGTERM."""
+        if self._process is not None and self.alive:
+            self._process.terminate()
+
+    def end(self, deadline: float) -> None:
+        """Wait for the process until a monotonic time, then kill whatever is left of its session."""
+        if self._process is None:
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(max(0.0, deadline - time.monotonic()))
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def last_lines(self, lines: int = 5) -> str:
+        """The end of its log."""
+        text = self.log.read_text(errors="replace") if self.log else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+
+def celery_command(*arguments: str) -> list[str]:
+    """The command line of this project's Celery application."""
+    return [sys.executable, "-m", "celery", "-A", "worker.app", *arguments]
+
+
+def _end_with_parent() -> None:
+    """Have Linux send SIGTERM to this child when its parent dies, even of SIGKILL."""
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)

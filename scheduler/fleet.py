@@ -1,0 +1,76 @@
+"""A fleet: one worker a device of this machine, started again when it dies."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from scheduler.child import Child, celery_command
+from scheduler.devices import Device
+
+#: Seconds before a worker that died is started again: doubled each time, up to the longest.
+FIRST_WAIT_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 60.0
+#: Seconds after which a worker that lives is taken to be well.
+WELL_SECONDS = 60.0
+#: Seconds that workers have to hand back what they do, with some to spare (see `worker.supervision`).
+HAND_BACK_SECONDS = 20.0
+
+
+@dataclass(slots=True)
+class Berth:
+    """A device's place in the fleet, and the worker in it."""
+
+    device: Device
+    worker: Child
+    started: float = 0.0
+    #: When it is to be started again, by the monotonic clock; None while it lives.
+    due: float | None = 0.0
+    wait_seconds: float = FIRST_WAIT_SECONDS
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Starts and watches the workers; `tend` is to be called every second or more often."""
+
+    berths: list[Berth]
+    tell: Callable[[str], None]
+    now: Callable[[], float] = field(default=time.monotonic)
+
+    @classmethod
+    def of(cls, devices: Sequence[Device], name: str, tell: Callable[[str], None]) -> Fleet:
+        """A fleet for some devices; a worker's name is `<name>-<device>@<host>`."""
+        berths = []
+        for device in devices:
+            options = ("-Q", ",".join(device.queues), "-n", f"{name}-{device.name}@%h", "-l", "INFO")
+            worker = Child(f"{name}-{device.name}", celery_command("worker", *options), device.environment, log=None)
+            berths.append(Berth(device, worker))
+        return cls(berths, tell)
+
+    def tend(self) -> None:
+        """Start what is to be started, and see who has died."""
+        for berth in self.berths:
+            if berth.due is None and not berth.worker.alive:
+                self._plan_again(berth)
+            if berth.due is not None and self.now() >= berth.due:
+                berth.worker.start()
+                berth.started, berth.due = self.now(), None
+                serves = f"serves {', '.join(berth.device.queues)}"
+                self.tell(f"{berth.worker.name} started (process {berth.worker.pid}), {serves}")
+
+    def end(self) -> None:
+        """Have all workers hand back what they do, and end."""
+        for berth in self.berths:
+            berth.worker.ask_to_end()
+        deadline = time.monotonic() + HAND_BACK_SECONDS
+        for berth in self.berths:
+            berth.worker.end(deadline)
+
+    def _plan_again(self, berth: Berth) -> None:
+        if self.now() - berth.started >= WELL_SECONDS:
+            berth.wait_seconds = FIRST_WAIT_SECONDS
+        berth.due = self.now() + berth.wait_seconds
+        died = f"{berth.worker.name} died (exit code {berth.worker.exit_code})"
+        self.tell(f"{died}: starts again in {berth.wait_seconds:.0f} s")
+        berth.wait_seconds = min(2 * berth.wait_seconds, LONGEST_WAIT_SECONDS)

@@ -1,0 +1,97 @@
+"""What a machine offers to workers, and what happens to workers that die."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from scheduler.child import Child
+from scheduler.devices import Device, devices
+from scheduler.fleet import LONGEST_WAIT_SECONDS, WELL_SECONDS, Berth, Fleet
+from shared.errors import InvalidSettings
+
+
+@pytest.mark.parametrize(
+    ("text", "gpus", "expected"),
+    [
+        ("auto", [], {"cpu": ("cpu", "any")}),
+        ("auto", ["0", "1"], {"cuda-0": ("gpu", "any"), "cuda-1": ("gpu", "any"), "cpu": ("cpu", "any")}),
+        ("cpu:2", ["0"], {"cpu-1": ("cpu", "any"), "cpu-2": ("cpu", "any")}),
+        ("cuda:1", ["0", "1"], {"cuda-1": ("gpu", "any")}),
+        ("cpu+cuda:0,1", ["0", "1"], {"cuda-0": ("gpu", "any"), "cuda-1": ("gpu", "any"), "cpu": ("cpu", "any")}),
+    ],
+)
+def test_each_device_has_a_worker_with_its_queues(
+    text: str, gpus: list[str], expected: dict[str, tuple[str, ...]]
+) -> None:
+    assert {device.name: device.queues for device in devices(text, gpus=gpus)} == expected
+
+
+def test_a_worker_sees_its_own_gpu_and_no_other() -> None:
+    seen = {device.name: device.environment["CUDA_VISIBLE_DEVICES"] for device in devices("auto", gpus=["0", "1"])}
+
+    assert seen == {"cuda-0": "0", "cuda-1": "1", "cpu": ""}
+
+
+def test_cores_are_shared_out_unless_threads_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scheduler.devices._cores", lambda: 8)
+
+    shared = {device.threads for device in devices("cpu:3", gpus=[])}
+    given = {device.threads for device in devices("cpu:3", threads=5, gpus=[])}
+
+    assert (shared, given) == ({2}, {5})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("cuda:2", "no cuda:2 on this machine (there: cuda:0, cuda:1)"),
+        ("cuda:0,0", "names a GPU twice"),
+        ("gpu", "cannot read 'gpu': use auto"),
+        ("cpu:0", "cannot read 'cpu:0'"),
+        ("", "cannot read ''"),
+    ],
+)
+def test_devices_that_are_not_there_or_mean_nothing_are_named(text: str, message: str) -> None:
+    with pytest.raises(InvalidSettings) as error:
+        devices(text, gpus=["0", "1"])
+
+    assert message in str(error.value)
+
+
+def test_a_worker_that_dies_is_started_again_after_ever_longer_waits(wait_until: Callable[..., Any]) -> None:
+    clock, told = [0.0], []
+    worker = Child("dies", [sys.executable, "-c", "raise SystemExit(3)"], {}, log=None)
+    fleet = Fleet([Berth(Device("cpu", ("any",), 1), worker)], told.append, now=lambda: clock[0])
+
+    waits = []
+    for _ in range(9):
+        fleet.tend()
+        wait_until(lambda: not worker.alive, "it dies")
+        fleet.tend()
+        waits.append(fleet.berths[0].due - clock[0])
+        clock[0] = fleet.berths[0].due
+    fleet.tend()
+    wait_until(lambda: not worker.alive, "it dies")
+    clock[0] += WELL_SECONDS
+    fleet.tend()
+
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    assert max(waits) == LONGEST_WAIT_SECONDS
+    assert fleet.berths[0].due == clock[0] + 1
+    assert "dies died (exit code 3): starts again in 2 s" in told
+
+
+def test_a_worker_that_has_died_is_not_started_before_its_time(wait_until: Callable[..., Any]) -> None:
+    worker, told = Child("dies", [sys.executable, "-c", ""], {}, log=None), []
+    fleet = Fleet([Berth(Device("cpu", ("any",), 1), worker)], told.append, now=lambda: 0.0)
+
+    fleet.tend()
+    wait_until(lambda: not worker.alive, "it ends")
+    for _ in range(3):
+        fleet.tend()
+
+    assert [line.partition(" (")[0] for line in told] == ["dies started", "dies died"]
