@@ -39,7 +39,7 @@ class Progress:
 
         """
         if self.bench.stop.asked:
-            raise HandedBack(progress)
+            raise HandedBack(f"{self.task.request.hostname} ends; it was at {progress}")
         if time.monotonic() < self._next:
             return
         for lease in self.leases:
@@ -58,7 +58,7 @@ class Progress:
         try:
             self.bench.notes.note(self.pipeline, self._keys, progress, self.task.request.hostname)
             if self.bench.notes.is_cancelled(self.pipeline):
-                raise Cancelled(self.pipeline)
+                raise Cancelled(f"the pipeline was cancelled; it was at {progress}")
             self.task.send_event("task-progress", result=progress, retry=False)
         except (Unavailable, OSError, *self.task.app.connection_for_write().connection_errors) as error:
             logger.warning("progress could not be told: %s", error)
