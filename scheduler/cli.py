@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from scheduler import labels, logs, report, specs
+from scheduler import labels, logs, report, specs, stores
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
 from scheduler.local import LocalStack, celery_command
@@ -36,6 +36,7 @@ app = typer.Typer(
 app.add_typer(specs.app)
 app.add_typer(labels.app, name="labels")
 app.add_typer(logs.app)
+app.add_typer(stores.app, name="store")
 console = Console(highlight=False)
 
 PipelineId = Annotated[str, typer.Argument(metavar="ID", help="A pipeline's id, as 'distill submit' printed it.")]

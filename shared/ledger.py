@@ -80,6 +80,18 @@ class Ledger:
             text = self._redis.hget(_hash(pipeline), "plan")
         return Plan.model_validate_json(text) if text else None
 
+    def plan_texts(self) -> list[tuple[str, str]]:
+        """Each known pipeline's id and plan, as JSON of whatever version wrote it."""
+        with broker_errors():
+            names = list(self._redis.scan_iter(_hash("*"), count=1000))
+            texts = [(name.removeprefix(_hash("")), self._redis.hget(name, "plan")) for name in names]
+        return [(pipeline, text) for pipeline, text in texts if text]
+
+    def leased(self) -> set[str]:
+        """Keys that some worker works on now."""
+        with broker_errors():
+            return {name.removeprefix(lease_of("")) for name in self._redis.scan_iter(lease_of("*"), count=1000)}
+
     def cancel(self, pipeline: str) -> None:
         """Have no further stage of a pipeline started, and its running ones stopped."""
         with self._writing(pipeline) as pipe:
@@ -179,6 +191,11 @@ def broker_errors() -> Iterator[None]:
 def log_of(pipeline: str) -> str:
     """Where a pipeline's log lies, as long as its state does; `shared.logbook` writes it."""
     return f"distill:logs:{pipeline}"
+
+
+def lease_of(key: str) -> str:
+    """Where the lease of a key lies, which `worker.lease` takes."""
+    return f"distill:lease:{key}"
 
 
 def _hash(pipeline: str) -> str:
