@@ -20,7 +20,7 @@ _BEGINNING = 1_000
 #: Lines that are read at once.
 PAGE_LINES = 1_000
 #: Seconds for which a reader waits for another line, so also those after which a finished pipeline has no more.
-LAST_WORD_SECONDS = 1.5
+LAST_WORD_SECONDS = 1.0
 #: Seconds for which whoever follows waits for a broker that went away, and between two tries.
 AWAY_SECONDS = 600.0
 AGAIN_SECONDS = 0.2
