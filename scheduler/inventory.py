@@ -14,18 +14,15 @@ from pydantic import ValidationError
 from scheduler.reach import Reach
 from shared.catalog import KINDS, did_you_mean
 from shared.errors import ArtifactDamaged, ArtifactMissing, InvalidSettings, StoreUnavailable, store_errors
+from shared.recipes import Labels
 from shared.soft_labels import SoftLabels
-from shared.stage import ArtifactRef, checkpoint_ref, label_file_ref
+from shared.stage import SHORTEST_KEY, ArtifactRef, checkpoint_ref, label_file_ref
 from shared.store import MANIFEST, Artifact, ArtifactStore, Manifest, is_sealed
 
 #: What artifacts that no stage made are called.
 GIVEN = {"checkpoint": "given weights", "label_file": "given labels"}
 #: Kinds in the order in which they are listed.
 ORDER = (*GIVEN, *KINDS)
-#: Kinds that hold soft labels.
-LABELS = ("soft_labels", "import_soft_labels")
-#: Fewest characters of a key that name an artifact.
-SHORTEST_KEY = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +109,11 @@ def verdict_on(store: ArtifactStore, ref: ArtifactRef) -> Verdict | None:
     """Read an artifact to the last byte, changing nothing; None where it is gone."""
     try:
         artifact = store.open(ref)
-        if ref.kind in LABELS:
+        stage = artifact.manifest.stage
+        if stage and stage.ref != ref:
+            raise ArtifactDamaged(f"{artifact.folder}: its stage is {stage.kind}/{stage.ref.short_key}")
+        if stage and isinstance(stage.recipe, Labels):
             SoftLabels.open(artifact.folder).verify()
-        if artifact.manifest.stage and artifact.manifest.stage.ref != ref:
-            raise ArtifactDamaged(f"{artifact.folder}: its stage is {artifact.manifest.stage.ref.short_key}")
         if not _of_this_version(artifact, ref):
             return Verdict(ref, "of another version", "whole, but this version would give it another key")
     except ArtifactMissing:

@@ -23,8 +23,6 @@ app = typer.Typer()
 STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 #: Characters of a title for which there is room from the beginning.
 LONGEST_TITLE = 32
-#: Fewest characters of a key that mean a stage.
-SHORTEST_KEY = 4
 #: Colours that a program has printed are left out, and what else commands a terminal is shown by its number.
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
@@ -81,6 +79,7 @@ def _keys_of(plan: Plan, name: str) -> set[str]:
     """Short keys of the stages that a title, a key, or the beginning of one means."""
     from shared.catalog import did_you_mean
     from shared.errors import InvalidSettings
+    from shared.stage import SHORTEST_KEY
 
     by_title = {stage.title.casefold(): stage.title for stage in plan.stages}
     begun = [title for folded, title in by_title.items() if folded.startswith(name.casefold())]

@@ -29,7 +29,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("ls")
 def list_command(
-    kind: Annotated[str | None, typer.Option(metavar="KIND", help="Only artifacts of a kind, as distill.")] = None,
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Only artifacts of one kind, such as train_teacher.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the artifacts, and which pipelines need them."""
@@ -89,10 +91,11 @@ def verify(
         for (ref, _), size in zip(wanted, sizes, strict=True):
             if verdict := verdict_on(store, ref):
                 verdicts.append(verdict)
-                if set_aside and verdict.state == "damaged":
+                goes = set_aside and verdict.state == "damaged"
+                if goes:
                     store.set_aside(ref)
                 if not as_json and (verdict.detail or verdict.bad):
-                    console.print(_verdict_line(verdict), markup=False)
+                    console.print(_verdict_line(verdict) + (" (set aside)" if goes else ""), markup=False)
             progress.advance(task, size)
     if as_json:
         typer.echo(json.dumps([_verdict_facts(verdict) for verdict in verdicts], indent=1))
@@ -194,7 +197,9 @@ def _tell(pieces: list[Piece], keep_days: float) -> None:
     """Say what is to go: how much of each kind."""
     console = _console()
     if not pieces:
-        console.print(f"Nothing to remove: pipelines need it, or it was used in the last {keep_days:g} days")
+        console.print(
+            f"Nothing to remove: pipelines need it, or it was used in the last {keep_days:g} days (--keep-days)"
+        )
         return
     console.print(f"No pipeline needs, and nobody has used in the last {keep_days:g} days:")
     groups: dict[str, list[int]] = {}

@@ -44,14 +44,16 @@ class Scribe(logging.Handler):
 
     def __enter__(self) -> Self:
         """Begin to take down."""
-        for each in _outermost_loggers():
-            each.addHandler(self)
-            self._attached.callback(each.removeHandler, self)
-        for redirect, log in ((redirect_stdout, logger.info), (redirect_stderr, logger.warning)):
-            printed = Printed(log)
-            self._attached.callback(printed.finish)
-            self._attached.enter_context(redirect(printed))
-        self._writer.start()
+        with ExitStack() as attached:
+            for each in _outermost_loggers():
+                attached.callback(each.removeHandler, self)
+                each.addHandler(self)
+            for redirect, log in ((redirect_stdout, logger.info), (redirect_stderr, logger.warning)):
+                printed = Printed(log)
+                attached.callback(printed.finish)
+                attached.enter_context(redirect(printed))
+            self._writer.start()
+            self._attached = attached.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -107,7 +109,8 @@ class Scribe(logging.Handler):
 
     def _write(self) -> None:
         """Write what waits; while the broker is away, it goes on waiting."""
-        lines = [line for line in iter(self._next, None) if line]
+        # As many as there are now: whoever never stops talking would keep this from ever ending.
+        lines = [line for _ in range(len(self._waiting)) if (line := self._next())]
         left_out, self._left_out = self._left_out, 0
         try:
             if left_out:
