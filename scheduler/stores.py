@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scheduler.inventory import Holding, Verdict
     from scheduler.reach import Reach
     from shared.settings import Settings
+    from shared.store import ArtifactStore
 
 app = typer.Typer(
     help="List what the artifact store holds, verify it, and remove what nobody needs.", no_args_is_help=True
@@ -38,10 +39,9 @@ def list_command(
     from scheduler.inventory import holdings, size_bytes
     from shared.errors import BrokerUnavailable
     from shared.settings import Settings
-    from shared.store import ArtifactStore
 
     settings = Settings.load()
-    store = ArtifactStore(settings.store)
+    store = _store(settings)
     try:
         reach, note = _reach(settings), ""
     except BrokerUnavailable:
@@ -79,9 +79,8 @@ def verify(
 
     from scheduler.inventory import named, size_bytes, verdict_on
     from shared.settings import Settings
-    from shared.store import ArtifactStore
 
-    store = ArtifactStore(Settings.load().store)
+    store = _store(Settings.load())
     wanted = named(store, keys or ())
     console = _console()
     verdicts: list[Verdict] = []
@@ -123,14 +122,11 @@ def gc(
     from scheduler.garbage import Garbage
     from shared.errors import BrokerUnavailable, InvalidSettings
     from shared.settings import Settings
-    from shared.store import ArtifactStore
 
     if not (dry_run or yes or sys.stdin.isatty()):
         raise InvalidSettings("there is no terminal to ask at: give --dry-run to look, or --yes to remove")
     settings = Settings.load()
-    garbage = Garbage(
-        ArtifactStore(settings.store), lambda: _reach(settings, without_broker=without_broker), keep_days * 86_400
-    )
+    garbage = Garbage(_store(settings), lambda: _reach(settings, without_broker=without_broker), keep_days * 86_400)
     try:
         if not dry_run:
             garbage.clear_trash()
@@ -146,6 +142,16 @@ def gc(
     elif removal:
         back = f", {len(removal.put_back)} put back, as they are needed by now" if removal.put_back else ""
         _console().print(f"Removed {_amount(sum(piece.size_bytes for piece in removal.removed))}{back}")
+
+
+def _store(settings: Settings) -> ArtifactStore:
+    """The store, which need not be there yet."""
+    from shared.errors import StoreUnavailable
+    from shared.store import ArtifactStore
+
+    if settings.store.exists() and not settings.store.is_dir():
+        raise StoreUnavailable(f"store: {settings.store}: not a folder: set DISTILL_STORE to one")
+    return ArtifactStore(settings.store)
 
 
 def _reach(settings: Settings, *, without_broker: bool = False) -> Reach:
