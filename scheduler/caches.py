@@ -33,13 +33,11 @@ from shared.records import SoftLabelsRecord
 from shared.soft_labels import HEADER, SoftLabels, SoftLabelsHeader, block_rows
 from shared.soft_labels_writer import SoftLabelsWriter
 from shared.spec import PipelineSpec
-from shared.stage import ArtifactRef, Stage
+from shared.stage import SHORTEST_KEY, ArtifactRef, Stage
 from shared.store import ArtifactStore
 
 #: Kinds of artifacts that are caches.
 KINDS = ("soft_labels", "import_soft_labels")
-#: Fewest characters of a key that name a cache.
-SHORTEST_KEY = 4
 
 
 @dataclass(frozen=True, slots=True)

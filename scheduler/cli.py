@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from scheduler import labels, machines, pipelines, specs
+from scheduler import labels, logs, machines, pipelines, specs, stores
 from shared.errors import DistillError, InvalidInput, Unavailable, UnknownPipeline
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app = typer.Typer(
 for commands in (specs, pipelines, machines):
     app.add_typer(commands.app)
 app.add_typer(labels.app, name="labels")
+app.add_typer(logs.app)
+app.add_typer(stores.app, name="store")
 
 
 def main() -> NoReturn:

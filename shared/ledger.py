@@ -66,20 +66,32 @@ class Ledger:
 
     def close(self, pipeline: str) -> None:
         """Note that a pipeline is finished."""
-        with _broker_errors():
+        with broker_errors():
             self._redis.zrem(UNFINISHED, pipeline)
 
     def untouched_since(self, then: float) -> list[str]:
         """Unfinished pipelines of which nothing was heard since a time, in seconds since the epoch."""
-        with _broker_errors():
+        with broker_errors():
             pipelines: list[str] = self._redis.zrangebyscore(UNFINISHED, "-inf", then)
         return pipelines
 
     def plan(self, pipeline: str) -> Plan | None:
         """The plan of a pipeline, if the broker knows it."""
-        with _broker_errors():
+        with broker_errors():
             text = self._redis.hget(_hash(pipeline), "plan")
         return Plan.model_validate_json(text) if text else None
+
+    def plan_texts(self) -> list[tuple[str, str]]:
+        """Each known pipeline's id and plan, as JSON of whatever version wrote it."""
+        with broker_errors():
+            names = list(self._redis.scan_iter(_hash("*"), count=1000))
+            texts = [(name.removeprefix(_hash("")), self._redis.hget(name, "plan")) for name in names]
+        return [(pipeline, text) for pipeline, text in texts if text]
+
+    def leased(self) -> set[str]:
+        """Keys that some worker works on now."""
+        with broker_errors():
+            return {name.removeprefix(lease_of("")) for name in self._redis.scan_iter(lease_of("*"), count=1000)}
 
     def cancel(self, pipeline: str) -> None:
         """Have no further stage of a pipeline started, and its running ones stopped."""
@@ -88,7 +100,7 @@ class Ledger:
 
     def is_cancelled(self, pipeline: str) -> bool:
         """Whether a pipeline was cancelled."""
-        with _broker_errors():
+        with broker_errors():
             return bool(self._redis.hexists(_hash(pipeline), "cancelled"))
 
     def note(self, pipeline: str, keys: Iterable[str], state: StageState) -> None:
@@ -105,12 +117,12 @@ class Ledger:
 
     def give_up(self, key: str, error: str) -> None:
         """Note that a stage failed for good: no pipeline tries it again, until one is submitted that needs it."""
-        with _broker_errors():
+        with broker_errors():
             self._redis.set(_failure(key), error, ex=self._history_seconds)
 
     def failure(self, key: str) -> str:
         """The error with which a stage was given up, if it was."""
-        with _broker_errors():
+        with broker_errors():
             return self._redis.get(_failure(key)) or ""
 
     def finish(self, pipeline: str, record: StageRecord) -> StageRecord:
@@ -129,7 +141,7 @@ class Ledger:
             BrokerUnavailable: the broker does not answer.
 
         """
-        with _broker_errors():
+        with broker_errors():
             fields = self._redis.hgetall(_hash(pipeline))
         if "plan" not in fields:
             raise UnknownPipeline(f"no pipeline '{pipeline}' at the broker: 'distill status' lists them")
@@ -145,7 +157,7 @@ class Ledger:
 
     def pipelines(self) -> list[str]:
         """Ids of the pipelines that the broker still knows, the newest first."""
-        with _broker_errors():
+        with broker_errors():
             self._redis.zremrangebyscore(PIPELINES, "-inf", time.time() - 10 * self._history_seconds)
             ids = self._redis.zrevrange(PIPELINES, 0, -1)
             with self._redis.pipeline(transaction=False) as pipe:
@@ -161,11 +173,31 @@ class Ledger:
     @contextmanager
     def _writing(self, pipeline: str) -> Iterator[Any]:
         """A transaction that also puts off the pipeline's expiry."""
-        with _broker_errors(), self._redis.pipeline() as pipe:
+        with broker_errors(), self._redis.pipeline() as pipe:
             yield pipe
             pipe.expire(_hash(pipeline), self._history_seconds)
+            pipe.expire(log_of(pipeline), self._history_seconds)
             pipe.zadd(UNFINISHED, {pipeline: time.time()}, xx=True)
             pipe.execute()
+
+
+@contextmanager
+def broker_errors() -> Iterator[None]:
+    """Raise what the broker's client raises as `BrokerUnavailable`."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+
+
+def log_of(pipeline: str) -> str:
+    """Where a pipeline's log lies, as long as its state does; `shared.logbook` writes it."""
+    return f"distill:logs:{pipeline}"
+
+
+def lease_of(key: str) -> str:
+    """Where the lease of a key lies, which `worker.lease` takes."""
+    return f"distill:lease:{key}"
 
 
 def _hash(pipeline: str) -> str:
@@ -182,11 +214,3 @@ def _read_state(fields: dict[str, str], key: str) -> StageState:
         return StageState(state="done", progress=done.record.summary, worker=done.worker, record=done)
     state = fields.get(f"state:{key}")
     return StageState.model_validate_json(state) if state else StageState()
-
-
-@contextmanager
-def _broker_errors() -> Iterator[None]:
-    try:
-        yield
-    except redis.RedisError as error:
-        raise BrokerUnavailable(f"the broker does not answer: {error}") from error

@@ -17,6 +17,9 @@ STAGE_FORMAT = 4
 #: Seconds after its time limit at which a stage that did not end by itself is killed.
 HARD_LIMIT_SECONDS = 20.0
 
+#: Fewest characters of a key that name something to a command.
+SHORTEST_KEY = 4
+
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

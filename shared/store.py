@@ -6,6 +6,7 @@ import errno
 import hashlib
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -77,6 +78,14 @@ class Manifest(Model):
         return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
 
 
+def is_sealed(manifest: str) -> bool:
+    """Whether the text of a manifest, of this version or another, is as it was sealed."""
+    # As it was written but for the white space outside of strings: numbers keep their digits.
+    compact = re.sub(r'("(?:[^"\\]|\\.)*")|\s+', lambda match: match[1] or "", manifest)
+    content, _, checksum = compact.rpartition(',"checksum":')
+    return checksum == f'"{hashlib.sha256((content + "}").encode()).hexdigest()}"}}'
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """A finished result: a folder of files and its manifest."""
@@ -118,15 +127,16 @@ class ArtifactStore:
         return (self.folder(ref) / MANIFEST).is_file()
 
     def find(self, ref: ArtifactRef) -> Artifact | None:
-        """The artifact if it is there and whole; a damaged one is set aside, to be made again."""
+        """The artifact if it is there and whole, for use; a damaged one is set aside, to be made again."""
         try:
-            return self.open(ref)
+            artifact = self.open(ref)
         except ArtifactMissing:
             return None
         except ArtifactDamaged as error:
             logger.warning("%s: it is set aside, to be made again", error)
-            self._set_aside(ref)
+            self.set_aside(ref)
             return None
+        return artifact if _note_use(artifact.folder) else None
 
     def open(self, ref: ArtifactRef) -> Artifact:
         """The artifact of a key, every file as its manifest says; each file is hashed once, until it changes.
@@ -165,6 +175,12 @@ class ArtifactStore:
         manifests = (self.root / "artifacts" / kind).glob(f"*/*/{MANIFEST}")
         return [ArtifactRef(kind=kind, key=key) for key in sorted(path.parent.name for path in manifests)]
 
+    def folders(self) -> Iterator[tuple[ArtifactRef, Path]]:
+        """The folder of each artifact, by kind and key; of what lacks its manifest too."""
+        for folder in sorted((self.root / "artifacts").glob("*/*/*")):
+            with suppress(ValidationError):  # None of ours.
+                yield ArtifactRef(kind=folder.parts[-3], key=folder.name), folder
+
     def partial(self, ref: ArtifactRef) -> Path:
         """The folder of a stage's unfinished work, which another machine can go on with."""
         return self.root / "partial" / ref.key
@@ -172,6 +188,13 @@ class ArtifactStore:
     def forget_partial(self, ref: ArtifactRef) -> None:
         """Remove a stage's unfinished work."""
         shutil.rmtree(self.partial(ref), ignore_errors=True)
+
+    def set_aside(self, ref: ArtifactRef) -> None:
+        """Move a damaged artifact out of the way."""
+        damaged = self.root / "damaged"
+        with store_errors(damaged), suppress(FileNotFoundError):  # Another worker was faster.
+            damaged.mkdir(parents=True, exist_ok=True)
+            self.folder(ref).rename(damaged / f"{ref.kind}-{ref.key}-{time.time_ns()}")
 
     @contextmanager
     def draft(self, ref: ArtifactRef) -> Iterator[Path]:
@@ -251,11 +274,16 @@ class ArtifactStore:
                 raise ArtifactDamaged(f"{path}: altered: its SHA-256 is not the one in the manifest")
         self._verified[path] = stamp
 
-    def _set_aside(self, ref: ArtifactRef) -> None:
-        damaged = self.root / "damaged"
-        with store_errors(damaged), suppress(FileNotFoundError):  # Another worker was faster.
-            damaged.mkdir(parents=True, exist_ok=True)
-            self.folder(ref).rename(damaged / f"{ref.kind}-{ref.key}-{time.time_ns()}")
+
+def _note_use(folder: Path) -> bool:
+    """Let a folder's time say when it was last used; whether it is still there."""
+    try:
+        os.utime(folder)
+    except FileNotFoundError:  # Taken for garbage at this moment.
+        return False
+    except OSError:  # Of another user, or on a disk that is only read.
+        pass
+    return True
 
 
 def _seal(path: Path) -> FileEntry:

@@ -6,6 +6,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -73,6 +74,12 @@ class Submissions:
         for path in sorted(self._folder.glob("*.json")):
             if submission := self.find(path.stem):
                 yield path.stem, submission
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """Each kept pipeline's id and submission, as JSON of whatever version wrote it."""
+        for path in sorted(self._folder.glob("*.json")):
+            with store_errors(path), suppress(FileNotFoundError):  # Finished at this moment.
+                yield path.stem, path.read_text()
 
     def _path(self, pipeline: str) -> Path:
         if Path(pipeline).name != pipeline or pipeline in ("", ".."):

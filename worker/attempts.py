@@ -21,17 +21,17 @@ class Attempts:
         self._limit = limit
         self._history_seconds = history_seconds
 
-    def begin(self, keys: Sequence[str], worker: str) -> None:
-        """Note that a worker begins stages.
+    def begin(self, keys: Sequence[str], worker: str) -> int:
+        """Note that a worker begins stages; return which attempt this is, of the one that had most.
 
         Raises:
             StageFailed: the attempts of one are used up; the message says how they ended.
 
         """
-        for key in keys:
-            self._check(key)
+        ended = max(self._check(key) for key in keys)
         for key in keys:
             self._append(key, worker, _BEGUN)
+        return ended + 1
 
     def end(self, keys: Sequence[str], worker: str, reason: str) -> None:
         """Note how the last attempt ended.
@@ -46,11 +46,13 @@ class Attempts:
         for key in keys:
             self._check(key)
 
-    def _check(self, key: str) -> None:
+    def _check(self, key: str) -> int:
+        """How many attempts there were, unless they are used up."""
         attempts = [json.loads(text) for text in self._redis.lrange(_list(key), 0, -1)]
         if len(attempts) >= self._limit:
             how = "; ".join(f"{number}. on {worker}: {reason}" for number, (worker, reason) in enumerate(attempts, 1))
             raise StageFailed(f"given up after {len(attempts)} attempts: {how}")
+        return len(attempts)
 
     def blame(self, keys: Sequence[str], worker: str, reason: str) -> None:
         """Note how the attempt of a worker's child ended that could not say so itself.

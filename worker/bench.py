@@ -11,6 +11,7 @@ from kombu.utils.json import loads
 
 from shared.broker import PATIENT_RETRIES
 from shared.ledger import Ledger, connect
+from shared.logbook import Logbook
 from shared.roster import Roster
 from shared.settings import Settings
 from shared.store import ArtifactStore
@@ -36,6 +37,7 @@ class Bench:
     ledger: Ledger
     #: For what may be left out while the broker is away.
     notes: Ledger
+    logbook: Logbook
     leases: Leases
     attempts: Attempts
     roster: Roster
@@ -65,6 +67,7 @@ class Bench:
             submissions,
             ledger,
             Ledger(hasty, settings.history_seconds),
+            Logbook(hasty, settings.history_seconds),
             leases,
             Attempts(client, settings.max_attempts, settings.history_seconds),
             roster,

@@ -53,6 +53,7 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
             if submission := bench.submissions.find(pipeline):
                 logger.warning("%s stands still, and nothing is queued for it: it is sent again", pipeline)
                 bench.send(submission.canvas)
+                bench.logbook.note(pipeline, "", (), "stood still, with nothing queued: sent again", "WARNING")
 
     app.steps["consumer"].add(RenewDeliveries)
 

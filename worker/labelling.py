@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from bisect import bisect_left
@@ -31,6 +32,8 @@ from worker.desk import Desk, seen_as
 LABEL_FILE = "labels"
 #: Seconds between two looks at what others have finished.
 LOOK_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -103,9 +106,14 @@ def label_softly(
     labelling = Labelling(recipe, desk)
     writer = SoftLabelsWriter.begin(desk.folder, labelling.header, labelling.made_with)
     to_do = len(writer.missing)
+    if to_do < writer.header.blocks:
+        logger.info("goes on: %d of %d blocks are there", writer.header.blocks - to_do, writer.header.blocks)
     own = _label(labelling, writer, crew, shards)
+    helped = max(0, to_do - own)
+    if helped:
+        logger.info("%d blocks labelled here, %d by helpers", own, helped)
     labels = writer.seal()
-    return labels.folder, _record(labels, _targets(desk), helped=max(0, to_do - own))
+    return labels.folder, _record(labels, _targets(desk), helped)
 
 
 def help_to_label(recipe: SoftLabelling, desk: Desk, crew: Crew) -> int:

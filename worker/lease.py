@@ -14,6 +14,7 @@ from typing import Any
 import redis
 
 from shared.errors import LeaseLost
+from shared.ledger import lease_of
 
 _ACQUIRE = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
@@ -110,7 +111,7 @@ class Leases:
         """The lease of a key; where another task holds it, park this task's message and return None."""
         holder = f"{_of(worker, task_id)}{uuid.uuid4().hex}"
         parked = f"{uuid.uuid4().hex} {message}"
-        if not self._acquire(keys=[_lease(key), _parked(key)], args=[holder, self._holding_ms, task_id, parked]):
+        if not self._acquire(keys=[lease_of(key), _parked(key)], args=[holder, self._holding_ms, task_id, parked]):
             return None
         logger.info("lease %s %s taken", key, holder)
         return Lease(key, holder, self._renew_in_broker)
@@ -126,19 +127,19 @@ class Leases:
         finally:
             ended.set()
             thread.join()
-            self._release(keys=[_lease(lease.key)], args=[lease.holder])
+            self._release(keys=[lease_of(lease.key)], args=[lease.holder])
             logger.info("lease %s %s released", lease.key, lease.holder)
 
     def release_of_the_dead(self, key: str, worker: str, task_id: str) -> bool:
         """Give up the lease that a worker's dead child held for a task; whether it held one."""
-        held = bool(self._release(keys=[_lease(key)], args=[_of(worker, task_id)]))
+        held = bool(self._release(keys=[lease_of(key)], args=[_of(worker, task_id)]))
         if held:
             logger.info("lease %s %s released for the dead", key, _of(worker, task_id))
         return held
 
     def held(self, key: str) -> bool:
         """Whether somebody works on a key."""
-        return bool(self._redis.exists(_lease(key)))
+        return bool(self._redis.exists(lease_of(key)))
 
     def unpark(self, key: str, send: Callable[[str], None]) -> None:
         """Send the messages that wait for a key, and forget each once it is sent."""
@@ -149,10 +150,10 @@ class Leases:
     def free_keys(self) -> list[str]:
         """Keys that tasks wait for although nobody holds them: their holder died."""
         keys = [name.rpartition(":")[2] for name in self._redis.scan_iter(_parked("*"), count=1000)]
-        return [key for key in keys if not self._redis.exists(_lease(key))]
+        return [key for key in keys if not self._redis.exists(lease_of(key))]
 
     def _renew_in_broker(self, lease: Lease) -> bool:
-        return bool(self._renew(keys=[_lease(lease.key)], args=[lease.holder, self._holding_ms]))
+        return bool(self._renew(keys=[lease_of(lease.key)], args=[lease.holder, self._holding_ms]))
 
     def _keep(self, lease: Lease, ended: threading.Event) -> None:
         wait, parent = self._renewal_seconds, os.getppid()
@@ -166,10 +167,6 @@ class Leases:
 
 def _of(worker: str, task_id: str) -> str:
     return f"{worker}/{task_id}/"
-
-
-def _lease(key: str) -> str:
-    return f"distill:lease:{key}"
 
 
 def _parked(key: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,8 @@ MISTAKES: tuple[type[Exception], ...] = (
     TypeError,
     ValueError,
 )
+
+logger = logging.getLogger(__name__)
 
 
 def load(reference: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
@@ -68,6 +71,7 @@ def called(reference: str) -> Iterator[None]:
         own = type(error).__module__.partition(".")[0] == reference.partition(":")[0].partition(".")[0]
         if not reference or (not isinstance(error, (*MISTAKES, OSError)) and not own):
             raise
+        logger.error("%s raised", reference, exc_info=error)
         last = traceback.extract_tb(error.__traceback__)[-1]
         problem = f"{reference}: {type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
         if isinstance(error, OSError) and not isinstance(error, MISTAKES):

@@ -43,7 +43,7 @@ class Progress:
 
         """
         if self.bench.stop.asked:
-            raise HandedBack(progress)
+            raise HandedBack(f"{self.task.request.hostname} ends; it was at {progress}")
         if time.monotonic() < self._next:
             return
         for lease in self.leases:
@@ -76,7 +76,7 @@ class Progress:
             state = StageState(state="running", progress=progress, share=share, began=self._began, worker=worker)
             self.bench.notes.note(self.pipeline, self._keys, state)
             if self.bench.notes.is_cancelled(self.pipeline):
-                raise Cancelled(self.pipeline)
+                raise Cancelled(f"the pipeline was cancelled; it was at {progress}")
             self.task.send_event("task-progress", result=progress, retry=False)
         except (Unavailable, OSError, *self.task.app.connection_for_write().connection_errors) as error:
             logger.warning("progress could not be told: %s", error)

@@ -65,13 +65,19 @@ class Runtime:
         return min(free, int(self.memory_gb * 1e9)) if self.memory_gb else free
 
     @property
+    def device_name(self) -> str:
+        """The device for people."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"cpu ({platform.machine()})"
+
+    @property
     def provenance(self) -> Provenance:
         """What an artifact made here says of its making."""
-        on_gpu = self.device.type == "cuda"
         packages = ("distill-queue", "torch", "numpy")
         return Provenance(
             host=socket.gethostname(),
-            device=torch.cuda.get_device_name(self.device) if on_gpu else f"cpu ({platform.machine()})",
+            device=self.device_name,
             versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
         )
 

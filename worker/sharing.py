@@ -15,6 +15,7 @@ from kombu.exceptions import OperationalError
 from shared.errors import DistillError, HandedBack, LeaseLost
 from shared.stage import Stage
 from worker.bench import Bench
+from worker.scribe import Scribe
 
 TASK = "distill.help_label"
 #: Seconds for which a call for help waits in its queue, at the least.
@@ -130,7 +131,7 @@ class HelpersProgress:
         self._next = time.monotonic() + LOOK_SECONDS
 
 
-def help_label(task: Task, bench: Bench, pipeline: str, stages: list[dict[str, Any]]) -> str:
+def help_label(task: Task, bench: Bench, pipeline: str, stages: list[dict[str, Any]], scribe: Scribe) -> str:
     """Label blocks of another worker's stage; whatever goes wrong is that worker's to find."""
     stage = Stage.model_validate(stages[0])
     if not bench.leases.held(stage.key):
@@ -140,9 +141,12 @@ def help_label(task: Task, bench: Bench, pipeline: str, stages: list[dict[str, A
 
     runtime = Runtime.probe(bench.settings, task.request.delivery_info["routing_key"])
     crew = SharedCrew(task, bench, pipeline, stage, shared=True)
+    scribe.note(f"helps on {runtime.device_name}")
     workshop = Workshop(bench.store, runtime, HelpersProgress(task, bench, stage), crew=crew)
     try:
-        return f"{workshop.help(stage)} blocks of {stage.title}"
+        done = f"{workshop.help(stage)} blocks of {stage.title}"
     except (DistillError, redis.RedisError) as error:
         logger.info("%s: helped no longer: %s", pipeline, error)
         return f"stopped: {error}"
+    scribe.note(f"helped with {done}")
+    return done

@@ -40,7 +40,9 @@ class StageRequest(Request):  # type: ignore[misc]
         if isinstance(error, WorkerLostError | SystemExit):
             with self._clearing_up() as bench:
                 self._release(bench)
-                bench.attempts.blame(self._keys, self.hostname, str(error).partition(" Job:")[0].rstrip("."))
+                reason = str(error).partition(" Job:")[0].rstrip(".")
+                bench.attempts.blame(self._keys, self.hostname, reason)
+                self._note(bench, f"the process died: {reason}", "ERROR")
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -52,6 +54,7 @@ class StageRequest(Request):  # type: ignore[misc]
                     failure = f"{stage['title']}: {reason}"
                     bench.ledger.fail(self.kwargs["pipeline"], stage["key"], failure, self.hostname)
                 self._pass_on(bench)
+                self._note(bench, f"killed: {reason}", "ERROR")
         super().on_timeout(soft, timeout)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
@@ -59,6 +62,7 @@ class StageRequest(Request):  # type: ignore[misc]
         super().cancel(pool, signal, emit_retry)
         with self._clearing_up() as bench:
             bench.attempts.withdraw(self._release(bench))
+            self._note(bench, "killed: the worker ends; another one goes on", "WARNING")
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         """Somebody revoked the task, as with Flower's Terminate: its pipeline is cancelled."""
@@ -66,6 +70,7 @@ class StageRequest(Request):  # type: ignore[misc]
             bench.ledger.cancel(self.kwargs["pipeline"])
             bench.close(self.kwargs["pipeline"])
             self._pass_on(bench)
+            self._note(bench, f"killed, and the pipeline cancelled: {reason}", "WARNING")
         super()._announce_revoked(reason, terminated, signum, expired)
 
     def _success_was_stored(self) -> bool:
@@ -86,6 +91,10 @@ class StageRequest(Request):  # type: ignore[misc]
         bench.attempts.withdraw(held)
         for key in held:
             bench.wake(key)
+
+    def _note(self, bench: Bench, message: str, level: str) -> None:
+        """Say in the pipeline's log what the child cannot say any more."""
+        bench.logbook.note(self.kwargs["pipeline"], self.hostname, self._keys, message, level)
 
     @contextmanager
     def _clearing_up(self) -> Iterator[Bench]:

@@ -31,6 +31,7 @@ from shared.settings import Settings
 from shared.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
 from shared.store import Artifact
 from worker.bench import Bench
+from worker.scribe import Scribe
 from worker.sharing import TASK, help_label
 from worker.stop import Stop
 from worker.work import Enter, Outcome, Parked, Stumbled, Work, out_of_time
@@ -51,17 +52,20 @@ def register(app: Celery, settings: Settings, stop: Stop) -> None:
         task: Task, *, pipeline: str, stages: list[dict[str, Any]], trouble_since: float = 0.0, **_others: Any
     ) -> str:
         try:
-            return run_stages(task, bench(), pipeline, stages, trouble_since)
+            with _scribe(task, bench(), pipeline, stages) as scribe:
+                return run_stages(task, bench(), pipeline, stages, trouble_since, scribe)
         except (redis.RedisError, BrokerUnavailable) as error:
             # It refuses what a stage needs of it, or is away for very long: another time, perhaps elsewhere.
             logger.error("%s: %s: left for later: %s", pipeline, task.name, error)
             time.sleep(_jittered(NEWER_SECONDS))
             raise Reject(str(error), requeue=True) from None
         except SoftTimeLimitExceeded:
-            raise _failed(bench(), pipeline, stages, task.request.hostname, out_of_time(task)) from None
+            with _scribe(task, bench(), pipeline, stages):
+                raise _failed(bench(), pipeline, stages, task.request.hostname, out_of_time(task)) from None
 
     def help_out(task: Task, *, pipeline: str, stages: list[dict[str, Any]], **_newer: Any) -> str:
-        return help_label(task, bench(), pipeline, stages)
+        with _scribe(task, bench(), pipeline, stages) as scribe:
+            return help_label(task, bench(), pipeline, stages, scribe)
 
     # Not delivered again when it kills its worker: the stage's own worker does what is left.
     app.task(help_out, name=TASK, shared=False, bind=True, reject_on_worker_lost=False)
@@ -80,7 +84,9 @@ def register(app: Celery, settings: Settings, stop: Stop) -> None:
         )
 
 
-def run_stages(task: Task, bench: Bench, pipeline: str, messages: list[dict[str, Any]], trouble_since: float) -> str:
+def run_stages(
+    task: Task, bench: Bench, pipeline: str, messages: list[dict[str, Any]], trouble_since: float, scribe: Scribe
+) -> str:
     """Find the results of stages or compute them, and enter their records into the pipeline's ledger.
 
     Args:
@@ -89,6 +95,7 @@ def run_stages(task: Task, bench: Bench, pipeline: str, messages: list[dict[str,
         pipeline: its id.
         messages: the stages, as JSON.
         trouble_since: when, in seconds since the epoch, the store or a download first failed; 0 where none did.
+        scribe: who takes down what is said of them.
 
     Raises:
         InvalidInput: a stage cannot be done as it is written.
@@ -111,8 +118,8 @@ def run_stages(task: Task, bench: Bench, pipeline: str, messages: list[dict[str,
         older = InvalidInput("planned by another version of distill-queue: submit the pipeline again")
         raise _failed(bench, pipeline, messages, worker, older)
     records: dict[str, StageRecord] = {}
-    enter = _enter(bench, pipeline, worker, records)
-    work = Work(task, bench, pipeline, worker)
+    enter = _enter(bench, pipeline, worker, records, scribe)
+    work = Work(task, bench, pipeline, worker, scribe)
     try:
         failures = work.find_or_compute(bundle, enter)
     except (Parked, Cancelled):
@@ -140,7 +147,12 @@ def run_stages(task: Task, bench: Bench, pipeline: str, messages: list[dict[str,
     return "; ".join(records[stage.key].summary for stage in bundle)
 
 
-def _enter(bench: Bench, pipeline: str, worker: str, records: dict[str, StageRecord]) -> Enter:
+def _scribe(task: Task, bench: Bench, pipeline: str, messages: list[dict[str, Any]]) -> Scribe:
+    keys = (str(message.get("key", "")) for message in messages)
+    return Scribe(bench.logbook, pipeline, task.request.hostname, keys)
+
+
+def _enter(bench: Bench, pipeline: str, worker: str, records: dict[str, StageRecord], scribe: Scribe) -> Enter:
     """Enter a stage's record into the ledger, with the seconds since the last one."""
     last = time.monotonic()
 
@@ -158,6 +170,8 @@ def _enter(bench: Bench, pipeline: str, worker: str, records: dict[str, StageRec
         )
         last = now
         records[stage.key] = bench.ledger.finish(pipeline, record)
+        with scribe.about((stage.key,)):
+            scribe.note(record.summary)
 
     return enter
 

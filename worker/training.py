@@ -109,7 +109,8 @@ def _epoch(state: _State, dtype: torch.dtype, report: Report, checkpoints: Check
             if checkpoints.due:
                 checkpoints.save(state.steps, state.checkpoint())
     state.end_epoch(dtype)
-    report(f"{of_epochs}{state.summary}", state.share)
+    report(told := f"{of_epochs}{state.summary}", state.share)
+    logger.info(told)
     kept_for_others = state.ended and len(state.members) > 1
     if kept_for_others or time.monotonic() - started >= checkpoints.interval_seconds:
         checkpoints.save(state.steps, state.checkpoint())

@@ -25,6 +25,7 @@ from shared.store import Artifact
 from worker.bench import Bench
 from worker.lease import Lease
 from worker.progress import Progress
+from worker.scribe import Scribe
 from worker.sharing import SharedCrew
 
 logger = get_task_logger(__name__)
@@ -51,6 +52,7 @@ class Work:
     bench: Bench
     pipeline: str
     worker: str
+    scribe: Scribe
 
     def find_or_compute(self, bundle: Bundle, enter: Enter) -> dict[str, DistillError]:
         """Each stage's artifact, from the store or made now; of those that failed for good, why, by key.
@@ -78,7 +80,8 @@ class Work:
                     failures[stage.key] = StageFailed(failure)
             missing = tuple(stage for stage in missing if stage.key not in failures)
             for part in _parts(missing):
-                failures |= self._attempt(bundle, part, leases, enter)
+                with self.scribe.about(stage.key for stage in part):
+                    failures |= self._attempt(bundle, part, leases, enter)
         return failures
 
     def message(self) -> Signature:
@@ -133,6 +136,7 @@ class Work:
             reason = f"waits: another pipeline computes {stage.title}"
             self.bench.ledger.wait(self.pipeline, [stage.key], reason)
             self.task.send_event("task-progress", result=reason, retry=False)
+            self.scribe.note(reason)
             raise Parked(reason)
         try:
             with leases.kept(lease):
@@ -145,11 +149,12 @@ class Work:
         """Do stages together that the store lacks, once; of those that failed for good, why, by key."""
         attempts, keys = self.bench.attempts, [stage.key for stage in part]
         try:
-            attempts.begin(keys, self.worker)
+            number = attempts.begin(keys, self.worker)
             running = StageState(state="running", worker=self.worker, began=time.time())
             self.bench.ledger.note(self.pipeline, keys, running)
-            failures = self._run(bundle, part, leases, enter)
-        except (StageStopped, Unavailable):
+            failures = self._run(bundle, part, leases, enter, number)
+        except (StageStopped, Unavailable) as error:
+            logger.info("%s: %s: left: %s", self.pipeline, part[0].title, error)
             attempts.withdraw(keys)
             raise
         except SoftTimeLimitExceeded:
@@ -157,7 +162,7 @@ class Work:
         except (InvalidInput, StageFailed) as error:
             failures = dict.fromkeys(keys, error)
         except Exception as error:
-            logger.exception("%s: %s", self.pipeline, part[0].title)
+            logger.exception("%s: %s: a bug", self.pipeline, part[0].title)
             reason = _in_words(error)
             try:
                 attempts.end(keys, self.worker, reason)
@@ -173,7 +178,9 @@ class Work:
             self.bench.store.forget_partial(bundle_ref(bundle))
         return failures
 
-    def _run(self, bundle: Bundle, part: Bundle, leases: list[Lease], enter: Enter) -> dict[str, DistillError]:
+    def _run(
+        self, bundle: Bundle, part: Bundle, leases: list[Lease], enter: Enter, number: int
+    ) -> dict[str, DistillError]:
         from worker.runtime import Runtime
         from worker.stages import Workshop
 
@@ -183,6 +190,7 @@ class Work:
 
         settings, store = self.bench.settings, self.bench.store
         runtime = Runtime.probe(settings, self.task.request.delivery_info["routing_key"])
+        logger.info("%s: %s: begins on %s, attempt %d", self.pipeline, part[0].title, runtime.device_name, number)
         progress = Progress(self.task, self.bench, leases, self.pipeline, part)
         keys = [stage.key for stage in part]
         workshop = Workshop(

@@ -15,6 +15,8 @@ from scheduler.child import Child
 from scheduler.client import PipelineClient
 from scheduler.local import LocalStack
 from shared.errors import BrokerUnavailable, PipelineFailed
+from shared.ledger import connect
+from shared.logbook import Logbook
 from shared.spec import PipelineSpec
 from shared.status import PipelineStatus
 from shared.store import ArtifactStore
@@ -47,6 +49,9 @@ def test_a_stage_that_kills_its_worker_fails_after_three_attempts_and_holds_up_n
         assert error.startswith("prepare misbehaving:data: given up after 3 attempts: 1. on worker-")
         assert error.count("signal 9 (SIGKILL)") == 3
     assert len(lines_of(stack, "exited with 'signal 9 (SIGKILL)'")) == 3, "no attempt more for those who waited"
+    logbook = Logbook(connect(stack.settings), stack.settings.history_seconds)
+    told = [line.message for pipeline in pipelines for line in logbook.read(pipeline)]
+    assert sum("the process died: Worker exited prematurely: signal 9 (SIGKILL)" in message for message in told) == 3
 
 
 def test_a_bug_is_tried_again_and_then_named_with_its_place(client: PipelineClient, make_spec: MakeSpec) -> None:

@@ -446,11 +446,11 @@ def test_a_broker_that_refuses_what_a_stage_needs_costs_the_pipeline_nothing(
 
     begin, refused = Attempts.begin, []
 
-    def refuse_once(self: Attempts, keys: list[str], worker: str) -> None:
+    def refuse_once(self: Attempts, keys: list[str], worker: str) -> int:
         if not refused:
             refused.append(keys)
             raise redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'")
-        begin(self, keys, worker)
+        return begin(self, keys, worker)
 
     monkeypatch.setattr("worker.tasks.NEWER_SECONDS", 0.1)
     monkeypatch.setattr(Attempts, "begin", refuse_once)

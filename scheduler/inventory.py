@@ -1,0 +1,193 @@
+"""The inventory of a store: every artifact, whole or not, and whether it is what its manifest says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from scheduler.reach import Reach
+from shared.catalog import KINDS, did_you_mean
+from shared.errors import ArtifactDamaged, ArtifactMissing, InvalidSettings, StoreUnavailable, store_errors
+from shared.recipes import Labels
+from shared.soft_labels import SoftLabels
+from shared.stage import SHORTEST_KEY, ArtifactRef, checkpoint_ref, label_file_ref
+from shared.store import MANIFEST, Artifact, ArtifactStore, Manifest, is_sealed
+
+#: What artifacts that no stage made are called.
+GIVEN = {"checkpoint": "given weights", "label_file": "given labels"}
+#: Kinds in the order in which they are listed.
+ORDER = (*GIVEN, *KINDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """An artifact, as its manifest describes it in whatever version; a manifest that says nothing leaves a gap."""
+
+    ref: ArtifactRef
+    title: str
+    size_bytes: int
+    #: Seconds since the epoch, of its making and of its last use by a worker.
+    created: float | None
+    used: float
+    host: str
+    #: Seconds that making it took.
+    seconds: float | None
+    #: Ids of the pipelines that need it.
+    pipelines: tuple[str, ...]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The holding as JSON has it."""
+        return {
+            "kind": self.ref.kind,
+            "key": self.ref.key,
+            "title": self.title,
+            "size_bytes": self.size_bytes,
+            "created": self.created,
+            "used": self.used,
+            "host": self.host,
+            "seconds": self.seconds,
+            "pipelines": list(self.pipelines),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What reading an artifact to the last byte brought to light."""
+
+    ref: ArtifactRef
+    state: Literal["whole", "damaged", "unreadable", "of another version"]
+    #: What is wrong; of one that is whole, what it lacks to be made again.
+    detail: str = ""
+
+    @property
+    def bad(self) -> bool:
+        """Whether it cannot be used, though this version wrote it."""
+        return self.state in ("damaged", "unreadable")
+
+
+def holdings(store: ArtifactStore, reach: Reach, kind: str | None = None) -> list[Holding]:
+    """The artifacts of a store, or those of one kind, by kind and then by age.
+
+    Raises:
+        InvalidSettings: there is no such kind.
+
+    """
+    if kind is not None and kind not in ORDER:
+        raise InvalidSettings(f"--kind: unknown kind '{kind}'{did_you_mean(kind, ORDER)}")
+    found = []
+    with store_errors(store.root):
+        for ref, folder in store.folders():
+            if kind in (None, ref.kind):
+                with suppress(FileNotFoundError):  # Taken for garbage at this moment.
+                    found.append(_holding(ref, folder, reach))
+    place = {name: number for number, name in enumerate(ORDER)}
+    return sorted(found, key=lambda each: (place.get(each.ref.kind, len(place)), each.created or 0.0))
+
+
+def named(store: ArtifactStore, names: Sequence[str]) -> list[tuple[ArtifactRef, Path]]:
+    """The artifacts whose keys begin with one of some names; all without names.
+
+    Raises:
+        InvalidSettings: no key begins so.
+
+    """
+    known = list(store.folders())
+    for name in names:
+        if len(name) < SHORTEST_KEY or not any(ref.key.startswith(name) for ref, _ in known):
+            raise InvalidSettings(f"{name}: no key in {store.root} begins so: 'distill store ls' lists them")
+    return [(ref, folder) for ref, folder in known if not names or ref.key.startswith(tuple(names))]
+
+
+def verdict_on(store: ArtifactStore, ref: ArtifactRef) -> Verdict | None:
+    """Read an artifact to the last byte, changing nothing; None where it is gone."""
+    try:
+        artifact = store.open(ref)
+        stage = artifact.manifest.stage
+        if stage and stage.ref != ref:
+            raise ArtifactDamaged(f"{artifact.folder}: its stage is {stage.kind}/{stage.ref.short_key}")
+        if stage and isinstance(stage.recipe, Labels):
+            SoftLabels.open(artifact.folder).verify()
+        if not _of_this_version(artifact, ref):
+            return Verdict(ref, "of another version", "whole, but this version would give it another key")
+    except ArtifactMissing:
+        return None
+    except ArtifactDamaged as error:
+        if _sealed_otherwise(store.folder(ref) / MANIFEST):
+            return Verdict(ref, "of another version", "its manifest is whole; what it lists was not read")
+        return Verdict(ref, "damaged", str(error))
+    except StoreUnavailable as error:
+        return Verdict(ref, "unreadable", str(error))
+    return Verdict(ref, "whole", _missing_inputs(artifact.manifest, store))
+
+
+def size_bytes(folder: Path) -> int:
+    """Bytes of the files below a folder; what vanishes meanwhile is passed over."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += path.lstat().st_size if path.is_file() else 0
+    return total
+
+
+def _holding(ref: ArtifactRef, folder: Path, reach: Reach) -> Holding:
+    facts = _read(folder / MANIFEST)
+    stage, provenance = _part(facts, "stage"), _part(facts, "provenance")
+    created, seconds = facts.get("created"), facts.get("seconds")
+    return Holding(
+        ref=ref,
+        title=str(stage.get("title") or GIVEN.get(ref.kind, "") if facts else "its manifest cannot be read"),
+        size_bytes=size_bytes(folder),
+        created=created if isinstance(created, int | float) else None,
+        used=folder.stat().st_mtime,
+        host=str(provenance.get("host", "")),
+        seconds=seconds if isinstance(seconds, int | float) else None,
+        pipelines=reach.pipelines.get(ref.key, ()),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A manifest's facts; none where it cannot be read."""
+    try:
+        facts = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
+def _part(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    part = facts.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _of_this_version(artifact: Artifact, ref: ArtifactRef) -> bool:
+    """Whether this version would give what the artifact is made of the same key."""
+    if artifact.manifest.stage:
+        return artifact.manifest.stage.of_this_version
+    given = {"checkpoint": checkpoint_ref, "label_file": label_file_ref}.get(ref.kind)
+    return given is not None and all(given(artifact.path(name)) == ref for name in artifact.manifest.files)
+
+
+def _sealed_otherwise(path: Path) -> bool:
+    """Whether a manifest is whole, and this version cannot read it."""
+    try:
+        text = path.read_text()
+        Manifest.model_validate_json(text)
+    except ValidationError:
+        return is_sealed(text)
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def _missing_inputs(manifest: Manifest, store: ArtifactStore) -> str:
+    """Which of its inputs the store lacks, in words: they are made again when somebody needs them."""
+    inputs = manifest.stage.inputs if manifest.stage else {}
+    missing = dict.fromkeys(f"{ref.kind}/{ref.short_key}" for ref in inputs.values() if ref not in store)
+    return f"without its input {', '.join(missing)}" if missing else ""

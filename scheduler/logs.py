@@ -1,0 +1,119 @@
+"""The `distill logs` command: what workers said of a pipeline, wherever they are."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scheduler.options import PipelineId
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from shared.logbook import LogLine
+    from shared.plan import Plan
+
+app = typer.Typer()
+
+STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
+#: Characters of a title for which there is room from the beginning.
+LONGEST_TITLE = 32
+#: Colours that a program has printed are left out, and what else commands a terminal is shown by its number.
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+
+
+@app.command()
+def logs(
+    pipeline: PipelineId,
+    stage: Annotated[
+        str | None, typer.Argument(metavar="STAGE", help="A stage's title or key, or the beginning of one.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the pipeline is finished.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=0, help="Of what is there, the last lines only.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Show what the workers logged and your own code printed while they worked on a pipeline."""
+    from rich.console import Console
+
+    from shared.ledger import Ledger, connect
+    from shared.logbook import Logbook
+    from shared.settings import Settings
+
+    settings = Settings.load()
+    client = connect(settings)
+    ledger, logbook = Ledger(client, settings.history_seconds), Logbook(client, settings.history_seconds)
+    plan = ledger.status(pipeline).plan
+    wanted = None if stage is None else _keys_of(plan, stage)
+
+    def lines() -> Iterator[LogLine]:
+        there = list(logbook.read(pipeline))
+        shown = _about(there, wanted)
+        yield from shown if tail is None else deque(shown, maxlen=tail)
+        if follow:
+            last = there[-1].place if there else ""
+            yield from _about(logbook.follow(pipeline, lambda: ledger.status(pipeline).finished, last), wanted)
+
+    titles = {each.ref.short_key: each.title for each in plan.stages}
+    console = Console(highlight=False, soft_wrap=True)
+    if as_json:
+        for line in lines():
+            sys.stdout.write(f"{_as_json(line, titles)}\n")
+            sys.stdout.flush()
+        return
+    for text in _in_columns(lines(), titles):
+        console.print(text)
+
+
+def _about(lines: Iterable[LogLine], wanted: set[str] | None) -> Iterator[LogLine]:
+    """The lines about stages of some short keys; None is about all."""
+    return (line for line in lines if wanted is None or wanted & set(line.stages))
+
+
+def _keys_of(plan: Plan, name: str) -> set[str]:
+    """Short keys of the stages that a title, a key, or the beginning of one means."""
+    from shared.catalog import did_you_mean
+    from shared.errors import InvalidSettings
+    from shared.stage import SHORTEST_KEY
+
+    by_title = {stage.title.casefold(): stage.title for stage in plan.stages}
+    begun = [title for folded, title in by_title.items() if folded.startswith(name.casefold())]
+    exact = by_title.get(name.casefold())
+    if len(begun) > 1 and not exact:
+        raise InvalidSettings(f"'{name}': several stages begin so: {', '.join(begun)}")
+    titles = [exact] if exact else begun
+    found = {stage.ref.short_key for stage in plan.stages if stage.title in titles}
+    if not found and len(name) >= SHORTEST_KEY:
+        found = {stage.ref.short_key for stage in plan.stages if stage.key.startswith(name)}
+    if not found:
+        raise InvalidSettings(f"the pipeline has no stage '{name}'{did_you_mean(name, by_title.values())}")
+    return found
+
+
+def _as_json(line: LogLine, titles: dict[str, str]) -> str:
+    facts = line.model_dump(mode="json", exclude={"stages", "place"})
+    stages = [{"key": key, "title": titles.get(key, "")} for key in line.stages]
+    return json.dumps(facts | {"stages": stages})
+
+
+def _in_columns(lines: Iterable[LogLine], titles: dict[str, str]) -> Iterator[Text]:
+    """Lines for people; columns grow with what stands in them, since nobody knows what is to come."""
+    from rich.text import Text
+
+    of_worker, of_stage = 0, min(LONGEST_TITLE, max(map(len, titles.values())))
+    for line in lines:
+        first = titles.get(line.stages[0], line.stages[0]) if line.stages else ""
+        stage = f"{first} +{len(line.stages) - 1}" if len(line.stages) > 1 else first
+        of_worker, of_stage = max(of_worker, len(line.worker)), max(of_stage, len(stage))
+        time = f"{datetime.fromtimestamp(line.time, UTC).astimezone():%H:%M:%S}"
+        head = f"{time}  {line.worker:{of_worker}}  {stage:{of_stage}}  "
+        message = _COLOURS.sub("", line.message.removeprefix(f"{first}: ").rstrip()).translate(_CONTROLS)
+        indented = message.replace("\n", "\n" + " " * len(head))
+        yield Text.assemble((head, "dim"), (indented, STYLES.get(line.level, "")))

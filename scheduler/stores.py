@@ -1,0 +1,243 @@
+"""The `distill store` commands: what the artifact store holds, whether it is whole, and what nobody needs any more."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scheduler.options import AsJson, print_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from scheduler.garbage import Piece, Removal
+    from scheduler.inventory import Holding, Verdict
+    from scheduler.reach import Reach
+    from shared.settings import Settings
+    from shared.store import ArtifactStore
+
+app = typer.Typer(
+    help="List what the artifact store holds, verify it, and remove what nobody needs.", no_args_is_help=True
+)
+
+
+@app.command("ls")
+def list_command(
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Only artifacts of one kind, such as train_teacher.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the artifacts, and which pipelines need them."""
+    from scheduler.inventory import holdings, size_bytes
+    from shared.errors import BrokerUnavailable
+    from shared.settings import Settings
+
+    settings = Settings.load()
+    store = _store(settings)
+    try:
+        reach, note = _reach(settings), ""
+    except BrokerUnavailable:
+        reach, note = _reach(settings, without_broker=True), "no broker answers: of pipelines, those in the store only"
+    found = holdings(store, reach, kind)
+    apart = {name: size_bytes(store.root / name) for name in ("partial", "damaged", "trash")}
+    if as_json:
+        facts = {"artifacts": [each.facts for each in found]}
+        print_json(facts | {f"{name}_bytes": size for name, size in apart.items()})
+        return
+    console = _console()
+    if found:
+        console.print(_holdings_table(found))
+    sizes = Counter[str]()
+    for each in found:
+        sizes[each.ref.kind] += each.size_bytes
+    console.print(f"{store.root}: {len(found):,} artifacts, {_amount(sizes.total())}{_by_kind(sizes)}")
+    for name, size in apart.items():
+        if size:
+            console.print(f"{name}/: {_amount(size)}")
+    if note:
+        console.print(note)
+
+
+@app.command()
+def verify(
+    keys: Annotated[list[str] | None, typer.Argument(metavar="[KEY]…", help="Beginnings of keys; all without.")] = None,
+    set_aside: Annotated[
+        bool, typer.Option("--set-aside", help="Move damaged artifacts to damaged/, so that they are made again.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read every byte of the artifacts and compare it with the manifests; ends with 1 if anything is damaged."""
+    from rich.progress import Progress
+
+    from scheduler.inventory import named, size_bytes, verdict_on
+    from shared.settings import Settings
+
+    store = _store(Settings.load())
+    wanted = named(store, keys or ())
+    console = _console()
+    verdicts: list[Verdict] = []
+    with Progress(console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        sizes = [size_bytes(folder) for _, folder in wanted]
+        task = progress.add_task("reading", total=sum(sizes))
+        for (ref, _), size in zip(wanted, sizes, strict=True):
+            if verdict := verdict_on(store, ref):
+                verdicts.append(verdict)
+                goes = set_aside and verdict.state == "damaged"
+                if goes:
+                    store.set_aside(ref)
+                if not as_json and (verdict.detail or verdict.bad):
+                    console.print(_verdict_line(verdict) + (" (set aside)" if goes else ""), markup=False)
+            progress.advance(task, size)
+    if as_json:
+        print_json([_verdict_facts(verdict) for verdict in verdicts])
+    else:
+        states = Counter(verdict.state for verdict in verdicts)
+        counts = "".join(f", {count} {state}" for state, count in sorted(states.items()) if state != "whole")
+        console.print(f"{len(verdicts):,} artifacts, {_amount(sum(sizes))} read: {states['whole']} whole{counts}")
+    if any(verdict.bad for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+@app.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    keep_days: Annotated[
+        float, typer.Option(min=0.0, max=36_500.0, help="Keep what was used in the last days, needed or not.")
+    ] = 30.0,
+    without_broker: Annotated[
+        bool, typer.Option("--without-broker", help="Keep only what unfinished pipelines in the store need.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove what no pipeline needs and nobody has used for some time."""
+    from scheduler.garbage import Garbage
+    from shared.errors import BrokerUnavailable, InvalidSettings
+    from shared.settings import Settings
+
+    if not (dry_run or yes or sys.stdin.isatty()):
+        raise InvalidSettings("there is no terminal to ask at: give --dry-run to look, or --yes to remove")
+    settings = Settings.load()
+    garbage = Garbage(_store(settings), lambda: _reach(settings, without_broker=without_broker), keep_days * 86_400)
+    try:
+        if not dry_run:
+            garbage.clear_trash()
+        pieces = garbage.find()
+    except BrokerUnavailable as error:
+        raise BrokerUnavailable(f"{error}; to do without what it knows of pipelines, give --without-broker") from None
+    if not as_json:
+        _tell(pieces, keep_days)
+    agreed = not dry_run and bool(pieces) and (yes or typer.confirm("Remove all of it?", err=True))
+    removal = garbage.remove(pieces) if agreed else None
+    if as_json:
+        print_json(_removal_facts(pieces, removal))
+    elif removal:
+        back = f", {len(removal.put_back)} put back, as they are needed by now" if removal.put_back else ""
+        _console().print(f"Removed {_amount(sum(piece.size_bytes for piece in removal.removed))}{back}")
+
+
+def _store(settings: Settings) -> ArtifactStore:
+    """The store, which need not be there yet."""
+    from shared.errors import StoreUnavailable
+    from shared.store import ArtifactStore
+
+    if settings.store.exists() and not settings.store.is_dir():
+        raise StoreUnavailable(f"store: {settings.store}: not a folder: set DISTILL_STORE to one")
+    return ArtifactStore(settings.store)
+
+
+def _reach(settings: Settings, *, without_broker: bool = False) -> Reach:
+    """What pipelines need now."""
+    from scheduler.reach import Reach
+    from shared.ledger import Ledger, connect
+    from shared.submissions import Submissions
+
+    ledger = None if without_broker else Ledger(connect(settings), settings.history_seconds)
+    return Reach.now(ledger, Submissions(settings.store))
+
+
+def _holdings_table(holdings: Iterable[Holding]) -> Table:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table()
+    for name in ("kind", "key", "title"):
+        table.add_column(name)
+    table.add_column("size", justify="right", no_wrap=True)
+    for name in ("made", "on"):
+        table.add_column(name)
+    table.add_column("took", justify="right", no_wrap=True)
+    table.add_column("needed by")
+    for each in holdings:
+        first, others = each.pipelines[:1], len(each.pipelines) - 1
+        table.add_row(
+            each.ref.kind,
+            each.ref.short_key,
+            escape(each.title),
+            _amount(each.size_bytes),
+            "" if each.created is None else f"{datetime.fromtimestamp(each.created, UTC).astimezone():%Y-%m-%d %H:%M}",
+            escape(each.host),
+            "" if not each.seconds else f"{each.seconds:,.1f} s",
+            "".join(first) + (f" +{others}" if others > 0 else ""),
+        )
+    return table
+
+
+def _verdict_line(verdict: Verdict) -> str:
+    return f"{verdict.ref.kind}/{verdict.ref.short_key}: {verdict.state}{verdict.detail and f': {verdict.detail}'}"
+
+
+def _verdict_facts(verdict: Verdict) -> dict[str, str]:
+    return {"kind": verdict.ref.kind, "key": verdict.ref.key, "state": verdict.state, "detail": verdict.detail}
+
+
+def _tell(pieces: list[Piece], keep_days: float) -> None:
+    """Say what is to go: how much of each kind."""
+    console = _console()
+    if not pieces:
+        console.print(
+            f"Nothing to remove: pipelines need it, or it was used in the last {keep_days:g} days (--keep-days)"
+        )
+        return
+    console.print(f"No pipeline needs, and nobody has used in the last {keep_days:g} days:")
+    groups: dict[str, list[int]] = {}
+    for piece in pieces:
+        groups.setdefault(f"{piece.what} {piece.kind}".strip(), []).append(piece.size_bytes)
+    for name, sizes in groups.items():
+        console.print(f"  {name}: {len(sizes):,}, {_amount(sum(sizes))}")
+    console.print(f"  in all: {len(pieces):,}, {_amount(sum(piece.size_bytes for piece in pieces))}")
+
+
+def _removal_facts(pieces: list[Piece], removal: Removal | None) -> dict[str, Any]:
+    gone = removal.removed if removal else ()
+    return {
+        "found": [piece.facts for piece in pieces],
+        "removed": [piece.facts for piece in gone],
+        "put_back": [piece.facts for piece in (removal.put_back if removal else ())],
+        "removed_bytes": sum(piece.size_bytes for piece in gone),
+    }
+
+
+def _by_kind(sizes: Counter[str]) -> str:
+    return f" ({', '.join(f'{kind} {_amount(size)}' for kind, size in sizes.items())})" if sizes else ""
+
+
+def _amount(size_bytes: int) -> str:
+    """A number of bytes for people."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
+        if size_bytes >= factor / 10:
+            return f"{size_bytes / factor:,.1f} {unit}"
+    return f"{size_bytes / 1e3:,.1f} kB"
+
+
+def _console(*, stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True, stderr=stderr)

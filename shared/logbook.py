@@ -1,0 +1,139 @@
+"""The logbook: what workers logged while they worked on a pipeline, in the broker, for whoever wants to read it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import redis
+
+from shared.errors import BrokerUnavailable
+from shared.ledger import broker_errors, log_of
+from shared.records import Model
+
+#: Lines of a pipeline that are kept, the newest ones; Redis lets go of a hundred or so at a time.
+KEPT_LINES = 10_000
+#: Longest message, in characters; of a longer one its beginning and, since a traceback's last line says most, its end.
+LONGEST_MESSAGE = 4_000
+_BEGINNING = 1_000
+#: Lines that are read at once.
+PAGE_LINES = 1_000
+#: Seconds for which a reader waits for another line, so also those after which a finished pipeline has no more.
+LAST_WORD_SECONDS = 1.0
+#: Seconds for which whoever follows waits for a broker that went away, and between two tries.
+AWAY_SECONDS = 600.0
+AGAIN_SECONDS = 0.2
+
+
+class LogLine(Model):
+    """Something that a worker said."""
+
+    #: Seconds since the epoch, by the worker's own clock.
+    time: float
+    #: As the module `logging` names it.
+    level: str
+    worker: str
+    #: Short keys of the stages that it is about; none where it is about the whole pipeline.
+    stages: tuple[str, ...]
+    message: str
+    #: Where it stands in the log, once it does.
+    place: str = ""
+
+
+class Logbook:
+    """One stream a pipeline, which expires with the pipeline's state."""
+
+    def __init__(self, client: redis.Redis, history_seconds: int) -> None:
+        self._redis: Any = client
+        self._history_seconds = history_seconds
+
+    def write(self, pipeline: str, lines: Sequence[LogLine]) -> None:
+        """Add lines, in one round trip.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer; some of the lines may be there.
+
+        """
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for line in lines:
+                pipe.xadd(log_of(pipeline), _fields(line), maxlen=KEPT_LINES, approximate=True)
+            pipe.expire(log_of(pipeline), self._history_seconds)
+            pipe.execute()
+
+    def note(self, pipeline: str, worker: str, keys: Iterable[str], message: str, level: str = "INFO") -> None:
+        """Add a line about the stages of some keys."""
+        stages = tuple(key[:8] for key in keys)
+        self.write(pipeline, [LogLine(time=time.time(), level=level, worker=worker, stages=stages, message=message)])
+
+    def read(self, pipeline: str) -> Iterator[LogLine]:
+        """The lines that are there, in the order in which they arrived."""
+        start = "-"
+        while True:
+            with broker_errors():
+                page = self._redis.xrange(log_of(pipeline), start, count=PAGE_LINES)
+            yield from (_line(place, fields) for place, fields in page)
+            if len(page) < PAGE_LINES:
+                return
+            start = f"({page[-1][0]}"
+
+    def follow(self, pipeline: str, finished: Callable[[], bool], place: str = "") -> Iterator[LogLine]:
+        """The lines after a place, those too that are still to come, until the pipeline is finished and all is read.
+
+        Raises:
+            BrokerUnavailable: the broker was away for longer than `AWAY_SECONDS`.
+
+        """
+        deadline = time.monotonic() + AWAY_SECONDS
+        while True:
+            try:
+                ended, came = finished(), self._await(pipeline, place)
+            except BrokerUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(AGAIN_SECONDS)
+                continue
+            deadline = time.monotonic() + AWAY_SECONDS
+            for line in came:
+                yield line
+                place = line.place
+            if ended and not came:
+                return
+
+    def _await(self, pipeline: str, place: str) -> list[LogLine]:
+        """The lines after a place, once there are any; none if there are none for a while."""
+        with broker_errors():
+            wait_ms = int(LAST_WORD_SECONDS * 1000)
+            streams = self._redis.xread({log_of(pipeline): place or "0"}, count=PAGE_LINES, block=wait_ms)
+        return [_line(place, fields) for _, page in streams for place, fields in page]
+
+
+def shortened(message: str) -> str:
+    """A message of bearable length, of characters that every terminal's and server's encoding has."""
+    whole = message.encode("utf-8", "backslashreplace").decode()
+    if len(whole) <= LONGEST_MESSAGE:
+        return whole
+    end = LONGEST_MESSAGE - _BEGINNING
+    left_out = len(whole) - LONGEST_MESSAGE
+    return f"{whole[:_BEGINNING]}\n… {left_out:,} characters are left out …\n{whole[-end:]}"
+
+
+def _fields(line: LogLine) -> dict[str, str]:
+    return {
+        "time": f"{line.time:.3f}",
+        "level": line.level,
+        "worker": line.worker,
+        "stages": " ".join(line.stages),
+        "message": shortened(line.message),
+    }
+
+
+def _line(place: str, fields: dict[str, str]) -> LogLine:
+    return LogLine(
+        time=float(fields["time"]),
+        level=fields["level"],
+        worker=fields["worker"],
+        stages=tuple(fields["stages"].split()),
+        message=fields["message"],
+        place=place,
+    )

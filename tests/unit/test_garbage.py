@@ -1,0 +1,240 @@
+"""Garbage goes, and nothing that somebody needs, whoever begins to need it when."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scheduler.garbage import Garbage, Piece
+from scheduler.reach import Reach
+from shared.plan import Plan
+from shared.records import WeightsRecord
+from shared.spec import PipelineSpec
+from shared.stage import Stage, bundle_ref
+from shared.store import Artifact, ArtifactStore, Provenance
+from shared.submissions import Submission, Submissions
+
+HERE = Provenance(host="here", device="cpu", versions={})
+DAY = 86_400.0
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    """An empty store."""
+    return ArtifactStore(tmp_path / "store")
+
+
+@pytest.fixture
+def plan(make_spec: Callable[..., PipelineSpec]) -> Plan:
+    """Some plan."""
+    return Plan.of(make_spec())
+
+
+def commit(store: ArtifactStore, stage: Stage, days_ago: float = 100.0) -> Artifact:
+    with store.draft(stage.ref) as draft:
+        (draft / "file").write_text(stage.title)
+        record = WeightsRecord(parameters=1)
+        made = store.commit(stage.ref, draft, stage=stage, record=record, provenance=HERE, seconds=1.0)
+    age(made.folder, days_ago)
+    return made
+
+
+def age(path: Path, days: float) -> None:
+    then = time.time() - days * DAY
+    for each in (*path.rglob("*"), path):
+        os.utime(each, (then, then))
+
+
+def unfinished(store: ArtifactStore, stage: Stage, days_ago: float, name: str = "checkpoint") -> Path:
+    path = store.partial(stage.ref) / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("half")
+    age(path.parent, days_ago)
+    return path
+
+
+def garbage(store: ArtifactStore, *looks: Reach, keep_days: float = 30.0) -> Garbage:
+    """Garbage by what each look finds, the last one again and again."""
+    left = list(looks)
+    return Garbage(store, lambda: left.pop(0) if len(left) > 1 else left[0], keep_days * DAY)
+
+
+def names(pieces: list[Piece] | tuple[Piece, ...]) -> list[str]:
+    return sorted(f"{piece.what} {piece.kind}".strip() for piece in pieces)
+
+
+def test_what_nobody_needs_and_nobody_used_goes_and_the_rest_stays(store: ArtifactStore, plan: Plan) -> None:
+    needed, recent, old = plan.trunk
+    commit(store, needed)
+    commit(store, recent, days_ago=29.0)
+    commit(store, old, days_ago=31.0)
+    found = garbage(store, Reach({needed.key: ("pipeline",)}))
+
+    removal = found.remove(found.find())
+
+    assert names(removal.removed) == ["artifact soft_labels"]
+    assert removal.put_back == ()
+    assert (needed.ref in store, recent.ref in store, old.ref in store) == (True, True, False)
+    assert list((store.root / "trash").iterdir()) == []
+
+
+def test_to_find_an_artifact_is_to_use_it(store: ArtifactStore, plan: Plan) -> None:
+    commit(store, plan.report)
+    assert garbage(store, Reach()).find()
+
+    assert store.find(plan.report.ref)
+
+    assert garbage(store, Reach()).find() == []
+
+
+@pytest.mark.parametrize("keep_days", [0.0, 30.0])
+def test_what_is_found_while_garbage_is_collected_is_put_back(
+    store: ArtifactStore, plan: Plan, keep_days: float
+) -> None:
+    used, other = plan.trunk[:2]
+    commit(store, used)
+    commit(store, other)
+    found = garbage(store, Reach(), keep_days=keep_days)
+    pieces = found.find()
+
+    assert store.find(used.ref)
+    removal = found.remove(pieces)
+
+    assert names(removal.put_back) == ["artifact prepare_data"]
+    assert store.open(used.ref).path("file").read_text() == used.title
+    assert other.ref not in store
+
+
+def test_what_a_pipeline_needs_that_is_submitted_meanwhile_is_put_back(store: ArtifactStore, plan: Plan) -> None:
+    commit(store, plan.report)
+    found = garbage(store, Reach(), Reach({plan.report.key: ("new",)}))
+
+    removal = found.remove(found.find())
+
+    assert (names(removal.removed), names(removal.put_back)) == ([], ["artifact report"])
+    assert plan.report.ref in store
+
+
+def test_what_was_made_again_meanwhile_is_not_touched(store: ArtifactStore, plan: Plan) -> None:
+    commit(store, plan.report)
+
+    def look() -> Reach:
+        if plan.report.ref in store:
+            return Reach()
+        commit(store, plan.report, days_ago=0.0)
+        return Reach({plan.report.key: ("new",)})
+
+    found = Garbage(store, look, 0.0)
+    found.remove(found.find())
+
+    assert store.open(plan.report.ref).manifest.created > time.time() - DAY
+    assert list((store.root / "trash").iterdir()) == []
+
+
+def test_an_artifact_that_is_taken_while_it_is_looked_for_is_not_found(
+    store: ArtifactStore, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact, really = commit(store, plan.report), ArtifactStore.open
+
+    def opened_and_taken(self: ArtifactStore, ref: object) -> Artifact:
+        found = really(self, plan.report.ref)
+        artifact.folder.rename(store.root / "taken")
+        return found
+
+    monkeypatch.setattr(ArtifactStore, "open", opened_and_taken)
+
+    assert store.find(plan.report.ref) is None
+
+
+def test_where_it_cannot_be_known_what_is_needed_all_is_put_back(store: ArtifactStore, plan: Plan) -> None:
+    commit(store, plan.report)
+    pieces = garbage(store, Reach()).find()
+
+    def away() -> Reach:
+        raise ConnectionError("the broker went away")
+
+    with pytest.raises(ConnectionError):
+        Garbage(store, away, DAY).remove(pieces)
+
+    assert plan.report.ref in store
+
+
+def test_what_a_killed_run_left_in_the_trash_goes_back_and_what_was_doomed_goes(
+    store: ArtifactStore, plan: Plan
+) -> None:
+    kept, doomed = plan.trunk[:2]
+    for stage, run in ((kept, "1-a"), (doomed, "1-a.doomed")):
+        folder = commit(store, stage).folder
+        place = store.root / "trash" / run / "+".join(folder.relative_to(store.root).parts)
+        place.parent.mkdir(parents=True)
+        folder.rename(place)
+
+    garbage(store, Reach()).clear_trash()
+
+    assert (kept.ref in store, doomed.ref in store) == (True, False)
+    assert list((store.root / "trash").iterdir()) == []
+
+
+def test_unfinished_work_stays_while_somebody_works_on_it_needs_it_or_wrote_it_today(
+    store: ArtifactStore, plan: Plan
+) -> None:
+    data, teacher, labels = plan.trunk
+    leased, needed = unfinished(store, data, 9.0), unfinished(store, teacher, 9.0)
+    fresh, stale = unfinished(store, labels, 0.5), unfinished(store, plan.report, 1.5)
+    found = garbage(store, Reach({teacher.key: ("pipeline",)}, frozenset({data.key})), keep_days=0.0)
+
+    removal = found.remove(found.find())
+
+    assert names(removal.removed) == ["unfinished"]
+    assert [path.exists() for path in (leased, needed, fresh, stale)] == [True, True, True, False]
+
+
+def test_a_dead_workers_draft_goes_and_the_checkpoint_beside_it_stays(store: ArtifactStore, plan: Plan) -> None:
+    checkpoint = unfinished(store, plan.report, 2.0)
+    draft = unfinished(store, plan.report, 2.0, "draft-abc/weights").parent
+    found = garbage(store, Reach({plan.report.key: ("pipeline",)}))
+
+    removal = found.remove(found.find())
+
+    assert names(removal.removed) == ["draft"]
+    assert (checkpoint.exists(), draft.exists()) == (True, False)
+
+
+def test_what_is_damaged_goes_after_a_day(store: ArtifactStore, plan: Plan) -> None:
+    for stage, days in ((plan.trunk[0], 0.0), (plan.trunk[1], 2.0)):
+        commit(store, stage)
+        store.set_aside(stage.ref)
+        (folder,) = (store.root / "damaged").glob(f"*{stage.key}-*")
+        folder.rename(folder.with_name(f"{stage.kind}-{stage.key}-{time.time_ns() - int(days * DAY * 1e9)}"))
+    found = garbage(store, Reach())
+
+    assert names(found.remove(found.find()).removed) == ["damaged train_teacher"]
+
+
+def test_a_kept_pipeline_reaches_its_stages_their_inputs_and_its_bundles(
+    store: ArtifactStore, make_spec: Callable[..., PipelineSpec]
+) -> None:
+    student = {"name": "small", "model": {"name": "mlp", "hidden": [8]}, "seeds": 3}
+    plan = Plan.of(make_spec(students=[student]))
+    submissions = Submissions(store.root)
+    submissions.enter("kept", Submission(plan=plan, canvas="{}"))
+
+    reach = Reach.now(None, submissions)
+
+    bundle = next(bundle for branch in plan.branches for bundle in branch if len(bundle) > 1)
+    needed = {ref.key for stage in plan.stages for ref in (stage.ref, *stage.inputs.values())}
+    assert needed | {bundle_ref(bundle).key} <= set(reach.pipelines)
+    assert set(reach.pipelines.values()) == {("kept",)}
+
+
+def test_a_pipeline_of_another_version_keeps_what_it_names(store: ArtifactStore, plan: Plan) -> None:
+    folder = store.root / "pipelines"
+    folder.mkdir(parents=True)
+    (folder / "newer.json").write_text(json.dumps({"stages": {"of a newer kind": plan.report.key}}))
+
+    assert Reach.now(None, Submissions(store.root)).pipelines == {plan.report.key: ("newer",)}
