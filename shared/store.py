@@ -136,6 +136,19 @@ class ArtifactStore:
             ArtifactDamaged: its manifest cannot be read, or a file is missing or altered.
 
         """
+        artifact = self.glance(ref)
+        for name in artifact.manifest.files:
+            self.verified(artifact, name)
+        return artifact
+
+    def glance(self, ref: ArtifactRef) -> Artifact:
+        """The artifact of a key, with no look at its files: these may be missing or altered.
+
+        Raises:
+            ArtifactMissing: there is none.
+            ArtifactDamaged: its manifest cannot be read.
+
+        """
         folder = self.folder(ref)
         with store_errors(folder):
             try:
@@ -152,9 +165,18 @@ class ArtifactStore:
             raise ArtifactDamaged(f"{folder / MANIFEST}: altered: its checksum is not right")
         if (manifest.kind, manifest.key) != (ref.kind, ref.key):
             raise ArtifactDamaged(f"{folder}: the manifest belongs to {manifest.kind}/{manifest.key[:8]}")
-        for name, entry in manifest.files.items():
-            self._verify(folder / name, entry)
         return Artifact(folder, manifest)
+
+    def verified(self, artifact: Artifact, name: str) -> Path:
+        """The path of one of an artifact's files, which is as the manifest says.
+
+        Raises:
+            ArtifactDamaged: it is missing, altered, or not one of its files.
+
+        """
+        path = artifact.path(name)
+        self._verify(path, artifact.manifest.files[name])
+        return path
 
     def folder(self, ref: ArtifactRef) -> Path:
         """Where an artifact lies, or will."""

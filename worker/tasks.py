@@ -151,6 +151,7 @@ def _enter(bench: Bench, pipeline: str, worker: str, records: dict[str, StageRec
             title=stage.title,
             outcome=outcome,
             seconds=now - last,
+            ended=time.time(),
             worker=worker,
             record=artifact.record,
         )
