@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from scheduler import labels, report, specs
+from scheduler import labels, report, reports, specs
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
 from scheduler.local import LocalStack, celery_command
@@ -34,6 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(specs.app)
+app.add_typer(reports.app)
 app.add_typer(labels.app, name="labels")
 console = Console(highlight=False)
 
@@ -71,12 +72,12 @@ def run(
         client = PipelineClient(stack.settings)
         pipeline = client.submit(pipeline_spec)
         _follow(client, pipeline, stack)
-        results = client.results(pipeline)
+        results, status = client.results(pipeline), client.status(pipeline)
         stack.idle = True
     _show(results)
     path = json_path or settings.store / "reports" / f"{pipeline}.json"
     _write_json(results, path)
-    console.print(f"Report: {path}")
+    console.print(f"Results: {path}\nReport: {reports.page_of(status, ArtifactStore(settings.store))}", soft_wrap=True)
 
 
 @app.command()

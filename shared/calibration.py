@@ -14,7 +14,7 @@ BINS = 15
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Of each bin `[bins]`: how many samples fell into it, how many of them the model got right, and its confidences."""
+    """Of each bin of confidence, `[bins]`: its samples, those that the model got right, and its confidences."""
 
     samples: npt.NDArray[np.float64]
     hits: npt.NDArray[np.float64]
@@ -25,7 +25,10 @@ class Calibration:
     def of(cls, confidences: npt.NDArray[np.float32], hits: npt.NDArray[np.bool_]) -> Self:
         """That of some samples' confidences and hits, both `[samples]`."""
         bins = np.minimum((confidences * BINS).astype(np.int64), BINS - 1)
-        return cls(*(np.bincount(bins, weights, BINS) for weights in (np.ones(len(bins)), hits, confidences)))
+        samples, right, sums = (
+            np.bincount(bins, weights, BINS).astype(np.float64) for weights in (np.ones(len(bins)), hits, confidences)
+        )
+        return cls(samples, right, sums)
 
     @classmethod
     def none(cls) -> Self:
@@ -33,9 +36,7 @@ class Calibration:
         return cls(*np.zeros((3, BINS)))
 
     def __add__(self, other: Calibration) -> Calibration:
-        return Calibration(
-            self.samples + other.samples, self.hits + other.hits, self.confidences + other.confidences
-        )
+        return Calibration(self.samples + other.samples, self.hits + other.hits, self.confidences + other.confidences)
 
     @property
     def accuracy(self) -> float:

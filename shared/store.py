@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
+from shared.errors import ArtifactDamaged, ArtifactMissing, UnknownPipeline, store_errors
 from shared.records import Model, Record
 from shared.stage import ArtifactRef, Stage
 
@@ -246,6 +246,15 @@ class ArtifactStore:
             _fsync(folder.parent)
         return self.open(ref)
 
+    def report(self, pipeline: str) -> Path:
+        """Where the page of a pipeline is, or will be.
+
+        Raises:
+            UnknownPipeline: no pipeline has such an id.
+
+        """
+        return file_of(pipeline, self.root / "reports", ".html")
+
     def check_writable(self) -> None:
         """Write and remove a small file.
 
@@ -278,6 +287,18 @@ class ArtifactStore:
         with store_errors(damaged), suppress(FileNotFoundError):  # Another worker was faster.
             damaged.mkdir(parents=True, exist_ok=True)
             self.folder(ref).rename(damaged / f"{ref.kind}-{ref.key}-{time.time_ns()}")
+
+
+def file_of(pipeline: str, folder: Path, suffix: str) -> Path:
+    """The file of a pipeline in a folder, and in no other.
+
+    Raises:
+        UnknownPipeline: no pipeline has such an id.
+
+    """
+    if Path(pipeline).name != pipeline or pipeline in ("", ".."):
+        raise UnknownPipeline(f"'{pipeline}' is no pipeline's id")
+    return folder / f"{pipeline}{suffix}"
 
 
 def _seal(path: Path) -> FileEntry:
