@@ -249,7 +249,7 @@ class _Reader:
         elif isinstance(graded.recipe, Evaluate) and graded.recipe.seed is not None:
             name = history_of(graded.recipe.seed)
         else:
-            self.missing.append(Missing("history", model.title, "it was not trained here"))
+            self.missing.append(Missing("history", model.title, "no training made it"))
             return None
         found = self._files("history", model, name)
         return History.read(*found) if found else None

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from shared.predictions import Targets
 from shared.records import ChoiceRecord, StageRecord
@@ -22,12 +23,18 @@ from shared.report_svg import COLOURS, HEIGHT, Picture, plain
 #: How a model of each role looks: marker, and dashes of its lines.
 MARKERS = {"teacher": "s", "student": "o", "control": "^"}
 DASHES = {"teacher": "-", "student": "-", "control": (0, (5, 1.5))}
-#: Most models that are named in a figure, most classes, and most points of a grid that are shown.
-MOST_NAMES, MOST_CLASSES, MOST_POINTS = 10, 20, 24
+#: What lies on what.
+ORDER = {"teacher": 3, "control": 4, "student": 5}
+#: Most models that are named in a figure, and most classes.
+MOST_NAMES, MOST_CLASSES = 10, 20
 #: Share above which a cell of a heat map is so dark that its text is of another colour.
 DARK = 0.72
 #: Share under which a cell is left out, and most columns for which cells have words.
 LIGHTEST, MOST_WORDS = 0.004, 12
+#: Most numbers on a logarithmic axis.
+MOST_TICKS = 6
+#: Ratio of largest to smallest loss from which on their axis is logarithmic.
+WIDE = 20
 #: Fewest samples of a bin of confidence that are shown.
 FEWEST = 5
 #: Which colour stands for what kind of stage.
@@ -75,9 +82,10 @@ def gains(students: Sequence[Student]) -> Picture:
                 axes.plot([100 * gain.low, 100 * gain.high], [row, row], color=COLOURS["student"])
             axes.plot(100 * gain.mean, row, "o", color=COLOURS["student"])
         _rows(axes, [f"{plain(name)}: {estimated(gain)}" for name, gain in gains])
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("points over the control")
 
-    says = "; ".join(f"{name} {estimated(gain)} points" for name, gain in gains)
+    says = "gain in points: " + "; ".join(f"{name} {estimated(gain)}" for name, gain in gains)
     return Picture.drawn("gains", "What the teacher brought", says, draw, height=_height(len(gains)))
 
 
@@ -112,10 +120,10 @@ def loss_curve(student: Student, teacher: Graded | None, name: str) -> Picture:
             for number, history in enumerate(model.histories):
                 _line(axes, model.role, history.losses, _short(model) if number == 0 else None)
         _epochs(axes)
-        if all(loss > 0 for model in models for history in model.histories for loss in history.losses):
+        losses = [loss for model in models for history in model.histories for loss in history.losses]
+        if min(losses) > 0 and max(losses) > WIDE * min(losses):
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(FuncFormatter(_number))
-            axes.yaxis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+            _number_roundly(axes.yaxis, min(losses), max(losses))
         axes.set_ylabel("loss")
         axes.legend(loc="upper right")
 
@@ -151,7 +159,7 @@ def confusion(model: Graded, targets: Targets, class_names: Sequence[str], name:
 def accuracy_by_class(student: Student, teacher: Graded | None, facts: ReportFacts, name: str) -> Picture:
     """Accuracy of teacher, student and control on each class: all, or the student's worst ones."""
     targets, names = facts.targets, facts.dataset.class_names
-    models = [model for model in (teacher, *student.both[::-1]) if model and model.predictions]
+    models = [model for model in (teacher, *student.both) if model and model.predictions]
     assert targets is not None  # noqa: S101
     accuracies = {model.role: class_accuracies(model.confusion(targets, len(names))) for model in models}
     of_student = accuracies["student"]
@@ -175,7 +183,7 @@ def accuracy_by_class(student: Student, teacher: Graded | None, facts: ReportFac
 
 def reliability(student: Student, teacher: Graded | None, targets: Targets, name: str) -> Picture:
     """How often teacher, student and control are right, by how sure they are."""
-    models = [model for model in (teacher, *student.both[::-1]) if model and model.predictions]
+    models = [model for model in (teacher, *student.both) if model and model.predictions]
     found = {model.role: model.calibration(targets) for model in models}
 
     def draw(axes: Axes) -> None:
@@ -187,41 +195,32 @@ def reliability(student: Student, teacher: Graded | None, targets: Targets, name
             label = f"{_short(model)}, off by {100 * of.error:.1f}"
             axes.plot(confidence, accuracy, linestyle=DASHES[model.role], label=label, **_marker(model.role))
         axes.set(xlim=(0, 101), ylim=(0, 101), xlabel="confidence, %", ylabel="right, %")
-        axes.legend(loc="upper left")
+        axes.legend(loc="best")
 
-    says = "; ".join(f"{_short(model)} is off by {100 * found[model.role].error:.1f} points" for model in models)
+    says = "off by, in points: " + "; ".join(f"{_short(model)} {100 * found[model.role].error:.1f}" for model in models)
     return Picture.drawn(name, f"{student.score.name}: right as often as sure?", says, draw)
 
 
 def grid(choice: ChoiceRecord, whose: str, values: Sequence[dict[str, str]], name: str) -> Picture:
-    """Held-out accuracy of a grid's points: a heat map where two things differ, else one row a point.
+    """Held-out accuracy of a grid's points, which differ in one thing or two: a row a point, or a heat map.
 
-    `values` has, of each point, what tells it from the others by name; nothing where its label says no more.
+    `values` has, of each point, what tells it from the others by name.
     """
-    best = choice.labels[choice.best]
-    says = f"best is {best or 'the first'}: {percent(choice.held_out[choice.best], 2)} held out"
+    says = f"best is {choice.labels[choice.best]}: {percent(choice.held_out[choice.best], 2)} held out"
     names = list(values[0])
     axis = [list(dict.fromkeys(value[each] for value in values)) for each in names]
     title = f"{whose}: {len(choice.labels)} points of its grid"
-    if len(names) == 2 and len(axis[0]) * len(axis[1]) == len(values):
-        across, down = (0, 1) if len(axis[0]) > len(axis[1]) else (1, 0)
-        draw = partial(_heat_map, choice=choice, values=values, across=(names[across], axis[across]),
-                       down=(names[down], axis[down]))  # fmt: skip
-        return Picture.drawn(name, title, says, draw, height=100 + 34 * len(axis[down]))
-    order = range(len(values)) if len(names) == 1 else np.argsort(-np.array(choice.held_out), kind="stable")
-    shown = [int(place) for place in order][:MOST_POINTS]
-    if len(shown) < len(values):
-        title += f", the first {len(shown)}" if len(names) == 1 else f", the best {len(shown)}"
-
-    def draw_rows(axes: Axes) -> None:
-        for row, place in enumerate(shown):
-            chosen = place == choice.best
-            fill = COLOURS["student"] if chosen else "none"
-            axes.plot(100 * choice.held_out[place], row, "o", color=COLOURS["student"], markerfacecolor=fill)
-        _rows(axes, [plain(choice.labels[place], 34) for place in shown])
-        axes.set_xlabel("accuracy on held-out samples, %")
-
-    return Picture.drawn(name, title, says, draw_rows, height=_height(len(shown)))
+    if len(names) == 1:
+        return Picture.drawn(name, title, says, partial(_points, choice=choice), height=_height(len(values)))
+    across, down = (0, 1) if len(axis[0]) > len(axis[1]) else (1, 0)
+    draw = partial(
+        _heat_map,
+        choice=choice,
+        values=values,
+        across=(names[across], axis[across]),
+        down=(names[down], axis[down]),
+    )
+    return Picture.drawn(name, title, says, draw, height=100 + 34 * len(axis[down]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,11 +282,11 @@ def _accuracy_by(models: Sequence[Graded], costs: list[float], name: str, title:
                   color=COLOURS["muted"], linewidth=1, linestyle=":", drawstyle="steps-post")  # fmt: skip
         for model, cost, accuracy in zip(models, costs, accuracies, strict=True):
             axes.plot(cost, 100 * accuracy, linestyle="none", **_marker(model.role))
-        axes.set_xscale("log")
         low, high = min(costs), max(costs)
-        axes.set_xlim(low / max(1.6, (high / low) ** 0.18), high * max(2.5, (high / low) ** 0.35))
-        axes.xaxis.set_major_formatter(FuncFormatter(_number))
-        axes.xaxis.set_minor_formatter(FuncFormatter(_number if high / low < 8 else lambda *_: ""))
+        low, high = low / max(1.6, (high / low) ** 0.18), high * max(2.5, (high / low) ** 0.35)  # Room for names.
+        axes.set_xscale("log")
+        _number_roundly(axes.xaxis, low, high)
+        axes.set_xlim(low, high)
         axes.margins(y=0.15)
         axes.set(xlabel=unit, ylabel="accuracy, %")
         _name(
@@ -302,13 +301,36 @@ def _accuracy_by(models: Sequence[Graded], costs: list[float], name: str, title:
 
 def _name(axes: Axes, named: Sequence[tuple[float, float, str]]) -> None:
     """Write names beside points, those that would stand on one another apart."""
-    low, high = axes.get_ylim()
-    gap, last = 0.075 * (high - low), -np.inf
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    width, gap, placed = np.log(right / left), 0.075 * (high - low), list[tuple[float, float]]()
     for cost, accuracy, name in sorted(named, key=lambda each: each[1]):
-        last = max(accuracy, last + gap)
-        moved = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.6} if last > accuracy else None
-        axes.annotate(name, (cost, accuracy), (cost * (axes.get_xlim()[1] / axes.get_xlim()[0]) ** 0.035, last),
-                      va="center", fontsize=10.5, arrowprops=moved, annotation_clip=False)  # fmt: skip
+        near = [place for other, place in placed if abs(np.log(cost / other)) < 0.4 * width]
+        height = max([accuracy, *(place + gap for place in near)]) if near else accuracy
+        placed.append((cost, height))
+        line = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.6} if height > accuracy else None
+        beside = (cost * np.exp(0.035 * width), height)
+        axes.annotate(name, (cost, accuracy), beside, va="center", fontsize=10.5, arrowprops=line)
+
+
+def _number_roundly(axis: Axis, low: float, high: float) -> None:
+    """Have a few round numbers stand on a logarithmic axis."""
+    exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    for steps in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+        ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) <= MOST_TICKS:
+            break
+    ticks = ticks[:: -(-len(ticks) // MOST_TICKS)] if ticks else [low, high]
+    axis.set_ticks(ticks, [_number(tick) for tick in ticks])
+    axis.set_minor_locator(NullLocator())
+
+
+def _points(axes: Axes, choice: ChoiceRecord) -> None:
+    for row, accuracy in enumerate(choice.held_out):
+        fill = COLOURS["student"] if row == choice.best else "none"
+        axes.plot(100 * accuracy, row, "o", color=COLOURS["student"], markerfacecolor=fill)
+    _rows(axes, [plain(label, 26) for label in choice.labels])
+    axes.set_xlabel("accuracy on held-out samples, %")
 
 
 def _heat_map(
@@ -356,7 +378,7 @@ def _whole_percent(share: float) -> str:
 
 
 def _with_history(student: Student, teacher: Graded | None) -> list[Graded]:
-    return [model for model in (teacher, *student.both[::-1]) if model and model.histories]
+    return [model for model in (teacher, *student.both) if model and model.histories]
 
 
 def _short(model: Graded) -> str:
@@ -366,7 +388,8 @@ def _short(model: Graded) -> str:
 
 def _marker(role: str) -> dict[str, Any]:
     fill = "none" if role == "control" else COLOURS[role]
-    return {"marker": MARKERS[role], "color": COLOURS[role], "markerfacecolor": fill, "markersize": 6}
+    look = {"marker": MARKERS[role], "color": COLOURS[role], "markerfacecolor": fill, "markersize": 6}
+    return look | {"zorder": ORDER[role]}
 
 
 def _line(axes: Axes, role: str, values: Sequence[float], label: str | None, *, faint: bool = False) -> None:
@@ -380,6 +403,7 @@ def _line(axes: Axes, role: str, values: Sequence[float], label: str | None, *, 
             color=COLOURS[role],
             marker="." if len(values) < 10 else None,
             alpha=0.45 if faint else 1.0,
+            zorder=ORDER[role],
         )
 
 
@@ -404,7 +428,7 @@ def _height(rows: int) -> int:
     return min(HEIGHT, 60 + 28 * rows) if rows < 8 else 60 + 22 * rows
 
 
-def _number(value: float, _place: object = None) -> str:
+def _number(value: float) -> str:
     """A number in few letters: 101,770 is 102k."""
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= 0.9995 * size:

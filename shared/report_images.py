@@ -22,17 +22,15 @@ def are_images(dataset: DatasetRecord) -> bool:
 
 
 def data_uris(samples: npt.NDArray[Any]) -> list[str]:
-    """Images `[samples, channels, height, width]` as PNG data URIs; numbers are stretched to black and white."""
+    """Images `[samples, channels, height, width]` as PNG data URIs."""
     step = -(-max(samples.shape[2:]) // LONGEST)
-    kept = samples[:, :, ::step, ::step]
-    if kept.dtype != np.uint8:
-        kept = _stretched(kept.astype(np.float64))
+    kept = _stretched(samples[:, :, ::step, ::step].astype(np.float64))
     return [_data_uri(image) for image in np.broadcast_to(kept, (len(kept), 3, *kept.shape[2:]))]
 
 
 def _stretched(samples: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
-    """Numbers as bytes, from the smallest of all samples to the largest."""
-    low, high = samples.min(initial=np.inf), samples.max(initial=-np.inf)
+    """Numbers as bytes, from 0 for the smallest of all samples to 255 for the largest."""
+    low, high = samples.min(), samples.max()
     return (255 * (samples - low) / max(high - low, 1e-300)).astype(np.uint8)
 
 

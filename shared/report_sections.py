@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from shared.calibration import BINS
 from shared.grid import values_of
 from shared.predictions import Predictions
 from shared.recipes import Training
-from shared.records import EvaluationRecord, StageRecord
+from shared.records import ChoiceRecord, EvaluationRecord, StageRecord
 from shared.report_facts import Graded, Lineage, Missing, ReportFacts, Student
 from shared.report_images import are_images, data_uris
 from shared.report_sentences import estimated, percent
@@ -24,6 +25,8 @@ from shared.report_svg import Picture
 MOST_STUDENTS = 3
 #: Images on which teacher and student disagree.
 MOST_IMAGES = 24
+#: Points of a grid that stand in a table.
+MOST_POINTS = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +109,7 @@ def _row(model: Graded, student: Student | None, facts: ReportFacts) -> tuple[st
         f"{fmean(one.negative_log_likelihood for one in each):.3f}",
         percent(fmean(agreements)) if agreements and model.role != "teacher" else "",
         estimated(score.gain) if score and score.gain else "",
-        f"{score.gap_closed.mean:.0%}".replace("%", " %") if score and score.gap_closed else "",
+        percent(score.gap_closed.mean, 0) if score and score.gap_closed else "",
         f"{100 * model.calibration(facts.targets).error:.1f}"
         if facts.targets is not None and model.predictions
         else "",
@@ -151,12 +154,28 @@ def _grids(facts: ReportFacts) -> Iterator[Section]:
         if choice
     ]
     if choices:
-        pictures = tuple(
-            figures.grid(choice, name, values_of(choice.labels), f"grid-{number}")
-            for number, (name, choice) in enumerate(choices)
+        drawn = [number for number, (_, choice) in enumerate(choices) if _is_plane(values_of(choice.labels))]
+        pictures = (
+            figures.grid(choices[each][1], choices[each][0], values_of(choices[each][1].labels), f"grid-{each}")
+            for each in drawn
         )
+        tables = (_points(*choice) for number, choice in enumerate(choices) if number not in drawn)
         text = "Accuracy on held-out samples, mean over the seeds. Only the best point of a grid saw the test samples."
-        yield Section("Sweep", text, pictures)
+        yield Section("Sweep", text, tuple(pictures), tuple(tables))
+
+
+def _is_plane(values: Sequence[dict[str, str]]) -> bool:
+    """Whether points differ in one thing, or in two in all combinations."""
+    sizes = [len({value[name] for value in values}) for name in values[0]]
+    return 0 < len(sizes) <= 2 and math.prod(sizes) == len(values)
+
+
+def _points(name: str, choice: ChoiceRecord) -> Table:
+    """The best points of a grid that is no plane."""
+    places = sorted(range(len(choice.labels)), key=lambda place: -choice.held_out[place])[:MOST_POINTS]
+    best = f", the best {len(places)}" if len(places) < len(choice.labels) else ""
+    rows = tuple((choice.labels[place], percent(choice.held_out[place], 2)) for place in places)
+    return Table(f"{name}: {len(choice.labels)} points of its grid{best}", ("point", "held out"), rows)
 
 
 def _curves(facts: ReportFacts) -> Section:
@@ -244,7 +263,7 @@ def _samples(facts: ReportFacts, teacher: Predictions, student: Predictions) -> 
         right = (
             "teacher" if teacher.classes[row] == label else "student" if student.classes[row] == label else "neither"
         )
-        said = [f"{names[int(each.classes[row])]} ({100 * each.confidences[row]:.0f} %)" for each in (teacher, student)]
+        said = [f"{names[int(each.classes[row])]} ({percent(each.confidences[row], 0)})" for each in (teacher, student)]
         yield Sample(uri, names[label], said[0], said[1], right)
 
 

@@ -6,11 +6,13 @@ from shared.records import Estimate, EvaluationRecord, StudentScore
 
 #: Models whose sizes differ by less than this share are of one size.
 SAME_SIZE = 0.05
+#: With a space that breaks no line.
+PERCENT = "\u00a0%"
 
 
 def percent(share: float, digits: int = 1) -> str:
     """A share of 1 as a percentage."""
-    return f"{100 * share:.{digits}f} %"
+    return f"{100 * share:.{digits}f}{PERCENT}"
 
 
 def points(share: float) -> str:
