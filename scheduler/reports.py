@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +26,7 @@ def report(
 ) -> None:
     """Write the report of a finished pipeline, one HTML file, and print its path."""
     from scheduler.client import PipelineClient
-    from shared.errors import BrokerUnavailable, UnknownPipeline
+    from shared.errors import BrokerUnavailable, UnknownPipeline, store_errors
     from shared.settings import Settings
     from shared.store import ArtifactStore
 
@@ -35,13 +37,15 @@ def report(
     try:
         client = PipelineClient(settings)
         client.results(pipeline)
-        _write(client.status(pipeline), store, path)
+        with _saying_where(output):
+            _write(client.status(pipeline), store, path)
     except (BrokerUnavailable, UnknownPipeline) as error:
         if not kept.is_file():
             raise
         typer.echo(f"as it was written at the pipeline's end: {error}", err=True)
         if output:
-            _copy(kept, output)
+            with _saying_where(output), store_errors(output):
+                shutil.copyfile(kept, output)
     typer.echo(path)
     if show:
         webbrowser.open(path.absolute().as_uri())
@@ -62,8 +66,14 @@ def _write(status: PipelineStatus, store: ArtifactStore, path: Path) -> None:
     write_page(status, store, path)
 
 
-def _copy(kept: Path, output: Path) -> None:
-    from shared.errors import store_errors
+@contextmanager
+def _saying_where(output: Path | None) -> Iterator[None]:
+    """Raise that a file of the user's cannot be written as `InvalidSettings`."""
+    from shared.errors import InvalidSettings, StoreUnavailable
 
-    with store_errors(output):
-        shutil.copyfile(kept, output)
+    try:
+        yield
+    except StoreUnavailable as error:
+        if output is None or not isinstance(error.__cause__, OSError):
+            raise
+        raise InvalidSettings(f"--output: {output}: {error.__cause__.strerror}") from error

@@ -167,8 +167,9 @@ class ReportFacts:
         return tuple(student for student in self.students if student in ranked)
 
     def misses(self, what: What) -> tuple[Missing, ...]:
-        """What is missing of a kind."""
-        return tuple(dict.fromkeys(each for each in self.missing if each.what == what))
+        """What is missing of a kind, in the plan's order."""
+        places = {each.stage.title: place for place, each in enumerate(self.lineage)}
+        return tuple(sorted({each for each in self.missing if each.what == what}, key=lambda each: places[each.title]))
 
 
 def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:

@@ -363,7 +363,7 @@ def _cells(
         if shade >= LIGHTEST:
             cell = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=COLOURS["heat"], edgecolor="none", alpha=shade)
             axes.add_patch(cell)
-        if len(columns) <= MOST_WORDS:
+        if words[row][column] and len(columns) <= MOST_WORDS:
             colour = COLOURS["on-heat" if shade > DARK else "ink"]
             axes.text(column, row, words[row][column], ha="center", va="center", fontsize=9.5, color=colour)
     axes.grid(visible=False)

@@ -19,7 +19,7 @@ from shared.records import ChoiceRecord, EvaluationRecord, StageRecord
 from shared.report_facts import Graded, Lineage, Missing, ReportFacts, Student
 from shared.report_images import are_images, data_uris
 from shared.report_sentences import estimated, percent
-from shared.report_svg import Picture
+from shared.report_svg import Picture, plain
 
 #: Students of which curves, confusions and calibration are shown: the best ones.
 MOST_STUDENTS = 3
@@ -253,7 +253,7 @@ def _disagreement(facts: ReportFacts) -> Section:
 
 
 def _samples(facts: ReportFacts, teacher: Predictions, student: Predictions) -> Iterator[Sample]:
-    rows, names = teacher.unlike(student)[:MOST_IMAGES], facts.dataset.class_names
+    rows, names = teacher.unlike(student)[:MOST_IMAGES], [plain(name) for name in facts.dataset.class_names]
     if facts.inputs is None or facts.targets is None or not len(rows):
         return
     for row, uri in zip(

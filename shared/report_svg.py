@@ -12,6 +12,7 @@ from xml.etree import ElementTree as ET
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 #: Size in CSS pixels.
@@ -74,7 +75,8 @@ class Picture:
             figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
             draw(figure.subplots())
             drawing = StringIO()
-            figure.savefig(drawing, format="svg", metadata={"Date": None})
+            # Not `savefig`, which draws it twice.
+            FigureCanvasSVG(figure).print_svg(drawing, metadata={"Date": None})  # type: ignore[no-untyped-call]
         return cls(title, says, _inline(drawing.getvalue(), name))
 
 

@@ -49,6 +49,12 @@ def test_run_computes_once_then_finds_all_and_leaves_no_process(
     assert {stage.outcome for stage in results[1].stages} == {"found"}
     assert results[0].scores == results[1].scores
     assert processes_of(environment) == []
+    page = Path(environment["DISTILL_STORE"]) / "reports" / f"{results[1].id}.html"
+    assert f"Report: {page}\n" in second.stdout
+    assert page.read_text().startswith("<!doctype html>")
+    again = distill(environment | {"DISTILL_BROKER_URL": unserved()}, "report", results[1].id)
+    assert again.stdout == f"{page}\n"
+    assert "as it was written at the pipeline's end: no broker at" in again.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -164,6 +170,9 @@ def test_up_serves_submit_status_watch_and_flower(
         listed = distill(environment, "status")
         shown = distill(environment, "status", pipeline)
         written = distill(environment, "results", pipeline, "--json", tmp_path / "results.json")
+        reported = distill(environment, "report", pipeline, "--output", tmp_path / "report.html")
+        refused = distill(environment, "report", pipeline, "--output", tmp_path)
+        unknown = distill(environment, "report", "../nobody")
         page = wait_until(lambda: answer(f"http://127.0.0.1:{flower_port}/tasks"), "Flower answers")
     finally:
         up.send_signal(signal.SIGINT)
@@ -174,6 +183,10 @@ def test_up_serves_submit_status_watch_and_flower(
     assert pipeline in listed.stdout
     assert "train teacher" in shown.stdout
     assert json.loads((tmp_path / "results.json").read_text())["id"] == pipeline
+    assert (reported.stdout, reported.stderr) == (f"{tmp_path / 'report.html'}\n", "")
+    assert pipeline in (tmp_path / "report.html").read_text()
+    assert refused.stderr == f"error: --output: {tmp_path}: Is a directory\n"
+    assert unknown.stderr == "error: '../nobody' is no pipeline's id\n"
     assert "Flower" in page
     assert processes_of(environment) == []
 
@@ -185,6 +198,11 @@ def test_plan_and_schema_need_no_broker(environment: dict[str, str], write_spec:
     assert planned.returncode == 0
     assert "distill.train_teacher" in planned.stdout
     assert "students" in json.loads(schema.stdout)["required"]
+
+
+def unserved() -> str:
+    """The address of a broker that is not there."""
+    return f"redis://127.0.0.1:{free_port()}/0"
 
 
 def answer(address: str) -> str:
