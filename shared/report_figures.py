@@ -28,7 +28,7 @@ ORDER = {"teacher": 3, "control": 4, "student": 5}
 #: Most models that are named in a figure, and most classes.
 MOST_NAMES, MOST_CLASSES = 10, 20
 #: Share above which a cell of a heat map is so dark that its text is of another colour.
-DARK = 0.72
+DARK = 0.73
 #: Share under which a cell is left out, and most columns for which cells have words.
 LIGHTEST, MOST_WORDS = 0.004, 12
 #: Most numbers on a logarithmic axis.
@@ -309,7 +309,7 @@ def _name(axes: Axes, named: Sequence[tuple[float, float, str]]) -> None:
         placed.append((cost, height))
         line = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.6} if height > accuracy else None
         beside = (cost * np.exp(0.035 * width), height)
-        axes.annotate(name, (cost, accuracy), beside, va="center", fontsize=10.5, arrowprops=line)
+        axes.annotate(name, (cost, accuracy), beside, va="bottom", fontsize=10.5, arrowprops=line)
 
 
 def _number_roundly(axis: Axis, low: float, high: float) -> None:
@@ -364,7 +364,7 @@ def _cells(
             cell = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=COLOURS["heat"], edgecolor="none", alpha=shade)
             axes.add_patch(cell)
         if words[row][column] and len(columns) <= MOST_WORDS:
-            colour = COLOURS["on-heat" if shade > DARK else "ink"]
+            colour = COLOURS["on-heat" if shade > DARK else "on-pale"]
             axes.text(column, row, words[row][column], ha="center", va="center", fontsize=9.5, color=colour)
     axes.grid(visible=False)
     axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))

@@ -132,9 +132,10 @@ def _has_interval(students: Sequence[Student]) -> bool:
 
 
 def _cost(facts: ReportFacts) -> Section:
+    devices = sorted({evaluation.device for model in facts.models for evaluation in model.evaluations})
     text = (
-        f"Means over the seeds; latency on {facts.students[0].graded.evaluations[0].device}. The dotted line is the "
-        "Pareto front: at that cost or less none is better."
+        f"Means over the seeds; latency on {' and '.join(devices)}. The dotted line is the Pareto front: at that cost "
+        "or less none is better."
     )
     pictures = (figures.accuracy_by_size(facts), figures.accuracy_by_latency(facts))
     more = len(facts.models) > figures.MOST_NAMES

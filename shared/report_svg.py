@@ -24,7 +24,21 @@ LONGEST = 22
 COLOURS = {
     name: f"#0101{number:02x}"
     for number, name in enumerate(
-        ("ink", "muted", "grid", "teacher", "student", "control", "labels", "evaluation", "other", "heat", "on-heat"), 1
+        (
+            "ink",
+            "muted",
+            "grid",
+            "teacher",
+            "student",
+            "control",
+            "labels",
+            "evaluation",
+            "other",
+            "heat",
+            "on-pale",
+            "on-heat",
+        ),
+        1,
     )
 }
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -18,6 +19,7 @@ from shared.errors import PipelineFailed, StoreUnavailable, UnknownPipeline
 from shared.plan import Plan
 from shared.records import DatasetRecord, PipelineStatus, StageRecord, StageState
 from shared.report_facts import ReportFacts
+from shared.report_figures import DARK
 from shared.report_images import are_images, data_uris
 from shared.report_page import render, write_page
 from shared.report_svg import Picture
@@ -275,6 +277,24 @@ def test_a_figure_has_its_text_as_text_and_the_pages_colours() -> None:
     assert "a & <b> $c$" in texts
     assert "var(--ink)" in picture.svg
     assert not re.search(r"#[0-9a-f]{6}", picture.svg)
+
+
+@pytest.mark.parametrize("scheme", [0, 1])
+def test_the_words_in_a_heat_map_can_be_read_at_every_shade(scheme: int) -> None:
+    page = (files("shared") / "report.html").read_text()
+    card, heat, on_pale, on_heat = (
+        np.array([int(re.findall(rf"--{name}: #(\w{{6}})", page)[scheme][at : at + 2], 16) for at in (0, 2, 4)]) / 255
+        for name in ("card", "heat", "on-pale", "on-heat")
+    )
+
+    def contrast(one: np.ndarray, other: np.ndarray) -> float:
+        # WCAG 2.2, relative luminance.
+        linear = [np.where(each <= 0.04045, each / 12.92, ((each + 0.055) / 1.055) ** 2.4) for each in (one, other)]
+        dark, light = sorted(float(each @ [0.2126, 0.7152, 0.0722]) for each in linear)
+        return (light + 0.05) / (dark + 0.05)
+
+    for shade in np.linspace(0, 1, 201):
+        assert contrast((1 - shade) * card + shade * heat, on_heat if shade > DARK else on_pale) >= 4.5, shade
 
 
 def test_a_sweep_of_many_classes_and_students_shows_the_worst_and_the_best(
