@@ -156,11 +156,11 @@ def confusion(model: Graded, targets: Targets, class_names: Sequence[str], name:
     return Picture.drawn(name, f"{model.name}{some}", says, draw, height=380)
 
 
-def accuracy_by_class(student: Student, teacher: Graded | None, facts: ReportFacts, name: str) -> Picture:
+def accuracy_by_class(
+    student: Student, teacher: Graded | None, targets: Targets, names: Sequence[str], name: str
+) -> Picture:
     """Accuracy of teacher, student and control on each class: all, or the student's worst ones."""
-    targets, names = facts.targets, facts.dataset.class_names
     models = [model for model in (teacher, *student.both) if model and model.predictions]
-    assert targets is not None  # noqa: S101
     accuracies = {model.role: class_accuracies(model.confusion(targets, len(names))) for model in models}
     of_student = accuracies["student"]
     shown = [label for label in np.argsort(of_student, kind="stable") if not np.isnan(of_student[label])]

@@ -155,14 +155,15 @@ def _grids(facts: ReportFacts) -> Iterator[Section]:
         if choice
     ]
     if choices:
-        drawn = [number for number, (_, choice) in enumerate(choices) if _is_plane(values_of(choice.labels))]
-        pictures = (
-            figures.grid(choices[each][1], choices[each][0], values_of(choices[each][1].labels), f"grid-{each}")
-            for each in drawn
-        )
-        tables = (_points(*choice) for number, choice in enumerate(choices) if number not in drawn)
+        planes, others = [], []
+        for number, (name, choice) in enumerate(choices):
+            values = values_of(choice.labels)
+            if _is_plane(values):
+                planes.append(figures.grid(choice, name, values, f"grid-{number}"))
+            else:
+                others.append(_points(name, choice))
         text = "Accuracy on held-out samples, mean over the seeds. Only the best point of a grid saw the test samples."
-        yield Section("Sweep", text, tuple(pictures), tuple(tables))
+        yield Section("Sweep", text, tuple(planes), tuple(others))
 
 
 def _is_plane(values: Sequence[dict[str, str]]) -> bool:
@@ -208,7 +209,10 @@ def _confusion(facts: ReportFacts) -> Section:
     models = [model for model in (facts.teacher, *(student.graded for student in best)) if model and model.predictions]
     pictures = [
         *(figures.confusion(model, facts.targets, names, f"confusion-{n}") for n, model in enumerate(models)),
-        *(figures.accuracy_by_class(student, facts.teacher, facts, f"classes-{n}") for n, student in enumerate(best)),
+        *(
+            figures.accuracy_by_class(student, facts.teacher, facts.targets, names, f"classes-{n}")
+            for n, student in enumerate(best)
+        ),
     ]
     return Section(title, text, tuple(pictures), notes=notes)
 
@@ -257,9 +261,7 @@ def _samples(facts: ReportFacts, teacher: Predictions, student: Predictions) -> 
     rows, names = teacher.unlike(student)[:MOST_IMAGES], [plain(name) for name in facts.dataset.class_names]
     if facts.inputs is None or facts.targets is None or not len(rows):
         return
-    for row, uri in zip(
-        rows, data_uris(np.asarray(facts.inputs[np.sort(rows)])[np.argsort(np.argsort(rows))]), strict=True
-    ):
+    for row, uri in zip(rows, data_uris(np.asarray(facts.inputs[rows])), strict=True):
         label = int(facts.targets[row])
         right = (
             "teacher" if teacher.classes[row] == label else "student" if student.classes[row] == label else "neither"
