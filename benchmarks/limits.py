@@ -16,7 +16,7 @@ from rich.table import Table
 from torch import nn
 
 from shared.encoding import Encoding
-from shared.records import DatasetRecord, TrainingRecord
+from shared.records import DatasetRecord
 from shared.spec import (
     AugmentationSpec,
     CnnSpec,
@@ -34,7 +34,7 @@ from worker.data import Split
 from worker.objective import Goal
 from worker.runtime import Runtime
 from worker.teacher_logits import TeacherLogits
-from worker.training import Member, fit
+from worker.training import Member, Trained, fit
 
 ROUNDS = 3
 #: Repetitions of one product, of which the median counts.
@@ -139,9 +139,10 @@ def _step(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -
     def epoch() -> float:
         checkpoints = Checkpoints(Path(tempfile.mkdtemp(dir=folder)), 1e9)
         result = fit(members, batches, None, dtype, lambda *_: None, checkpoints)[0]
-        if not isinstance(result, TrainingRecord):
+        if not isinstance(result, Trained):
             raise result
-        return result.seconds * result.together / result.steps
+        how = result.record
+        return how.seconds * how.together / how.steps
 
     return epoch
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from scheduler import labels, logs, machines, pipelines, specs, stores
+from scheduler import labels, logs, machines, pipelines, reports, specs, stores
 from shared.errors import DistillError, InvalidInput, Unavailable, UnknownPipeline
 
 app = typer.Typer(
@@ -21,10 +21,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for commands in (specs, pipelines, machines):
+for commands in (specs, pipelines, reports, logs, machines):
     app.add_typer(commands.app)
 app.add_typer(labels.app, name="labels")
-app.add_typer(logs.app)
 app.add_typer(stores.app, name="store")
 
 

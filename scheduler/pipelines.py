@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from scheduler import reports
 from scheduler.options import (
     AsCsv,
     AsJson,
@@ -53,12 +54,12 @@ def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
         client = PipelineClient(stack.settings)
         pipeline = client.submit(pipeline_spec)
         _follow(client, pipeline.id, stack)
-        results = pipeline.results()
+        results, status = pipeline.results(), pipeline.status
         stack.idle = True
     _show(results)
     path = settings.store / "reports" / f"{pipeline}.json"
     _write(results, path)
-    console.print(f"Report: {path}", soft_wrap=True)
+    console.print(f"Results: {path}\nReport: {reports.page_of(status, ArtifactStore(settings.store))}", soft_wrap=True)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -43,6 +43,14 @@ def points(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         )
         for values in product(*grids.values())
     ]
+
+
+def values_of(labels: Sequence[str]) -> list[dict[str, str]]:
+    """What tells points apart, by name, as their labels say it; nothing where they do not all say it of the same."""
+    values = [dict(part.partition(" ")[::2] for part in label.split(", ")) for label in labels]
+    names = values[0].keys()
+    told = all(value.keys() == names and all(value.values()) for value in values)
+    return values if told else [{} for _ in labels]
 
 
 def _grids(data: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -6,11 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from shared.calibration import Calibration
 from shared.encoding import softmax
 from shared.soft_labels import SoftLabels
-
-#: Bins of confidence for the calibration error.
-BINS = 15
 
 
 class LabelStatistics(BaseModel):
@@ -22,7 +20,7 @@ class LabelStatistics(BaseModel):
     accuracy: float
     #: Mean probability of the teacher's first class, at temperature 1.
     confidence: float
-    #: Expected calibration error (Guo et al. 2017): mean distance of confidence from accuracy, in 15 bins.
+    #: As `Calibration.error`.
     calibration_error: float
     #: Mean entropy of the probabilities at temperature 1, in nats.
     entropy: float
@@ -31,24 +29,19 @@ class LabelStatistics(BaseModel):
     def of(cls, labels: SoftLabels, targets: npt.NDArray[np.int64]) -> LabelStatistics:
         """Those of a cache and the data's labels `[samples]`, -1 where there is none; block by block."""
         header = labels.header
-        # Of each bin: samples, hits, sum of confidences.
-        bins, entropy = np.zeros((3, BINS)), 0.0
+        calibration, entropy = Calibration.none(), 0.0
         for block in range(header.blocks):
             _, rows = header.rows_of(block)
             probabilities = softmax(header.encoding.decode(labels.block(block), header.classes))
             entropy -= float((probabilities * np.log(np.maximum(probabilities, 1e-38))).sum(dtype=np.float64))
             wanted = targets[rows]
             labelled = wanted >= 0
-            confidence = probabilities.max(axis=1)[labelled]
             hits = probabilities.argmax(axis=1)[labelled] == wanted[labelled]
-            of = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-            bins += [np.bincount(of, weights, BINS) for weights in (np.ones(len(of)), hits, confidence)]
-        samples, hits, confidence = bins
-        labelled_samples = max(samples.sum(), 1.0)
+            calibration += Calibration.of(probabilities.max(axis=1)[labelled], hits)
         return cls(
-            accuracy=hits.sum() / labelled_samples,
-            confidence=confidence.sum() / labelled_samples,
-            calibration_error=np.abs(hits - confidence).sum() / labelled_samples,
+            accuracy=calibration.accuracy,
+            confidence=calibration.confidence,
+            calibration_error=calibration.error,
             entropy=entropy / (header.views * header.samples),
         )
 

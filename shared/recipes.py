@@ -154,6 +154,7 @@ RECIPE_VERSIONS = dict.fromkeys((*KINDS, "checkpoint", "label_file"), 1) | {
     "soft_labels": 2,
     "distill": 3,
     "train_control": 3,
+    "evaluate": 2,
     "report": 2,
 }
 

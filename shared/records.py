@@ -270,6 +270,8 @@ class StageRecord(Model):
     outcome: Literal["computed", "found"]
     #: Seconds that this pipeline spent on the stage.
     seconds: float
+    #: When it had it, in seconds since the epoch by its worker's clock; 0 in records of earlier versions.
+    ended: float = 0.0
     worker: str
     record: Record
 

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
+from shared.errors import ArtifactDamaged, ArtifactMissing, UnknownPipeline, store_errors
 from shared.records import Model, Record
 from shared.stage import ArtifactRef, Stage
 
@@ -146,6 +146,19 @@ class ArtifactStore:
             ArtifactDamaged: its manifest cannot be read, or a file is missing or altered.
 
         """
+        artifact = self.glance(ref)
+        for name in artifact.manifest.files:
+            self.verified(artifact, name)
+        return artifact
+
+    def glance(self, ref: ArtifactRef) -> Artifact:
+        """The artifact of a key, with no look at its files: these may be missing or altered.
+
+        Raises:
+            ArtifactMissing: there is none.
+            ArtifactDamaged: its manifest cannot be read.
+
+        """
         folder = self.folder(ref)
         with store_errors(folder):
             try:
@@ -162,9 +175,18 @@ class ArtifactStore:
             raise ArtifactDamaged(f"{folder / MANIFEST}: altered: its checksum is not right")
         if (manifest.kind, manifest.key) != (ref.kind, ref.key):
             raise ArtifactDamaged(f"{folder}: the manifest belongs to {manifest.kind}/{manifest.key[:8]}")
-        for name, entry in manifest.files.items():
-            self._verify(folder / name, entry)
         return Artifact(folder, manifest)
+
+    def verified(self, artifact: Artifact, name: str) -> Path:
+        """The path of one of an artifact's files, which is as the manifest says.
+
+        Raises:
+            ArtifactDamaged: it is missing, altered, or not one of its files.
+
+        """
+        path = artifact.path(name)
+        self._verify(path, artifact.manifest.files[name])
+        return path
 
     def folder(self, ref: ArtifactRef) -> Path:
         """Where an artifact lies, or will."""
@@ -247,6 +269,15 @@ class ArtifactStore:
             _fsync(folder.parent)
         return self.open(ref)
 
+    def report(self, pipeline: str) -> Path:
+        """Where the page of a pipeline is, or will be.
+
+        Raises:
+            UnknownPipeline: no pipeline has such an id.
+
+        """
+        return file_of(pipeline, self.root / "reports", ".html")
+
     def check_writable(self) -> None:
         """Write and remove a small file.
 
@@ -284,6 +315,18 @@ def _note_use(folder: Path) -> bool:
     except OSError:  # Of another user, or on a disk that is only read.
         pass
     return True
+
+
+def file_of(pipeline: str, folder: Path, suffix: str) -> Path:
+    """The file of a pipeline in a folder, and in no other.
+
+    Raises:
+        UnknownPipeline: no pipeline has such an id.
+
+    """
+    if Path(pipeline).name != pipeline or pipeline in ("", ".."):
+        raise UnknownPipeline(f"'{pipeline}' is no pipeline's id")
+    return folder / f"{pipeline}{suffix}"
 
 
 def _seal(path: Path) -> FileEntry:

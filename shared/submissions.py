@@ -11,9 +11,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from shared.errors import StoreUnavailable, UnknownPipeline, store_errors
+from shared.errors import StoreUnavailable, store_errors
 from shared.plan import Plan
 from shared.records import Model
+from shared.store import file_of
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,4 @@ class Submissions:
                 yield path.stem, path.read_text()
 
     def _path(self, pipeline: str) -> Path:
-        if Path(pipeline).name != pipeline or pipeline in ("", ".."):
-            raise UnknownPipeline(f"'{pipeline}' is no pipeline's id")
-        return self._folder / f"{pipeline}.json"
+        return file_of(pipeline, self._folder, ".json")

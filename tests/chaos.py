@@ -43,8 +43,8 @@ VISIBILITY_SECONDS = 6.0
 CHECKPOINT_SECONDS = 0.5
 #: Seconds after the last fault within which everything must be done.
 DEADLINE_SECONDS = 600.0
-#: Kinds whose files depend on nothing but their key; the others hold timings.
-EXACT_KINDS = ("prepare_data", "train_teacher", "soft_labels", "distill", "train_control")
+#: Kinds whose files depend on nothing but their key; the report holds timings.
+EXACT_KINDS = ("prepare_data", "train_teacher", "soft_labels", "distill", "train_control", "evaluate")
 
 LEASE = re.compile(r"^\[([^\]]+?): [A-Z]+/\S+\] lease (\S+) (\S+) (taken|released for the dead|released|lost)")
 

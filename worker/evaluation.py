@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 from statistics import median, quantiles
 
+import numpy as np
 import torch
 from torch import nn
 
+from shared.predictions import Predictions
 from worker.data import Split
 from worker.losses import cross_entropy
 from worker.models import Cnn, Mlp, Resnet
@@ -35,6 +37,12 @@ def logit_batches(model: nn.Module, data: Split, report: Report, batch_size: int
         yield logits.float()
         done = start + len(logits)
         report(f"{done:,} of {len(data):,} samples", done / len(data))
+
+
+def predictions(logits: torch.Tensor) -> Predictions:
+    """What logits `[samples, classes]` say of each sample."""
+    smallest = np.min_scalar_type(logits.shape[1] - 1)
+    return Predictions(logits.argmax(1).cpu().numpy().astype(smallest), logits.softmax(1).amax(1).cpu().numpy())
 
 
 def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> float:

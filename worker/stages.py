@@ -15,6 +15,7 @@ import torch
 
 from shared.catalog import is_reference
 from shared.errors import InvalidSpec, StageFailed
+from shared.history import HISTORY, history_of
 from shared.recipes import (
     ChooseStudent,
     Distill,
@@ -53,7 +54,7 @@ from worker.losses import UNLABELLED
 from worker.objective import Goal, SoftLoss
 from worker.runtime import Report, Runtime
 from worker.teacher_logits import TeacherLogits
-from worker.training import Member, fit
+from worker.training import Member, Trained, fit
 
 REPORT = "report.json"
 
@@ -127,13 +128,14 @@ class Workshop:
             trained = train_models(stages, desk, checkpoints)
         seconds = (time.monotonic() - started) / len(stages)
         outcomes: dict[str, Artifact | StageFailed] = {}
-        for stage, (model, record) in zip(stages, trained, strict=True):
-            if isinstance(record, StageFailed):
-                outcomes[stage.key] = record
+        for stage, (model, outcome) in zip(stages, trained, strict=True):
+            if isinstance(outcome, StageFailed):
+                outcomes[stage.key] = outcome
                 continue
             with self.store.draft(stage.ref) as folder:
                 models.save(model, folder / WEIGHTS)
-                outcomes[stage.key] = self._commit(stage, folder, record, seconds)
+                outcome.history.write(folder / HISTORY)
+                outcomes[stage.key] = self._commit(stage, folder, outcome.record, seconds)
         return outcomes
 
     def help(self, stage: Stage) -> int:
@@ -171,7 +173,7 @@ def prepare_data(recipe: PrepareData, desk: Desk) -> DatasetRecord:
 
 def train_models(
     stages: Bundle, desk: Desk, checkpoints: Checkpoints
-) -> list[tuple[torch.nn.Module, TrainingRecord | StageFailed]]:
+) -> list[tuple[torch.nn.Module, Trained | StageFailed]]:
     """Train the models of some stages, which have one shape and one schedule: teacher, students and controls."""
     first = stages[0].recipe
     if not isinstance(first, Training):
@@ -194,8 +196,8 @@ def train_models(
         held_out = desk.split("validation", streamed=streamed) if validation else None
         teacher_logits = None if labels is None else TeacherLogits.of(labels, runtime.device, streamed=streamed)
         batches = Batches(train, augmentation, views, dtype, teacher_logits)
-        records = fit(members, batches, held_out, dtype, desk.report, checkpoints)
-    return [(member.model, record) for member, record in zip(members, records, strict=True)]
+        outcomes = fit(members, batches, held_out, dtype, desk.report, checkpoints)
+    return [(member.model, outcome) for member, outcome in zip(members, outcomes, strict=True)]
 
 
 def load_teacher(recipe: LoadTeacher, desk: Desk) -> WeightsRecord:
@@ -224,7 +226,10 @@ def choose(recipe: ChooseStudent, desk: Desk) -> ChoiceRecord:
     held_out = [fmean(_held_out(record) for record in records.values()) for records in trained]
     best = held_out.index(max(held_out))
     for seed in recipe.seeds:
-        copyfile(desk.inputs[f"{best}/{seed}"].path(WEIGHTS), desk.folder / weights_of(seed))
+        chosen = desk.inputs[f"{best}/{seed}"]
+        copyfile(chosen.path(WEIGHTS), desk.folder / weights_of(seed))
+        if HISTORY in chosen.manifest.files:  # Trainings of earlier versions have none.
+            copyfile(chosen.path(HISTORY), desk.folder / history_of(seed))
     return ChoiceRecord(labels=recipe.labels, held_out=tuple(held_out), trained=trained[best])
 
 
@@ -239,6 +244,7 @@ def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
     model = desk.model("model", recipe.seed)
     test, batch_size = desk.split_for(model, "test")
     logits = evaluation.logits_of(model, test, desk.report, batch_size)
+    evaluation.predictions(logits).write(desk.folder)
     teacher_logits = _teacher_on_test(desk)
     of_model = desk.inputs["model"].manifest
     weights = WEIGHTS if recipe.seed is None else weights_of(recipe.seed)

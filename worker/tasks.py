@@ -144,7 +144,18 @@ def run_stages(
         raise _failed(bench, pipeline, messages, worker, failures)
     if bundle[0].kind == "report":
         bench.close(pipeline)
+        _write_page(bench, pipeline)
     return "; ".join(records[stage.key].summary for stage in bundle)
+
+
+def _write_page(bench: Bench, pipeline: str) -> None:
+    """Write a finished pipeline's page: nobody waits for it, and a pipeline is done without it."""
+    try:
+        from shared.report_page import write_page  # Loads matplotlib, which no other task needs.
+
+        write_page(bench.ledger.status(pipeline), bench.store, bench.store.report(pipeline))
+    except Exception:
+        logger.warning("%s: its report cannot be written", pipeline, exc_info=True)
 
 
 def _scribe(task: Task, bench: Bench, pipeline: str, messages: list[dict[str, Any]]) -> Scribe:
@@ -165,6 +176,7 @@ def _enter(bench: Bench, pipeline: str, worker: str, records: dict[str, StageRec
             title=stage.title,
             outcome=outcome,
             seconds=now - last,
+            ended=time.time(),
             worker=worker,
             record=artifact.record,
         )

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from shared.errors import Cancelled, HandedBack, StageFailed
+from shared.history import History
 from shared.records import TrainingRecord
 from shared.spec import TrainingSpec
 from worker import optimizers, schedules
@@ -40,6 +41,14 @@ class Member:
     goal: Goal
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """How a member was trained: in sum, and epoch by epoch."""
+
+    record: TrainingRecord
+    history: History
+
+
 def fit(
     members: Sequence[Member],
     batches: Batches,
@@ -47,7 +56,7 @@ def fit(
     dtype: torch.dtype,
     report: Report,
     checkpoints: Checkpoints,
-) -> list[TrainingRecord | StageFailed]:
+) -> list[Trained | StageFailed]:
     """Train models of one shape in place, side by side, from their last checkpoint if there is one.
 
     An epoch shows each member as many samples as the split has; a member that learns from labels alone sees the
@@ -63,7 +72,7 @@ def fit(
         checkpoints: where to write and to find them.
 
     Returns:
-        Of each member its record, or that its loss was not finite any more.
+        Of each member how it was trained, or that its loss was not finite any more.
 
     Raises:
         StageStopped: `report` raised it; a checkpoint was written if the stage is still this worker's.
@@ -229,11 +238,11 @@ class _State:
             if best := _below(f"{member}/", self._best):
                 each.model.load_state_dict(best)
 
-    def results(self, precision: str) -> list[TrainingRecord | StageFailed]:
-        """Of each member its record, or why it has none."""
+    def results(self, precision: str) -> list[Trained | StageFailed]:
+        """Of each member how it was trained, or why it was not."""
         return [
-            StageFailed(failure) if failure else self._record(member, precision)
-            for member, failure in enumerate(self.failures)
+            StageFailed(failure) if failure else Trained(self._record(member, precision), History.of(curve))
+            for member, (failure, curve) in enumerate(zip(self.failures, self.curves, strict=True))
         ]
 
     def checkpoint(self) -> Checkpoint:

@@ -46,6 +46,12 @@ def test_run_computes_once_then_finds_all_and_leaves_no_process(
     assert {stage.outcome for stage in results[1].stages} == {"found"}
     assert results[0].scores == results[1].scores
     assert processes_of(environment) == []
+    page = Path(environment["DISTILL_STORE"]) / "reports" / f"{results[1].id}.html"
+    assert f"Report: {page}\n" in second.stdout
+    assert page.read_text().startswith("<!doctype html>")
+    again = distill(environment | {"DISTILL_BROKER_URL": unserved()}, "report", results[1].id)
+    assert again.stdout == f"{page}\n"
+    assert "as it was written at the pipeline's end: no broker at" in again.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -144,7 +150,7 @@ def test_a_bad_setting_is_named(environment: dict[str, str], write_spec: Callabl
 
 
 def test_up_serves_submit_status_watch_and_flower(
-    environment: dict[str, str], write_spec: Callable[..., Path], wait_until: WaitUntil
+    environment: dict[str, str], write_spec: Callable[..., Path], wait_until: WaitUntil, tmp_path: Path
 ) -> None:
     flower_port = free_port()
     environment["DISTILL_BROKER_URL"] = f"redis://127.0.0.1:{free_port()}/0"
@@ -161,6 +167,9 @@ def test_up_serves_submit_status_watch_and_flower(
         listed = distill(environment, "status")
         shown = distill(environment, "status", pipeline)
         written = distill(environment, "results", pipeline, "--json")
+        reported = distill(environment, "report", pipeline, "--output", tmp_path / "report.html")
+        refused = distill(environment, "report", pipeline, "--output", tmp_path)
+        unknown = distill(environment, "report", "../nobody")
         page = wait_until(lambda: answer(f"http://127.0.0.1:{flower_port}/tasks"), "Flower answers")
     finally:
         up.send_signal(signal.SIGINT)
@@ -171,6 +180,10 @@ def test_up_serves_submit_status_watch_and_flower(
     assert pipeline in listed.stdout
     assert "train teacher" in shown.stdout
     assert json.loads(written.stdout)["id"] == pipeline
+    assert (reported.stdout, reported.stderr) == (f"{tmp_path / 'report.html'}\n", "")
+    assert pipeline in (tmp_path / "report.html").read_text()
+    assert refused.stderr == f"error: --output: {tmp_path}: Is a directory\n"
+    assert unknown.stderr == "error: '../nobody' is no pipeline's id\n"
     assert "Flower" in page
     assert processes_of(environment) == []
 
@@ -185,8 +198,13 @@ def test_plan_and_schema_need_no_broker(environment: dict[str, str], write_spec:
 
 
 def report_of(run: subprocess.CompletedProcess[str]) -> str:
-    """The path of the report that a run has written."""
-    return run.stdout.splitlines()[-1].removeprefix("Report: ")
+    """The path of the results that a run has written."""
+    return next(line.removeprefix("Results: ") for line in run.stdout.splitlines() if line.startswith("Results: "))
+
+
+def unserved() -> str:
+    """The address of a broker that is not there."""
+    return f"redis://127.0.0.1:{free_port()}/0"
 
 
 def answer(address: str) -> str:

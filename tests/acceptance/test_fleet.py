@@ -89,7 +89,7 @@ def test_what_may_run_anywhere_is_left_to_a_worker_with_a_gpu_that_is_free(
     for name, value in server.settings.environment.items():
         monkeypatch.setenv(name, value)
     # It serves what a GPU's worker does; there need be no GPU for what may run anywhere.
-    fleet = Fleet.of([Device("cuda-0", ("gpu", "any"), 1), Device("cpu", ("cpu", "any"), 1)], "w", lambda _: None)
+    fleet = Fleet.of([Device("cuda-0", ("gpu", "any"), 1), Device("cpu", ("cpu", "any"), 1)], "w", lambda *_: None)
     client = PipelineClient(server.settings)
     try:
         fleet.tend()

@@ -14,8 +14,9 @@ import torch
 from scheduler.client import PipelineClient
 from scheduler.local import LocalStack
 from shared.plan import Plan
-from shared.records import PipelineStatus, SoftLabelsRecord
+from shared.records import SoftLabelsRecord
 from shared.spec import PipelineSpec
+from shared.status import PipelineStatus
 from shared.store import ArtifactStore
 from tests.acceptance.conftest import MISBEHAVING, lines_of, pool_process
 from worker.runtime import Runtime

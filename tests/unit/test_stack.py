@@ -12,7 +12,6 @@ from torch import nn
 
 from shared.encoding import Encoding
 from shared.errors import HandedBack, StageFailed
-from shared.records import TrainingRecord
 from shared.spec import AugmentationSpec, DistillationSpec, TrainingSpec
 from worker.batches import Batches
 from worker.checkpoints import Checkpoints
@@ -21,7 +20,7 @@ from worker.models import Mlp
 from worker.objective import Goal
 from worker.stack import Stack
 from worker.teacher_logits import TeacherLogits
-from worker.training import Member, fit
+from worker.training import Member, Trained, fit
 
 KD = {"temperature": 4.0, "alpha": 0.9}
 
@@ -73,7 +72,7 @@ def sweep(build: Callable[[], nn.Module] = mlp, **training: Any) -> list[Member]
 
 def train(
     members: Sequence[Member], data: Split, teacher_logits: torch.Tensor, folder: Path, stop_at: int = 0, **views: Any
-) -> list[TrainingRecord | StageFailed]:
+) -> list[Trained | StageFailed]:
     steps = 0
 
     def report(progress: str, share: float | None = None) -> None:
@@ -110,7 +109,7 @@ def test_a_sweep_trained_together_is_as_if_each_had_been_trained_alone(
 ) -> None:
     together, alone = sweep(build, **training), sweep(build, **training)
 
-    records = train(together, data, teacher_logits, tmp_path / "together", shift=1, flip=True)
+    stacked = train(together, data, teacher_logits, tmp_path / "together", shift=1, flip=True)
     single = [
         train([each], data, teacher_logits, tmp_path / str(index), shift=1, flip=True)[0]
         for index, each in enumerate(alone)
@@ -119,10 +118,12 @@ def test_a_sweep_trained_together_is_as_if_each_had_been_trained_alone(
     for one, other in zip(weights(together), weights(alone), strict=True):
         for name in one:
             torch.testing.assert_close(one[name], other[name], rtol=1e-4, atol=1e-5)
-    for record, expected in zip(records, single, strict=True):
-        assert isinstance(record, TrainingRecord)
-        assert isinstance(expected, TrainingRecord)
-        assert record.loss == pytest.approx(expected.loss, rel=1e-4)
+    for each, other in zip(stacked, single, strict=True):
+        assert isinstance(each, Trained)
+        assert isinstance(other, Trained)
+        record, expected = each.record, other.record
+        assert each.history.losses == pytest.approx(other.history.losses, rel=1e-4)
+        assert record.loss == each.history.losses[record.kept_epoch - 1]
         assert (record.kept_epoch, record.held_out_accuracy) == (expected.kept_epoch, expected.held_out_accuracy)
         assert (record.together, expected.together) == (6, 1)
 
@@ -131,15 +132,16 @@ def test_a_sweep_that_was_left_goes_on_to_the_same_bits(
     data: Split, teacher_logits: torch.Tensor, tmp_path: Path
 ) -> None:
     undisturbed, left = sweep(), sweep()
-    train(undisturbed, data, teacher_logits, tmp_path / "undisturbed")
+    expected = train(undisturbed, data, teacher_logits, tmp_path / "undisturbed")
 
     for stop_at in (1, 3, 5):
         with pytest.raises(HandedBack):
             train(sweep(), data, teacher_logits, tmp_path / "left", stop_at)
-    train(left, data, teacher_logits, tmp_path / "left")
+    trained = train(left, data, teacher_logits, tmp_path / "left")
 
     for one, other in zip(weights(undisturbed), weights(left), strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [each.history for each in trained] == [each.history for each in expected]  # type: ignore[union-attr]
 
 
 def test_a_member_that_diverges_fails_alone(data: Split, teacher_logits: torch.Tensor, tmp_path: Path) -> None:
@@ -153,7 +155,7 @@ def test_a_member_that_diverges_fails_alone(data: Split, teacher_logits: torch.T
     good, bad = train(members, data, teacher_logits, tmp_path / "together")
     train([alone], data, teacher_logits, tmp_path / "alone")
 
-    assert isinstance(good, TrainingRecord)
+    assert isinstance(good, Trained)
     assert isinstance(bad, StageFailed)
     assert "the loss is not finite in step" in str(bad)
     torch.testing.assert_close(weights(members)[0], weights([alone])[0], rtol=1e-4, atol=1e-5)
@@ -174,9 +176,9 @@ def test_without_a_teacher_a_model_sees_labelled_samples_only_and_as_many_steps(
                 shown.append(inputs.detach().clone())
             return self.layer(inputs.flatten(1))
 
-    (record,) = train([member(Watching, 0, None, epochs=1)], data, teacher_logits, tmp_path)
+    (trained,) = train([member(Watching, 0, None, epochs=1)], data, teacher_logits, tmp_path)
 
-    assert isinstance(record, TrainingRecord)
+    assert isinstance(trained, Trained)
     rows = torch.cat(shown)
     labelled = data.normalised(data.targets.ge(0).nonzero().flatten())
     assert len(rows) == 60
@@ -189,11 +191,11 @@ def test_training_ends_when_the_held_out_accuracy_does_not_rise_any_more(
 ) -> None:
     impatient = member(mlp, 0, None, epochs=500, patience=3, keep="best", learning_rate=1e-2)
 
-    (record,) = train([impatient], data, teacher_logits, tmp_path)
+    (trained,) = train([impatient], data, teacher_logits, tmp_path)
 
-    assert isinstance(record, TrainingRecord)
-    assert record.epochs < 500
-    assert record.epochs == record.kept_epoch + 4
+    assert isinstance(trained, Trained)
+    assert trained.record.epochs < 500
+    assert trained.record.epochs == trained.record.kept_epoch + 4 == len(trained.history.losses)
 
 
 def test_weights_decay_in_matrices_and_not_in_biases(data: Split, teacher_logits: torch.Tensor, tmp_path: Path) -> None:

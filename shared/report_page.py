@@ -1,0 +1,49 @@
+"""The report of a pipeline: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from shared.errors import store_errors
+from shared.report_facts import ReportFacts
+from shared.report_sections import sections
+from shared.report_sentences import summary
+from shared.status import PipelineStatus
+from shared.store import ArtifactStore
+
+
+def write_page(status: PipelineStatus, store: ArtifactStore, path: Path) -> None:
+    """Write the report of a finished pipeline, whole or not at all.
+
+    Raises:
+        PipelineFailed: it has no results.
+        StoreUnavailable: the file cannot be written.
+
+    """
+    page = render(ReportFacts.read(status, store))
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with store_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            draft.write_text(page, encoding="utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+def render(facts: ReportFacts) -> str:
+    """The page; what users named is shown as text, whatever it is."""
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    template = environment.from_string((files("shared") / "report.html").read_text(encoding="utf-8"))
+    return template.render(
+        name=facts.status.plan.name,
+        id=facts.status.id,
+        submitted=f"{datetime.fromtimestamp(facts.status.submitted, UTC):%Y-%m-%d %H:%M} UTC",
+        summaries=[summary(student.score, facts.scores.teacher) for student in facts.students],
+        sections=sections(facts),
+    )

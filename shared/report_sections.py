@@ -1,0 +1,356 @@
+"""The sections of a report: figures, tables and images, and what is to be said of what is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from statistics import fmean
+
+import numpy as np
+
+from shared import report_figures as figures
+from shared.calibration import BINS
+from shared.grid import values_of
+from shared.predictions import Predictions
+from shared.recipes import Training
+from shared.records import ChoiceRecord, EvaluationRecord, StageRecord
+from shared.report_facts import Graded, Lineage, Missing, ReportFacts, Student
+from shared.report_images import are_images, data_uris
+from shared.report_sentences import estimated, percent
+from shared.report_svg import Picture, plain
+
+#: Students of which curves, confusions and calibration are shown: the best ones.
+MOST_STUDENTS = 3
+#: Images on which teacher and student disagree.
+MOST_IMAGES = 24
+#: Points of a grid that stand in a table.
+MOST_POINTS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under a heading; all columns but the first `texts` ones hold numbers."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    texts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An image, and what is said of it."""
+
+    uri: str
+    label: str
+    teacher: str
+    student: str
+    #: Who is right.
+    right: str
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page."""
+
+    title: str
+    text: str
+    pictures: tuple[Picture, ...] = ()
+    tables: tuple[Table, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    commands: tuple[str, ...] = ()
+    #: What is not shown, and why.
+    notes: tuple[str, ...] = ()
+    #: Whether the tables are long, and shown when asked for.
+    folded: bool = False
+
+
+def sections(facts: ReportFacts) -> tuple[Section, ...]:
+    """All sections, in the page's order."""
+    return (
+        _scores(facts),
+        _cost(facts),
+        *_grids(facts),
+        _curves(facts),
+        _confusion(facts),
+        _calibration(facts),
+        _disagreement(facts),
+        _time(facts),
+        _lineage(facts),
+        _again(facts),
+    )
+
+
+def _scores(facts: ReportFacts) -> Section:
+    with_gain = [student for student in facts.students if student.score.gain]
+    pictures = (figures.gains(with_gain),) if len(with_gain) > 1 or _has_interval(with_gain) else ()
+    caption = f"On {facts.dataset.test_samples:,} test samples"
+    columns = ("model", "accuracy", "NLL", "agrees", "gain", "gap closed", "off by", "parameters", "multiply-adds",
+               "kB on disk", "ms at batch 1", "samples/s", "trained in")  # fmt: skip
+    gains = {student.graded.name: student for student in facts.students}
+    rows = tuple(_row(model, gains.get(model.name), facts) for model in facts.models)
+    text = (
+        "NLL is the mean negative log-likelihood in nats. Agrees: chooses the teacher's class. Gain: points over the "
+        "control, which is the same student trained without the teacher; with several seeds ± half of the 95 % "
+        "interval. Off by: expected calibration error in points."
+    )
+    return Section("Scores and costs", text, pictures, (Table(caption, columns, rows),))
+
+
+def _row(model: Graded, student: Student | None, facts: ReportFacts) -> tuple[str, ...]:
+    first, each = model.evaluations[0], model.evaluations
+    score = student.score if student else None
+    agreements = [one.agreement for one in each if one.agreement is not None]
+    return (
+        model.name,
+        percent(model.accuracy, 2),
+        f"{fmean(one.negative_log_likelihood for one in each):.3f}",
+        percent(fmean(agreements)) if agreements and model.role != "teacher" else "",
+        estimated(score.gain) if score and score.gain else "",
+        percent(score.gap_closed.mean, 0) if score and score.gap_closed else "",
+        f"{100 * model.calibration(facts.targets).error:.1f}"
+        if facts.targets is not None and model.predictions
+        else "",
+        f"{first.parameters:,}",
+        f"{first.multiply_adds:,}",
+        f"{first.size_bytes / 1000:,.0f}",
+        f"{model.latency_ms:.3f}",
+        f"{fmean(one.throughput for one in each):,.0f}",
+        _training(each),
+    )
+
+
+def _training(evaluations: Sequence[EvaluationRecord]) -> str:
+    seconds = [each.training_seconds for each in evaluations if each.training_seconds is not None]
+    return f"{fmean(seconds):.1f} s" if seconds else ""
+
+
+def _has_interval(students: Sequence[Student]) -> bool:
+    return any(student.score.gain and student.score.gain.low is not None for student in students)
+
+
+def _cost(facts: ReportFacts) -> Section:
+    devices = sorted({evaluation.device for model in facts.models for evaluation in model.evaluations})
+    text = (
+        f"Means over the seeds; latency on {' and '.join(devices)}. The dotted line is the Pareto front: at that cost "
+        "or less none is better."
+    )
+    pictures = (figures.accuracy_by_size(facts), figures.accuracy_by_latency(facts))
+    more = len(facts.models) > figures.MOST_NAMES
+    notes = (f"Of {len(facts.models)} models only those on the front are named.",) if more else ()
+    return Section("Accuracy against cost", text, pictures, notes=notes)
+
+
+def _grids(facts: ReportFacts) -> Iterator[Section]:
+    """A section where anything was chosen from a grid."""
+    choices = [
+        (name, choice)
+        for student in facts.students
+        for name, choice in (
+            (student.score.name, student.score.choice),
+            (f"{student.score.name}/control", student.score.control_choice),
+        )
+        if choice
+    ]
+    if choices:
+        planes, others = [], []
+        for number, (name, choice) in enumerate(choices):
+            values = values_of(choice.labels)
+            if _is_plane(values):
+                planes.append(figures.grid(choice, name, values, f"grid-{number}"))
+            else:
+                others.append(_points(name, choice))
+        text = "Accuracy on held-out samples, mean over the seeds. Only the best point of a grid saw the test samples."
+        yield Section("Sweep", text, tuple(planes), tuple(others))
+
+
+def _is_plane(values: Sequence[dict[str, str]]) -> bool:
+    """Whether points differ in one thing, or in two in all combinations."""
+    sizes = [len({value[name] for value in values}) for name in values[0]]
+    return 0 < len(sizes) <= 2 and math.prod(sizes) == len(values)
+
+
+def _points(name: str, choice: ChoiceRecord) -> Table:
+    """The best points of a grid that is no plane."""
+    places = sorted(range(len(choice.labels)), key=lambda place: -choice.held_out[place])[:MOST_POINTS]
+    best = f", the best {len(places)}" if len(places) < len(choice.labels) else ""
+    rows = tuple((choice.labels[place], percent(choice.held_out[place], 2)) for place in places)
+    return Table(f"{name}: {len(choice.labels)} points of its grid{best}", ("point", "held out"), rows)
+
+
+def _curves(facts: ReportFacts) -> Section:
+    best = facts.best(MOST_STUDENTS)
+    shown = [student for student in best if any(model.histories for model in student.both)]
+    pictures = tuple(
+        picture
+        for number, student in enumerate(shown)
+        for picture in (
+            figures.learning_curve(student, facts.teacher, f"accuracy-{number}"),
+            figures.loss_curve(student, facts.teacher, f"loss-{number}"),
+        )
+    )
+    text = (
+        "One line a seed. Losses of different kinds, as the student's and its control's, cannot be compared: look at "
+        "their course. Where samples are held out of the training data, full lines are of these, faint ones of the "
+        "training data."
+    )
+    return Section("Learning curves", text, pictures, notes=(*_fewer(facts), *_notes(facts.misses("history"))))
+
+
+def _confusion(facts: ReportFacts) -> Section:
+    title = "Where they are wrong"
+    text = "Share in percent of a class's test samples (row) that are given a class (column), over all seeds."
+    notes = (*_fewer(facts), *_notes(facts.misses("predictions")), *_notes(facts.misses("test samples")))
+    if facts.targets is None:
+        return Section(title, text, notes=notes)
+    best, names = [each for each in facts.best(MOST_STUDENTS) if each.graded.predictions], facts.dataset.class_names
+    models = [model for model in (facts.teacher, *(student.graded for student in best)) if model and model.predictions]
+    pictures = [
+        *(figures.confusion(model, facts.targets, names, f"confusion-{n}") for n, model in enumerate(models)),
+        *(
+            figures.accuracy_by_class(student, facts.teacher, facts.targets, names, f"classes-{n}")
+            for n, student in enumerate(best)
+        ),
+    ]
+    return Section(title, text, tuple(pictures), notes=notes)
+
+
+def _calibration(facts: ReportFacts) -> Section:
+    title = "Calibration"
+    text = (
+        f"How often a model is right, by how sure it is, in {BINS} bins of confidence over all seeds; on the dotted "
+        f"line it is right as often as it is sure. Bins of fewer than {figures.FEWEST} samples are left out. Off by: "
+        "expected calibration error in points (Guo et al. 2017)."
+    )
+    targets = facts.targets
+    shown = [each for each in facts.best(MOST_STUDENTS) if each.graded.predictions] if targets is not None else []
+    pictures = tuple(
+        figures.reliability(student, facts.teacher, targets, f"calibration-{number}")
+        for number, student in enumerate(shown)
+        if targets is not None
+    )
+    return Section(title, text, pictures, notes=(*_fewer(facts), *_notes(facts.misses("predictions"))))
+
+
+def _disagreement(facts: ReportFacts) -> Section:
+    title, teacher, student = "Where teacher and student disagree", facts.teacher, facts.best(1)[0].graded
+    if teacher is None:
+        return Section(title, "There are only labels of the teacher: it has not seen the test samples.")
+    notes = (*_notes(facts.misses("predictions")), *_notes(facts.misses("test samples")))
+    if facts.targets is None or not (teacher.predictions and student.predictions):
+        return Section(title, "Their predictions are not there.", notes=notes)
+    of_teacher, of_student = teacher.predictions[0], student.predictions[0]
+    rows = of_teacher.unlike(of_student)
+    counts = [int(each.hits(facts.targets)[rows].sum()) for each in (of_teacher, of_student)]
+    text = (
+        f"{student.name} and its teacher disagree on {len(rows):,} of {len(facts.targets):,} test samples: the teacher "
+        f"is right on {counts[0]:,} of them, the student on {counts[1]:,}, neither on {len(rows) - sum(counts):,}."
+    )
+    if not are_images(facts.dataset):
+        text += " The samples are not shown: they are no images of one or three channels."
+        return Section(title, text, notes=notes)
+    samples = tuple(_samples(facts, of_teacher, of_student))
+    if len(samples) < len(rows):
+        text += f" Shown are the {len(samples)} on which the two are surest."
+    return Section(title, text, samples=samples, notes=notes)
+
+
+def _samples(facts: ReportFacts, teacher: Predictions, student: Predictions) -> Iterator[Sample]:
+    rows, names = teacher.unlike(student)[:MOST_IMAGES], [plain(name) for name in facts.dataset.class_names]
+    if facts.inputs is None or facts.targets is None or not len(rows):
+        return
+    for row, uri in zip(rows, data_uris(np.asarray(facts.inputs[rows])), strict=True):
+        label = int(facts.targets[row])
+        right = (
+            "teacher" if teacher.classes[row] == label else "student" if student.classes[row] == label else "neither"
+        )
+        said = [f"{names[int(each.classes[row])]} ({percent(each.confidences[row], 0)})" for each in (teacher, student)]
+        yield Sample(uri, names[label], said[0], said[1], right)
+
+
+def _time(facts: ReportFacts) -> Section:
+    records = [each.record for each in facts.lineage if each.record]
+    found = sum(record.outcome == "found" for record in records)
+    text = (
+        f"{sum(record.seconds for record in records):.1f} s of work in {len(records)} stages, of which {found} were "
+        "found in the store. Trainings that are stacked are entered together: the first one has the time of all."
+    )
+    columns = ("stage", "worker", "result", "seconds", "ended after, s")
+    submitted = facts.status.submitted
+    rows = tuple(
+        (each.title, each.worker, each.outcome, f"{each.seconds:.2f}", _after(each, submitted)) for each in records
+    )
+    dated = [record for record in records if record.ended]
+    pictures = (figures.time_by_worker(dated, submitted),) if dated else ()
+    undated = len(records) - len(dated)
+    notes = (f"Of {undated} stages it is not known when they ended: an older worker did them.",) if undated else ()
+    table = Table("Stages by the pipeline's order", columns, rows, texts=3)
+    return Section("Where the time went", text, pictures, (table,), notes=notes, folded=True)
+
+
+def _after(record: StageRecord, submitted: float) -> str:
+    return f"{record.ended - submitted:.2f}" if record.ended else ""
+
+
+def _lineage(facts: ReportFacts) -> Section:
+    text = (
+        "A key is the SHA-256 of all that a result depends on: what is done, the spec's part, the version of the code "
+        "that does it, and the inputs' keys. Who has the same keys has the same results."
+    )
+    columns = ("stage", "key", "seed", "made on", "device", "made", "with")
+    with_what = list(dict.fromkeys(_versions(each) for each in facts.lineage if _versions(each)))
+    rows = tuple(_ancestry(each, with_what) for each in facts.lineage)
+    versions = tuple((f"{place + 1}", version) for place, version in enumerate(with_what))
+    tables = (
+        Table("Artifacts", columns, rows, texts=len(columns)),
+        Table("Versions", ("with", "versions"), versions, texts=2),
+    )
+    notes = _notes(facts.misses("manifest"))
+    return Section("Lineage", text, tables=tables, notes=notes, folded=True)
+
+
+def _versions(each: Lineage) -> str:
+    versions = each.manifest.provenance.versions if each.manifest else {}
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _ancestry(each: Lineage, with_what: Sequence[str]) -> tuple[str, ...]:
+    recipe, manifest = each.stage.recipe, each.manifest
+    seed = str(recipe.training.seed) if isinstance(recipe, Training) else ""
+    if manifest is None:
+        return (each.stage.title, each.stage.key, seed, "not in the store any more", "", "", "")
+    made = f"{datetime.fromtimestamp(manifest.created, UTC):%Y-%m-%d %H:%M} UTC"
+    versions = _versions(each)
+    provenance = manifest.provenance
+    number = str(with_what.index(versions) + 1) if versions else ""
+    return (each.stage.title, each.stage.key, seed, provenance.host, provenance.device, made, number)
+
+
+def _again(facts: ReportFacts) -> Section:
+    text = (
+        "The first command does the pipeline again as it was planned, for as long as the broker remembers it; what is "
+        "in the store is found. The others do it from its spec: with the same version of distill-queue 'distill plan' "
+        "shows the keys above, and a training gives the same bytes on the same kind of device with the same number of "
+        "threads and version of torch."
+    )
+    commands = (f"distill retry {facts.status.id}", "distill plan SPEC", "distill run SPEC")
+    return Section("How to make it again", text, commands=commands)
+
+
+def _fewer(facts: ReportFacts) -> tuple[str, ...]:
+    students = len(facts.students)
+    return (f"Shown are the best {MOST_STUDENTS} of {students} students.",) if students > MOST_STUDENTS else ()
+
+
+def _notes(missing: Sequence[Missing]) -> tuple[str, ...]:
+    """What is missing, by its reason."""
+    titles: dict[str, list[str]] = {}
+    for each in missing:
+        titles.setdefault(each.reason, []).append(each.title)
+    return tuple(f"Not shown: {_some(names)} ({reason})." for reason, names in titles.items())
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

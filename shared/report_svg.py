@@ -1,0 +1,134 @@
+"""Figures as inline SVG: text stays text, and colours are the page's CSS variables."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import StringIO
+from typing import Self
+from xml.etree import ElementTree as ET
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+#: Size in CSS pixels.
+WIDTH, HEIGHT = 400, 270
+#: Longest text of a user's in a figure.
+LONGEST = 22
+
+#: What stands for each of the page's colours while a figure is drawn.
+COLOURS = {
+    name: f"#0101{number:02x}"
+    for number, name in enumerate(
+        (
+            "ink",
+            "muted",
+            "grid",
+            "teacher",
+            "student",
+            "control",
+            "labels",
+            "evaluation",
+            "other",
+            "heat",
+            "on-pale",
+            "on-heat",
+        ),
+        1,
+    )
+}
+
+_STYLE = {
+    "font.size": 11.0,
+    "legend.fontsize": 10.5,
+    "text.color": COLOURS["ink"],
+    "text.parse_math": False,
+    "axes.edgecolor": COLOURS["muted"],
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.labelcolor": COLOURS["ink"],
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "none",
+    "grid.color": COLOURS["grid"],
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "savefig.facecolor": "none",
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+    "xtick.color": COLOURS["muted"],
+    "xtick.labelcolor": COLOURS["ink"],
+    "ytick.color": COLOURS["muted"],
+    "ytick.labelcolor": COLOURS["ink"],
+}
+_NAMES = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
+#: What is said once, in the page's own style sheet.
+_SAID_ELSEWHERE = re.compile(r"\s*font-family: [^;]*;")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure, its heading, and what it says to those who do not see it."""
+
+    title: str
+    says: str
+    svg: str
+
+    @classmethod
+    def drawn(cls, name: str, title: str, says: str, draw: Callable[[Axes], object], *, height: int = HEIGHT) -> Self:
+        """What a function draws; the name sets its ids apart from those of the page's other figures."""
+        # Matplotlib measures text in a font of its own, which need not have all of a user's letters.
+        with rc_context(_STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
+            warnings.filterwarnings("ignore", "Glyph")
+            figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+            draw(figure.subplots())
+            drawing = StringIO()
+            # Not `savefig`, which draws it twice.
+            FigureCanvasSVG(figure).print_svg(drawing, metadata={"Date": None})  # type: ignore[no-untyped-call]
+        return cls(title, says, _inline(drawing.getvalue(), name))
+
+
+def plain(text: str, longest: int = LONGEST) -> str:
+    """A user's text as it can stand in a figure: printable, and not too long."""
+    printable = "".join(letter if letter.isprintable() else "�" for letter in text)
+    return printable if len(printable) <= longest else f"{printable[: longest - 1]}…"
+
+
+def _inline(svg: str, name: str) -> str:
+    """A drawing as an element of a page: without what is said elsewhere, its ids made its own."""
+    root = ET.fromstring(svg)  # noqa: S314 (drawn here)
+    referred = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if _local(child.tag) in ("metadata", "style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = _local(element.tag)
+        element.attrib = {_local(key): _attribute(_local(key), value, name) for key, value in element.attrib.items()}
+        if element.get("id", "").removeprefix(f"{name}-") not in referred:
+            element.attrib.pop("id", None)
+    root.attrib = {"viewBox": root.attrib["viewBox"], "aria-hidden": "true", "focusable": "false"}
+    return ET.tostring(root, encoding="unicode")
+
+
+def _local(name: object) -> str:
+    """A name without its namespace: a page has none."""
+    return str(name).rpartition("}")[2]
+
+
+def _attribute(key: str, value: str, name: str) -> str:
+    if key == "id":
+        return f"{name}-{value}"
+    if key == "href":
+        return f"#{name}-{value.removeprefix('#')}"
+    if key == "style":
+        value = _SAID_ELSEWHERE.sub("", value)
+        for colour, variable in _NAMES.items():
+            value = value.replace(colour, variable)
+    return value.replace("url(#", f"url(#{name}-") if key in ("clip-path", "style") else " ".join(value.split())

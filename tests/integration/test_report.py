@@ -1,0 +1,130 @@
+"""The page that a pipeline's last stage writes, in a browser."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from celery.contrib.testing.worker import start_worker
+from playwright.sync_api import Browser, Page
+
+from scheduler.client import PipelineClient
+from shared.settings import Settings
+from shared.spec import PipelineSpec
+from shared.store import ArtifactStore
+from worker.app import create
+
+MakeSpec = Callable[..., PipelineSpec]
+WaitUntil = Callable[[Callable[[], Any], str], Any]
+STUDENT = {
+    "name": "small",
+    "model": {"name": "mlp", "hidden": [8]},
+    "distillation": {"temperature": {"grid": [1, 2]}, "alpha": {"grid": [0.2, 0.8]}},
+    "training": {"epochs": 2, "learning_rate": 1e-2},
+    "seeds": 2,
+}
+SECTIONS = [
+    "Scores and costs",
+    "Accuracy against cost",
+    "Sweep",
+    "Learning curves",
+    "Where they are wrong",
+    "Calibration",
+    "Where teacher and student disagree",
+    "Where the time went",
+    "Lineage",
+    "How to make it again",
+]
+#: The smallest ratio of the luminances of a text and of what it stands on (WCAG 2.2, 1.4.3), computed in the page.
+LOWEST_CONTRAST = """
+() => {
+  const canvas = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
+  const over = (colours) => {
+    for (const colour of colours) { canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); }
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const luminance = (colour) => {
+    const [r, g, b] = colour.map(c => c / 255).map(c => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const backgrounds = (element) => {
+    const found = [];
+    for (let at = element; at; at = at.parentElement) found.unshift(getComputedStyle(at).backgroundColor);
+    return found;
+  };
+  const contrasts = [];
+  const texts = "h1, h2, h3, p, li, a, th, td, dt, dd, caption, figcaption, summary, pre";
+  for (const element of document.querySelectorAll(texts)) {
+    if (!element.innerText) continue;
+    const behind = over(backgrounds(element)), text = over([getComputedStyle(element).color]);
+    const [light, dark] = [luminance(behind), luminance(text)].sort((a, b) => b - a);
+    contrasts.push((light + 0.05) / (dark + 0.05));
+  }
+  return Math.min(...contrasts);
+}
+"""
+
+
+@pytest.fixture
+def page_path(settings: Settings, make_spec: MakeSpec, wait_until: WaitUntil) -> Path:
+    """The page of a pipeline with a grid and two seeds, as its last stage wrote it."""
+    client = PipelineClient(settings)
+    with start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        pipeline = client.submit(make_spec(dataset={"name": "digits", "validation": 0.2}, students=[STUDENT]))
+        path = ArtifactStore(settings.store).report(pipeline)
+        wait_until(path.is_file, "the page is written")
+    gc.collect()  # Celery's results unsubscribe when they are collected: now, not after the server is gone.
+    return path
+
+
+def test_a_page_is_readable_on_any_screen_and_asks_for_nothing(page_path: Path, browser: Browser) -> None:
+    address = page_path.as_uri()
+    asked: list[str] = []
+    said: list[str] = []
+
+    def look(width: int, scheme: Literal["light", "dark"]) -> Page:
+        page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(address)
+        return page
+
+    for width in (400, 1400):
+        for scheme in ("light", "dark"):
+            page = look(width, scheme)  # type: ignore[arg-type]
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate(LOWEST_CONTRAST) >= 4.5, scheme
+            headings = page.get_by_role("heading", level=2)
+            assert headings.all_inner_texts() == SECTIONS
+            assert all(heading.is_visible() for heading in headings.all())
+            assert page.get_by_role("img").count() >= 10
+            assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+            page.close()
+
+    assert {url for url in asked if not url.startswith("data:")} == {address}
+    assert said == []
+
+
+def test_a_page_that_cannot_be_written_is_a_warning_and_no_failure(
+    settings: Settings, make_spec: MakeSpec, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.store.mkdir()
+    (settings.store / "reports").touch()
+    client = PipelineClient(settings)
+
+    with (
+        caplog.at_level(logging.WARNING, "worker.tasks"),
+        start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30),
+    ):
+        pipeline = client.submit(make_spec())
+        *_, status = client.watch(pipeline)
+        wait_until(lambda: f"{pipeline}: its report cannot be written" in caplog.text, "the warning")
+    gc.collect()
+
+    assert status.state == "done"
+    assert client.results(pipeline).scores.students
