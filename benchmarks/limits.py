@@ -138,7 +138,7 @@ def _step(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -
 
     def epoch() -> float:
         checkpoints = Checkpoints(Path(tempfile.mkdtemp(dir=folder)), 1e9)
-        result = fit(members, batches, None, dtype, lambda _: None, checkpoints)[0]
+        result = fit(members, batches, None, dtype, lambda *_: None, checkpoints)[0]
         if not isinstance(result, TrainingRecord):
             raise result
         return result.seconds * result.together / result.steps
@@ -148,7 +148,7 @@ def _step(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -
 
 def _inference_seconds(model: nn.Module, split: Split) -> float:
     started = time.perf_counter()
-    for _ in evaluation.logit_batches(model, split, lambda _: None):
+    for _ in evaluation.logit_batches(model, split, lambda *_: None):
         pass
     _wait(split.device)
     return (time.perf_counter() - started) / -(-len(split) // evaluation.BATCH)

@@ -91,6 +91,8 @@ def up(
     with LocalStack(settings, workers=workers, flower_port=flower_port, server_folder=folder) as stack:
         console.print(f"Broker  {settings.broker_address}")
         console.print(f"Flower  http://127.0.0.1:{flower_port}")
+        for address in stack.metrics:
+            console.print(f"Metrics {address}")
         console.print(f"Logs    {settings.store / 'logs'}")
         console.print("In another terminal: distill submit SPEC. Ctrl-C stops all of it.")
         while True:

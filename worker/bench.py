@@ -17,6 +17,7 @@ from shared.store import ArtifactStore
 from shared.submissions import Submissions
 from worker.attempts import Attempts
 from worker.lease import Leases
+from worker.metrics import Metrics
 from worker.rescue import Rescue
 from worker.stop import Stop
 
@@ -41,9 +42,10 @@ class Bench:
     rescue: Rescue
     #: The broker's counters, as of blocks that are given away.
     counters: redis.Redis
+    metrics: Metrics
 
     @classmethod
-    def connect(cls, app: Celery, settings: Settings, stop: Stop, *, patient: bool) -> Self:
+    def connect(cls, app: Celery, settings: Settings, stop: Stop, metrics: Metrics, *, patient: bool) -> Self:
         """Connect to the broker and the store.
 
         Raises:
@@ -52,7 +54,7 @@ class Bench:
         """
         client, hasty = connect(settings, retries=PATIENT_RETRIES if patient else 1), connect(settings, retries=0)
         ledger = Ledger(client, settings.history_seconds)
-        leases = Leases(client, hasty, settings.holding_seconds, settings.renewal_seconds)
+        leases = Leases(client, hasty, settings.holding_seconds, settings.renewal_seconds, metrics)
         submissions = Submissions(settings.store)
         return cls(
             settings,
@@ -68,6 +70,7 @@ class Bench:
             Roster(client),
             Rescue(client, ledger, leases, submissions, settings),
             hasty,
+            metrics,
         )
 
     def close(self, pipeline: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -10,15 +11,17 @@ from celery import Celery, bootsteps
 from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 
+from shared.broker import seconds_due
 from shared.errors import Unavailable
 from shared.roster import WorkerEntry
 from shared.settings import Settings
 from worker.bench import Bench
+from worker.metrics import Metrics
 
 logger = get_logger(__name__)
 
 
-def renew_deliveries(app: Celery, settings: Settings) -> None:
+def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
     """Add to the application's workers the step that renews what they hold and wakes whom the dead left waiting."""
 
     class RenewDeliveries(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -27,6 +30,7 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, parent: Any) -> None:
+            metrics.note("broker_connections")
             parent.timer.call_after(0, self._tick, (parent,))
             self.timer = parent.timer.call_repeatedly(settings.renewal_seconds, self._tick, (parent,))
 
@@ -40,6 +44,8 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
                 queues = tuple(queue.name for queue in parent.task_consumer.queues)
                 entry = WorkerEntry.of_this_process(parent.hostname, queues, str(bench.store.root))
                 bench.roster.enter(entry, settings.holding_seconds)
+                if metrics.on:
+                    _note_queues(bench, queues)
                 for key in bench.leases.free_keys():
                     bench.wake(key)
                 for pipeline in bench.rescue.stranded():
@@ -61,3 +67,12 @@ def _renew_unacknowledged(channel: Any) -> None:
     if tags:
         with channel.conn_or_acquire() as client:
             client.zadd(channel.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
+
+
+def _note_queues(bench: Bench, queues: tuple[str, ...]) -> None:
+    """Measure the worker's queues: a task that nobody begins is in no histogram."""
+    for queue in queues:
+        oldest = bench.counters.lindex(queue, -1)
+        waited = seconds_due(json.loads(oldest)["headers"]) if oldest else None
+        bench.metrics.note("queue_length", queue, value=bench.counters.llen(queue))
+        bench.metrics.note("queue_oldest_seconds", queue, value=waited or 0.0)

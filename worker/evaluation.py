@@ -33,7 +33,7 @@ def logit_batches(model: nn.Module, data: Split, report: Report, batch_size: int
     for start in range(0, len(data), batch_size):
         logits: torch.Tensor = model(data.normalised(slice(start, min(start + batch_size, len(data)))))
         yield logits.float()
-        report(f"{start + len(logits):,} of {len(data):,} samples")
+        report(f"{start + len(logits):,} of {len(data):,} samples", len(logits))
 
 
 def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> float:

@@ -78,7 +78,8 @@ class Labelling:
         parts = []
         for start in range(rows.start, rows.stop, self.batch_size):
             stop = min(start + self.batch_size, rows.stop)
-            self.desk.report(_progress(self.header, view, start))  # May end the stage: before work that would be lost.
+            # May end the stage: before work that would be lost.
+            self.desk.report(_progress(self.header, view, start), stop - start)
             logits = self.teacher(self.batches.inputs(slice(start, stop), view)).float()
             # Rounded on the device, by the same rule as NumPy's, and half as much to be moved.
             parts.append((logits.half() if self._fits_in_half(logits) else logits).cpu())
@@ -144,7 +145,7 @@ def import_labels(recipe: ImportSoftLabels, desk: Desk) -> tuple[Path, SoftLabel
         for block, logits in file.blocks(header):
             writer.write(block, logits)
             view, rows = header.rows_of(block)
-            desk.report(_progress(header, view, rows.stop))
+            desk.report(_progress(header, view, rows.stop), rows.stop - rows.start)
     labels, targets = writer.seal(), _targets(desk)
     record = _record(labels, targets)
     if not better_than_chance(record.accuracy, targets):

@@ -69,8 +69,8 @@ def write_samples(
         Facts for the file of the labels.
 
     """
-    artifact = store.find(stage.ref) or Workshop(store, runtime, lambda _progress: None).run(stage)
-    desk = Desk({"dataset": artifact}, folder, runtime, lambda _progress: None)
+    artifact = store.find(stage.ref) or Workshop(store, runtime, lambda *_: None).run(stage)
+    desk = Desk({"dataset": artifact}, folder, runtime, lambda *_: None)
     copyfile(artifact.path("train_targets.npy"), folder / "targets.npy")
     if seen.changes_nothing:
         copyfile(artifact.path("train_inputs.npy"), folder / "inputs.npy")
@@ -114,7 +114,7 @@ def recompute(ref: ArtifactRef, rows: int, seed: int, store: ArtifactStore, runt
         raise ArtifactDamaged(f"{artifact.folder}: not the artifact of soft labels")
     labels = SoftLabels.open(artifact.folder)
     inputs = {role: store.open(each) for role, each in stage.inputs.items()}
-    labelling = Labelling(stage.recipe, Desk(inputs, Path(), runtime, lambda _progress: None))
+    labelling = Labelling(stage.recipe, Desk(inputs, Path(), runtime, lambda *_: None))
     random, computed = np.random.default_rng(seed), 0
     worst = {"error": -1.0, "sample": 0, "view": 0}
     views, counts = np.unique(random.integers(labels.header.views, size=rows), return_counts=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Self
 
 from celery import Task
 from celery.utils.log import get_task_logger
@@ -22,7 +23,7 @@ logger = get_task_logger(__name__)
 
 @dataclass(slots=True)
 class Progress:
-    """Called at every step of a stage; reports a few times a second."""
+    """Called at every step of a stage; reports a few times a second, and once more at the end of the block."""
 
     task: Task
     bench: Bench
@@ -30,18 +31,28 @@ class Progress:
     pipeline: str
     bundle: Bundle
     _next: float = field(default=0.0)
+    #: Samples that were worked on since the last report.
+    _samples: int = field(default=0)
 
-    def __call__(self, progress: str) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._count()
+
+    def __call__(self, progress: str, samples: int = 0) -> None:
         """Report.
 
         Raises:
             StageStopped: the worker is told to end, the lease is lost, or the pipeline was cancelled.
 
         """
+        self._samples += samples
         if self.bench.stop.asked:
             raise HandedBack(progress)
         if time.monotonic() < self._next:
             return
+        self._count()
         for lease in self.leases:
             lease.check()
         self._next = time.monotonic() + (REPORT_SECONDS if self._tell(progress) else AWAY_SECONDS)
@@ -49,6 +60,10 @@ class Progress:
     @property
     def _keys(self) -> list[str]:
         return [stage.key for stage in self.bundle]
+
+    def _count(self) -> None:
+        self.bench.metrics.note("samples", self.bundle[0].kind, value=self._samples)
+        self._samples = 0
 
     def _tell(self, progress: str) -> bool:
         """Whether the broker could be told; while it is away, the stage goes on."""

@@ -19,8 +19,8 @@ from worker import memory
 class Report(Protocol):
     """Tells whoever watches how far a stage is; may raise `StageStopped` to end it."""
 
-    def __call__(self, progress: str) -> None:
-        """Tell it."""
+    def __call__(self, progress: str, samples: int = 0, /) -> None:
+        """Tell it, and of how many samples were worked on since the last time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def _epoch(state: _State, dtype: torch.dtype, report: Report, checkpoints: Check
             state.descend(losses)
             state.note(losses.detach(), logits.detach(), batch.targets)
             try:
-                report(f"{of_epochs} · step {state.step}/{state.steps_an_epoch}")
+                report(f"{of_epochs} · step {state.step}/{state.steps_an_epoch}", batch.targets.numel())
             except (HandedBack, Cancelled):
                 checkpoints.save(state.steps, state.checkpoint())
                 raise

@@ -144,8 +144,11 @@ class Work:
         attempts, keys = self.bench.attempts, [stage.key for stage in part]
         try:
             attempts.begin(keys, self.worker)
+            for stage in part:
+                self.bench.metrics.note("attempts", stage.kind)
             self.bench.ledger.note(self.pipeline, keys, "", self.worker)
-            failures = self._run(bundle, part, leases, enter)
+            with Progress(self.task, self.bench, leases, self.pipeline, part) as progress:
+                failures = self._run(bundle, part, leases, progress, enter)
         except (StageStopped, Unavailable):
             attempts.withdraw(keys)
             raise
@@ -170,7 +173,9 @@ class Work:
             self.bench.store.forget_partial(bundle_ref(bundle))
         return failures
 
-    def _run(self, bundle: Bundle, part: Bundle, leases: list[Lease], enter: Enter) -> dict[str, DistillError]:
+    def _run(
+        self, bundle: Bundle, part: Bundle, leases: list[Lease], progress: Progress, enter: Enter
+    ) -> dict[str, DistillError]:
         from worker.runtime import Runtime
         from worker.stages import Workshop
 
@@ -180,7 +185,6 @@ class Work:
 
         settings, store = self.bench.settings, self.bench.store
         runtime = Runtime.probe(settings, self.task.request.delivery_info["routing_key"])
-        progress = Progress(self.task, self.bench, leases, self.pipeline, part)
         keys = [stage.key for stage in part]
         workshop = Workshop(
             store,

@@ -55,7 +55,7 @@ def alone(tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) 
     plan, store = Plan.of(slow_labels(make_spec, "auto")), ArtifactStore(tmp_path / "alone")
     runtime = Runtime(torch.device("cpu"), plugins=("misbehaving",))
     for stage in plan.trunk:
-        Workshop(store, runtime, lambda _: None).run(stage)
+        Workshop(store, runtime, lambda *_: None).run(stage)
     return labels_of(store.root, plan)
 
 

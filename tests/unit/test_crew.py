@@ -54,8 +54,8 @@ def labels(make_spec: MakeSpec, folder: Path, others: Others, shards: Any = "aut
     store = ArtifactStore(folder)
     data, teacher, soft_labels = Plan.of(spec).trunk
     for stage in (data, teacher):
-        Workshop(store, CPU, lambda _: None).run(stage)
-    record = Workshop(store, CPU, lambda _: None, crew=others, shards=shards).run(soft_labels).record
+        Workshop(store, CPU, lambda *_: None).run(stage)
+    record = Workshop(store, CPU, lambda *_: None, crew=others, shards=shards).run(soft_labels).record
     assert isinstance(record, SoftLabelsRecord)
     return record
 

@@ -195,7 +195,7 @@ def run_with(spec: PipelineSpec, path: Path, folder: Path) -> dict[str, Any]:
     with store.draft(ref) as draft:
         (draft / f"labels{path.suffix}").write_bytes(path.read_bytes())
         store.commit(ref, draft, stage=None, record=None, provenance=CPU.provenance, seconds=0.0)
-    return {stage.title: Workshop(store, CPU, lambda _: None).run(stage) for stage in Plan.of(spec).stages}
+    return {stage.title: Workshop(store, CPU, lambda *_: None).run(stage) for stage in Plan.of(spec).stages}
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def run(folder: Path, until: str = "report", **changes: Any) -> None:
         }
         | changes
     )
-    workshop = Workshop(ArtifactStore(folder), CPU, lambda _: None)
+    workshop = Workshop(ArtifactStore(folder), CPU, lambda *_: None)
     for stage in Plan.of(spec).stages:
         workshop.run(stage)
         if stage.kind == until:
@@ -306,7 +306,7 @@ def test_a_loss_that_cannot_be_stacked_is_refused_where_it_would_be(
     spec = PipelineSpec.model_validate(
         {"name": "own", "dataset": {"name": "mine:data"}, "teacher": {"model": small}, "students": students}
     )
-    plan, workshop = Plan.of(spec), Workshop(ArtifactStore(tmp_path), CPU, lambda _: None)
+    plan, workshop = Plan.of(spec), Workshop(ArtifactStore(tmp_path), CPU, lambda *_: None)
     for stage in plan.trunk:
         workshop.run(stage)
     bundle = next(branch[0] for branch in plan.branches if branch[0][0].kind == "distill")

@@ -266,7 +266,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the soft labels of the quickstart, which the page's first command would make."""
     folder = tmp_path_factory.mktemp("store")
     for stage in Plan.of(PipelineSpec.load(ROOT / "examples" / "quickstart.yaml")).trunk:
-        Workshop(ArtifactStore(folder), Runtime(torch.device("cpu")), lambda _: None).run(stage)
+        Workshop(ArtifactStore(folder), Runtime(torch.device("cpu")), lambda *_: None).run(stage)
     return folder
 
 

@@ -76,7 +76,7 @@ def train(
 ) -> list[TrainingRecord | StageFailed]:
     steps = 0
 
-    def report(progress: str) -> None:
+    def report(progress: str, _samples: int = 0) -> None:
         nonlocal steps
         steps += "step" in progress
         if steps == stop_at:

@@ -55,7 +55,7 @@ def trained(folder: Path, augmentation: AugmentationSpec, *, streamed: bool) -> 
     training = TrainingSpec(epochs=4, batch_size=16)
     members = [Member(model, training, Goal(DistillationSpec(alpha=0.5)))]
     checkpoints = Checkpoints(folder / str(streamed), 1e9)
-    fit(members, batches, split(folder, streamed=streamed), torch.float32, lambda _: None, checkpoints)
+    fit(members, batches, split(folder, streamed=streamed), torch.float32, lambda *_: None, checkpoints)
     return model.state_dict()
 
 
@@ -120,7 +120,7 @@ def test_a_stage_whose_data_do_not_fit_streams_them_within_its_limit(tmp_path: P
             members = [Member(Mlp(1024, (8,), 2), TrainingSpec(epochs=1, batch_size=512), Goal())]
             batches = Batches(split, AugmentationSpec(), None, torch.float32)
             checkpoints = Checkpoints(folder / "checkpoints", 1e9)
-            fit(members, batches, None, torch.float32, lambda _: None, checkpoints)
+            fit(members, batches, None, torch.float32, lambda *_: None, checkpoints)
 
         train(streamed=True, samples=2_048)
         used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024

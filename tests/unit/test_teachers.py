@@ -90,7 +90,7 @@ def test_each_teacher_is_a_stage_of_its_own(make_spec: MakeSpec) -> None:
 
 def test_students_learn_from_the_average(make_spec: MakeSpec, tmp_path: Path) -> None:
     store, runtime = ArtifactStore(tmp_path), Runtime(torch.device("cpu"))
-    workshop = Workshop(store, runtime, lambda _: None)
+    workshop = Workshop(store, runtime, lambda *_: None)
     spec = several(make_spec, average="logits", soft_labels={"dtype": "float32"})
     plan = Plan.of(spec)
     artifacts = {stage.title: workshop.run(stage) for stage in plan.stages}

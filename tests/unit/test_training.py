@@ -60,7 +60,7 @@ def train(
     training = TrainingSpec.model_validate({"epochs": EPOCHS, "batch_size": 16} | changes)
     steps = 0
 
-    def report(progress: str) -> None:
+    def report(progress: str, _samples: int = 0) -> None:
         nonlocal steps
         steps += "step" in progress
         if steps == stop_at:
