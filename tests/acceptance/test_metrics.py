@@ -37,14 +37,14 @@ def scrape(address: str) -> dict[tuple[str, ...], float]:
 
 def test_a_worker_tells_prometheus_what_it_did_through_deaths_of_its_child_and_of_itself(
     start_stack: Callable[..., LocalStack],
-    long_spec: PipelineSpec,
     make_spec: Callable[..., PipelineSpec],
     training_worker: Callable[..., Child],
     wait_until: WaitUntil,
 ) -> None:
-    stack = start_stack(workers=1, settings={"metrics_port": free_port()})
+    stack = start_stack(workers=1, settings={"metrics_port": free_port(), "threads": 1})
     client, (address,) = PipelineClient(stack.settings), stack.metrics
-    pipeline = client.submit(long_spec)
+    teacher = {"model": {"name": "mlp", "hidden": [32]}, "training": {"epochs": 30, "batch_size": 16}}
+    pipeline = client.submit(make_spec(teacher=teacher))
     worker = training_worker(stack, client, pipeline)
     waiting = client.submit(make_spec())
 
