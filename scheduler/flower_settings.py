@@ -46,7 +46,9 @@ TASK_EVENT_TO_STATE["progress"] = states.STARTED
 def format_task(task: Task) -> Task:
     """The task as the pages show it: where its arguments would stand, its pipeline and its stage in words."""
     task.args, _, task.kwargs = (task.kwargs or "").partition(" · ")
-    task.result = _in_words(task.exception if task.state in (states.FAILURE, states.RETRY) else task.result)
+    failed = task.state in (states.FAILURE, states.RETRY)
+    title = task.kwargs.partition(" · ")[0]  # An error begins with it.
+    task.result = _in_words(task.exception if failed else task.result).removeprefix(f"{title}: ")
     return task
 
 

@@ -11,7 +11,7 @@ from celery import Celery, bootsteps
 from celery.utils.log import get_logger
 from kombu.exceptions import OperationalError
 
-from shared.broker import seconds_due
+from shared.broker import QUEUES, seconds_due
 from shared.errors import Unavailable
 from shared.roster import WorkerEntry
 from shared.settings import Settings
@@ -45,7 +45,7 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
                 entry = WorkerEntry.of_this_process(parent.hostname, queues, str(bench.store.root))
                 bench.roster.enter(entry, settings.holding_seconds)
                 if metrics.on:
-                    _note_queues(bench, queues)
+                    _note_queues(bench)
                 for key in bench.leases.free_keys():
                     bench.wake(key)
                 for pipeline in bench.rescue.stranded():
@@ -69,10 +69,16 @@ def _renew_unacknowledged(channel: Any) -> None:
             client.zadd(channel.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
 
 
-def _note_queues(bench: Bench, queues: tuple[str, ...]) -> None:
-    """Measure the worker's queues: a task that nobody begins is in no histogram."""
-    for queue in queues:
-        oldest = bench.counters.lindex(queue, -1)
-        waited = seconds_due(json.loads(oldest)["headers"]) if oldest else None
+def _note_queues(bench: Bench) -> None:
+    """Measure all queues, also those that no worker serves: a task that nobody begins is in no histogram."""
+    for queue in QUEUES:
         bench.metrics.note("queue_length", queue, value=bench.counters.llen(queue))
-        bench.metrics.note("queue_oldest_seconds", queue, value=waited or 0.0)
+        bench.metrics.note("queue_oldest_seconds", queue, value=_waited(bench.counters.lindex(queue, -1)))
+
+
+def _waited(message: str | None) -> float:
+    """Seconds for which a message has waited; 0 for what is no message of this version."""
+    try:
+        return seconds_due(json.loads(message or "{}")["headers"]) or 0.0
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return 0.0

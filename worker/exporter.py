@@ -24,10 +24,10 @@ from shared.broker import QUEUES
 from shared.catalog import KINDS
 from shared.roster import installed_versions
 from shared.settings import Settings
-from worker.metrics import METRICS, OUTCOMES, SECONDS, Count, Metric, Metrics, Name
+from worker.metrics import CAUSES, METRICS, OUTCOMES, SECONDS, Count, Metric, Metrics, Name
 
 #: What a label may be, so that each series is there before its first event: what appears with a 1 has no increase.
-VALUES = {"kind": KINDS, "outcome": OUTCOMES, "queue": QUEUES}
+VALUES = {"kind": KINDS, "outcome": OUTCOMES, "cause": CAUSES, "queue": QUEUES}
 
 logger = get_logger(__name__)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from shared.catalog import KINDS
 
 OUTCOMES = ("found", "computed", "failed", "cancelled", "handed_back")
+CAUSES = ("death", "error")
 #: Upper ends in seconds: from a found stage's to those of a training overnight.
 SECONDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0, 14_400.0, 43_200.0)
 
@@ -23,7 +24,7 @@ Name = Literal[
     "stage_seconds",
     "samples",
     "attempts",
-    "deaths",
+    "attempts_lost",
     "lease_renewals",
     "leases_lost",
     "broker_connections",
@@ -50,7 +51,7 @@ METRICS: dict[Name, Metric] = {
         "counter", "Samples that models were trained on, or that they labelled or were tested on.", ("kind",)
     ),
     "attempts": Metric("counter", "Attempts to compute a stage that were begun.", ("kind",)),
-    "deaths": Metric("counter", "Deaths of the child in a task; each costs its stage an attempt.", ("kind",)),
+    "attempts_lost": Metric("counter", "Attempts that the child's death ended, or an error.", ("kind", "cause")),
     "lease_renewals": Metric("counter", "Renewals of leases."),
     "leases_lost": Metric("counter", "Leases that another worker was seen to have taken over."),
     "broker_connections": Metric("counter", "Connections of the worker to its broker: the first one, and one a loss."),

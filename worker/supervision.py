@@ -49,7 +49,7 @@ class StageRequest(Request):  # type: ignore[misc]
         if isinstance(error, WorkerLostError | SystemExit):
             with self._clearing_up() as bench:
                 self._release(bench)
-                self.app.metrics.note("deaths", self.name.removeprefix("distill."))
+                self.app.metrics.note("attempts_lost", self.name.removeprefix("distill."), "death")
                 bench.attempts.blame(self._keys, self.hostname, str(error).partition(" Job:")[0].rstrip("."))
         return super().on_failure(exc_info, send_failed_event, return_ok)
 

@@ -158,6 +158,7 @@ class Work:
             failures = dict.fromkeys(keys, error)
         except Exception as error:
             logger.exception("%s: %s", self.pipeline, part[0].title)
+            self.bench.metrics.note("attempts_lost", part[0].kind, "error")
             reason = _in_words(error)
             try:
                 attempts.end(keys, self.worker, reason)

@@ -59,7 +59,7 @@ def test_a_worker_tells_prometheus_what_it_did_through_deaths_of_its_child_and_o
     wait_until(lambda: client.status(waiting).finished and client.status(pipeline).finished, "all is done")
     after = scrape(address)
     assert after["attempts_total", "train_teacher"] == 3
-    assert after["deaths_total", "train_teacher"] == 1
+    assert after["attempts_lost_total", "train_teacher", "death"] == 1
     assert after["stages_total", "train_teacher", "computed"] == 2
     assert after["stages_total", "train_teacher", "failed"] == 0
     assert after["stages_total", "prepare_data", "computed"] == 1

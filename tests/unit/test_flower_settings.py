@@ -53,7 +53,7 @@ def test_a_task_reads_in_words(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("exception", "words"),
     [
-        (repr(StageFailed("train teacher: the loss isn't finite")), "train teacher: the loss isn't finite"),
+        (repr(StageFailed("train teacher: the loss isn't finite")), "the loss isn't finite"),
         (repr(InvalidSpec('no "such" thing')), 'no "such" thing'),
         ("StageFailed('cut off in the mid", "cut off in the mid"),
         (None, ""),
@@ -62,9 +62,13 @@ def test_a_task_reads_in_words(settings: dict[str, Any]) -> None:
 def test_a_failure_shows_its_error_and_not_its_last_progress(
     settings: dict[str, Any], exception: str | None, words: str
 ) -> None:
-    task = {"kwargs": None, "state": states.FAILURE, "result": "epoch 3/5", "exception": exception}
+    task = {"kwargs": "digits-1 · train teacher · mlp 32", "state": states.FAILURE, "result": "epoch 3/5"}
 
-    assert shown(settings, **task) == ("", "", words)
+    assert shown(settings, **task, exception=exception)[2] == words
+
+
+def test_a_task_without_words_is_shown_without_them(settings: dict[str, Any]) -> None:
+    assert shown(settings, state=states.RECEIVED) == ("", "", "")
 
 
 def test_buttons_that_flower_would_refuse_are_not_shown(

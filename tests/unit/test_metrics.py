@@ -70,7 +70,7 @@ def test_a_first_failure_is_an_increase() -> None:
     exporter = Exporter("worker-1@here")
 
     assert value(exporter, "stages_total", kind="distill", outcome="failed") == 0
-    assert value(exporter, "deaths_total", kind="distill") == 0
+    assert value(exporter, "attempts_lost_total", kind="distill", cause="death") == 0
 
 
 def test_a_port_that_is_taken_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
