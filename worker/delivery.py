@@ -76,7 +76,7 @@ def _note_queues(bench: Bench) -> None:
         bench.metrics.note("queue_oldest_seconds", queue, value=_waited(bench.counters.lindex(queue, -1)))
 
 
-def _waited(message: str | None) -> float:
+def _waited(message: bytes | str | None) -> float:
     """Seconds for which a message has waited; 0 for what is no message of this version."""
     try:
         return seconds_due(json.loads(message or "{}")["headers"]) or 0.0
