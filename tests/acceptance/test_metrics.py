@@ -22,7 +22,7 @@ WaitUntil = Callable[[Callable[[], Any], str], Any]
 
 
 def scrape(address: str) -> dict[tuple[str, ...], float]:
-    """Each sample of a worker by its name and the values of its labels, in the order of their names; none while it does not answer."""
+    """Each sample of a worker by its name and its labels, these in order; none while it does not answer."""
     try:
         with urlopen(address, timeout=5) as answer:
             families = text_string_to_metric_families(answer.read().decode())
@@ -57,7 +57,7 @@ def test_a_worker_tells_prometheus_what_it_did_through_deaths_of_its_child_and_o
     # Its child dies: no count is lost, and the death is one of them.
     pool_process(worker).kill()
     wait_until(lambda: client.status(waiting).finished and client.status(pipeline).finished, "all is done")
-    after = wait_until(lambda: (now := scrape(address)).get(("tasks_running",)) == 0 and now, "it has nothing to do")
+    after = wait_until(lambda: (now := scrape(address)).get(("tasks_running",)) == 0 and now, "it is idle")
     assert after["attempts_total", "train_teacher"] == 3
     assert after["attempts_lost_total", "death", "train_teacher"] == 1
     assert after["stages_total", "train_teacher", "computed"] == 2
