@@ -16,9 +16,9 @@ USER distill
 ENTRYPOINT ["distill"]
 
 FROM base AS monitor
-RUN pip install -c constraints.txt '.[monitor]'
+RUN pip install -c constraints.txt '.[monitor]' && mkdir --mode=700 /flower && chown distill /flower
 USER distill
-CMD ["celery", "-A", "worker.app", "flower"]
+CMD ["celery", "-A", "worker.app", "flower", "--conf=scheduler/flower_settings.py", "--db=/flower/history"]
 
 FROM base AS worker
 RUN pip install -c constraints.txt '.[worker]'

@@ -40,31 +40,36 @@ def build(app: Celery, plan: Plan, pipeline: str) -> Signature:
     )
 
 
-def describe(pipeline: str, bundle: Bundle) -> str:
-    """What a task does in one line, as Flower's kwargs column shows it."""
+def describe(plan: Plan, pipeline: str, bundle: Bundle) -> str:
+    """What a task does in one line, of which `scheduler.flower_settings` makes the columns of Flower's page."""
     stage, others = bundle[0], len(bundle) - 1
     titles = f"{stage.title} and {others} more" if others else stage.title
-    return " · ".join((pipeline, titles, *details(stage), f"key {stage.ref.short_key}"))
+    return " · ".join((pipeline, titles, *details(stage, _dataset(plan)), f"key {stage.ref.short_key}"))
 
 
-def details(stage: Stage) -> tuple[str, ...]:
+def details(stage: Stage, dataset: str) -> tuple[str, ...]:
     """What a stage works with and how, in words."""
     match stage.recipe:
-        case PrepareData(dataset=dataset):
-            return (dataset.name,)
+        case PrepareData():  # Its title has the data set.
+            return ()
         case LoadTeacher(model=model):
-            return (_model(model),)
+            return (_model(model), dataset)
         case JoinTeachers(models=models):
-            return tuple(map(_model, models))
+            return (*map(_model, models), dataset)
         case TrainTeacher(model=model, training=training) | TrainControl(model=model, training=training):
-            return (_model(model), f"{training.epochs} epochs")
+            return (_model(model), dataset, f"{training.epochs} epochs")
         case Distill(model=model, training=training, distillation=distillation):
             how = f"T={distillation.temperature:g} alpha={distillation.alpha:g}"
-            return (_model(model), how, f"{training.epochs} epochs")
+            return (_model(model), dataset, how, f"{training.epochs} epochs")
         case Labels(views=views, encoding=encoding):
-            return (encoding.name, *((f"{views} views",) if views > 1 else ()))
+            return (dataset, encoding.name, *((f"{views} views",) if views > 1 else ()))
         case _:
-            return ()
+            return (dataset,)
+
+
+def _dataset(plan: Plan) -> str:
+    recipe = plan.trunk[0].recipe
+    return recipe.dataset.name if isinstance(recipe, PrepareData) else ""
 
 
 def _signature(app: Celery, plan: Plan, pipeline: str, bundle: Bundle) -> Signature:
@@ -86,7 +91,7 @@ def _options(plan: Plan, pipeline: str, bundle: Bundle) -> dict[str, Any]:
         "queue": plan.device,
         "priority": PRIORITIES[plan.priority],
         "argsrepr": "",
-        "kwargsrepr": describe(pipeline, bundle),
+        "kwargsrepr": describe(plan, pipeline, bundle),
     }
     if limit := sum(plan.time_limits.get(stage.kind, 0.0) for stage in bundle):
         options |= {"soft_time_limit": limit, "time_limit": limit + HARD_LIMIT_SECONDS}

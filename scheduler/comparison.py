@@ -67,7 +67,7 @@ def _students(results: PipelineResults, plan: Plan) -> Iterator[ComparedStudent]
             student=score.name,
             dataset=recipe.dataset.name,
             data_key=plan.trunk[0].key,
-            about=" · ".join(details(_model(score, plan))),
+            about=" · ".join(details(_model(score, plan), recipe.dataset.name)),
             seeds=len(score.runs),
             accuracy=score.accuracy.mean,
             accuracy_low=score.accuracy.low,

@@ -39,12 +39,16 @@ class Fleet:
     now: Callable[[], float] = field(default=time.monotonic)
 
     @classmethod
-    def of(cls, devices: Sequence[Device], name: str, tell: Callable[[str], None]) -> Fleet:
-        """A fleet for some devices; a worker's name is `<name>-<device>@<host>`."""
+    def of(
+        cls, devices: Sequence[Device], name: str, tell: Callable[[str], None], first_metrics_port: int = 0
+    ) -> Fleet:
+        """A fleet for some devices; a worker's name is `<name>-<device>@<host>`, and each serves metrics on a port."""
         berths = []
-        for device in devices:
+        for number, device in enumerate(devices):
             options = ("-Q", ",".join(device.queues), "-n", f"{name}-{device.name}@%h", "-l", "INFO")
-            worker = Child(f"{name}-{device.name}", celery_command("worker", *options), device.environment, log=None)
+            port = {"DISTILL_METRICS_PORT": str(first_metrics_port + number)} if first_metrics_port else {}
+            environment = device.environment | port
+            worker = Child(f"{name}-{device.name}", celery_command("worker", *options), environment, log=None)
             berths.append(Berth(device, worker))
         return cls(berths, tell)
 

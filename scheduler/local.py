@@ -20,9 +20,10 @@ from shared.errors import DistillError, InvalidSettings
 from shared.settings import Settings
 
 START_SECONDS = 10.0
+LAST_PORT = 65_535
 #: How often a dead worker is started again before the stack gives up.
 MAX_RESTARTS = 5
-FLOWER_COLUMNS = "name,kwargs,state,result,started,runtime,worker"
+FLOWER_SETTINGS = Path(__file__).with_name("flower_settings.py")
 
 
 @dataclass(slots=True)
@@ -43,10 +44,12 @@ class LocalStack:
         """Start all.
 
         Raises:
-            InvalidSettings: the broker's address is not one that can be served here.
+            InvalidSettings: the broker's address is not one that can be served here, or there are not enough ports.
             DistillError: a process does not start; the message has the end of its log.
 
         """
+        if (last_port := self.settings.metrics_port + self.workers - 1) > LAST_PORT:
+            raise InvalidSettings(f"DISTILL_METRICS_PORT: {self.workers} workers would need ports up to {last_port}")
         try:
             self._start_server()
             for number in range(1, self.workers + 1):
@@ -62,6 +65,12 @@ class LocalStack:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
+
+    @property
+    def metrics(self) -> list[str]:
+        """Where each worker serves its metrics, if they are on."""
+        address, first = self.settings.metrics_address, self.settings.metrics_port
+        return [f"http://{address}:{first + number}/metrics" for number in range(self.workers)] if first else []
 
     def tend(self) -> None:
         """Start dead workers again.
@@ -106,11 +115,15 @@ class LocalStack:
             "--without-gossip",
             "--without-mingle",
         ]
-        self._start(Child(name, celery_command(*options), self._environment(), self._log(name)))
+        first_port = self.settings.metrics_port
+        port = {"DISTILL_METRICS_PORT": str(first_port + number - 1)} if first_port else {}
+        self._start(Child(name, celery_command(*options), self._environment() | port, self._log(name)))
 
     def _start_flower(self, port: int) -> None:
-        options = ["flower", "--address=127.0.0.1", f"--port={port}", f"--tasks_columns={FLOWER_COLUMNS}"]
-        self._start(Child("flower", celery_command(*options), self._environment(), self._log("flower")))
+        folder = self.settings.store.absolute() / "flower"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # Flower unpickles its history.
+        options = [f"--conf={FLOWER_SETTINGS}", "--address=127.0.0.1", f"--port={port}", f"--db={folder / 'history'}"]
+        self._start(Child("flower", celery_command("flower", *options), self._environment(), self._log("flower")))
 
     def _start(self, child: Child) -> None:
         self.children.append(child)

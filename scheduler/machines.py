@@ -35,6 +35,8 @@ def up(
     with LocalStack(settings, workers=workers, flower_port=flower_port, server_folder=folder) as stack:
         console.print(f"Broker  {settings.broker_address}")
         console.print(f"Flower  http://127.0.0.1:{flower_port}")
+        for address in stack.metrics:
+            console.print(f"Metrics {address}")
         console.print(f"Logs    {settings.store / 'logs'}")
         console.print("In another terminal: distill submit SPEC. Ctrl-C stops all of it.")
         while True:
@@ -65,7 +67,8 @@ def worker(
         found = tuple(replace(device, queues=_queues(queues, device)) for device in found)
     ArtifactStore(settings.store).check_writable()
     PipelineClient(settings)
-    fleet = Fleet.of(found, name.replace("%i", str(os.getpid())), lambda line: console.print(line, soft_wrap=True))
+    unique = name.replace("%i", str(os.getpid()))
+    fleet = Fleet.of(found, unique, lambda line: console.print(line, soft_wrap=True), settings.metrics_port)
     try:
         while True:
             fleet.tend()

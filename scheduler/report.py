@@ -80,7 +80,7 @@ def comparison_table(students: list[ComparedStudent]) -> Table:
     for student in students:
         accuracy = f"{student.accuracy:.2%}"
         table.add_row(
-            f"{student.student} [dim]of {student.pipeline}\n{escape(student.about)} · {student.dataset}[/]",
+            f"{student.student} [dim]of {student.pipeline}\n{escape(student.about)}[/]",
             f"[bold]{accuracy}[/]" if student.accuracy == best else accuracy,
             _percent(student.teacher_accuracy),
             _gain(student.gain, student.gain_high),

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from celery import Celery
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from celery import Celery, signals
 from celery.backends.base import DisabledBackend
 from kombu import Queue
 from kombu.transport.redis import Channel
@@ -12,6 +17,8 @@ from shared.settings import Settings
 
 #: Retries, about a second apart, of one who waits for a broker that is away: a quarter of an hour.
 PATIENT_RETRIES = 900
+#: Header of a message: since when, in seconds since the epoch, it waits to be taken.
+DUE = "distill_due"
 #: Seconds for which the branches of one pipeline may wait for each other: 90 days.
 LONGEST_PIPELINE_SECONDS = 90 * 86_400
 
@@ -45,6 +52,7 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
     }
     backend = settings.broker_url if keeps_results else ClientBackend
     patience = {"max_retries": PATIENT_RETRIES, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1.0}
+    signals.before_task_publish.connect(_note_due)
     app = Celery("distill", broker=settings.broker_url, backend=backend, set_as_current=False)
     app.conf.update(
         task_serializer="json",
@@ -83,3 +91,15 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
         worker_proc_alive_timeout=60.0,
     )
     return app
+
+
+def seconds_due(headers: Mapping[str, Any]) -> float | None:
+    """How long a message waits, by this machine's clock; None where whoever sent it did not say since when."""
+    due = headers.get(DUE)
+    return max(0.0, time.time() - due) if isinstance(due, float) else None
+
+
+def _note_due(headers: dict[str, Any], **_: Any) -> None:
+    """Note when a message is sent; one with a countdown lies in a worker's memory until that is over."""
+    eta = headers.get("eta")
+    headers[DUE] = datetime.fromisoformat(eta).timestamp() if eta else time.time()

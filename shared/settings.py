@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     threads: int = Field(default=0, ge=0, le=1_024)
     #: Gigabytes that a stage may take on its device; 0 takes what is free.
     memory_gb: float = Field(default=0.0, ge=0.0, le=1e6)
+    #: Port of a worker's metrics for Prometheus; 0 serves none. Those of `distill up` take this one and the next ones.
+    metrics_port: int = Field(default=0, ge=0, le=65_535)
+    #: Address at which they are served.
+    metrics_address: str = "127.0.0.1"
 
     @classmethod
     def load(cls) -> Self:

@@ -13,19 +13,23 @@ from shared.settings import Settings
 from worker import libraries
 from worker.bench import Bench
 from worker.delivery import renew_deliveries
+from worker.exporter import serve_metrics
+from worker.metrics import Metrics
 from worker.stop import Stop
 from worker.supervision import end_by_signal, notice_deaths
 from worker.tasks import register
 
 
 def create(settings: Settings) -> Celery:
-    """The workers' application: tasks, renewed deliveries, and supervision of the child."""
+    """The workers' application: tasks, renewed deliveries, metrics, and supervision of the child."""
     app = create_app(settings)
-    stop = Stop()
+    stop, metrics = Stop(), Metrics(on=settings.metrics_port > 0)
     #: The main process's connections; made at first use.
-    app.bench = cache(lambda: Bench.connect(app, settings, stop, patient=False))
-    register(app, settings, stop)
-    renew_deliveries(app, settings)
+    app.bench = cache(lambda: Bench.connect(app, settings, stop, metrics, patient=False))
+    app.metrics = metrics
+    register(app, settings, stop, metrics)
+    renew_deliveries(app, settings, metrics)
+    serve_metrics(app, settings, metrics)
     notice_deaths(app)
     end_by_signal(app, stop)
     return app

@@ -18,6 +18,7 @@ from shared.store import ArtifactStore
 from shared.submissions import Submissions
 from worker.attempts import Attempts
 from worker.lease import Leases
+from worker.metrics import Metrics
 from worker.offers import Offers
 from worker.rescue import Rescue
 from worker.stop import Stop
@@ -45,9 +46,10 @@ class Bench:
     rescue: Rescue
     #: The broker's counters, as of blocks that are given away.
     counters: redis.Redis
+    metrics: Metrics
 
     @classmethod
-    def connect(cls, app: Celery, settings: Settings, stop: Stop, *, patient: bool) -> Self:
+    def connect(cls, app: Celery, settings: Settings, stop: Stop, metrics: Metrics, *, patient: bool) -> Self:
         """Connect to the broker and the store.
 
         Raises:
@@ -56,7 +58,7 @@ class Bench:
         """
         client, hasty = connect(settings, retries=PATIENT_RETRIES if patient else 1), connect(settings, retries=0)
         ledger = Ledger(client, settings.history_seconds)
-        leases = Leases(client, hasty, settings.holding_seconds, settings.renewal_seconds)
+        leases = Leases(client, hasty, settings.holding_seconds, settings.renewal_seconds, metrics)
         submissions, roster = Submissions(settings.store), Roster(client)
         return cls(
             settings,
@@ -74,6 +76,7 @@ class Bench:
             Offers(client, roster),
             Rescue(client, ledger, leases, submissions, settings),
             hasty,
+            metrics,
         )
 
     def close(self, pipeline: str) -> None:

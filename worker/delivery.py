@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -11,15 +12,18 @@ from celery.utils.log import get_logger
 from celery.worker.state import active_requests
 from kombu.exceptions import OperationalError
 
+from shared.broker import lists_of, seconds_due
+from shared.catalog import QUEUES
 from shared.errors import Unavailable
 from shared.roster import WorkerEntry
 from shared.settings import Settings
 from worker.bench import Bench
+from worker.metrics import Metrics
 
 logger = get_logger(__name__)
 
 
-def renew_deliveries(app: Celery, settings: Settings) -> None:
+def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
     """Add to the application's workers the step that renews what they hold and wakes whom the dead left waiting."""
 
     class RenewDeliveries(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -28,6 +32,7 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, parent: Any) -> None:
+            metrics.note("broker_connections")
             parent.timer.call_after(0, self._tick, (parent,))
             self.timer = parent.timer.call_repeatedly(settings.renewal_seconds, self._tick, (parent,))
 
@@ -42,6 +47,8 @@ def renew_deliveries(app: Celery, settings: Settings) -> None:
                 does = ", ".join(request.kwargsrepr for request in active_requests)
                 entry = WorkerEntry.of_this_process(parent.hostname, queues, str(bench.store.root), does)
                 bench.roster.enter(entry, settings.holding_seconds)
+                if metrics.on:
+                    _note_queues(bench)
                 for key in bench.leases.free_keys():
                     bench.wake(key)
                 for pipeline in bench.rescue.stranded():
@@ -64,3 +71,20 @@ def _renew_unacknowledged(channel: Any) -> None:
     if tags:
         with channel.conn_or_acquire() as client:
             client.zadd(channel.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
+
+
+def _note_queues(bench: Bench) -> None:
+    """Measure all queues, also those that no worker serves: a task that nobody begins is in no histogram."""
+    for queue in QUEUES:
+        lists = lists_of(queue)
+        waited = [_waited(bench.counters.lindex(name, -1)) for name in lists]
+        bench.metrics.note("queue_length", queue, value=sum(map(bench.counters.llen, lists)))
+        bench.metrics.note("queue_oldest_seconds", queue, value=max(waited))
+
+
+def _waited(message: bytes | str | None) -> float:
+    """Seconds for which a message has waited; 0 for what is no message of this version."""
+    try:
+        return seconds_due(json.loads(message or "{}")["headers"]) or 0.0
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return 0.0

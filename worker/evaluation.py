@@ -36,7 +36,7 @@ def logit_batches(model: nn.Module, data: Split, report: Report, batch_size: int
         logits: torch.Tensor = model(data.normalised(slice(start, min(start + batch_size, len(data)))))
         yield logits.float()
         done = start + len(logits)
-        report(f"{done:,} of {len(data):,} samples", done / len(data))
+        report(f"{done:,} of {len(data):,} samples", len(logits), done / len(data))
 
 
 def predictions(logits: torch.Tensor) -> Predictions:

@@ -81,7 +81,9 @@ class Labelling:
         parts = []
         for start in range(rows.start, rows.stop, self.batch_size):
             stop = min(start + self.batch_size, rows.stop)
-            self.desk.report(*_progress(self.header, view, start))  # May end the stage: before work that would be lost.
+            words, share = _progress(self.header, view, start)
+            # May end the stage: before work that would be lost.
+            self.desk.report(words, stop - start, share)
             logits = self.teacher(self.batches.inputs(slice(start, stop), view)).float()
             # Rounded on the device, by the same rule as NumPy's, and half as much to be moved.
             parts.append((logits.half() if self._fits_in_half(logits) else logits).cpu())
@@ -152,7 +154,8 @@ def import_labels(recipe: ImportSoftLabels, desk: Desk) -> tuple[Path, SoftLabel
         for block, logits in file.blocks(header):
             writer.write(block, logits)
             view, rows = header.rows_of(block)
-            desk.report(*_progress(header, view, rows.stop))
+            words, share = _progress(header, view, rows.stop)
+            desk.report(words, rows.stop - rows.start, share)
     labels, targets = writer.seal(), _targets(desk)
     record = _record(labels, targets)
     if not better_than_chance(record.accuracy, targets):

@@ -15,6 +15,7 @@ import redis
 
 from shared.errors import LeaseLost
 from shared.ledger import lease_of
+from worker.metrics import Metrics
 
 _ACQUIRE = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
@@ -97,11 +98,19 @@ class Lease:
 class Leases:
     """The leases of one broker."""
 
-    def __init__(self, client: redis.Redis, hasty: redis.Redis, holding_seconds: float, renewal_seconds: float) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        hasty: redis.Redis,
+        holding_seconds: float,
+        renewal_seconds: float,
+        metrics: Metrics,
+    ) -> None:
         """Take a client, and one that does not wait for a broker that is away: for renewals."""
         self._redis: Any = client
         self._holding_ms = int(holding_seconds * 1000)
         self._renewal_seconds = renewal_seconds
+        self._metrics = metrics
         self._acquire = self._redis.register_script(_ACQUIRE)
         self._renew = hasty.register_script(_RENEW)
         self._release = self._redis.register_script(_RELEASE)
@@ -153,7 +162,9 @@ class Leases:
         return [key for key in keys if not self._redis.exists(lease_of(key))]
 
     def _renew_in_broker(self, lease: Lease) -> bool:
-        return bool(self._renew(keys=[lease_of(lease.key)], args=[lease.holder, self._holding_ms]))
+        renewed = bool(self._renew(keys=[lease_of(lease.key)], args=[lease.holder, self._holding_ms]))
+        self._metrics.note("lease_renewals" if renewed else "leases_lost")
+        return renewed
 
     def _keep(self, lease: Lease, ended: threading.Event) -> None:
         wait, parent = self._renewal_seconds, os.getppid()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Self
 
 from celery import Task
 from celery.utils.log import get_task_logger
@@ -23,7 +24,7 @@ logger = get_task_logger(__name__)
 
 @dataclass(slots=True)
 class Progress:
-    """Called at every step of a stage; reports a few times a second."""
+    """Called at every step of a stage; reports a few times a second, and once more at the end of the block."""
 
     task: Task
     bench: Bench
@@ -34,18 +35,28 @@ class Progress:
     #: When a share of the work was first told of, by the monotonic clock, and that share.
     _first: tuple[float, float] | None = None
     _next: float = field(default=0.0)
+    #: Samples that were worked on since the last report.
+    _samples: int = field(default=0)
 
-    def __call__(self, progress: str, share: float | None = None) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._count()
+
+    def __call__(self, progress: str, samples: int = 0, share: float | None = None) -> None:
         """Report.
 
         Raises:
             StageStopped: the worker is told to end, the lease is lost, or the pipeline was cancelled.
 
         """
+        self._samples += samples
         if self.bench.stop.asked:
             raise HandedBack(f"{self.task.request.hostname} ends; it was at {progress}")
         if time.monotonic() < self._next:
             return
+        self._count()
         for lease in self.leases:
             lease.check()
         if share is not None:
@@ -55,6 +66,10 @@ class Progress:
     @property
     def _keys(self) -> list[str]:
         return [stage.key for stage in self.bundle]
+
+    def _count(self) -> None:
+        self.bench.metrics.note("samples", self.bundle[0].kind, value=self._samples)
+        self._samples = 0
 
     def _time_left(self, share: float) -> str:
         """How long the rest will take at the speed so far, in words; nothing before that can be told."""

@@ -20,8 +20,15 @@ from worker import memory
 class Report(Protocol):
     """Tells whoever watches how far a stage is; may raise `StageStopped` to end it."""
 
-    def __call__(self, progress: str, share: float | None = None, /) -> None:
-        """Tell it in words and, where it can be told, as a share of all the work, from 0 to 1."""
+    def __call__(self, progress: str, samples: int = 0, share: float | None = None, /) -> None:
+        """Tell it.
+
+        Args:
+            progress: in words.
+            samples: how many were worked on since the last time.
+            share: the part of all the work that is done, from 0 to 1, where that can be told.
+
+        """
 
 
 @dataclass(frozen=True, slots=True)

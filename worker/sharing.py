@@ -114,13 +114,15 @@ class HelpersProgress:
     stage: Stage
     _next: float = field(default=0.0)
 
-    def __call__(self, progress: str, _share: float | None = None) -> None:
+    def __call__(self, progress: str, samples: int = 0, _share: float | None = None) -> None:
         """Report.
 
         Raises:
             StageStopped: the worker is told to end, or the stage is done or left.
 
         """
+        # Not summed up as in the stage's own progress: a batch here is a good part of a second's work.
+        self.bench.metrics.note("samples", self.stage.kind, value=samples)
         if self.bench.stop.asked:
             raise HandedBack(progress)
         if time.monotonic() < self._next:

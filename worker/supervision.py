@@ -17,8 +17,10 @@ from celery.utils.log import get_logger
 from celery.worker.request import Request
 from kombu.exceptions import OperationalError
 
+from shared.broker import seconds_due
 from shared.errors import StageFailed, Unavailable
 from worker.bench import Bench
+from worker.metrics import kind_of
 from worker.stop import Stop
 from worker.work import over_time
 
@@ -33,6 +35,13 @@ logger = get_logger(__name__)
 class StageRequest(Request):  # type: ignore[misc]
     """A task in a worker's main process, which clears up after its child."""
 
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """The child begins; how long the task waited is not known of one that is delivered again."""
+        super().on_accepted(pid, time_accepted)
+        waited = seconds_due(self.request_dict)
+        if waited is not None and not self.delivery_info["redelivered"]:
+            self.app.metrics.note("queue_wait_seconds", self.delivery_info["routing_key"], value=waited)
+
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """The child's exception, or that the child is gone: then the message goes back into its queue."""
         error = exc_info.exception
@@ -41,6 +50,7 @@ class StageRequest(Request):  # type: ignore[misc]
             with self._clearing_up() as bench:
                 self._release(bench)
                 reason = str(error).partition(" Job:")[0].rstrip(".")
+                self.app.metrics.note("attempts_lost", self.name.removeprefix("distill."), "death")
                 bench.attempts.blame(self._keys, self.hostname, reason)
                 self._note(bench, f"the process died: {reason}", "ERROR")
         return super().on_failure(exc_info, send_failed_event, return_ok)
@@ -53,6 +63,7 @@ class StageRequest(Request):  # type: ignore[misc]
                 for stage in self.kwargs["stages"]:
                     failure = f"{stage['title']}: {reason}"
                     bench.ledger.fail(self.kwargs["pipeline"], stage["key"], failure, self.hostname)
+                self._note_all("failed")
                 self._pass_on(bench)
                 self._note(bench, f"killed: {reason}", "ERROR")
         super().on_timeout(soft, timeout)
@@ -69,6 +80,7 @@ class StageRequest(Request):  # type: ignore[misc]
         with self._clearing_up() as bench:
             bench.ledger.cancel(self.kwargs["pipeline"])
             bench.close(self.kwargs["pipeline"])
+            self._note_all("cancelled")
             self._pass_on(bench)
             self._note(bench, f"killed, and the pipeline cancelled: {reason}", "WARNING")
         super()._announce_revoked(reason, terminated, signum, expired)
@@ -91,6 +103,10 @@ class StageRequest(Request):  # type: ignore[misc]
         bench.attempts.withdraw(held)
         for key in held:
             bench.wake(key)
+
+    def _note_all(self, outcome: str) -> None:
+        for stage in self.kwargs["stages"]:
+            self.app.metrics.note("stages", kind_of(stage), outcome)
 
     def _note(self, bench: Bench, message: str, level: str) -> None:
         """Say in the pipeline's log what the child cannot say any more."""

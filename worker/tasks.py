@@ -31,6 +31,7 @@ from shared.settings import Settings
 from shared.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
 from shared.store import Artifact
 from worker.bench import Bench
+from worker.metrics import Metrics, kind_of
 from worker.scribe import Scribe
 from worker.sharing import TASK, help_label
 from worker.stop import Stop
@@ -43,10 +44,10 @@ LONGEST_WAIT_SECONDS = 60.0
 logger = get_task_logger(__name__)
 
 
-def register(app: Celery, settings: Settings, stop: Stop) -> None:
+def register(app: Celery, settings: Settings, stop: Stop, metrics: Metrics) -> None:
     """Give the application one task a kind of stage, named `distill.<kind>`."""
     # Not before the first task: pool processes are forked.
-    bench = cache(lambda: Bench.connect(app, settings, stop, patient=True))
+    bench = cache(lambda: Bench.connect(app, settings, stop, metrics, patient=True))
 
     def run(
         task: Task, *, pipeline: str, stages: list[dict[str, Any]], trouble_since: float = 0.0, **_others: Any
@@ -122,13 +123,17 @@ def run_stages(
     work = Work(task, bench, pipeline, worker, scribe)
     try:
         failures = work.find_or_compute(bundle, enter)
-    except (Parked, Cancelled):
+    except Parked:
+        raise Ignore from None
+    except Cancelled:
+        _count_unfinished(bench, bundle, records, "cancelled")
         raise Ignore from None
     except LeaseLost as error:
         # Not acknowledged: its delivery tag is also that of the delivery which took over.
         raise Reject(str(error), requeue=True) from None
     except HandedBack:
         work.message().apply_async()
+        _count_unfinished(bench, bundle, records, "handed_back")
         bench.ledger.wait(pipeline, _unfinished(bundle, records), f"handed back by {worker}")
         raise Ignore from None
     except Unavailable as error:
@@ -181,6 +186,9 @@ def _enter(bench: Bench, pipeline: str, worker: str, records: dict[str, StageRec
             record=artifact.record,
         )
         last = now
+        bench.metrics.note("stages", stage.kind, outcome)
+        if outcome == "computed":
+            bench.metrics.note("stage_seconds", stage.kind, value=artifact.manifest.seconds)
         records[stage.key] = bench.ledger.finish(pipeline, record)
         with scribe.about((stage.key,)):
             scribe.note(record.summary)
@@ -190,6 +198,12 @@ def _enter(bench: Bench, pipeline: str, worker: str, records: dict[str, StageRec
 
 def _unfinished(bundle: Bundle, records: dict[str, StageRecord]) -> list[str]:
     return [stage.key for stage in bundle if stage.key not in records]
+
+
+def _count_unfinished(bench: Bench, bundle: Bundle, records: dict[str, StageRecord], outcome: str) -> None:
+    for stage in bundle:
+        if stage.key not in records:
+            bench.metrics.note("stages", stage.kind, outcome)
 
 
 def _leave_to_newer_workers(
@@ -233,6 +247,7 @@ def _failed(
         key, title, reason = str(message.get("key")), str(message.get("title")), str(failure)
         error = reason if reason.startswith(f"{title}: ") else f"{title}: {reason}"
         bench.ledger.fail(pipeline, key, error, worker)
+        bench.metrics.note("stages", kind_of(message), "failed")
         logger.error("%s: %s", pipeline, error)
         raised.append(type(failure)(error))
     if bench.ledger.status(pipeline).finished:

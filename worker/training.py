@@ -111,14 +111,15 @@ def _epoch(state: _State, dtype: torch.dtype, report: Report, checkpoints: Check
             state.descend(losses)
             state.note(losses.detach(), logits.detach(), batch.targets)
             try:
-                report(f"{of_epochs} · step {state.step}/{state.steps_an_epoch}{so_far}", state.share)
+                words = f"{of_epochs} · step {state.step}/{state.steps_an_epoch}{so_far}"
+                report(words, batch.targets.numel(), state.share)
             except (HandedBack, Cancelled):
                 checkpoints.save(state.steps, state.checkpoint())
                 raise
             if checkpoints.due:
                 checkpoints.save(state.steps, state.checkpoint())
     state.end_epoch(dtype)
-    report(told := f"{of_epochs}{state.summary}", state.share)
+    report(told := f"{of_epochs}{state.summary}", 0, state.share)
     logger.info(told)
     kept_for_others = state.ended and len(state.members) > 1
     if kept_for_others or time.monotonic() - started >= checkpoints.interval_seconds:

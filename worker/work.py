@@ -150,9 +150,12 @@ class Work:
         attempts, keys = self.bench.attempts, [stage.key for stage in part]
         try:
             number = attempts.begin(keys, self.worker)
+            for stage in part:
+                self.bench.metrics.note("attempts", stage.kind)
             running = StageState(state="running", worker=self.worker, began=time.time())
             self.bench.ledger.note(self.pipeline, keys, running)
-            failures = self._run(bundle, part, leases, enter, number)
+            with Progress(self.task, self.bench, leases, self.pipeline, part) as progress:
+                failures = self._run(bundle, part, leases, progress, enter, number)
         except (StageStopped, Unavailable) as error:
             logger.info("%s: %s: left: %s", self.pipeline, part[0].title, error)
             attempts.withdraw(keys)
@@ -163,6 +166,7 @@ class Work:
             failures = dict.fromkeys(keys, error)
         except Exception as error:
             logger.exception("%s: %s: a bug", self.pipeline, part[0].title)
+            self.bench.metrics.note("attempts_lost", part[0].kind, "error")
             reason = _in_words(error)
             try:
                 attempts.end(keys, self.worker, reason)
@@ -179,7 +183,7 @@ class Work:
         return failures
 
     def _run(
-        self, bundle: Bundle, part: Bundle, leases: list[Lease], enter: Enter, number: int
+        self, bundle: Bundle, part: Bundle, leases: list[Lease], progress: Progress, enter: Enter, number: int
     ) -> dict[str, DistillError]:
         from worker.runtime import Runtime
         from worker.stages import Workshop
@@ -191,7 +195,6 @@ class Work:
         settings, store = self.bench.settings, self.bench.store
         runtime = Runtime.probe(settings, self.task.request.delivery_info["routing_key"])
         logger.info("%s: %s: begins on %s, attempt %d", self.pipeline, part[0].title, runtime.device_name, number)
-        progress = Progress(self.task, self.bench, leases, self.pipeline, part)
         keys = [stage.key for stage in part]
         workshop = Workshop(
             store,

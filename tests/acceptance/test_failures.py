@@ -96,25 +96,6 @@ def test_a_cancelled_pipeline_stops_within_seconds_and_another_that_needs_its_te
     assert client.recover() == []
 
 
-def test_flowers_terminate_button_cancels(
-    stack: LocalStack,
-    client: PipelineClient,
-    long_spec: PipelineSpec,
-    make_spec: MakeSpec,
-    training_worker: TrainingWorker,
-    wait_until: WaitUntil,
-) -> None:
-    pipeline = client.submit(long_spec).id
-    training_worker(stack, client, pipeline)
-    (line, *_) = lines_of(stack, "Task distill.train_teacher[", "received")
-    task_id = line.partition("distill.train_teacher[")[2].partition("]")[0]
-
-    client._app.control.revoke(task_id, terminate=True)
-
-    wait_until(lambda: client.status(pipeline).state == "cancelled", "the pipeline says so")
-    assert finish(client, client.submit(make_spec()).id).state == "done"
-
-
 def test_twenty_pipelines_share_one_teacher_even_when_its_trainer_dies(
     start_stack: Callable[..., LocalStack], make_spec: MakeSpec, training_worker: TrainingWorker
 ) -> None:

@@ -12,6 +12,7 @@ from shared.ledger import connect
 from shared.settings import Settings
 from worker.attempts import Attempts
 from worker.lease import Leases
+from worker.metrics import Metrics
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
 
@@ -25,7 +26,9 @@ def sent(leases: Leases, key: str) -> list[str]:
 @pytest.fixture
 def leases(settings: Settings) -> Leases:
     """Leases that last a second."""
-    return Leases(connect(settings), connect(settings), holding_seconds=1.0, renewal_seconds=0.1)
+    return Leases(
+        connect(settings), connect(settings), holding_seconds=1.0, renewal_seconds=0.1, metrics=Metrics(on=False)
+    )
 
 
 def test_a_key_has_one_holder_and_the_others_are_parked(leases: Leases) -> None:

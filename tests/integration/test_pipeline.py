@@ -159,7 +159,7 @@ def test_a_message_says_in_words_what_it_is(settings: Settings, client: Pipeline
 
     assert headers["task"] == "distill.prepare_data"
     key = Plan.of(make_spec()).trunk[0].ref.short_key
-    assert headers["kwargsrepr"] == f"{pipeline} · prepare digits · digits · key {key}"
+    assert headers["kwargsrepr"] == f"{pipeline} · prepare digits · key {key}"
 
 
 def test_the_device_of_a_spec_chooses_the_queue(

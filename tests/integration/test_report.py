@@ -74,7 +74,7 @@ def page_path(settings: Settings, make_spec: MakeSpec, wait_until: WaitUntil) ->
     """The page of a pipeline with a grid and two seeds, as its last stage wrote it."""
     client = PipelineClient(settings)
     with start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30):
-        pipeline = client.submit(make_spec(dataset={"name": "digits", "validation": 0.2}, students=[STUDENT]))
+        pipeline = client.submit(make_spec(dataset={"name": "digits", "validation": 0.2}, students=[STUDENT])).id
         path = ArtifactStore(settings.store).report(pipeline)
         wait_until(path.is_file, "the page is written")
     gc.collect()  # Celery's results unsubscribe when they are collected: now, not after the server is gone.
@@ -121,7 +121,7 @@ def test_a_page_that_cannot_be_written_is_a_warning_and_no_failure(
         caplog.at_level(logging.WARNING, "worker.tasks"),
         start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30),
     ):
-        pipeline = client.submit(make_spec())
+        pipeline = client.submit(make_spec()).id
         *_, status = client.watch(pipeline)
         wait_until(lambda: f"{pipeline}: its report cannot be written" in caplog.text, "the warning")
     gc.collect()

@@ -35,7 +35,7 @@ from worker.crew import Alone, Crew
 from worker.desk import Desk
 from worker.labelling import Labelling
 from worker.offline import recompute
-from worker.runtime import Runtime
+from worker.runtime import Report, Runtime
 from worker.stages import Workshop
 from worker.teacher_logits import TeacherLogits
 
@@ -51,7 +51,7 @@ TWO = {"views": 2, "augmentation": {"shift": 1}}
 TOLERANCE = 1e-3
 
 
-def say_nothing(_progress: str) -> None: ...
+def say_nothing(*_: object) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Made:
     def labels(self) -> Stage:
         return self.plan.trunk[-1]
 
-    def run(self, stage: Stage, report: Callable[[str], None] = say_nothing, crew: Crew | None = None) -> Artifact:
+    def run(self, stage: Stage, report: Report = say_nothing, crew: Crew | None = None) -> Artifact:
         """Do a stage as a worker does, and clear its unfinished work away as a worker does."""
         shards = "auto" if crew is None else 2
         done = Workshop(self.store, CPU, report, crew=crew or Alone(), shards=shards).run(stage)
@@ -563,10 +563,10 @@ def test_a_confident_row_is_softened_once(tmp_path: Path, encoding: Encoding) ->
 # RayGen numbers shards by count: a restart overwrites finished ones.
 
 
-def stop_after(blocks: int) -> Callable[[str], None]:
+def stop_after(blocks: int) -> Report:
     left = [blocks]
 
-    def report(progress: str, share: float | None = None) -> None:
+    def report(progress: str, samples: int = 0, share: float | None = None) -> None:
         left[0] -= 1
         if not left[0]:
             raise HandedBack(progress)

@@ -190,7 +190,7 @@ def test_students_of_pipelines_are_compared_and_sorted(make_spec: MakeSpec) -> N
     assert by_size == by_accuracy
     first = given[0]
     assert (first.student, first.dataset, first.seeds) == ("small", "digits", 2)
-    assert first.about == "mlp 8 · T=4 alpha=0.9 · 2 epochs"
+    assert first.about == "mlp 8 · digits · T=4 alpha=0.9 · 2 epochs"
     assert first.gain == pytest.approx(0.01 + 0.5e-4)
     assert first.gain_low is not None
     assert given[1].gain_low is None

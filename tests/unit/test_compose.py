@@ -34,6 +34,22 @@ def test_secrets_have_no_default(services: Any) -> None:
     assert "FLOWER_BASIC_AUTH" in services["flower"]["environment"]
 
 
+def test_flower_has_its_configuration_and_keeps_its_history(services: Any) -> None:
+    flower = services["flower"]
+    image = (ROOT / "Dockerfile").read_text().partition("FROM base AS monitor")[2].partition("FROM")[0]
+
+    assert "--conf=scheduler/flower_settings.py" in flower["command"]
+    assert "--db=/flower/history" in flower["command"]
+    assert flower["volumes"] == ["flower:/flower"]
+    assert "chown distill /flower" in image
+
+
+def test_workers_serve_metrics_in_their_own_network_only(services: Any) -> None:
+    for name in ("worker-cpu", "worker-gpu"):
+        assert services[name]["environment"]["DISTILL_METRICS_PORT"] == 9464
+        assert "ports" not in services[name]
+
+
 def test_redis_keeps_what_it_has_and_evicts_nothing(services: Any) -> None:
     command = " ".join(services["redis"]["command"])
 

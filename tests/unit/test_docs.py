@@ -16,6 +16,7 @@ PAGES = [
     "README.md",
     "examples/custom/README.md",
     "examples/outside/README.md",
+    "docs/monitoring/README.md",
     *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 ]
 SPECS = [

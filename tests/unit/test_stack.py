@@ -75,7 +75,7 @@ def train(
 ) -> list[Trained | StageFailed]:
     steps = 0
 
-    def report(progress: str, share: float | None = None) -> None:
+    def report(progress: str, samples: int = 0, share: float | None = None) -> None:
         nonlocal steps
         steps += "step" in progress
         if steps == stop_at:

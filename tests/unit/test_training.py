@@ -59,7 +59,7 @@ def train(
     training = TrainingSpec.model_validate({"epochs": EPOCHS, "batch_size": 16} | changes)
     steps = 0
 
-    def report(progress: str, share: float | None = None) -> None:
+    def report(progress: str, samples: int = 0, share: float | None = None) -> None:
         nonlocal steps
         steps += "step" in progress
         if steps == stop_at:

@@ -1,0 +1,61 @@
+"""Flower's configuration: `celery -A worker.app flower --conf=scheduler/flower_settings.py` runs this file.
+
+Each name that is an option of Flower's sets it; what stands on Flower's command line wins. Where a value is not set
+here, as that of `basic_auth`, the environment has it: `FLOWER_BASIC_AUTH`.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+
+from celery import states
+from celery.events.state import TASK_EVENT_TO_STATE, Task
+from flower.utils import strtobool
+from flower.views.tasks import TASK_COLUMNS
+from tornado.options import options
+
+#: In the order of the page; the task's id, a link to its own page, where 1,400 pixels still show its beginning.
+tasks_columns = "args,kwargs,state,result,routing_key,uuid,worker,runtime,received"
+TASK_COLUMNS |= {
+    "args": "Pipeline",
+    "kwargs": "Stage",
+    "result": "Progress, result or error",
+    "routing_key": "Queue",
+    "uuid": "Task",
+}
+natural_time = True
+
+#: The history survives a restart: it is written every so many milliseconds, and when Flower is told to end.
+persistent = True
+state_save_interval = 10_000
+max_tasks = 10_000
+#: A worker that is started anew may have a new name; seconds until the old one is forgotten.
+purge_offline_workers = 86_400
+#: For Flower's own metrics, in seconds.
+task_runtime_metric_buckets = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0, 14_400.0, 43_200.0]
+
+# Without a password Flower refuses whatever its buttons ask for: then it shows none.
+read_only = not (options.basic_auth or options.auth or strtobool(os.environ.get("FLOWER_UNAUTHENTICATED_API", "no")))
+
+# A stage that tells its progress is still one that runs: for the filter 'Started', and for the Terminate button.
+TASK_EVENT_TO_STATE["progress"] = states.STARTED
+
+
+def format_task(task: Task) -> Task:
+    """The task as the pages show it: where its arguments would stand, its pipeline and its stage in words."""
+    task.args, _, task.kwargs = (task.kwargs or "").partition(" · ")
+    failed = task.state in (states.FAILURE, states.RETRY)
+    title = task.kwargs.partition(" · ")[0]  # An error begins with it.
+    task.result = _in_words(task.exception if failed else task.result).removeprefix(f"{title}: ")
+    return task
+
+
+def _in_words(shown: str | None) -> str:
+    """A text without the quotes, and the name of the error, that Python puts around it; it may be cut off."""
+    text = re.sub(r"""^\w+\((?=['"])""", "", shown or "")
+    try:
+        return str(ast.literal_eval(text.removesuffix(")")))
+    except (ValueError, SyntaxError):
+        return text.strip("'\"")

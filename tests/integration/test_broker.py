@@ -1,0 +1,33 @@
+"""Messages as they lie in the broker."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+import redis
+
+from shared.broker import DUE, create_app, seconds_due
+from shared.settings import Settings
+
+
+@pytest.mark.parametrize(("countdown", "due"), [(None, 0.0), (30.0, 30.0)])
+def test_a_message_says_since_when_it_waits_also_when_it_is_sent_again(
+    settings: Settings, countdown: float | None, due: float
+) -> None:
+    app = create_app(settings, keeps_results=False)
+
+    app.send_task("distill.report", queue="any", countdown=countdown, headers={DUE: 1.0})
+
+    with redis.Redis.from_url(settings.redis_url) as client:
+        message: Any = client.lindex("any", -1)
+    headers = json.loads(message)["headers"]
+    assert headers[DUE] == pytest.approx(time.time() + due, abs=5.0)
+
+
+def test_nobody_waits_for_less_than_no_time_whatever_the_clocks_say() -> None:
+    assert seconds_due({DUE: time.time() + 60.0}) == 0.0
+    assert seconds_due({DUE: time.time() - 60.0}) == pytest.approx(60.0, abs=5.0)
+    assert seconds_due({}) is None
