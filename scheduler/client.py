@@ -23,11 +23,12 @@ from shared.records import ReportRecord
 from shared.results import PipelineResults, html_table
 from shared.roster import Roster, WorkerEntry
 from shared.settings import Settings
-from shared.spec import LabelTeacherSpec, PipelineSpec
+from shared.spec import PipelineSpec
 from shared.stage import ArtifactRef, checkpoint_ref, label_file_ref
 from shared.status import PipelineStatus
 from shared.store import ArtifactStore, Provenance
 from shared.submissions import Submission, Submissions
+from shared.teacher_spec import LabelTeacherSpec
 
 #: Seconds between two looks at a pipeline that is watched.
 WATCH_SECONDS = 0.1

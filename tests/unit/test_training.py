@@ -12,7 +12,7 @@ from torch import nn
 
 from shared.errors import HandedBack
 from shared.records import TrainingRecord
-from shared.spec import TrainingSpec
+from shared.training_spec import TrainingSpec
 from worker.batches import Batches
 from worker.checkpoints import Checkpoint, Checkpoints
 from worker.data import Split
