@@ -28,7 +28,7 @@ class Settings(BaseSettings):
     store: Path = Path(".distill")
     """Folder of the artifacts; the same one for every worker."""
     plugins: Annotated[tuple[str, ...], NoDecode] = ()
-    """Packages from which workers may import models and data sets of the user's own."""
+    """Packages from which workers may import models, data sets and losses of the user's own."""
     visibility_timeout_seconds: float = Field(default=60.0, ge=1.0, le=86_400.0)
     """Seconds after which an unrenewed message or lease is given to another worker."""
     max_attempts: int = Field(default=3, ge=1, le=1_000)

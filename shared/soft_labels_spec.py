@@ -30,7 +30,7 @@ class SoftLabelsSpec(Part):
     augmentation: AugmentationSpec = AugmentationSpec()
     """What makes one view differ from another."""
     shards: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_workers)] = "auto"
-    """How many workers share the labelling: `auto` asks those that are there for help where it pays."""
+    """How many workers, up to 1,000, share the labelling: `auto` asks for help where it pays."""
 
     @model_validator(mode="after")
     def _views_differ(self) -> Self:

@@ -40,7 +40,7 @@ class PipelineSpec(Part):
     name: Name
     """Its id begins with it."""
     dataset: DatasetSpec = DatasetSpec(name="mnist_5k")
-    """What is learned from and tested on."""
+    """What is learned from and tested on; `mnist_5k` where nothing is said."""
     teacher: OneTeacher | None = None
     """Whom the students learn from; either this or `teachers` is required."""
     teachers: Annotated[tuple[WeightedTeacherSpec, ...], Field(strict=False, max_length=100)] = ()

@@ -54,7 +54,7 @@ TWO = {"views": 2, "augmentation": {"shift": 1}}
 TOLERANCE = 1e-3
 
 
-def say_nothing(_progress: str) -> None: ...
+def say_nothing(_progress: str, _share: float | None = None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Made:
     def labels(self) -> Stage:
         return self.plan.trunk[-1]
 
-    def run(self, stage: Stage, report: Callable[[str], None] = say_nothing, crew: Crew | None = None) -> Artifact:
+    def run(self, stage: Stage, report: Callable[..., None] = say_nothing, crew: Crew | None = None) -> Artifact:
         """Do a stage as a worker does, and clear its unfinished work away as a worker does."""
         shards = "auto" if crew is None else 2
         done = Workshop(self.store, CPU, report, crew=crew or Alone(), shards=shards).run(stage)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from docs import generate
 from shared.plan import Plan
 from shared.spec import PipelineSpec
 
@@ -51,3 +52,16 @@ def test_every_module_that_the_pages_name_is_there() -> None:
     for page in (ROOT / "docs").glob("*.md"):
         for name in re.findall(r"`((?:shared|worker|scheduler)/\w+\.py)`", page.read_text()):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_the_generated_pages_are_of_this_code() -> None:
+    for name, text in generate.pages().items():
+        assert (ROOT / "docs" / name).read_text() == text, f"docs/{name} is out of date: run 'make docs'"
+
+
+def test_every_key_is_described_to_editors() -> None:
+    schema = PipelineSpec.model_json_schema()
+
+    for part in (schema, *schema["$defs"].values()):
+        for key, field in part["properties"].items():
+            assert field.get("description"), f"{part['title']}.{key}"
