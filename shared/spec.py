@@ -169,7 +169,20 @@ class PipelineSpec(Part):
             InvalidSettings: a change is of another form, or names no place in the spec.
 
         """
-        source = SpecFile.read(path).changed(changes)
+        return cls._of(SpecFile.read(path).changed(changes))
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Self:
+        """The spec in a mapping with the words of a file; paths are relative to the working folder.
+
+        Raises:
+            InvalidSpec: the mapping cannot be used; one line a mistake, with its field.
+
+        """
+        return cls._of(SpecFile(Path("spec"), values, {}))
+
+    @classmethod
+    def _of(cls, source: SpecFile) -> Self:
         try:
             spec = cls.model_validate(source.data)
         except ValidationError as error:
