@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test lint format chaos bench bench-labels clean
+.PHONY: setup demo test lint format docs chaos bench bench-labels clean
 
 setup: .venv/ready
 
@@ -28,6 +28,9 @@ lint: setup
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: setup
+	$(BIN)/python -m docs.generate
 
 chaos: setup
 	$(BIN)/python -m tests.chaos

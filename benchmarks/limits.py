@@ -15,18 +15,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from shared.dataset_spec import DatasetSpec
 from shared.encoding import Encoding
+from shared.model_spec import CnnSpec, MlpSpec, ModelSpec, ResnetSpec
 from shared.records import DatasetRecord
-from shared.spec import (
-    AugmentationSpec,
-    CnnSpec,
-    DatasetSpec,
-    DistillationSpec,
-    MlpSpec,
-    ModelSpec,
-    ResnetSpec,
-    TrainingSpec,
-)
+from shared.student_spec import DistillationSpec
+from shared.training_spec import AugmentationSpec, TrainingSpec
 from worker import data, evaluation, models
 from worker.batches import Batches
 from worker.checkpoints import Checkpoints

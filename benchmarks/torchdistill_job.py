@@ -22,15 +22,11 @@ from torchdistill.core.training import TrainingBox, get_training_box
 
 from benchmarks.main_job import SPEC
 from benchmarks.notebook import accuracy, loaders
-from shared.spec import (
-    DistillationSpec,
-    MlpSpec,
-    ModelSpec,
-    PipelineSpec,
-    StudentSpec,
-    TeacherSpec,
-    TrainingSpec,
-)
+from shared.model_spec import MlpSpec, ModelSpec
+from shared.spec import PipelineSpec
+from shared.student_spec import DistillationSpec, StudentSpec
+from shared.teacher_spec import TeacherSpec
+from shared.training_spec import TrainingSpec
 from worker.models import Mlp
 
 #: Processes that read samples ahead of the training.

@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import kombu.exceptions
 import redis
@@ -15,6 +16,7 @@ from kombu.utils.json import dumps, loads
 from rich.console import Console
 
 from scheduler import canvas, live
+from scheduler.comparison import ComparedStudent, Order, compared
 from shared.broker import create_app
 from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline
 from shared.ledger import Ledger, connect
@@ -23,11 +25,12 @@ from shared.records import ReportRecord
 from shared.results import PipelineResults, html_table
 from shared.roster import Roster, WorkerEntry
 from shared.settings import Settings
-from shared.spec import LabelTeacherSpec, PipelineSpec
+from shared.spec import PipelineSpec
 from shared.stage import ArtifactRef, checkpoint_ref, label_file_ref
 from shared.status import PipelineStatus
 from shared.store import ArtifactStore, Provenance
 from shared.submissions import Submission, Submissions
+from shared.teacher_spec import LabelTeacherSpec
 
 #: Seconds between two looks at a pipeline that is watched.
 WATCH_SECONDS = 0.1
@@ -53,8 +56,8 @@ class PipelineClient:
         self._store = ArtifactStore(self._settings.store)
         self._submissions = Submissions(self._settings.store)
 
-    def submit(self, spec: PipelineSpec | Path | str) -> Pipeline:
-        """Enqueue a pipeline: of a spec, or of the file that has it.
+    def submit(self, spec: PipelineSpec | dict[str, Any] | Path | str) -> Pipeline:
+        """Enqueue a pipeline: of a spec, of a mapping with the words of one, or of the file that has it.
 
         Raises:
             InvalidSpec: the spec, or the teacher's checkpoint or labels, cannot be used.
@@ -62,7 +65,11 @@ class PipelineClient:
             StoreUnavailable: what is given of the teacher cannot be put into the store.
 
         """
-        spec = spec if isinstance(spec, PipelineSpec) else PipelineSpec.load(Path(spec))
+        match spec:
+            case dict():
+                spec = PipelineSpec.of(spec)
+            case Path() | str():
+                spec = PipelineSpec.load(Path(spec))
         plan = Plan.of(spec)
         self._store_given(spec, plan)
         return self._send(plan)
@@ -185,6 +192,16 @@ class PipelineClient:
             raise PipelineFailed(f"{pipeline} is {status.state}: 'distill watch {pipeline}' follows it")
         stages = tuple(state.record for state in status.states.values() if state.record)
         return PipelineResults(id=pipeline, name=status.plan.name, scores=report.record, stages=stages)
+
+    def compare(self, pipelines: Iterable[Pipeline | str], order: Order = "given") -> list[ComparedStudent]:
+        """The students of finished pipelines side by side.
+
+        Raises:
+            PipelineFailed: one of them failed, or is not finished; the message says why.
+
+        """
+        ids = list(map(str, pipelines))
+        return compared([(self.results(each), self.status(each).plan) for each in ids], order)
 
     def _send(self, plan: Plan) -> Pipeline:
         """Enqueue a new pipeline of a plan."""

@@ -10,6 +10,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from shared.model_spec import MlpSpec
 from shared.recipes import (
     ChooseStudent,
     Distill,
@@ -25,8 +26,10 @@ from shared.recipes import (
     TrainTeacher,
     WriteReport,
 )
-from shared.spec import Device, LabelTeacherSpec, MlpSpec, PipelineSpec, Priority, StudentGrid, StudentSpec
+from shared.spec import Device, PipelineSpec, Priority
 from shared.stage import ArtifactRef, Bundle, Stage, checkpoint_ref, label_file_ref
+from shared.student_spec import StudentGrid, StudentSpec
+from shared.teacher_spec import LabelTeacherSpec
 
 #: Most stages that one task does together.
 LARGEST_BUNDLE = 64

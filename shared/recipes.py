@@ -7,8 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from shared.catalog import KINDS
+from shared.dataset_spec import DatasetSpec
 from shared.encoding import Dtype, Encoding
-from shared.spec import AugmentationSpec, DatasetSpec, DistillationSpec, ModelSpec, Name, Part, TrainingSpec
+from shared.model_spec import ModelSpec
+from shared.part import Name, Part
+from shared.student_spec import DistillationSpec
+from shared.training_spec import AugmentationSpec, TrainingSpec
 
 
 class PrepareData(Part):

@@ -19,34 +19,36 @@ BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 class Settings(BaseSettings):
     """How this process reaches the broker and the store, from `DISTILL_*` variables."""
 
-    model_config = SettingsConfigDict(env_prefix="DISTILL_", frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        env_prefix="DISTILL_", frozen=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
-    #: Redis or Valkey, as `redis://`, `rediss://` (TLS) or `redis+socket://`.
     broker_url: str = "redis://127.0.0.1:6379/0"
-    #: Folder of the artifacts; the same one for every worker.
+    """Redis or Valkey, as `redis://`, `rediss://` (TLS) or `redis+socket://`."""
     store: Path = Path(".distill")
-    #: Packages from which workers may import models and data sets of the user's own.
+    """Folder of the artifacts; the same one for every worker."""
     plugins: Annotated[tuple[str, ...], NoDecode] = ()
-    #: Seconds after which an unrenewed message or lease is given to another worker.
+    """Packages from which workers may import models, data sets and losses of the user's own."""
     visibility_timeout_seconds: float = Field(default=60.0, ge=1.0, le=86_400.0)
-    #: How often a stage may be begun without getting any further before it fails for good.
+    """Seconds after which an unrenewed message or lease is given to another worker."""
     max_attempts: int = Field(default=3, ge=1, le=1_000)
-    #: Seconds between two checkpoints of a training; a killed one loses at most these.
+    """How often a stage may be begun without getting any further before it fails for good."""
     checkpoint_seconds: float = Field(default=30.0, gt=0.0, le=86_400.0)
-    #: Seconds for which a stage is tried again while the store or a download does not work.
+    """Seconds between two checkpoints of a training; a killed one loses at most these."""
     retry_seconds: float = Field(default=900.0, ge=0.0, le=30 * 86_400.0)
-    #: Seconds that a stage of a kind may take at one go, as `{"train_teacher": 3600}`; a spec may say otherwise.
+    """Seconds for which a stage is tried again while the store or a download does not work."""
     time_limits: dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]] = {}
-    #: Days that a pipeline's state and results stay in the broker after its last change.
+    """Seconds that a stage of a kind may take at one go, as `{"train_teacher": 3600}`; a spec may say otherwise."""
     history_days: float = Field(default=7.0, gt=0.001, le=3_650.0)
-    #: Threads of one worker's tensor operations; 0 takes all cores.
+    """Days that a pipeline's state and results stay in the broker after its last change."""
     threads: int = Field(default=0, ge=0, le=1_024)
-    #: Gigabytes that a stage may take on its device; 0 takes what is free.
+    """Threads of one worker's tensor operations; 0 takes all cores."""
     memory_gb: float = Field(default=0.0, ge=0.0, le=1e6)
-    #: Port of a worker's metrics for Prometheus; 0 serves none. Those of `distill up` take this one and the next ones.
+    """Gigabytes that a stage may take on its device; 0 takes what is free."""
     metrics_port: int = Field(default=0, ge=0, le=65_535)
-    #: Address at which they are served.
+    """Port of a worker's metrics for Prometheus; 0 serves none. Several workers take this one and the next ones."""
     metrics_address: str = "127.0.0.1"
+    """Address at which they are served."""
 
     @classmethod
     def load(cls) -> Self:

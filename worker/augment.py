@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from shared.spec import AugmentationSpec
+from shared.training_spec import AugmentationSpec
 
 #: Random numbers that a sample has in a view: shift down and right, flip, middle of the square (row, column), partner,
 #: share. A new one goes to the end, so that the others stay what they are.

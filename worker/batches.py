@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from shared.errors import InvalidSpec
-from shared.spec import AugmentationSpec
+from shared.training_spec import AugmentationSpec
 from worker import augment
 from worker.augment import Partners
 from worker.data import Split, pieces, take

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidSpec, Unavailable
 from shared.records import DatasetRecord
-from shared.spec import DatasetSpec
 from worker import plugins
 from worker.runtime import Runtime
 

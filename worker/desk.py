@@ -12,8 +12,8 @@ from shared.errors import ArtifactDamaged
 from shared.recipes import ChooseStudent, JoinTeachers, Labels, LoadTeacher, Training
 from shared.records import ChoiceRecord, DatasetRecord, Record
 from shared.soft_labels import SoftLabels
-from shared.spec import AugmentationSpec
 from shared.store import Artifact
+from shared.training_spec import AugmentationSpec
 from worker import augment, data, evaluation, memory, models
 from worker.runtime import Report, Runtime
 

@@ -10,7 +10,7 @@ import math
 import torch
 from torch.nn import functional
 
-from shared.spec import DistillationSpec
+from shared.student_spec import DistillationSpec
 
 #: A number, or one member's own as a float32 tensor without dimensions.
 Scalar = float | torch.Tensor

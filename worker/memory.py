@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from shared.errors import StageFailed
-from shared.spec import TrainingSpec
+from shared.training_spec import TrainingSpec
 
 #: Share of what is free that a stage plans with; the rest is for what no estimate sees, as a library's scratch space.
 USABLE = 0.9

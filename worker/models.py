@@ -15,8 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from shared.errors import InvalidSpec, Unavailable
+from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from shared.records import DatasetRecord
-from shared.spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from worker import plugins
 from worker.runtime import Runtime
 

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch.func import vmap
 
-from shared.spec import DistillationSpec
+from shared.student_spec import DistillationSpec
 from worker import losses
 from worker.batches import Batch
 

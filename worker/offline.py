@@ -21,9 +21,9 @@ from shared.errors import ArtifactDamaged, ArtifactMissing, DistillError, Invali
 from shared.recipes import ImportSoftLabels, SoftLabelling
 from shared.settings import Settings
 from shared.soft_labels import SoftLabels
-from shared.spec import AugmentationSpec
 from shared.stage import ArtifactRef, Stage
 from shared.store import ArtifactStore
+from shared.training_spec import AugmentationSpec
 from worker import augment, libraries
 from worker.data import Split
 from worker.desk import Desk, seen_as

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from shared.spec import TrainingSpec
+from shared.training_spec import TrainingSpec
 
 MOMENTUM = 0.9
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8

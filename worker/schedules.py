@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from shared.spec import TrainingSpec
+from shared.training_spec import TrainingSpec
 
 #: Of a one-cycle schedule: share of the steps in which the rate rises, and by what it starts and ends below its peak.
 RISE, START, END = 0.3, 25.0, 250_000.0

@@ -42,9 +42,10 @@ from shared.records import (
     TrainingRecord,
     WeightsRecord,
 )
-from shared.spec import AugmentationSpec, DistillationSpec
 from shared.stage import Bundle, Stage, bundle_ref
 from shared.store import Artifact, ArtifactStore
+from shared.student_spec import DistillationSpec
+from shared.training_spec import AugmentationSpec
 from worker import data, evaluation, labelling, memory, models, plugins, scores
 from worker.batches import Batches, size_bytes
 from worker.checkpoints import Checkpoints

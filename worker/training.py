@@ -14,7 +14,7 @@ from torch import nn
 from shared.errors import Cancelled, HandedBack, StageFailed
 from shared.history import History
 from shared.records import TrainingRecord
-from shared.spec import TrainingSpec
+from shared.training_spec import TrainingSpec
 from worker import optimizers, schedules
 from worker.batches import Batches
 from worker.checkpoints import Checkpoint, Checkpoints

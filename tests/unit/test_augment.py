@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shared.spec import AugmentationSpec
+from shared.training_spec import AugmentationSpec
 from worker.augment import DRAWS, Augmented, augment, uniform
 
 SAMPLES = 40

@@ -21,14 +21,17 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from shared.dataset_spec import DatasetSpec
 from shared.encoding import Encoding
 from shared.errors import ArtifactDamaged, HandedBack, InvalidInput, StoreUnavailable
 from shared.plan import Plan
 from shared.soft_labels import HEADER, SoftLabels
+from shared.soft_labels_spec import SoftLabelsSpec
 from shared.soft_labels_writer import FINISHED, LABELS, SoftLabelsWriter
-from shared.spec import AugmentationSpec, DatasetSpec, PipelineSpec, SoftLabelsSpec, TrainingSpec
+from shared.spec import PipelineSpec
 from shared.stage import Stage, label_file_ref
 from shared.store import Artifact, ArtifactStore
+from shared.training_spec import AugmentationSpec, TrainingSpec
 from tests.unit.test_soft_labels import ENCODINGS, IDS, fill, header, logits, written
 from worker.batches import Batches
 from worker.crew import Alone, Crew
@@ -65,7 +68,7 @@ class Made:
     def labels(self) -> Stage:
         return self.plan.trunk[-1]
 
-    def run(self, stage: Stage, report: Report = say_nothing, crew: Crew | None = None) -> Artifact:
+    def run(self, stage: Stage, report: Callable[..., None] = say_nothing, crew: Crew | None = None) -> Artifact:
         """Do a stage as a worker does, and clear its unfinished work away as a worker does."""
         shards = "auto" if crew is None else 2
         done = Workshop(self.store, CPU, report, crew=crew or Alone(), shards=shards).run(stage)

@@ -16,9 +16,10 @@ import torch
 import yaml
 from torch.func import vmap
 
+from shared.dataset_spec import DatasetSpec
 from shared.plan import Plan
 from shared.records import EvaluationRecord, ReportRecord
-from shared.spec import DatasetSpec, PipelineSpec
+from shared.spec import PipelineSpec
 from shared.store import Artifact, ArtifactStore
 from worker import data, models, plugins
 from worker.losses import kl

@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from docs import generate
 from shared.plan import Plan
+from shared.records import ReportRecord
+from shared.results import COLUMNS
 from shared.spec import PipelineSpec
+from shared.store import ArtifactStore
+from worker.runtime import Runtime
+from worker.stages import Workshop
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
     "README.md",
     "examples/custom/README.md",
     "examples/outside/README.md",
-    "docs/monitoring/README.md",
-    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs").rglob("*.md"))),
 ]
 SPECS = [
     *((path.name, path.read_text()) for path in sorted((ROOT / "examples").rglob("*.yaml"))),
     *(
         (page, block)
-        for page in ("README.md", "docs/spec.md")
+        for page in ("README.md", "docs/spec.md", *(page for page in PAGES if page.startswith("docs/how-to/")))
         for block in re.findall(r"```yaml\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     ),
 ]
+
+#: What the operating system, the user's code or a shell says, and we pass on.
+OF_OTHERS = (
+    "No space left on device",
+    "Read-only file system",
+    "package.module:callable: TypeError: … (data.py:12)",
+    "distill workers",
+    "distill status ID",
+)
+#: Pages with code of the reader's own, and the files that its blocks are.
+OWN_CODE = [("own-data.md", ("mine/data.py",)), ("own-model.md", ("mine/models.py", "mine/losses.py"))]
 
 
 @pytest.mark.parametrize(("page", "text"), SPECS)
@@ -49,6 +67,70 @@ def test_every_file_that_a_page_links_to_is_there(page: str) -> None:
 
 
 def test_every_module_that_the_pages_name_is_there() -> None:
-    for page in (ROOT / "docs").glob("*.md"):
+    for page in (ROOT / "docs").rglob("*.md"):
         for name in re.findall(r"`((?:shared|worker|scheduler)/\w+\.py)`", page.read_text()):
             assert (ROOT / name).exists(), f"{page.name}: {name}"
+
+
+def test_the_generated_pages_are_of_this_code() -> None:
+    for name, text in generate.pages().items():
+        assert (ROOT / "docs" / name).read_text() == text, f"docs/{name} is out of date: run 'make docs'"
+
+
+def test_every_key_is_described_to_editors() -> None:
+    schema = PipelineSpec.model_json_schema()
+
+    for part in (schema, *schema["$defs"].values()):
+        for key, field in part["properties"].items():
+            assert field.get("description"), f"{part['title']}.{key}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_that_a_page_names_is_one(page: str) -> None:
+    known = set(re.findall(r"^#+ `distill ([\w -]+)`$", (ROOT / "docs" / "cli.md").read_text(), re.MULTILINE))
+    text = re.sub(r"<!--.*?-->", "", (ROOT / page).read_text(), flags=re.DOTALL)
+
+    for name in re.findall(r"(?:^|`|/)distill ([a-z]+)\b", text, re.MULTILINE):
+        assert name in known, name
+
+
+def test_the_columns_that_are_described_are_those_of_a_row() -> None:
+    table = (ROOT / "docs" / "formats.md").read_text().partition("| column |")[2].partition("\n\n")[0]
+
+    described = [name for line in table.splitlines() for name in re.findall(r"`(\w+)`", line.split("|")[1:2][0])]
+
+    assert described == list(COLUMNS)
+
+
+def test_every_message_that_the_page_of_failures_quotes_is_in_the_code() -> None:
+    folders = (ROOT / name for name in ("shared", "scheduler", "worker"))
+    code = "".join(path.read_text() for folder in folders for path in sorted(folder.glob("*.py")))
+    code = re.sub(r'"\s+f?"', "", code)
+    for row in (ROOT / "docs" / "how-to" / "recover.md").read_text().splitlines():
+        if not row.startswith("| ") or row.startswith("| what"):
+            continue
+        quoted = re.findall(r"`([^`]+)`", row.split(" | ")[1])
+        said = (piece.strip(" :;,()") for quote in quoted for piece in quote.split("…") if quote not in OF_OTHERS)
+        for piece in said:
+            assert piece in code, row
+
+
+@pytest.mark.parametrize(("page", "files"), OWN_CODE)
+def test_own_code_works_as_its_page_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, files: tuple[str, ...]
+) -> None:
+    text = (ROOT / "docs" / "how-to" / page).read_text()
+    for name, block in zip(files, re.findall(r"```python\n(.*?)```", text, re.DOTALL), strict=True):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(block)
+    (tmp_path / "spec.yaml").write_text(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    runtime = Runtime(torch.device("cpu"), plugins=(Path(files[0]).parts[0],))
+    workshop = Workshop(ArtifactStore(tmp_path / "store"), runtime, lambda *_progress: None)
+
+    *_, report = [workshop.run(stage) for stage in Plan.of(PipelineSpec.load(tmp_path / "spec.yaml")).stages]
+
+    assert isinstance(report.record, ReportRecord)
+    assert report.record.students[0].accuracy.mean > 0.5

@@ -15,8 +15,9 @@ from shared.grid import points
 from shared.plan import Plan
 from shared.recipes import ChooseStudent
 from shared.records import ChoiceRecord, ReportRecord, TrainingRecord
-from shared.spec import PipelineSpec, StudentGrid, StudentSpec
+from shared.spec import PipelineSpec
 from shared.store import ArtifactStore
+from shared.student_spec import StudentGrid, StudentSpec
 from worker.runtime import Runtime
 from worker.stages import Workshop
 

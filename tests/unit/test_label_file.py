@@ -201,7 +201,7 @@ def run_with(spec: PipelineSpec, path: Path, folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def targets() -> npt.NDArray[np.int64]:
     """The labels of the training samples of `digits`."""
-    from shared.spec import DatasetSpec
+    from shared.dataset_spec import DatasetSpec
     from worker import data
 
     return data.load(DatasetSpec(name="digits"), CPU).train_targets

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from shared.spec import DistillationSpec
+from shared.student_spec import DistillationSpec
 from worker.losses import Scalar, cross_entropy, dist, dkd, kd, kl, mixed_cross_entropy, mse, soft, standardise
 from worker.objective import Goal
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from shared.errors import StageFailed
-from shared.spec import TrainingSpec
+from shared.training_spec import TrainingSpec
 from worker import memory
 from worker.memory import Need
 
@@ -21,7 +21,8 @@ MEASURE = """
     from pathlib import Path
     import numpy as np, torch
     from pydantic import TypeAdapter
-    from shared.spec import AugmentationSpec, ModelSpec, TrainingSpec
+    from shared.model_spec import ModelSpec
+    from shared.training_spec import AugmentationSpec, TrainingSpec
     from worker import memory, models
     from worker.batches import Batches, size_bytes
     from worker.checkpoints import Checkpoints

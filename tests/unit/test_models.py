@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from shared.errors import InvalidSpec, Unavailable
+from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from shared.records import DatasetRecord
-from shared.spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from worker import models
 from worker.evaluation import _of_layers, _of_operators
 from worker.runtime import Runtime

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from shared.spec import TrainingSpec
+from shared.training_spec import TrainingSpec
 from worker.optimizers import Group, build
 
 RATE = 0.01

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from shared.spec import TrainingSpec
+from shared.training_spec import TrainingSpec
 from worker.schedules import factor
 
 

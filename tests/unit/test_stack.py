@@ -12,7 +12,8 @@ from torch import nn
 
 from shared.encoding import Encoding
 from shared.errors import HandedBack, StageFailed
-from shared.spec import AugmentationSpec, DistillationSpec, TrainingSpec
+from shared.student_spec import DistillationSpec
+from shared.training_spec import AugmentationSpec, TrainingSpec
 from worker.batches import Batches
 from worker.checkpoints import Checkpoints
 from worker.data import Split

@@ -99,7 +99,7 @@ def test_given_weights_teach_as_they_are(make_spec: MakeSpec, tmp_path: Path) ->
 
 
 def test_the_5000_digits_are_split_the_same_way_in_every_class() -> None:
-    from shared.spec import DatasetSpec
+    from shared.dataset_spec import DatasetSpec
 
     arrays = data.load(DatasetSpec(name="mnist_5k"), CPU)
 
@@ -141,7 +141,7 @@ def test_the_labels_of_a_view_are_of_the_pixels_that_the_view_shows(make_spec: M
 
 
 def test_held_out_and_unlabelled_samples_are_even_over_the_classes_and_never_trained_on(tmp_path: Path) -> None:
-    from shared.spec import DatasetSpec
+    from shared.dataset_spec import DatasetSpec
 
     arrays = data.load(DatasetSpec(name="mnist_5k", labelled=1000, validation=0.2), CPU)
     record = arrays.save(tmp_path)

@@ -14,7 +14,8 @@ import torch
 
 from shared.encoding import Encoding
 from shared.records import DatasetRecord
-from shared.spec import AugmentationSpec, DistillationSpec, TrainingSpec
+from shared.student_spec import DistillationSpec
+from shared.training_spec import AugmentationSpec, TrainingSpec
 from worker import data
 from worker.batches import READ_AHEAD, Batches
 from worker.checkpoints import Checkpoints
@@ -100,7 +101,7 @@ def test_a_stage_whose_data_do_not_fit_streams_them_within_its_limit(tmp_path: P
         import resource, sys
         from pathlib import Path
         import numpy as np, torch
-        from shared.spec import AugmentationSpec, TrainingSpec
+        from shared.training_spec import AugmentationSpec, TrainingSpec
         from worker.batches import Batches
         from worker.checkpoints import Checkpoints
         from worker.data import Arrays, Split

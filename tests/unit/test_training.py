@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from shared.errors import HandedBack
-from shared.spec import TrainingSpec
+from shared.training_spec import TrainingSpec
 from worker.batches import Batches
 from worker.checkpoints import Checkpoint, Checkpoints
 from worker.data import Split
