@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test lint format chaos bench bench-labels clean
+.PHONY: setup demo test lint format chaos test-compose bench bench-labels clean
 
 setup: .venv/ready
 
@@ -31,6 +31,10 @@ format: setup
 
 chaos: setup
 	$(BIN)/python -m tests.chaos
+
+# Docker and Docker Compose, with a registry or with debootstrap; it takes about ten minutes.
+test-compose: setup
+	$(BIN)/python -m tests.compose
 
 bench: setup .venv-bench/ready
 	$(BIN)/python -m benchmarks.main_job
