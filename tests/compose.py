@@ -34,10 +34,14 @@ PROJECT = "distill-compose-test"
 #: The tag of the images that are built, and the prefix of the base images that are made.
 TAG = "compose-test"
 INSTALL = "apt-get install docker.io docker-compose debootstrap, then start dockerd"
+#: What all stages of the Dockerfile bear.
+LABEL = "label=org.opencontainers.image.title=distill-queue"
 #: The release of Debian whose Python is 3.11.
 RELEASE = "bookworm"
 #: Seconds within which whatever is waited for must come about.
 DEADLINE_SECONDS = 600.0
+#: The client's image, with the system that it stands on.
+CLIENT_LIMIT_MB = 200
 #: Seconds of a worker that was told to end, of the 30 that Docker gives it.
 HAND_BACK_SECONDS = 25.0
 #: A teacher that is still trained when all has been done to its workers.
@@ -260,11 +264,12 @@ class Scenario:
         self.measured[name] = f"{time.monotonic() - began:.0f} s"
 
     def _look_at_images(self) -> None:
-        for name in ("client", "monitor", "worker"):
-            size = int(docker("image", "inspect", "-f", "{{.Size}}", f"distill-queue-{name}:{TAG}"))
-            self.measured[f"image {name}"] = f"{size / 1e6:,.0f} MB"
-        self.measured["image of Python that they stand on"] = (
-            f"{int(docker('image', 'inspect', '-f', '{{.Size}}', self.stack.images.python)) / 1e6:,.0f} MB"
+        built = {name: f"distill-queue-{name}:{TAG}" for name in ("client", "monitor", "worker")}
+        sizes = {name: _megabytes(image) for name, image in {"python": self.stack.images.python, **built}.items()}
+        self.measured |= {f"image {name}": f"{size:,.0f} MB" for name, size in sizes.items()}
+        check(
+            sizes["client"] < CLIENT_LIMIT_MB,
+            f"the client's image is below {CLIENT_LIMIT_MB} MB: {sizes['client']:.0f}",
         )
         script = "import importlib.util; print(importlib.util.find_spec('torch'))"
         seen = self.stack.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "python", "scheduler", "-c", script)
@@ -272,7 +277,7 @@ class Scenario:
 
     def _look_at_users(self) -> None:
         for container in self.stack.containers():
-            users = {line.split()[0] for line in docker("top", container, "-eo", "uid").splitlines()[1:]}
+            users = {line.split()[0] for line in docker("top", container, "-eo", "uid,pid").splitlines()[1:]}
             name = docker("inspect", "-f", "{{.Name}}", container)
             check("0" not in users, f"nothing runs as root in {name}: {users}")
 
@@ -333,6 +338,10 @@ class Scenario:
         check(outcomes == {"found"}, f"every stage is found in the kept store: {outcomes}")
 
 
+def _megabytes(image: str) -> float:
+    return int(docker("image", "inspect", "-f", "{{.Size}}", image)) / 1e6
+
+
 def _another(container: str, than: str) -> str:
     return container if container != than else ""
 
@@ -348,6 +357,7 @@ def tear_down(stack: Stack, *, keep_images: bool) -> None:
     if not keep_images:
         built = [f"distill-queue-{name}:{TAG}" for name in ("client", "monitor", "worker")]
         docker("rmi", *built, *reversed(stack.images.made), quiet=True)
+        docker("image", "prune", "--force", "--filter", LABEL, quiet=True)
 
 
 def main() -> None:
@@ -368,7 +378,7 @@ def main() -> None:
         scenario.run()
     except Failed as error:
         if stack and stack.containers():
-            console.print(stack.compose("logs", "--tail", "40", quiet=True), markup=False)
+            console.print(stack.compose("logs", "--no-color", "--tail", "40", quiet=True), markup=False)
         console.print(f"error: {error}", style="red", markup=False)
         sys.exit(1)
     finally:
