@@ -60,22 +60,24 @@ def docker(*arguments: str, quiet: bool = False) -> str:
 
 
 def _run(command: list[str], *, environment: dict[str, str] | None = None, quiet: bool = False) -> str:
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
-    )
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **(environment or {})}, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise Failed(f"no command {command[0]}: {INSTALL}") from None
     if done.returncode and not quiet:
         raise Failed(f"{' '.join(command)}:\n{(done.stdout + done.stderr)[-3000:]}")
     return done.stdout.strip() if not done.returncode else ""
 
 
-def find_compose() -> list[str]:
-    """The command of Compose that is installed here, v2 before v1; an engine must answer."""
-    if shutil.which("docker") is None or not docker("info", "--format", "{{.ID}}", quiet=True):
+def find_compose(wanted: str | None) -> list[str]:
+    """The command of Compose: the one that is wanted, or what is installed here, v2 before v1."""
+    if not docker("info", "--format", "{{.ID}}", quiet=True):
         raise Failed(f"no Docker engine answers: {INSTALL}")
-    if docker("compose", "version", quiet=True):
-        return ["docker", "compose"]
-    if shutil.which("docker-compose"):
-        return ["docker-compose"]
+    for command in [wanted.split()] if wanted else [["docker", "compose"], ["docker-compose"]]:
+        if shutil.which(command[0]) and _run([*command, "version"], quiet=True):
+            return command
     raise Failed(f"no Docker Compose: {INSTALL}")
 
 
@@ -85,15 +87,17 @@ class BaseImages:
 
     python: str = os.environ.get("PYTHON_IMAGE", "python:3.11-slim")
     redis: str = os.environ.get("REDIS_IMAGE", "redis:7")
-    #: Those that were made here.
+    #: Those that were made here, by this run or one before.
     made: list[str] = field(default_factory=list)
 
     def provide(self) -> None:
         """See to it that both are there."""
         if not (_there(self.python) and _there(self.redis)):
-            self.python, self.redis = f"{PROJECT}/python", f"{PROJECT}/redis"
-            self._make_python()
-            self._make_redis()
+            self.python, self.redis = self.made = [f"{PROJECT}/python", f"{PROJECT}/redis"]
+            if not _there(self.python):
+                self._make_python()
+            if not _there(self.redis):
+                self._make_redis()
 
     def _make_python(self) -> None:
         if shutil.which("debootstrap") is None or os.geteuid():
@@ -111,7 +115,6 @@ class BaseImages:
             _run(["tar", "-C", str(root), "-cf", str(archive), "."])
             path = "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
             docker("import", "--change", path, str(archive), self.python)
-        self.made.append(self.python)
 
     def _make_redis(self) -> None:
         recipe = (
@@ -123,7 +126,6 @@ class BaseImages:
         with tempfile.TemporaryDirectory(prefix=f"{PROJECT}-") as folder:
             (Path(folder) / "Dockerfile").write_text(recipe)
             docker("build", "-t", self.redis, folder)
-        self.made.append(self.redis)
 
 
 def _there(image: str) -> bool:
@@ -170,6 +172,10 @@ class Stack:
         """Wait until everything says that it is healthy, and this many workers."""
         expected = {"redis": 1, "flower": 1, "worker-cpu": workers}
         wait_until(lambda: {name: self.healthy(name) for name in expected} == expected, f"healthy: {expected}")
+
+    def remove(self) -> None:
+        """Remove its containers and volumes."""
+        self.compose("--profile", "cli", "down", "--volumes", quiet=True)
 
     def containers(self, service: str = "") -> list[str]:
         """The ids of the running containers, of one service or of all."""
@@ -237,6 +243,7 @@ class Scenario:
 
     def run(self) -> None:
         """Do all of it."""
+        self.stack.remove()  # What a run that was killed may have left.
         with self._step("build"):
             self.stack.compose("--profile", "cli", "build")
         self._look_at_images()
@@ -312,7 +319,7 @@ class Scenario:
         pipeline = stack.submit(LONG, "teacher.training.seed=1")
         ended = wait_until(lambda: stack.works_on(pipeline, "train_teacher"), "a worker trains the teacher")
         began = time.monotonic()
-        docker("stop", "--time", "30", ended)
+        docker("stop", "-t", "30", ended)
         took = time.monotonic() - began
         self.measured["a worker that is told to end"] = f"{took:.0f} s"
         check(took < HAND_BACK_SECONDS, f"a worker hands back in time: {took:.0f} s")
@@ -351,13 +358,11 @@ def _workers_online(stack: Stack) -> int:
     return sum(worker["status"] for worker in json.loads(text)["data"]) if status == 200 else 0
 
 
-def tear_down(stack: Stack, *, keep_images: bool) -> None:
-    """Remove what the scenario made, and nothing else."""
-    stack.compose("--profile", "cli", "down", "--volumes", quiet=True)
-    if not keep_images:
-        built = [f"distill-queue-{name}:{TAG}" for name in ("client", "monitor", "worker")]
-        docker("rmi", *built, *reversed(stack.images.made), quiet=True)
-        docker("image", "prune", "--force", "--filter", LABEL, quiet=True)
+def remove_images(images: BaseImages) -> None:
+    """Remove what was built and made, and nothing else."""
+    built = [f"distill-queue-{name}:{TAG}" for name in ("client", "monitor", "worker")]
+    docker("rmi", *built, *reversed(images.made), quiet=True)
+    docker("image", "prune", "--force", "--filter", LABEL, quiet=True)
 
 
 def main() -> None:
@@ -366,25 +371,30 @@ def main() -> None:
     parser.add_argument("--compose", help="the command of Compose, as docker-compose or 'docker compose'")
     parser.add_argument("--keep-images", action="store_true", help="leave the images for the next run")
     arguments = parser.parse_args()
-    stack = None
     try:
-        command = find_compose()
-        stack = Stack(arguments.compose.split() if arguments.compose else command, BaseImages())
-        console.print(
-            f"With {_run([*stack.compose_command, 'version', '--short'])} of {' '.join(stack.compose_command)}"
-        )
-        stack.images.provide()
-        scenario = Scenario(stack)
-        scenario.run()
+        stack = Stack(find_compose(arguments.compose), BaseImages())
+        console.print(f"With {' '.join(stack.compose_command)} {stack.compose('version', '--short')}")
+        try:
+            show(run(stack))
+        finally:
+            stack.remove()
+            if not arguments.keep_images:
+                remove_images(stack.images)
     except Failed as error:
-        if stack and stack.containers():
-            console.print(stack.compose("logs", "--no-color", "--tail", "40", quiet=True), markup=False)
         console.print(f"error: {error}", style="red", markup=False)
         sys.exit(1)
-    finally:
-        if stack:
-            tear_down(stack, keep_images=arguments.keep_images)
-    show(scenario.measured)
+
+
+def run(stack: Stack) -> dict[str, str]:
+    """Run the scenario, and return what was measured; say what the containers said where it fails."""
+    scenario = Scenario(stack)
+    try:
+        stack.images.provide()
+        scenario.run()
+    except Failed:
+        console.print(stack.compose("logs", "--no-color", "--tail", "40", quiet=True), markup=False)
+        raise
+    return scenario.measured
 
 
 def show(measured: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
 """Health: whether this machine's worker is on the roster, as a container's health check asks.
 
 A worker's main process enters itself eight times in a visibility timeout, so that an entry says both that it is alive
-and that it reaches the broker. `python -m worker.health` takes a third of a second; `celery inspect ping` takes three.
+and that it reaches the broker. `python -m worker.health` takes a third of a second, `celery inspect ping` a whole one.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ PAGES = [
     "README.md",
     "examples/custom/README.md",
     "examples/outside/README.md",
-    *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
+    *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md")),
 ]
 SPECS = [
     *((path.name, path.read_text()) for path in sorted((ROOT / "examples").rglob("*.yaml"))),
