@@ -335,6 +335,9 @@ class Scenario:
             stack.compose("down")
         check(not stack.containers(), "down leaves no container")
         check(f"{PROJECT}_store" in docker("volume", "ls", "-q").split(), "down keeps the store")
+        copy = ("-c", "tar -C /store -cz . | tar -tz")
+        names = stack.compose("run", "--rm", "--no-deps", "-T", "--entrypoint", "sh", "scheduler", *copy)
+        check("manifest.json" in names, "the client's image makes copies of the store")
         with self._step("up again"):
             stack.start(1)
         check(stack.status(pipeline)["state"] == "done", "down keeps what Redis knows of a pipeline")
