@@ -7,13 +7,13 @@ LABEL org.opencontainers.image.title=distill-queue
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 DISTILL_STORE=/store
 # A new volume belongs to whom the folder belongs that it is mounted on.
 RUN useradd --uid 1000 --create-home distill && mkdir /store && chown distill:distill /store
-WORKDIR /app
 
 # What is installed changes seldom: it comes before the code, which changes often.
 FROM base AS dependencies
 ARG PIP_OPTIONS=
 ENV PIP_NO_CACHE_DIR=1
 RUN python3 -m venv /venv
+WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 RUN mkdir scheduler shared worker && pip install ${PIP_OPTIONS} -c constraints.txt .
 
@@ -30,11 +30,12 @@ FROM dependencies AS slim
 COPY --from=code /wheel /wheel
 RUN pip install --no-deps --no-index --force-reinstall /wheel/*.whl && pip uninstall --yes pip setuptools
 RUN stdlib=$(python3 -c "import sysconfig; print(sysconfig.get_path('stdlib'))") \
-    && find $stdlib /venv -depth \( -name test -o -name tests -o -name idlelib -o -name lib2to3 -o -name ensurepip \
-        -o -name pydoc_data -o -name sample_data -o -name __pycache__ \
+    && find $stdlib /venv -depth \( -path $stdlib/site-packages -o -name test -o -name tests -o -name idlelib -o -name lib2to3 \
+        -o -name ensurepip -o -name pydoc_data -o -name sample_data -o -name __pycache__ \
         -o -name '*.c' -o -name '*.h' -o -name '*.pyi' -o -path '*/fontTools/*.so' \) -exec rm -r {} + \
     # Bytecode of what it imports, as nobody may write it later.
-    && python -c "import pkgutil, scheduler; [__import__(f'scheduler.{each.name}') for each in pkgutil.iter_modules(scheduler.__path__)]" \
+    && python -c "import pkgutil, scheduler; \
+        [__import__(f'scheduler.{module.name}') for module in pkgutil.iter_modules(scheduler.__path__)]" \
     # tar and a shell: for copies of the store.
     && programs="$(readlink /venv/bin/python3) $(which sh tar gzip)" \
     && libraries=$(find $stdlib /venv -name '*.so*' | xargs ldd $programs | grep -o '\s/[^ ]*' | grep -v '/venv' | sort -u) \
@@ -43,6 +44,7 @@ RUN stdlib=$(python3 -c "import sysconfig; print(sysconfig.get_path('stdlib'))")
     && cp -L --parents /etc/ssl/certs/ca-certificates.crt $programs $libraries /slim && ln -s usr/bin /slim/bin
 
 FROM scratch AS client
+LABEL org.opencontainers.image.title=distill-queue
 COPY --from=slim /slim /
 ENV PATH=/venv/bin:/usr/bin PYTHONUNBUFFERED=1 DISTILL_STORE=/store SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 WORKDIR /app
@@ -54,6 +56,7 @@ ARG PIP_OPTIONS=
 RUN pip install ${PIP_OPTIONS} -c constraints.txt '.[monitor]'
 COPY --from=code /wheel /wheel
 RUN pip install --no-deps --no-index --force-reinstall /wheel/*.whl
+WORKDIR /app
 USER 1000
 CMD ["celery", "-A", "worker.app", "flower"]
 
@@ -62,5 +65,6 @@ ARG PIP_OPTIONS=
 RUN pip install ${PIP_OPTIONS} -c constraints.txt '.[worker]'
 COPY --from=code /wheel /wheel
 RUN pip install --no-deps --no-index --force-reinstall /wheel/*.whl
+WORKDIR /app
 USER 1000
 CMD ["celery", "-A", "worker.app", "worker", "-Q", "cpu,any", "-l", "INFO"]
