@@ -386,6 +386,8 @@ def main() -> None:
     except Failed as error:
         console.print(f"error: {error}", style="red", markup=False)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def run(stack: Stack) -> dict[str, str]:
