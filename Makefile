@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test lint format docs chaos bench bench-labels clean
+.PHONY: setup demo test lint format docs chaos test-compose bench bench-labels clean
 
 setup: .venv/ready
 
@@ -34,6 +34,10 @@ docs: setup
 
 chaos: setup
 	$(BIN)/python -m tests.chaos
+
+# Docker and Docker Compose, with a registry or with debootstrap; it takes about ten minutes.
+test-compose: setup
+	$(BIN)/python -m tests.compose
 
 bench: setup .venv-bench/ready
 	$(BIN)/python -m benchmarks.main_job

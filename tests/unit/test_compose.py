@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+import worker.health
+from worker.supervision import HAND_BACK_SECONDS
+
 ROOT = Path(__file__).parents[2]
+#: Seconds within which a worker ends after its child was killed: see docs/reliability.md.
+COLD_SHUTDOWN_SECONDS = 12.0
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
 @pytest.fixture
@@ -38,7 +45,7 @@ def test_flower_has_its_configuration_and_keeps_its_history(services: Any) -> No
     flower = services["flower"]
     image = (ROOT / "Dockerfile").read_text().partition("FROM base AS monitor")[2].partition("FROM")[0]
 
-    assert "--conf=scheduler/flower_settings.py" in flower["command"]
+    assert "--conf=/app/flower_settings.py" in flower["command"]
     assert "--db=/flower/history" in flower["command"]
     assert flower["volumes"] == ["flower:/flower"]
     assert "chown distill /flower" in image
@@ -69,9 +76,40 @@ def test_gpu_workers_and_the_scheduler_start_on_demand(services: Any) -> None:
     assert services["scheduler"]["profiles"] == ["cli"]
 
 
+def test_a_worker_has_more_time_to_end_than_it_takes(services: Any) -> None:
+    service = services["worker-cpu"]
+
+    assert float(service["stop_grace_period"].rstrip("s")) > HAND_BACK_SECONDS + COLD_SHUTDOWN_SECONDS
+    assert service["init"] is True
+
+
+def test_every_service_that_runs_on_says_how_it_is(services: Any) -> None:
+    lasting = {name: service for name, service in services.items() if service.get("profiles") != ["cli"]}
+
+    assert all("healthcheck" in service for service in lasting.values())
+    assert all(service["restart"] == "unless-stopped" for service in lasting.values())
+    assert services["worker-cpu"]["healthcheck"]["test"] == ["CMD", "python", "-m", worker.health.__name__]
+
+
+def test_every_base_image_can_be_another(services: Any) -> None:
+    built = [service["build"] for service in services.values() if "build" in service]
+
+    assert services["redis"]["image"].startswith("${REDIS_IMAGE:-")
+    assert {build["target"] for build in built} == {"client", "monitor", "worker"}
+    assert all(build["args"]["PYTHON_IMAGE"].startswith("${PYTHON_IMAGE:-") for build in built)
+    assert re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)[0] == "${PYTHON_IMAGE}"
+
+
+def test_every_variable_of_the_file_stands_in_its_example(services: Any) -> None:
+    used = set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
+    named = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
+
+    assert used == named
+
+
 def test_no_image_runs_as_root() -> None:
-    stages = (ROOT / "Dockerfile").read_text().split("\nFROM ")
+    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)
 
     for name in ("client", "monitor", "worker"):
-        (stage,) = (text for text in stages if text.startswith(f"base AS {name}\n"))
-        assert "\nUSER distill\n" in stage
+        (stage,) = (text for text in stages if text.partition("\n")[0].endswith(f" AS {name}"))
+        assert "\nUSER 1000\n" in stage
