@@ -61,7 +61,7 @@ def short_spec() -> PipelineSpec:
 
 
 def run_all(spec: PipelineSpec, folder: Path) -> dict[str, Artifact]:
-    workshop = Workshop(ArtifactStore(folder), CPU, lambda _progress: None)
+    workshop = Workshop(ArtifactStore(folder), CPU, lambda *_progress: None)
     return {stage.title: workshop.run(stage) for stage in Plan.of(spec).stages}
 
 

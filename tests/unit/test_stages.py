@@ -29,7 +29,7 @@ MakeSpec = Callable[..., PipelineSpec]
 CPU = Runtime(torch.device("cpu"))
 
 
-def say_nothing(_progress: str) -> None: ...
+def say_nothing(_progress: str, _share: float | None = None) -> None: ...
 
 
 def run_all(spec: PipelineSpec, folder: Path) -> dict[str, Artifact]:
