@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from celery import Celery
 from celery.backends.base import DisabledBackend
-from kombu import Queue
+from kombu import Queue, serialization
 from kombu.transport.redis import Channel
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps, loads
 
 from shared.catalog import PRIORITIES, QUEUES
+from shared.seal import Key, Keyring
 from shared.settings import Settings
 
 #: Retries, about a second apart, of one who waits for a broker that is away: a quarter of an hour.
 PATIENT_RETRIES = 900
 #: Seconds for which the branches of one pipeline may wait for each other: 90 days.
 LONGEST_PIPELINE_SECONDS = 90 * 86_400
+#: How the content types of signed messages begin; the name of the key follows.
+SIGNED = "application/x-distill-signed-"
 
 
 def lists_of(queue: str) -> list[str]:
     """The Redis lists in which a queue's messages wait, those of a high priority first."""
     return [f"{queue}{Channel.sep}{number}" if number else queue for number in PRIORITIES.values()]
+
+
+def keyring(settings: Settings) -> Keyring:
+    """The keys with which this process signs, and whose messages it obeys."""
+    return Keyring(tuple(map(Key, settings.signing_keys)))
 
 
 class ClientBackend(DisabledBackend):  # type: ignore[misc]
@@ -44,12 +54,15 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
         "socket_keepalive": True,
     }
     backend = settings.broker_url if keeps_results else ClientBackend
+    serializers = [_serializer(key) for key in keyring(settings).keys] or ["json"]
     patience = {"max_retries": PATIENT_RETRIES, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1.0}
     app = Celery("distill", broker=settings.broker_url, backend=backend, set_as_current=False)
     app.conf.update(
-        task_serializer="json",
+        broker_use_ssl=settings.tls,
+        redis_backend_use_ssl=settings.tls,
+        task_serializer=serializers[0],
         result_serializer="json",
-        accept_content=["json"],
+        accept_content=serializers,
         result_accept_content=["json"],
         task_queues=[Queue(name) for name in QUEUES],
         task_default_queue="any",
@@ -83,3 +96,14 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
         worker_proc_alive_timeout=60.0,
     )
     return app
+
+
+def _serializer(key: Key) -> str:
+    """The name of the serializer whose messages are JSON behind a key's seal; tasks and control commands alike."""
+
+    def decode(body: str | bytes) -> object:
+        return loads(key.open("message", bytes_to_str(body)))
+
+    name = f"signed-{key.name}"
+    serialization.register(name, lambda data: key.seal("message", dumps(data)), decode, SIGNED + key.name, "utf-8")
+    return name

@@ -33,11 +33,15 @@ class WorkerEntry(Model):
     store: str
     #: The tasks that it was at, in words.
     does: str = ""
+    #: Names of the keys whose messages it obeys; none: it obeys what is not signed.
+    keys: tuple[str, ...] = ()
     #: Seconds since the epoch, by the worker's own clock.
     seen: float
 
     @classmethod
-    def of_this_process(cls, name: str, queues: tuple[str, ...], store: str, does: str) -> Self:
+    def of_this_process(
+        cls, name: str, queues: tuple[str, ...], store: str, does: str, keys: tuple[str, ...] = ()
+    ) -> Self:
         """The entry of the worker that this process is."""
         return cls(
             name=name,
@@ -48,8 +52,13 @@ class WorkerEntry(Model):
             stage_format=STAGE_FORMAT,
             store=store,
             does=does,
+            keys=keys,
             seen=time.time(),
         )
+
+    def obeys(self, signs_as: str) -> bool:
+        """Whether it does what is signed with a key of that name, or, if the name is empty, not signed."""
+        return signs_as in self.keys if signs_as else not self.keys
 
 
 class Roster:

@@ -24,6 +24,7 @@ def create(settings: Settings) -> Celery:
     stop = Stop()
     #: The main process's connections; made at first use.
     app.bench = cache(lambda: Bench.connect(app, settings, stop, patient=False))
+    app.conf.worker_consumer = "worker.door:Door"
     register(app, settings, stop)
     renew_deliveries(app, settings)
     notice_deaths(app)
