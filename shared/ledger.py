@@ -205,10 +205,12 @@ def _advice(error: Exception, settings: Settings) -> str:
     """What to do about a broker that does not answer."""
     if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
         return "set its user and password in DISTILL_BROKER_URL, as redis://USER:PASSWORD@HOST:6379/0"
+    if "certificate is not valid for" in str(error):
+        return "call the broker by a name in its certificate"
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "set DISTILL_BROKER_CA to the certificate that signed the broker's, made out to this host name"
-    if settings.encrypted:
-        return "is it up, and encrypted? Else use redis://"
+        return "set DISTILL_BROKER_CA to the certificate of the authority that signed the broker's"
+    if not settings.encrypted and ("reset by peer" in str(error) or "closed by server" in str(error)):
+        return "use rediss:// if it is encrypted"
     return "start one with 'distill up' or set DISTILL_BROKER_URL"
 
 
