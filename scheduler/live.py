@@ -58,7 +58,7 @@ def stages_of(status: PipelineStatus, served: Mapping[str, bool] | None = None) 
         table.add_row(name, bar, does, _seconds(state), f"[dim]{escape(state.worker)}[/]")
     done = sum(state.state == "done" for state in status.states.values())
     ago = in_words(max(0.0, time.time() - status.submitted))
-    head = f"[bold]{status.id}[/]  [{STYLES[status.state]}]{status.state}[/]"
+    head = f"[bold]{escape(status.id)}[/]  [{STYLES[status.state]}]{status.state}[/]"
     return Group(f"{head}  {done} of {len(status.states)} stages, submitted {ago} ago", table)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import redis
 from pydantic import ValidationError
 
+from shared.line import Line
 from shared.records import Model
 
 LAST = "distill:refused"
@@ -22,10 +23,10 @@ class Refusal(Model):
 
     #: Seconds since the epoch, by the worker's clock.
     time: float
-    worker: str
-    reason: str
-    task: str = ""
-    queue: str = ""
+    worker: Line
+    reason: Line
+    task: Line = ""
+    queue: Line = ""
     body: str = ""
 
 

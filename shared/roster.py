@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import redis
 
+from shared.line import Line
 from shared.records import Model
 from shared.stage import STAGE_FORMAT
 
@@ -23,18 +24,18 @@ PACKAGES = ("distill-queue", "celery", "torch", "numpy")
 class WorkerEntry(Model):
     """A worker as it describes itself."""
 
-    name: str
-    host: str
+    name: Line
+    host: Line
     pid: int
-    queues: tuple[str, ...]
-    versions: dict[str, str]
+    queues: tuple[Line, ...]
+    versions: dict[Line, Line]
     stage_format: int
     #: Where it looks for artifacts.
-    store: str
+    store: Line
     #: The tasks that it was at, in words.
-    does: str = ""
+    does: Line = ""
     #: Names of the keys whose messages it obeys; none: it obeys what is not signed.
-    keys: tuple[str, ...] = ()
+    keys: tuple[Line, ...] = ()
     #: Seconds since the epoch, by the worker's own clock.
     seen: float
 
