@@ -172,7 +172,7 @@ def _refusals(client: Any) -> Iterator[Finding]:
     refusals = Refusals(client)
     if last := refusals.last:
         ago = in_words(max(0.0, time.time() - last.time))
-        found = f"{refusals.count:,} messages refused, the last {ago} ago by {last.worker}: {last.reason}"
+        found = f"{refusals.count:,} refused, the last {ago} ago by {last.worker}: {last.reason}"
         yield Finding("refused", "warning", found, f"see who sent it: LINDEX {LAST} 0; DEL {LAST} forgets all")
 
 

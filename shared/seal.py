@@ -76,10 +76,10 @@ class Keyring:
             Untrusted: it was not sealed with one of the keys; or it was, and there are none.
 
         """
-        name = sealed.partition(":")[0]
-        for key in self.keys:
-            if name == key.name or key is self.keys[-1]:
-                return key.open(purpose, sealed)
+        if self.keys:
+            name = sealed.partition(":")[0]
+            key = next((key for key in self.keys if key.name == name), self.keys[0])
+            return key.open(purpose, sealed)
         if not sealed.startswith("{"):
             raise Untrusted("it is signed, and this process has no DISTILL_SIGNING_KEY")
         return sealed

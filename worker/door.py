@@ -8,7 +8,7 @@ from typing import Any
 
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer
-from kombu.exceptions import ContentDisallowed, KombuError
+from kombu.exceptions import ContentDisallowed, DecodeError, KombuError
 from kombu.message import Message
 
 from shared.broker import SIGNED
@@ -55,10 +55,11 @@ class Door(Consumer):  # type: ignore[misc]
 
 
 def _look(message: Message) -> None:
-    """Raise where a message is not what this worker accepts; kombu itself would let through some other types."""
+    """Raise where a task is not what this worker accepts; kombu itself would let through some other types."""
     if message.content_type not in message.accept:
         raise ContentDisallowed(f"content of type {message.content_type!r}")
-    message.decode()
+    if not isinstance(message.decode(), list):
+        raise DecodeError("not the arguments of a task")
 
 
 def _reason(message: Message, error: Exception) -> str:
