@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import shutil
 import time
@@ -17,8 +18,8 @@ from rich.console import Console
 
 from scheduler import canvas, live
 from scheduler.comparison import ComparedStudent, Order, compared
-from shared.broker import create_app
-from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline
+from shared.broker import create_app, keyring
+from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline, Untrusted
 from shared.ledger import Ledger, connect
 from shared.plan import Plan
 from shared.records import ReportRecord
@@ -31,6 +32,8 @@ from shared.status import PipelineStatus
 from shared.store import ArtifactStore, Provenance
 from shared.submissions import Submission, Submissions
 from shared.teacher_spec import LabelTeacherSpec
+
+logger = logging.getLogger(__name__)
 
 #: Seconds between two looks at a pipeline that is watched.
 WATCH_SECONDS = 0.1
@@ -52,7 +55,7 @@ class PipelineClient:
         self._settings = settings or Settings.load()
         client = connect(self._settings)
         self._ledger, self._roster = Ledger(client, self._settings.history_seconds), Roster(client)
-        self._app = create_app(self._settings, keeps_results=False)
+        self._app, self._keyring = create_app(self._settings, keeps_results=False), keyring(self._settings)
         self._store = ArtifactStore(self._settings.store)
         self._submissions = Submissions(self._settings.store)
 
@@ -88,9 +91,10 @@ class PipelineClient:
 
         Raises:
             UnknownPipeline: the broker knows none of this id.
+            Untrusted: its plan is not signed with this client's key, and so may be somebody else's.
 
         """
-        return self._send(self.status(pipeline).plan)
+        return self._send(self._ledger.plan(pipeline, self._keyring))
 
     def workers(self) -> list[WorkerEntry]:
         """The workers that are there, by name.
@@ -104,9 +108,13 @@ class PipelineClient:
         except redis.RedisError as error:
             raise BrokerUnavailable(f"the broker does not answer: {error}") from error
 
-    def served_queues(self) -> set[str]:
-        """The queues that workers serve."""
-        return {queue for worker in self.workers() for queue in worker.queues}
+    def served_queues(self) -> dict[str, bool]:
+        """The queues that workers serve, and whether one of theirs obeys this client."""
+        served: dict[str, bool] = {}
+        for worker in self.workers():
+            obeys = worker.obeys(self._keyring.signs_as)
+            served |= {queue: obeys or served.get(queue, False) for queue in worker.queues}
+        return served
 
     def cancel(self, pipeline: str) -> None:
         """Have no further stage of a pipeline started and its running ones stopped; what is finished stays.
@@ -132,8 +140,11 @@ class PipelineClient:
             if submission.plan.report.ref in self._store:
                 self._submissions.remove(pipeline)
             elif pipeline not in known:
-                self._enqueue(pipeline, submission)
-                recovered.append(pipeline)
+                try:
+                    self._enqueue(pipeline, submission)
+                    recovered.append(pipeline)
+                except Untrusted as error:
+                    logger.warning("%s is passed over: %s", pipeline, error)
         return recovered
 
     def status(self, pipeline: str) -> PipelineStatus:
@@ -207,15 +218,16 @@ class PipelineClient:
         """Enqueue a new pipeline of a plan."""
         pipeline = f"{plan.name}-{secrets.token_hex(4)}"
         signature = canvas.build(self._app, plan, pipeline)
-        submission = Submission(plan=plan, canvas=dumps(signature))
+        submission = Submission(plan=plan, canvas=self._keyring.seal("kept", dumps(signature)))
         self._submissions.enter(pipeline, submission)
         self._enqueue(pipeline, submission)
         return Pipeline(pipeline, self)
 
     def _enqueue(self, pipeline: str, submission: Submission) -> None:
-        self._ledger.open(pipeline, submission.plan)
+        canvas = loads(self._keyring.open("kept", submission.canvas))
+        self._ledger.open(pipeline, submission.plan, self._keyring)
         try:
-            self._app.signature(loads(submission.canvas)).apply_async()
+            self._app.signature(canvas).apply_async()
         except kombu.exceptions.OperationalError as error:
             raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
 

@@ -12,13 +12,15 @@ from typing import Any, Literal
 
 import redis
 
-from shared.broker import lists_of
+from shared.broker import keyring, lists_of
 from shared.catalog import QUEUES
 from shared.errors import DistillError
 from shared.ledger import connect
+from shared.refusals import LAST, Refusals
 from shared.roster import Roster, WorkerEntry, installed_versions
 from shared.settings import Settings
 from shared.stage import STAGE_FORMAT
+from shared.status import in_words
 from shared.store import ArtifactStore
 
 #: The oldest server that knows every command used here.
@@ -47,15 +49,21 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield Finding("broker", "bad", str(error))
         return
     yield Finding("broker", "good", f"{settings.broker_address} answers")
+    yield _link(settings)
+    yield _signing(settings)
     try:
         yield from _server(client)
         yield from _memory(client)
         yield from _persistence(client)
         yield _clock(_server_time(client))
-        yield from _workers(client)
+        yield from _workers(client, keyring(settings).signs_as)
+        yield from _refusals(client)
     except redis.RedisError as error:
         yield Finding(
-            "broker", "bad", f"it refused a question: {error}", "allow its user INFO, TIME, LLEN, SMEMBERS and MGET"
+            "broker",
+            "bad",
+            f"it refused a question: {error}",
+            "give its user the rights of a client, as in docs/security.md",
         )
 
 
@@ -83,6 +91,25 @@ def _rename_and_sync(root: Path) -> None:
         (Path(folder) / "a").rename(Path(folder) / "b")
         if (Path(folder) / "b" / "file").read_bytes() != b"x":
             raise OSError(f"{folder}: a renamed folder lost its file")
+
+
+def _link(settings: Settings) -> Finding:
+    if settings.encrypted:
+        who = f"signed by {settings.broker_ca}" if settings.broker_ca else "that this system trusts"
+        return Finding("link", "good", f"encrypted, with a certificate {who}")
+    if settings.broker_is_here:
+        return Finding("link", "good", "not encrypted, and does not leave this machine")
+    advice = "use rediss:// and DISTILL_BROKER_CA, as in docs/security.md, or a private network"
+    return Finding("link", "warning", "not encrypted: the network sees the password and can change messages", advice)
+
+
+def _signing(settings: Settings) -> Finding:
+    if name := keyring(settings).signs_as:
+        return Finding("messages", "good", f"signed with the key {name}")
+    unsigned = "not signed: workers obey whoever can write to the broker"
+    if settings.broker_is_here:
+        return Finding("messages", "good", unsigned)
+    return Finding("messages", "warning", unsigned, "give clients and workers the same DISTILL_SIGNING_KEY")
 
 
 def _server(client: Any) -> Iterator[Finding]:
@@ -124,7 +151,7 @@ def _clock(their_time: float) -> Finding:
     return Finding("clock", "good", "the broker's agrees with this machine's")
 
 
-def _workers(client: Any) -> Iterator[Finding]:
+def _workers(client: Any, signs_as: str) -> Iterator[Finding]:
     workers = Roster(client).workers()
     waiting = {queue: sum(map(client.llen, lists_of(queue))) for queue in QUEUES}
     if not workers:
@@ -132,7 +159,7 @@ def _workers(client: Any) -> Iterator[Finding]:
         yield Finding("workers", "warning", "none is there: what is submitted waits", advice)
     served = {queue for worker in workers for queue in worker.queues}
     for worker in workers:
-        yield _worker(worker)
+        yield _worker(worker, signs_as)
     for queue in QUEUES:
         if queue in served or not (waiting[queue] or (workers and queue != "gpu")):
             continue
@@ -141,7 +168,15 @@ def _workers(client: Any) -> Iterator[Finding]:
         yield Finding("queues", "warning", f"nobody serves the queue '{queue}'{tasks}", advice)
 
 
-def _worker(worker: WorkerEntry) -> Finding:
+def _refusals(client: Any) -> Iterator[Finding]:
+    refusals = Refusals(client)
+    if last := refusals.last:
+        ago = in_words(max(0.0, time.time() - last.time))
+        found = f"{refusals.count:,} refused, the last {ago} ago by {last.worker}: {last.reason}"
+        yield Finding("refused", "warning", found, f"see who sent it: LINDEX {LAST} 0; DEL {LAST} forgets all")
+
+
+def _worker(worker: WorkerEntry, signs_as: str) -> Finding:
     here = installed_versions()
     differences = [
         f"{package} {theirs} (here {here[package]})"
@@ -151,6 +186,10 @@ def _worker(worker: WorkerEntry) -> Finding:
     if worker.stage_format != STAGE_FORMAT:
         differences.append(f"stage format {worker.stage_format} (here {STAGE_FORMAT})")
     serves = f"serves {', '.join(worker.queues)} on {worker.host}"
+    if not worker.obeys(signs_as):
+        advice = "give this client and the worker the same DISTILL_SIGNING_KEY"
+        has = f"the keys {', '.join(worker.keys)}" if worker.keys else "no key"
+        return Finding(worker.name, "bad", f"{serves}, but refuses what this client sends: it has {has}", advice)
     if differences:
         advice = "install the same versions on client and workers"
         return Finding(worker.name, "warning", f"{serves}, but has {', '.join(differences)}", advice)

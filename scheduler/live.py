@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -40,8 +40,8 @@ def follow(statuses: Iterable[PipelineStatus], console: Console) -> None:
             live.update(stages_of(status))
 
 
-def stages_of(status: PipelineStatus, served: Collection[str] | None = None) -> Group:
-    """Where a pipeline and each of its stages stand; `served` are the queues that workers serve, if that is known."""
+def stages_of(status: PipelineStatus, served: Mapping[str, bool] | None = None) -> Group:
+    """Where a pipeline and each of its stages stand; `served` is as for `waiting.reasons`."""
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column()
@@ -58,7 +58,7 @@ def stages_of(status: PipelineStatus, served: Collection[str] | None = None) -> 
         table.add_row(name, bar, does, _seconds(state), f"[dim]{escape(state.worker)}[/]")
     done = sum(state.state == "done" for state in status.states.values())
     ago = in_words(max(0.0, time.time() - status.submitted))
-    head = f"[bold]{status.id}[/]  [{STYLES[status.state]}]{status.state}[/]"
+    head = f"[bold]{escape(status.id)}[/]  [{STYLES[status.state]}]{status.state}[/]"
     return Group(f"{head}  {done} of {len(status.states)} stages, submitted {ago} ago", table)
 
 

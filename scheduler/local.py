@@ -92,7 +92,9 @@ class LocalStack:
             folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="distill-")))
             socket = folder / "valkey.sock"
             listen = ["--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--appendonly", "no"]
-            self.settings = self.settings.model_copy(update={"broker_url": f"redis+socket://{socket}"})
+            # What concerns TLS is of another broker.
+            own = {"broker_url": f"redis+socket://{socket}", "broker_ca": None, "broker_certificate": None}
+            self.settings = self.settings.model_copy(update=own | {"broker_key": None})
         else:
             folder = self.server_folder
             folder.mkdir(parents=True, exist_ok=True)

@@ -99,7 +99,8 @@ def stages_table(results: PipelineResults) -> Table:
         table.add_column(name)
     table.add_column("seconds", justify="right")
     for stage in results.stages:
-        table.add_row(stage.title, stage.key[:8], stage.outcome, stage.worker, f"{stage.seconds:.1f}")
+        seconds = f"{stage.seconds:.1f}"
+        table.add_row(escape(stage.title), stage.key[:8], stage.outcome, escape(stage.worker), seconds)
     return table
 
 
@@ -112,7 +113,8 @@ def plan_table(plan: Plan, store: ArtifactStore) -> Table:
     for stage in plan.stages:
         needs = dict.fromkeys(titles.get(ref.key, ref.kind) for ref in stage.inputs.values())
         there = "[green]yes[/green]" if stage.ref in store else "no"
-        table.add_row(stage.title, f"distill.{stage.kind}", stage.ref.short_key, ", ".join(needs), there)
+        needed = escape(", ".join(needs))
+        table.add_row(escape(stage.title), f"distill.{stage.kind}", stage.ref.short_key, needed, there)
     return table
 
 
@@ -125,7 +127,8 @@ def pipelines_table(pipelines: list[PipelineStatus]) -> Table:
         done = sum(state.state == "done" for state in status.states.values())
         submitted = datetime.fromtimestamp(status.submitted, UTC).astimezone()
         stages = f"{done}/{len(status.states)}"
-        table.add_row(status.id, _styled(status.state), f"{submitted:%Y-%m-%d %H:%M}", stages, escape(_now(status)))
+        when = f"{submitted:%Y-%m-%d %H:%M}"
+        table.add_row(escape(status.id), _styled(status.state), when, stages, escape(_now(status)))
     return table
 
 
@@ -147,7 +150,8 @@ def workers_table(workers: list[WorkerEntry]) -> Table:
     for worker in workers:
         versions = worker.versions.get("torch", "none")
         does = escape(worker.does or "waits for work")
-        table.add_row(worker.name, worker.host, ", ".join(worker.queues), does, versions, escape(worker.store))
+        about = map(escape, (worker.name, worker.host, ", ".join(worker.queues)))
+        table.add_row(*about, does, escape(versions), escape(worker.store))
     return table
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from typing import Any
 
 from shared.plan import Plan
 from shared.status import PipelineStatus
 
 
-def reasons(status: PipelineStatus, served: Collection[str] | None = None) -> dict[str, str]:
+def reasons(status: PipelineStatus, served: Mapping[str, bool] | None = None) -> dict[str, str]:
     """Why the stages that have not begun wait, or never will begin, by key.
 
     Args:
         status: where their pipeline stands.
-        served: the queues that workers serve; None where that is not known.
+        served: the queues that workers serve, and whether one of theirs obeys this client; None: not known.
 
     """
     found, predecessors, ancestors = {}, status.plan.predecessors, _ancestors(status.plan)
@@ -43,9 +43,11 @@ def _ancestors(plan: Plan) -> dict[str, set[str]]:
     return found
 
 
-def _in_queue(queue: str, served: Collection[str] | None) -> str:
+def _in_queue(queue: str, served: Mapping[str, bool] | None) -> str:
     if served is not None and queue not in served:
         return f"in queue '{queue}', which no worker serves: start one with 'distill worker --queues {queue}'"
+    if served is not None and not served[queue]:
+        return f"in queue '{queue}', whose workers refuse what this client sends: DISTILL_SIGNING_KEY differs"
     return f"in queue '{queue}'"
 
 
@@ -53,7 +55,7 @@ def _listed(titles: list[str]) -> str:
     return titles[0] + (f" and {len(titles) - 1} more" if len(titles) > 1 else "")
 
 
-def facts_of(status: PipelineStatus, served: Collection[str] | None = None) -> dict[str, Any]:
+def facts_of(status: PipelineStatus, served: Mapping[str, bool] | None = None) -> dict[str, Any]:
     """Where a pipeline stands, for programs: what `distill status --json` prints."""
     waits = reasons(status, served)
     stages = []

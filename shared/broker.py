@@ -9,10 +9,13 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.backends.base import DisabledBackend
-from kombu import Queue
+from kombu import Queue, serialization
 from kombu.transport.redis import Channel
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps, loads
 
 from shared.catalog import PRIORITIES, QUEUES
+from shared.seal import Key, Keyring
 from shared.settings import Settings
 
 #: Retries, about a second apart, of one who waits for a broker that is away: a quarter of an hour.
@@ -21,11 +24,18 @@ PATIENT_RETRIES = 900
 DUE = "distill_due"
 #: Seconds for which the branches of one pipeline may wait for each other: 90 days.
 LONGEST_PIPELINE_SECONDS = 90 * 86_400
+#: How the content types of signed messages begin; the name of the key follows.
+SIGNED = "application/x-distill-signed-"
 
 
 def lists_of(queue: str) -> list[str]:
     """The Redis lists in which a queue's messages wait, those of a high priority first."""
     return [f"{queue}{Channel.sep}{number}" if number else queue for number in PRIORITIES.values()]
+
+
+def keyring(settings: Settings) -> Keyring:
+    """The keys with which this process signs, and whose messages it obeys."""
+    return Keyring(tuple(map(Key, settings.signing_keys)))
 
 
 class ClientBackend(DisabledBackend):  # type: ignore[misc]
@@ -51,13 +61,16 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
         "socket_keepalive": True,
     }
     backend = settings.broker_url if keeps_results else ClientBackend
+    serializers = [_serializer(key) for key in keyring(settings).keys] or ["json"]
     patience = {"max_retries": PATIENT_RETRIES, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1.0}
     signals.before_task_publish.connect(_note_due)
     app = Celery("distill", broker=settings.broker_url, backend=backend, set_as_current=False)
     app.conf.update(
-        task_serializer="json",
+        broker_use_ssl=settings.tls,
+        redis_backend_use_ssl=settings.tls,
+        task_serializer=serializers[0],
         result_serializer="json",
-        accept_content=["json"],
+        accept_content=serializers,
         result_accept_content=["json"],
         task_queues=[Queue(name) for name in QUEUES],
         task_default_queue="any",
@@ -103,3 +116,14 @@ def _note_due(headers: dict[str, Any], **_: Any) -> None:
     """Note when a message is sent; one with a countdown lies in a worker's memory until that is over."""
     eta = headers.get("eta")
     headers[DUE] = datetime.fromisoformat(eta).timestamp() if eta else time.time()
+
+
+def _serializer(key: Key) -> str:
+    """The name of the serializer whose messages are JSON behind a key's seal; tasks and control commands alike."""
+
+    def decode(body: str | bytes) -> object:
+        return loads(key.open("message", bytes_to_str(body)))
+
+    name = f"signed-{key.name}"
+    serialization.register(name, lambda data: key.seal("message", dumps(data)), decode, SIGNED + key.name, "utf-8")
+    return name

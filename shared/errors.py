@@ -13,6 +13,7 @@ DistillError
 │   ├── LeaseLost           another worker took over the stage
 │   ├── HandedBack          its worker is told to end
 │   └── Cancelled           its pipeline was cancelled
+├── Untrusted               a message or plan that nobody with the signing key has sent
 ├── StageFailed             a stage ended for good without a result
 │   └── OverTime            its pipeline's time limit ended it; another pipeline may give it longer
 ├── UnknownPipeline         no pipeline of this id
@@ -76,6 +77,10 @@ class HandedBack(StageStopped):
 
 class Cancelled(StageStopped):
     """The stage's pipeline was cancelled."""
+
+
+class Untrusted(DistillError):
+    """A message or plan was not signed with a key of this process, or altered since."""
 
 
 class StageFailed(DistillError):

@@ -14,6 +14,7 @@ from redis.retry import Retry
 from shared.errors import BrokerUnavailable, UnknownPipeline
 from shared.plan import Plan
 from shared.records import StageRecord
+from shared.seal import NO_KEYS, Keyring, unsealed
 from shared.settings import Settings
 from shared.status import PipelineStatus, StageState
 
@@ -32,14 +33,18 @@ def connect(settings: Settings, *, retries: int = 3) -> redis.Redis:
     backoff = EqualJitterBackoff(cap=1.0, base=0.05)
     retry = Retry(backoff, retries=retries)
     client = redis.Redis.from_url(
-        settings.redis_url, decode_responses=True, socket_connect_timeout=3, socket_timeout=10, retry=retry
+        settings.redis_url,
+        decode_responses=True,
+        socket_connect_timeout=3,
+        socket_timeout=10,
+        retry=retry,
+        **settings.tls,
     )
     try:
         client.ping()
     except redis.RedisError as error:
-        raise BrokerUnavailable(
-            f"no broker at {settings.broker_address} ({error}): start one with 'distill up' or set DISTILL_BROKER_URL"
-        ) from error
+        advice = _advice(error, settings)
+        raise BrokerUnavailable(f"no broker at {settings.broker_address} ({error}): {advice}") from error
     return client
 
 
@@ -50,11 +55,11 @@ class Ledger:
         self._redis: Any = client
         self._history_seconds = history_seconds
 
-    def open(self, pipeline: str, plan: Plan) -> None:
-        """Enter a new pipeline; what failed for good before is tried again for it."""
-        now = time.time()
+    def open(self, pipeline: str, plan: Plan, keyring: Keyring = NO_KEYS) -> None:
+        """Enter a new pipeline, its plan sealed; what failed for good before is tried again for it."""
+        now, text = time.time(), keyring.seal("plan", plan.model_dump_json())
         with self._writing(pipeline) as pipe:
-            pipe.hset(_hash(pipeline), mapping={"plan": plan.model_dump_json(), "submitted": now})
+            pipe.hset(_hash(pipeline), mapping={"plan": text, "submitted": now})
             pipe.zadd(PIPELINES, {pipeline: now})
             pipe.zadd(UNFINISHED, {pipeline: now})
             pipe.delete(*(_failure(stage.key) for stage in plan.stages))
@@ -75,11 +80,19 @@ class Ledger:
             pipelines: list[str] = self._redis.zrangebyscore(UNFINISHED, "-inf", then)
         return pipelines
 
-    def plan(self, pipeline: str) -> Plan | None:
-        """The plan of a pipeline, if the broker knows it."""
+    def plan(self, pipeline: str, keyring: Keyring) -> Plan:
+        """The plan of a pipeline, to be obeyed.
+
+        Raises:
+            UnknownPipeline: the broker knows none of this id.
+            Untrusted: the plan was not sealed with one of the keys.
+
+        """
         with broker_errors():
             text = self._redis.hget(_hash(pipeline), "plan")
-        return Plan.model_validate_json(text) if text else None
+        if text is None:
+            raise _unknown(pipeline)
+        return Plan.model_validate_json(keyring.open("plan", text))
 
     def plan_texts(self) -> list[tuple[str, str]]:
         """Each known pipeline's id and plan, as JSON of whatever version wrote it."""
@@ -144,8 +157,8 @@ class Ledger:
         with broker_errors():
             fields = self._redis.hgetall(_hash(pipeline))
         if "plan" not in fields:
-            raise UnknownPipeline(f"no pipeline '{pipeline}' at the broker: 'distill status' lists them")
-        plan = Plan.model_validate_json(fields["plan"])
+            raise _unknown(pipeline)
+        plan = Plan.model_validate_json(unsealed(fields["plan"]))
         states = {stage.key: _read_state(fields, stage.key) for stage in plan.stages}
         for key in plan.blocked_by({key for key, state in states.items() if state.state == "failed"}):
             if states[key].state != "done":
@@ -204,6 +217,10 @@ def _hash(pipeline: str) -> str:
     return f"distill:pipeline:{pipeline}"
 
 
+def _unknown(pipeline: str) -> UnknownPipeline:
+    return UnknownPipeline(f"no pipeline '{pipeline}' at the broker: 'distill status' lists them")
+
+
 def _failure(key: str) -> str:
     return f"distill:failure:{key}"
 
@@ -214,3 +231,16 @@ def _read_state(fields: dict[str, str], key: str) -> StageState:
         return StageState(state="done", progress=done.record.summary, worker=done.worker, record=done)
     state = fields.get(f"state:{key}")
     return StageState.model_validate_json(state) if state else StageState()
+
+
+def _advice(error: Exception, settings: Settings) -> str:
+    """What to do about a broker that does not answer."""
+    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
+        return "set its user and password in DISTILL_BROKER_URL, as redis://USER:PASSWORD@HOST:6379/0"
+    if "certificate is not valid for" in str(error):
+        return "call the broker by a name in its certificate"
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return "set DISTILL_BROKER_CA to the certificate of the authority that signed the broker's"
+    if not settings.encrypted and ("reset by peer" in str(error) or "closed by server" in str(error)):
+        return "use rediss:// if it is encrypted"
+    return "start one with 'distill up' or set DISTILL_BROKER_URL"

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import redis
 
+from shared.line import Line
 from shared.records import Model
 from shared.stage import STAGE_FORMAT
 
@@ -23,21 +24,25 @@ PACKAGES = ("distill-queue", "celery", "torch", "numpy")
 class WorkerEntry(Model):
     """A worker as it describes itself."""
 
-    name: str
-    host: str
+    name: Line
+    host: Line
     pid: int
-    queues: tuple[str, ...]
-    versions: dict[str, str]
+    queues: tuple[Line, ...]
+    versions: dict[Line, Line]
     stage_format: int
     #: Where it looks for artifacts.
-    store: str
+    store: Line
     #: The tasks that it was at, in words.
-    does: str = ""
+    does: Line = ""
+    #: Names of the keys whose messages it obeys; none: it obeys what is not signed.
+    keys: tuple[Line, ...] = ()
     #: Seconds since the epoch, by the worker's own clock.
     seen: float
 
     @classmethod
-    def of_this_process(cls, name: str, queues: tuple[str, ...], store: str, does: str) -> Self:
+    def of_this_process(
+        cls, name: str, queues: tuple[str, ...], store: str, does: str, keys: tuple[str, ...] = ()
+    ) -> Self:
         """The entry of the worker that this process is."""
         return cls(
             name=name,
@@ -48,8 +53,13 @@ class WorkerEntry(Model):
             stage_format=STAGE_FORMAT,
             store=store,
             does=does,
+            keys=keys,
             seen=time.time(),
         )
+
+    def obeys(self, signs_as: str) -> bool:
+        """Whether it does what is signed with a key of that name, or, if the name is empty, not signed."""
+        return signs_as in self.keys if signs_as else not self.keys
 
 
 class Roster:

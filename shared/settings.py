@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import ssl
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from shared.catalog import KINDS, did_you_mean
 from shared.errors import InvalidSettings
 
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
+#: Characters of a signing key, at the least.
+SHORTEST_KEY = 16
 
 
 class Settings(BaseSettings):
@@ -25,6 +29,14 @@ class Settings(BaseSettings):
 
     broker_url: str = "redis://127.0.0.1:6379/0"
     """Redis or Valkey, as `redis://`, `rediss://` (TLS) or `redis+socket://`."""
+    broker_ca: Path | None = None
+    """Certificates that the broker's own is to be signed by, in PEM; without it: those that the system trusts."""
+    broker_certificate: Path | None = None
+    """This process's certificate, in PEM, for a broker that asks who comes."""
+    broker_key: Path | None = None
+    """The key of that certificate, in PEM."""
+    signing_key: SecretStr = SecretStr("")
+    """Secret of clients and workers with which messages are signed; more after commas are accepted, not signed with."""
     store: Path = Path(".distill")
     """Folder of the artifacts; the same one for every worker."""
     plugins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -62,7 +74,8 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             problems = (
-                f"DISTILL_{str(e['loc'][0]).upper()}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+                ": ".join((*(f"DISTILL_{str(name).upper()}" for name in e["loc"][:1]), _in_words(e["msg"])))
+                for e in error.errors()
             )
             raise InvalidSettings("; ".join(problems)) from None
         except SettingsError as error:
@@ -82,7 +95,47 @@ class Settings(BaseSettings):
             raise ValueError(f"unknown scheme '{parts.scheme}': use one of {', '.join(BROKER_SCHEMES)}")
         if parts.scheme != "redis+socket" and not parts.hostname:
             raise ValueError("no host: use redis://host:6379/0")
+        if any(name.startswith("ssl") for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+            raise ValueError("what concerns TLS is no part of the URL: set DISTILL_BROKER_CA")
         return url
+
+    @field_validator("broker_ca", "broker_certificate", "broker_key", mode="before")
+    @classmethod
+    def _nothing_if_empty(cls, value: object) -> object:
+        return value or None
+
+    @field_validator("signing_key")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        if any(len(key) < SHORTEST_KEY for key in _keys(value)):
+            raise ValueError(f"shorter than {SHORTEST_KEY} characters: make one with 'openssl rand -hex 32'")
+        return value
+
+    @model_validator(mode="after")
+    def _certificates_are_some(self) -> Self:
+        given = [name for name in ("broker_ca", "broker_certificate", "broker_key") if getattr(self, name)]
+        if given and not self.encrypted:
+            raise ValueError(f"DISTILL_{given[0].upper()}: only for an encrypted broker: use rediss:// in its URL")
+        if (self.broker_certificate is None) != (self.broker_key is None):
+            raise ValueError("DISTILL_BROKER_CERTIFICATE and DISTILL_BROKER_KEY: give both or none")
+        for name in given:
+            _readable(f"DISTILL_{name.upper()}", getattr(self, name))
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            if self.broker_ca:
+                context.load_verify_locations(self.broker_ca)
+        except (ssl.SSLError, ValueError):
+            raise ValueError(f"DISTILL_BROKER_CA: {self.broker_ca}: no certificate in PEM") from None
+        try:
+            if self.broker_certificate:
+                # A key that is locked is refused here, rather than asked for its password by every process.
+                context.load_cert_chain(self.broker_certificate, self.broker_key, password=lambda: b"")
+        except (ssl.SSLError, ValueError):
+            raise ValueError(
+                f"DISTILL_BROKER_CERTIFICATE: {self.broker_certificate}: no certificate that goes with the key "
+                f"{self.broker_key}, both in PEM and without a password"
+            ) from None
+        return self
 
     @field_validator("time_limits")
     @classmethod
@@ -105,14 +158,52 @@ class Settings(BaseSettings):
         values = self.model_dump(mode="json") | {
             "plugins": ",".join(self.plugins),
             "time_limits": json.dumps(self.time_limits),
+            "signing_key": self.signing_key.get_secret_value(),
         }
-        return {f"DISTILL_{name.upper()}": str(value) for name, value in values.items()}
+        return {f"DISTILL_{name.upper()}": "" if value is None else str(value) for name, value in values.items()}
 
     @property
     def broker_address(self) -> str:
         """The broker's URL without its user and password, for messages."""
         parts = urlsplit(self.broker_url)
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether all that goes to the broker and comes from it is encrypted."""
+        return self.broker_url.startswith("rediss://")
+
+    @property
+    def broker_is_here(self) -> bool:
+        """Whether the broker is on this machine, so that no network sees what is said."""
+        parts = urlsplit(self.broker_url)
+        if parts.scheme == "redis+socket" or parts.hostname == "localhost":
+            return True
+        try:
+            return ip_address(parts.hostname or "").is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def tls(self) -> dict[str, str | bool]:
+        """How a connection to the broker is encrypted, in redis's words; empty if it is not.
+
+        The broker's certificate and host name are always verified.
+        """
+        if not self.encrypted:
+            return {}
+        files = {
+            "ssl_ca_certs": self.broker_ca,
+            "ssl_certfile": self.broker_certificate,
+            "ssl_keyfile": self.broker_key,
+        }
+        given = {name: str(path) for name, path in files.items() if path}
+        return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **given}
+
+    @property
+    def signing_keys(self) -> tuple[str, ...]:
+        """The key to sign with, then those that are accepted besides; none: nothing is signed."""
+        return _keys(self.signing_key)
 
     @property
     def redis_url(self) -> str:
@@ -136,3 +227,19 @@ class Settings(BaseSettings):
     def history_seconds(self) -> int:
         """Seconds that a pipeline's state stays in the broker after its last change."""
         return int(self.history_days * 86_400)
+
+
+def _in_words(message: str) -> str:
+    return message.removeprefix("Value error, ")
+
+
+def _keys(secret: SecretStr) -> tuple[str, ...]:
+    parts = (part.strip() for part in secret.get_secret_value().split(","))
+    return tuple(part for part in parts if part)
+
+
+def _readable(name: str, path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise ValueError(f"{name}: {path}: {error.strerror or error}") from None

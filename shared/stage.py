@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import InvalidSpec
+from shared.line import Line
 from shared.recipes import RECIPE_VERSIONS, Recipe, ingredients
 
 #: Version of the message that carries a stage; a worker refuses what is newer than itself.
@@ -44,7 +45,7 @@ class Stage(BaseModel):
 
     format: int = STAGE_FORMAT
     key: Key
-    title: str
+    title: Line
     recipe: Recipe
     inputs: dict[str, ArtifactRef]
 

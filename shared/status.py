@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from shared.line import Line, Lines
 from shared.plan import Plan
 from shared.records import Model, StageRecord
 
@@ -13,13 +14,13 @@ class StageState(Model):
 
     state: Literal["waiting", "running", "done", "failed", "blocked", "cancelled"] = "waiting"
     #: What it does or waits for now, in words.
-    progress: str = ""
+    progress: Line = ""
     #: The part of it that is done, from 0 to 1, where that can be told.
     share: float | None = None
     #: When its present attempt began, in seconds since the epoch by the worker's clock; of running stages only.
     began: float | None = None
-    worker: str = ""
-    error: str = ""
+    worker: Line = ""
+    error: Lines = ""
     record: StageRecord | None = None
 
 

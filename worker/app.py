@@ -27,6 +27,7 @@ def create(settings: Settings) -> Celery:
     #: The main process's connections; made at first use.
     app.bench = cache(lambda: Bench.connect(app, settings, stop, metrics, patient=False))
     app.metrics = metrics
+    app.conf.worker_consumer = "worker.door:Door"
     register(app, settings, stop, metrics)
     renew_deliveries(app, settings, metrics)
     serve_metrics(app, settings, metrics)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from platform import node
 from typing import Self
 
 import redis
 from celery import Celery
-from kombu.utils.json import loads
+from celery.canvas import Signature
+from celery.utils.log import get_logger
+from kombu.utils.json import dumps, loads
 
-from shared.broker import PATIENT_RETRIES
+from shared.broker import PATIENT_RETRIES, keyring
+from shared.errors import Untrusted
 from shared.ledger import Ledger, connect
 from shared.logbook import Logbook
+from shared.refusals import LONGEST_TEXT, Refusal, Refusals
 from shared.roster import Roster
+from shared.seal import Keyring
 from shared.settings import Settings
 from shared.store import ArtifactStore
 from shared.submissions import Submissions
@@ -22,6 +29,8 @@ from worker.metrics import Metrics
 from worker.offers import Offers
 from worker.rescue import Rescue
 from worker.stop import Stop
+
+logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +53,8 @@ class Bench:
     roster: Roster
     offers: Offers
     rescue: Rescue
+    keyring: Keyring
+    refusals: Refusals
     #: The broker's counters, as of blocks that are given away.
     counters: redis.Redis
     metrics: Metrics
@@ -75,6 +86,8 @@ class Bench:
             roster,
             Offers(client, roster),
             Rescue(client, ledger, leases, submissions, settings),
+            keyring(settings),
+            Refusals(hasty),
             hasty,
             metrics,
         )
@@ -88,6 +101,24 @@ class Bench:
         """Put the tasks that wait for a key into their queues again, to find its result or to take it over."""
         self.leases.unpark(key, self.send)
 
-    def send(self, message: str) -> None:
-        """Send a task or a canvas, as JSON."""
-        self.app.signature(loads(message)).apply_async(retry=self.patient)
+    def kept(self, message: Signature) -> str:
+        """A task as it is kept until it is sent: sealed, since who can write to the broker could change it there."""
+        return self.keyring.seal("kept", dumps(message))
+
+    def send(self, kept: str) -> None:
+        """Send a task or a canvas that was kept; one that nobody with the key has sealed is refused."""
+        try:
+            message = self.keyring.open("kept", kept)
+        except Untrusted as error:
+            self.refuse(Refusal(time=time.time(), worker=node(), reason=str(error), body=kept[:LONGEST_TEXT]))
+        else:
+            self.app.signature(loads(message)).apply_async(retry=self.patient)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Say once that a message was refused, and keep and count it."""
+        # Quoted: its sender may have put line breaks into it, to write lines of a log.
+        logger.error("refused %r from %r: %s", refusal.task or "a kept message", refusal.queue, refusal.reason)
+        try:
+            self.refusals.enter(refusal)
+        except redis.RedisError as error:
+            logger.warning("the refused message is not kept: %s", error)

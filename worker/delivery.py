@@ -45,7 +45,8 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
                 bench = app.bench()
                 queues = tuple(queue.name for queue in parent.task_consumer.queues)
                 does = ", ".join(request.kwargsrepr for request in active_requests)
-                entry = WorkerEntry.of_this_process(parent.hostname, queues, str(bench.store.root), does)
+                store, keys = str(bench.store.root), bench.keyring.names
+                entry = WorkerEntry.of_this_process(parent.hostname, queues, store, does, keys)
                 bench.roster.enter(entry, settings.holding_seconds)
                 if metrics.on:
                     _note_queues(bench)

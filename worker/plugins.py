@@ -6,6 +6,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def load(reference: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
     """The callable that a reference names.
 
     Raises:
-        InvalidSpec: its package is not allowed on this worker, or there is no such callable.
+        InvalidSpec: its package is not allowed on this worker, or has no such callable of its own.
 
     """
     module_name, _, name = reference.partition(":")
@@ -51,6 +52,10 @@ def load(reference: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
         value = getattr(import_module(module_name), name)
     if not callable(value):
         raise InvalidSpec(f"{reference}: not callable")
+    # What a module has imported is not what it offers: its `run` may be that of `subprocess`.
+    own = value.func if isinstance(value, partial) else value
+    if (home := str(getattr(own, "__module__", "")).partition(".")[0]) != package:
+        raise InvalidSpec(f"{reference}: comes from '{home}': write a function in '{package}' that calls it")
     return value
 
 

@@ -15,9 +15,17 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task
 from celery.canvas import Signature
 from celery.utils.log import get_task_logger
-from kombu.utils.json import dumps
 
-from shared.errors import DistillError, InvalidInput, OverTime, StageFailed, StageStopped, Unavailable
+from shared.errors import (
+    DistillError,
+    InvalidInput,
+    OverTime,
+    StageFailed,
+    StageStopped,
+    Unavailable,
+    UnknownPipeline,
+    Untrusted,
+)
 from shared.recipes import Training
 from shared.stage import ArtifactRef, Bundle, Stage, bundle_ref
 from shared.status import StageState
@@ -112,8 +120,13 @@ class Work:
 
     def _make_again(self, ref: ArtifactRef) -> DistillError | None:
         """Compute an artifact whose own task has long ended; None if that went well."""
-        plan = self.bench.ledger.plan(self.pipeline)
-        stages = {stage.key: stage for stage in plan.stages} if plan else {}
+        try:
+            plan = self.bench.ledger.plan(self.pipeline, self.bench.keyring)
+            stages = {stage.key: stage for stage in plan.stages}
+        except UnknownPipeline:
+            stages = {}
+        except Untrusted as error:
+            return StageFailed(f"the store has lost {ref.kind}/{ref.short_key}, and the pipeline's plan: {error}")
         if ref.key not in stages:
             return StageFailed(f"the store has lost {ref.kind}/{ref.short_key}: submit the pipeline again")
         logger.warning("%s: %s is made again: its artifact is gone or damaged", self.pipeline, stages[ref.key].title)
@@ -131,7 +144,7 @@ class Work:
     @contextmanager
     def _lease(self, stage: Stage) -> Iterator[Lease]:
         leases = self.bench.leases
-        lease = leases.acquire(stage.key, self.worker, self.task.request.id, dumps(self.message()))
+        lease = leases.acquire(stage.key, self.worker, self.task.request.id, self.bench.kept(self.message()))
         if lease is None:
             reason = f"waits: another pipeline computes {stage.title}"
             self.bench.ledger.wait(self.pipeline, [stage.key], reason)

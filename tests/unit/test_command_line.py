@@ -107,7 +107,9 @@ def test_a_control_waits_for_the_labels_although_it_does_not_read_them(make_spec
 def test_what_nobody_serves_is_said_with_what_to_do(make_spec: MakeSpec) -> None:
     status = status_of(Plan.of(make_spec(device="gpu")))
 
-    served, unserved, unknown = (titled(status, reasons(status, queues)) for queues in ({"gpu"}, {"cpu"}, None))
+    served, unserved, unknown = (
+        titled(status, reasons(status, queues)) for queues in ({"gpu": True}, {"cpu": True}, None)
+    )
 
     assert served["prepare digits"] == unknown["prepare digits"] == "in queue 'gpu'"
     assert unserved["prepare digits"].endswith("start one with 'distill worker --queues gpu'")

@@ -43,12 +43,12 @@ def test_secrets_have_no_default(services: Any) -> None:
 
 def test_flower_has_its_configuration_and_keeps_its_history(services: Any) -> None:
     flower = services["flower"]
-    image = (ROOT / "Dockerfile").read_text().partition("FROM base AS monitor")[2].partition("FROM")[0]
+    image = (ROOT / "Dockerfile").read_text().partition("FROM dependencies AS monitor")[2].partition("FROM")[0]
 
     assert "--conf=/app/flower_settings.py" in flower["command"]
     assert "--db=/flower/history" in flower["command"]
     assert flower["volumes"] == ["flower:/flower"]
-    assert "chown distill /flower" in image
+    assert "chown 1000:1000 /flower" in image
 
 
 def test_workers_serve_metrics_in_their_own_network_only(services: Any) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -50,8 +52,15 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
+def take_as_its_own(module: ModuleType) -> None:
+    """Have the module's parts look as if they were written in it."""
+    for part in filter(callable, vars(module).values()):
+        getattr(part, "func", part).__module__ = module.__name__
+
+
 def run(folder: Path, until: str = "report", **changes: Any) -> None:
     """Do all stages of a pipeline of the user's own parts, one after the other."""
+    take_as_its_own(sys.modules["mine"])
     training = {"epochs": 1, "batch_size": 16}
     own = {"name": "mine:model"}
     spec = PipelineSpec.model_validate(
@@ -299,6 +308,7 @@ def test_a_loss_that_cannot_be_stacked_is_refused_where_it_would_be(
     tmp_path: Path, mine: ModuleType, seeds: int
 ) -> None:
     mine.loss = lambda student, teacher, targets, temperature: student.sum() * student.sum().item()  # type: ignore[attr-defined]
+    take_as_its_own(mine)
     small = {"name": "mlp", "hidden": [4]}
     students = [
         {"name": "s", "model": small, "training": {"epochs": 1}, "seeds": seeds, "distillation": {"loss": "mine:loss"}}
@@ -315,3 +325,33 @@ def test_a_loss_that_cannot_be_stacked_is_refused_where_it_would_be(
     else:
         with pytest.raises(InvalidSpec, match="mine:loss: RuntimeError"):
             workshop.train(bundle, bundle)
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("os:system", "does not import 'os'"),
+        ("mine_too:data", "does not import 'mine_too'"),
+        (".mine:data", "does not import ''"),
+        ("..mine:data", "does not import ''"),
+        ("mine.os:system", "mine.os"),
+        ("mine..os:system", "mine"),
+        ("mine:os.system", "has no attribute"),
+        ("mine:os", "not callable"),
+        ("mine:system", "comes from 'posix'"),
+        ("mine:run", "comes from 'subprocess'"),
+        ("mine:load", "comes from 'torch'"),
+        ("mine:run_too", "comes from 'subprocess'"),
+        ("mine:__class__", "comes from 'builtins'"),
+        ("mine:__getattribute__", "comes from"),
+        ("mine:", "mine:"),
+    ],
+)
+def test_what_an_allowed_package_has_imported_is_not_to_be_called(
+    mine: ModuleType, reference: str, message: str
+) -> None:
+    imported = {"os": os, "system": os.system, "run": subprocess.run, "load": torch.load}
+    vars(mine).update(imported, run_too=partial(subprocess.run, shell=True))
+
+    with pytest.raises(InvalidSpec, match=message):
+        plugins.load(reference, ("mine",))

@@ -46,3 +46,52 @@ def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(name, value)
 
     assert Settings.load() == settings
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"BROKER_URL": "rediss://x/0?ssl_cert_reqs=none"}, "DISTILL_BROKER_URL: what concerns TLS is no part"),
+        ({"BROKER_CA": "ca.pem"}, "DISTILL_BROKER_CA: only for an encrypted broker: use rediss://"),
+        ({"BROKER_URL": "rediss://x", "BROKER_CA": "none.pem"}, "DISTILL_BROKER_CA: none.pem: No such file"),
+        ({"BROKER_URL": "rediss://x", "BROKER_CA": __file__}, "DISTILL_BROKER_CA: .*: no certificate in PEM"),
+        ({"BROKER_URL": "rediss://x", "BROKER_KEY": __file__}, "DISTILL_BROKER_KEY: give both or none"),
+        (
+            {"BROKER_URL": "rediss://x", "BROKER_KEY": __file__, "BROKER_CERTIFICATE": __file__},
+            "DISTILL_BROKER_CERTIFICATE: .*: no certificate that goes with the key",
+        ),
+        ({"SIGNING_KEY": "short"}, "DISTILL_SIGNING_KEY: shorter than 16 characters"),
+        ({"SIGNING_KEY": "long enough for a key,short"}, "DISTILL_SIGNING_KEY: shorter than 16 characters"),
+    ],
+)
+def test_what_would_not_be_secure_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], message: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(f"DISTILL_{name}", value)
+
+    with pytest.raises(InvalidSettings, match=message):
+        Settings.load()
+
+
+@pytest.mark.parametrize(
+    ("url", "here"),
+    [
+        ("redis://localhost", True),
+        ("redis://127.0.0.1:1/0", True),
+        ("redis://[::1]:6379/0", True),
+        ("redis+socket:///tmp/x", True),
+        ("redis://127.0.0.1.example.org", False),
+        ("redis://10.0.0.1", False),
+        ("redis://broker", False),
+    ],
+)
+def test_it_is_known_whether_the_broker_is_on_this_machine(url: str, here: bool) -> None:
+    assert Settings(broker_url=url).broker_is_here is here
+
+
+def test_a_signing_key_is_given_to_other_processes_and_shown_to_nobody() -> None:
+    settings = Settings(signing_key="a key of enough letters")
+
+    assert settings.environment["DISTILL_SIGNING_KEY"] == "a key of enough letters"
+    assert "enough" not in repr(settings) + settings.model_dump_json()

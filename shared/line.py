@@ -1,0 +1,27 @@
+"""Lines: text of others that is shown to people, without what a terminal or a log would obey."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+
+def _printable(text: str) -> str:
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _printable_lines(text: str) -> str:
+    return "\n".join(map(_printable, text.split("\n")))
+
+
+def _shown(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
+
+
+#: One line: no line breaks, which would begin another one in a log, and no escape sequences or turned directions.
+Line = Annotated[str, AfterValidator(_printable)]
+#: Several lines, else like one.
+Lines = Annotated[str, AfterValidator(_printable_lines)]

@@ -1,0 +1,204 @@
+"""A broker across a network: TLS with an own authority, users with the least rights, signed messages; as documented."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+import redis
+
+from scheduler.child import Child, celery_command
+from scheduler.client import PipelineClient
+from scheduler.doctor import examine
+from shared.errors import BrokerUnavailable
+from shared.ledger import connect
+from shared.settings import Settings
+from shared.spec import PipelineSpec
+from tests.acceptance.conftest import DISTILL, free_port
+from tests.conftest import wait_until
+
+PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+KEY = "a key of enough letters"
+#: Ends TLS before a server's socket: the arguments are that socket, a port, a certificate and its key.
+FRONT = """
+import asyncio, ssl, sys
+path, port, certificate, key = sys.argv[1:]
+context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+context.load_cert_chain(certificate, key)
+
+async def pump(reader, writer):
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+async def serve(reader, writer):
+    inner, outer = await asyncio.open_unix_connection(path)
+    await asyncio.gather(pump(reader, outer), pump(inner, writer), return_exceptions=True)
+
+async def main():
+    server = await asyncio.start_server(serve, "127.0.0.1", int(port), ssl=context)
+    print("ready", flush=True)
+    await server.serve_forever()
+
+asyncio.run(main())
+"""
+
+
+def block(language: str, beginning: str) -> str:
+    """The block of the page that begins so."""
+    (found,) = (text for text in re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) if text.startswith(beginning))
+    return found
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate authority and a broker's certificate, made by the page's own commands."""
+    folder = tmp_path_factory.mktemp("certificates")
+    subprocess.run(["bash", "-ec", block("sh", "BROKER_HOST")], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tls_port(certificates: Path, broker_url: str) -> Iterator[int]:
+    """A port of a real server behind TLS: the embedded one has none of its own, so Python's ends it before it."""
+    port = free_port()
+    arguments = [broker_url.partition("://")[2], str(port), "broker.pem", "broker.key"]
+    front = Child("front", [sys.executable, "-c", FRONT, *arguments], {}, certificates / "front.log")
+    with contextlib.chdir(certificates):
+        front.start()
+    try:
+        wait_until(lambda: "ready" in front.last_lines(100), "TLS is served")
+        yield port
+    finally:
+        front.ask_to_end()
+        front.end(deadline=float("inf"))
+
+
+@pytest.fixture
+def server(settings: Settings) -> Iterator[Any]:
+    """The server, with the page's users."""
+    with redis.Redis.from_url(settings.redis_url, decode_responses=True) as client:
+        server: Any = client
+        users = [line for line in block("acl", "user").splitlines() if "default" not in line]
+        for line in users:
+            server.execute_command("ACL", "SETUSER", *shlex.split(line)[1:])
+        server.acl_log_reset()
+        yield server
+        server.acl_deluser(*(line.split()[1] for line in users))
+
+
+@pytest.fixture
+def as_user(settings: Settings, certificates: Path, tls_port: int) -> Callable[[str], Settings]:
+    """The settings of a process that is one of the page's users."""
+
+    def make(user: str) -> Settings:
+        url = f"rediss://distill-{user}:{user.upper()}_PASSWORD@localhost:{tls_port}/0"
+        return Settings(
+            broker_url=url,
+            broker_ca=certificates / "ca.pem",
+            signing_key=KEY,
+            store=settings.store,
+            threads=1,
+            visibility_timeout_seconds=3.0,
+        )
+
+    return make
+
+
+def test_a_pipeline_goes_through_tls_with_the_rights_that_the_page_gives(
+    server: Any,
+    as_user: Callable[[str], Settings],
+    make_spec: Callable[..., PipelineSpec],
+    tmp_path: Path,
+) -> None:
+    port = free_port()
+    flower = Child(
+        "flower",
+        celery_command("flower", "--address=127.0.0.1", f"--port={port}"),
+        as_user("flower").environment | {"FLOWER_UNAUTHENTICATED_API": "1"},
+        tmp_path / "flower.log",
+    )
+    worker = Child("worker", [*DISTILL, "worker", "--devices", "cpu"], as_user("worker").environment, tmp_path / "log")
+    try:
+        worker.start()
+        flower.start()
+        client = PipelineClient(as_user("client"))
+        wait_until(client.workers, "the worker enters itself")
+        wait_until(lambda: "Connected to rediss" in flower.log.read_text(), "Flower listens")
+
+        first, cancelled = client.submit(make_spec()).id, client.submit(make_spec(name="other")).id
+        client.cancel(cancelled)
+        *_, status = client.watch(first)
+        *_, again = client.watch(client.retry(first).id)
+        findings = {finding.subject: finding for finding in examine(as_user("client"))}
+        tasks = wait_until(lambda: _tasks(port), "Flower has seen tasks")
+    finally:
+        for child in (worker, flower):
+            child.ask_to_end()
+            child.end(deadline=float("inf"))
+
+    assert status.state == again.state == "done"
+    assert "distill.report" in tasks
+    assert server.acl_log() == [], "the rights suffice"
+    assert {name for name, finding in findings.items() if finding.state == "bad"} == set()
+    assert findings["link"].detail.startswith("encrypted")
+    assert findings["messages"].detail.startswith("signed")
+    assert "Traceback" not in worker.log.read_text() + flower.log.read_text()
+
+
+def _tasks(port: int) -> set[str]:
+    """Names of the finished tasks that Flower knows."""
+    with urlopen(f"http://127.0.0.1:{port}/api/tasks?state=SUCCESS") as answer:
+        return {task["name"] for task in json.load(answer).values()}
+
+
+@pytest.mark.parametrize(
+    ("url", "with_authority", "message"),
+    [
+        (
+            "rediss://distill-client:CLIENT_PASSWORD@localhost",
+            False,
+            "CERTIFICATE_VERIFY_FAILED.*set DISTILL_BROKER_CA",
+        ),
+        ("rediss://distill-client:CLIENT_PASSWORD@127.0.0.1", True, "not valid for '127.0.0.1'.*call the broker by"),
+        ("rediss://distill-client:wrong@localhost", True, "invalid username-password pair.*set its user and password"),
+        ("redis://distill-client:CLIENT_PASSWORD@localhost", False, "closed by server.*use rediss://"),
+    ],
+)
+def test_a_broker_that_is_not_reached_as_it_should_be_is_one_error_at_once(
+    server: Any, settings: Settings, certificates: Path, tls_port: int, url: str, with_authority: bool, message: str
+) -> None:
+    authority = certificates / "ca.pem" if with_authority else None
+    wrong = Settings(broker_url=f"{url}:{tls_port}/0", broker_ca=authority, store=settings.store)
+    began = time.monotonic()
+
+    with pytest.raises(BrokerUnavailable, match=message) as raised:
+        PipelineClient(wrong)
+
+    assert time.monotonic() - began < 10.0
+    assert "CLIENT_PASSWORD" not in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_client_may_not_read_queues_or_command_workers(server: Any, as_user: Callable[[str], Settings]) -> None:
+    client: Any = connect(as_user("client"))
+
+    for command in (
+        ("LRANGE", "any", 0, -1),
+        ("BRPOP", "any", 1),
+        ("PUBLISH", "/0.celery.pidbox", "{}"),
+        ("FLUSHALL",),
+    ):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.execute_command(*command)

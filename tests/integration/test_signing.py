@@ -1,0 +1,274 @@
+"""Messages are obeyed if their sender has the signing key, and refused if not: through a real broker and worker."""
+
+from __future__ import annotations
+
+import base64
+import gc
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from celery.contrib.testing.worker import start_worker
+
+from scheduler.client import PipelineClient
+from scheduler.doctor import examine
+from scheduler.waiting import reasons
+from shared.broker import lists_of
+from shared.errors import Untrusted
+from shared.ledger import Ledger, connect
+from shared.plan import Plan
+from shared.refusals import LAST, Refusal, Refusals
+from shared.settings import Settings
+from shared.spec import PipelineSpec
+from shared.status import PipelineStatus
+from shared.submissions import Submissions
+from worker.app import create
+
+MakeSpec = Callable[..., PipelineSpec]
+WaitUntil = Callable[[Callable[[], Any], str], Any]
+KEY, OTHER = "a key of enough letters", "another key of enough letters"
+
+
+def having(settings: Settings, *keys: str) -> Settings:
+    return Settings(**settings.model_dump(exclude={"signing_key"}), signing_key=",".join(keys))
+
+
+@contextmanager
+def working(settings: Settings) -> Iterator[None]:
+    """A worker in a thread of this process."""
+    app = create(settings)
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        yield
+    del app
+    gc.collect()  # Celery's results unsubscribe when they are collected: now, not after the server is gone.
+
+
+@pytest.fixture
+def signed(settings: Settings) -> Settings:
+    """Settings with a signing key."""
+    return having(settings, KEY)
+
+
+@pytest.fixture
+def refusals(settings: Settings) -> Refusals:
+    """What workers refused."""
+    return Refusals(connect(settings))
+
+
+def finish(client: PipelineClient, pipeline: str) -> PipelineStatus:
+    *_, status = client.watch(pipeline)
+    return status
+
+
+def queued(settings: Settings) -> dict[str, Any]:
+    """The one message in the queue `any`, taken out of it."""
+    broker: Any = connect(settings)
+    (text,) = (text for waiting in lists_of("any") for text in broker.lrange(waiting, 0, -1))
+    broker.delete(*lists_of("any"))
+    return json.loads(text)
+
+
+def put(settings: Settings, message: dict[str, Any]) -> None:
+    broker: Any = connect(settings)
+    broker.lpush("any", json.dumps(message))
+
+
+def refused(refusals: Refusals, wait_until: WaitUntil, count: int = 1) -> Refusal:
+    wait_until(lambda: refusals.count >= count, "the message is refused")
+    assert refusals.count == count
+    assert refusals.last is not None
+    return refusals.last
+
+
+def test_signed_pipelines_are_computed_while_keys_are_changed_those_of_the_old_one_too(
+    settings: Settings, refusals: Refusals, make_spec: MakeSpec
+) -> None:
+    new, old = PipelineClient(having(settings, KEY)), PipelineClient(having(settings, OTHER))
+    with working(having(settings, KEY, OTHER)):
+        status = finish(new, new.submit(make_spec()).id)
+        again = new.retry(status.id).id
+
+        assert status.state == finish(new, again).state == "done"
+        assert finish(old, old.submit(make_spec()).id).state == "done"
+    assert refusals.count == 0
+
+
+def unsigned(message: dict[str, Any]) -> dict[str, Any]:
+    """The message as somebody without the key would write it."""
+    text = base64.b64decode(message["body"]).decode().partition(" ")[2]
+    return message | {"body": base64.b64encode(text.encode()).decode(), "content-type": "application/json"}
+
+
+def altered(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with another data set in it, behind the same seal."""
+    text = base64.b64decode(message["body"]).decode().replace("digits", "os:list")
+    return message | {"body": base64.b64encode(text.encode()).decode()}
+
+
+def untyped(message: dict[str, Any]) -> dict[str, Any]:
+    """The message as a type that kombu lets through whatever it is told to accept."""
+    return unsigned(message) | {"content-type": "application/data"}
+
+
+def compressed(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with a header by which it cannot be unpacked."""
+    return message | {"headers": message["headers"] | {"compression": "application/x-gzip"}}
+
+
+def of_another(message: dict[str, Any]) -> dict[str, Any]:
+    """The message with the seal of another key."""
+    return message | {"content-type": "application/x-distill-signed-00000000"}
+
+
+FORGERIES = {
+    unsigned: "it is not signed",
+    altered: "it was altered after it was signed",
+    untyped: "content of type 'application/data'",
+    compressed: "it cannot be read",
+    of_another: "another key than this worker has",
+}
+
+
+def test_forged_messages_are_refused_counted_and_kept_without_a_traceback(
+    signed: Settings,
+    refusals: Refusals,
+    make_spec: MakeSpec,
+    wait_until: WaitUntil,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client, broker = PipelineClient(signed), connect(signed)
+    pipeline = client.submit(make_spec()).id
+    message = queued(signed)
+    for forge in FORGERIES:
+        put(signed, forge(message))
+
+    with working(signed):
+        wait_until(lambda: refusals.count >= len(FORGERIES), "the messages are refused")
+
+    texts: Any = broker.lrange(LAST, 0, -1)
+    kept = [Refusal.model_validate_json(text) for text in reversed(texts)]
+    assert refusals.count == len(kept) == len(FORGERIES)
+    for refusal, reason in zip(kept, FORGERIES.values(), strict=True):
+        assert reason in refusal.reason
+        assert (refusal.task, refusal.queue) == ("distill.prepare_data", "any")
+        assert refusal.body
+    assert client.status(pipeline).state == "waiting"
+    lines = [record.message for record in caplog.records if "refused" in record.message]
+    assert len(lines) == len(FORGERIES)
+    assert all("distill.prepare_data" in line for line in lines)
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize(("clients", "workers"), [((), (KEY,)), ((KEY,), ()), ((OTHER,), (KEY,))])
+def test_a_client_whose_key_differs_is_told_why_nothing_happens(
+    settings: Settings,
+    refusals: Refusals,
+    make_spec: MakeSpec,
+    wait_until: WaitUntil,
+    clients: tuple[str, ...],
+    workers: tuple[str, ...],
+) -> None:
+    client = PipelineClient(having(settings, *clients))
+    pipeline = client.submit(make_spec()).id
+
+    with working(having(settings, *workers)):
+        refused(refusals, wait_until)
+        wait_until(client.workers, "the worker enters itself")
+        status = client.status(pipeline)
+        findings = {finding.subject: finding for finding in examine(having(settings, *clients))}
+        (worker,) = client.workers()
+        served = client.served_queues()
+
+    first = status.plan.trunk[0].key
+    assert "DISTILL_SIGNING_KEY differs" in reasons(status, served)[first]
+    assert findings[worker.name].state == "bad"
+    assert "refuses what this client sends" in findings[worker.name].detail
+    assert findings["refused"].detail.startswith("1 refused, the last")
+
+
+def test_a_parked_message_that_somebody_else_put_there_is_not_sent(
+    signed: Settings, refusals: Refusals, wait_until: WaitUntil
+) -> None:
+    broker: Any = connect(signed)
+    forged = json.dumps({"task": "distill.prepare_data", "kwargs": {}, "options": {"queue": "any"}})
+    broker.hset(f"distill:parked:{'0' * 64}", "task", f"{'0' * 32} {forged}")
+
+    with working(signed):
+        kept = refused(refusals, wait_until)
+
+    assert "not signed" in kept.reason
+    assert forged in kept.body
+    assert not broker.exists(f"distill:parked:{'0' * 64}")
+    assert not any(map(broker.llen, lists_of("any")))
+
+
+def test_a_signed_message_for_something_else_is_not_taken_for_a_parked_one(signed: Settings) -> None:
+    bench = create(signed).bench()
+    message = bench.keyring.seal("message", "{}")
+
+    with pytest.raises(Untrusted, match="signed for something else"):
+        bench.keyring.open("kept", message)
+
+
+def test_a_plan_that_was_altered_at_the_broker_is_not_submitted_again(signed: Settings, make_spec: MakeSpec) -> None:
+    client = PipelineClient(signed)
+    pipeline = client.submit(make_spec()).id
+    broker: Any = connect(signed)
+    plan = broker.hget(f"distill:pipeline:{pipeline}", "plan")
+    broker.hset(f"distill:pipeline:{pipeline}", "plan", plan.replace("digits", "os:list"))
+
+    with pytest.raises(Untrusted, match="altered"):
+        client.retry(pipeline)
+
+
+def test_a_lost_input_is_not_made_again_by_a_plan_that_was_altered(
+    signed: Settings, make_spec: MakeSpec, wait_until: WaitUntil
+) -> None:
+    plan, ledger = Plan.of(make_spec()), Ledger(connect(signed), signed.history_seconds)
+    ledger.open("healed", plan)  # Without a seal.
+    (stage,), _ = plan.branches[1]
+
+    with working(signed):
+        kwargs = {"pipeline": "healed", "stages": [stage.model_dump(mode="json")]}
+        create(signed).tasks["distill.distill"].apply_async(kwargs=kwargs, queue="any")
+        state = wait_until(lambda: (found := ledger.status("healed").states[stage.key]).error and found, "it fails")
+
+    assert "and the pipeline's plan: it is not signed" in state.error
+
+
+def test_a_submission_in_the_store_that_somebody_else_wrote_is_not_recovered(
+    signed: Settings, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = PipelineClient(signed)
+    pipeline = client.submit(make_spec()).id
+    broker: Any = connect(signed)
+    broker.flushall()
+    submissions = Submissions(signed.store)
+    submission = submissions.find(pipeline)
+    assert submission is not None
+    canvas = submission.canvas.partition(" ")[2]
+    submissions.enter(pipeline, submission.model_copy(update={"canvas": canvas}))
+
+    with caplog.at_level("WARNING", "scheduler.client"):
+        assert client.recover() == []
+    assert "not signed" in caplog.text
+
+
+def test_control_commands_are_obeyed_only_if_they_are_signed(
+    settings: Settings, signed: Settings, refusals: Refusals, wait_until: WaitUntil
+) -> None:
+    with working(signed):
+        wait_until(PipelineClient(signed).workers, "the worker enters itself")
+        create(settings).control.broadcast("shutdown")
+        kept = refused(refusals, wait_until)
+
+        assert create(signed).control.ping(timeout=2.0, limit=1), "the worker is still there, and obeys who has the key"
+    assert "not signed" in kept.reason
+
+
+def test_the_key_is_in_no_text_that_is_shown(signed: Settings) -> None:
+    shown = f"{signed!r} {signed} {create(signed).bench().keyring!r} {list(examine(signed))}"
+
+    assert KEY not in shown

@@ -1,0 +1,59 @@
+"""Text of others cannot command the terminal or the log in which it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from scheduler import live, report
+from shared.plan import Plan
+from shared.roster import WorkerEntry
+from shared.spec import PipelineSpec
+from shared.stage import Stage
+from shared.status import PipelineStatus, StageState
+
+MakeSpec = Callable[..., PipelineSpec]
+#: A line break, a command to a terminal, a turned direction, and rich's markup.
+NASTY = "a\nERROR b \x1b]0;c\x07 \u202ed [bold red]e[/] [/bold]"
+
+
+def shown(table: object) -> str:
+    console = Console(file=StringIO(), width=400, force_terminal=False)
+    console.print(table)
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def status(make_spec: MakeSpec) -> PipelineStatus:
+    """A pipeline in whose every text there is something nasty."""
+    plan = Plan.of(make_spec())
+    stages = [stage.model_dump() | {"title": NASTY} for stage in plan.stages]
+    first = Stage.model_validate(stages[0])
+    plan = plan.model_copy(update={"trunk": (first, *plan.trunk[1:])})
+    state = StageState.model_validate({"state": "running", "progress": NASTY, "worker": NASTY})
+    states = {stage.key: state for stage in plan.stages}
+    return PipelineStatus(id="[bold]id", submitted=0.0, plan=plan, states=states)
+
+
+def test_states_and_titles_are_one_plain_line(status: PipelineStatus) -> None:
+    text = shown(live.stages_of(status)) + shown(report.pipelines_table([status]))
+
+    assert "a ERROR b �]0;c� �d [bold red]e[/] [/bold]" in text
+    assert "[bold]id" in text
+    assert not any(character in text for character in "\x1b\x07\u202e")
+
+
+def test_a_worker_describes_itself_in_one_plain_line() -> None:
+    entry = WorkerEntry.of_this_process(NASTY, (NASTY,), NASTY, NASTY)
+
+    text = shown(report.workers_table([WorkerEntry.model_validate_json(entry.model_dump_json())]))
+
+    assert text.count("[bold red]e[/] [/bold]") == 4
+    assert not any(character in text for character in "\x1b\x07\u202e")
+
+
+def test_an_error_keeps_its_lines() -> None:
+    assert StageState(error="one\ntwo\x1b").error == "one\ntwo�"
