@@ -7,6 +7,7 @@ import platform
 import socket
 import time
 from importlib.metadata import PackageNotFoundError, version
+from math import ceil
 from typing import Any, Self
 
 import redis
@@ -41,7 +42,7 @@ class WorkerEntry(Model):
 
     @classmethod
     def of_this_process(
-        cls, name: str, queues: tuple[str, ...], store: str, does: str, keys: tuple[str, ...] = ()
+        cls, name: str, queues: tuple[str, ...], store: str, does: str = "", keys: tuple[str, ...] = ()
     ) -> Self:
         """The entry of the worker that this process is."""
         return cls(
@@ -73,6 +74,7 @@ class Roster:
         with self._redis.pipeline() as pipe:
             pipe.set(_entry(entry.name), entry.model_dump_json(), px=int(seconds * 1000))
             pipe.sadd(NAMES, entry.name)
+            pipe.expire(NAMES, 2 * ceil(seconds))
             pipe.execute()
 
     def workers(self) -> list[WorkerEntry]:

@@ -339,8 +339,7 @@ def test_nothing_of_a_finished_pipeline_stays_in_the_broker_without_an_expiry(
 ) -> None:
     broker: Any = connect(settings)
     before = {key for key in broker.scan_iter() if broker.ttl(key) == -1}
-    # The last is as long as the list of workers.
-    allowed = {"distill:pipelines", "unacked_mutex", "distill:workers"}
+    allowed = {"distill:pipelines", "unacked_mutex"}
 
     for number in range(3):
         assert finish(client, client.submit(make_spec(name=f"p{number}")).id).state == "done"

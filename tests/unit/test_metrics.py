@@ -74,6 +74,7 @@ def test_a_first_failure_is_an_increase() -> None:
 
 
 def test_a_port_that_is_taken_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING", logger="worker.exporter")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
