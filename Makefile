@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test lint format docs chaos test-compose bench bench-labels clean
+.PHONY: setup demo test lint format docs chaos test-compose bench bench-labels bench-scale clean
 
 setup: .venv/ready
 
@@ -46,6 +46,9 @@ bench: setup .venv-bench/ready
 bench-labels: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks.labels
 	.venv-bench/bin/python -m benchmarks.sharing
+
+bench-scale: setup
+	$(BIN)/python -m benchmarks.scale
 
 # torchdistill has needs of its own; 1.1.4 is its last version with a cache of the teacher's outputs.
 .venv-bench/ready: pyproject.toml constraints.txt
