@@ -193,16 +193,7 @@ class PipelineClient:
             PipelineFailed: it failed, or is not finished; the message says why.
 
         """
-        status = self.status(pipeline)
-        if status.state == "cancelled":
-            raise PipelineFailed(f"{pipeline} was cancelled")
-        if status.state == "failed":
-            raise PipelineFailed("\n".join(status.errors))
-        report = status.states[status.plan.report.key].record
-        if report is None or not isinstance(report.record, ReportRecord):
-            raise PipelineFailed(f"{pipeline} is {status.state}: 'distill watch {pipeline}' follows it")
-        stages = tuple(state.record for state in status.states.values() if state.record)
-        return PipelineResults(id=pipeline, name=status.plan.name, scores=report.record, stages=stages)
+        return results_of(self.status(pipeline))
 
     def compare(self, pipelines: Iterable[Pipeline | str], order: Order = "given") -> list[ComparedStudent]:
         """The students of finished pipelines side by side.
@@ -211,8 +202,8 @@ class PipelineClient:
             PipelineFailed: one of them failed, or is not finished; the message says why.
 
         """
-        ids = list(map(str, pipelines))
-        return compared([(self.results(each), self.status(each).plan) for each in ids], order)
+        statuses = [self.status(str(each)) for each in pipelines]
+        return compared([(results_of(status), status.plan) for status in statuses], order)
 
     def _send(self, plan: Plan) -> Pipeline:
         """Enqueue a new pipeline of a plan."""
@@ -307,3 +298,21 @@ class Pipeline:
             for state in [status.states[stage.key]]
         ]
         return f"<p><b>{self.id}</b>: {status.state}</p>" + html_table(("", "stage", "", "worker"), rows)
+
+
+def results_of(status: PipelineStatus) -> PipelineResults:
+    """What came out of a pipeline that stands so.
+
+    Raises:
+        PipelineFailed: it failed, or is not finished; the message says why.
+
+    """
+    if status.state == "cancelled":
+        raise PipelineFailed(f"{status.id} was cancelled")
+    if status.state == "failed":
+        raise PipelineFailed("\n".join(status.errors))
+    report = status.states[status.plan.report.key].record
+    if report is None or not isinstance(report.record, ReportRecord):
+        raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
+    stages = tuple(state.record for state in status.states.values() if state.record)
+    return PipelineResults(id=status.id, name=status.plan.name, scores=report.record, stages=stages)

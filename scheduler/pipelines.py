@@ -40,7 +40,7 @@ app = typer.Typer()
 @app.command()
 def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
     """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
-    from scheduler.client import PipelineClient
+    from scheduler.client import PipelineClient, results_of
     from scheduler.local import LocalStack
     from shared.plan import Plan
     from shared.settings import Settings
@@ -54,7 +54,8 @@ def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
         client = PipelineClient(stack.settings)
         pipeline = client.submit(pipeline_spec)
         _follow(client, pipeline.id, stack)
-        results, status = pipeline.results(), pipeline.status
+        status = pipeline.status
+        results = results_of(status)
         stack.idle = True
     _show(results)
     path = settings.store / "reports" / f"{pipeline}.json"
@@ -177,11 +178,9 @@ def compare(
     """Show the students of several finished pipelines side by side."""
     from scheduler import report
     from scheduler.client import PipelineClient
-    from scheduler.comparison import compared
 
     not_both(as_json, as_csv)
-    client = PipelineClient()
-    students = compared([(client.results(each), client.status(each).plan) for each in pipelines], order)
+    students = PipelineClient().compare(pipelines, order)
     rows = [student.model_dump(mode="json") for student in students]
     if as_json:
         print_json(rows)

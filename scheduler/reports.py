@@ -27,7 +27,7 @@ def report(
     show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
     """Write the report of a finished pipeline, one HTML file, and print its path."""
-    from scheduler.client import PipelineClient
+    from scheduler.client import PipelineClient, results_of
     from shared.errors import BrokerUnavailable, UnknownPipeline, store_errors
     from shared.settings import Settings
     from shared.store import ArtifactStore
@@ -37,10 +37,10 @@ def report(
     kept = store.report(pipeline)
     path = output or kept
     try:
-        client = PipelineClient(settings)
-        client.results(pipeline)
+        status = PipelineClient(settings).status(pipeline)
+        results_of(status)  # Only of a finished one.
         with _saying_where(output):
-            _write(client.status(pipeline), store, path)
+            _write(status, store, path)
     except (BrokerUnavailable, UnknownPipeline) as error:
         if not kept.is_file():
             raise

@@ -25,18 +25,6 @@ from shared.store import Artifact, ArtifactStore, Provenance
 HERE = Provenance(host="here", device="cpu", versions={"torch": "2.15"})
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    """An empty store."""
-    return ArtifactStore(tmp_path / "store")
-
-
-@pytest.fixture
-def stage(make_spec: Callable[..., PipelineSpec]) -> Stage:
-    """Some stage."""
-    return Plan.of(make_spec()).trunk[0]
-
-
 def commit(store: ArtifactStore, stage: Stage) -> Artifact:
     with store.draft(stage.ref) as draft:
         (draft / "file").write_text("content")

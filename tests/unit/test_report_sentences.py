@@ -8,24 +8,8 @@ import pytest
 
 from shared.records import EvaluationRecord, StudentRun
 from shared.report_sentences import summary
+from tests.unit.conftest import evaluation
 from worker.scores import score
-
-
-def evaluation(accuracy: float, parameters: int = 100) -> EvaluationRecord:
-    return EvaluationRecord(
-        samples=100,
-        accuracy=accuracy,
-        negative_log_likelihood=1.0,
-        agreement=1.0,
-        parameters=parameters,
-        multiply_adds=1,
-        size_bytes=1,
-        latency_median_ms=1.0,
-        latency_p95_ms=1.0,
-        throughput=1.0,
-        device="cpu",
-        training_seconds=1.0,
-    )
 
 
 def said(pairs: Sequence[tuple[float, float | None]], teacher: EvaluationRecord | None) -> str:

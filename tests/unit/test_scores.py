@@ -4,25 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from shared.records import EvaluationRecord, StudentRun
+from shared.records import StudentRun
+from tests.unit.conftest import evaluation
 from worker.scores import estimate, score
-
-
-def evaluation(accuracy: float) -> EvaluationRecord:
-    return EvaluationRecord(
-        samples=100,
-        accuracy=accuracy,
-        negative_log_likelihood=1.0,
-        agreement=1.0,
-        parameters=1,
-        multiply_adds=1,
-        size_bytes=1,
-        latency_median_ms=1.0,
-        latency_p95_ms=1.0,
-        throughput=1.0,
-        device="cpu",
-        training_seconds=1.0,
-    )
 
 
 def runs(*pairs: tuple[float, float | None]) -> tuple[StudentRun, ...]:

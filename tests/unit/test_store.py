@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, StoreUnavailable
-from shared.plan import Plan
 from shared.records import WeightsRecord
-from shared.spec import PipelineSpec
 from shared.stage import ArtifactRef, Stage
 from shared.store import Artifact, ArtifactStore, Provenance
 
 HERE = Provenance(host="here", device="cpu", versions={})
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
-    """An empty store."""
-    return ArtifactStore(tmp_path / "store")
-
-
-@pytest.fixture
-def stage(make_spec: Callable[..., PipelineSpec]) -> Stage:
-    """Some stage."""
-    return Plan.of(make_spec()).trunk[0]
 
 
 def commit(store: ArtifactStore, stage: Stage, content: str = "content") -> Artifact:

@@ -1,0 +1,44 @@
+"""What unit tests share: a store, a stage, and scores made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from shared.plan import Plan
+from shared.records import EvaluationRecord
+from shared.spec import PipelineSpec
+from shared.stage import Stage
+from shared.store import ArtifactStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    """An empty store."""
+    return ArtifactStore(tmp_path / "store")
+
+
+@pytest.fixture
+def stage(make_spec: Callable[..., PipelineSpec]) -> Stage:
+    """Some stage."""
+    return Plan.of(make_spec()).trunk[0]
+
+
+def evaluation(accuracy: float, parameters: int = 100) -> EvaluationRecord:
+    """Scores of which only accuracy and size matter."""
+    return EvaluationRecord(
+        samples=100,
+        accuracy=accuracy,
+        negative_log_likelihood=1.0,
+        agreement=1.0,
+        parameters=parameters,
+        multiply_adds=1,
+        size_bytes=1,
+        latency_median_ms=1.0,
+        latency_p95_ms=1.0,
+        throughput=1.0,
+        device="cpu",
+        training_seconds=1.0,
+    )
