@@ -259,12 +259,13 @@ def test_a_submission_in_the_store_that_somebody_else_wrote_is_not_recovered(
 def test_control_commands_are_obeyed_only_if_they_are_signed(
     settings: Settings, signed: Settings, refusals: Refusals, wait_until: WaitUntil
 ) -> None:
+    control = create(signed).control
     with working(signed):
-        wait_until(PipelineClient(signed).workers, "the worker enters itself")
+        wait_until(lambda: control.ping(timeout=0.5, limit=1), "the worker listens, and obeys who has the key")
         create(settings).control.broadcast("shutdown")
         kept = refused(refusals, wait_until)
 
-        assert create(signed).control.ping(timeout=2.0, limit=1), "the worker is still there, and obeys who has the key"
+        assert control.ping(timeout=2.0, limit=1), "the worker is still there"
     assert "not signed" in kept.reason
 
 
