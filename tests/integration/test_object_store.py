@@ -180,7 +180,7 @@ def test_a_store_that_cannot_be_reached_says_so_in_a_line_and_leaves_no_file(
 def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path, stage: Stage) -> None:
     nowhere = ObjectStore(Objects("s3://nowhere-at-all/distill"), tmp_path, LIMIT)
 
-    with pytest.raises(StoreUnavailable, match="s3://nowhere-at-all/distill/probe-.* bucket does not exist"):
+    with pytest.raises(StoreUnavailable, match=r"s3://nowhere-at-all/distill/probe-.* bucket does not exist"):
         nowhere.check_writable()
 
 
@@ -210,7 +210,7 @@ def test_an_object_that_is_lost_is_noticed_when_it_is_looked_for(machine: Machin
 
     assert machine("beta").find(stage.ref) is None
     assert alpha.find(stage.ref) is None
-    with pytest.raises(ArtifactMissing, match="no artifact prepare_data/.* in s3://"):
+    with pytest.raises(ArtifactMissing, match=r"no artifact prepare_data/.* in s3://"):
         machine("beta").open(stage.ref)
 
 

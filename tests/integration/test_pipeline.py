@@ -364,7 +364,7 @@ def test_the_doctor_finds_a_healthy_worker_and_says_what_is_wrong(
         evicting = {finding.subject: finding for finding in examine(settings)}
     finally:
         broker.config_set("maxmemory-policy", "noeviction")
-    lost = settings.model_copy(update={"store": Path("/proc/nowhere")})
+    lost = settings.model_copy(update={"store": "/proc/nowhere"})
     storeless = next(examine(lost))
 
     assert not [finding for finding in healthy.values() if finding.state == "bad"]
