@@ -4,7 +4,7 @@ ARG PYTHON_IMAGE=python:3.11-slim
 
 FROM ${PYTHON_IMAGE} AS base
 LABEL org.opencontainers.image.title=distill-queue
-ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 DISTILL_STORE=/store
+ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 DISTILL_STORE=/store DISTILL_CACHE=/store/cache
 # A new volume belongs to whom the folder belongs that it is mounted on.
 RUN useradd --uid 1000 --create-home distill && mkdir /store && chown distill:distill /store
 
@@ -46,7 +46,7 @@ RUN stdlib=$(python3 -c "import sysconfig; print(sysconfig.get_path('stdlib'))")
 FROM scratch AS client
 LABEL org.opencontainers.image.title=distill-queue
 COPY --from=slim /slim /
-ENV PATH=/venv/bin:/usr/bin PYTHONUNBUFFERED=1 DISTILL_STORE=/store SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+ENV PATH=/venv/bin:/usr/bin PYTHONUNBUFFERED=1 DISTILL_STORE=/store DISTILL_CACHE=/store/cache SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
 WORKDIR /app
 USER 1000
 ENTRYPOINT ["distill"]

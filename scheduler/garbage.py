@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from scheduler.reach import Reach
 from shared.errors import store_errors
-from shared.store import ArtifactStore, size_bytes
+from shared.store import ArtifactStore, size_below
 
 #: Seconds for which unfinished and damaged things are left alone: whoever works on them writes more often.
 GRACE_SECONDS = 86_400.0
@@ -130,16 +130,16 @@ class Garbage:
     def pieces(self) -> Iterator[Piece]:
         """Everything that may be garbage: artifacts first."""
         for ref, folder in self.store.folders():
-            yield Piece("artifact", ref.kind, ref.key, folder, size_bytes(folder), _touched(folder))
+            yield Piece("artifact", ref.kind, ref.key, folder, size_below(folder), _touched(folder))
         for folder in _folders(self.store.root / "partial"):
-            yield Piece("unfinished", "", folder.name, folder, size_bytes(folder), _touched(folder, deep=True))
+            yield Piece("unfinished", "", folder.name, folder, size_below(folder), _touched(folder, deep=True))
             for draft in _folders(folder):
                 if draft.name.startswith("draft-"):
-                    yield Piece("draft", "", folder.name, draft, size_bytes(draft), _touched(draft, deep=True))
+                    yield Piece("draft", "", folder.name, draft, size_below(draft), _touched(draft, deep=True))
         for folder in _folders(self.store.root / "damaged"):
             kind, key, when = (*folder.name.split("-"), "", "", "")[:3]
             touched = int(when) if when.isdecimal() else _touched(folder)
-            yield Piece("damaged", kind, key, folder, size_bytes(folder), touched)
+            yield Piece("damaged", kind, key, folder, size_below(folder), touched)
 
     def _put_back(self, trash: Path) -> None:
         """Move what is in the trash to where it was, unless that place has been filled again."""

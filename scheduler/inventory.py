@@ -101,14 +101,14 @@ def named(store: ArtifactStore, names: Sequence[str]) -> list[tuple[ArtifactRef,
 def verdict_on(store: ArtifactStore, ref: ArtifactRef) -> Verdict | None:
     """Read an artifact to the last byte, changing nothing; None where it is gone."""
     try:
-        artifact = store.reread(ref)
-        stage = artifact.manifest.stage
-        if stage and stage.ref != ref:
-            raise ArtifactDamaged(f"{artifact.folder}: its stage is {stage.kind}/{stage.ref.short_key}")
-        if stage and isinstance(stage.recipe, Labels):
-            SoftLabels.open(artifact.folder).verify()
-        if not _of_this_version(artifact, ref):
-            return Verdict(ref, "of another version", "whole, but this version would give it another key")
+        with store.reread(ref) as artifact:
+            stage = artifact.manifest.stage
+            if stage and stage.ref != ref:
+                raise ArtifactDamaged(f"{artifact.folder}: its stage is {stage.kind}/{stage.ref.short_key}")
+            if stage and isinstance(stage.recipe, Labels):
+                SoftLabels.open(artifact.folder).verify()
+            if not _of_this_version(artifact, ref):
+                return Verdict(ref, "of another version", "whole, but this version would give it another key")
     except ArtifactMissing:
         return None
     except ArtifactDamaged as error:

@@ -1,7 +1,8 @@
-"""Garbage in an object store, where nothing can be moved: what is needed is looked up again before each removal."""
+"""Garbage in an object store, where nothing can be moved: before each removal it is looked again what is needed."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -11,11 +12,15 @@ from shared.errors import StoreUnavailable
 from shared.objects import Facts, Objects
 from shared.store import MANIFEST
 
+#: Seconds for which what pipelines need is taken to be known, while pieces are removed.
+LOOK_SECONDS = 1.0
+
 
 class ObjectGarbage(Garbage):
     """What no pipeline needs and nobody has used for some time.
 
-    A manifest goes first: from then on the artifact is absent for everybody, and made again where it is wanted.
+    A manifest goes first: from then on the artifact is absent for everybody, and made again where it is wanted. Of its
+    files those go that were listed before: a commit that comes after has names of its own.
     """
 
     def clear_trash(self) -> None:
@@ -28,13 +33,15 @@ class ObjectGarbage(Garbage):
             Unavailable: something cannot be removed, or it cannot be known what is needed.
 
         """
-        reach, now = self.look(), set(self.pieces())
-        removed = tuple(piece for piece in pieces if piece in now and self.may_go(piece, reach))
-        for piece in removed:
-            self._objects.remove(f"{piece.path}/{MANIFEST}")
-            self._objects.remove_all(str(piece.path))
-            self._objects.remove(f"used/{piece.kind}/{piece.key}")
-        return Removal(removed, tuple(piece for piece in pieces if piece not in removed))
+        removed, reach, looked = [], self.look(), time.monotonic()
+        for piece in pieces:
+            if time.monotonic() > looked + LOOK_SECONDS:
+                reach, looked = self.look(), time.monotonic()
+            found = self._objects.list(str(piece.path))
+            if found and self._touched(piece, found) == piece.touched and self.may_go(piece, reach):
+                self._remove(piece, found)
+                removed.append(piece)
+        return Removal(tuple(removed), tuple(piece for piece in pieces if piece not in removed))
 
     def pieces(self) -> Iterator[Piece]:
         """Everything that may be garbage: artifacts first."""
@@ -44,10 +51,10 @@ class ObjectGarbage(Garbage):
             folder = Path("artifacts", entry.ref.kind, entry.ref.key[:2], entry.ref.key)
             yield Piece(what, entry.ref.kind, entry.ref.key, folder, entry.size_bytes, int(entry.used * 1e9))
         for folder, found in self._folders("partial"):
-            yield Piece("unfinished", "", folder.name, folder, *_sum(found))
+            yield Piece("unfinished", "", folder.name, folder, _size(found), _newest(found))
         for folder, found in self._folders("damaged"):
             kind, key = (*folder.name.split("-"), "", "")[:2]
-            yield Piece("damaged", kind, key, folder, *_sum(found))
+            yield Piece("damaged", kind, key, folder, _size(found), _newest(found))
 
     @property
     def _objects(self) -> Objects:
@@ -55,15 +62,32 @@ class ObjectGarbage(Garbage):
             raise StoreUnavailable(f"store: {self.store}: no object store")
         return self.store.objects
 
-    def _folders(self, name: str) -> Iterator[tuple[Path, list[Facts]]]:
+    def _touched(self, piece: Piece, found: dict[str, Facts]) -> int:
+        """When a piece was last written or used, in ns since the epoch."""
+        used = self._objects.list(f"used/{piece.kind}/{piece.key}") if piece.what == "artifact" else {}
+        return _newest(found | used)
+
+    def _remove(self, piece: Piece, found: dict[str, Facts]) -> None:
+        manifest = f"{piece.path}/{MANIFEST}"
+        if manifest in found:
+            self._objects.remove(manifest)
+        self._objects.remove(*(name for name in found if name != manifest))
+        if piece.what == "artifact":
+            self._objects.remove(f"used/{piece.kind}/{piece.key}")
+
+    def _folders(self, name: str) -> Iterator[tuple[Path, dict[str, Facts]]]:
         """The folders in one, and what lies below each."""
-        found: dict[str, list[Facts]] = {}
+        found: dict[str, dict[str, Facts]] = {}
         for path, facts in self._objects.list(name).items():
-            found.setdefault(path.split("/")[1], []).append(facts)
+            found.setdefault(path.split("/")[1], {})[path] = facts
         for folder, below in found.items():
             yield Path(name, folder), below
 
 
-def _sum(found: list[Facts]) -> tuple[int, int]:
-    """Bytes of some objects, and when one of them was last written, in ns since the epoch."""
-    return sum(facts.size_bytes for facts in found), int(max(facts.written for facts in found) * 1e9)
+def _size(found: dict[str, Facts]) -> int:
+    return sum(facts.size_bytes for facts in found.values())
+
+
+def _newest(found: dict[str, Facts]) -> int:
+    """When one of some objects was last written, in ns since the epoch."""
+    return int(max(facts.written for facts in found.values()) * 1e9)

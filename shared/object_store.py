@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import secrets
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,28 +17,34 @@ from shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
 from shared.objects import Facts, Objects
 from shared.settings import Settings
 from shared.stage import ArtifactRef
-from shared.store import MANIFEST, Artifact, ArtifactStore, Entry, FileEntry, Manifest, manifest_of, write_manifest
+from shared.store import MANIFEST, Artifact, ArtifactStore, Entry, Manifest, manifest_of, size_below, write_manifest
 
 #: Seconds after its last use from which a copy may make room for others, whatever their size.
 KEPT_SECONDS = 3_600.0
-#: Seconds between two looks at how much room the copies take, and between two notes that an artifact is used.
-LOOK_SECONDS = 60.0
+#: Share of the room for copies that is brought between two looks at how much they take.
+LOOK_SHARE = 0.05
+#: Seconds between two notes that an artifact is used.
 NOTE_SECONDS = 86_400.0
+#: Seconds after its last change at which unfinished work is of a worker that is gone, or goes on elsewhere.
+IDLE_SECONDS = 86_400.0
+#: Seconds that a worker's main process waits for an object store: it has its messages to renew.
+HASTY_SECONDS = 5.0
 
 
-def store_of(settings: Settings) -> ArtifactStore:
+def store_of(settings: Settings, *, patient: bool = True) -> ArtifactStore:
     """The store of some settings: a folder, or an object store behind one."""
     if not settings.is_remote:
         return ArtifactStore(settings.folder)
-    return ObjectStore(Objects(settings.store), settings.folder, int(settings.cache_gb * 1e9))
+    objects = Objects(settings.store) if patient else Objects(settings.store, HASTY_SECONDS)
+    return ObjectStore(objects, settings.folder, int(settings.cache_gb * 1e9))
 
 
 class ObjectStore(ArtifactStore):
     """Artifacts in an object store, and copies of those that this machine has used.
 
-    The files of an artifact are objects that are named by their content, and its manifest is written after them, only
-    where there is none: so an artifact is whole or absent, and the first commit wins. A copy has the artifact's own
-    folder; a file is brought when it is first asked for, and verified like any file of a store.
+    The files of a commit are objects below its manifest's checksum, and the manifest is written after them, only where
+    there is none: so an artifact is whole or absent, and the first commit wins, whatever becomes of another's files. A
+    copy has the artifact's own folder; a file is brought when it is first asked for, and verified like any file.
     """
 
     objects: Objects
@@ -46,7 +53,8 @@ class ObjectStore(ArtifactStore):
         super().__init__(root)
         self.objects = objects
         self._cache_bytes = cache_bytes
-        self._looked = 0.0
+        #: Bytes that this process may bring until it looks how much the copies take.
+        self._until_look = 0
         #: When this process noted the use of an artifact.
         self._noted: dict[ArtifactRef, float] = {}
 
@@ -66,7 +74,7 @@ class ObjectStore(ArtifactStore):
         """
         artifact, found = self._take_manifest(ref), self.objects.list(_place(ref))
         for name, entry in artifact.manifest.files.items():
-            place = _place_of(ref, name, entry)
+            place = _place_of(artifact.manifest, name)
             if place not in found:
                 raise ArtifactDamaged(f"{self}/{place}: missing")
             if found[place].size_bytes != entry.size_bytes:
@@ -86,21 +94,55 @@ class ObjectStore(ArtifactStore):
         except (ArtifactMissing, ArtifactDamaged):
             return self._take_manifest(ref)
 
+    def open(self, ref: ArtifactRef) -> Artifact:
+        """The artifact of a key, every file on this machine and as its manifest says.
+
+        Raises:
+            ArtifactMissing: there is none.
+            ArtifactDamaged: its manifest cannot be read, or a file is missing or altered.
+
+        """
+        artifact = super().open(ref)
+        super()._note_use(ref)  # It is not to make room for others just now.
+        return artifact
+
+    def verified(self, artifact: Artifact, name: str) -> Path:
+        """The path of one of an artifact's files, which is as the manifest says; brought unless a copy is.
+
+        Raises:
+            ArtifactDamaged: it is missing, altered, or not one of its files.
+
+        """
+        try:
+            return super().verified(artifact, name)
+        except ArtifactDamaged:  # Not here yet, or altered here.
+            with self._locked(artifact):
+                with suppress(ArtifactDamaged):  # Another process has brought it meanwhile.
+                    return super().verified(artifact, name)
+                return self._bring(artifact, name)
+
     def brought(self, ref: ArtifactRef) -> Path:
         """The folder of an artifact's files on this machine, all of them."""
         return self.open(ref).folder
 
-    def reread(self, ref: ArtifactRef) -> Artifact:
-        """The artifact of a key, once every byte in the object store was read; what was read becomes the copy.
+    @contextmanager
+    def reread(self, ref: ArtifactRef) -> Iterator[Artifact]:
+        """The artifact of a key, once every byte in the object store was read; no copy stays that was not there.
 
         Raises:
             ArtifactMissing, ArtifactDamaged: as for `open`.
 
         """
-        artifact = self._take_manifest(ref)
-        for name, entry in artifact.manifest.files.items():
-            self._take(artifact.folder / name, entry)
-        return artifact
+        was_here = self.folder(ref).exists()
+        try:
+            artifact = self._take_manifest(ref)
+            with self._locked(artifact):
+                for name in artifact.manifest.files:
+                    self._bring(artifact, name)
+            yield artifact
+        finally:
+            if not was_here:
+                self._drop(ref)
 
     def refs(self, kind: str) -> list[ArtifactRef]:
         """The artifacts of a kind, by key."""
@@ -138,7 +180,7 @@ class ObjectStore(ArtifactStore):
 
     def set_aside(self, ref: ArtifactRef) -> None:
         """Take a damaged artifact's manifest away, and keep it; its files are garbage until they are written again."""
-        if text := self.manifest_text(ref):
+        if (text := self.manifest_text(ref)) and not self._is_of_a_later_commit(ref, text):
             self.objects.write(f"damaged/{ref.kind}-{ref.key}-{time.time_ns()}/{MANIFEST}", text)
             self.objects.remove(f"{_place(ref)}/{MANIFEST}")
         self._drop(ref)
@@ -152,9 +194,10 @@ class ObjectStore(ArtifactStore):
         """
         path = super().report(pipeline)
         if not path.is_file() and (page := self.objects.read(f"reports/{path.name}")) is not None:
-            with store_errors(path):
+            with store_errors(path), self._fresh() as fresh:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(page)
+                fresh.write_bytes(page)
+                fresh.replace(path)
         return path
 
     def share_report(self, pipeline: str) -> None:
@@ -176,16 +219,18 @@ class ObjectStore(ArtifactStore):
 
     def _settle(self, ref: ArtifactRef, draft: Path, manifest: Manifest) -> None:
         """Write a draft's files, then its manifest unless there is one; it becomes this machine's copy if it won."""
-        for name, entry in manifest.files.items():
-            self.objects.upload(draft / name, _place_of(ref, name, entry))
+        for name in manifest.files:
+            self.objects.upload(draft / name, _place_of(manifest, name))
         text = manifest.model_dump_json(indent=1).encode()
+        if not self.objects.create(f"{_place(ref)}/{MANIFEST}", text):
+            self._take_manifest(ref)
+            return
+        self._make_room(sum(entry.size_bytes for entry in manifest.files.values()))
         self._drop(ref)
-        if self.objects.create(f"{_place(ref)}/{MANIFEST}", text):
-            with suppress(FileExistsError, OSError):  # Another process has brought it here meanwhile.
-                write_manifest(draft, manifest)
-                self.folder(ref).parent.mkdir(parents=True, exist_ok=True)
-                draft.rename(self.folder(ref))
-            self._make_room()
+        with suppress(OSError):  # No room here, or another process has brought it meanwhile: it is where it has to be.
+            write_manifest(draft, manifest)
+            self.folder(ref).parent.mkdir(parents=True, exist_ok=True)
+            draft.rename(self.folder(ref))
 
     def _take_manifest(self, ref: ArtifactRef) -> Artifact:
         """Bring a manifest as it is in the object store now; a copy of what was another one's is dropped."""
@@ -196,39 +241,44 @@ class ObjectStore(ArtifactStore):
         manifest = manifest_of(ref, text, f"{self}/{_place(ref)}")
         with store_errors(folder):
             path = folder / MANIFEST
-            if not path.is_file() or path.read_bytes() != text:
-                self._drop(ref)
-                folder.mkdir(parents=True, exist_ok=True)
+            here = path.read_bytes() if path.is_file() else None
+            if here != text:
+                if here is not None:
+                    self._drop(ref)
                 with self._fresh() as fresh:
                     fresh.write_bytes(text)
+                    folder.mkdir(parents=True, exist_ok=True)
                     fresh.replace(path)
         return Artifact(folder, manifest)
 
-    def _verify(self, path: Path, entry: FileEntry) -> None:
+    def _is_of_a_later_commit(self, ref: ArtifactRef, text: bytes) -> bool:
+        """Whether a manifest in the object store is none that this machine has found damaged."""
         try:
-            super()._verify(path, entry)
-        except ArtifactDamaged:  # Not here yet, or altered here.
-            self._take(path, entry)
+            manifest_of(ref, text, self)
+        except ArtifactDamaged:
+            return False
+        here = self.folder(ref) / MANIFEST
+        with store_errors(here):
+            return not here.is_file() or here.read_bytes() != text
 
-    def _take(self, path: Path, entry: FileEntry) -> None:
+    def _bring(self, artifact: Artifact, name: str) -> Path:
         """Bring a file of an artifact, and verify it before it takes its place."""
-        folder = path.parent
-        place = f"{folder.relative_to(self.root)}/{entry.sha256}/{path.name}"
-        with store_errors(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            with self._fresh() as fresh:
-                try:
-                    with fresh.open("wb") as file:
-                        file.writelines(self.objects.blocks(place, entry.size_bytes))
-                    super()._verify(fresh, entry)
-                except ArtifactDamaged as error:
-                    raise ArtifactDamaged(f"{self}/{place}: {str(error).removeprefix(f'{fresh}: ')}") from None
-                except ArtifactMissing as error:
-                    raise ArtifactDamaged(str(error)) from None
-                self._verified[path] = self._verified.pop(fresh)
-                folder.mkdir(parents=True, exist_ok=True)  # Another process may have made room.
-                fresh.replace(path)
-        self._make_room()
+        path, entry = artifact.path(name), artifact.manifest.files[name]
+        place = _place_of(artifact.manifest, name)
+        self._make_room(entry.size_bytes)
+        with store_errors(path), self._fresh() as fresh:
+            try:
+                with fresh.open("wb") as file:
+                    file.writelines(self.objects.blocks(place, entry.size_bytes))
+                self._verify(fresh, entry)
+            except ArtifactDamaged as error:
+                raise ArtifactDamaged(f"{self}/{place}: {str(error).removeprefix(f'{fresh}: ')}") from None
+            except ArtifactMissing as error:
+                raise ArtifactDamaged(str(error)) from None
+            self._verified[path] = self._verified.pop(fresh)
+            path.parent.mkdir(parents=True, exist_ok=True)  # Another process may have made room.
+            fresh.replace(path)
+        return path
 
     def _note_use(self, ref: ArtifactRef) -> bool:
         now = time.time()
@@ -246,33 +296,49 @@ class ObjectStore(ArtifactStore):
                 found.setdefault(ArtifactRef(kind=kind, key=key), {})[name] = facts
         yield from found.items()
 
-    def _make_room(self) -> None:
-        """Drop the copies that were not used for the longest time, until the rest fits."""
-        if time.monotonic() < self._looked + LOOK_SECONDS:
+    def _make_room(self, size_bytes: int) -> None:
+        """Drop the copies that were not used for the longest time, until the rest fits beside what is brought next."""
+        self._until_look -= size_bytes
+        if self._until_look > 0:
             return
-        self._looked = time.monotonic()
-        for fresh in (self.root / "fresh").glob("*"):
+        self._until_look = int(self._cache_bytes * LOOK_SHARE)
+        self._sweep()
+        copies: list[tuple[float, ArtifactRef, int]] = []
+        for ref, folder in self.folders():
             with suppress(FileNotFoundError):
-                if fresh.stat().st_mtime < time.time() - NOTE_SECONDS:  # Of a process that was killed.
-                    fresh.unlink()
-        copies = sorted(super().entries(), key=lambda entry: entry.used, reverse=True)
-        room = self._cache_bytes
-        for copy in copies:
-            room -= copy.size_bytes
-            if room < 0 and copy.used < time.time() - KEPT_SECONDS:
-                self._drop(copy.ref)
+                copies.append((folder.stat().st_mtime, ref, size_below(folder)))
+        room = self._cache_bytes - size_bytes - self._until_look
+        for used, ref, size in sorted(copies, key=lambda copy: copy[0], reverse=True):
+            room -= size
+            if room < 0 and used < time.time() - KEPT_SECONDS:
+                self._drop(ref)
+
+    def _sweep(self) -> None:
+        """Remove what this machine's workers have left: half-brought files, and work that others have gone on with."""
+        for path in (*(self.root / "fresh").glob("*"), *(self.root / "partial").glob("*")):
+            with suppress(FileNotFoundError):
+                if max(each.stat().st_mtime for each in (path, *path.rglob("*"))) < time.time() - IDLE_SECONDS:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    @contextmanager
+    def _locked(self, artifact: Artifact) -> Iterator[None]:
+        """Alone among the processes of this machine that bring files of an artifact."""
+        path = self.root / "fresh" / f"{artifact.manifest.key}.lock"
+        with store_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("ab") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
 
     @contextmanager
     def _fresh(self) -> Iterator[Path]:
-        """A new file, removed at the end unless it was renamed."""
-        folder = self.root / "fresh"
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=folder)
-        os.close(descriptor)
+        """The path of a new file, which is removed at the end unless it was renamed."""
+        path = self.root / "fresh" / f"{os.getpid()}-{secrets.token_hex(8)}"
+        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            yield Path(name)
+            yield path
         finally:
-            Path(name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def _drop(self, ref: ArtifactRef) -> None:
         """Remove this machine's copy; who has one of its files open reads on."""
@@ -284,5 +350,5 @@ def _place(ref: ArtifactRef) -> str:
     return f"artifacts/{ref.kind}/{ref.key[:2]}/{ref.key}"
 
 
-def _place_of(ref: ArtifactRef, name: str, entry: FileEntry) -> str:
-    return f"{_place(ref)}/{entry.sha256}/{name}"
+def _place_of(manifest: Manifest, name: str) -> str:
+    return f"{_place(ArtifactRef(kind=manifest.kind, key=manifest.key))}/{manifest.checksum}/{name}"

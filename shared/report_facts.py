@@ -225,12 +225,12 @@ class _Reader:
         )
 
     def test_samples(self, name: str, *, mapped: bool = False) -> npt.NDArray[Any] | None:
-        """An array of the data set's test samples; a mapped one is not verified, as it may be very large."""
+        """An array of the data set's test samples; a mapped one, perhaps very large, is verified only if it is brought."""
         data = self.plan.trunk[0]
         found = self._open(data.ref)
         try:
             if isinstance(found, Artifact):
-                if mapped:
+                if mapped and not self.store.objects:
                     return np.asarray(np.load(found.path(name), mmap_mode="r"))
                 return np.asarray(np.load(self.store.verified(found, name)))
         except (ArtifactDamaged, OSError, ValueError):

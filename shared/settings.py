@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import ssl
 from ipaddress import ip_address
 from pathlib import Path
@@ -35,9 +36,9 @@ def _location(value: object) -> object:
     if parts.scheme not in STORE_DRIVERS:
         schemes = ", ".join(f"{scheme}://" for scheme in ("file", *STORE_DRIVERS))
         raise ValueError(f"unknown scheme '{parts.scheme}': use a folder or one of {schemes}")
-    if not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
+    if not re.fullmatch(r"[\w.-]+(/[\w.=+~-]+)*/?", parts.netloc + parts.path) or parts.query or parts.fragment:
         raise ValueError(f"not a bucket and a prefix: use {parts.scheme}://bucket/prefix, and its driver's variables")
-    return value.rstrip("/")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
 class Settings(BaseSettings):

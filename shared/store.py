@@ -219,7 +219,7 @@ class ArtifactStore:
         with store_errors(self.root):
             for ref, folder in self.folders():
                 with suppress(FileNotFoundError):  # Taken for garbage at this moment.
-                    yield Entry(ref, size_bytes(folder), folder.stat().st_mtime, self.manifest_text(ref))
+                    yield Entry(ref, size_below(folder), folder.stat().st_mtime, self.manifest_text(ref))
 
     def manifest_text(self, ref: ArtifactRef) -> bytes:
         """What others read as an artifact's manifest; empty where there is none."""
@@ -229,20 +229,21 @@ class ArtifactStore:
 
     def bytes_below(self, folder: str) -> int:
         """Bytes of what lies in a folder of the store, such as `partial`."""
-        return size_bytes(self.root / folder)
+        return size_below(self.root / folder)
 
     def brought(self, ref: ArtifactRef) -> Path:
         """The folder of an artifact's files on this machine, whole or not."""
         return self.folder(ref)
 
-    def reread(self, ref: ArtifactRef) -> Artifact:
+    @contextmanager
+    def reread(self, ref: ArtifactRef) -> Iterator[Artifact]:
         """The artifact of a key, once every byte that others would read was read.
 
         Raises:
             ArtifactMissing, ArtifactDamaged: as for `open`.
 
         """
-        return self.open(ref)
+        yield self.open(ref)
 
     def unfinished(self, _ref: ArtifactRef) -> Objects | None:
         """Where other machines see a stage's unfinished work; None where they see its folder."""
@@ -401,7 +402,7 @@ def manifest_of(ref: ArtifactRef, text: bytes, place: object) -> Manifest:
     return manifest
 
 
-def size_bytes(folder: Path) -> int:
+def size_below(folder: Path) -> int:
     """Bytes of the files below a folder; what vanishes meanwhile is passed over."""
     total = 0
     for path in folder.rglob("*"):

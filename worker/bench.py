@@ -71,7 +71,7 @@ class Bench:
         client, hasty = connect(settings, retries=PATIENT_RETRIES if patient else 1), connect(settings, retries=0)
         ledger = Ledger(client, settings.history_seconds)
         leases = Leases(client, hasty, settings.holding_seconds, settings.renewal_seconds, metrics)
-        store = store_of(settings)
+        store = store_of(settings, patient=patient)
         submissions, roster = Submissions(store), Roster(client)
         return cls(
             settings,

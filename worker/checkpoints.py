@@ -100,7 +100,7 @@ class Checkpoints:
         for name in sorted(self._names(), reverse=True):
             path = self.folder / name
             data = self._read(path)
-            if hashlib.sha256(data).hexdigest() != path.stem.partition("-")[2]:
+            if not _is_proven(path, data):
                 logger.warning("%s: damaged: the training goes on from an earlier one", path)
                 continue
             try:
@@ -122,17 +122,25 @@ class Checkpoints:
         return here | {name for name in (self.objects.list() if self.objects else ()) if name.endswith(".safetensors")}
 
     def _read(self, path: Path) -> bytes:
-        """The bytes of one, brought here first where another machine has written it; none where it is gone."""
-        if not path.exists() and self.objects:
+        """The bytes of one, brought here where another machine has written it; none where it is gone."""
+        if path.exists() or self.objects is None:
+            return path.read_bytes()
+        data = self.objects.read(path.name) or b""
+        if _is_proven(path, data):
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write(path, self.objects.read(path.name) or b"")
-        return path.read_bytes()
+            _write(path, data)
+        return data
 
     def _remove(self, names: Iterable[str]) -> None:
         for name in (gone := list(names)):
             (self.folder / name).unlink(missing_ok=True)
         if self.objects:
             self.objects.remove(*gone)
+
+
+def _is_proven(path: Path, data: bytes) -> bool:
+    """Whether a checkpoint's name is that of its content."""
+    return hashlib.sha256(data).hexdigest() == path.stem.partition("-")[2]
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:

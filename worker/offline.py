@@ -70,7 +70,7 @@ def write_samples(
         Facts for the file of the labels.
 
     """
-    artifact = store.find(stage.ref) or Workshop(store, runtime, lambda *_: None).run(stage)
+    artifact = store.obtain(stage.ref) or Workshop(store, runtime, lambda *_: None).run(stage)
     desk = Desk({"dataset": artifact}, folder, runtime, lambda *_: None)
     copyfile(artifact.path("train_targets.npy"), folder / "targets.npy")
     if seen.changes_nothing:

@@ -53,6 +53,8 @@ class Wire:
         self.sent_bytes = self.received_bytes = sys.maxsize
         self.to_cut = 0
         self.cuts = 0
+        #: Bytes that came back.
+        self.passed_bytes = 0
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -77,6 +79,9 @@ class Wire:
                 if passed > getattr(self, which) and self._cuts():
                     break
                 sink.sendall(data)
+                if which == "received_bytes":
+                    with self._lock:
+                        self.passed_bytes += len(data)
         for end in (source, sink):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
