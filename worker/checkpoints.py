@@ -86,9 +86,9 @@ class Checkpoints:
         for other in self.folder.glob("*.*"):
             if other.name < path.name:
                 other.unlink(missing_ok=True)
-        self._saved = time.monotonic()
-        self._cost_seconds = self._saved - started
+        self._cost_seconds = time.monotonic() - started
         self.saved()
+        self._saved = time.monotonic()  # Where the broker is far or away, telling it takes longer than all the rest.
 
     def latest(self) -> Checkpoint | None:
         """The one that got furthest; what is damaged or of another version is passed over."""

@@ -131,7 +131,7 @@ def test_the_child_of_a_dead_worker_gives_its_lease_up(
 @pytest.fixture
 def attempts(settings: Settings) -> Attempts:
     """Three attempts."""
-    return Attempts(connect(settings), 3, 60)
+    return Attempts(connect(settings), connect(settings, retries=0), 3, 60)
 
 
 def test_attempts_that_get_further_are_not_counted(attempts: Attempts) -> None:
