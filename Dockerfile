@@ -63,7 +63,7 @@ CMD ["celery", "-A", "worker.app", "flower", "--conf=/app/flower_settings.py", "
 
 FROM dependencies AS worker
 ARG PIP_OPTIONS=
-RUN pip install ${PIP_OPTIONS} -c constraints.txt '.[worker]'
+RUN pip install ${PIP_OPTIONS} -c constraints.txt '.[worker,s3]'
 COPY --from=code /wheel /wheel
 RUN pip install --no-deps --no-index --force-reinstall /wheel/*.whl
 WORKDIR /app

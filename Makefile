@@ -10,7 +10,7 @@ setup: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: set PYTHON to a Python 3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,monitor,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,monitor,s3,dev]'
 	touch $@
 
 demo: setup

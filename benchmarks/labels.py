@@ -446,7 +446,7 @@ def accuracies(folder: Path, extent: Extent) -> Iterator[Table]:
     title = f"Student MLP 128 of teacher MLP 512-256 on {dataset}, T 4, alpha 0.9, {extent.seeds} seeds"
     table = _table(title, "accuracy", "to float32")
     base: list[float] = []
-    with LocalStack(Settings(store=folder), workers=1) as stack:
+    with LocalStack(Settings(store=str(folder)), workers=1) as stack:
         client = PipelineClient(stack.settings)
         for kind in kinds:
             pipeline = client.submit(PipelineSpec.model_validate(_spec(dataset, kind, extent))).id

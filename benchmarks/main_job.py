@@ -98,7 +98,7 @@ def cold(seed: int) -> Figures:
 
 def warm(seed: int) -> Figures:
     """Figures of a pipeline that is submitted to a worker which has done another one, with an empty store else."""
-    with _prepared(seed) as (folder, spec), LocalStack(Settings(store=folder), workers=1) as stack:
+    with _prepared(seed) as (folder, spec), LocalStack(Settings(store=str(folder)), workers=1) as stack:
         client = PipelineClient(stack.settings)
         _done(client, client.submit(PipelineSpec.load(WARM_UP)).id)
         started = time.monotonic()

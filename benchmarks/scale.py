@@ -130,7 +130,7 @@ def sweep(_: argparse.Namespace) -> None:
     for number in range(3):
         for workers, seconds in times.items():
             with tempfile.TemporaryDirectory() as name:
-                settings = Settings(store=Path(name), threads=1)
+                settings = Settings(store=name, threads=1)
                 with LocalStack(settings, workers=workers) as stack:
                     client = PipelineClient(stack.settings)
                     _ended(client, client.submit(_sweep_spec(number, epochs=1)).id)  # All load their libraries.
@@ -149,7 +149,7 @@ def idle(options: argparse.Namespace) -> None:
     """What idle workers ask of the server, by command."""
     with (
         tempfile.TemporaryDirectory() as name,
-        LocalStack(Settings(store=Path(name)), workers=options.workers) as stack,
+        LocalStack(Settings(store=name), workers=options.workers) as stack,
     ):
         client = PipelineClient(stack.settings)
         deadline = time.monotonic() + LIMIT_SECONDS
@@ -196,7 +196,7 @@ def raw_canvas(app: Celery, plan: Plan) -> Signature:
 @contextmanager
 def _server() -> Iterator[tuple[Settings, Any, Path]]:
     """A server and an empty store, without workers."""
-    with tempfile.TemporaryDirectory() as name, LocalStack(Settings(store=Path(name)), workers=0) as stack:
+    with tempfile.TemporaryDirectory() as name, LocalStack(Settings(store=name), workers=0) as stack:
         yield stack.settings, redis.Redis.from_url(stack.settings.redis_url), Path(name)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -69,7 +68,7 @@ def expected_seconds(seconds: float, helpers: int, start_seconds: float) -> floa
 def _round(views: int, seed: int) -> tuple[StageRecord, StageRecord, StageRecord]:
     """The labelling alone, with a helper that has done nothing before, and with one that has."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(store=Path(folder), threads=1)
+        settings = Settings(store=folder, threads=1)
         with LocalStack(settings, workers=2) as stack:
             client = PipelineClient(stack.settings)
             cold, alone, warm = (

@@ -58,7 +58,7 @@ class Cache:
 
         """
         here = Path(name)
-        folder = here if (here / HEADER).is_file() else store.folder(_ref_of(name, store))
+        folder = here if (here / HEADER).is_file() else store.brought(_ref_of(name, store))
         refs = (ref for kind in KINDS for ref in store.refs(kind))
         ref = next((ref for ref in refs if store.folder(ref).resolve() == folder.resolve()), None)
         return cls(SoftLabels.open(folder), ref, store)
@@ -247,4 +247,4 @@ def _ref_of(name: str, store: ArtifactStore) -> ArtifactRef:
         return found[0]
     keys = ", ".join(ref.short_key for ref in (found or known)[:10]) or "none"
     what = "several keys begin so" if found else "no folder of a cache, and no key of one in the store"
-    raise InvalidSettings(f"{name}: {what} (in {store.root}: {keys})")
+    raise InvalidSettings(f"{name}: {what} (in {store}: {keys})")

@@ -21,6 +21,7 @@ from scheduler.comparison import ComparedStudent, Order, compared
 from shared.broker import create_app, keyring
 from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline, Untrusted
 from shared.ledger import Ledger, connect
+from shared.object_store import store_of
 from shared.plan import Plan
 from shared.records import ReportRecord
 from shared.results import PipelineResults, html_table
@@ -29,7 +30,7 @@ from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.stage import ArtifactRef, checkpoint_ref, label_file_ref
 from shared.status import PipelineStatus
-from shared.store import ArtifactStore, Provenance
+from shared.store import Provenance
 from shared.submissions import Submission, Submissions
 from shared.teacher_spec import LabelTeacherSpec
 
@@ -56,8 +57,8 @@ class PipelineClient:
         client = connect(self._settings)
         self._ledger, self._roster = Ledger(client, self._settings.history_seconds), Roster(client)
         self._app, self._keyring = create_app(self._settings, keeps_results=False), keyring(self._settings)
-        self._store = ArtifactStore(self._settings.store)
-        self._submissions = Submissions(self._settings.store)
+        self._store = store_of(self._settings)
+        self._submissions = Submissions(self._store)
 
     def submit(self, spec: PipelineSpec | dict[str, Any] | Path | str) -> Pipeline:
         """Enqueue a pipeline: of a spec, of a mapping with the words of one, or of the file that has it.

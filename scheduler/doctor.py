@@ -16,12 +16,13 @@ from shared.broker import keyring, lists_of
 from shared.catalog import QUEUES
 from shared.errors import DistillError
 from shared.ledger import connect
+from shared.object_store import store_of
+from shared.objects import Objects
 from shared.refusals import LAST, Refusals
 from shared.roster import Roster, WorkerEntry, installed_versions
 from shared.settings import Settings
 from shared.stage import STAGE_FORMAT
 from shared.status import in_words
-from shared.store import ArtifactStore
 
 #: The oldest server that knows every command used here.
 OLDEST_SERVER = (6, 2)
@@ -68,14 +69,24 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
-    root = settings.store.absolute()
+    root, store = settings.folder.absolute(), store_of(settings)
     try:
-        ArtifactStore(root).check_writable()
+        store.check_writable()
         _rename_and_sync(root)
+        keeps_first = store.objects is None or _keeps_first(store.objects)
     except (DistillError, OSError) as error:
-        yield Finding("store", "bad", str(error), "set DISTILL_STORE to a folder that this user can write")
+        advice = "set DISTILL_STORE to a folder that this user can write"
+        if settings.is_remote:
+            advice = "look at DISTILL_STORE and the variables of its driver, as in docs/how-to/object-store.md"
+        yield Finding("store", "bad", str(error), advice)
         return
-    yield Finding("store", "good", f"{root} can be written, synced and renamed in")
+    if not keeps_first:
+        advice = "use one that knows If-None-Match: with two commits of a key at once, here the last one wins"
+        yield Finding("store", "warning", f"{store} overwrites what is to be written only once", advice)
+    elif settings.is_remote:
+        yield Finding("store", "good", f"{store} can be written, each object once; copies are in {root}")
+    else:
+        yield Finding("store", "good", f"{root} can be written, synced and renamed in")
     free = shutil.disk_usage(root).free
     room = f"{free / 1e9:,.1f} GB free"
     if free < FREE_BYTES:
@@ -91,6 +102,15 @@ def _rename_and_sync(root: Path) -> None:
         (Path(folder) / "a").rename(Path(folder) / "b")
         if (Path(folder) / "b" / "file").read_bytes() != b"x":
             raise OSError(f"{folder}: a renamed folder lost its file")
+
+
+def _keeps_first(objects: Objects) -> bool:
+    """Whether an object that is written on condition that there is none stays as it is."""
+    name = f"doctor-{time.time_ns()}"
+    try:
+        return objects.create(name, b"first") and not objects.create(name, b"second")
+    finally:
+        objects.remove(name)
 
 
 def _link(settings: Settings) -> Finding:

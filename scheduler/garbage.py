@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from scheduler.inventory import size_bytes
 from scheduler.reach import Reach
 from shared.errors import store_errors
-from shared.store import ArtifactStore
+from shared.store import ArtifactStore, size_bytes
 
 #: Seconds for which unfinished and damaged things are left alone: whoever works on them writes more often.
 GRACE_SECONDS = 86_400.0
@@ -68,7 +67,7 @@ class Garbage:
         """What may go, artifacts first; changes nothing."""
         reach = self.look()
         with store_errors(self.store.root):
-            found = [piece for piece in self._pieces() if self._may_go(piece, reach)]
+            found = [piece for piece in self.pieces() if self.may_go(piece, reach)]
         going = {piece.path for piece in found}
         return [piece for piece in found if piece.path.parent not in going]
 
@@ -115,9 +114,10 @@ class Garbage:
     def _is_garbage_still(self, piece: Piece, place: Path, reach: Reach) -> bool:
         """Whether nobody needs it, and nobody has touched it since it was listed."""
         untouched = piece.what == "damaged" or _touched(place, deep=piece.what != "artifact") == piece.touched
-        return untouched and self._may_go(piece, reach)
+        return untouched and self.may_go(piece, reach)
 
-    def _may_go(self, piece: Piece, reach: Reach) -> bool:
+    def may_go(self, piece: Piece, reach: Reach) -> bool:
+        """Whether a piece was not used for long enough, and nobody needs it or works on it."""
         keep_seconds = self.keep_seconds if piece.what == "artifact" else GRACE_SECONDS
         if piece.touched / 1e9 > time.time() - keep_seconds:
             return False
@@ -127,7 +127,8 @@ class Garbage:
             return False
         return piece.what == "draft" or piece.key not in reach.pipelines
 
-    def _pieces(self) -> Iterator[Piece]:
+    def pieces(self) -> Iterator[Piece]:
+        """Everything that may be garbage: artifacts first."""
         for ref, folder in self.store.folders():
             yield Piece("artifact", ref.kind, ref.key, folder, size_bytes(folder), _touched(folder))
         for folder in _folders(self.store.root / "partial"):

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from scheduler.reach import Reach
 from shared.catalog import KINDS, did_you_mean
-from shared.errors import ArtifactDamaged, ArtifactMissing, InvalidSettings, StoreUnavailable, store_errors
+from shared.errors import ArtifactDamaged, ArtifactMissing, InvalidSettings, StoreUnavailable
 from shared.recipes import Labels
 from shared.soft_labels import SoftLabels
 from shared.stage import SHORTEST_KEY, ArtifactRef, checkpoint_ref, label_file_ref
-from shared.store import MANIFEST, Artifact, ArtifactStore, Manifest, is_sealed
+from shared.store import Artifact, ArtifactStore, Entry, Manifest, is_sealed
 
 #: What artifacts that no stage made are called.
 GIVEN = {"checkpoint": "given weights", "label_file": "given labels"}
@@ -81,34 +79,29 @@ def holdings(store: ArtifactStore, reach: Reach, kind: str | None = None) -> lis
     """
     if kind is not None and kind not in ORDER:
         raise InvalidSettings(f"--kind: unknown kind '{kind}'{did_you_mean(kind, ORDER)}")
-    found = []
-    with store_errors(store.root):
-        for ref, folder in store.folders():
-            if kind in (None, ref.kind):
-                with suppress(FileNotFoundError):  # Taken for garbage at this moment.
-                    found.append(_holding(ref, folder, reach))
+    found = [_holding(entry, reach) for entry in store.entries() if kind in (None, entry.ref.kind)]
     place = {name: number for number, name in enumerate(ORDER)}
     return sorted(found, key=lambda each: (place.get(each.ref.kind, len(place)), each.created or 0.0))
 
 
-def named(store: ArtifactStore, names: Sequence[str]) -> list[tuple[ArtifactRef, Path]]:
-    """The artifacts whose keys begin with one of some names; all without names.
+def named(store: ArtifactStore, names: Sequence[str]) -> list[tuple[ArtifactRef, int]]:
+    """The artifacts whose keys begin with one of some names, and their bytes; all without names.
 
     Raises:
         InvalidSettings: no key begins so.
 
     """
-    known = list(store.folders())
+    known = [(entry.ref, entry.size_bytes) for entry in store.entries()]
     for name in names:
         if len(name) < SHORTEST_KEY or not any(ref.key.startswith(name) for ref, _ in known):
-            raise InvalidSettings(f"{name}: no key in {store.root} begins so: 'distill store ls' lists them")
-    return [(ref, folder) for ref, folder in known if not names or ref.key.startswith(tuple(names))]
+            raise InvalidSettings(f"{name}: no key in {store} begins so: 'distill store ls' lists them")
+    return [(ref, size) for ref, size in known if not names or ref.key.startswith(tuple(names))]
 
 
 def verdict_on(store: ArtifactStore, ref: ArtifactRef) -> Verdict | None:
     """Read an artifact to the last byte, changing nothing; None where it is gone."""
     try:
-        artifact = store.open(ref)
+        artifact = store.reread(ref)
         stage = artifact.manifest.stage
         if stage and stage.ref != ref:
             raise ArtifactDamaged(f"{artifact.folder}: its stage is {stage.kind}/{stage.ref.short_key}")
@@ -119,7 +112,7 @@ def verdict_on(store: ArtifactStore, ref: ArtifactRef) -> Verdict | None:
     except ArtifactMissing:
         return None
     except ArtifactDamaged as error:
-        if _sealed_otherwise(store.folder(ref) / MANIFEST):
+        if _sealed_otherwise(store.manifest_text(ref)):
             return Verdict(ref, "of another version", "its manifest is whole; what it lists was not read")
         return Verdict(ref, "damaged", str(error))
     except StoreUnavailable as error:
@@ -127,36 +120,27 @@ def verdict_on(store: ArtifactStore, ref: ArtifactRef) -> Verdict | None:
     return Verdict(ref, "whole", _missing_inputs(artifact.manifest, store))
 
 
-def size_bytes(folder: Path) -> int:
-    """Bytes of the files below a folder; what vanishes meanwhile is passed over."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            total += path.lstat().st_size if path.is_file() else 0
-    return total
-
-
-def _holding(ref: ArtifactRef, folder: Path, reach: Reach) -> Holding:
-    facts = _read(folder / MANIFEST)
+def _holding(entry: Entry, reach: Reach) -> Holding:
+    ref, facts = entry.ref, _read(entry.manifest)
     stage, provenance = _part(facts, "stage"), _part(facts, "provenance")
     created, seconds = facts.get("created"), facts.get("seconds")
     return Holding(
         ref=ref,
         title=str(stage.get("title") or GIVEN.get(ref.kind, "") if facts else "its manifest cannot be read"),
-        size_bytes=size_bytes(folder),
+        size_bytes=entry.size_bytes,
         created=created if isinstance(created, int | float) else None,
-        used=folder.stat().st_mtime,
+        used=entry.used,
         host=str(provenance.get("host", "")),
         seconds=seconds if isinstance(seconds, int | float) else None,
         pipelines=reach.pipelines.get(ref.key, ()),
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(manifest: bytes) -> dict[str, Any]:
     """A manifest's facts; none where it cannot be read."""
     try:
-        facts = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        facts = json.loads(manifest)
+    except ValueError:
         return {}
     return facts if isinstance(facts, dict) else {}
 
@@ -174,15 +158,12 @@ def _of_this_version(artifact: Artifact, ref: ArtifactRef) -> bool:
     return given is not None and all(given(artifact.path(name)) == ref for name in artifact.manifest.files)
 
 
-def _sealed_otherwise(path: Path) -> bool:
+def _sealed_otherwise(manifest: bytes) -> bool:
     """Whether a manifest is whole, and this version cannot read it."""
     try:
-        text = path.read_text()
-        Manifest.model_validate_json(text)
+        Manifest.model_validate_json(manifest)
     except ValidationError:
-        return is_sealed(text)
-    except (OSError, ValueError):
-        return False
+        return is_sealed(manifest.decode(errors="replace"))
     return False
 
 

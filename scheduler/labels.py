@@ -120,7 +120,7 @@ def _print(text: str) -> None:
 
 def _find(name: str) -> Cache:
     from scheduler.caches import Cache
+    from shared.object_store import store_of
     from shared.settings import Settings
-    from shared.store import ArtifactStore
 
-    return Cache.find(name, ArtifactStore(Settings.load().store))
+    return Cache.find(name, store_of(Settings.load()))

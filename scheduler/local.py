@@ -122,7 +122,7 @@ class LocalStack:
         self._start(Child(name, celery_command(*options), self._environment() | port, self._log(name)))
 
     def _start_flower(self, port: int) -> None:
-        folder = self.settings.store.absolute() / "flower"
+        folder = self.settings.folder.absolute() / "flower"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # Flower unpickles its history.
         options = [f"--conf={FLOWER_SETTINGS}", "--address=127.0.0.1", f"--port={port}", f"--db={folder / 'history'}"]
         self._start(Child("flower", celery_command("flower", *options), self._environment(), self._log("flower")))
@@ -133,11 +133,11 @@ class LocalStack:
 
     def _environment(self) -> dict[str, str]:
         threads = self.settings.threads or max(1, (os.cpu_count() or 1) // self.workers)
-        settings = self.settings.model_copy(update={"store": self.settings.store.absolute(), "threads": threads})
+        settings = self.settings.anywhere.model_copy(update={"threads": threads})
         return settings.environment | {"OMP_NUM_THREADS": str(threads)}
 
     def _log(self, name: str) -> Path:
-        folder = self.settings.store / "logs"
+        folder = self.settings.folder / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{name}.log"
 

@@ -26,18 +26,18 @@ def up(
 ) -> None:
     """Start a server, workers and Flower, and keep them until Ctrl-C."""
     from scheduler.local import LocalStack
+    from shared.object_store import store_of
     from shared.settings import Settings
-    from shared.store import ArtifactStore
 
     settings = Settings.load()
-    ArtifactStore(settings.store).check_writable()
-    folder = (settings.store / "server").absolute()
+    store_of(settings).check_writable()
+    folder = (settings.folder / "server").absolute()
     with LocalStack(settings, workers=workers, flower_port=flower_port, server_folder=folder) as stack:
         console.print(f"Broker  {settings.broker_address}")
         console.print(f"Flower  http://127.0.0.1:{flower_port}")
         for address in stack.metrics:
             console.print(f"Metrics {address}")
-        console.print(f"Logs    {settings.store / 'logs'}")
+        console.print(f"Logs    {settings.folder / 'logs'}")
         console.print("In another terminal: distill submit SPEC. Ctrl-C stops all of it.")
         while True:
             stack.tend()
@@ -58,14 +58,14 @@ def worker(
     from scheduler.client import PipelineClient
     from scheduler.devices import devices as devices_of
     from scheduler.fleet import Fleet
+    from shared.object_store import store_of
     from shared.settings import Settings
-    from shared.store import ArtifactStore
 
     settings = Settings.load()
     found = devices_of(devices, settings.threads)
     if queues is not None:
         found = tuple(replace(device, queues=_queues(queues, device)) for device in found)
-    ArtifactStore(settings.store).check_writable()
+    store_of(settings).check_writable()
     PipelineClient(settings)
     unique = name.replace("%i", str(os.getpid()))
     fleet = Fleet.of(found, unique, lambda line: console.print(line, soft_wrap=True), settings.metrics_port)

@@ -42,25 +42,28 @@ def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
     """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
     from scheduler.client import PipelineClient, results_of
     from scheduler.local import LocalStack
+    from shared.object_store import store_of
     from shared.plan import Plan
     from shared.settings import Settings
-    from shared.store import ArtifactStore
+    from shared.submissions import Submissions
 
     settings = Settings.load()
+    store = store_of(settings)
     pipeline_spec = _load(spec, changes)
     Plan.of(pipeline_spec)
-    ArtifactStore(settings.store).check_writable()
+    store.check_writable()
     with LocalStack(settings, workers=workers) as stack:
         client = PipelineClient(stack.settings)
         pipeline = client.submit(pipeline_spec)
         _follow(client, pipeline.id, stack)
         status = pipeline.status
         results = results_of(status)
+        Submissions(store).remove(pipeline.id)  # Its last task may not have come to it.
         stack.idle = True
     _show(results)
-    path = settings.store / "reports" / f"{pipeline}.json"
+    path = settings.folder / "reports" / f"{pipeline}.json"
     _write(results, path)
-    console.print(f"Results: {path}\nReport: {reports.page_of(status, ArtifactStore(settings.store))}", soft_wrap=True)
+    console.print(f"Results: {path}\nReport: {reports.page_of(status, store)}", soft_wrap=True)
 
 
 @app.command()

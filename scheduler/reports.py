@@ -29,11 +29,11 @@ def report(
     """Write the report of a finished pipeline, one HTML file, and print its path."""
     from scheduler.client import PipelineClient, results_of
     from shared.errors import BrokerUnavailable, UnknownPipeline, store_errors
+    from shared.object_store import store_of
     from shared.settings import Settings
-    from shared.store import ArtifactStore
 
     settings = Settings.load()
-    store = ArtifactStore(settings.store)
+    store = store_of(settings)
     kept = store.report(pipeline)
     path = output or kept
     try:

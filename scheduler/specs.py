@@ -53,12 +53,12 @@ def validate(specs: SpecPaths) -> None:
 def plan(spec: SpecPath, changes: Changes = None, as_json: AsJson = False) -> None:
     """Show a spec's stages, their keys, and which are in the store already."""
     from scheduler import report
+    from shared.object_store import store_of
     from shared.plan import Plan
     from shared.settings import Settings
     from shared.spec import PipelineSpec
-    from shared.store import ArtifactStore
 
-    store, found = ArtifactStore(Settings.load().store), Plan.of(PipelineSpec.load(spec, changes or ()))
+    store, found = store_of(Settings.load()), Plan.of(PipelineSpec.load(spec, changes or ()))
     if as_json:
         stages = [
             {

@@ -35,7 +35,7 @@ def list_command(
     as_json: AsJson = False,
 ) -> None:
     """List the artifacts, and which pipelines need them."""
-    from scheduler.inventory import holdings, size_bytes
+    from scheduler.inventory import holdings
     from shared.errors import BrokerUnavailable
     from shared.settings import Settings
 
@@ -46,7 +46,7 @@ def list_command(
     except BrokerUnavailable:
         reach, note = _reach(settings, without_broker=True), "no broker answers: of pipelines, those in the store only"
     found = holdings(store, reach, kind)
-    apart = {name: size_bytes(store.root / name) for name in ("partial", "damaged", "trash")}
+    apart = {name: store.bytes_below(name) for name in ("partial", "damaged", "trash")}
     if as_json:
         facts = {"artifacts": [each.facts for each in found]}
         print_json(facts | {f"{name}_bytes": size for name, size in apart.items()})
@@ -57,7 +57,7 @@ def list_command(
     sizes = Counter[str]()
     for each in found:
         sizes[each.ref.kind] += each.size_bytes
-    console.print(f"{store.root}: {len(found):,} artifacts, {_amount(sizes.total())}{_by_kind(sizes)}")
+    console.print(f"{store}: {len(found):,} artifacts, {_amount(sizes.total())}{_by_kind(sizes)}")
     for name, size in apart.items():
         if size:
             console.print(f"{name}/: {_amount(size)}")
@@ -76,7 +76,7 @@ def verify(
     """Read every byte of the artifacts and compare it with the manifests; ends with 1 if anything is damaged."""
     from rich.progress import Progress
 
-    from scheduler.inventory import named, size_bytes, verdict_on
+    from scheduler.inventory import named, verdict_on
     from shared.settings import Settings
 
     store = _store(Settings.load())
@@ -84,9 +84,9 @@ def verify(
     console = _console()
     verdicts: list[Verdict] = []
     with Progress(console=_console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        sizes = [size_bytes(folder) for _, folder in wanted]
-        task = progress.add_task("reading", total=sum(sizes))
-        for (ref, _), size in zip(wanted, sizes, strict=True):
+        total = sum(size for _, size in wanted)
+        task = progress.add_task("reading", total=total)
+        for ref, size in wanted:
             if verdict := verdict_on(store, ref):
                 verdicts.append(verdict)
                 goes = set_aside and verdict.state == "damaged"
@@ -100,7 +100,7 @@ def verify(
     else:
         states = Counter(verdict.state for verdict in verdicts)
         counts = "".join(f", {count} {state}" for state, count in sorted(states.items()) if state != "whole")
-        console.print(f"{len(verdicts):,} artifacts, {_amount(sum(sizes))} read: {states['whole']} whole{counts}")
+        console.print(f"{len(verdicts):,} artifacts, {_amount(total)} read: {states['whole']} whole{counts}")
     if any(verdict.bad for verdict in verdicts):
         raise typer.Exit(1)
 
@@ -119,13 +119,15 @@ def gc(
 ) -> None:
     """Remove what no pipeline needs and nobody has used for some time."""
     from scheduler.garbage import Garbage
+    from scheduler.object_garbage import ObjectGarbage
     from shared.errors import BrokerUnavailable, InvalidSettings
     from shared.settings import Settings
 
     if not (dry_run or yes or sys.stdin.isatty()):
         raise InvalidSettings("there is no terminal to ask at: give --dry-run to look, or --yes to remove")
     settings = Settings.load()
-    garbage = Garbage(_store(settings), lambda: _reach(settings, without_broker=without_broker), keep_days * 86_400)
+    store, how = _store(settings), ObjectGarbage if settings.is_remote else Garbage
+    garbage = how(store, lambda: _reach(settings, without_broker=without_broker), keep_days * 86_400)
     try:
         if not dry_run:
             garbage.clear_trash()
@@ -146,21 +148,22 @@ def gc(
 def _store(settings: Settings) -> ArtifactStore:
     """The store, which need not be there yet."""
     from shared.errors import StoreUnavailable
-    from shared.store import ArtifactStore
+    from shared.object_store import store_of
 
-    if settings.store.exists() and not settings.store.is_dir():
-        raise StoreUnavailable(f"store: {settings.store}: not a folder: set DISTILL_STORE to one")
-    return ArtifactStore(settings.store)
+    if settings.folder.exists() and not settings.folder.is_dir():
+        raise StoreUnavailable(f"store: {settings.folder}: not a folder: set DISTILL_STORE to one")
+    return store_of(settings)
 
 
 def _reach(settings: Settings, *, without_broker: bool = False) -> Reach:
     """What pipelines need now."""
     from scheduler.reach import Reach
     from shared.ledger import Ledger, connect
+    from shared.object_store import store_of
     from shared.submissions import Submissions
 
     ledger = None if without_broker else Ledger(connect(settings), settings.history_seconds)
-    return Reach.now(ledger, Submissions(settings.store))
+    return Reach.now(ledger, Submissions(store_of(settings)))
 
 
 def _holdings_table(holdings: Iterable[Holding]) -> Table:

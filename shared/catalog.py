@@ -27,6 +27,9 @@ DATASETS = {
     "digits": DatasetFacts((1, 8, 8), 10, "1,797 digits that scikit-learn ships"),
 }
 
+#: fsspec's driver of each kind of object store.
+STORE_DRIVERS = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
+
 #: The kinds of stages, in a pipeline's order; `distill.<kind>` is the task's name.
 KINDS = (
     "prepare_data", "train_teacher", "load_teacher", "join_teachers", "soft_labels",

@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import ssl
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from shared.catalog import KINDS, did_you_mean
+from shared.catalog import KINDS, STORE_DRIVERS, did_you_mean
 from shared.errors import InvalidSettings
 
 BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 #: Characters of a signing key, at the least.
 SHORTEST_KEY = 16
+
+
+def _location(value: object) -> object:
+    """A store's place as it is used: a path for a file:// URL, no slash at the end of another."""
+    if isinstance(value, Path):
+        return str(value)
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost") or not parts.path:
+            raise ValueError("not a folder of this machine: use file:///folder")
+        return unquote(parts.path)
+    if parts.scheme not in STORE_DRIVERS:
+        schemes = ", ".join(f"{scheme}://" for scheme in ("file", *STORE_DRIVERS))
+        raise ValueError(f"unknown scheme '{parts.scheme}': use a folder or one of {schemes}")
+    if not parts.netloc or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(f"not a bucket and a prefix: use {parts.scheme}://bucket/prefix, and its driver's variables")
+    return value.rstrip("/")
 
 
 class Settings(BaseSettings):
@@ -37,8 +57,12 @@ class Settings(BaseSettings):
     """The key of that certificate, in PEM."""
     signing_key: SecretStr = SecretStr("")
     """Secret of clients and workers with which messages are signed; more after commas are accepted, not signed with."""
-    store: Path = Path(".distill")
-    """Folder of the artifacts; the same one for every worker."""
+    store: Annotated[str, BeforeValidator(_location)] = ".distill"
+    """Where the artifacts lie, the same for every worker: a folder, or an object store as `s3://bucket/prefix`."""
+    cache: Path = Path(".distill/cache")
+    """Folder of what this machine keeps of an object store: copies of artifacts, and its own logs and downloads."""
+    cache_gb: float = Field(default=20.0, gt=0.0, le=1e6)
+    """Gigabytes that these copies may take; those that were not used for the longest time make room."""
     plugins: Annotated[tuple[str, ...], NoDecode] = ()
     """Packages from which workers may import models, data sets and losses of the user's own."""
     visibility_timeout_seconds: float = Field(default=60.0, ge=1.0, le=86_400.0)
@@ -151,6 +175,25 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether the store is an object store, of which this machine has copies."""
+        return "://" in self.store
+
+    @property
+    def folder(self) -> Path:
+        """The store's folder, or this machine's for an object store."""
+        if not self.is_remote:
+            return Path(self.store)
+        name = urlsplit(self.store).netloc
+        return self.cache / f"{name}-{hashlib.sha256(self.store.encode()).hexdigest()[:8]}"
+
+    @property
+    def anywhere(self) -> Self:
+        """The same settings for a process that runs in another folder."""
+        store = self.store if self.is_remote else str(self.folder.absolute())
+        return self.model_copy(update={"store": store, "cache": self.cache.absolute()})
 
     @property
     def environment(self) -> dict[str, str]:

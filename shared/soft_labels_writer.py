@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import numpy as np
 import xxhash
 
 from shared.encoding import Array, Column
 from shared.errors import InvalidInput, StoreUnavailable, store_errors
+from shared.objects import Objects
 from shared.soft_labels import HEADER, SoftLabels, SoftLabelsHeader, checksum_of
 
 #: Folder of the labels as they will be.
@@ -41,9 +43,11 @@ class SoftLabelsWriter:
 
     folder: Path
     header: SoftLabelsHeader
+    #: Where other machines see finished blocks, `<block>-<checksum>` each; None where they see the folder.
+    objects: Objects | None = None
 
     @classmethod
-    def begin(cls, folder: Path, header: SoftLabelsHeader, made_with: str = "") -> Self:
+    def begin(cls, folder: Path, header: SoftLabelsHeader, made_with: str = "", objects: Objects | None = None) -> Self:
         """Go on with the labels in a folder if they are the same, made with the same; else begin them, alone there.
 
         Raises:
@@ -52,30 +56,41 @@ class SoftLabelsWriter:
 
         """
         header.encoding.columns(header.classes)
-        writer = cls(folder / _name(header, made_with), header)
+        name = _name(header, made_with)
+        writer = cls(folder / name, header, objects and objects.below(name))
         with store_errors(folder):
             for other in folder.iterdir() if folder.is_dir() else ():
                 if other != writer.folder:
                     shutil.rmtree(other, ignore_errors=True)
             if writer._is_ready():
                 writer._forget_altered()
-                return writer
-            try:
-                writer._take_room()
-            except OSError:
-                shutil.rmtree(writer.folder, ignore_errors=True)
-                raise
+            else:
+                try:
+                    writer._take_room()
+                except OSError:
+                    shutil.rmtree(writer.folder, ignore_errors=True)
+                    raise
+        if objects and writer.objects:
+            objects.remove(*(other for other in objects.list() if not other.startswith(f"{name}/")))
+            writer.objects.write(READY, b"")
         return writer
 
     @classmethod
-    def join(cls, folder: Path, header: SoftLabelsHeader, made_with: str = "") -> Self | None:
+    def join(
+        cls, folder: Path, header: SoftLabelsHeader, made_with: str = "", objects: Objects | None = None
+    ) -> Self | None:
         """Help with the same labels, made with the same; None where there are none."""
-        writer = cls(folder / _name(header, made_with), header)
+        name = _name(header, made_with)
+        writer = cls(folder / name, header, objects and objects.below(name))
+        if writer.objects and not writer._is_ready() and writer.objects.exists(READY):
+            with store_errors(folder):  # Of another machine: here there is room to be made for them.
+                writer._take_room()
         return writer if writer._is_ready() else None
 
     @property
     def missing(self) -> list[int]:
-        """Blocks that are not finished, in order."""
+        """Blocks that are not finished, in order; those that other machines have finished are brought here."""
+        self._bring()
         finished = self._finished
         return [block for block in range(self.header.blocks) if block not in finished]
 
@@ -94,7 +109,11 @@ class SoftLabelsWriter:
         with store_errors(self.folder):
             for column, pieces in self._encoded(logits):
                 _write_at(self._path(column.name), _noted(pieces, digest), first * column.row_bytes)
-            (self.folder / FINISHED / f"{block}-{digest.hexdigest()}").touch()
+            name = f"{block}-{digest.hexdigest()}"
+            (self.folder / FINISHED / name).touch()
+        if self.objects:
+            columns = SoftLabels(self.folder / LABELS, self.header).block(block)
+            self.objects.write(name, b"".join(column.tobytes() for column in columns))
 
     def seal(self) -> SoftLabels:
         """Write the header, once each block has been read back with its checksum.
@@ -119,6 +138,30 @@ class SoftLabelsWriter:
             fresh.write_text(header.model_dump_json(indent=1))
             fresh.replace(self.folder / LABELS / HEADER)
         return SoftLabels.open(self.folder / LABELS)
+
+    def _bring(self) -> None:
+        """Take in the blocks that other machines have finished."""
+        if self.objects is None:
+            return
+        finished = self._finished
+        for name in self.objects.list():
+            match = _FINISHED_NAME.fullmatch(name)
+            if match and int(match[1]) < self.header.blocks and int(match[1]) not in finished:
+                content = self.objects.read(name) or b""
+                if xxhash.xxh3_128_hexdigest(content) == match[2]:
+                    with store_errors(self.folder):
+                        self._write_block(int(match[1]), content)
+                        (self.folder / FINISHED / name).touch()
+
+    def _write_block(self, block: int, content: bytes) -> None:
+        """Write a block's columns, one after the other, to their places."""
+        view, rows = self.header.rows_of(block)
+        first, start = view * self.header.samples + rows.start, 0
+        for column, _ in self._columns:
+            stop = start + (rows.stop - rows.start) * column.row_bytes
+            piece = np.frombuffer(content, np.uint8, stop - start, start)
+            _write_at(self._path(column.name), iter((piece,)), first * column.row_bytes)
+            start = stop
 
     @property
     def _finished(self) -> dict[int, str]:

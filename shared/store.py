@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, UnknownPipeline, store_errors
+from shared.objects import Objects
 from shared.records import Model, Record
 from shared.stage import ArtifactRef, Stage
 
@@ -116,27 +117,45 @@ class Artifact:
         return self.folder / name
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a listing of the store says of an artifact, whole or not."""
+
+    ref: ArtifactRef
+    size_bytes: int
+    #: Seconds since the epoch of its last use by a worker.
+    used: float
+    #: The text of its manifest; empty where there is none.
+    manifest: bytes
+
+
 class ArtifactStore:
     """A folder of artifacts, on a local disk or a network share."""
+
+    #: What other machines see in its place; None where they see the folder.
+    objects: Objects | None = None
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self._verified: dict[Path, Stamp] = {}
 
+    def __str__(self) -> str:
+        return str(self.root)
+
     def __contains__(self, ref: ArtifactRef) -> bool:
         return (self.folder(ref) / MANIFEST).is_file()
 
     def find(self, ref: ArtifactRef) -> Artifact | None:
-        """The artifact if it is there and whole, for use; a damaged one is set aside, to be made again."""
-        try:
-            artifact = self.open(ref)
-        except ArtifactMissing:
-            return None
-        except ArtifactDamaged as error:
-            logger.warning("%s: it is set aside, to be made again", error)
-            self.set_aside(ref)
-            return None
-        return artifact if _note_use(artifact.folder) else None
+        """The artifact if `look` finds it there and whole; a damaged one is set aside, to be made again."""
+        return self._unless_damaged(ref, self.look)
+
+    def obtain(self, ref: ArtifactRef) -> Artifact | None:
+        """The artifact if it is there and whole, for reading; a damaged one is set aside, to be made again."""
+        return self._unless_damaged(ref, self.open)
+
+    def look(self, ref: ArtifactRef) -> Artifact:
+        """The artifact of a key, which others can read too; like `open`, where every machine reads the same files."""
+        return self.open(ref)
 
     def open(self, ref: ArtifactRef) -> Artifact:
         """The artifact of a key, every file as its manifest says; each file is hashed once, until it changes.
@@ -162,20 +181,12 @@ class ArtifactStore:
         folder = self.folder(ref)
         with store_errors(folder):
             try:
-                manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+                text = (folder / MANIFEST).read_bytes()
             except FileNotFoundError:
                 if folder.is_dir():
                     raise ArtifactDamaged(f"{folder / MANIFEST}: missing") from None
-                raise ArtifactMissing(
-                    f"no artifact {ref.kind}/{ref.short_key} in {self.root}: run 'distill submit' again"
-                ) from None
-            except ValidationError:
-                raise ArtifactDamaged(f"{folder / MANIFEST}: not a manifest of this version") from None
-        if not manifest.whole:
-            raise ArtifactDamaged(f"{folder / MANIFEST}: altered: its checksum is not right")
-        if (manifest.kind, manifest.key) != (ref.kind, ref.key):
-            raise ArtifactDamaged(f"{folder}: the manifest belongs to {manifest.kind}/{manifest.key[:8]}")
-        return Artifact(folder, manifest)
+                raise self._missing(ref) from None
+        return Artifact(folder, manifest_of(ref, text, folder))
 
     def verified(self, artifact: Artifact, name: str) -> Path:
         """The path of one of an artifact's files, which is as the manifest says.
@@ -202,6 +213,40 @@ class ArtifactStore:
         for folder in sorted((self.root / "artifacts").glob("*/*/*")):
             with suppress(ValidationError):  # None of ours.
                 yield ArtifactRef(kind=folder.parts[-3], key=folder.name), folder
+
+    def entries(self) -> Iterator[Entry]:
+        """What there is of each artifact, by kind and key; of what lacks its manifest too."""
+        with store_errors(self.root):
+            for ref, folder in self.folders():
+                with suppress(FileNotFoundError):  # Taken for garbage at this moment.
+                    yield Entry(ref, size_bytes(folder), folder.stat().st_mtime, self.manifest_text(ref))
+
+    def manifest_text(self, ref: ArtifactRef) -> bytes:
+        """What others read as an artifact's manifest; empty where there is none."""
+        path = self.folder(ref) / MANIFEST
+        with store_errors(path):
+            return path.read_bytes() if path.is_file() else b""
+
+    def bytes_below(self, folder: str) -> int:
+        """Bytes of what lies in a folder of the store, such as `partial`."""
+        return size_bytes(self.root / folder)
+
+    def brought(self, ref: ArtifactRef) -> Path:
+        """The folder of an artifact's files on this machine, whole or not."""
+        return self.folder(ref)
+
+    def reread(self, ref: ArtifactRef) -> Artifact:
+        """The artifact of a key, once every byte that others would read was read.
+
+        Raises:
+            ArtifactMissing, ArtifactDamaged: as for `open`.
+
+        """
+        return self.open(ref)
+
+    def unfinished(self, _ref: ArtifactRef) -> Objects | None:
+        """Where other machines see a stage's unfinished work; None where they see its folder."""
+        return None
 
     def partial(self, ref: ArtifactRef) -> Path:
         """The folder of a stage's unfinished work, which another machine can go on with."""
@@ -244,29 +289,21 @@ class ArtifactStore:
         seconds: float,
     ) -> Artifact:
         """Make a draft the artifact of its key: files, manifest, fsync, rename. The first commit wins."""
-        manifest = Manifest(
-            kind=ref.kind,
-            key=ref.key,
-            stage=stage,
-            # A draft that a commit was refused for has a manifest already.
-            files={path.name: _seal(path) for path in sorted(draft.iterdir()) if path.name != MANIFEST},
-            record=record,
-            provenance=provenance,
-            seconds=seconds,
-            created=time.time(),
-        ).sealed()
-        with store_errors(draft):
-            (draft / MANIFEST).write_text(manifest.model_dump_json(indent=1))
-            _seal(draft / MANIFEST)
-            _fsync(draft)
-            folder = self.folder(ref)
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                draft.rename(folder)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                    raise
-            _fsync(folder.parent)
+        self._settle(
+            ref,
+            draft,
+            Manifest(
+                kind=ref.kind,
+                key=ref.key,
+                stage=stage,
+                # A draft that a commit was refused for has a manifest already.
+                files={path.name: _seal(path) for path in sorted(draft.iterdir()) if path.name != MANIFEST},
+                record=record,
+                provenance=provenance,
+                seconds=seconds,
+                created=time.time(),
+            ).sealed(),
+        )
         return self.open(ref)
 
     def report(self, pipeline: str) -> Path:
@@ -277,6 +314,9 @@ class ArtifactStore:
 
         """
         return file_of(pipeline, self.root / "reports", ".html")
+
+    def share_report(self, pipeline: str) -> None:
+        """Let other machines see the page of a pipeline."""
 
     def check_writable(self) -> None:
         """Write and remove a small file.
@@ -289,6 +329,43 @@ class ArtifactStore:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root) as probe:
                 probe.write(b"x")
+
+    def _unless_damaged(self, ref: ArtifactRef, how: Callable[[ArtifactRef], Artifact]) -> Artifact | None:
+        try:
+            artifact = how(ref)
+        except ArtifactMissing:
+            return None
+        except ArtifactDamaged as error:
+            logger.warning("%s: it is set aside, to be made again", error)
+            self.set_aside(ref)
+            return None
+        return artifact if self._note_use(ref) else None
+
+    def _note_use(self, ref: ArtifactRef) -> bool:
+        """Let a folder's time say when it was last used; whether it is still there."""
+        try:
+            os.utime(self.folder(ref))
+        except FileNotFoundError:  # Taken for garbage at this moment.
+            return False
+        except OSError:  # Of another user, or on a disk that is only read.
+            pass
+        return True
+
+    def _missing(self, ref: ArtifactRef) -> ArtifactMissing:
+        return ArtifactMissing(f"no artifact {ref.kind}/{ref.short_key} in {self}: run 'distill submit' again")
+
+    def _settle(self, ref: ArtifactRef, draft: Path, manifest: Manifest) -> None:
+        """Make a draft that was sealed the artifact of its key, unless there is one."""
+        with store_errors(draft):
+            write_manifest(draft, manifest)
+            folder = self.folder(ref)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                draft.rename(folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            _fsync(folder.parent)
 
     def _verify(self, path: Path, entry: FileEntry) -> None:
         with store_errors(path):
@@ -306,15 +383,31 @@ class ArtifactStore:
         self._verified[path] = stamp
 
 
-def _note_use(folder: Path) -> bool:
-    """Let a folder's time say when it was last used; whether it is still there."""
+def manifest_of(ref: ArtifactRef, text: bytes, place: object) -> Manifest:
+    """The manifest of a key that was read at a place.
+
+    Raises:
+        ArtifactDamaged: it cannot be read, was altered, or is that of another artifact.
+
+    """
     try:
-        os.utime(folder)
-    except FileNotFoundError:  # Taken for garbage at this moment.
-        return False
-    except OSError:  # Of another user, or on a disk that is only read.
-        pass
-    return True
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError:
+        raise ArtifactDamaged(f"{place}/{MANIFEST}: not a manifest of this version") from None
+    if not manifest.whole:
+        raise ArtifactDamaged(f"{place}/{MANIFEST}: altered: its checksum is not right")
+    if (manifest.kind, manifest.key) != (ref.kind, ref.key):
+        raise ArtifactDamaged(f"{place}: the manifest belongs to {manifest.kind}/{manifest.key[:8]}")
+    return manifest
+
+
+def size_bytes(folder: Path) -> int:
+    """Bytes of the files below a folder; what vanishes meanwhile is passed over."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += path.lstat().st_size if path.is_file() else 0
+    return total
 
 
 def file_of(pipeline: str, folder: Path, suffix: str) -> Path:
@@ -327,6 +420,13 @@ def file_of(pipeline: str, folder: Path, suffix: str) -> Path:
     if Path(pipeline).name != pipeline or pipeline in ("", ".."):
         raise UnknownPipeline(f"'{pipeline}' is no pipeline's id")
     return folder / f"{pipeline}{suffix}"
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write a draft's manifest, its last file, and bring both to the disk."""
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    _fsync(folder / MANIFEST)
+    _fsync(folder)
 
 
 def _seal(path: Path) -> FileEntry:

@@ -6,15 +6,14 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from shared.errors import StoreUnavailable, store_errors
+from shared.errors import store_errors
 from shared.plan import Plan
 from shared.records import Model
-from shared.store import file_of
+from shared.store import ArtifactStore, file_of
 
 logger = logging.getLogger(__name__)
 
@@ -30,8 +29,9 @@ class Submission(Model):
 class Submissions:
     """One file a pipeline, `pipelines/<id>.json` in the store, from its submission to its end."""
 
-    def __init__(self, store: Path) -> None:
-        self._folder = store.absolute() / "pipelines"
+    def __init__(self, store: ArtifactStore) -> None:
+        self._folder = store.root / "pipelines"
+        self._objects = store.objects and store.objects.below("pipelines")
 
     def enter(self, pipeline: str, submission: Submission) -> None:
         """Keep a submission: whole, and on the disk, when this returns.
@@ -40,30 +40,34 @@ class Submissions:
             StoreUnavailable: it cannot be written.
 
         """
-        path = self._path(pipeline)
+        path, text = self._path(pipeline), submission.model_dump_json()
+        if self._objects:
+            self._objects.write(path.name, text.encode())
+            return
         with store_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             descriptor, name = tempfile.mkstemp(dir=self._folder)
             with os.fdopen(descriptor, "w") as file:
-                file.write(submission.model_dump_json())
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             Path(name).replace(path)
 
     def remove(self, pipeline: str) -> None:
         """Forget a pipeline."""
+        path = self._path(pipeline)
+        if self._objects:
+            self._objects.remove(path.name)
+            return
         with store_errors(self._folder):
-            self._path(pipeline).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def find(self, pipeline: str) -> Submission | None:
         """The submission of a pipeline, if it is kept; what is none of this version is passed over with a warning."""
         path = self._path(pipeline)
-        try:
-            text = path.read_bytes()
-        except FileNotFoundError:
+        text = self._read(path)
+        if text is None:
             return None
-        except OSError as error:
-            raise StoreUnavailable(f"store: {path}: {error.strerror or error}") from error
         try:
             return Submission.model_validate_json(text)
         except ValidationError:
@@ -72,15 +76,29 @@ class Submissions:
 
     def __iter__(self) -> Iterator[tuple[str, Submission]]:
         """Each kept pipeline's id and submission."""
-        for path in sorted(self._folder.glob("*.json")):
+        for path in self._paths():
             if submission := self.find(path.stem):
                 yield path.stem, submission
 
     def texts(self) -> Iterator[tuple[str, str]]:
         """Each kept pipeline's id and submission, as JSON of whatever version wrote it."""
-        for path in sorted(self._folder.glob("*.json")):
-            with store_errors(path), suppress(FileNotFoundError):  # Finished at this moment.
-                yield path.stem, path.read_text()
+        for path in self._paths():
+            if (text := self._read(path)) is not None:  # Else finished at this moment.
+                yield path.stem, text.decode()
 
     def _path(self, pipeline: str) -> Path:
         return file_of(pipeline, self._folder, ".json")
+
+    def _paths(self) -> list[Path]:
+        if self._objects:
+            return [self._folder / name for name in self._objects.list() if name.endswith(".json")]
+        return sorted(self._folder.glob("*.json"))
+
+    def _read(self, path: Path) -> bytes | None:
+        if self._objects:
+            return self._objects.read(path.name)
+        with store_errors(path):
+            try:
+                return path.read_bytes()
+            except FileNotFoundError:
+                return None

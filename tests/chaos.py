@@ -267,7 +267,7 @@ class _Run:
         self.pending.append((time.monotonic() + self.random.uniform(1.0, 4.0), make_room))
 
     def _flip(self, _stack: LocalStack, settings: Settings) -> None:
-        path = self.random.choice(sorted(path for path in settings.store.glob("artifacts/*/*/*/*") if path.is_file()))
+        path = self.random.choice(sorted(path for path in settings.folder.glob("artifacts/*/*/*/*") if path.is_file()))
         data = bytearray(path.read_bytes())
         data[self.random.randrange(len(data))] ^= 1 << self.random.randrange(8)
         path.write_bytes(data)
@@ -283,11 +283,11 @@ class _Run:
 
     def _look_at_machine(self, settings: Settings) -> None:
         for name in ("partial", "pipelines"):
-            folder = settings.store / name
+            folder = settings.folder / name
             self.leftovers += [str(path) for path in folder.iterdir()] if folder.exists() else []
         for process in psutil.process_iter():
             try:
-                if process.environ().get("DISTILL_STORE") == str(settings.store):
+                if process.environ().get("DISTILL_STORE") == str(settings.folder):
                     self.leftovers.append(f"process {process.pid}: {' '.join(process.cmdline())}")
             except psutil.Error:
                 continue

@@ -17,6 +17,7 @@ from shared.broker import PATIENT_RETRIES, keyring
 from shared.errors import Untrusted
 from shared.ledger import Ledger, connect
 from shared.logbook import Logbook
+from shared.object_store import store_of
 from shared.refusals import LONGEST_TEXT, Refusal, Refusals
 from shared.roster import Roster
 from shared.seal import Keyring
@@ -70,13 +71,14 @@ class Bench:
         client, hasty = connect(settings, retries=PATIENT_RETRIES if patient else 1), connect(settings, retries=0)
         ledger = Ledger(client, settings.history_seconds)
         leases = Leases(client, hasty, settings.holding_seconds, settings.renewal_seconds, metrics)
-        submissions, roster = Submissions(settings.store), Roster(client)
+        store = store_of(settings)
+        submissions, roster = Submissions(store), Roster(client)
         return cls(
             settings,
             patient,
             app,
             stop,
-            ArtifactStore(settings.store),
+            store,
             submissions,
             ledger,
             Ledger(hasty, settings.history_seconds),

@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
+
+from shared.objects import Objects
 
 #: Share of the time that may go into saving: the next checkpoint waits until it is kept.
 LARGEST_SHARE = 0.02
@@ -46,6 +48,8 @@ class Checkpoints:
     saved: Callable[[], None] = lambda: None
     #: Keys of the stages that are trained.
     members: list[str] = field(default_factory=list)
+    #: Where other machines see them; None where they see the folder.
+    objects: Objects | None = None
     _saved: float = field(default_factory=time.monotonic)
     _cost_seconds: float = 0.0
 
@@ -83,17 +87,19 @@ class Checkpoints:
         data = save({name: _own(tensor) for name, tensor in checkpoint.tensors.items()}, {"facts": facts})
         path = self.folder / f"{steps:012}-{hashlib.sha256(data).hexdigest()}.safetensors"
         _write(path, data)
-        for other in self.folder.glob("*.*"):
-            if other.name < path.name:
-                other.unlink(missing_ok=True)
+        if self.objects:
+            self.objects.upload(path, path.name)
+        drafts = {other.name for other in self.folder.glob("*.draft")}
+        self._remove(other for other in self._names() | drafts if other < path.name)
         self._cost_seconds = time.monotonic() - started
         self.saved()
         self._saved = time.monotonic()  # Where the broker is far or away, telling it takes longer than all the rest.
 
     def latest(self) -> Checkpoint | None:
         """The one that got furthest; what is damaged or of another version is passed over."""
-        for path in sorted(self.folder.glob("*.safetensors"), reverse=True):
-            data = path.read_bytes()
+        for name in sorted(self._names(), reverse=True):
+            path = self.folder / name
+            data = self._read(path)
             if hashlib.sha256(data).hexdigest() != path.stem.partition("-")[2]:
                 logger.warning("%s: damaged: the training goes on from an earlier one", path)
                 continue
@@ -108,8 +114,25 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all of them: they are of other stages."""
-        for path in self.folder.glob("*.safetensors"):
-            path.unlink(missing_ok=True)
+        self._remove(self._names())
+
+    def _names(self) -> set[str]:
+        """Of those here, and of those that another machine has written."""
+        here = {path.name for path in self.folder.glob("*.safetensors")}
+        return here | {name for name in (self.objects.list() if self.objects else ()) if name.endswith(".safetensors")}
+
+    def _read(self, path: Path) -> bytes:
+        """The bytes of one, brought here first where another machine has written it; none where it is gone."""
+        if not path.exists() and self.objects:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write(path, self.objects.read(path.name) or b"")
+        return path.read_bytes()
+
+    def _remove(self, names: Iterable[str]) -> None:
+        for name in (gone := list(names)):
+            (self.folder / name).unlink(missing_ok=True)
+        if self.objects:
+            self.objects.remove(*gone)
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:

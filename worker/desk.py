@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 
 from shared.errors import ArtifactDamaged
+from shared.objects import Objects
 from shared.recipes import ChooseStudent, JoinTeachers, Labels, LoadTeacher, Training
 from shared.records import ChoiceRecord, DatasetRecord, Record
 from shared.soft_labels import SoftLabels
@@ -30,6 +31,8 @@ class Desk:
     folder: Path
     runtime: Runtime
     report: Report
+    #: Where other machines see unfinished files; None where they see the folder.
+    objects: Objects | None = None
 
     @property
     def dataset(self) -> DatasetRecord:

@@ -106,7 +106,7 @@ def label_softly(
 
     """
     labelling = Labelling(recipe, desk)
-    writer = SoftLabelsWriter.begin(desk.folder, labelling.header, labelling.made_with)
+    writer = SoftLabelsWriter.begin(desk.folder, labelling.header, labelling.made_with, desk.objects)
     to_do = len(writer.missing)
     if to_do < writer.header.blocks:
         logger.info("goes on: %d of %d blocks are there", writer.header.blocks - to_do, writer.header.blocks)
@@ -121,7 +121,7 @@ def label_softly(
 def help_to_label(recipe: SoftLabelling, desk: Desk, crew: Crew) -> int:
     """Label blocks of a stage that another worker is at, as long as there are any; return how many."""
     labelling = Labelling(recipe, desk)
-    writer = SoftLabelsWriter.join(desk.folder, labelling.header, labelling.made_with)
+    writer = SoftLabelsWriter.join(desk.folder, labelling.header, labelling.made_with, desk.objects)
     if writer is None:
         return 0
     done, missing = 0, set(writer.missing)
@@ -150,7 +150,7 @@ def import_labels(recipe: ImportSoftLabels, desk: Desk) -> tuple[Path, SoftLabel
     with store_errors(path), LabelFile.open(path) as file:
         header = header_of(recipe, desk, teacher_key=file.facts.teacher_key or source.manifest.key)
         _require(file, header)
-        writer = SoftLabelsWriter.begin(desk.folder, header, source.manifest.key)
+        writer = SoftLabelsWriter.begin(desk.folder, header, source.manifest.key, desk.objects)
         for block, logits in file.blocks(header):
             writer.write(block, logits)
             view, rows = header.rows_of(block)

@@ -18,6 +18,7 @@ import torch
 
 from shared.encoding import Encoding, Floats
 from shared.errors import ArtifactDamaged, ArtifactMissing, DistillError, InvalidInput
+from shared.object_store import store_of
 from shared.recipes import ImportSoftLabels, SoftLabelling
 from shared.settings import Settings
 from shared.soft_labels import SoftLabels
@@ -38,7 +39,7 @@ def main() -> None:
     libraries.set_up()
     request = json.load(sys.stdin)
     settings = Settings.load()
-    store, runtime = ArtifactStore(settings.store), Runtime.probe(settings, "any")
+    store, runtime = store_of(settings), Runtime.probe(settings, "any")
     found: Any
     try:
         match request:

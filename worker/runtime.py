@@ -57,7 +57,7 @@ class Runtime:
         if queue == "gpu" and not on_gpu:
             raise Unavailable("this worker serves the queue 'gpu', yet torch finds no GPU here")
         device = torch.device("cuda" if on_gpu else "cpu")
-        return cls(device, settings.plugins, settings.store / "downloads", settings.memory_gb)
+        return cls(device, settings.plugins, settings.folder / "downloads", settings.memory_gb)
 
     def dtype(self, precision: Literal["auto", "float32", "bfloat16"]) -> torch.dtype:
         """The type of matrix products: `auto` is bfloat16 where the device computes it natively."""

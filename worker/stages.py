@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from shutil import copyfile
@@ -121,7 +122,14 @@ class Workshop:
         started = time.monotonic()
         ref = bundle_ref(bundle)
         device = self.runtime.device.type
-        checkpoints = Checkpoints(self.store.partial(ref), self.checkpoint_seconds, device, self.confirm, self.saved)
+        checkpoints = Checkpoints(
+            self.store.partial(ref),
+            self.checkpoint_seconds,
+            device,
+            self.confirm,
+            self.saved,
+            objects=self.store.unfinished(ref),
+        )
         stages = _to_train(bundle, missing, checkpoints)
         opened = {role: self.store.open(ref) for stage in stages for role, ref in stage.inputs.items()}
         desk = Desk(opened, self.store.partial(ref), self.runtime, self.report)
@@ -143,8 +151,11 @@ class Workshop:
         """Help another worker with a stage's soft labels; return how many blocks were done here."""
         if not isinstance(stage.recipe, SoftLabelling) or stage.ref in self.store:
             return 0
-        with memory.running_out_fails(OUT_OF_MEMORY):
-            return labelling.help_to_label(stage.recipe, self._label_desk(stage), self.crew)
+        desk = self._label_desk(stage)
+        with ExitStack() as drafts, memory.running_out_fails(OUT_OF_MEMORY):
+            if desk.objects:  # Blocks go there one by one; the folder is this helper's own.
+                desk = replace(desk, folder=drafts.enter_context(self.store.draft(stage.ref)))
+            return labelling.help_to_label(stage.recipe, desk, self.crew)
 
     def _label(self, stage: Stage) -> Artifact:
         """Compute or import soft labels: block by block into a folder that a later attempt goes on with."""
@@ -158,7 +169,8 @@ class Workshop:
 
     def _label_desk(self, stage: Stage) -> Desk:
         inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
-        return Desk(inputs, self.store.partial(stage.ref) / "soft_labels", self.runtime, self.report)
+        folder, objects = self.store.partial(stage.ref) / "soft_labels", self.store.unfinished(stage.ref)
+        return Desk(inputs, folder, self.runtime, self.report, objects and objects.below("soft_labels"))
 
     def _commit(self, stage: Stage, folder: Path, record: Record, seconds: float) -> Artifact:
         self.confirm()

@@ -159,6 +159,7 @@ def _write_page(bench: Bench, pipeline: str) -> None:
         from shared.report_page import write_page  # Loads matplotlib, which no other task needs.
 
         write_page(bench.ledger.status(pipeline), bench.store, bench.store.report(pipeline))
+        bench.store.share_report(pipeline)
     except Exception:
         logger.warning("%s: its report cannot be written", pipeline, exc_info=True)
 

@@ -114,7 +114,7 @@ class Work:
         failures: dict[str, DistillError] = {}
         for stage in bundle:
             for ref in stage.inputs.values():
-                if self.bench.store.find(ref) is None and (error := self._make_again(ref)):
+                if self.bench.store.obtain(ref) is None and (error := self._make_again(ref)):
                     failures[stage.key] = error
         return failures
 

@@ -127,7 +127,7 @@ def pool_process(worker: Child) -> psutil.Process:
 def teacher_weights(stack: LocalStack, client: PipelineClient, pipeline: str) -> bytes:
     """The bytes of a finished pipeline's teacher."""
     teacher = client.status(pipeline).plan.trunk[1]
-    return ArtifactStore(stack.settings.store).open(teacher.ref).path("model.safetensors").read_bytes()
+    return ArtifactStore(stack.settings.folder).open(teacher.ref).path("model.safetensors").read_bytes()
 
 
 def lines_of(stack: LocalStack, *words: str) -> list[str]:

@@ -153,7 +153,7 @@ def test_what_an_emptied_broker_forgot_is_recovered_from_the_store(
     assert client.recover() == []
 
     assert finish(client, pipeline).state == "done"
-    assert not (ArtifactStore(stack.settings.store).root / "pipelines" / f"{pipeline}.json").exists()
+    assert not (ArtifactStore(stack.settings.folder).root / "pipelines" / f"{pipeline}.json").exists()
 
 
 def test_a_full_disk_is_waited_for(
@@ -177,4 +177,4 @@ def test_a_full_disk_is_waited_for(
 
     assert "File too large" in waiting
     assert finish(client, pipeline).state == "done"
-    assert not list((stack.settings.store / "partial").iterdir())
+    assert not list((stack.settings.folder / "partial").iterdir())

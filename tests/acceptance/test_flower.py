@@ -117,7 +117,7 @@ def test_a_pipeline_is_watched_found_and_terminated_in_the_browser(
     open_tasks(page, wait_until)
     assert "REVOKED" in text_of(page, long, "train teacher")
     end(flower)
-    for path in (stack.settings.store / "flower").iterdir():
+    for path in (stack.settings.folder / "flower").iterdir():
         path.write_bytes(b"rubbish")
     flower.start()
     open_tasks(page, wait_until)

@@ -108,7 +108,7 @@ def as_user(settings: Settings, certificates: Path, tls_port: int) -> Callable[[
             broker_url=url,
             broker_ca=certificates / "ca.pem",
             signing_key=KEY,
-            store=settings.store,
+            store=settings.folder,
             threads=1,
             visibility_timeout_seconds=3.0,
         )
@@ -180,7 +180,7 @@ def test_a_broker_that_is_not_reached_as_it_should_be_is_one_error_at_once(
     server: Any, settings: Settings, certificates: Path, tls_port: int, url: str, with_authority: bool, message: str
 ) -> None:
     authority = certificates / "ca.pem" if with_authority else None
-    wrong = Settings(broker_url=f"{url}:{tls_port}/0", broker_ca=authority, store=settings.store)
+    wrong = Settings(broker_url=f"{url}:{tls_port}/0", broker_ca=authority, store=settings.folder)
     began = time.monotonic()
 
     with pytest.raises(BrokerUnavailable, match=message) as raised:

@@ -77,8 +77,8 @@ def test_workers_that_share_labels_write_the_bytes_of_a_single_one(
 
     assert record_of(status).blocks_of_helpers >= 2
     assert lines_of(stack, "distill.help_label", "succeeded", "blocks of soft labels")
-    assert labels_of(stack.settings.store, status.plan) == alone
-    assert not list((stack.settings.store / "partial").iterdir())
+    assert labels_of(stack.settings.folder, status.plan) == alone
+    assert not list((stack.settings.folder / "partial").iterdir())
 
 
 @pytest.mark.parametrize("victim", ["helper", "owner"])
@@ -93,7 +93,7 @@ def test_a_killed_member_of_the_crew_costs_nothing_but_its_block(
     client = PipelineClient(stack.settings)
     pipeline = client.submit(slow_labels(make_spec, 2)).id
     labels = client.status(pipeline).plan.trunk[2]
-    folder = stack.settings.store / "partial" / labels.key / "soft_labels"
+    folder = stack.settings.folder / "partial" / labels.key / "soft_labels"
     wait_until(lambda: len(list(folder.glob("*/finished/*"))) >= 3, "three blocks are finished")
     wait_until(lambda: lines_of(stack, "distill.help_label", "received"), "the helper is at it")
     owner = client.status(pipeline).states[labels.key].worker.partition("@")[0]
@@ -103,7 +103,7 @@ def test_a_killed_member_of_the_crew_costs_nothing_but_its_block(
     os.kill(pool_process(killed).pid, signal.SIGKILL)
     status = finished(client, wait_until, pipeline)
 
-    assert labels_of(stack.settings.store, status.plan) == alone
+    assert labels_of(stack.settings.folder, status.plan) == alone
 
 
 def test_labels_that_take_no_time_are_not_shared(

@@ -17,14 +17,14 @@ def health(settings: Settings) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_worker_on_the_roster_is_healthy(settings: Settings) -> None:
-    entry = WorkerEntry.of_this_process("celery@here", ("cpu",), str(settings.store))
+    entry = WorkerEntry.of_this_process("celery@here", ("cpu",), str(settings.folder))
     Roster(connect(settings)).enter(entry, seconds=60.0)
 
     assert health(settings).returncode == 0
 
 
 def test_a_worker_of_another_machine_is_none_of_this_one(settings: Settings) -> None:
-    entry = WorkerEntry.of_this_process("celery@there", ("cpu",), str(settings.store))
+    entry = WorkerEntry.of_this_process("celery@there", ("cpu",), str(settings.folder))
     Roster(connect(settings)).enter(entry.model_copy(update={"host": "elsewhere"}), seconds=60.0)
 
     found = health(settings)

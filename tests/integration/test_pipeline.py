@@ -180,7 +180,7 @@ def test_what_has_a_higher_priority_is_done_first(
     with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
         plans = [finish(client, pipeline).plan for pipeline in pipelines]
 
-    store = ArtifactStore(settings.store)
+    store = ArtifactStore(settings.folder)
     low, normal, high = ([store.open(stage.ref).manifest.created for stage in plan.stages] for plan in plans)
     assert max(high) < min(normal)
     assert max(normal) < min(low)
@@ -220,7 +220,7 @@ def test_a_damaged_artifact_is_set_aside_with_a_warning_and_made_again(
 ) -> None:
     pipeline = client.submit(make_spec()).id
     assert finish(client, pipeline).state == "done"
-    labels = ArtifactStore(settings.store).open(client.status(pipeline).plan.trunk[2].ref)
+    labels = ArtifactStore(settings.folder).open(client.status(pipeline).plan.trunk[2].ref)
     whole = labels.path("logits.bin").read_bytes()
     caplog.set_level("WARNING", logger="shared.store")
 
@@ -229,7 +229,7 @@ def test_a_damaged_artifact_is_set_aside_with_a_warning_and_made_again(
 
     assert {title for title, outcome in second.items() if outcome == "computed"} == {"soft labels"}
     assert labels.path("logits.bin").read_bytes() == whole
-    assert len(list((settings.store / "damaged").iterdir())) == 1
+    assert len(list((settings.folder / "damaged").iterdir())) == 1
     assert f"{labels.folder / 'logits.bin'}: " in caplog.text
     assert "it is set aside, to be made again" in caplog.text
 
@@ -250,7 +250,7 @@ def test_an_input_that_is_gone_is_made_again_before_the_stage_that_needs_it(
     app.tasks["distill.distill"].apply_async(kwargs=kwargs, queue="any")
 
     wait_until(lambda: client.status("healed").states[stage.key].state == "done", "the student is distilled")
-    store = ArtifactStore(settings.store)
+    store = ArtifactStore(settings.folder)
     assert all(ref in store for ref in stage.inputs.values())
 
 
@@ -261,13 +261,13 @@ def test_while_the_store_does_not_work_a_stage_is_tried_again(
     make_spec: MakeSpec,
     wait_until: Callable[[Callable[[], Any], str], Any],
 ) -> None:
-    settings.store.mkdir(exist_ok=True)
-    (settings.store / "partial").touch()
+    settings.folder.mkdir(exist_ok=True)
+    (settings.folder / "partial").touch()
     pipeline = client.submit(make_spec()).id
     first = client.status(pipeline).plan.trunk[0].key
 
     wait_until(lambda: "tries again in" in client.status(pipeline).states[first].progress, "the stage waits")
-    (settings.store / "partial").unlink()
+    (settings.folder / "partial").unlink()
 
     assert finish(client, pipeline).state == "done"
 
@@ -276,8 +276,8 @@ def test_a_store_that_never_works_again_fails_the_pipeline_after_the_deadline(
     settings: Settings, make_spec: MakeSpec
 ) -> None:
     hasty = settings.model_copy(update={"retry_seconds": 0.0})
-    settings.store.mkdir(exist_ok=True)
-    (settings.store / "partial").touch()
+    settings.folder.mkdir(exist_ok=True)
+    (settings.folder / "partial").touch()
     client = PipelineClient(hasty)
     with start_worker(create(hasty), pool="solo", perform_ping_check=False, shutdown_timeout=30):
         status = finish(client, client.submit(make_spec()).id)
@@ -364,7 +364,7 @@ def test_the_doctor_finds_a_healthy_worker_and_says_what_is_wrong(
         evicting = {finding.subject: finding for finding in examine(settings)}
     finally:
         broker.config_set("maxmemory-policy", "noeviction")
-    lost = settings.model_copy(update={"store": Path("/proc/nowhere")})
+    lost = settings.model_copy(update={"store": "/proc/nowhere"})
     storeless = next(examine(lost))
 
     assert not [finding for finding in healthy.values() if finding.state == "bad"]
@@ -439,7 +439,7 @@ def test_a_pipeline_whose_messages_are_lost_is_sent_again(
     gc.collect()
 
     assert status.state == "done"
-    assert not list((settings.store / "pipelines").iterdir())
+    assert not list((settings.folder / "pipelines").iterdir())
 
 
 @pytest.mark.usefixtures("worker")

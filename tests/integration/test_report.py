@@ -75,7 +75,7 @@ def page_path(settings: Settings, make_spec: MakeSpec, wait_until: WaitUntil) ->
     client = PipelineClient(settings)
     with start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30):
         pipeline = client.submit(make_spec(dataset={"name": "digits", "validation": 0.2}, students=[STUDENT])).id
-        path = ArtifactStore(settings.store).report(pipeline)
+        path = ArtifactStore(settings.folder).report(pipeline)
         wait_until(path.is_file, "the page is written")
     gc.collect()  # Celery's results unsubscribe when they are collected: now, not after the server is gone.
     return path
@@ -113,8 +113,8 @@ def test_a_page_is_readable_on_any_screen_and_asks_for_nothing(page_path: Path, 
 def test_a_page_that_cannot_be_written_is_a_warning_and_no_failure(
     settings: Settings, make_spec: MakeSpec, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
 ) -> None:
-    settings.store.mkdir()
-    (settings.store / "reports").touch()
+    settings.folder.mkdir()
+    (settings.folder / "reports").touch()
     client = PipelineClient(settings)
 
     with (

@@ -23,6 +23,7 @@ from shared.refusals import LAST, Refusal, Refusals
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.status import PipelineStatus
+from shared.store import ArtifactStore
 from shared.submissions import Submissions
 from worker.app import create
 
@@ -245,7 +246,7 @@ def test_a_submission_in_the_store_that_somebody_else_wrote_is_not_recovered(
     pipeline = client.submit(make_spec()).id
     broker: Any = connect(signed)
     broker.flushall()
-    submissions = Submissions(signed.store)
+    submissions = Submissions(ArtifactStore(signed.folder))
     submission = submissions.find(pipeline)
     assert submission is not None
     canvas = submission.canvas.partition(" ")[2]

@@ -27,7 +27,7 @@ HERE = Provenance(host="here", device="cpu", versions={})
 @pytest.fixture
 def store(settings: Settings) -> ArtifactStore:
     """The store of the settings."""
-    return ArtifactStore(settings.store)
+    return ArtifactStore(settings.folder)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_what_the_brokers_pipelines_need_is_listed_with_them_and_survives(
     settings: Settings, environment: dict[str, str], store: ArtifactStore, make_spec: MakeSpec
 ) -> None:
     pipeline = PipelineClient(settings).submit(make_spec()).id
-    (settings.store / "pipelines" / f"{pipeline}.json").unlink()  # As if it were finished.
+    (settings.folder / "pipelines" / f"{pipeline}.json").unlink()  # As if it were finished.
     needed = commit_old(store, Plan.of(make_spec()).trunk[1])
     garbage = commit_old(store, Plan.of(make_spec(dataset={"name": "mnist_5k"})).trunk[1])
 

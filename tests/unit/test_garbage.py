@@ -221,7 +221,7 @@ def test_a_kept_pipeline_reaches_its_stages_their_inputs_and_its_bundles(
 ) -> None:
     student = {"name": "small", "model": {"name": "mlp", "hidden": [8]}, "seeds": 3}
     plan = Plan.of(make_spec(students=[student]))
-    submissions = Submissions(store.root)
+    submissions = Submissions(store)
     submissions.enter("kept", Submission(plan=plan, canvas="{}"))
 
     reach = Reach.now(None, submissions)
@@ -237,4 +237,4 @@ def test_a_pipeline_of_another_version_keeps_what_it_names(store: ArtifactStore,
     folder.mkdir(parents=True)
     (folder / "newer.json").write_text(json.dumps({"stages": {"of a newer kind": plan.report.key}}))
 
-    assert Reach.now(None, Submissions(store.root)).pipelines == {plan.report.key: ("newer",)}
+    assert Reach.now(None, Submissions(store)).pipelines == {plan.report.key: ("newer",)}

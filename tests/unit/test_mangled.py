@@ -246,7 +246,7 @@ def test_a_spec_that_is_a_link_a_folder_or_huge_is_one_error(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("pipeline", ["../store/secret", "/etc/passwd", "", "a/b", ".."])
 def test_a_pipelines_id_cannot_leave_the_store(tmp_path: Path, make_spec: MakeSpec, pipeline: str) -> None:
-    submissions = Submissions(tmp_path / "store")
+    submissions = Submissions(ArtifactStore(tmp_path / "store"))
 
     with pytest.raises(UnknownPipeline):
         submissions.enter(pipeline, Submission(plan=Plan.of(make_spec()), canvas="{}"))
@@ -259,7 +259,7 @@ def test_a_pipelines_id_cannot_leave_the_store(tmp_path: Path, make_spec: MakeSp
 def test_a_mangled_submission_does_not_keep_the_others_from_being_recovered(
     tmp_path: Path, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
 ) -> None:
-    submissions, submission = Submissions(tmp_path), Submission(plan=Plan.of(make_spec()), canvas="{}")
+    submissions, submission = Submissions(ArtifactStore(tmp_path)), Submission(plan=Plan.of(make_spec()), canvas="{}")
     submissions.enter("a", submission)
     (tmp_path / "pipelines" / "b.json").write_text('{"name": "half')
     submissions.enter("c", submission)

@@ -49,8 +49,43 @@ def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.parametrize(
+    ("store", "folder"),
+    [
+        ("somewhere/store", "somewhere/store"),
+        ("file:///mnt/a%20share/store", "/mnt/a share/store"),
+        ("file://localhost/mnt/store", "/mnt/store"),
+        ("s3://bucket/prefix/", ".distill/cache/bucket-9737a7d8"),
+        ("gs://bucket/prefix", ".distill/cache/bucket-"),
+        ("az://container", ".distill/cache/container-"),
+    ],
+)
+def test_a_store_is_a_folder_or_an_object_store_with_one_for_copies(
+    monkeypatch: pytest.MonkeyPatch, store: str, folder: str
+) -> None:
+    monkeypatch.setenv("DISTILL_STORE", store)
+
+    settings = Settings.load()
+
+    assert str(settings.folder).startswith(folder)
+    assert settings.is_remote == (store[:2] in ("s3", "gs", "az"))
+
+
+def test_settings_for_a_process_in_another_folder_mean_the_same_store(tmp_path: Path) -> None:
+    here = Path.cwd()
+
+    assert Settings(store="store").anywhere.store == str(here / "store")
+    remote = Settings(store="s3://bucket/prefix", cache=Path("copies")).anywhere
+    assert (remote.store, remote.cache) == ("s3://bucket/prefix", here / "copies")
+
+
+@pytest.mark.parametrize(
     ("variables", "message"),
     [
+        ({"STORE": "ftp://host/folder"}, "DISTILL_STORE: unknown scheme 'ftp': use a folder or one of file://, s3://"),
+        ({"STORE": "s3:///prefix"}, "DISTILL_STORE: not a bucket and a prefix: use s3://bucket/prefix"),
+        ({"STORE": "s3://key:secret@bucket"}, "DISTILL_STORE: not a bucket and a prefix"),
+        ({"STORE": "file://host/folder"}, "DISTILL_STORE: not a folder of this machine: use file:///folder"),
+        ({"CACHE_GB": "0"}, "DISTILL_CACHE_GB: Input should be greater than 0"),
         ({"BROKER_URL": "rediss://x/0?ssl_cert_reqs=none"}, "DISTILL_BROKER_URL: what concerns TLS is no part"),
         ({"BROKER_CA": "ca.pem"}, "DISTILL_BROKER_CA: only for an encrypted broker: use rediss://"),
         ({"BROKER_URL": "rediss://x", "BROKER_CA": "none.pem"}, "DISTILL_BROKER_CA: none.pem: No such file"),
