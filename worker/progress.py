@@ -88,11 +88,11 @@ class Progress:
         return f" · {in_words((now - begun) * (1.0 - share) / (share - first))} left"
 
     def _tell(self, progress: str, share: float | None) -> bool:
-        """Whether the broker could be told; while it is away, the stage goes on."""
-        for stage in self.bundle:
-            if stage.ref in self.bench.store:  # This worker was given up, and its successor is done.
-                raise LeaseLost(f"another worker has finished {stage.title}")
+        """Whether the broker could be told; while it or the store is away, the stage goes on."""
         try:
+            for stage in self.bundle:
+                if stage.ref in self.bench.store:  # This worker was given up, and its successor is done.
+                    raise LeaseLost(f"another worker has finished {stage.title}")
             worker = self.task.request.hostname
             state = StageState(state="running", progress=progress, share=share, began=self._began, worker=worker)
             self.bench.notes.note(self.pipeline, self._keys, state)

@@ -1,4 +1,7 @@
-"""Hosts with a network between them: one is cut off, packets are late or lost, the broker moves to another one."""
+"""Hosts with a network between them: one is cut off, packets are late or lost, the broker moves to another one.
+
+The store is in a bucket, on a host of its own; with DISTILL_TEST_STORES=folder,bucket in a shared folder too.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,11 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -24,74 +27,108 @@ from scheduler.local import LocalStack
 from shared.plan import Plan
 from shared.settings import Settings
 from shared.spec import PipelineSpec
-from shared.stage import Stage
 from shared.store import ArtifactStore
 from tests.acceptance.conftest import DISTILL
+from tests.conftest import small_spec, wait_until
 from tests.network import Host, Network, lacking
-from tests.conftest import wait_until
 
-#: Of a teacher that is trained for some seconds, longer than it takes to be given to another worker.
+pytestmark = [pytest.mark.skipif(bool(LACKING := lacking()), reason=LACKING), pytest.mark.timeout(300)]
+
+STORES = os.environ.get("DISTILL_TEST_STORES", "bucket").split(",")
+#: Of a teacher that is trained for longer than it takes to give its stage to another worker.
 EPOCHS = 120
+#: Kinds of stages that make weights.
+TRAININGS = ("train_teacher", "distill", "train_control")
+WEIGHTS = "model.safetensors"
+#: Run on a host: prints the SHA-256 of the weights that the store has under the keys on standard input.
+PRINT_WEIGHTS = f"""
+import json, sys
+from shared.object_store import store_of
+from shared.settings import Settings
+from shared.stage import ArtifactRef
+store = store_of(Settings.load())
+refs = (ArtifactRef(kind=kind, key=key) for kind, key in json.load(sys.stdin))
+print(json.dumps({{ref.key: store.open(ref).manifest.files["{WEIGHTS}"].sha256 for ref in refs}}))
+"""
+MAKE_BUCKET = "import sys, urllib.request as r; r.urlopen(r.Request(sys.argv[1], method='PUT')).close()"
 
-pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
+
+def long_pipeline(seed: int) -> PipelineSpec:
+    """A pipeline whose teacher takes some seconds, and is no other one's."""
+    training = {"epochs": EPOCHS, "batch_size": 16, "seed": seed}
+    teacher = {"model": {"name": "mlp", "hidden": [32]}, "training": training}
+    return PipelineSpec.model_validate(small_spec(name=f"teacher-{seed}", teacher=teacher))
+
+
+#: One a test.
+CUT_OFF, LOSSY, MOVED = map(long_pipeline, range(3))
 
 
 @dataclass(slots=True)
 class Site:
-    """A broker, two hosts of workers and one of a client; and a spare one, for the broker to move to."""
+    """Hosts of a broker, a store, two workers and a client, and a spare one."""
 
     folder: Path
     network: Network
-    store: str
     children: ExitStack
-    servers: dict[str, Child] = field(default_factory=dict)
+    #: What all that runs on them is told.
+    environment: dict[str, str]
+    broker: Child | None = None
 
     def host(self, name: str) -> Host:
         return next(host for host in self.network.hosts if host.name == name)
 
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "DISTILL_BROKER_URL": "redis://:secret@queue:6379/0",
-            "DISTILL_STORE": self.store,
-            "DISTILL_VISIBILITY_TIMEOUT_SECONDS": "3",
-            "DISTILL_CHECKPOINT_SECONDS": "0.2",
-            "DISTILL_THREADS": "1",
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "140",
-        }
+    def log(self, name: str) -> str:
+        """What ran on a host has said."""
+        path = self.folder / f"{name}.log"
+        return path.read_text() if path.exists() else ""
 
-    def start(self, name: str, *command: str | Path) -> Child:
-        child = Child(name, self.host(name).command(*command), self.environment, self.folder / f"{name}.log")
+    def start(self, name: str, *command: str | Path, ready: str) -> Child:
+        """Start something on a host."""
+        environment = self.environment | {"DISTILL_CACHE": str(self.folder / f"cache of {name}")}
+        child = Child(name, self.host(name).command(*command), environment, self.folder / f"{name}.log")
         child.start()
-        self.children.callback(lambda: child.end(deadline=0.0))
+        self.children.callback(child.end, deadline=0.0)
+        wait_until(lambda: ready in self.log(name), f"{name} is ready")
         return child
 
-    def serve(self, name: str) -> None:
-        """Have the queue be on a host, with what is on its disk."""
+    def start_store(self) -> None:
+        """Serve a bucket; by its address, since a name would have the bucket's put before it."""
+        url = f"http://{self.host('store').address}:5000"
+        self.start("store", sys.executable, "-m", "moto.server", "-H", "0.0.0.0", "-p", "5000", ready="Running on")
+        self.run("client", sys.executable, "-c", MAKE_BUCKET, f"{url}/bucket")
+        keys = {"AWS_ACCESS_KEY_ID": "somebody", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+        self.environment |= keys | {"AWS_ENDPOINT_URL": url, "DISTILL_STORE": "s3://bucket/distill"}
+
+    def start_broker(self, name: str) -> None:
+        """Serve the queue on a host, with what is on its disk."""
         disk = self.folder / f"disk of {name}"
         disk.mkdir(exist_ok=True)
         reached = ["--bind", "0.0.0.0", "--requirepass", "secret"]
         kept = ["--dir", disk, "--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
-        self.servers[name] = self.start(name, get_binary_path(), *reached, *kept)
-        wait_until(lambda: "Ready to accept" in self.log(name), "the server is ready")
-        self.network.name("queue", self.host(name))
+        self.broker = self.start(name, get_binary_path(), *reached, *kept, ready="Ready to accept")
 
-    def move(self, old: str, new: str) -> None:
-        """Have the queue be on another host, after a host went away without a word."""
-        self.host(old).cut = True
-        server = self.servers.pop(old)
-        assert server.pid is not None
-        os.killpg(server.pid, signal.SIGTERM)
-        wait_until(lambda: "bye bye" in self.log(old), "the server has ended")
-        shutil.copytree(self.folder / f"disk of {old}", self.folder / f"disk of {new}")
-        self.serve(new)
+    def lose_broker(self) -> None:
+        """Cut off the broker's host, which tells nobody, and give its disk and its name to the spare one."""
+        self.host("broker").cut = True
+        assert self.broker is not None
+        assert self.broker.pid is not None
+        os.killpg(self.broker.pid, signal.SIGTERM)
+        wait_until(lambda: "bye bye" in self.log("broker"), "the server has ended")
+        shutil.copytree(self.folder / "disk of broker", self.folder / "disk of spare")
+        self.network.name("queue", self.host("spare"))
+
+    def run(self, name: str, *command: str | Path, given: str = "") -> subprocess.CompletedProcess[str]:
+        """Run something on a host to its end."""
+        environment = os.environ | self.environment | {"DISTILL_CACHE": str(self.folder / f"cache of {name}")}
+        words = self.host(name).command(*command)
+        return subprocess.run(
+            words, env=environment, input=given, capture_output=True, text=True, timeout=240, check=False
+        )
 
     def distill(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """Run the command on the client's host."""
-        command = self.host("client").command(*DISTILL, *arguments)
-        environment = os.environ | self.environment
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+        return self.run("client", *DISTILL, *arguments)
 
     def submit(self, spec: PipelineSpec, *changes: str) -> str:
         path = self.folder / "spec.yaml"
@@ -100,125 +137,116 @@ class Site:
         assert submitted.returncode == 0, submitted.stderr
         return submitted.stdout.strip()
 
-    def status(self, pipeline: str) -> dict[str, Any]:
-        answer = self.distill("status", pipeline, "--json")
-        assert answer.returncode == 0, answer.stderr
-        return json.loads(answer.stdout)
-
     def finish(self, *pipelines: str) -> None:
         watched = self.distill("watch", *pipelines)
         assert watched.returncode == 0, watched.stdout + watched.stderr
 
-    def trainer(self) -> str:
-        """The host that trains the first teacher, once it is past some epochs."""
+    def holder(self, spec: PipelineSpec) -> str:
+        """The host on which a pipeline's teacher is in training, once it is past an epoch that it might come to."""
+        taken = f"lease {Plan.of(spec).trunk[1].key}"
+        trains = re.compile(rf"{taken}.* taken$(.|\n)*epoch 3/{EPOCHS}", re.MULTILINE)
 
         def found() -> str:
-            return next((name for name in ("alpha", "beta") if f"epoch 3/{EPOCHS}" in self.log(name)), "")
+            return next((name for name in ("alpha", "beta") if trains.search(self.log(name))), "")
 
         return wait_until(found, "the teacher is trained")
 
     def workers_of(self, *pipelines: str) -> set[str]:
         """The hosts that did the stages of pipelines."""
-        stages = (stage for pipeline in pipelines for stage in self.status(pipeline)["stages"])
-        return {stage["worker"].partition("@")[2] for stage in stages}
+        told = (self.distill("status", pipeline, "--json") for pipeline in pipelines)
+        return {stage["worker"].partition("@")[2] for each in told for stage in json.loads(each.stdout)["stages"]}
 
-    def log(self, name: str) -> str:
-        path = self.folder / f"{name}.log"
-        return path.read_text() if path.exists() else ""
-
-
-@pytest.fixture(scope="module", params=["folder"])
-def store_kind(request: pytest.FixtureRequest) -> str:
-    return request.param
+    def weights(self, spec: PipelineSpec) -> dict[str, str]:
+        """The SHA-256 of the weights that a pipeline has made, by the stages' keys, as the client's host sees them."""
+        refs = [(stage.kind, stage.key) for stage in Plan.of(spec).stages if stage.kind in TRAININGS]
+        printed = self.run("client", sys.executable, "-c", PRINT_WEIGHTS, given=json.dumps(refs))
+        assert printed.returncode == 0, printed.stderr
+        return json.loads(printed.stdout)
 
 
-@pytest.fixture
-def site(tmp_path: Path, store_kind: str) -> Iterator[Site]:
+@pytest.fixture(scope="module", params=STORES)
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """All of it, with both workers there."""
-    with Network(tmp_path) as network, ExitStack() as children:
+    folder = tmp_path_factory.mktemp("site")
+    environment = {
+        "DISTILL_BROKER_URL": "redis://:secret@queue:6379/0",
+        "DISTILL_STORE": str(folder / "store"),
+        "DISTILL_VISIBILITY_TIMEOUT_SECONDS": "3",
+        "DISTILL_CHECKPOINT_SECONDS": "0.5",
+        "DISTILL_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    with Network(folder) as network, ExitStack() as children:
         for name in ("broker", "spare", "store", "alpha", "beta", "client"):
             network.host(name)
-        site = Site(tmp_path, network, str(tmp_path / "store"), children)
-        site.serve("broker")
+        network.name("queue", network.hosts[0])
+        site = Site(folder, network, children, environment)
+        if request.param == "bucket":
+            site.start_store()
+        site.start_broker("broker")
         for name in ("alpha", "beta"):
-            site.start(name, *DISTILL, "worker", "--devices", "cpu:1")
+            site.start(name, *DISTILL, "worker", "--devices", "cpu:1", ready="started")
         wait_until(lambda: all(f"@{name} ready" in site.log(name) for name in ("alpha", "beta")), "workers are there")
         yield site
 
 
-@pytest.fixture
-def spec(make_spec: Callable[..., PipelineSpec]) -> PipelineSpec:
-    """A pipeline whose teacher takes some seconds."""
-    training = {"epochs": EPOCHS, "batch_size": 16}
-    return make_spec(teacher={"model": {"name": "mlp", "hidden": [32]}, "training": training})
-
-
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {}
-
-
-def weights(store: Path, spec: PipelineSpec) -> dict[str, bytes]:
-    """The bytes of a finished pipeline's models, by what made them."""
-    artifacts = ArtifactStore(store)
-    models = [stage for stage in Plan.of(spec).stages if stage.kind in ("train_teacher", "distill", "train_control")]
-    return {stage.title: artifacts.open(stage.ref).path("model.safetensors").read_bytes() for stage in models}
-
-
-def expected(undisturbed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory, spec: PipelineSpec):
-    if "store" not in undisturbed:
-        store = tmp_path_factory.mktemp("undisturbed") / "store"
-        with LocalStack(Settings(store=store, threads=1), workers=1) as stack:
-            *_, status = PipelineClient(stack.settings).submit(spec).watch()
-        assert status.state == "done"
-        undisturbed["store"] = store
-    return weights(undisturbed["store"], spec)
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The SHA-256 of the weights that all pipelines make where nothing disturbs them, by the stages' keys."""
+    settings = Settings(store=str(tmp_path_factory.mktemp("undisturbed")), threads=1)
+    with LocalStack(settings, workers=2) as stack:
+        client = PipelineClient(stack.settings)
+        for pipeline in [client.submit(spec) for spec in (CUT_OFF, LOSSY, MOVED)]:
+            list(client.watch(pipeline.id))
+    store = ArtifactStore(settings.folder)
+    made = (stage for spec in (CUT_OFF, LOSSY, MOVED) for stage in Plan.of(spec).stages if stage.kind in TRAININGS)
+    return {stage.key: store.open(stage.ref).manifest.files[WEIGHTS].sha256 for stage in made}
 
 
 def test_what_a_host_does_that_is_cut_off_is_done_by_another_and_it_works_again_when_it_is_back(
-    site: Site, spec: PipelineSpec, undisturbed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    site: Site, undisturbed: dict[str, str]
 ) -> None:
-    pipeline = site.submit(spec)
-    trainer = site.trainer()
-    (other,) = {"alpha", "beta"} - {trainer}
-    teacher = Plan.of(spec).trunk[1]
+    pipeline = site.submit(CUT_OFF)
+    cut_off = site.holder(CUT_OFF)
+    (other,) = {"alpha", "beta"} - {cut_off}
 
-    site.host(trainer).cut = True
+    site.host(cut_off).cut = True
     site.finish(pipeline)
+    took_over = f"lease {Plan.of(CUT_OFF).trunk[1].key}" in site.log(other)
+    site.host(cut_off).cut = False
 
-    site.host(trainer).cut = False
-    assert f"lease {teacher.key}" in site.log(other)
-    more = [site.submit(spec, f"teacher.training.seed={seed}") for seed in (1, 2, 3)]
+    assert took_over
+    more = [site.submit(CUT_OFF, f"teacher.training.seed={seed}") for seed in (11, 12, 13)]
     site.finish(*more)
-    assert site.workers_of(*more) == {trainer, other}
-    assert weights(Path(site.store), spec) == expected(undisturbed, tmp_path_factory, spec)
+    assert site.workers_of(*more) == {cut_off, other}
+    assert site.weights(CUT_OFF).items() <= undisturbed.items()
 
 
-def test_pipelines_end_where_packets_are_late_and_lost(
-    site: Site, spec: PipelineSpec, undisturbed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_pipelines_end_where_packets_are_late_and_lost(site: Site, undisturbed: dict[str, str]) -> None:
+    lost = site.network.lost
     site.network.disturb(delay_seconds=0.01, loss=0.025)
 
-    site.finish(site.submit(spec))
+    site.finish(site.submit(LOSSY))
 
-    assert site.network.lost > 10
-    assert weights(Path(site.store), spec) == expected(undisturbed, tmp_path_factory, spec)
+    site.network.disturb()
+    assert site.network.lost > lost + 10
+    assert site.weights(LOSSY).items() <= undisturbed.items()
 
 
 def test_a_broker_that_moves_to_another_host_is_found_there_and_nothing_is_lost(
-    site: Site, spec: PipelineSpec, undisturbed: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+    site: Site, undisturbed: dict[str, str]
 ) -> None:
-    pipeline = site.submit(spec)
-    site.trainer()
-    waiting = site.submit(spec, "teacher.training.seed=1")
+    pipeline = site.submit(MOVED)
+    site.holder(MOVED)
+    waiting = site.submit(MOVED, "teacher.training.seed=21", "teacher.training.epochs=20")
 
-    site.host("broker").cut = True
+    site.lose_broker()
     refused = site.distill("status")
-    site.move("broker", "spare")
+    site.start_broker("spare")
 
     assert (refused.returncode, refused.stdout) == (3, "")
-    assert re.match(r"error: no broker at redis://queue:6379/0 \(.*\): .*\n$", refused.stderr)
+    assert re.fullmatch(r"error: no broker at redis://queue:6379/0 \(.*\): .*\n", refused.stderr)
     site.finish(pipeline, waiting)
     listed = json.loads(site.distill("workers", "--json").stdout)
     assert {worker["host"] for worker in listed} == {"alpha", "beta"}
-    assert weights(Path(site.store), spec) == expected(undisturbed, tmp_path_factory, spec)
+    assert site.weights(MOVED).items() <= undisturbed.items()
