@@ -20,6 +20,8 @@ from shared.settings import Settings
 
 #: Retries, about a second apart, of one who waits for a broker that is away: a quarter of an hour.
 PATIENT_RETRIES = 900
+#: Seconds within which a connection is made, with a packet or two lost.
+CONNECT_SECONDS = 5
 #: Header of a message: since when, in seconds since the epoch, it waits to be taken.
 DUE = "distill_due"
 #: Seconds for which the branches of one pipeline may wait for each other: 90 days.
@@ -57,7 +59,10 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
         "unacked_restore_interval": min(5.0, settings.renewal_seconds),
         "unacked_restore_throttle": 1,
         "unacked_mutex_expire": 5,
-        "socket_connect_timeout": 5,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        # A host that vanishes closes no connection, and TCP goes on trying to reach it for a quarter of an hour.
+        "socket_timeout": settings.answer_seconds,
+        "health_check_interval": settings.answer_seconds,
         "socket_keepalive": True,
     }
     backend = settings.broker_url if keeps_results else ClientBackend
@@ -92,11 +97,16 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
         result_chord_expires=LONGEST_PIPELINE_SECONDS,
         broker_transport_options=transport,
         result_backend_transport_options=transport | {"retry_policy": patience},
+        # Celery would else forget that a stage is done where the first word of it goes into a dead connection.
+        result_backend_always_retry=True,
+        result_backend_max_retries=PATIENT_RETRIES,
+        redis_socket_connect_timeout=CONNECT_SECONDS,
+        redis_socket_timeout=settings.answer_seconds,
         # A stage that is done waits for a broker that is away: what comes after it must not be lost.
         **({"task_publish_retry_policy": patience} if keeps_results else {}),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        broker_connection_timeout=5,
+        broker_connection_timeout=CONNECT_SECONDS,
         # Leases keep a stage that went on through the loss from running twice.
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_enable_prefetch_count_reduction=False,

@@ -36,7 +36,7 @@ def connect(settings: Settings, *, retries: int = 3) -> redis.Redis:
         settings.redis_url,
         decode_responses=True,
         socket_connect_timeout=3,
-        socket_timeout=10,
+        socket_timeout=settings.answer_seconds,
         retry=retry,
         **settings.tls,
     )

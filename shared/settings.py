@@ -268,6 +268,11 @@ class Settings(BaseSettings):
         return self.visibility_timeout_seconds + self.renewal_seconds
 
     @property
+    def answer_seconds(self) -> float:
+        """Seconds within which the broker answers; a connection on which it does not is taken to be dead."""
+        return min(10.0, max(3.0, self.visibility_timeout_seconds / 6))
+
+    @property
     def history_seconds(self) -> int:
         """Seconds that a pipeline's state stays in the broker after its last change."""
         return int(self.history_days * 86_400)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -16,8 +17,10 @@ _BEGUN = "died with its worker"
 class Attempts:
     """A list a key in the broker; it starts anew whenever the stage makes progress."""
 
-    def __init__(self, client: redis.Redis, limit: int, history_seconds: int) -> None:
+    def __init__(self, client: redis.Redis, hasty: redis.Redis, limit: int, history_seconds: int) -> None:
+        """Take a client, and one that does not wait for a broker that is away: for what may be left out."""
         self._redis: Any = client
+        self._hasty: Any = hasty
         self._limit = limit
         self._history_seconds = history_seconds
 
@@ -65,10 +68,15 @@ class Attempts:
             self._append(key, worker, reason)
 
     def got_further(self, keys: Sequence[str], worker: str) -> None:
-        """Begin to count anew, with the present attempt: it made progress that will not be lost."""
-        self.forget(keys)
-        for key in keys:
-            self._append(key, worker, _BEGUN)
+        """Begin to count anew, with the present attempt: it made progress that will not be lost.
+
+        While the broker is away the stage goes on, and the old count stands until it gets further again.
+        """
+        with suppress(redis.RedisError), self._hasty.pipeline() as pipe:
+            for key in keys:
+                pipe.delete(_list(key))
+                self._push(pipe, key, worker, _BEGUN)
+            pipe.execute()
 
     def withdraw(self, keys: Sequence[str]) -> None:
         """Do not count the last attempt: it was not the stage that ended it."""
@@ -86,9 +94,12 @@ class Attempts:
 
     def _append(self, key: str, worker: str, reason: str) -> None:
         with self._redis.pipeline() as pipe:
-            pipe.rpush(_list(key), json.dumps([worker, reason]))
-            pipe.expire(_list(key), self._history_seconds)
+            self._push(pipe, key, worker, reason)
             pipe.execute()
+
+    def _push(self, pipe: Any, key: str, worker: str, reason: str) -> None:
+        pipe.rpush(_list(key), json.dumps([worker, reason]))
+        pipe.expire(_list(key), self._history_seconds)
 
 
 def _list(key: str) -> str:

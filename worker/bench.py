@@ -84,7 +84,7 @@ class Bench:
             Ledger(hasty, settings.history_seconds),
             Logbook(hasty, settings.history_seconds),
             leases,
-            Attempts(client, settings.max_attempts, settings.history_seconds),
+            Attempts(client, hasty, settings.max_attempts, settings.history_seconds),
             roster,
             Offers(client, roster),
             Rescue(client, ledger, leases, submissions, settings),

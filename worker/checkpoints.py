@@ -91,9 +91,9 @@ class Checkpoints:
             self.objects.upload(path, path.name)
         drafts = {other.name for other in self.folder.glob("*.draft")}
         self._remove(other for other in self._names() | drafts if other < path.name)
-        self._saved = time.monotonic()
-        self._cost_seconds = self._saved - started
+        self._cost_seconds = time.monotonic() - started
         self.saved()
+        self._saved = time.monotonic()  # Where the broker is far or away, telling it takes longer than all the rest.
 
     def latest(self) -> Checkpoint | None:
         """The one that got furthest; what is damaged or of another version is passed over."""

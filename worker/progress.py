@@ -18,6 +18,10 @@ from worker.lease import Lease
 #: Seconds between two reports, and between two tries while the broker is away.
 REPORT_SECONDS = 0.5
 AWAY_SECONDS = 5.0
+#: Share of the time that a stage may spend on reports, where the broker is far or does not answer, and how many
+#: seconds a report is put off for that at the most.
+LARGEST_SHARE = 0.1
+LONGEST_PAUSE_SECONDS = 30.0
 
 logger = get_task_logger(__name__)
 
@@ -54,14 +58,16 @@ class Progress:
         self._samples += samples
         if self.bench.stop.asked:
             raise HandedBack(f"{self.task.request.hostname} ends; it was at {progress}")
-        if time.monotonic() < self._next:
-            return
-        self._count()
         for lease in self.leases:
             lease.check()
+        if (now := time.monotonic()) < self._next:
+            return
+        self._count()
         if share is not None:
             progress += self._time_left(share)
-        self._next = time.monotonic() + (REPORT_SECONDS if self._tell(progress, share) else AWAY_SECONDS)
+        pause = REPORT_SECONDS if self._tell(progress, share) else AWAY_SECONDS
+        took = time.monotonic() - now
+        self._next = now + took + max(pause, min(took / LARGEST_SHARE, LONGEST_PAUSE_SECONDS))
 
     @property
     def _keys(self) -> list[str]:
@@ -82,11 +88,11 @@ class Progress:
         return f" · {in_words((now - begun) * (1.0 - share) / (share - first))} left"
 
     def _tell(self, progress: str, share: float | None) -> bool:
-        """Whether the broker could be told; while it is away, the stage goes on."""
-        for stage in self.bundle:
-            if stage.ref in self.bench.store:  # This worker was given up, and its successor is done.
-                raise LeaseLost(f"another worker has finished {stage.title}")
+        """Whether the broker could be told; while it or the store is away, the stage goes on."""
         try:
+            for stage in self.bundle:
+                if stage.ref in self.bench.store:  # This worker was given up, and its successor is done.
+                    raise LeaseLost(f"another worker has finished {stage.title}")
             worker = self.task.request.hostname
             state = StageState(state="running", progress=progress, share=share, began=self._began, worker=worker)
             self.bench.notes.note(self.pipeline, self._keys, state)

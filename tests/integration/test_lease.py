@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import redis
 
 from shared.errors import LeaseLost, StageFailed
 from shared.ledger import connect
@@ -131,7 +132,7 @@ def test_the_child_of_a_dead_worker_gives_its_lease_up(
 @pytest.fixture
 def attempts(settings: Settings) -> Attempts:
     """Three attempts."""
-    return Attempts(connect(settings), 3, 60)
+    return Attempts(connect(settings), connect(settings, retries=0), 3, 60)
 
 
 def test_attempts_that_get_further_are_not_counted(attempts: Attempts) -> None:
@@ -146,6 +147,16 @@ def test_attempts_that_get_further_are_not_counted(attempts: Attempts) -> None:
     attempts.blame(["k"], "worker", "killed")
     with pytest.raises(StageFailed, match=r"after 3 attempts: 1\. on worker: killed; 2\. on worker: killed; 3\. on"):
         attempts.begin(["k"], "worker")
+
+
+def test_a_stage_that_gets_further_does_not_wait_for_a_broker_that_is_away(settings: Settings) -> None:
+    away = redis.Redis(unix_socket_path=str(settings.folder / "nobody listens"))
+    attempts = Attempts(connect(settings), away, 3, 60)
+    attempts.begin(["k"], "worker")
+
+    attempts.got_further(["k"], "worker")
+
+    assert attempts.begin(["k"], "worker") == 2, "the old count stands"
 
 
 def test_only_the_stage_of_a_bundle_that_had_begun_is_blamed(attempts: Attempts) -> None:

@@ -130,6 +130,16 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: Callable[[b
     assert found.facts["epoch"] == 0
 
 
+def test_the_time_that_telling_of_a_checkpoint_takes_does_not_bring_the_next_one_nearer(tmp_path: Path) -> None:
+    told = []
+    checkpoints = Checkpoints(tmp_path, 30.0, saved=lambda: told.append(checkpoints.age_seconds), _saved=-1e6)
+
+    checkpoints.save(1, Checkpoint({"weights": torch.ones(3)}, {}))
+
+    assert told[0] > 1e6, "it counts from when all is told"
+    assert checkpoints.age_seconds < 1e6
+
+
 def test_a_costly_checkpoint_is_written_less_often(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, every_seconds=1e-9, _cost_seconds=1.0)
 
