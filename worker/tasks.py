@@ -149,7 +149,8 @@ def run_stages(
         raise _failed(bench, pipeline, messages, worker, failures)
     if bundle[0].kind == "report":
         bench.close(pipeline)
-        _write_page(bench, pipeline)
+        if records[bundle[0].key].outcome == "computed":  # Else 'distill report' writes it when somebody asks.
+            _write_page(bench, pipeline)
     return "; ".join(records[stage.key].summary for stage in bundle)
 
 
