@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -138,13 +138,24 @@ class Ledger:
         with broker_errors():
             return self._redis.get(_failure(key)) or ""
 
-    def finish(self, pipeline: str, record: StageRecord) -> StageRecord:
-        """Enter a stage's record and return it, or the one that stands there already."""
-        with self._writing(pipeline) as pipe:
-            pipe.hsetnx(_hash(pipeline), f"record:{record.key}", record.model_dump_json())
-            pipe.hget(_hash(pipeline), f"record:{record.key}")
-            text = pipe.execute()[1]
-        return StageRecord.model_validate_json(text)
+    def finish(self, pipeline: str, record: StageRecord, also: Callable[[Any], object] | None = None) -> StageRecord:
+        """Enter a stage's record and return it, or the one that stands there already.
+
+        Args:
+            pipeline: its id.
+            record: what to enter.
+            also: adds to what is sent, in the same round trip.
+
+        """
+        name = f"record:{record.key}"
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.hsetnx(_hash(pipeline), name, record.model_dump_json())
+            pipe.hget(_hash(pipeline), name)
+            if also:
+                also(pipe)
+            self._put_off(pipe, pipeline)
+            entered, text, *_ = pipe.execute()
+        return record if entered else StageRecord.model_validate_json(text)
 
     def status(self, pipeline: str) -> PipelineStatus:
         """Where a pipeline stands.
@@ -188,10 +199,14 @@ class Ledger:
         """A transaction that also puts off the pipeline's expiry."""
         with broker_errors(), self._redis.pipeline() as pipe:
             yield pipe
-            pipe.expire(_hash(pipeline), self._history_seconds)
-            pipe.expire(log_of(pipeline), self._history_seconds)
-            pipe.zadd(UNFINISHED, {pipeline: time.time()}, xx=True)
+            self._put_off(pipe, pipeline)
             pipe.execute()
+
+    def _put_off(self, pipe: Any, pipeline: str) -> None:
+        """Put off the expiry of a pipeline of which something was heard."""
+        pipe.expire(_hash(pipeline), self._history_seconds)
+        pipe.expire(log_of(pipeline), self._history_seconds)
+        pipe.zadd(UNFINISHED, {pipeline: time.time()}, xx=True)
 
 
 @contextmanager
