@@ -79,6 +79,7 @@ def register(app: Celery, settings: Settings, stop: Stop, metrics: Metrics) -> N
             shared=False,
             bind=True,
             max_retries=None,
+            ignore_result=True,  # The ledger has the records; a chord's members hand theirs on all the same.
             soft_time_limit=limit,
             time_limit=limit and limit + HARD_LIMIT_SECONDS,
             Request="worker.supervision:StageRequest",
