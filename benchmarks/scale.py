@@ -211,7 +211,7 @@ def idle(options: argparse.Namespace) -> None:
         time.sleep(IDLE_SECONDS)  # Until they have said what they say at their start only.
         busy, calls = _processor_seconds(server), Counter[tuple[str, bool]]()
         started = time.monotonic()
-        with server.monitor() as monitor:
+        with server.monitor() as monitor:  # type: ignore[no-untyped-call]
             while (seconds := time.monotonic() - started) < IDLE_SECONDS:
                 verb, *arguments = str(monitor.next_command()["command"]).split(" ", 2)
                 calls[verb.lower(), any(text.startswith("distill:") for text in arguments)] += 1

@@ -21,6 +21,8 @@ from shared.status import PipelineStatus, StageState
 PIPELINES = "distill:pipelines"
 #: Unfinished pipelines by the time, in seconds since the epoch, when something was last heard of them.
 UNFINISHED = "distill:unfinished"
+#: Pipelines that are looked for at once.
+PAGE_PIPELINES = 500
 
 
 def connect(settings: Settings, *, retries: int = 3) -> redis.Redis:
@@ -179,15 +181,24 @@ class Ledger:
             states |= dict.fromkeys(unfinished, StageState(state="cancelled"))
         return PipelineStatus(id=pipeline, submitted=float(fields["submitted"]), plan=plan, states=states)
 
-    def pipelines(self) -> list[str]:
-        """Ids of the pipelines that the broker still knows, the newest first."""
+    def pipelines(self, limit: int | None = None) -> list[str]:
+        """Ids of the pipelines that the broker still knows, the newest first, at most so many."""
+        known: list[str] = []
         with broker_errors():
             self._redis.zremrangebyscore(PIPELINES, "-inf", time.time() - 10 * self._history_seconds)
             ids = self._redis.zrevrange(PIPELINES, 0, -1)
-            with self._redis.pipeline(transaction=False) as pipe:
-                for pipeline in ids:
-                    pipe.hexists(_hash(pipeline), "plan")
-                return [pipeline for pipeline, known in zip(ids, pipe.execute(), strict=True) if known]
+            for start in range(0, len(ids), PAGE_PIPELINES):
+                if limit is not None and len(known) >= limit:
+                    break
+                known += self._known(ids[start : start + PAGE_PIPELINES])
+        return known[:limit]
+
+    def _known(self, ids: list[str]) -> list[str]:
+        """Those of some pipelines whose state has not expired."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for pipeline in ids:
+                pipe.hexists(_hash(pipeline), "plan")
+            return [pipeline for pipeline, known in zip(ids, pipe.execute(), strict=True) if known]
 
     def _set_states(self, pipeline: str, keys: Iterable[str], state: StageState) -> None:
         text = state.model_dump_json(exclude_defaults=True)

@@ -203,6 +203,7 @@ def test_a_parked_message_that_somebody_else_put_there_is_not_sent(
     broker: Any = connect(signed)
     forged = json.dumps({"task": "distill.prepare_data", "kwargs": {}, "options": {"queue": "any"}})
     broker.hset(f"distill:parked:{'0' * 64}", "task", f"{'0' * 32} {forged}")
+    broker.sadd("distill:parked", "0" * 64)
 
     with working(signed):
         kept = refused(refusals, wait_until)
