@@ -209,13 +209,14 @@ def idle(options: argparse.Namespace) -> None:
         present = len(client.workers())
         server = redis.Redis.from_url(stack.settings.redis_url)
         time.sleep(IDLE_SECONDS)  # Until they have said what they say at their start only.
-        busy, calls = _processor_seconds(server), Counter[tuple[str, bool]]()
-        started = time.monotonic()
+        busy = _processor_seconds(server)
+        time.sleep(IDLE_SECONDS)
+        share = (_processor_seconds(server) - busy) / IDLE_SECONDS  # Before it has to tell of each command.
+        calls, started = Counter[tuple[str, bool]](), time.monotonic()
         with server.monitor() as monitor:  # type: ignore[no-untyped-call]
             while (seconds := time.monotonic() - started) < IDLE_SECONDS:
                 verb, *arguments = str(monitor.next_command()["command"]).split(" ", 2)
                 calls[verb.lower(), any(text.startswith("distill:") for text in arguments)] += 1
-        share = (_processor_seconds(server) - busy) / seconds
         connections = server.info("clients")["connected_clients"] / present
     rows = [
         (f"`{verb}`", "renewal" if ours else "Celery", f"{count / seconds:,.1f}", f"{count / seconds / present:.2f}")
