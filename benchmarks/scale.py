@@ -6,18 +6,23 @@
 2. The commands while many pipelines wait, and what a waiting one takes of the server's memory.
 3. A sweep of single trainings by one worker of one core, and by two.
 4. What workers that have nothing to do ask of the server.
+
+Each part prints a table of Markdown, as they stand in docs/scaling.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,8 +30,6 @@ from typing import Any
 import redis
 from celery import Celery, chain, group
 from celery.canvas import Signature
-from rich.console import Console
-from rich.table import Table
 
 from scheduler.child import Child
 from scheduler.client import PipelineClient
@@ -38,15 +41,16 @@ from shared.spec import PipelineSpec
 
 ROOT = Path(__file__).parent.parent
 SPEC = ROOT / "examples" / "quickstart.yaml"
-#: Chains one after the other, whose time is the latency, and as many at once, whose number a second is throughput.
-CHAINS, AT_ONCE, ROUNDS = 20, 100, 5
+#: Rounds, the sides in turn; chains one after the other, whose time is the latency, and as many at once, whose number a
+#: second is throughput.
+ROUNDS, CHAINS, AT_ONCE = 10, 10, 40
 #: Of a training in the sweep: long enough that the queue does not matter.
 SWEEP_STUDENTS, SWEEP_EPOCHS = 8, 60
 #: Seconds for which workers without work are listened to; two renewals of the usual settings and more.
 IDLE_SECONDS = 30.0
 LIMIT_SECONDS = 600.0
-
-console = Console(highlight=False)
+#: Seconds between two looks at whether a single chain has ended, and at whether many have.
+LOOK_SECONDS, SELDOM_SECONDS = 0.0005, 0.02
 
 
 def main() -> None:
@@ -64,43 +68,91 @@ def main() -> None:
     parser.add_argument("--raw-worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.raw_worker:
-        raw_app(Settings.load()).worker_main(["worker", "-Q", "any", "-l", "WARNING", "--without-gossip"])
+        raw_app(Settings.load()).worker_main(_worker("cpu"))
+    machine = f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}"
+    print(f"{time.strftime('%Y-%m-%d')}, {machine}")
     for name in options.parts or parts:
         parts[name](options)
 
 
+@dataclass(slots=True)
+class Side:
+    """One way to have nine tasks done that do nothing, and what was measured of it."""
+
+    #: Sends a chain, and returns what asks whether it has ended.
+    send: Callable[[], Callable[[], bool]]
+    latencies: list[float] = field(default_factory=list)
+    throughputs: list[float] = field(default_factory=list)
+    #: Of all chains that were sent at once: commands at the server, and seconds of its processor.
+    commands: Counter[str] = field(default_factory=Counter)
+    processor_seconds: float = 0.0
+
+    def measure(self, server: Any) -> None:
+        """One round."""
+        for _ in range(CHAINS):
+            started = time.monotonic()
+            _finish([self.send()], LOOK_SECONDS)
+            self.latencies.append(time.monotonic() - started)
+        server.config_resetstat()
+        busy, started = _processor_seconds(server), time.monotonic()
+        _finish([self.send() for _ in range(AT_ONCE)], SELDOM_SECONDS)
+        self.throughputs.append(AT_ONCE / (time.monotonic() - started))
+        self.processor_seconds += _processor_seconds(server) - busy
+        self.commands.update(_calls(server))
+
+    def a_chain(self, total: float) -> float:
+        """What comes to one of the chains that were sent at once."""
+        return total / (ROUNDS * AT_ONCE)
+
+
 def nothing(_: argparse.Namespace) -> None:
-    """Latency and throughput of stages that do nothing, against Celery alone."""
+    """Latency and throughput of stages that do nothing, against Celery alone, and what both ask of the server."""
     with _server() as (settings, server, folder):
-        plan = Plan.of(PipelineSpec.load(SPEC))
+        spec = PipelineSpec.load(SPEC)
+        plan = Plan.of(spec)
         client, app = PipelineClient(settings), raw_app(settings)
-        celery = [sys.executable, "-m", "celery", "-A", "worker.app", *_worker()]
-        raw = [sys.executable, "-m", "benchmarks.scale", "--raw-worker"]
-        ours = Child("worker", celery, settings.environment, folder / "ours.log")
-        theirs = Child("raw", raw, settings.environment, folder / "raw.log")
+        command = [sys.executable, "-m", "celery", "-A", "worker.app", *_worker("any")]
+        workers = [
+            Child("worker", command, settings.environment, folder / "ours.log"),
+            Child(
+                "raw", [sys.executable, "-m", "benchmarks.scale", "--raw-worker"], settings.environment, folder / "raw"
+            ),
+        ]
 
         def through_us() -> Callable[[], bool]:
-            pipeline = client.submit(PipelineSpec.load(SPEC)).id
+            pipeline = client.submit(spec).id
             return lambda: bool(server.hexists(f"distill:pipeline:{pipeline}", f"record:{plan.report.key}"))
 
         def through_celery() -> Callable[[], bool]:
             result = raw_canvas(app, plan).apply_async()
             return lambda: bool(server.exists(f"celery-task-meta-{result.id}"))
 
-        figures: dict[str, list[tuple[float, float]]] = {"distill": [], "Celery": []}
-        sides = {"distill": (ours, through_us), "Celery": (theirs, through_celery)}
+        celery, distill = Side(through_celery), Side(through_us)
+        for worker in workers:
+            worker.start()
+        for side in (celery, distill):  # They load their libraries, and compute what is found from then on.
+            _finish([side.send()], SELDOM_SECONDS)
+            _finish([side.send()], SELDOM_SECONDS)
         for _round in range(ROUNDS):
-            for name, (worker, send) in sides.items():
-                worker.start()
-                _finish([send()])  # It loads its libraries, and computes what is found from then on.
-                figures[name].append((_latency(send), _throughput(send)))
-                worker.ask_to_end()
-                worker.end(time.monotonic() + 30)
-    latency, throughput = ({name: median(pair[i] for pair in pairs) for name, pairs in figures.items()} for i in (0, 1))
-    table = _table(f"Nine tasks that do nothing: medians of {ROUNDS} rounds", "", "Celery", "distill", "ratio")
-    table.add_row("latency of a chain, ms", *_row(latency, 1e3))
-    table.add_row("chains a second", *_row(throughput, 1.0))
-    console.print(table)
+            for side in (celery, distill):
+                side.measure(server)
+        for worker in workers:
+            worker.ask_to_end()
+            worker.end(time.monotonic() + 30)
+    rows = [
+        _compared("latency of a chain, ms", *(1e3 * median(side.latencies) for side in (celery, distill))),
+        _compared("chains a second", *(median(side.throughputs) for side in (celery, distill))),
+        _compared("commands a chain", *(side.a_chain(side.commands.total()) for side in (celery, distill))),
+        _compared(
+            "server's processor a chain, ms",
+            *(1e3 * side.a_chain(side.processor_seconds) for side in (celery, distill)),
+        ),
+    ]
+    for name, _number in (celery.commands | distill.commands).most_common():
+        counts = [side.a_chain(side.commands[name]) for side in (celery, distill)]
+        if max(counts) >= 1.0:
+            rows.append(_compared(f"`{name}`", *counts))
+    _print_table("Nine tasks that do nothing", ("", "Celery", "distill", "ratio"), rows)
 
 
 def waiting(options: argparse.Namespace) -> None:
@@ -113,15 +165,15 @@ def waiting(options: argparse.Namespace) -> None:
             client.submit(spec)
         each = (time.monotonic() - started) / options.pipelines
         memory = (server.info("memory")["used_memory"] - before) / options.pipelines
-        table = _table(f"{options.pipelines:,} pipelines wait", "command", "seconds")
         newest = client.ids()[0]
-        for command in (["submit", str(SPEC)], ["plan", str(SPEC)], ["status"], ["status", newest], ["workers"]):
-            table.add_row(
-                " ".join(["distill", command[0], *(["ID"] if newest in command else [])]),
-                f"{_command(settings, command):.2f}",
-            )
-    table.caption = f"submitted in {each * 1e3:.1f} ms each · {memory / 1e3:.1f} kB of the server's memory each"
-    console.print(table)
+        commands = (["submit", str(SPEC)], ["plan", str(SPEC)], ["status"], ["status", newest], ["workers"])
+        rows = [
+            (f"`distill {command[0]}{' ID' if newest in command else ''}`", f"{_command(settings, command):.2f} s")
+            for command in commands
+        ]
+    rows.append(("submitting one from Python", f"{each * 1e3:.1f} ms"))
+    rows.append(("server's memory for one", f"{memory / 1e3:.1f} kB"))
+    _print_table(f"{options.pipelines:,} pipelines wait", ("", ""), rows)
 
 
 def sweep(_: argparse.Namespace) -> None:
@@ -137,16 +189,15 @@ def sweep(_: argparse.Namespace) -> None:
                     started = time.monotonic()
                     _ended(client, client.submit(_sweep_spec(number, epochs=SWEEP_EPOCHS)).id)
                     seconds.append(time.monotonic() - started)
-    table = _table(
-        f"A sweep of {SWEEP_STUDENTS} students: medians of 3 rounds", "workers of one core", "seconds", "speed-up"
-    )
-    for workers, seconds in times.items():
-        table.add_row(f"{workers}", f"{median(seconds):.1f}", f"{median(times[1]) / median(seconds):.2f}x")
-    console.print(table)
+    rows = [
+        (f"{workers}", f"{median(seconds):.1f}", f"{median(times[1]) / median(seconds):.2f}x")
+        for workers, seconds in times.items()
+    ]
+    _print_table(f"A sweep of {SWEEP_STUDENTS} students", ("workers of one core", "seconds", "speed-up"), rows)
 
 
 def idle(options: argparse.Namespace) -> None:
-    """What idle workers ask of the server, by command."""
+    """What idle workers ask of the server, by command, and whether Celery asks it or this project."""
     with (
         tempfile.TemporaryDirectory() as name,
         LocalStack(Settings(store=name), workers=options.workers) as stack,
@@ -155,18 +206,29 @@ def idle(options: argparse.Namespace) -> None:
         deadline = time.monotonic() + LIMIT_SECONDS
         while len(client.workers()) < options.workers and time.monotonic() < deadline:
             time.sleep(1.0)
+        present = len(client.workers())
         server = redis.Redis.from_url(stack.settings.redis_url)
-        server.config_resetstat()
+        time.sleep(IDLE_SECONDS)  # Until they have said what they say at their start only.
+        busy = _processor_seconds(server)
         time.sleep(IDLE_SECONDS)
-        calls = {name: facts["calls"] for name, facts in server.info("commandstats").items()}
-    table = _table(
-        f"{options.workers} idle workers, {IDLE_SECONDS:.0f} s", "command", "a second", "a worker and second"
-    )
-    for name, count in sorted(calls.items(), key=lambda item: -item[1]):
-        if count / IDLE_SECONDS >= 0.1:
-            a_second = count / IDLE_SECONDS
-            table.add_row(name.removeprefix("cmdstat_"), f"{a_second:,.1f}", f"{a_second / options.workers:.2f}")
-    console.print(table)
+        share = (_processor_seconds(server) - busy) / IDLE_SECONDS  # Before it has to tell of each command.
+        calls, started = Counter[tuple[str, bool]](), time.monotonic()
+        with server.monitor() as monitor:  # type: ignore[no-untyped-call]
+            while (seconds := time.monotonic() - started) < IDLE_SECONDS:
+                verb, *arguments = str(monitor.next_command()["command"]).split(" ", 2)
+                calls[verb.lower(), any(text.startswith("distill:") for text in arguments)] += 1
+        connections = server.info("clients")["connected_clients"] / present
+    rows = [
+        (f"`{verb}`", "renewal" if ours else "Celery", f"{count / seconds:,.1f}", f"{count / seconds / present:.2f}")
+        for (verb, ours), count in calls.most_common()
+        if count / seconds / present >= 0.01
+    ]
+    renewals = sum(count for (_, ours), count in calls.items() if ours)
+    rows.append(("all", "", f"{calls.total() / seconds:,.1f}", f"{calls.total() / seconds / present:.2f}"))
+    rows.append(("of them the renewal", "", f"{renewals / seconds:,.1f}", f"{renewals / calls.total():.0%} of all"))
+    rows.append(("server's processor", "", f"{share:.2%} of a core", f"{share / present:.3%}"))
+    rows.append(("connections", "", f"{connections * present:,.0f}", f"{connections:.1f}"))
+    _print_table(f"{present} idle workers", ("command", "whose", "a second", "a worker"), rows)
 
 
 def raw_app(settings: Settings) -> Celery:
@@ -184,7 +246,7 @@ def raw_canvas(app: Celery, plan: Plan) -> Signature:
     """The plan's canvas, of tasks that do nothing."""
 
     def task(title: str) -> Signature:
-        return app.signature("raw.nothing", kwargs={"text": title}, immutable=True, options={"queue": "any"})
+        return app.signature("raw.nothing", kwargs={"text": title}, immutable=True, options={"queue": "cpu"})
 
     branches = [
         chain(*(task(bundle[0].title) for bundle in branch), app=app) if len(branch) > 1 else task(branch[0][0].title)
@@ -196,38 +258,31 @@ def raw_canvas(app: Celery, plan: Plan) -> Signature:
 @contextmanager
 def _server() -> Iterator[tuple[Settings, Any, Path]]:
     """A server and an empty store, without workers."""
-    with tempfile.TemporaryDirectory() as name, LocalStack(Settings(store=name), workers=0) as stack:
+    with tempfile.TemporaryDirectory() as name, LocalStack(Settings(store=name, threads=1), workers=0) as stack:
         yield stack.settings, redis.Redis.from_url(stack.settings.redis_url), Path(name)
 
 
-def _worker() -> list[str]:
-    return ["worker", "-Q", "any", "-l", "WARNING", "--without-gossip"]
+def _worker(queue: str) -> list[str]:
+    return ["worker", "-Q", queue, "-n", f"{queue}@%h", "-l", "WARNING", "--without-gossip", "--without-mingle"]
 
 
-def _latency(send: Callable[[], Callable[[], bool]]) -> float:
-    """Median seconds from sending a chain to its end, one at a time."""
-    times = []
-    for _ in range(CHAINS):
-        started = time.monotonic()
-        _finish([send()])
-        times.append(time.monotonic() - started)
-    return median(times)
-
-
-def _throughput(send: Callable[[], Callable[[], bool]]) -> float:
-    """Chains a second, of many that are sent at once."""
-    started = time.monotonic()
-    _finish([send() for _ in range(AT_ONCE)])
-    return AT_ONCE / (time.monotonic() - started)
-
-
-def _finish(done: list[Callable[[], bool]]) -> None:
+def _finish(done: list[Callable[[], bool]], look_seconds: float) -> None:
     deadline = time.monotonic() + LIMIT_SECONDS
     for each in reversed(done):
         while not each():
             if time.monotonic() > deadline:
                 raise SystemExit(f"error: not done within {LIMIT_SECONDS:.0f} s")
-            time.sleep(0.0005)
+            time.sleep(look_seconds)
+
+
+def _calls(server: Any) -> dict[str, int]:
+    """How often each command was called since the statistics were reset."""
+    return {name.removeprefix("cmdstat_"): facts["calls"] for name, facts in server.info("commandstats").items()}
+
+
+def _processor_seconds(server: Any) -> float:
+    facts = server.info("cpu")
+    return float(facts["used_cpu_user"]) + float(facts["used_cpu_sys"])
 
 
 def _ended(client: PipelineClient, pipeline: str) -> None:
@@ -268,16 +323,16 @@ def _command(settings: Settings, command: list[str]) -> float:
     return min(times)
 
 
-def _row(values: dict[str, float], factor: float) -> tuple[str, str, str]:
-    celery, distill = values["Celery"] * factor, values["distill"] * factor
-    return f"{celery:.1f}", f"{distill:.1f}", f"{distill / celery:.2f}x"
+def _compared(name: str, celery: float, distill: float) -> tuple[str, ...]:
+    return name, f"{celery:.1f}", f"{distill:.1f}", f"{distill / celery:.2f}x" if celery else ""
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title)
-    for number, name in enumerate(columns):
-        table.add_column(name, justify="right" if number else "left")
-    return table
+def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of Markdown, and below it how busy the machine was."""
+    print(f"\n{title}:\n")
+    for row in (columns, ["---", *["---:"] * (len(columns) - 1)], *rows):
+        print(f"| {' | '.join(row)} |")
+    print(f"\n(load of the last minute: {os.getloadavg()[0]:.1f})", flush=True)
 
 
 if __name__ == "__main__":

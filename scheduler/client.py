@@ -163,7 +163,7 @@ class PipelineClient:
 
     def pipelines(self, limit: int | None = None) -> list[PipelineStatus]:
         """Where the pipelines that the broker knows stand, the newest first, at most so many."""
-        return [self._ledger.status(pipeline) for pipeline in self._ledger.pipelines()[:limit]]
+        return [self._ledger.status(pipeline) for pipeline in self._ledger.pipelines(limit)]
 
     def watch(self, pipeline: str) -> Iterator[PipelineStatus]:
         """The pipeline's status again and again, until it is finished.

@@ -45,7 +45,16 @@ class Fleet:
         """A fleet for some devices; a worker's name is `<name>-<device>@<host>`, and each serves metrics on a port."""
         berths = []
         for number, device in enumerate(devices):
-            options = ("-Q", ",".join(device.queues), "-n", f"{name}-{device.name}@%h", "-l", "INFO")
+            # Gossip would have each worker read each other's heartbeats: of N workers N² messages every two seconds.
+            options = (
+                "-Q",
+                ",".join(device.queues),
+                "-n",
+                f"{name}-{device.name}@%h",
+                "-l",
+                "INFO",
+                "--without-gossip",
+            )
             port = {"DISTILL_METRICS_PORT": str(first_metrics_port + number)} if first_metrics_port else {}
             environment = device.environment | port
             worker = Child(f"{name}-{device.name}", celery_command("worker", *options), environment, log=None)

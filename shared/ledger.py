@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,8 @@ from shared.status import PipelineStatus, StageState
 PIPELINES = "distill:pipelines"
 #: Unfinished pipelines by the time, in seconds since the epoch, when something was last heard of them.
 UNFINISHED = "distill:unfinished"
+#: Pipelines that are looked for at once.
+PAGE_PIPELINES = 500
 
 
 def connect(settings: Settings, *, retries: int = 3) -> redis.Redis:
@@ -138,13 +140,24 @@ class Ledger:
         with broker_errors():
             return self._redis.get(_failure(key)) or ""
 
-    def finish(self, pipeline: str, record: StageRecord) -> StageRecord:
-        """Enter a stage's record and return it, or the one that stands there already."""
-        with self._writing(pipeline) as pipe:
-            pipe.hsetnx(_hash(pipeline), f"record:{record.key}", record.model_dump_json())
-            pipe.hget(_hash(pipeline), f"record:{record.key}")
-            text = pipe.execute()[1]
-        return StageRecord.model_validate_json(text)
+    def finish(self, pipeline: str, record: StageRecord, also: Callable[[Any], object] | None = None) -> StageRecord:
+        """Enter a stage's record and return it, or the one that stands there already.
+
+        Args:
+            pipeline: its id.
+            record: what to enter.
+            also: adds to what is sent, in the same round trip.
+
+        """
+        name = f"record:{record.key}"
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.hsetnx(_hash(pipeline), name, record.model_dump_json())
+            pipe.hget(_hash(pipeline), name)
+            if also:
+                also(pipe)
+            self._put_off(pipe, pipeline)
+            entered, text, *_ = pipe.execute()
+        return record if entered else StageRecord.model_validate_json(text)
 
     def status(self, pipeline: str) -> PipelineStatus:
         """Where a pipeline stands.
@@ -168,15 +181,24 @@ class Ledger:
             states |= dict.fromkeys(unfinished, StageState(state="cancelled"))
         return PipelineStatus(id=pipeline, submitted=float(fields["submitted"]), plan=plan, states=states)
 
-    def pipelines(self) -> list[str]:
-        """Ids of the pipelines that the broker still knows, the newest first."""
+    def pipelines(self, limit: int | None = None) -> list[str]:
+        """Ids of the pipelines that the broker still knows, the newest first, at most so many."""
+        known: list[str] = []
         with broker_errors():
             self._redis.zremrangebyscore(PIPELINES, "-inf", time.time() - 10 * self._history_seconds)
             ids = self._redis.zrevrange(PIPELINES, 0, -1)
-            with self._redis.pipeline(transaction=False) as pipe:
-                for pipeline in ids:
-                    pipe.hexists(_hash(pipeline), "plan")
-                return [pipeline for pipeline, known in zip(ids, pipe.execute(), strict=True) if known]
+            for start in range(0, len(ids), PAGE_PIPELINES):
+                if limit is not None and len(known) >= limit:
+                    break
+                known += self._known(ids[start : start + PAGE_PIPELINES])
+        return known[:limit]
+
+    def _known(self, ids: list[str]) -> list[str]:
+        """Those of some pipelines whose state has not expired."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for pipeline in ids:
+                pipe.hexists(_hash(pipeline), "plan")
+            return [pipeline for pipeline, known in zip(ids, pipe.execute(), strict=True) if known]
 
     def _set_states(self, pipeline: str, keys: Iterable[str], state: StageState) -> None:
         text = state.model_dump_json(exclude_defaults=True)
@@ -188,10 +210,14 @@ class Ledger:
         """A transaction that also puts off the pipeline's expiry."""
         with broker_errors(), self._redis.pipeline() as pipe:
             yield pipe
-            pipe.expire(_hash(pipeline), self._history_seconds)
-            pipe.expire(log_of(pipeline), self._history_seconds)
-            pipe.zadd(UNFINISHED, {pipeline: time.time()}, xx=True)
+            self._put_off(pipe, pipeline)
             pipe.execute()
+
+    def _put_off(self, pipe: Any, pipeline: str) -> None:
+        """Put off the expiry of a pipeline of which something was heard."""
+        pipe.expire(_hash(pipeline), self._history_seconds)
+        pipe.expire(log_of(pipeline), self._history_seconds)
+        pipe.zadd(UNFINISHED, {pipeline: time.time()}, xx=True)
 
 
 @contextmanager

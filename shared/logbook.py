@@ -57,7 +57,7 @@ class Logbook:
         """
         with broker_errors(), self._redis.pipeline(transaction=False) as pipe:
             for line in lines:
-                pipe.xadd(log_of(pipeline), _fields(line), maxlen=KEPT_LINES, approximate=True)
+                add(pipe, pipeline, line)
             pipe.expire(log_of(pipeline), self._history_seconds)
             pipe.execute()
 
@@ -106,6 +106,11 @@ class Logbook:
             wait_ms = int(LAST_WORD_SECONDS * 1000)
             streams = self._redis.xread({log_of(pipeline): place or "0"}, count=PAGE_LINES, block=wait_ms)
         return [_line(place, fields) for _, page in streams for place, fields in page]
+
+
+def add(pipe: Any, pipeline: str, line: LogLine) -> None:
+    """Have a line sent with whatever else a round trip brings; whoever sends it puts off the log's expiry."""
+    pipe.xadd(log_of(pipeline), _fields(line), maxlen=KEPT_LINES, approximate=True)
 
 
 def shortened(message: str) -> str:

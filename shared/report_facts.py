@@ -225,7 +225,7 @@ class _Reader:
         )
 
     def test_samples(self, name: str, *, mapped: bool = False) -> npt.NDArray[Any] | None:
-        """An array of the data set's test samples; a mapped one, perhaps very large, is verified only if it is brought."""
+        """An array of the data set's test samples; a mapped one may be very large, and is verified only if brought."""
         data = self.plan.trunk[0]
         found = self._open(data.ref)
         try:

@@ -18,6 +18,8 @@ from shared.stage import STAGE_FORMAT
 
 #: The names of all workers that were there.
 NAMES = "distill:workers"
+#: There while a worker is that takes tasks of the queue `any` to a GPU.
+GPUS = "distill:gpus"
 #: Packages whose versions matter to what a worker computes or understands.
 PACKAGES = ("distill-queue", "celery", "torch", "numpy")
 
@@ -71,11 +73,17 @@ class Roster:
 
     def enter(self, entry: WorkerEntry, seconds: float) -> None:
         """Say that a worker is there for some more seconds."""
-        with self._redis.pipeline() as pipe:
+        with self._redis.pipeline(transaction=False) as pipe:
             pipe.set(_entry(entry.name), entry.model_dump_json(), px=int(seconds * 1000))
             pipe.sadd(NAMES, entry.name)
             pipe.expire(NAMES, 2 * ceil(seconds))
+            if {"gpu", "any"} <= set(entry.queues):
+                pipe.set(GPUS, "", px=int(seconds * 1000))
             pipe.execute()
+
+    def has_gpu_for_any(self) -> bool:
+        """Whether a worker is there that takes tasks of the queue `any` to a GPU; asks for no worker's entry."""
+        return bool(self._redis.exists(GPUS))
 
     def workers(self) -> list[WorkerEntry]:
         """The workers that are there, by name."""

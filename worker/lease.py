@@ -20,6 +20,7 @@ from worker.metrics import Metrics
 _ACQUIRE = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+redis.call('SADD', KEYS[3], ARGV[5])
 return 0
 """
 
@@ -33,8 +34,8 @@ return 1
 
 # A message may be parked again between its being sent and this.
 _UNPARK = """
-if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then return redis.call('HDEL', KEYS[1], ARGV[1]) end
-return 0
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', KEYS[2], ARGV[3]) end
 """
 
 _RELEASE = """
@@ -42,6 +43,9 @@ local holder = redis.call('GET', KEYS[1])
 if holder and string.sub(holder, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
+
+#: The keys that tasks wait for: whoever looks for them need not go through all that is in the broker.
+PARKED = "distill:parked"
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +124,8 @@ class Leases:
         """The lease of a key; where another task holds it, park this task's message and return None."""
         holder = f"{_of(worker, task_id)}{uuid.uuid4().hex}"
         parked = f"{uuid.uuid4().hex} {message}"
-        if not self._acquire(keys=[lease_of(key), _parked(key)], args=[holder, self._holding_ms, task_id, parked]):
+        keys = [lease_of(key), _parked(key), PARKED]
+        if not self._acquire(keys=keys, args=[holder, self._holding_ms, task_id, parked, key]):
             return None
         logger.info("lease %s %s taken", key, holder)
         return Lease(key, holder, self._renew_in_broker)
@@ -154,12 +159,17 @@ class Leases:
         """Send the messages that wait for a key, and forget each once it is sent."""
         for task_id, parked in self._redis.hgetall(_parked(key)).items():
             send(parked.partition(" ")[2])
-            self._unpark(keys=[_parked(key)], args=[task_id, parked])
+            self._unpark(keys=[_parked(key), PARKED], args=[task_id, parked, key])
 
     def free_keys(self) -> list[str]:
-        """Keys that tasks wait for although nobody holds them: their holder died."""
-        keys = [name.rpartition(":")[2] for name in self._redis.scan_iter(_parked("*"), count=1000)]
-        return [key for key in keys if not self._redis.exists(lease_of(key))]
+        """Keys that tasks wait for although nobody holds them: their holder died; none if somebody looked just now."""
+        if not self._redis.set("distill:looked", "", nx=True, px=int(self._renewal_seconds * 500)):
+            return []
+        keys = sorted(self._redis.smembers(PARKED))
+        with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.exists(lease_of(key))
+            return [key for key, held in zip(keys, pipe.execute(), strict=True) if not held]
 
     def _renew_in_broker(self, lease: Lease) -> bool:
         renewed = bool(self._renew(keys=[lease_of(lease.key)], args=[lease.holder, self._holding_ms]))

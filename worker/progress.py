@@ -18,6 +18,8 @@ from worker.lease import Lease
 #: Seconds between two reports, and between two tries while the broker is away.
 REPORT_SECONDS = 0.5
 AWAY_SECONDS = 5.0
+#: Seconds between two looks into a store that is asked over a network.
+LOOK_SECONDS = 10.0
 #: Share of the time that a stage may spend on reports, where the broker is far or does not answer, and how many
 #: seconds a report is put off for that at the most.
 LARGEST_SHARE = 0.1
@@ -39,6 +41,7 @@ class Progress:
     #: When a share of the work was first told of, by the monotonic clock, and that share.
     _first: tuple[float, float] | None = None
     _next: float = field(default=0.0)
+    _next_look: float = field(default=0.0)
     #: Samples that were worked on since the last report.
     _samples: int = field(default=0)
 
@@ -87,12 +90,20 @@ class Progress:
             return ""
         return f" · {in_words((now - begun) * (1.0 - share) / (share - first))} left"
 
+    def _require_unfinished(self) -> None:
+        """End the stage where this worker was given up, and its successor is done; a bundle's first is done first."""
+        far = self.bench.store.objects is not None
+        if far and time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + LOOK_SECONDS
+        for stage in self.bundle[:1] if far else self.bundle:
+            if stage.ref in self.bench.store:
+                raise LeaseLost(f"another worker has finished {stage.title}")
+
     def _tell(self, progress: str, share: float | None) -> bool:
         """Whether the broker could be told; while it or the store is away, the stage goes on."""
         try:
-            for stage in self.bundle:
-                if stage.ref in self.bench.store:  # This worker was given up, and its successor is done.
-                    raise LeaseLost(f"another worker has finished {stage.title}")
+            self._require_unfinished()
             worker = self.task.request.hostname
             state = StageState(state="running", progress=progress, share=share, began=self._began, worker=worker)
             self.bench.notes.note(self.pipeline, self._keys, state)

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from itertools import count
 from typing import Self
 
 from shared.errors import BrokerUnavailable
@@ -29,7 +30,8 @@ logger = logging.getLogger(__name__)
 class Scribe(logging.Handler):
     """A handler of all loggers, from its `with` block's beginning to its end; a thread of its own speaks to the broker.
 
-    Neither a broker that is away nor one that is slow holds up whoever logs.
+    Neither a broker that is away nor one that is slow holds up whoever logs. The thread begins with the first line:
+    a stage that is found has none.
     """
 
     def __init__(self, logbook: Logbook, pipeline: str, worker: str, keys: Iterable[str]) -> None:
@@ -38,6 +40,7 @@ class Scribe(logging.Handler):
         self._stages = tuple(key[:8] for key in keys)
         self._waiting: deque[LogLine] = deque()
         self._left_out = 0
+        self._lines = count()
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._write_down, name="scribe", daemon=True)
         self._attached = ExitStack()
@@ -52,7 +55,6 @@ class Scribe(logging.Handler):
                 printed = Printed(log)
                 attached.callback(printed.finish)
                 attached.enter_context(redirect(printed))
-            self._writer.start()
             self._attached = attached.pop_all()
         return self
 
@@ -60,7 +62,8 @@ class Scribe(logging.Handler):
         """Write what waits, if the broker takes it soon."""
         self._attached.close()
         self._ended.set()
-        self._writer.join(LAST_SECONDS)
+        if self._writer.ident:
+            self._writer.join(LAST_SECONDS)
 
     @contextmanager
     def about(self, keys: Iterable[str]) -> Iterator[None]:
@@ -73,7 +76,13 @@ class Scribe(logging.Handler):
 
     def note(self, message: str) -> None:
         """Take down what need not stand in the worker's own log."""
-        self._take(time.time(), "INFO", message)
+        self._take(self.line(message))
+
+    def line(self, message: str, level: str = "INFO", when: float | None = None) -> LogLine:
+        """A line without its pipeline's name, under which it is read."""
+        message = shortened(message.removeprefix(f"{self._pipeline}: "))
+        when = time.time() if when is None else when
+        return LogLine(time=when, level=level, worker=self._worker, stages=self._stages, message=message)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take down a record; never what the writing itself logs."""
@@ -82,15 +91,16 @@ class Scribe(logging.Handler):
         if record.name in HOUSEKEEPING and record.levelno < logging.WARNING:
             return
         try:
-            self._take(record.created, record.levelname, self.format(record))
+            self._take(self.line(self.format(record), record.levelname, record.created))
         except Exception:
             self.handleError(record)
 
-    def _take(self, when: float, level: str, message: str) -> None:
-        """Have a line wait to be written, without its pipeline's name, under which it is read."""
-        message = shortened(message.removeprefix(f"{self._pipeline}: "))
+    def _take(self, line: LogLine) -> None:
+        """Have a line wait to be written."""
         # No lock: a time limit's exception may come at any place, and what it leaves locked would stay so.
-        self._waiting.append(LogLine(time=when, level=level, worker=self._worker, stages=self._stages, message=message))
+        self._waiting.append(line)
+        if next(self._lines) == 0:
+            self._writer.start()
         while len(self._waiting) > WAITING_LINES and self._next():
             self._left_out += 1
 

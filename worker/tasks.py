@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any, NoReturn
 
 import redis
@@ -26,6 +26,7 @@ from shared.errors import (
     StageFailed,
     Unavailable,
 )
+from shared.logbook import add
 from shared.records import StageRecord
 from shared.settings import Settings
 from shared.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
@@ -78,6 +79,7 @@ def register(app: Celery, settings: Settings, stop: Stop, metrics: Metrics) -> N
             shared=False,
             bind=True,
             max_retries=None,
+            ignore_result=True,  # The ledger has the records; a chord's members hand theirs on all the same.
             soft_time_limit=limit,
             time_limit=limit and limit + HARD_LIMIT_SECONDS,
             Request="worker.supervision:StageRequest",
@@ -104,7 +106,8 @@ def run_stages(
 
     """
     started, worker = time.time(), task.request.hostname
-    if bench.offers.should_leave(task.request.id, task.request.delivery_info["routing_key"], worker):
+    queue, serves = task.request.delivery_info["routing_key"], task.app.amqp.queues.consume_from
+    if bench.offers.should_leave(task.request.id, queue, worker, serves):
         raise Reject("left to a worker with a GPU", requeue=True)
     if (newest := max(message.get("format", 0) for message in messages)) > STAGE_FORMAT:
         _leave_to_newer_workers(task, bench, pipeline, messages, newest)
@@ -149,7 +152,8 @@ def run_stages(
         raise _failed(bench, pipeline, messages, worker, failures)
     if bundle[0].kind == "report":
         bench.close(pipeline)
-        _write_page(bench, pipeline)
+        if records[bundle[0].key].outcome == "computed":  # Else 'distill report' writes it when somebody asks.
+            _write_page(bench, pipeline)
     return "; ".join(records[stage.key].summary for stage in bundle)
 
 
@@ -190,9 +194,13 @@ def _enter(bench: Bench, pipeline: str, worker: str, records: dict[str, StageRec
         bench.metrics.note("stages", stage.kind, outcome)
         if outcome == "computed":
             bench.metrics.note("stage_seconds", stage.kind, value=artifact.manifest.seconds)
-        records[stage.key] = bench.ledger.finish(pipeline, record)
         with scribe.about((stage.key,)):
-            scribe.note(record.summary)
+            if outcome == "found":
+                found = partial(add, pipeline=pipeline, line=scribe.line(record.summary))
+                records[stage.key] = bench.ledger.finish(pipeline, record, found)
+            else:  # After all that was said while it was computed.
+                records[stage.key] = bench.ledger.finish(pipeline, record)
+                scribe.note(record.summary)
 
     return enter
 

@@ -73,7 +73,7 @@ class Work:
 
         """
         missing = self._enter_found(bundle, enter)
-        if not missing:
+        if not missing and len(bundle) > 1:
             self.bench.store.forget_partial(bundle_ref(bundle))
         failures = self._make_inputs_again(missing)
         missing = tuple(stage for stage in missing if stage.key not in failures)

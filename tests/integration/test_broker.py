@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import redis
 
+from scheduler.client import PipelineClient
 from shared.broker import DUE, create_app, seconds_due
 from shared.settings import Settings
+from shared.spec import PipelineSpec
 
 
 @pytest.mark.parametrize(("countdown", "due"), [(None, 0.0), (30.0, 30.0)])
@@ -25,6 +28,21 @@ def test_a_message_says_since_when_it_waits_also_when_it_is_sent_again(
         message: Any = client.lindex("any", -1)
     headers = json.loads(message)["headers"]
     assert headers[DUE] == pytest.approx(time.time() + due, abs=5.0)
+
+
+def test_a_waiting_pipeline_takes_less_than_ten_kilobytes(
+    settings: Settings, make_spec: Callable[..., PipelineSpec]
+) -> None:
+    client = PipelineClient(settings)
+    client.submit(make_spec())
+
+    with redis.Redis.from_url(settings.redis_url) as broker:
+        before = broker.info("memory")["used_memory"]
+        for _ in range(50):
+            client.submit(make_spec())
+        used = broker.info("memory")["used_memory"] - before
+
+    assert used < 50 * 10_000
 
 
 def test_nobody_waits_for_less_than_no_time_whatever_the_clocks_say() -> None:

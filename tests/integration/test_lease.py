@@ -105,6 +105,31 @@ def test_what_a_dead_holder_left_waiting_is_found(leases: Leases, wait_until: Wa
     wait_until(lambda: leases.free_keys() == ["k"], "the dead holder's lease runs out")
 
 
+def test_of_many_workers_one_looks_for_what_a_dead_holder_left(leases: Leases, settings: Settings) -> None:
+    client: Any = connect(settings)
+    leases.acquire("k", "worker", "dead", "message")
+    leases.acquire("k", "worker", "task-2", "message")
+    client.delete("distill:lease:k")
+
+    assert leases.free_keys() == ["k"]
+    assert leases.free_keys() == []
+
+
+def test_a_key_is_listed_for_as_long_as_a_task_waits_for_it(leases: Leases, settings: Settings) -> None:
+    client: Any = connect(settings)
+    leases.acquire("k", "worker", "task-1", "first")
+    for number in (2, 3):
+        leases.acquire("k", "worker", f"task-{number}", "message")
+    sending = iter((lambda: None, lambda: leases.acquire("k", "worker", "task-4", "late")))
+
+    leases.unpark("k", lambda _: next(sending)())
+    listed = client.smembers("distill:parked")
+    leases.unpark("k", lambda _: None)
+
+    assert listed == {"k"}
+    assert not client.exists("distill:parked")
+
+
 def test_a_message_that_is_parked_again_while_it_is_sent_is_not_forgotten(leases: Leases) -> None:
     leases.acquire("k", "worker", "task-1", "first")
     leases.acquire("k", "worker", "task-2", "second")

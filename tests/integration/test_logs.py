@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -236,6 +237,17 @@ def test_a_broker_that_is_away_holds_up_nobody_and_what_is_left_out_is_counted(
     assert took < 0.5
     assert first.message.startswith("… 20 lines are left out")
     assert [line.message for line in others] == [f"line {number}" for number in range(20, 30)]
+
+
+def test_who_says_nothing_needs_no_thread(logbook: Logbook) -> None:
+    with Scribe(logbook, "p-1", "worker", ()) as scribe:
+        silent = {thread.name for thread in threading.enumerate()}
+        scribe.note("something")
+        talking = {thread.name for thread in threading.enumerate()}
+
+    assert "scribe" not in silent
+    assert "scribe" in talking
+    assert [line.message for line in logbook.read("p-1")] == ["something"]
 
 
 def test_code_that_logs_to_what_it_prints_to_does_not_go_round_in_circles(logbook: Logbook) -> None:

@@ -349,6 +349,7 @@ def test_nothing_of_a_finished_pipeline_stays_in_the_broker_without_an_expiry(
         return {key for key in keys if not key.startswith("_kombu.binding.")}
 
     wait_until(lambda: lasting() <= allowed, "the last task has written its page, and is acknowledged")
+    assert not list(broker.scan_iter("celery-task-meta-*")), "what the ledger has is kept a second time"
 
 
 @pytest.mark.usefixtures("worker")

@@ -13,8 +13,10 @@ from celery.contrib.testing.worker import start_worker
 from playwright.sync_api import Browser, Page
 
 from scheduler.client import PipelineClient
+from scheduler.reports import page_of
 from shared.settings import Settings
 from shared.spec import PipelineSpec
+from shared.status import PipelineStatus
 from shared.store import ArtifactStore
 from worker.app import create
 
@@ -81,6 +83,11 @@ def page_path(settings: Settings, make_spec: MakeSpec, wait_until: WaitUntil) ->
     return path
 
 
+def finish(client: PipelineClient, pipeline: str) -> PipelineStatus:
+    *_, status = client.watch(pipeline)
+    return status
+
+
 def test_a_page_is_readable_on_any_screen_and_asks_for_nothing(page_path: Path, browser: Browser) -> None:
     address = page_path.as_uri()
     asked: list[str] = []
@@ -108,6 +115,21 @@ def test_a_page_is_readable_on_any_screen_and_asks_for_nothing(page_path: Path, 
 
     assert {url for url in asked if not url.startswith("data:")} == {address}
     assert said == []
+
+
+def test_a_pipeline_of_which_all_is_found_gets_its_page_when_somebody_asks(
+    settings: Settings, make_spec: MakeSpec
+) -> None:
+    client, store = PipelineClient(settings), ArtifactStore(settings.store)
+
+    with start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        # The worker does one task after the other: at the third one's end it has long ended the second one's last.
+        computed, found, _ = (finish(client, client.submit(make_spec()).id) for _ in range(3))
+    gc.collect()
+
+    assert store.report(computed.id).is_file()
+    assert not store.report(found.id).exists()
+    assert page_of(found, store).is_file()
 
 
 def test_a_page_that_cannot_be_written_is_a_warning_and_no_failure(

@@ -1,0 +1,73 @@
+"""Who leaves a task that may run anywhere to whom."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from shared.ledger import connect
+from shared.roster import Roster, WorkerEntry
+from shared.settings import Settings
+from worker.offers import LOOK_SECONDS, Offers
+
+CPU = ("cpu", "any")
+
+
+@pytest.fixture
+def roster(settings: Settings) -> Roster:
+    """The roster of an empty broker."""
+    return Roster(connect(settings))
+
+
+@pytest.fixture
+def offers(settings: Settings, roster: Roster) -> Offers:
+    """What a worker without a GPU asks."""
+    return Offers(connect(settings), roster)
+
+
+def enter(roster: Roster, *queues: str) -> None:
+    roster.enter(WorkerEntry.of_this_process("worker@here", queues, "store"), 60.0)
+
+
+def test_a_task_is_left_once_to_a_worker_with_a_gpu(roster: Roster, offers: Offers) -> None:
+    enter(roster, "gpu", "any")
+
+    assert offers.should_leave("task", "any", "worker", CPU)
+    assert not offers.should_leave("task", "any", "worker", CPU)
+
+
+@pytest.mark.parametrize(("queue", "serves"), [("cpu", CPU), ("any", ("gpu", "any"))])
+def test_what_is_asked_of_this_worker_is_kept(
+    roster: Roster, offers: Offers, queue: str, serves: tuple[str, ...]
+) -> None:
+    enter(roster, "gpu", "any")
+
+    assert not offers.should_leave("task", queue, "worker", serves)
+
+
+@pytest.mark.parametrize("queues", [CPU, ("gpu",)])
+def test_nothing_is_left_to_workers_that_would_not_take_it_to_a_gpu(
+    roster: Roster, offers: Offers, queues: tuple[str, ...]
+) -> None:
+    enter(roster, *queues)
+
+    assert not offers.should_leave("task", "any", "worker", CPU)
+
+
+def test_a_new_gpu_is_known_after_some_seconds_and_many_tasks_cost_one_look(
+    settings: Settings, roster: Roster, offers: Offers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client: Any = connect(settings)
+    client.config_resetstat()
+
+    before = [offers.should_leave(f"task-{number}", "any", "worker", CPU) for number in range(5)]
+    looks = client.info("commandstats")["cmdstat_exists"]["calls"]
+    enter(roster, "gpu", "any")
+    later = time.monotonic() + LOOK_SECONDS
+    monkeypatch.setattr("worker.offers.time.monotonic", lambda: later)
+
+    assert not any(before)
+    assert looks == 1
+    assert offers.should_leave("task", "any", "worker", CPU)
