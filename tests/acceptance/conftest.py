@@ -125,7 +125,7 @@ def training_worker(wait_until: Callable[..., Any]) -> Callable[..., Child]:
 def distill(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [*DISTILL, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
 
 def pool_process(worker: Child) -> psutil.Process:

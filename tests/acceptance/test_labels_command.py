@@ -126,7 +126,7 @@ def test_the_example_of_a_teacher_elsewhere_works_as_printed(environment: dict[s
         [sys.executable, OUTSIDE / "forest.py", samples, labels],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=True,
     )
     done = distill(environment, "run", spec)

@@ -39,7 +39,7 @@ except ImportError as error:
 def run(stack: LocalStack, *arguments: str | Path, given: str = "") -> str:
     environment = dict(os.environ) | stack.settings.environment
     done = subprocess.run(
-        [sys.executable, *arguments], env=environment, input=given, capture_output=True, text=True, timeout=100
+        [sys.executable, *arguments], env=environment, input=given, capture_output=True, text=True, timeout=240
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout

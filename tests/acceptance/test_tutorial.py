@@ -22,7 +22,6 @@ cat up.txt
 """
 
 
-@pytest.mark.timeout(300)
 def test_every_command_works_and_prints_what_the_page_shows(tmp_path: Path, environment: dict[str, str]) -> None:
     flower, broker = free_port(), free_port()
     page = PAGE.read_text().replace("5555", str(flower)).replace("6379", str(broker))
