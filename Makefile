@@ -16,8 +16,9 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/distill run examples/quickstart.yaml
 
+# Two at a time: many tests wait for workers that start. A file's tests stay together; the files stay in order, the short ones last.
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -18,9 +18,14 @@ from playwright.sync_api import Browser, sync_playwright
 from scheduler.local import LocalStack
 from shared.settings import Settings
 from shared.spec import PipelineSpec
+from worker import libraries
 
-#: Seconds after which whatever a test waits for is taken for lost.
-DEADLINE_SECONDS = 60.0
+# Small models gain nothing by a second thread, and where tests run side by side the threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+libraries.set_up()
+
+#: Seconds after which whatever a test waits for is taken for lost, on a machine that has much else to do.
+DEADLINE_SECONDS = 120.0
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +56,7 @@ def small_spec(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_spec() -> Callable[..., PipelineSpec]:
     """Make a small pipeline's spec, with changes at its top level."""
     return lambda **changes: PipelineSpec.model_validate(small_spec(**changes))

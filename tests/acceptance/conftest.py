@@ -57,11 +57,16 @@ def slow_model(input_shape, classes, seconds):
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """An environment with a store of its own."""
+    return clean_environment(tmp_path / "store")
+
+
+def clean_environment(store: Path) -> dict[str, str]:
+    """An environment with a store and no other settings."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("DISTILL_")}
-    return clean | {"DISTILL_STORE": str(tmp_path / "store"), "COLUMNS": "140"}
+    return clean | {"DISTILL_STORE": str(store), "COLUMNS": "140"}
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def long_spec(make_spec: Callable[..., PipelineSpec]) -> PipelineSpec:
     """A pipeline whose teacher takes some seconds."""
     training = {"epochs": 80, "batch_size": 16}
@@ -70,23 +75,28 @@ def long_spec(make_spec: Callable[..., PipelineSpec]) -> PipelineSpec:
 
 @pytest.fixture
 def start_stack(tmp_path: Path) -> Iterator[Callable[..., LocalStack]]:
-    """Start workers whose messages are given away three seconds after their last renewal."""
+    """Start workers whose messages are given away three seconds after their last renewal, and kill them at the end."""
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stacks:
         (tmp_path / "misbehaving.py").write_text(MISBEHAVING)
         patch.setenv("PYTHONPATH", str(tmp_path))
 
-        def start(workers: int, store: str = "store", **options: Any) -> LocalStack:
+        def start(workers: int, **options: Any) -> LocalStack:
             quick = {"visibility_timeout_seconds": 3.0, "checkpoint_seconds": 0.2, "plugins": ("misbehaving",)}
-            settings = Settings(store=tmp_path / store, **quick | options.pop("settings", {}))
-            return stacks.enter_context(LocalStack(settings, workers=workers, **options))
+            settings = Settings(store=tmp_path / "store", **quick | options.pop("settings", {}))
+            return stacks.enter_context(LocalStack(settings, workers=workers, idle=True, **options))
 
         yield start
 
 
 @pytest.fixture
-def stack(start_stack: Callable[..., LocalStack]) -> LocalStack:
-    """Two such workers."""
-    return start_stack(workers=2)
+def stack(start_stack: Callable[..., LocalStack], request: pytest.FixtureRequest) -> LocalStack:
+    """Two such workers, or as many as `with_workers` says: each takes seconds to load torch."""
+    return start_stack(workers=getattr(request, "param", 2))
+
+
+def with_workers(number: int) -> pytest.MarkDecorator:
+    """Give a test's stack so many workers."""
+    return pytest.mark.parametrize("stack", [number], indirect=True, ids=[f"{number} workers"])
 
 
 @pytest.fixture
@@ -115,7 +125,7 @@ def training_worker(wait_until: Callable[..., Any]) -> Callable[..., Child]:
 def distill(environment: dict[str, str], *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [*DISTILL, *map(str, arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
 
 
 def pool_process(worker: Child) -> psutil.Process:

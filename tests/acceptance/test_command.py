@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -13,10 +15,29 @@ from typing import Any
 import psutil
 import pytest
 
+from scheduler.cli import main
 from shared.results import PipelineResults
 from tests.acceptance.conftest import DISTILL, distill, free_port
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
+
+
+@pytest.fixture
+def here(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run the command in this process to its exit code: what it refuses at once needs no process of its own."""
+    for name in os.environ.keys() - environment.keys():
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("scheduler.cli.signal.signal", lambda *_: None)
+
+    def run(*arguments: str | Path) -> int:
+        monkeypatch.setattr(sys, "argv", ["distill", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return int(ended.value.code or 0)
+
+    return run
 
 
 def processes_of(environment: dict[str, str]) -> list[psutil.Process]:
@@ -97,21 +118,23 @@ def test_a_failed_pipeline_ends_run_with_its_error(
 )
 @pytest.mark.parametrize("command", ["run", "submit", "plan"])
 def test_a_bad_spec_is_one_message_and_exit_code_2(
-    environment: dict[str, str],
+    here: Callable[..., int],
     write_spec: Callable[..., Path],
     changes: dict[str, Any],
     message: str,
     command: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     spec = write_spec(**changes)
 
-    done = distill(environment, command, spec)
+    code = here(command, spec)
 
-    assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {spec}:")
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
+    printed = capsys.readouterr()
+    assert code == 2
+    assert printed.err.startswith(f"error: {spec}:")
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
 
 
 def test_an_unreachable_broker_is_named_without_its_password(

@@ -10,25 +10,36 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from shared.label_file import LabelFile
 from shared.soft_labels import SoftLabels
 from shared.soft_labels_writer import SoftLabelsWriter
 from shared.store import ArtifactStore
-from tests.acceptance.conftest import distill
+from tests.acceptance.conftest import clean_environment, distill
+from tests.conftest import small_spec
 
 OUTSIDE = Path(__file__).parents[2] / "examples" / "outside"
 
 
-@pytest.fixture
-def cache(environment: dict[str, str], write_spec: Callable[..., Path]) -> str:
-    """The beginning of the key of a small cache in the store."""
-    spec = write_spec(
-        teacher={"model": {"name": "mlp", "hidden": [32]}, "training": {"epochs": 30, "learning_rate": 0.01}},
-        soft_labels={"dtype": "float16", "top_k": 4, "views": 2, "augmentation": {"shift": 1}},
-    )
-    done = distill(environment, "run", spec)
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a small cache, computed once and only ever copied."""
+    folder = tmp_path_factory.mktemp("computed")
+    changes = {
+        "teacher": {"model": {"name": "mlp", "hidden": [32]}, "training": {"epochs": 30, "learning_rate": 0.01}},
+        "soft_labels": {"dtype": "float16", "top_k": 4, "views": 2, "augmentation": {"shift": 1}},
+    }
+    (folder / "spec.yaml").write_text(yaml.safe_dump(small_spec(**changes)))
+    done = distill(clean_environment(folder / "store"), "run", folder / "spec.yaml")
     assert done.returncode == 0, done.stderr
+    return folder / "store"
+
+
+@pytest.fixture
+def cache(environment: dict[str, str], computed: Path) -> str:
+    """The beginning of the key of a small cache in the store."""
+    shutil.copytree(computed, environment["DISTILL_STORE"])
     (ref,) = ArtifactStore(Path(environment["DISTILL_STORE"])).refs("soft_labels")
     return ref.short_key
 
@@ -115,7 +126,7 @@ def test_the_example_of_a_teacher_elsewhere_works_as_printed(environment: dict[s
         [sys.executable, OUTSIDE / "forest.py", samples, labels],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=True,
     )
     done = distill(environment, "run", spec)

@@ -17,6 +17,7 @@ from scheduler.local import LocalStack
 from shared.errors import InvalidSpec, PipelineFailed
 from shared.results import COLUMNS, PipelineResults
 from shared.spec import PipelineSpec
+from tests.acceptance.conftest import with_workers
 from tests.conftest import small_spec
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "api.py"
@@ -38,7 +39,7 @@ except ImportError as error:
 def run(stack: LocalStack, *arguments: str | Path, given: str = "") -> str:
     environment = dict(os.environ) | stack.settings.environment
     done = subprocess.run(
-        [sys.executable, *arguments], env=environment, input=given, capture_output=True, text=True, timeout=100
+        [sys.executable, *arguments], env=environment, input=given, capture_output=True, text=True, timeout=240
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -74,6 +75,7 @@ def test_a_file_a_mapping_and_a_spec_are_submitted_alike(
     assert "<b>" not in with_name(results[0], "<b>")._repr_html_()
 
 
+@with_workers(0)
 def test_what_cannot_be_used_or_has_no_results_is_said(client: PipelineClient, make_spec: Callable[..., Any]) -> None:
     with pytest.raises(InvalidSpec, match=r"^spec: studnets: unknown key; did you mean 'students'\?"):
         client.submit(small_spec() | {"studnets": []})

@@ -14,7 +14,7 @@ import pytest
 from scheduler.client import PipelineClient
 from scheduler.local import LocalStack
 from shared.spec import PipelineSpec
-from tests.acceptance.conftest import distill
+from tests.acceptance.conftest import distill, with_workers
 
 WaitUntil = Callable[..., Any]
 
@@ -25,6 +25,7 @@ def queue(stack: LocalStack) -> dict[str, str]:
     return dict(os.environ) | stack.settings.environment | {"COLUMNS": "140"}
 
 
+@with_workers(1)
 def test_several_specs_are_submitted_changed_and_watched(
     queue: dict[str, str], write_spec: Callable[..., Path], client: PipelineClient
 ) -> None:
@@ -39,6 +40,7 @@ def test_several_specs_are_submitted_changed_and_watched(
     assert done.stdout.count("renamed") >= 2
 
 
+@with_workers(0)
 def test_nothing_is_submitted_where_one_of_several_specs_is_wrong(
     queue: dict[str, str], write_spec: Callable[..., Path], client: PipelineClient, tmp_path: Path
 ) -> None:
@@ -71,6 +73,7 @@ def test_programs_read_where_pipelines_stand_and_who_works(
     wait_until(lambda: distill(queue, "workers").stdout.count("waits for work") == 2, "both are free")
 
 
+@with_workers(1)
 def test_a_worker_is_listed_with_what_it_does(
     queue: dict[str, str], client: PipelineClient, long_spec: PipelineSpec, wait_until: WaitUntil
 ) -> None:
@@ -83,6 +86,7 @@ def test_a_worker_is_listed_with_what_it_does(
     client.cancel(pipeline)
 
 
+@with_workers(1)
 def test_finished_pipelines_are_read_as_json_and_csv_and_compared(
     queue: dict[str, str], write_spec: Callable[..., Path], client: PipelineClient, wait_until: WaitUntil
 ) -> None:
@@ -107,6 +111,7 @@ def test_finished_pipelines_are_read_as_json_and_csv_and_compared(
     assert {status.plan.priority for status in client.pipelines()} == {"high"}
 
 
+@with_workers(0)
 def test_a_shell_completes_the_ids_of_pipelines(queue: dict[str, str], write_spec: Callable[..., Path]) -> None:
     pipeline = distill(queue, "submit", write_spec()).stdout.strip()
 
@@ -116,6 +121,7 @@ def test_a_shell_completes_the_ids_of_pipelines(queue: dict[str, str], write_spe
     assert completed.stdout.split() == [pipeline]
 
 
+@with_workers(1)
 def test_a_cancelled_pipeline_is_tried_again_as_it_was(
     queue: dict[str, str], write_spec: Callable[..., Path], client: PipelineClient, wait_until: WaitUntil
 ) -> None:

@@ -10,12 +10,17 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from scheduler.child import Child
 from scheduler.client import PipelineClient
 from scheduler.local import LocalStack
+from shared.plan import Plan
 from shared.spec import PipelineSpec
+from shared.store import ArtifactStore
 from tests.acceptance.conftest import lines_of, pool_process, teacher_weights
+from worker.runtime import Runtime
+from worker.stages import Workshop
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
 TrainingWorker = Callable[[LocalStack, PipelineClient, str], Child]
@@ -26,29 +31,21 @@ def finish(client: PipelineClient, pipeline: str) -> str:
     return status.state
 
 
-@pytest.fixture(scope="session")
-def undisturbed() -> dict[str, bytes]:
-    """The weights of the long teacher, trained once without any disturbance."""
-    return {}
-
-
-def expected(undisturbed: dict[str, bytes], start_stack: Callable[..., LocalStack], long_spec: PipelineSpec) -> bytes:
-    if "teacher" not in undisturbed:
-        stack = start_stack(workers=2, store="undisturbed")
-        client = PipelineClient(stack.settings)
-        pipeline = client.submit(long_spec).id
-        assert finish(client, pipeline) == "done"
-        undisturbed["teacher"] = teacher_weights(stack, client, pipeline)
-    return undisturbed["teacher"]
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, long_spec: PipelineSpec) -> bytes:
+    """The weights of the long teacher, trained by this process without any disturbance."""
+    store = ArtifactStore(tmp_path_factory.mktemp("undisturbed"))
+    workshop = Workshop(store, Runtime(torch.device("cpu")), lambda *_: None)
+    _, teacher = [workshop.run(stage) for stage in Plan.of(long_spec).trunk[:2]]
+    return teacher.path("model.safetensors").read_bytes()
 
 
 def test_a_killed_pool_process_hands_its_stage_on_at_once_and_the_weights_are_the_same(
-    start_stack: Callable[..., LocalStack],
     stack: LocalStack,
     client: PipelineClient,
     long_spec: PipelineSpec,
     training_worker: TrainingWorker,
-    undisturbed: dict[str, bytes],
+    undisturbed: bytes,
 ) -> None:
     pipeline = client.submit(long_spec).id
     worker = training_worker(stack, client, pipeline)
@@ -58,16 +55,15 @@ def test_a_killed_pool_process_hands_its_stage_on_at_once_and_the_weights_are_th
     assert finish(client, pipeline) == "done"
     assert lines_of(stack, "goes on from step")
     assert lines_of(stack, "released for the dead")
-    assert teacher_weights(stack, client, pipeline) == expected(undisturbed, start_stack, long_spec)
+    assert teacher_weights(stack, client, pipeline) == undisturbed
 
 
 def test_a_killed_worker_hands_its_stage_to_another_and_the_weights_are_the_same(
-    start_stack: Callable[..., LocalStack],
     stack: LocalStack,
     client: PipelineClient,
     long_spec: PipelineSpec,
     training_worker: TrainingWorker,
-    undisturbed: dict[str, bytes],
+    undisturbed: bytes,
 ) -> None:
     pipeline = client.submit(long_spec).id
     worker = training_worker(stack, client, pipeline)
@@ -79,7 +75,7 @@ def test_a_killed_worker_hands_its_stage_to_another_and_the_weights_are_the_same
     status = client.status(pipeline)
     assert not status.states[status.plan.trunk[1].key].worker.startswith(worker.name)
     assert lines_of(stack, "goes on from step")
-    assert teacher_weights(stack, client, pipeline) == expected(undisturbed, start_stack, long_spec)
+    assert teacher_weights(stack, client, pipeline) == undisturbed
 
 
 def test_a_stage_longer_than_the_visibility_timeout_is_started_once(
@@ -100,12 +96,11 @@ def test_a_stage_longer_than_the_visibility_timeout_is_started_once(
 
 
 def test_a_worker_paused_for_too_long_stops_when_it_goes_on_and_does_no_harm(
-    start_stack: Callable[..., LocalStack],
     stack: LocalStack,
     client: PipelineClient,
     long_spec: PipelineSpec,
     training_worker: TrainingWorker,
-    undisturbed: dict[str, bytes],
+    undisturbed: bytes,
     wait_until: WaitUntil,
 ) -> None:
     pipeline = client.submit(long_spec).id
@@ -123,7 +118,7 @@ def test_a_worker_paused_for_too_long_stops_when_it_goes_on_and_does_no_harm(
 
     assert finish(client, pipeline) == "done"
     wait_until(lambda: lines_of(stack, "lease", key, "lost"), "the paused worker notices")
-    assert teacher_weights(stack, client, pipeline) == expected(undisturbed, start_stack, long_spec)
+    assert teacher_weights(stack, client, pipeline) == undisturbed
 
 
 def test_a_worker_paused_for_less_than_the_timeout_keeps_its_stage(
@@ -135,7 +130,7 @@ def test_a_worker_paused_for_less_than_the_timeout_keeps_its_stage(
 
     for process in (paused := [psutil.Process(worker.pid), pool_process(worker)]):
         process.suspend()
-    time.sleep(2.0)  # What is tested is a time: less than the three seconds of the timeout.
+    time.sleep(1.5)  # What is tested is a time: less than the three seconds of the timeout.
     for process in paused:
         process.resume()
 

@@ -48,15 +48,17 @@ def labels_of(store: Path, plan: Plan) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
 
 
-@pytest.fixture
-def alone(tmp_path: Path, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec) -> dict[str, bytes]:
     """The labels that this process makes by itself."""
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "misbehaving.py").write_text(MISBEHAVING)
-    plan, store = Plan.of(slow_labels(make_spec, "auto")), ArtifactStore(tmp_path / "alone")
+    folder = tmp_path_factory.mktemp("alone")
+    (folder / "misbehaving.py").write_text(MISBEHAVING)
+    plan, store = Plan.of(slow_labels(make_spec, "auto")), ArtifactStore(folder / "store")
     runtime = Runtime(torch.device("cpu"), plugins=("misbehaving",))
-    for stage in plan.trunk:
-        Workshop(store, runtime, lambda *_: None).run(stage)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        for stage in plan.trunk:
+            Workshop(store, runtime, lambda *_: None).run(stage)
     return labels_of(store.root, plan)
 
 

@@ -36,7 +36,7 @@ def test_every_command_works_and_prints_what_the_page_shows(tmp_path: Path, envi
         "DISTILL_THREADS": "1",
     }
 
-    done = subprocess.run(["bash", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110)
+    done = subprocess.run(["bash", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280)
 
     assert (done.returncode, done.stderr) == (0, ""), done.stdout[-3000:] + done.stderr
     printed = done.stdout.split(f"{MARK}\n")[1:]
