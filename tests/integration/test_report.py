@@ -120,7 +120,7 @@ def test_a_page_is_readable_on_any_screen_and_asks_for_nothing(page_path: Path, 
 def test_a_pipeline_of_which_all_is_found_gets_its_page_when_somebody_asks(
     settings: Settings, make_spec: MakeSpec
 ) -> None:
-    client, store = PipelineClient(settings), ArtifactStore(settings.store)
+    client, store = PipelineClient(settings), ArtifactStore(settings.folder)
 
     with start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30):
         # The worker does one task after the other: at the third one's end it has long ended the second one's last.
