@@ -82,6 +82,12 @@ def celery_command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "celery", "-A", "worker.app", *arguments]
 
 
+def worker_command(queues: str, name: str, *options: str) -> list[str]:
+    """The command line of a worker of some queues, separated by commas."""
+    # Gossip would have each worker read each other's heartbeats: of N workers N² messages every two seconds.
+    return celery_command("worker", "-Q", queues, "-n", f"{name}@%h", "-l", "INFO", "--without-gossip", *options)
+
+
 def _end_with_parent() -> None:
     """Have Linux send SIGTERM to this child when its parent dies, even of SIGKILL."""
     set_parent_death_signal = 1

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from scheduler.child import Child, celery_command
+from scheduler.child import Child, worker_command
 from scheduler.devices import Device
 
 #: Seconds before a worker that died is started again: doubled each time, up to the longest.
@@ -45,19 +45,10 @@ class Fleet:
         """A fleet for some devices; a worker's name is `<name>-<device>@<host>`, and each serves metrics on a port."""
         berths = []
         for number, device in enumerate(devices):
-            # Gossip would have each worker read each other's heartbeats: of N workers N² messages every two seconds.
-            options = (
-                "-Q",
-                ",".join(device.queues),
-                "-n",
-                f"{name}-{device.name}@%h",
-                "-l",
-                "INFO",
-                "--without-gossip",
-            )
+            command = worker_command(",".join(device.queues), f"{name}-{device.name}")
             port = {"DISTILL_METRICS_PORT": str(first_metrics_port + number)} if first_metrics_port else {}
             environment = device.environment | port
-            worker = Child(f"{name}-{device.name}", celery_command("worker", *options), environment, log=None)
+            worker = Child(f"{name}-{device.name}", command, environment, log=None)
             berths.append(Berth(device, worker))
         return cls(berths, tell)
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import redis
 
-from scheduler.child import STOP_SECONDS, Child, celery_command
+from scheduler.child import STOP_SECONDS, Child, celery_command, worker_command
 from scheduler.devices import has_gpu
 from shared.errors import DistillError, InvalidSettings
 from shared.settings import Settings
@@ -106,20 +106,10 @@ class LocalStack:
 
     def _start_worker(self, number: int) -> None:
         name = f"worker-{number}"
-        options = [
-            "worker",
-            "-Q",
-            "cpu,gpu,any" if has_gpu() else "cpu,any",
-            "-n",
-            f"{name}@%h",
-            "-l",
-            "INFO",
-            "--without-gossip",
-            "--without-mingle",
-        ]
+        command = worker_command("cpu,gpu,any" if has_gpu() else "cpu,any", name, "--without-mingle")
         first_port = self.settings.metrics_port
         port = {"DISTILL_METRICS_PORT": str(first_port + number - 1)} if first_port else {}
-        self._start(Child(name, celery_command(*options), self._environment() | port, self._log(name)))
+        self._start(Child(name, command, self._environment() | port, self._log(name)))
 
     def _start_flower(self, port: int) -> None:
         folder = self.settings.folder.absolute() / "flower"

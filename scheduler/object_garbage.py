@@ -10,7 +10,7 @@ from typing import Literal
 from scheduler.garbage import Garbage, Piece, Removal
 from shared.errors import StoreUnavailable
 from shared.objects import Facts, Objects
-from shared.store import MANIFEST
+from shared.store import MANIFEST, place_of
 
 #: Seconds for which what pipelines need is taken to be known, while pieces are removed.
 LOOK_SECONDS = 1.0
@@ -48,7 +48,7 @@ class ObjectGarbage(Garbage):
         for entry in self.store.entries():
             # Files without a manifest: of a commit that is under way, was cut off or came second, or set aside.
             what: Literal["artifact", "draft"] = "artifact" if entry.manifest else "draft"
-            folder = Path("artifacts", entry.ref.kind, entry.ref.key[:2], entry.ref.key)
+            folder = Path(place_of(entry.ref))
             yield Piece(what, entry.ref.kind, entry.ref.key, folder, entry.size_bytes, int(entry.used * 1e9))
         for folder, found in self._folders("partial"):
             yield Piece("unfinished", "", folder.name, folder, _size(found), _newest(found))

@@ -42,9 +42,12 @@ def list_command(
     settings = Settings.load()
     store = _store(settings)
     try:
-        reach, note = _reach(settings), ""
+        reach, note = _reach(settings, store), ""
     except BrokerUnavailable:
-        reach, note = _reach(settings, without_broker=True), "no broker answers: of pipelines, those in the store only"
+        reach, note = (
+            _reach(settings, store, without_broker=True),
+            "no broker answers: of pipelines, those in the store only",
+        )
     found = holdings(store, reach, kind)
     apart = {name: store.bytes_below(name) for name in ("partial", "damaged", "trash")}
     if as_json:
@@ -127,7 +130,7 @@ def gc(
         raise InvalidSettings("there is no terminal to ask at: give --dry-run to look, or --yes to remove")
     settings = Settings.load()
     store, how = _store(settings), ObjectGarbage if settings.is_remote else Garbage
-    garbage = how(store, lambda: _reach(settings, without_broker=without_broker), keep_days * 86_400)
+    garbage = how(store, lambda: _reach(settings, store, without_broker=without_broker), keep_days * 86_400)
     try:
         if not dry_run:
             garbage.clear_trash()
@@ -155,15 +158,14 @@ def _store(settings: Settings) -> ArtifactStore:
     return store_of(settings)
 
 
-def _reach(settings: Settings, *, without_broker: bool = False) -> Reach:
+def _reach(settings: Settings, store: ArtifactStore, *, without_broker: bool = False) -> Reach:
     """What pipelines need now."""
     from scheduler.reach import Reach
     from shared.ledger import Ledger, connect
-    from shared.object_store import store_of
     from shared.submissions import Submissions
 
     ledger = None if without_broker else Ledger(connect(settings), settings.history_seconds)
-    return Reach.now(ledger, Submissions(store_of(settings)))
+    return Reach.now(ledger, Submissions(store))
 
 
 def _holdings_table(holdings: Iterable[Holding]) -> Table:

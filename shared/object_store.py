@@ -17,7 +17,17 @@ from shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
 from shared.objects import Facts, Objects
 from shared.settings import Settings
 from shared.stage import ArtifactRef
-from shared.store import MANIFEST, Artifact, ArtifactStore, Entry, Manifest, manifest_of, size_below, write_manifest
+from shared.store import (
+    MANIFEST,
+    Artifact,
+    ArtifactStore,
+    Entry,
+    Manifest,
+    manifest_of,
+    place_of,
+    size_below,
+    write_manifest,
+)
 
 #: Seconds after its last use from which a copy may make room for others, whatever their size.
 KEPT_SECONDS = 3_600.0
@@ -62,7 +72,7 @@ class ObjectStore(ArtifactStore):
         return self.objects.url
 
     def __contains__(self, ref: ArtifactRef) -> bool:
-        return self.objects.exists(f"{_place(ref)}/{MANIFEST}")
+        return self.objects.exists(f"{place_of(ref)}/{MANIFEST}")
 
     def look(self, ref: ArtifactRef) -> Artifact:
         """The artifact of a key as it is in the object store now, all of its files there; brings none of them.
@@ -72,9 +82,9 @@ class ObjectStore(ArtifactStore):
             ArtifactDamaged: its manifest cannot be read, or a file is missing or of another length.
 
         """
-        artifact, found = self._take_manifest(ref), self.objects.list(_place(ref))
+        artifact, found = self._take_manifest(ref), self.objects.list(place_of(ref))
         for name, entry in artifact.manifest.files.items():
-            place = _place_of(artifact.manifest, name)
+            place = _object_of(artifact.manifest, name)
             if place not in found:
                 raise ArtifactDamaged(f"{self}/{place}: missing")
             if found[place].size_bytes != entry.size_bytes:
@@ -146,7 +156,7 @@ class ObjectStore(ArtifactStore):
 
     def refs(self, kind: str) -> list[ArtifactRef]:
         """The artifacts of a kind, by key."""
-        return [ref for ref, found in self._listing(f"artifacts/{kind}") if f"{_place(ref)}/{MANIFEST}" in found]
+        return [ref for ref, found in self._listing(f"artifacts/{kind}") if f"{place_of(ref)}/{MANIFEST}" in found]
 
     def entries(self) -> Iterator[Entry]:
         """What there is of each artifact, by kind and key; of what lacks its manifest too."""
@@ -158,12 +168,12 @@ class ObjectStore(ArtifactStore):
         for ref, found in listing:
             written = max(facts.written for facts in found.values())
             size = sum(facts.size_bytes for facts in found.values())
-            text = manifests.get(f"{_place(ref)}/{MANIFEST}", b"")
+            text = manifests.get(f"{place_of(ref)}/{MANIFEST}", b"")
             yield Entry(ref, size, max(written, used.get(f"{ref.kind}/{ref.key}", 0.0)), text)
 
     def manifest_text(self, ref: ArtifactRef) -> bytes:
         """What others read as an artifact's manifest; empty where there is none."""
-        return self.objects.read(f"{_place(ref)}/{MANIFEST}") or b""
+        return self.objects.read(f"{place_of(ref)}/{MANIFEST}") or b""
 
     def bytes_below(self, folder: str) -> int:
         """Bytes of what lies in a folder of the store, such as `partial`."""
@@ -182,7 +192,7 @@ class ObjectStore(ArtifactStore):
         """Take a damaged artifact's manifest away, and keep it; its files are garbage until they are written again."""
         if (text := self.manifest_text(ref)) and not self._is_of_a_later_commit(ref, text):
             self.objects.write(f"damaged/{ref.kind}-{ref.key}-{time.time_ns()}/{MANIFEST}", text)
-            self.objects.remove(f"{_place(ref)}/{MANIFEST}")
+            self.objects.remove(f"{place_of(ref)}/{MANIFEST}")
         self._drop(ref)
 
     def report(self, pipeline: str) -> Path:
@@ -220,9 +230,9 @@ class ObjectStore(ArtifactStore):
     def _settle(self, ref: ArtifactRef, draft: Path, manifest: Manifest) -> None:
         """Write a draft's files, then its manifest unless there is one; it becomes this machine's copy if it won."""
         for name in manifest.files:
-            self.objects.upload(draft / name, _place_of(manifest, name))
+            self.objects.upload(draft / name, _object_of(manifest, name))
         text = manifest.model_dump_json(indent=1).encode()
-        if not self.objects.create(f"{_place(ref)}/{MANIFEST}", text):
+        if not self.objects.create(f"{place_of(ref)}/{MANIFEST}", text):
             self._take_manifest(ref)
             return
         self._make_room(sum(entry.size_bytes for entry in manifest.files.values()))
@@ -238,7 +248,7 @@ class ObjectStore(ArtifactStore):
         if not text:
             self._drop(ref)
             raise self._missing(ref)
-        manifest = manifest_of(ref, text, f"{self}/{_place(ref)}")
+        manifest = manifest_of(ref, text, f"{self}/{place_of(ref)}")
         with store_errors(folder):
             path = folder / MANIFEST
             here = path.read_bytes() if path.is_file() else None
@@ -264,7 +274,7 @@ class ObjectStore(ArtifactStore):
     def _bring(self, artifact: Artifact, name: str) -> Path:
         """Bring a file of an artifact, and verify it before it takes its place."""
         path, entry = artifact.path(name), artifact.manifest.files[name]
-        place = _place_of(artifact.manifest, name)
+        place = _object_of(artifact.manifest, name)
         self._make_room(entry.size_bytes)
         with store_errors(path), self._fresh() as fresh:
             try:
@@ -345,10 +355,6 @@ class ObjectStore(ArtifactStore):
         shutil.rmtree(self.folder(ref), ignore_errors=True)
 
 
-def _place(ref: ArtifactRef) -> str:
-    """How the names of an artifact's objects begin."""
-    return f"artifacts/{ref.kind}/{ref.key[:2]}/{ref.key}"
-
-
-def _place_of(manifest: Manifest, name: str) -> str:
-    return f"{_place(ArtifactRef(kind=manifest.kind, key=manifest.key))}/{manifest.checksum}/{name}"
+def _object_of(manifest: Manifest, name: str) -> str:
+    """The name of the object that a commit's file is."""
+    return f"{place_of(ArtifactRef(kind=manifest.kind, key=manifest.key))}/{manifest.checksum}/{name}"

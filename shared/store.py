@@ -201,7 +201,7 @@ class ArtifactStore:
 
     def folder(self, ref: ArtifactRef) -> Path:
         """Where an artifact lies, or will."""
-        return self.root / "artifacts" / ref.kind / ref.key[:2] / ref.key
+        return self.root / place_of(ref)
 
     def refs(self, kind: str) -> list[ArtifactRef]:
         """The artifacts of a kind, by key."""
@@ -382,6 +382,11 @@ class ArtifactStore:
             if _sha256(path) != entry.sha256:
                 raise ArtifactDamaged(f"{path}: altered: its SHA-256 is not the one in the manifest")
         self._verified[path] = stamp
+
+
+def place_of(ref: ArtifactRef) -> str:
+    """Where an artifact lies below the root of a store, and how the names of its objects begin."""
+    return f"artifacts/{ref.kind}/{ref.key[:2]}/{ref.key}"
 
 
 def manifest_of(ref: ArtifactRef, text: bytes, place: object) -> Manifest:
