@@ -36,6 +36,7 @@ from worker.metrics import Metrics, kind_of
 from worker.scribe import Scribe
 from worker.sharing import TASK, help_label
 from worker.stop import Stop
+from worker.time_limit import wait_for_imports
 from worker.work import Enter, Outcome, Parked, Stumbled, Work, out_of_time
 
 #: Seconds after which a stage that only a newer worker can do is offered again, and the longest wait of a retry.
@@ -47,8 +48,11 @@ logger = get_task_logger(__name__)
 
 def register(app: Celery, settings: Settings, stop: Stop, metrics: Metrics) -> None:
     """Give the application one task a kind of stage, named `distill.<kind>`."""
-    # Not before the first task: pool processes are forked.
-    bench = cache(lambda: Bench.connect(app, settings, stop, metrics, patient=True))
+
+    @cache
+    def bench() -> Bench:  # Not before the first task: pool processes are forked.
+        wait_for_imports()
+        return Bench.connect(app, settings, stop, metrics, patient=True)
 
     def run(
         task: Task, *, pipeline: str, stages: list[dict[str, Any]], trouble_since: float = 0.0, **_others: Any
