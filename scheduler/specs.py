@@ -78,9 +78,9 @@ def plan(spec: SpecPath, changes: Changes = None, as_json: AsJson = False) -> No
 @app.command()
 def schema() -> None:
     """Print the spec's JSON Schema, for editors."""
-    from shared.spec import PipelineSpec
+    from shared.spec_schema import schema_of_specs
 
-    print_json(PipelineSpec.model_json_schema())
+    print_json(schema_of_specs())
 
 
 @app.command()

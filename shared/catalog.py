@@ -58,12 +58,13 @@ LOSSES = {
     "mse": "mean squared difference of the logits",
 }
 
-_REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+#: `package.module:callable`, as a regular expression.
+REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
 def is_reference(name: str) -> bool:
     """Whether a name has the form `package.module:callable` of a user's own code."""
-    return _REFERENCE.fullmatch(name) is not None
+    return re.fullmatch(REFERENCE, name) is not None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

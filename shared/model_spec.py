@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.catalog import MODELS, RESNETS, is_reference
+from shared.catalog import MODELS, REFERENCE, RESNETS, is_reference
 from shared.part import Options, Part, unknown_name
 
 
@@ -60,7 +60,7 @@ class TorchvisionSpec(Part):
 class CustomModelSpec(Part):
     """`package.module:callable`, called with `input_shape`, `classes` and the options."""
 
-    name: str
+    name: str = Field(pattern=REFERENCE)
     """`package.module:callable`."""
     options: Options = Field(default={})
     """Keyword arguments of the callable."""
