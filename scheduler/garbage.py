@@ -1,30 +1,20 @@
-"""Garbage: what in a store no pipeline needs, and how it is removed beside workers that go on working.
-
-Nothing is deleted where it lies. It is moved to `trash/` first; then it is looked again what pipelines need, and what
-was used meanwhile: a folder's time says when a worker found it last. That goes back, the rest is deleted. Whoever looks
-for something between the two does not find it, and makes it again.
-"""
+"""Garbage: what in a store no pipeline needs; how it is removed is a matter of the kind of store."""
 
 from __future__ import annotations
 
-import errno
-import secrets
-import shutil
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from scheduler.reach import Reach
 from shared.errors import store_errors
-from shared.store import ArtifactStore, size_below
+from shared.store import ArtifactStore
 
 #: Seconds for which unfinished and damaged things are left alone: whoever works on them writes more often.
 GRACE_SECONDS = 86_400.0
-#: Of folders in the trash from which nothing goes back.
-DOOMED = ".doomed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +45,7 @@ class Removal:
 
 
 @dataclass(frozen=True, slots=True)
-class Garbage:
+class Garbage(ABC):
     """What no pipeline needs and nobody has used for some time."""
 
     store: ArtifactStore
@@ -71,50 +61,22 @@ class Garbage:
         going = {piece.path for piece in found}
         return [piece for piece in found if piece.path.parent not in going]
 
+    @abstractmethod
     def clear_trash(self) -> None:
         """Put back, or delete, what a run that was killed has left."""
-        for run in _folders(self._trash):
-            if run.suffix == DOOMED:
-                _delete(run)
-            else:
-                self._put_back(run)
 
+    @abstractmethod
     def remove(self, pieces: Sequence[Piece]) -> Removal:
-        """Delete pieces, but for those that somebody needs by now.
+        """Remove pieces, but for those that somebody needs or has used by now.
 
         Raises:
-            Unavailable: something cannot be moved, or it cannot be known what is needed; then all is where it was.
+            Unavailable: something cannot be removed, or it cannot be known what is needed.
 
         """
-        trash = self._trash / f"{time.time_ns()}-{secrets.token_hex(4)}"
-        doomed = trash.with_suffix(DOOMED)
-        try:
-            moved = [piece for piece in pieces if _move(piece.path, trash / self._name(piece.path))]
-            reach = self.look()
-            # One rename each decides between going and going back, whoever else clears the trash at the same time.
-            removed = [
-                piece
-                for piece in moved
-                if self._is_garbage_still(piece, trash / self._name(piece.path), reach)
-                and _move(trash / self._name(piece.path), doomed / self._name(piece.path))
-            ]
-        finally:
-            self._put_back(trash)
-        _delete(doomed)
-        return Removal(tuple(removed), tuple(piece for piece in moved if piece not in removed))
 
-    @property
-    def _trash(self) -> Path:
-        return self.store.root / "trash"
-
-    def _name(self, path: Path) -> str:
-        """A path in the store as one name, from which it can be put back."""
-        return "+".join(path.relative_to(self.store.root).parts)
-
-    def _is_garbage_still(self, piece: Piece, place: Path, reach: Reach) -> bool:
-        """Whether nobody needs it, and nobody has touched it since it was listed."""
-        untouched = piece.what == "damaged" or _touched(place, deep=piece.what != "artifact") == piece.touched
-        return untouched and self.may_go(piece, reach)
+    @abstractmethod
+    def pieces(self) -> Iterator[Piece]:
+        """Everything that may be garbage: artifacts first."""
 
     def may_go(self, piece: Piece, reach: Reach) -> bool:
         """Whether a piece was not used for long enough, and nobody needs it or works on it."""
@@ -126,56 +88,3 @@ class Garbage:
         if piece.key in reach.worked_on:
             return False
         return piece.what == "draft" or piece.key not in reach.pipelines
-
-    def pieces(self) -> Iterator[Piece]:
-        """Everything that may be garbage: artifacts first."""
-        for ref, folder in self.store.folders():
-            yield Piece("artifact", ref.kind, ref.key, folder, size_below(folder), _touched(folder))
-        for folder in _folders(self.store.root / "partial"):
-            yield Piece("unfinished", "", folder.name, folder, size_below(folder), _touched(folder, deep=True))
-            for draft in _folders(folder):
-                if draft.name.startswith("draft-"):
-                    yield Piece("draft", "", folder.name, draft, size_below(draft), _touched(draft, deep=True))
-        for folder in _folders(self.store.root / "damaged"):
-            kind, key, when = (*folder.name.split("-"), "", "", "")[:3]
-            touched = int(when) if when.isdecimal() else _touched(folder)
-            yield Piece("damaged", kind, key, folder, size_below(folder), touched)
-
-    def _put_back(self, trash: Path) -> None:
-        """Move what is in the trash to where it was, unless that place has been filled again."""
-        for folder in _folders(trash):
-            if not _move(folder, self.store.root.joinpath(*folder.name.split("+"))):
-                _delete(folder)
-        with suppress(OSError):
-            trash.rmdir()
-
-
-def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.is_dir())
-
-
-def _move(folder: Path, place: Path) -> bool:
-    """Whether a folder could be moved: it was still there, and its new place was free."""
-    with store_errors(folder):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            folder.rename(place)
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
-                raise
-            return False
-    return True
-
-
-def _touched(folder: Path, *, deep: bool = False) -> int:
-    """When a folder was changed last, or anything below it, in ns since the epoch."""
-    newest = 0
-    for path in (folder, *(folder.rglob("*") if deep else ())):
-        with suppress(FileNotFoundError):
-            newest = max(newest, path.lstat().st_mtime_ns)
-    return newest
-
-
-def _delete(folder: Path) -> None:
-    with store_errors(folder), suppress(FileNotFoundError):
-        shutil.rmtree(folder)

@@ -121,7 +121,7 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove what no pipeline needs and nobody has used for some time."""
-    from scheduler.garbage import Garbage
+    from scheduler.folder_garbage import FolderGarbage
     from scheduler.object_garbage import ObjectGarbage
     from shared.errors import BrokerUnavailable, InvalidSettings
     from shared.settings import Settings
@@ -129,7 +129,7 @@ def gc(
     if not (dry_run or yes or sys.stdin.isatty()):
         raise InvalidSettings("there is no terminal to ask at: give --dry-run to look, or --yes to remove")
     settings = Settings.load()
-    store, how = _store(settings), ObjectGarbage if settings.is_remote else Garbage
+    store, how = _store(settings), ObjectGarbage if settings.is_remote else FolderGarbage
     garbage = how(store, lambda: _reach(settings, store, without_broker=without_broker), keep_days * 86_400)
     try:
         if not dry_run:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.garbage import Garbage, Piece
+from scheduler.folder_garbage import FolderGarbage
+from scheduler.garbage import Piece
 from scheduler.reach import Reach
 from shared.plan import Plan
 from shared.records import WeightsRecord
@@ -58,10 +59,10 @@ def unfinished(store: ArtifactStore, stage: Stage, days_ago: float, name: str = 
     return path
 
 
-def garbage(store: ArtifactStore, *looks: Reach, keep_days: float = 30.0) -> Garbage:
+def garbage(store: ArtifactStore, *looks: Reach, keep_days: float = 30.0) -> FolderGarbage:
     """Garbage by what each look finds, the last one again and again."""
     left = list(looks)
-    return Garbage(store, lambda: left.pop(0) if len(left) > 1 else left[0], keep_days * DAY)
+    return FolderGarbage(store, lambda: left.pop(0) if len(left) > 1 else left[0], keep_days * DAY)
 
 
 def names(pieces: list[Piece] | tuple[Piece, ...]) -> list[str]:
@@ -129,7 +130,7 @@ def test_what_was_made_again_meanwhile_is_not_touched(store: ArtifactStore, plan
         commit(store, plan.report, days_ago=0.0)
         return Reach({plan.report.key: ("new",)})
 
-    found = Garbage(store, look, 0.0)
+    found = FolderGarbage(store, look, 0.0)
     found.remove(found.find())
 
     assert store.open(plan.report.ref).manifest.created > time.time() - DAY
@@ -159,7 +160,7 @@ def test_where_it_cannot_be_known_what_is_needed_all_is_put_back(store: Artifact
         raise ConnectionError("the broker went away")
 
     with pytest.raises(ConnectionError):
-        Garbage(store, away, DAY).remove(pieces)
+        FolderGarbage(store, away, DAY).remove(pieces)
 
     assert plan.report.ref in store
 
