@@ -79,7 +79,8 @@ class Child:
 
 def celery_command(*arguments: str) -> list[str]:
     """The command line of this project's Celery application."""
-    return [sys.executable, "-m", "celery", "-A", "worker.app", *arguments]
+    # -P: a file of the user's in the working folder, as flower.py, is not taken for a library.
+    return [sys.executable, "-P", "-m", "worker", *arguments]
 
 
 def worker_command(queues: str, name: str, *options: str) -> list[str]:

@@ -17,7 +17,7 @@ from flower.views.tasks import TASK_COLUMNS
 from tornado.options import options
 
 #: In the order of the page; the task's id, a link to its own page, where 1,400 pixels still show its beginning.
-tasks_columns = "args,kwargs,state,result,routing_key,uuid,worker,runtime,received"
+tasks_columns = "args,kwargs,state,result,worker,uuid,routing_key,runtime,received"
 TASK_COLUMNS |= {
     "args": "Pipeline",
     "kwargs": "Stage",
@@ -49,6 +49,9 @@ def format_task(task: Task) -> Task:
     failed = task.state in (states.FAILURE, states.RETRY)
     title = task.kwargs.partition(" · ")[0]  # An error begins with it.
     task.result = _in_words(task.exception if failed else task.result).removeprefix(f"{title}: ")
+    if task.state == states.REVOKED:
+        last = re.sub(r"^[^·]* left · ", "", task.result)
+        task.result = f"cancelled; it was at {last}" if last else "cancelled"
     return task
 
 

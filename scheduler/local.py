@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 import time
 from contextlib import ExitStack
@@ -44,12 +45,15 @@ class LocalStack:
         """Start all.
 
         Raises:
-            InvalidSettings: the broker's address is not one that can be served here, or there are not enough ports.
+            InvalidSettings: the broker's address is not one that can be served here, there are not enough ports, or
+                Flower's is taken.
             DistillError: a process does not start; the message has the end of its log.
 
         """
         if (last_port := self.settings.metrics_port + self.workers - 1) > LAST_PORT:
             raise InvalidSettings(f"DISTILL_METRICS_PORT: {self.workers} workers would need ports up to {last_port}")
+        if self.flower_port is not None:
+            _require_free(self.flower_port)
         try:
             self._start_server()
             for number in range(1, self.workers + 1):
@@ -72,11 +76,11 @@ class LocalStack:
         address, first = self.settings.metrics_address, self.settings.metrics_port
         return [f"http://{address}:{first + number}/metrics" for number in range(self.workers)] if first else []
 
-    def tend(self) -> None:
-        """Start dead workers again.
+    def tend(self) -> str | None:
+        """Start dead workers again; why Flower is given up, if it is now: all else goes on without it.
 
         Raises:
-            DistillError: the server died, or a child dies again and again.
+            DistillError: the server died, or a worker dies again and again.
 
         """
         for child in self.children:
@@ -84,16 +88,21 @@ class LocalStack:
                 continue
             child.restarts += 1
             if child.name == "valkey" or child.restarts > MAX_RESTARTS:
-                raise DistillError(f"{child.name} died; the end of {child.log}:\n{child.last_lines()}")
+                reason = f"{child.name} died; the end of {child.log}:\n{child.last_lines()}"
+                if child.name != "flower":
+                    raise DistillError(reason)
+                self.children.remove(child)
+                return reason
             child.start()
+        return None
 
     def _start_server(self) -> None:
         if self.server_folder is None:
             folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="distill-")))
-            socket = folder / "valkey.sock"
-            listen = ["--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "700", "--appendonly", "no"]
+            path = folder / "valkey.sock"
+            listen = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--appendonly", "no"]
             # What concerns TLS is of another broker.
-            own = {"broker_url": f"redis+socket://{socket}", "broker_ca": None, "broker_certificate": None}
+            own = {"broker_url": f"redis+socket://{path}", "broker_ca": None, "broker_certificate": None}
             self.settings = self.settings.model_copy(update=own | {"broker_key": None})
         else:
             folder = self.server_folder
@@ -152,6 +161,18 @@ def _valkey_binary() -> str:
             "with DISTILL_BROKER_URL and 'distill worker'"
         ) from None
     return str(get_binary_path())
+
+
+def _require_free(port: int) -> None:
+    """Refuse a port of this machine on which something listens."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As Flower does.
+        try:
+            listener.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise InvalidSettings(
+                f"Flower's port {port}: {error.strerror}: choose another with --flower-port"
+            ) from None
 
 
 def _loopback(settings: Settings) -> list[str]:

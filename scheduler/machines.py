@@ -40,7 +40,8 @@ def up(
         console.print(f"Logs    {settings.folder / 'logs'}")
         console.print("In another terminal: distill submit SPEC. Ctrl-C stops all of it.")
         while True:
-            stack.tend()
+            if given_up := stack.tend():
+                console.print(f"Flower  is given up, the rest goes on: {given_up}", highlight=False, markup=False)
             time.sleep(0.5)
 
 

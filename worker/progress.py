@@ -37,6 +37,8 @@ class Progress:
     leases: list[Lease]
     pipeline: str
     bundle: Bundle
+    #: On what it is done, in words, as soon as that is known.
+    device: str = ""
     _began: float = field(default_factory=time.time)
     #: When a share of the work was first told of, by the monotonic clock, and that share.
     _first: tuple[float, float] | None = None
@@ -66,9 +68,8 @@ class Progress:
         if (now := time.monotonic()) < self._next:
             return
         self._count()
-        if share is not None:
-            progress += self._time_left(share)
-        pause = REPORT_SECONDS if self._tell(progress, share) else AWAY_SECONDS
+        left = self._time_left(share) if share is not None else ""
+        pause = REPORT_SECONDS if self._tell(progress, left, share) else AWAY_SECONDS
         took = time.monotonic() - now
         self._next = now + took + max(pause, min(took / LARGEST_SHARE, LONGEST_PAUSE_SECONDS))
 
@@ -88,7 +89,7 @@ class Progress:
         begun, first = self._first
         if now - begun < REPORT_SECONDS or share <= first:
             return ""
-        return f" · {in_words((now - begun) * (1.0 - share) / (share - first))} left"
+        return f"{in_words((now - begun) * (1.0 - share) / (share - first))} left"
 
     def _require_unfinished(self) -> None:
         """End the stage where this worker was given up, and its successor is done; a bundle's first is done first."""
@@ -100,16 +101,19 @@ class Progress:
             if stage.ref in self.bench.store:
                 raise LeaseLost(f"another worker has finished {stage.title}")
 
-    def _tell(self, progress: str, share: float | None) -> bool:
+    def _tell(self, progress: str, left: str, share: float | None) -> bool:
         """Whether the broker could be told; while it or the store is away, the stage goes on."""
         try:
             self._require_unfinished()
             worker = self.task.request.hostname
-            state = StageState(state="running", progress=progress, share=share, began=self._began, worker=worker)
+            words = " · ".join(filter(None, (progress, left)))
+            state = StageState(state="running", progress=words, share=share, began=self._began, worker=worker)
             self.bench.notes.note(self.pipeline, self._keys, state)
             if self.bench.notes.is_cancelled(self.pipeline):
                 raise Cancelled(f"the pipeline was cancelled; it was at {progress}")
-            self.task.send_event("task-progress", result=progress, retry=False)
+            # Flower's column is narrow: what it cuts off is not how long it takes.
+            words = " · ".join(filter(None, (left, progress, self.device)))
+            self.task.send_event("task-progress", result=words, retry=False)
         except (Unavailable, OSError, *self.task.app.connection_for_write().connection_errors) as error:
             logger.warning("progress could not be told: %s", error)
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any, NoReturn
 
@@ -116,7 +117,7 @@ def run_stages(
     if (newest := max(message.get("format", 0) for message in messages)) > STAGE_FORMAT:
         _leave_to_newer_workers(task, bench, pipeline, messages, newest)
     if bench.ledger.is_cancelled(pipeline):
-        raise Ignore
+        raise _left(task, "task-revoked", terminated=False)
     try:
         bundle = tuple(map(Stage.model_validate, messages))
     except ValidationError as error:
@@ -126,23 +127,25 @@ def run_stages(
         older = InvalidInput("planned by another version of distill-queue: submit the pipeline again")
         raise _failed(bench, pipeline, messages, worker, older)
     records: dict[str, StageRecord] = {}
-    enter = _enter(bench, pipeline, worker, records, scribe)
+    devices: list[str] = []
+    enter = _enter(bench, pipeline, worker, records, devices, scribe)
     work = Work(task, bench, pipeline, worker, scribe)
     try:
         failures = work.find_or_compute(bundle, enter)
-    except Parked:
-        raise Ignore from None
+    except Parked as waits:
+        raise _left(task, "task-retried", exception=str(waits)) from None
     except Cancelled:
         _count_unfinished(bench, bundle, records, "cancelled")
-        raise Ignore from None
+        raise _left(task, "task-revoked", terminated=False) from None
     except LeaseLost as error:
         # Not acknowledged: its delivery tag is also that of the delivery which took over.
         raise Reject(str(error), requeue=True) from None
     except HandedBack:
         work.message().apply_async()
         _count_unfinished(bench, bundle, records, "handed_back")
-        bench.ledger.wait(pipeline, _unfinished(bundle, records), f"handed back by {worker}")
-        raise Ignore from None
+        handed_back = f"handed back by {worker}"
+        bench.ledger.wait(pipeline, _unfinished(bundle, records), handed_back)
+        raise _left(task, "task-retried", exception=handed_back) from None
     except Unavailable as error:
         since = trouble_since if time.time() - started < LONGEST_WAIT_SECONDS else 0.0
         since = since or time.time()
@@ -158,7 +161,7 @@ def run_stages(
         bench.close(pipeline)
         if records[bundle[0].key].outcome == "computed":  # Else 'distill report' writes it when somebody asks.
             _write_page(bench, pipeline)
-    return "; ".join(records[stage.key].summary for stage in bundle)
+    return "; ".join([*(records[stage.key].summary for stage in bundle), *dict.fromkeys(devices)])
 
 
 def _write_page(bench: Bench, pipeline: str) -> None:
@@ -177,8 +180,10 @@ def _scribe(task: Task, bench: Bench, pipeline: str, messages: list[dict[str, An
     return Scribe(bench.logbook, pipeline, task.request.hostname, keys)
 
 
-def _enter(bench: Bench, pipeline: str, worker: str, records: dict[str, StageRecord], scribe: Scribe) -> Enter:
-    """Enter a stage's record into the ledger, with the seconds since the last one."""
+def _enter(
+    bench: Bench, pipeline: str, worker: str, records: dict[str, StageRecord], devices: list[str], scribe: Scribe
+) -> Enter:
+    """Enter a stage's record into the ledger, with the seconds since the last one; note on what it was computed."""
     last = time.monotonic()
 
     def enter(stage: Stage, artifact: Artifact, outcome: Outcome) -> None:
@@ -198,6 +203,7 @@ def _enter(bench: Bench, pipeline: str, worker: str, records: dict[str, StageRec
         bench.metrics.note("stages", stage.kind, outcome)
         if outcome == "computed":
             bench.metrics.note("stage_seconds", stage.kind, value=artifact.manifest.seconds)
+            devices.append(artifact.manifest.provenance.device)
         with scribe.about((stage.key,)):
             if outcome == "found":
                 found = partial(add, pipeline=pipeline, line=scribe.line(record.summary))
@@ -217,6 +223,13 @@ def _count_unfinished(bench: Bench, bundle: Bundle, records: dict[str, StageReco
     for stage in bundle:
         if stage.key not in records:
             bench.metrics.note("stages", stage.kind, outcome)
+
+
+def _left(task: Task, event: str, **facts: object) -> Ignore:
+    """Tell Flower how a task ends that has no result: Celery would say nothing, and there it would run for ever."""
+    with suppress(OSError, *task.app.connection_for_write().connection_errors):
+        task.send_event(event, retry=False, **facts)
+    return Ignore()
 
 
 def _leave_to_newer_workers(

@@ -148,7 +148,6 @@ class Work:
         if lease is None:
             reason = f"waits: another pipeline computes {stage.title}"
             self.bench.ledger.wait(self.pipeline, [stage.key], reason)
-            self.task.send_event("task-progress", result=reason, retry=False)
             self.scribe.note(reason)
             raise Parked(reason)
         try:
@@ -207,6 +206,7 @@ class Work:
 
         settings, store = self.bench.settings, self.bench.store
         runtime = Runtime.probe(settings, self.task.request.delivery_info["routing_key"])
+        progress.device = runtime.device_name
         logger.info("%s: %s: begins on %s, attempt %d", self.pipeline, part[0].title, runtime.device_name, number)
         keys = [stage.key for stage in part]
         workshop = Workshop(

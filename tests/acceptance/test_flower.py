@@ -95,6 +95,7 @@ def test_a_pipeline_is_watched_found_and_terminated_in_the_browser(
     teacher = text_of(page, long, "train teacher")
     assert "train teacher · mlp 32 · digits · 80 epochs" in teacher
     assert "STARTED" in teacher
+    assert "cpu (" in teacher
     assert "module 'misbehaving' has no attribute 'nothing'" in text_of(page, broken, "FAILURE")
 
     # The search box finds a pipeline's tasks by its name.
@@ -110,6 +111,12 @@ def test_a_pipeline_is_watched_found_and_terminated_in_the_browser(
     next_one = client.submit(make_spec()).id
     page.goto("/tasks")
     wait_until(lambda: "REVOKED" in text_of(page, long, "train teacher"), "Flower says so")
+
+    # A pipeline that is cancelled on the command line does not run for ever there.
+    other = client.submit(long_spec.model_copy(update={"name": "long-too"})).id  # The search box keeps its word.
+    wait_until(lambda: "STARTED" in text_of(page, other, "train teacher"), "it runs")
+    client.cancel(other)
+    wait_until(lambda: "REVOKED" in text_of(page, other, "train teacher"), "Flower says that it was cancelled")
 
     # The history survives a restart; one that is damaged is set aside.
     end(flower)

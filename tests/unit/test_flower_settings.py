@@ -67,6 +67,18 @@ def test_a_failure_shows_its_error_and_not_its_last_progress(
     assert shown(settings, **task, exception=exception)[2] == words
 
 
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ("1.3 h left · epoch 6/80 · loss 0.1", "cancelled; it was at epoch 6/80 · loss 0.1"),
+        ("reading", "cancelled; it was at reading"),
+        (None, "cancelled"),
+    ],
+)
+def test_a_cancelled_task_says_where_it_was(settings: dict[str, Any], last: str | None, words: str) -> None:
+    assert shown(settings, kwargs="digits-1 · train teacher", state=states.REVOKED, result=last)[2] == words
+
+
 def test_a_task_without_words_is_shown_without_them(settings: dict[str, Any]) -> None:
     assert shown(settings, state=states.RECEIVED) == ("", "", "")
 

@@ -1,0 +1,63 @@
+"""The embedded stack: what it refuses, what it gives up, and what its children import."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scheduler.child import Child, celery_command
+from scheduler.local import MAX_RESTARTS, LocalStack
+from shared.errors import DistillError, InvalidSettings
+from shared.settings import Settings
+
+WaitUntil = Callable[[Callable[[], Any], str], Any]
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> LocalStack:
+    return LocalStack(Settings(store=str(tmp_path / "store"), broker_url="redis://127.0.0.1:1/0"))
+
+
+def dead(name: str, folder: Path, wait_until: WaitUntil) -> Child:
+    """A child that has died as often as is borne."""
+    child = Child(name, [sys.executable, "-c", "print('no port')"], {}, folder / "log", restarts=MAX_RESTARTS)
+    child.start()
+    wait_until(lambda: not child.alive, "it dies")
+    return child
+
+
+def test_a_port_that_is_taken_is_named_before_anything_starts(stack: LocalStack) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        stack.flower_port = server.getsockname()[1]
+        with pytest.raises(InvalidSettings, match=f"Flower's port {stack.flower_port}: Address already in use"), stack:
+            pass
+
+    assert stack.children == []
+
+
+def test_all_goes_on_without_flower_and_nothing_without_workers(
+    stack: LocalStack, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    stack.children.append(dead("flower", tmp_path, wait_until))
+
+    assert (stack.tend() or "").splitlines() == [f"flower died; the end of {tmp_path / 'log'}:", "no port"]
+    assert stack.tend() is None
+    stack.children.append(dead("worker-1", tmp_path, wait_until))
+    with pytest.raises(DistillError, match="worker-1 died"):
+        stack.tend()
+
+
+def test_files_in_the_working_folder_are_not_taken_for_libraries(tmp_path: Path) -> None:
+    for name in ("celery", "flower", "redis", "worker", "shared"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not what was meant')")
+
+    done = subprocess.run(celery_command("flower", "--help"), cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "monitoring and administrating Celery" in done.stdout
