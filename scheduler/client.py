@@ -173,14 +173,18 @@ class PipelineClient:
             BrokerUnavailable: the broker was away for longer than `AWAY_SECONDS`.
 
         """
-        deadline = time.monotonic() + AWAY_SECONDS
+        deadline, away = time.monotonic() + AWAY_SECONDS, False
         while True:
             try:
                 status = self.status(pipeline)
             except BrokerUnavailable:
                 if time.monotonic() > deadline:
                     raise
+                if not away:
+                    logger.warning("the broker does not answer: waits until it does, for %.0f s", AWAY_SECONDS)
+                away = True
             else:
+                away = False
                 deadline = time.monotonic() + AWAY_SECONDS
                 yield status
                 if status.finished:
@@ -271,7 +275,7 @@ class Pipeline:
             PipelineFailed: it failed or was cancelled; the message says why.
 
         """
-        live.follow(self._client.watch(self.id), Console(highlight=False))
+        live.follow(self._client.watch(self.id), Console(highlight=False), self._client.served_queues)
         return self.results()
 
     def results(self) -> PipelineResults:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
-from rich.console import Console, Group
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from scheduler import waiting
+from shared.errors import BrokerUnavailable
 from shared.plan import Plan
 from shared.stage import Bundle, Stage
 from shared.status import PipelineStatus, StageState, in_words
@@ -25,41 +30,107 @@ STYLES = {
     "failed": "bold red",
     "blocked": "dim",
 }
-#: Seconds between two lines about the progress of a stage, where lines are all there is.
+#: Seconds between two lines about the progress of a stage, where lines are all there is, and between two looks at
+#: which queues are served.
 LINE_SECONDS = 5.0
 BAR_WIDTH = 12
+#: Columns of a terminal below which bars and workers are left out.
+WIDE = 100
+#: What is shown where there is no room for all, and what else is left out first.
+TELLING = ("failed", "running", "waiting", "done", "cancelled", "blocked")
+
+#: The queues that workers serve, and whether one of theirs obeys this client; None: not known.
+Served = Mapping[str, bool] | None
 
 
-def follow(statuses: Iterable[PipelineStatus], console: Console) -> None:
+def follow(statuses: Iterable[PipelineStatus], console: Console, look: Callable[[], Served] = lambda: None) -> None:
     """Show a pipeline while there are statuses of it: as a live tree, or in lines where there is no terminal."""
+    followed = _with_served(statuses, look)
     if not (console.is_terminal or console.is_jupyter):
-        _print_lines(statuses, console)
+        _print_lines(followed, console)
         return
-    with Live(console=console, refresh_per_second=8, vertical_overflow="visible") as live:
-        for status in statuses:
-            live.update(stages_of(status))
+    with Live(console=console, refresh_per_second=8, vertical_overflow="crop") as live:
+        for status, served in followed:
+            live.update(Stages(status, served, fit=console.is_terminal))
 
 
-def stages_of(status: PipelineStatus, served: Mapping[str, bool] | None = None) -> Group:
-    """Where a pipeline and each of its stages stand; `served` is as for `waiting.reasons`."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column()
-    table.add_column(ratio=1)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True)
-    reasons = waiting.reasons(status, served)
-    for branch, stage in tree(status.plan):
-        state = status.states[stage.key]
-        mark = f"[{STYLES[state.state]}]{MARKS[state.state]}[/]"
-        name = f"{mark} [dim]{branch}[/]{escape(stage.title)}"
-        bar = ProgressBar(1.0, state.share, width=BAR_WIDTH) if state.share is not None else ""
-        does = f"[dim]{escape(reasons[stage.key])}[/]" if stage.key in reasons else escape(describe(state))
-        table.add_row(name, bar, does, _seconds(state), f"[dim]{escape(state.worker)}[/]")
-    done = sum(state.state == "done" for state in status.states.values())
-    ago = in_words(max(0.0, time.time() - status.submitted))
-    head = f"[bold]{escape(status.id)}[/]  [{STYLES[status.state]}]{status.state}[/]"
-    return Group(f"{head}  {done} of {len(status.states)} stages, submitted {ago} ago", table)
+def _with_served(
+    statuses: Iterable[PipelineStatus], look: Callable[[], Served]
+) -> Iterator[tuple[PipelineStatus, Served]]:
+    """Each status, and which queues are served while nothing of it has begun."""
+    served, looked = None, 0.0
+    for status in statuses:
+        if status.state == "waiting" and time.monotonic() > looked + LINE_SECONDS:
+            looked = time.monotonic()
+            with suppress(BrokerUnavailable):
+                served = look()
+        yield status, served
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Where a pipeline and each of its stages stand, as wide as the terminal and, on demand, no higher."""
+
+    status: PipelineStatus
+    served: Served = None
+    fit: bool = False
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        status, width = self.status, options.max_width
+        done = sum(state.state == "done" for state in status.states.values())
+        ago = in_words(max(0.0, time.time() - status.submitted))
+        head = f"[bold]{escape(status.id)}[/]  [{STYLES[status.state]}]{status.state}[/]"
+        yield f"{head}  {done} of {len(status.states)} stages, submitted {ago} ago"
+        # The line above, the cursor's, and one that says what is left out.
+        rows, left_out = _most_telling(status, console.height - 3 if self.fit else None)
+        longest = max(len(f"✓ {branch}{stage.title}") for branch, stage in rows)
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True, width=min(longest, width // 2), overflow="ellipsis")
+        if width >= WIDE:
+            table.add_column()
+        # A line that may be cut off has its whole text in `status ID`.
+        table.add_column(ratio=1, no_wrap=self.fit, overflow="ellipsis" if self.fit else "fold")
+        table.add_column(justify="right", no_wrap=True)
+        if width >= WIDE:
+            table.add_column(no_wrap=True, max_width=width // 4, overflow="ellipsis")
+        reasons = waiting.reasons(status, self.served)
+        for branch, stage in rows:
+            table.add_row(*self._cells(branch, stage, reasons.get(stage.key), wide=width >= WIDE))
+        yield table
+        if left_out:
+            yield f"[dim]… and {', '.join(f'{count} {state}' for state, count in left_out.items())}[/]"
+
+    def _cells(self, branch: str, stage: Stage, reason: str | None, *, wide: bool) -> Iterator[RenderableType]:
+        state = self.status.states[stage.key]
+        yield f"[{STYLES[state.state]}]{MARKS[state.state]}[/] [dim]{branch}[/]{escape(stage.title)}"
+        if wide:
+            yield ProgressBar(1.0, state.share, width=BAR_WIDTH) if state.share is not None else ""
+        does = describe(state).removeprefix(f"{stage.title}: ")
+        # What other stages are waited for, the tree shows as well: one line is enough.
+        brief = reason is not None and reason.startswith(("waits for", "never"))
+        yield Text(
+            reason or does, "dim" if reason else "", no_wrap=brief or None, overflow="ellipsis" if brief else None
+        )
+        yield _seconds(state)
+        if wide:
+            yield f"[dim]{escape(state.worker)}[/]"
+
+
+def _most_telling(status: PipelineStatus, room: int | None) -> tuple[list[tuple[str, Stage]], Counter[str]]:
+    """The stages' rows in the plan's order, at most so many, and how many are left out by state.
+
+    Those that failed or run are kept first, then the next ones, then those that were done last.
+    """
+    rows = list(tree(status.plan))
+    if room is None or len(rows) <= room:
+        return rows, Counter()
+    states = [status.states[stage.key].state for _, stage in rows]
+    order = sorted(
+        range(len(rows)),
+        key=lambda row: (TELLING.index(states[row]), -row if states[row] == "done" else row),
+    )
+    kept = sorted(order[: max(room, 1)])
+    return [rows[row] for row in kept], Counter(states[row] for row in order[max(room, 1) :])
 
 
 def describe(state: StageState) -> str:
@@ -99,11 +170,16 @@ def _seconds(state: StageState) -> str:
     return "" if state.began is None else f"{max(0.0, time.time() - state.began):.0f} s"
 
 
-def _print_lines(statuses: Iterable[PipelineStatus], console: Console) -> None:
-    """Print what became of each stage at once, and its progress now and then."""
+def _print_lines(followed: Iterable[tuple[PipelineStatus, Served]], console: Console) -> None:
+    """Print what became of each stage at once, its progress now and then, and that nobody serves its queue."""
     seen: dict[str, tuple[str, float]] = {}
-    for status in statuses:
+    unserved = ""
+    for status, served in followed:
         now = time.monotonic()
+        if (why := waiting.unserved(status, served)) != unserved:
+            unserved = why
+            if why:
+                console.print(f"{MARKS['waiting']} {why}", markup=False, soft_wrap=True)
         for stage in status.plan.stages:
             state = status.states[stage.key]
             before, since = seen.get(stage.key, ("waiting", 0.0))
@@ -111,5 +187,5 @@ def _print_lines(statuses: Iterable[PipelineStatus], console: Console) -> None:
             if goes_on and (state.state != "running" or now - since < LINE_SECONDS):
                 continue
             seen[stage.key] = state.state, now
-            line = f"{MARKS[state.state]} {stage.title}: {describe(state)}"
+            line = f"{MARKS[state.state]} {stage.title}: {describe(state).removeprefix(f'{stage.title}: ')}"
             console.print(line, markup=False, soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,10 @@ from rich.console import Console
 
 from shared.errors import InvalidSettings
 
-console = Console(highlight=False)
+#: Columns of tables that go into a pipe or a file, where nobody sees them cut off.
+PIPE_COLUMNS = 200
+
+console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS)
 
 
 def known_ids(incomplete: str) -> list[str]:

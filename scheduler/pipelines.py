@@ -110,7 +110,7 @@ def status(
     elif as_json:
         print_json(facts_of(client.status(pipeline), served))
     else:
-        console.print(live.stages_of(client.status(pipeline), served))
+        console.print(live.Stages(client.status(pipeline), served))
 
 
 @app.command()
@@ -221,7 +221,7 @@ def _follow(client: PipelineClient, pipeline: str, stack: LocalStack | None = No
             if stack:
                 stack.tend()
 
-    live.follow(tended(), console)
+    live.follow(tended(), console, client.served_queues)
 
 
 def _show(results: PipelineResults) -> None:

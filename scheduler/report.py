@@ -107,14 +107,14 @@ def stages_table(results: PipelineResults) -> Table:
 def plan_table(plan: Plan, store: ArtifactStore) -> Table:
     """The stages of a plan, their keys, and which are in the store."""
     table = Table(title=f"{plan.name}: plan")
-    for name in ("stage", "task", "key", "needs", "in the store"):
-        table.add_column(name)
+    for name in ("stage", "kind", "key", "needs", "in the store"):
+        table.add_column(name, overflow="fold", no_wrap=name == "key")
     titles = {stage.key: stage.title for stage in plan.stages}
     for stage in plan.stages:
         needs = dict.fromkeys(titles.get(ref.key, ref.kind) for ref in stage.inputs.values())
         there = "[green]yes[/green]" if stage.ref in store else "no"
         needed = escape(", ".join(needs))
-        table.add_row(escape(stage.title), f"distill.{stage.kind}", stage.ref.short_key, needed, there)
+        table.add_row(escape(stage.title), stage.kind, stage.ref.short_key, needed, there)
     return table
 
 
@@ -122,7 +122,7 @@ def pipelines_table(pipelines: list[PipelineStatus]) -> Table:
     """One row a pipeline."""
     table = Table()
     for name in ("pipeline", "state", "submitted", "stages", "now"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in ("pipeline", "state", "stages"))
     for status in pipelines:
         done = sum(state.state == "done" for state in status.states.values())
         submitted = datetime.fromtimestamp(status.submitted, UTC).astimezone()

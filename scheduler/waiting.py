@@ -19,11 +19,13 @@ def reasons(status: PipelineStatus, served: Mapping[str, bool] | None = None) ->
     """
     found, predecessors, ancestors = {}, status.plan.predecessors, _ancestors(status.plan)
     unfinished = {stage.key: stage.title for stage in status.plan.stages if status.states[stage.key].state != "done"}
-    failed = [title for key, title in unfinished.items() if status.states[key].state == "failed"]
+    failed = {key: title for key, title in unfinished.items() if status.states[key].state == "failed"}
     for stage in status.plan.stages:
         state = status.states[stage.key]
         if state.state == "blocked":
-            found[stage.key] = f"never: {_listed(failed)} failed"
+            # Its own inputs, unless it is another's that kept its task from being sent.
+            needed_of = [title for key, title in failed.items() if key in ancestors[stage.key]]
+            found[stage.key] = f"never: {_listed(needed_of or list(failed.values()))} failed"
         elif state.state == "waiting":
             # What it needs says more than all that its task comes after.
             needed = [ref.key for ref in stage.inputs.values() if ref.key in unfinished]
@@ -32,6 +34,14 @@ def reasons(status: PipelineStatus, served: Mapping[str, bool] | None = None) ->
             waits = f"waits for {_listed(before)}" if before else _in_queue(status.plan.device, served)
             found[stage.key] = state.progress or waits
     return found
+
+
+def unserved(status: PipelineStatus, served: Mapping[str, bool] | None) -> str:
+    """Why nobody begins a pipeline of which nothing has begun; empty where somebody would."""
+    queue = status.plan.device
+    if status.state != "waiting" or served is None or served.get(queue):
+        return ""
+    return _in_queue(queue, served)
 
 
 def _ancestors(plan: Plan) -> dict[str, set[str]]:

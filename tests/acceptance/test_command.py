@@ -216,7 +216,7 @@ def test_plan_and_schema_need_no_broker(environment: dict[str, str], write_spec:
     schema = distill(environment, "schema")
 
     assert planned.returncode == 0
-    assert "distill.train_teacher" in planned.stdout
+    assert "train_teacher" in planned.stdout
     assert "students" in json.loads(schema.stdout)["required"]
 
 

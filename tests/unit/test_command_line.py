@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -42,13 +43,17 @@ def done(plan: Plan, title: str) -> StageState:
     return StageState(state="done", worker="w", record=record)
 
 
+def student(make_spec: MakeSpec, name: str, width: int) -> dict[str, Any]:
+    return make_spec().students[0].model_dump(mode="json") | {"name": name, "model": {"name": "mlp", "hidden": [width]}}
+
+
 def titled(status: PipelineStatus, by_key: dict[str, str]) -> dict[str, str]:
     return {stage.title: by_key[stage.key] for stage in status.plan.stages if stage.key in by_key}
 
 
 def printed(status: PipelineStatus, width: int = 120) -> str:
     console = Console(file=io.StringIO(), width=width)
-    console.print(live.stages_of(status))
+    console.print(live.Stages(status))
     return console.file.getvalue()
 
 
@@ -167,6 +172,59 @@ def test_a_shown_pipeline_has_a_line_a_stage_with_all_that_is_known(make_spec: M
     assert "▶ train teacher" in second
     assert "epoch 1/2 [x]" in second
     assert "worker-1@host" in second
+
+
+def test_a_narrow_terminal_has_no_room_for_bars_and_workers_but_for_what_is_done(make_spec: MakeSpec) -> None:
+    spec = make_spec(students=[make_spec().students[0].model_dump(mode="json") | {"name": "x" * 60}])
+    plan = Plan.of(spec)
+    running = StageState(state="running", progress="epoch 1/2", share=0.5, worker="worker-1@host", began=0.0)
+    text = printed(status_of(plan, **{f"distill {'x' * 60}": running}), width=80)
+
+    (line,) = [line for line in text.splitlines() if "▶" in line]
+    assert "…" in line
+    assert "epoch 1/2" in line
+    assert "worker-1" not in text
+    assert len(text.splitlines()) == 1 + len(plan.stages)
+
+
+def test_a_low_terminal_shows_what_fails_and_runs_and_comes_next(make_spec: MakeSpec) -> None:
+    plan = Plan.of(make_spec(students=[student(make_spec, f"s{number}", 2 + number) for number in range(20)]))
+    states = {
+        "prepare digits": done(plan, "prepare digits"),
+        "train teacher": done(plan, "train teacher"),
+        "distill s7": StageState(state="failed", error="no"),
+        "distill s9": StageState(state="running", progress="epoch 1"),
+    }
+    console = Console(file=io.StringIO(), width=120, height=10)
+    console.print(live.Stages(status_of(plan, **states), fit=True))
+
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 9
+    assert any("✗" in line and "distill s7" in line for line in lines)
+    assert any("▶" in line and "distill s9" in line for line in lines)
+    assert lines[-1] == f"… and {len(plan.stages) - 9} waiting, 2 done"
+
+
+def test_who_waits_for_a_queue_that_nobody_serves_is_told_once(make_spec: MakeSpec) -> None:
+    plan, console = Plan.of(make_spec(device="gpu")), Console(file=io.StringIO(), width=100)
+
+    live.follow([status_of(plan)] * 3, console, lambda: {"cpu": True})
+
+    assert console.file.getvalue() == (
+        "· in queue 'gpu', which no worker serves: start one with 'distill worker --queues gpu'\n"
+    )
+
+
+def test_a_blocked_stage_names_what_it_needed(make_spec: MakeSpec) -> None:
+    plan = Plan.of(make_spec(students=[student(make_spec, "one", 2), student(make_spec, "two", 3)]))
+    failed = StageState(state="failed", error="no")
+    blocked = {title: StageState(state="blocked") for title in ("evaluate two", "report")}
+    status = status_of(plan, **{"distill one": failed, "distill two": failed}, **blocked)
+
+    found = titled(status, reasons(status))
+
+    assert found["evaluate two"] == "never: distill two failed"
+    assert found["report"] == "never: distill one and 1 more failed"
 
 
 def test_lines_say_what_changed_and_progress_now_and_then(make_spec: MakeSpec) -> None:

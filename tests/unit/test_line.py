@@ -39,7 +39,7 @@ def status(make_spec: MakeSpec) -> PipelineStatus:
 
 
 def test_states_and_titles_are_one_plain_line(status: PipelineStatus) -> None:
-    text = shown(live.stages_of(status)) + shown(report.pipelines_table([status]))
+    text = shown(live.Stages(status)) + shown(report.pipelines_table([status]))
 
     assert "a ERROR b �]0;c� �d [bold red]e[/] [/bold]" in text
     assert "[bold]id" in text
