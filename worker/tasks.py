@@ -183,23 +183,24 @@ def _scribe(task: Task, bench: Bench, pipeline: str, messages: list[dict[str, An
 def _enter(
     bench: Bench, pipeline: str, worker: str, records: dict[str, StageRecord], devices: list[str], scribe: Scribe
 ) -> Enter:
-    """Enter a stage's record into the ledger, with the seconds since the last one; note on what it was computed."""
+    """Enter a stage's record into the ledger, with its share of the seconds since the last one, and note its device."""
     last = time.monotonic()
 
-    def enter(stage: Stage, artifact: Artifact, outcome: Outcome) -> None:
+    def enter(stage: Stage, artifact: Artifact, outcome: Outcome, untold: int) -> None:
         nonlocal last
         now = time.monotonic()
+        seconds = (now - last) / untold
+        last += seconds
         record = StageRecord(
             key=stage.key,
             kind=stage.kind,
             title=stage.title,
             outcome=outcome,
-            seconds=now - last,
-            ended=time.time(),
+            seconds=seconds,
+            ended=time.time() - (now - last),
             worker=worker,
             record=artifact.record,
         )
-        last = now
         bench.metrics.note("stages", stage.kind, outcome)
         if outcome == "computed":
             bench.metrics.note("stage_seconds", stage.kind, value=artifact.manifest.seconds)

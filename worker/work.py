@@ -48,8 +48,9 @@ class Stumbled(DistillError):
 
 
 Outcome = Literal["found", "computed"]
-#: Told of each stage as soon as it has its artifact.
-Enter = Callable[[Stage, Artifact, Outcome], None]
+#: Told of each stage as soon as it has its artifact, and how many of those that were done at the same time, itself
+#: among them, it was not told of yet.
+Enter = Callable[[Stage, Artifact, Outcome, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class Work:
         for stage in bundle:
             if found := self.bench.store.find(stage.ref):
                 self.bench.store.forget_partial(stage.ref)
-                enter(stage, found, "found")
+                enter(stage, found, "found", 1)
             else:
                 missing.append(stage)
         return tuple(missing)
@@ -220,17 +221,17 @@ class Work:
             shards=self.task.request.kwargs.get("shards", "auto"),
         )
         if not isinstance(part[0].recipe, Training):
-            enter(part[0], workshop.run(part[0]), "computed")
+            enter(part[0], workshop.run(part[0]), "computed", 1)
             store.forget_partial(part[0].ref)
             return {}
         failures: dict[str, DistillError] = {}
         outcomes = workshop.train(bundle, part)
-        for stage in part:
+        for untold, stage in zip(range(len(part), 0, -1), part, strict=True):
             outcome = outcomes[stage.key]
             if isinstance(outcome, StageFailed):
                 failures[stage.key] = outcome
             else:
-                enter(stage, outcome, "computed")
+                enter(stage, outcome, "computed", untold)
         store.forget_partial(bundle_ref(bundle))
         return failures
 

@@ -102,6 +102,21 @@ def test_results_compare_the_student_with_its_control_and_the_teacher(
 
 
 @pytest.mark.usefixtures("worker")
+def test_what_is_trained_together_has_equal_shares_of_the_time(client: PipelineClient, make_spec: MakeSpec) -> None:
+    student = make_spec().students[0].model_dump(mode="json") | {"seeds": 3}
+    pipeline = client.submit(make_spec(students=[student])).id
+    finish(client, pipeline)
+
+    stages = client.results(pipeline).stages
+    shares = [stage for stage in stages if stage.kind in ("distill", "train_control")]
+
+    assert len(shares) == 6
+    assert max(stage.seconds for stage in shares) < 2 * min(stage.seconds for stage in shares)
+    ends = sorted(stage.ended - stage.seconds for stage in shares)[1:]
+    assert ends == pytest.approx(sorted(stage.ended for stage in shares)[:-1], abs=0.05)
+
+
+@pytest.mark.usefixtures("worker")
 def test_a_stage_that_cannot_be_done_fails_its_pipeline_with_one_message(
     client: PipelineClient, make_spec: MakeSpec
 ) -> None:
