@@ -79,7 +79,7 @@ def _students(results: PipelineResults, plan: Plan) -> Iterator[ComparedStudent]
             gain_high=score.gain.high if score.gain else None,
             verdict=score.verdict,
             parameters=score.student.parameters,
-            latency_median_ms=score.student.latency_median_ms,
+            latency_median_ms=results.scores.fastest(score.student).latency_median_ms,
             device=score.student.device,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -240,12 +241,32 @@ class ReportRecord(Model):
     teachers: tuple[EvaluationRecord, ...] = ()
     students: tuple[StudentScore, ...]
 
+    def fastest(self, model: EvaluationRecord) -> EvaluationRecord:
+        """Of the models that are built as this one, that which was measured as the fastest: its times are theirs.
+
+        They differ by what else their machines did. Built alike are those with as many parameters and multiply-adds,
+        on the same device: a student with each seed, and its control.
+        """
+        alike = (each for each in self._evaluations() if _build(each) == _build(model))
+        return min(alike, key=lambda each: each.latency_median_ms)
+
+    def _evaluations(self) -> Iterator[EvaluationRecord]:
+        yield from (self.teacher, *self.teachers) if self.teacher else ()
+        for run in (run for score in self.students for run in score.runs):
+            yield run.student
+            if run.control:
+                yield run.control
+
     @property
     def summary(self) -> str:
         """The record in a few words."""
         scores = (f"{score.name} {score.accuracy.mean:.2%}" for score in self.students)
         teacher = () if self.teacher is None else (f"teacher {self.teacher.accuracy:.2%}",)
         return ", ".join((*teacher, *scores))
+
+
+def _build(model: EvaluationRecord) -> tuple[int, int, str]:
+    return model.parameters, model.multiply_adds, model.device
 
 
 Record = Annotated[

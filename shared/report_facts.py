@@ -15,7 +15,7 @@ from shared.errors import ArtifactDamaged, ArtifactMissing, PipelineFailed
 from shared.history import HISTORY, History, history_of
 from shared.plan import Plan
 from shared.predictions import CONFIDENCES, PREDICTIONS, Predictions, Targets
-from shared.recipes import Evaluate, Training, WriteReport
+from shared.recipes import Evaluate, JoinTeachers, Training, WriteReport
 from shared.records import DatasetRecord, EvaluationRecord, ReportRecord, StageRecord, StudentScore
 from shared.stage import ArtifactRef, Stage
 from shared.status import PipelineStatus
@@ -43,6 +43,8 @@ class Graded:
     role: Role
     #: One a seed.
     evaluations: tuple[EvaluationRecord, ...]
+    #: That of the fastest model that is built as this one: the times of all of them.
+    fastest: EvaluationRecord
     #: One a seed, or none at all.
     predictions: tuple[Predictions, ...] = ()
     histories: tuple[History, ...] = ()
@@ -54,8 +56,8 @@ class Graded:
 
     @property
     def latency_ms(self) -> float:
-        """Median of a forward pass at batch 1, mean over the seeds."""
-        return fmean(each.latency_median_ms for each in self.evaluations)
+        """Median of a forward pass at batch 1, as `ReportRecord.fastest`."""
+        return self.fastest.latency_median_ms
 
     @property
     def parameters(self) -> int:
@@ -125,7 +127,7 @@ class ReportFacts:
         if not (isinstance(scores, ReportRecord) and isinstance(dataset, DatasetRecord)):
             raise PipelineFailed(f"{status.id} is {status.state}: it has no results")
         runs = recipe.students if isinstance(recipe, WriteReport) else ()
-        reader = _Reader(status.plan, store)
+        reader = _Reader(status.plan, store, scores)
         lineage = tuple(
             Lineage(stage, status.states[stage.key].record, reader.manifest(stage)) for stage in status.plan.stages
         )
@@ -161,6 +163,11 @@ class ReportFacts:
         controls = {each.control.evaluations: each.control for each in self.students[::-1] if each.control}
         teacher = () if self.teacher is None else (self.teacher,)
         return (*teacher, *self.teachers, *(each.graded for each in self.students), *reversed(controls.values()))
+
+    @property
+    def each_teacher(self) -> tuple[Graded, ...]:
+        """The teacher, or where it is the average of several, these."""
+        return self.teachers or (() if self.teacher is None else (self.teacher,))
 
     def best(self, count: int) -> tuple[Student, ...]:
         """The students of the highest accuracy, in the spec's order."""
@@ -200,6 +207,7 @@ class _Reader:
 
     plan: Plan
     store: ArtifactStore
+    scores: ReportRecord
     missing: list[Missing] = field(default_factory=list)
     _opened: dict[str, Artifact | str] = field(default_factory=dict)
 
@@ -214,12 +222,14 @@ class _Reader:
     def graded(self, name: str, role: Role, inputs: Sequence[str], evaluations: Iterable[EvaluationRecord]) -> Graded:
         """A model by the names of its evaluations among the report's inputs, one a seed."""
         refs = [self.plan.report.inputs[each] for each in inputs]
+        evaluations = tuple(evaluations)
         predictions = [self._predictions(ref) for ref in refs]
         histories = [self._history(ref) for ref in refs]
         return Graded(
             name,
             role,
-            tuple(evaluations),
+            evaluations,
+            self.scores.fastest(evaluations[0]),
             tuple(each for each in predictions if each is not None) if None not in predictions else (),
             tuple(each for each in histories if each is not None),
         )
@@ -250,6 +260,8 @@ class _Reader:
             name = HISTORY
         elif isinstance(graded.recipe, Evaluate) and graded.recipe.seed is not None:
             name = history_of(graded.recipe.seed)
+        elif isinstance(model.recipe, JoinTeachers):
+            return None  # Those that it is made of have each their own.
         else:
             self.missing.append(Missing("history", model.title, "no training made it"))
             return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, pairwise, product
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from matplotlib.axis import Axis
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, NullLocator
 
+from shared.history import History
 from shared.predictions import Targets
 from shared.records import ChoiceRecord, StageRecord
 from shared.report_facts import Graded, ReportFacts, Student, class_accuracies, most_confused, pareto_front
@@ -23,10 +26,14 @@ from shared.report_svg import COLOURS, HEIGHT, Picture, plain
 #: How a model of each role looks: marker, and dashes of its lines.
 MARKERS = {"teacher": "s", "student": "o", "control": "^"}
 DASHES = {"teacher": "-", "student": "-", "control": (0, (5, 1.5))}
+#: Dashes of the first teacher's lines, the second's …
+OF_TEACHERS = ("-", ":", "-.")
+#: Rows by which a role's marks stand under the middle of their row, so that none hides another.
+SHIFTS = {"teacher": -0.27, "student": 0.0, "control": 0.27}
 #: What lies on what.
 ORDER = {"teacher": 3, "control": 4, "student": 5}
-#: Most models that are named in a figure, and most classes.
-MOST_NAMES, MOST_CLASSES = 10, 20
+#: Most models that are named in a figure, most that its caption names, and most classes.
+MOST_NAMES, MOST_SAID, MOST_CLASSES = 10, 5, 20
 #: Share above which a cell of a heat map is so dark that its text is of another colour.
 DARK = 0.73
 #: Share under which a cell is left out, and most columns for which cells have words.
@@ -35,6 +42,10 @@ LIGHTEST, MOST_WORDS = 0.004, 12
 MOST_TICKS = 6
 #: Ratio of largest to smallest loss from which on their axis is logarithmic.
 WIDE = 20
+#: How far names may stand from their points, in pixels.
+DISTANCES = (8, 18, 30, 45, 60, 80, 100)
+#: Pixels that are as bad as to lie on one thing more.
+FAR = 90
 #: Fewest samples of a bin of confidence that are shown.
 FEWEST = 5
 #: Which colour stands for what kind of stage.
@@ -81,7 +92,7 @@ def gains(students: Sequence[Student]) -> Picture:
             if gain.low is not None and gain.high is not None:
                 axes.plot([100 * gain.low, 100 * gain.high], [row, row], color=COLOURS["student"])
             axes.plot(100 * gain.mean, row, "o", color=COLOURS["student"])
-        _rows(axes, [f"{plain(name)}: {estimated(gain)}" for name, gain in gains])
+        _rows(axes, [f"{plain(name, 16)}: {estimated(gain)}" for name, gain in gains])
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel("points over the control")
 
@@ -89,45 +100,51 @@ def gains(students: Sequence[Student]) -> Picture:
     return Picture.drawn("gains", "What the teacher brought", says, draw, height=_height(len(gains)))
 
 
-def learning_curve(student: Student, teacher: Graded | None, name: str) -> Picture:
-    """Accuracy after each epoch of teacher, student and control."""
-    models = _with_history(student, teacher)
+def learning_curve(student: Student, teachers: Sequence[Graded], name: str) -> Picture:
+    """Accuracy after each epoch of teachers, student and control."""
+    models = _with_history(student, teachers)
     held_out = any(history.held_out_accuracies for model in models for history in model.histories)
 
     def draw(axes: Axes) -> None:
-        for model in models:
+        for model, dashes in zip(models, _dashes(models), strict=True):
             for number, history in enumerate(model.histories):
                 label = _short(model) if number == 0 else None
-                _line(axes, model.role, [100 * each for each in history.train_accuracies], label, faint=held_out)
-                _line(axes, model.role, [100 * each for each in history.held_out_accuracies], None)
+                _line(axes, model.role, dashes, [100 * each for each in _accuracies(history)], label)
+                if held_out:
+                    _line(axes, model.role, dashes, [100 * each for each in history.train_accuracies], None, faint=True)
         _epochs(axes)
         axes.set_ylabel("accuracy, %")
-        axes.legend(loc="lower right")
+        _legend_above(axes)
 
     last = "; ".join(
-        f"{_short(model)} {percent(model.histories[0].train_accuracies[-1])} on training data" for model in models
+        f"{_short(model)} {percent(fmean(_accuracies(history)[-1] for history in model.histories))}{_over(model)}"
+        for model in models
     )
+    of = "held-out samples" if held_out else "training data"
     title = f"{student.score.name}: accuracy by epoch"
-    return Picture.drawn(name, title, f"After the last epoch: {last}", draw)
+    return Picture.drawn(name, title, f"After the last epoch, on {of}: {last}", draw)
 
 
-def loss_curve(student: Student, teacher: Graded | None, name: str) -> Picture:
-    """The loss of each epoch of teacher, student and control."""
-    models = _with_history(student, teacher)
+def loss_curve(student: Student, teachers: Sequence[Graded], name: str) -> Picture:
+    """The loss of each epoch of teachers, student and control."""
+    models = _with_history(student, teachers)
 
     def draw(axes: Axes) -> None:
-        for model in models:
+        for model, dashes in zip(models, _dashes(models), strict=True):
             for number, history in enumerate(model.histories):
-                _line(axes, model.role, history.losses, _short(model) if number == 0 else None)
+                _line(axes, model.role, dashes, history.losses, _short(model) if number == 0 else None)
         _epochs(axes)
         losses = [loss for model in models for history in model.histories for loss in history.losses]
         if min(losses) > 0 and max(losses) > WIDE * min(losses):
             axes.set_yscale("log")
             _number_roundly(axes.yaxis, min(losses), max(losses))
         axes.set_ylabel("loss")
-        axes.legend(loc="upper right")
+        _legend_above(axes)
 
-    last = "; ".join(f"{_short(model)} {model.histories[0].losses[-1]:.3g}" for model in models)
+    last = "; ".join(
+        f"{_short(model)} {fmean(history.losses[-1] for history in model.histories):.3g}{_over(model)}"
+        for model in models
+    )
     return Picture.drawn(name, f"{student.score.name}: loss by epoch", f"After the last epoch: {last}", draw)
 
 
@@ -139,11 +156,17 @@ def confusion(model: Graded, targets: Targets, class_names: Sequence[str], name:
     names = [plain(class_names[label], 12) for label in shown]
 
     def draw(axes: Axes) -> None:
-        _cells(axes, shares, [[_whole_percent(share) for share in row] for row in shares], names, names)
+        if len(shown) > MOST_WORDS:
+            # Beside the right ones, which are nearly all, no wrong one would be seen.
+            wrong = _off_diagonal(shares)
+            _cells(axes, wrong / max(wrong.max(), 1e-9), [], names, names)
+            axes.plot([-0.5, len(shown) - 0.5], [-0.5, len(shown) - 0.5], color=COLOURS["muted"], linewidth=1)
+        else:
+            _cells(axes, shares, [[_whole_percent(share) for share in row] for row in shares], names, names)
         axes.set_xlabel("given class")
         axes.set_ylabel("class")
 
-    wrong = counts - np.diag(np.diag(counts))
+    wrong = _off_diagonal(counts)
     label, given = map(int, np.unravel_index(int(wrong.argmax()), wrong.shape))
     samples = max(int(counts[label].sum()), 1)
     says = "no sample is given a wrong class"
@@ -152,6 +175,8 @@ def confusion(model: Graded, targets: Targets, class_names: Sequence[str], name:
         says = (
             f"most often {plain(class_names[label])} is taken for {plain(class_names[given])}: {share} of its samples"
         )
+        if len(shown) > MOST_WORDS:
+            says += f"; only the wrong ones are shaded, the darkest is {percent(_off_diagonal(shares).max())}"
     some = f", the {len(shown)} most confused of {len(class_names)} classes" if len(shown) < len(class_names) else ""
     return Picture.drawn(name, f"{model.name}{some}", says, draw, height=380)
 
@@ -169,7 +194,10 @@ def accuracy_by_class(
     def draw(axes: Axes) -> None:
         for model in models:
             values = 100 * accuracies[model.role][shown]
-            axes.plot(values, range(len(shown)), linestyle="none", label=_short(model), **_marker(model.role))
+            rows = np.arange(len(shown)) + SHIFTS[model.role]
+            axes.plot(values, rows, linestyle="none", label=_short(model), **_marker(model.role))
+        axes.hlines(np.arange(len(shown) - 1) + 0.5, 0, 1, transform=axes.get_yaxis_transform(),
+                    color=COLOURS["grid"], linewidth=0.8)  # fmt: skip
         _rows(axes, [plain(names[label], 16) for label in shown])
         axes.set_xlabel("accuracy, %")
         _legend_above(axes)
@@ -192,10 +220,10 @@ def reliability(student: Student, teacher: Graded | None, targets: Targets, name
             of = found[model.role]
             bins = of.samples >= FEWEST
             confidence, accuracy = (100 * each[bins] / of.samples[bins] for each in (of.confidences, of.hits))
-            label = f"{_short(model)}, off by {100 * of.error:.1f}"
-            axes.plot(confidence, accuracy, linestyle=DASHES[model.role], label=label, **_marker(model.role))
+            look = _marker(model.role)
+            axes.plot(confidence, accuracy, linestyle=DASHES[model.role], label=_short(model), **look)
         axes.set(xlim=(0, 101), ylim=(0, 101), xlabel="confidence, %", ylabel="right, %")
-        axes.legend(loc="best")
+        _legend_above(axes)
 
     says = "off by, in points: " + "; ".join(f"{_short(model)} {100 * found[model.role].error:.1f}" for model in models)
     return Picture.drawn(name, f"{student.score.name}: right as often as sure?", says, draw)
@@ -261,61 +289,114 @@ def time_by_worker(records: Sequence[StageRecord], submitted: float) -> Picture:
                 axes.barh(0, 0, color=COLOURS[colour], label=label)
         if any(span.found for span in spans):
             axes.plot([], [], "D", color=COLOURS["muted"], markersize=5, markerfacecolor="none", label="found")
-        _rows(axes, [plain(worker, 18) for worker in workers])
+        _rows(axes, [plain(worker, 40) for worker in workers])
         axes.set_xlim(min(0.0, *(span.begin for span in spans)))
         axes.set_xlabel("seconds since it was submitted")
-        _legend_above(axes, columns=3)
+        _legend_above(axes, columns=len(WORK) + 1)
 
     end = max(span.begin + span.seconds for span in spans)
     worked = sum(span.seconds for span in spans)
     says = f"{worked:.1f} s of work on {len(workers)} workers, done {end:.1f} s after it was submitted"
-    return Picture.drawn("time", "Stages over workers", says, draw, height=_height(len(workers)) + 60)
+    return Picture.drawn("time", "Stages over workers", says, draw, height=_height(len(workers)) + 30, wide=True)
 
 
 def _accuracy_by(models: Sequence[Graded], costs: list[float], name: str, title: str, unit: str) -> Picture:
-    accuracies = [model.accuracy for model in models]
-    front = pareto_front(costs, accuracies)
-    named = front if len(models) > MOST_NAMES else list(range(len(models)))
+    points = [(cost, 100 * model.accuracy) for cost, model in zip(costs, models, strict=True)]
+    front = pareto_front(costs, [accuracy for _, accuracy in points])
+    named = _named(models, costs)
 
     def draw(axes: Axes) -> None:
-        axes.plot([costs[place] for place in front], [100 * accuracies[place] for place in front],
+        for role in MARKERS:
+            of_role = [point for point, model in zip(points, models, strict=True) if model.role == role]
+            if of_role:
+                axes.plot(*zip(*of_role, strict=True), linestyle="none", label=role, **_marker(role))
+        axes.plot(*zip(*(points[place] for place in front), strict=True), label="front",
                   color=COLOURS["muted"], linewidth=1, linestyle=":", drawstyle="steps-post")  # fmt: skip
-        for model, cost, accuracy in zip(models, costs, accuracies, strict=True):
-            axes.plot(cost, 100 * accuracy, linestyle="none", **_marker(model.role))
         low, high = min(costs), max(costs)
-        low, high = low / max(1.6, (high / low) ** 0.18), high * max(2.5, (high / low) ** 0.35)  # Room for names.
+        low, high = low / max(1.6, (high / low) ** 0.2), high * max(1.6, (high / low) ** 0.2)  # Room for names.
         axes.set_xscale("log")
         _number_roundly(axes.xaxis, low, high)
         axes.set_xlim(low, high)
-        axes.margins(y=0.15)
+        axes.margins(y=0.2)
         axes.set(xlabel=unit, ylabel="accuracy, %")
-        _name(
-            axes, [(costs[place], 100 * accuracies[place], plain(models[place].name)) for place in named[:MOST_NAMES]]
-        )
+        _legend_above(axes, columns=4)
+        _name(axes, points, front, {place: plain(models[place].name) for place in named})
 
+    said = front[-MOST_SAID:]
     says = "on the front: " + "; ".join(
-        f"{models[place].name} {percent(accuracies[place])} with {_number(costs[place])} {unit}" for place in front
+        f"{models[place].name} {percent(models[place].accuracy)} with {_number(costs[place])} {unit}" for place in said
     )
+    if len(said) < len(front):
+        says += f"; and {len(front) - len(said)} cheaper ones"
     return Picture.drawn(name, title, says, draw)
 
 
-def _name(axes: Axes, named: Sequence[tuple[float, float, str]]) -> None:
-    """Write names beside points, those that would stand on one another apart."""
-    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    width, gap, placed = np.log(right / left), 0.075 * (high - low), list[tuple[float, float]]()
-    for cost, accuracy, name in sorted(named, key=lambda each: each[1]):
-        near = [place for other, place in placed if abs(np.log(cost / other)) < 0.4 * width]
-        height = max([accuracy, *(place + gap for place in near)]) if near else accuracy
-        placed.append((cost, height))
-        line = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.6} if height > accuracy else None
-        beside = (cost * np.exp(0.035 * width), height)
-        axes.annotate(name, (cost, accuracy), beside, va="bottom", fontsize=10.5, arrowprops=line)
+def _named(models: Sequence[Graded], costs: Sequence[float]) -> list[int]:
+    """The places of teachers and students; of many, of the most accurate ones on their front."""
+    able = [place for place, model in enumerate(models) if model.role != "control"]
+    front = pareto_front([costs[place] for place in able], [models[place].accuracy for place in able])
+    return able if len(able) <= MOST_NAMES else [able[place] for place in front[-MOST_NAMES:]]
+
+
+def _name(axes: Axes, points: Sequence[tuple[float, float]], front: Sequence[int], names: Mapping[int, str]) -> None:
+    """Write names beside points: within the axes, and on as few other names, points and lines as can be."""
+    figure = axes.get_figure(root=True)
+    if figure:
+        figure.draw_without_rendering()  # Only now it is known how large the axes are.
+    places = axes.transData.transform(points)
+    taken = np.array([*(np.hstack([place - 5, place + 5]) for place in places), *_steps(places[front])])
+    named = np.empty((0, 4))
+    for number in sorted(names, key=lambda number: -points[number][1]):
+        place = places[number]
+        text = axes.annotate(names[number], points[number], (0, 0), textcoords="offset points", va="bottom",
+                             fontsize=11.5)  # fmt: skip
+        text.set_in_layout(False)
+        box, line = _beside(place, np.array(text.get_window_extent().size), taken, named, np.array(axes.bbox.extents))
+        text.set_position(box[:2] - place)
+        if np.hypot(*(line[-1] - place)) > 1.5 * DISTANCES[0]:
+            look = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+            pointer = axes.annotate("", points[number], line[-1] - place, textcoords="offset points", arrowprops=look)
+            pointer.set_in_layout(False)
+        taken, named = np.vstack([taken, box, np.hstack([line, line])]), np.vstack([named, box])
+
+
+def _steps(places: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.float64]]:
+    """The lines from each place to the one above it, by way of its height: as boxes, like all below."""
+    for here, there in pairwise(places):
+        yield np.hstack([here, (there[0], here[1])])
+        yield np.hstack([(there[0], here[1]), there])
+
+
+def _beside(
+    place: npt.NDArray[np.float64],
+    size: npt.NDArray[np.float64],
+    taken: npt.NDArray[np.float64],
+    names: npt.NDArray[np.float64],
+    bounds: npt.NDArray[np.float64],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """A near and free box `[left, bottom, right, top]` for a name, and points `[points, 2]` of a line to it."""
+    ways = np.array([way for way in product(DISTANCES, (1, -1, 0), (0, 1, -1)) if way[1:] != (0, 0)])
+    distances, sides = ways[:, :1], ways[:, 1:]
+    corners = place + sides * distances - size * (1 - sides) / 2
+    boxes = np.hstack([corners, corners + size])
+    ends = np.clip(place, boxes[:, :2], boxes[:, 2:])
+    lines = place + np.linspace(0, 1, 12)[:, None] * (ends - place)[:, None]
+    outside = (boxes[:, :2] < bounds[:2]).any(1) | (boxes[:, 2:] > bounds[2:]).any(1)
+    hits = _overlap(boxes, taken).sum(1) + _overlap(np.concatenate([lines, lines], 2), names).any(1).sum(1)
+    best = int(np.argmin(outside * len(taken) + hits + distances[:, 0] / FAR))
+    return boxes[best], lines[best]
+
+
+def _overlap(boxes: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """Which boxes `[…, 4]` have something in common with which others `[others, 4]`: `[…, others]`."""
+    boxes = boxes[..., None, :]
+    return np.all((boxes[..., :2] <= others[:, 2:]) & (boxes[..., 2:] >= others[:, :2]), axis=-1)
 
 
 def _number_roundly(axis: Axis, low: float, high: float) -> None:
     """Have a few round numbers stand on a logarithmic axis."""
     exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    for steps in ((1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
+    for steps in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         ticks = [step * 10.0**exponent for exponent in exponents for step in steps]
         ticks = [tick for tick in ticks if low <= tick <= high]
         if len(ticks) <= MOST_TICKS:
@@ -363,22 +444,42 @@ def _cells(
         if shade >= LIGHTEST:
             cell = Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=COLOURS["heat"], edgecolor="none", alpha=shade)
             axes.add_patch(cell)
-        if words[row][column] and len(columns) <= MOST_WORDS:
+        if words and words[row][column] and len(columns) <= MOST_WORDS:
             colour = COLOURS["on-heat" if shade > DARK else "on-pale"]
-            axes.text(column, row, words[row][column], ha="center", va="center", fontsize=9.5, color=colour)
+            axes.text(column, row, words[row][column], ha="center", va="center", fontsize=10.5, color=colour)
     axes.grid(visible=False)
     axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     axes.set_xticks(range(len(columns)), columns, rotation=90 if max(map(len, columns)) > 4 else 0)
     axes.set_yticks(range(len(rows)), rows)
-    axes.tick_params(length=0, labelsize=10 if len(rows) <= MOST_WORDS else 8.5)
+    axes.tick_params(length=0, labelsize=11.5 if len(rows) <= MOST_WORDS else 10)
 
 
 def _whole_percent(share: float) -> str:
     return f"{100 * share:.0f}" if share >= 0.005 else ""
 
 
-def _with_history(student: Student, teacher: Graded | None) -> list[Graded]:
-    return [model for model in (teacher, *student.both) if model and model.histories]
+def _off_diagonal(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return values * ~np.eye(len(values), dtype=bool)
+
+
+def _with_history(student: Student, teachers: Sequence[Graded]) -> list[Graded]:
+    return [model for model in (*teachers, *student.both) if model.histories]
+
+
+def _accuracies(history: History) -> Sequence[float]:
+    """On held-out samples, where there are any."""
+    return history.held_out_accuracies or history.train_accuracies
+
+
+def _over(model: Graded) -> str:
+    seeds = len(model.histories)
+    return f" (mean of {seeds} seeds)" if seeds > 1 else ""
+
+
+def _dashes(models: Sequence[Graded]) -> list[Any]:
+    """A look of lines for each model: teachers are told apart by it."""
+    of_teachers = cycle(OF_TEACHERS)
+    return [next(of_teachers) if model.role == "teacher" else DASHES[model.role] for model in models]
 
 
 def _short(model: Graded) -> str:
@@ -392,13 +493,15 @@ def _marker(role: str) -> dict[str, Any]:
     return look | {"zorder": ORDER[role]}
 
 
-def _line(axes: Axes, role: str, values: Sequence[float], label: str | None, *, faint: bool = False) -> None:
+def _line(
+    axes: Axes, role: str, dashes: Any, values: Sequence[float], label: str | None, *, faint: bool = False
+) -> None:
     """A value after each epoch; of training data, where there are others, faint."""
     if values:
         axes.plot(
             range(1, len(values) + 1),
             values,
-            linestyle=DASHES[role],
+            linestyle=dashes,
             label=label,
             color=COLOURS[role],
             marker="." if len(values) < 10 else None,
@@ -410,6 +513,8 @@ def _line(axes: Axes, role: str, values: Sequence[float], label: str | None, *, 
 def _epochs(axes: Axes) -> None:
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if all(np.size(line.get_xdata()) == 1 for line in axes.lines):
+        axes.set(xlim=(0.5, 1.5), xticks=[1])
 
 
 def _rows(axes: Axes, names: list[str]) -> None:
@@ -421,7 +526,8 @@ def _rows(axes: Axes, names: list[str]) -> None:
 
 
 def _legend_above(axes: Axes, columns: int = 3) -> None:
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, columnspacing=1.2, handletextpad=0.5)
+    """A legend that begins at the figure's edge: axes beside long names are narrow."""
+    axes.figure.legend(loc="outside upper left", ncols=columns, columnspacing=1.2, handletextpad=0.5)
 
 
 def _height(rows: int) -> int:

@@ -117,7 +117,7 @@ def _row(model: Graded, student: Student | None, facts: ReportFacts) -> tuple[st
         f"{first.multiply_adds:,}",
         f"{first.size_bytes / 1000:,.0f}",
         f"{model.latency_ms:.3f}",
-        f"{fmean(one.throughput for one in each):,.0f}",
+        f"{model.fastest.throughput:,.0f}",
         _training(each),
     )
 
@@ -134,12 +134,20 @@ def _has_interval(students: Sequence[Student]) -> bool:
 def _cost(facts: ReportFacts) -> Section:
     devices = sorted({evaluation.device for model in facts.models for evaluation in model.evaluations})
     text = (
-        f"Means over the seeds; latency on {' and '.join(devices)}. The dotted line is the Pareto front: at that cost "
-        "or less none is better."
+        f"Accuracies are means over the seeds. Latency on {' and '.join(devices)}: the least that was measured of "
+        "models with as many parameters and multiply-adds, as a student, its control and all seeds have. The dotted "
+        "line is the Pareto front: at that cost or less none is better."
     )
     pictures = (figures.accuracy_by_size(facts), figures.accuracy_by_latency(facts))
-    more = len(facts.models) > figures.MOST_NAMES
-    notes = (f"Of {len(facts.models)} models only those on the front are named.",) if more else ()
+    named = sum(model.role != "control" for model in facts.models)
+    notes = (
+        (
+            f"Of {named} teachers and students those have names that no other of them beats at its cost or less, "
+            f"at most the {figures.MOST_NAMES} most accurate ones.",
+        )
+        if named > figures.MOST_NAMES
+        else ()
+    )
     return Section("Accuracy against cost", text, pictures, notes=notes)
 
 
@@ -187,8 +195,8 @@ def _curves(facts: ReportFacts) -> Section:
         picture
         for number, student in enumerate(shown)
         for picture in (
-            figures.learning_curve(student, facts.teacher, f"accuracy-{number}"),
-            figures.loss_curve(student, facts.teacher, f"loss-{number}"),
+            figures.learning_curve(student, facts.each_teacher, f"accuracy-{number}"),
+            figures.loss_curve(student, facts.each_teacher, f"loss-{number}"),
         )
     )
     text = (

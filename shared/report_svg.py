@@ -16,7 +16,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 #: Size in CSS pixels.
-WIDTH, HEIGHT = 400, 270
+WIDTH, HEIGHT = 400, 290
+#: Width of a figure that has a row of its own.
+WIDEST = 1000
 #: Longest text of a user's in a figure.
 LONGEST = 22
 
@@ -43,8 +45,8 @@ COLOURS = {
 }
 
 _STYLE = {
-    "font.size": 11.0,
-    "legend.fontsize": 10.5,
+    "font.size": 12.5,
+    "legend.fontsize": 12.0,
     "text.color": COLOURS["ink"],
     "text.parse_math": False,
     "axes.edgecolor": COLOURS["muted"],
@@ -79,25 +81,40 @@ class Picture:
     title: str
     says: str
     svg: str
+    #: Whether it has a row of the page of its own.
+    wide: bool = False
 
     @classmethod
-    def drawn(cls, name: str, title: str, says: str, draw: Callable[[Axes], object], *, height: int = HEIGHT) -> Self:
+    def drawn(
+        cls,
+        name: str,
+        title: str,
+        says: str,
+        draw: Callable[[Axes], object],
+        *,
+        height: int = HEIGHT,
+        wide: bool = False,
+    ) -> Self:
         """What a function draws; the name sets its ids apart from those of the page's other figures."""
         # Matplotlib measures text in a font of its own, which need not have all of a user's letters.
         with rc_context(_STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
             warnings.filterwarnings("ignore", "Glyph")
-            figure = Figure(figsize=(WIDTH / 72, height / 72), layout="constrained")
+            size = ((WIDEST if wide else WIDTH) / 72, height / 72)
+            figure = Figure(figsize=size, dpi=72, layout="constrained")
+            canvas = FigureCanvasSVG(figure)
             draw(figure.subplots())
             drawing = StringIO()
             # Not `savefig`, which draws it twice.
-            FigureCanvasSVG(figure).print_svg(drawing, metadata={"Date": None})  # type: ignore[no-untyped-call]
-        return cls(title, says, _inline(drawing.getvalue(), name))
+            canvas.print_svg(drawing, metadata={"Date": None})  # type: ignore[no-untyped-call]
+        return cls(title, says, _inline(drawing.getvalue(), name), wide)
 
 
 def plain(text: str, longest: int = LONGEST) -> str:
-    """A user's text as it can stand in a figure: printable, and not too long."""
+    """A user's text as it can stand in a figure: printable, and cut in the middle where it is too long."""
     printable = "".join(letter if letter.isprintable() else "�" for letter in text)
-    return printable if len(printable) <= longest else f"{printable[: longest - 1]}…"
+    if len(printable) <= longest:
+        return printable
+    return f"{printable[: longest // 2]}…{printable[-((longest - 1) // 2) :]}"
 
 
 def _inline(svg: str, name: str) -> str:

@@ -75,6 +75,21 @@ def results(accuracy: float, name: str = "tiny", parameters: int = 10, seeds: in
     return PipelineResults(id=f"{name}-1", name=name, scores=scores, stages=())
 
 
+def test_costs_and_comparisons_have_the_latency_that_the_report_has(make_spec: MakeSpec) -> None:
+    found = results(0.9)
+    (small,) = found.scores.students
+    fast = small.runs[1].student.model_copy(update={"latency_median_ms": 0.05})
+    runs = (small.runs[0], small.runs[1].model_copy(update={"student": fast}))
+    scores = ReportRecord(teacher=None, students=(small.model_copy(update={"runs": runs}),))
+    found = found.model_copy(update={"scores": scores})
+
+    console = Console(file=io.StringIO(), width=120)
+    console.print(report.costs_table(found))
+
+    assert "0.050" in console.file.getvalue()
+    assert [each.latency_median_ms for each in compared([(found, Plan.of(make_spec()))])] == [0.05]
+
+
 @pytest.mark.parametrize("command", [[], ["submit"], ["labels", "verify"]])
 def test_help_answers_without_loading_what_only_answers_need(command: list[str]) -> None:
     code = (

@@ -172,6 +172,31 @@ def test_artifacts_of_earlier_versions_have_no_curves(status: PipelineStatus, st
     assert "accuracy by epoch" not in page
 
 
+def test_curves_of_several_teachers_are_those_of_each(tmp_path: Path) -> None:
+    teachers = [{"model": {"name": "mlp", "hidden": [size]}, "training": {"epochs": 2}} for size in (16, 32)]
+    spec = {name: value for name, value in small_spec(teachers=teachers).items() if name != "teacher"}
+    status, folder = run(PipelineSpec.model_validate(spec), tmp_path / "store")
+
+    page = page_of(status, ArtifactStore(folder))
+
+    assert "After the last epoch, on training data: teacher 1" in page
+    assert "Not shown" not in page
+
+
+def test_a_student_and_its_control_have_one_latency(status: PipelineStatus, store: ArtifactStore) -> None:
+    facts = ReportFacts.read(status, store)
+    (small,) = facts.students
+    assert small.control
+
+    measured = {each.evaluations[0].latency_median_ms for each in small.both}
+
+    assert small.graded.latency_ms == small.control.latency_ms == min(measured)
+
+
+def test_the_timeline_has_a_row_of_its_own(status: PipelineStatus, store: ArtifactStore) -> None:
+    assert page_of(status, store).count('<figure class="row">') == 1
+
+
 def test_a_damaged_file_is_not_shown_and_left_as_it_is(status: PipelineStatus, store: ArtifactStore) -> None:
     (stage,) = (stage for stage in status.plan.stages if stage.title == "evaluate teacher")
     path = store.folder(stage.ref) / "predictions.npy"
