@@ -283,7 +283,7 @@ def _time(facts: ReportFacts) -> Section:
     found = sum(record.outcome == "found" for record in records)
     text = (
         f"{sum(record.seconds for record in records):.1f} s of work in {len(records)} stages, of which {found} were "
-        "found in the store. Trainings that are stacked are entered together: the first one has the time of all."
+        "found in the store. Models that are trained together have equal shares of the time."
     )
     columns = ("stage", "worker", "result", "seconds", "ended after, s")
     submitted = facts.status.submitted
