@@ -58,7 +58,7 @@ def _with_served(
     statuses: Iterable[PipelineStatus], look: Callable[[], Served]
 ) -> Iterator[tuple[PipelineStatus, Served]]:
     """Each status, and which queues are served while nothing of it has begun."""
-    served, looked = None, 0.0
+    served, looked = None, time.monotonic()  # Workers may be starting just now.
     for status in statuses:
         if status.state == "waiting" and time.monotonic() > looked + LINE_SECONDS:
             looked = time.monotonic()

@@ -221,7 +221,7 @@ def _follow(client: PipelineClient, pipeline: str, stack: LocalStack | None = No
             if stack:
                 stack.tend()
 
-    live.follow(tended(), console, client.served_queues)
+    live.follow(tended(), console, (lambda: None) if stack else client.served_queues)
 
 
 def _show(results: PipelineResults) -> None:
