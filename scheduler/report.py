@@ -51,7 +51,8 @@ def scores_table(results: PipelineResults) -> Table:
             shown = controls
     table.caption = "agrees: chooses the teacher's class · gain: points over the control, trained without the teacher"
     for name, choice in _choices(results.scores.students):
-        table.caption += f"\n{name}: {escape(choice.labels[choice.best])}, {choice.rank} on held-out samples"
+        best = escape(choice.labels[choice.best])
+        table.caption += f"\n{name}: {best}, best of {len(choice.labels)} on held-out samples{choice.tie}"
     if verdicts := [f"{score.name} {score.verdict}" for score in results.scores.students if score.verdict]:
         seeds = max(len(score.runs) for score in results.scores.students)
         table.caption += (

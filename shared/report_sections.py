@@ -245,8 +245,7 @@ def _grids(facts: ReportFacts) -> Iterator[Section]:
             f"Accuracy on {facts.dataset.validation_samples:,} samples that are held out of the training data, mean "
             "over the seeds. Only the best point of a grid saw the test samples."
         )
-        chosen = tuple(f"{name}: {choice.labels[choice.best]} ({choice.rank})." for name, choice in choices)
-        yield Section("Sweep", text, tuple(planes), tuple(others), notes=chosen)
+        yield Section("Sweep", text, tuple(planes), tuple(others))
 
 
 def _is_plane(values: Sequence[dict[str, str]]) -> bool:
@@ -260,7 +259,8 @@ def _points(name: str, choice: ChoiceRecord) -> Table:
     places = sorted(range(len(choice.labels)), key=lambda place: -choice.held_out[place])[:MOST_POINTS]
     best = f", the best {len(places)}" if len(places) < len(choice.labels) else ""
     rows = tuple((choice.labels[place], percent(choice.held_out[place], 2)) for place in places)
-    return Table(f"{name}: {len(choice.labels)} points of its grid{best}", ("point", "held out"), rows)
+    caption = f"{name}: {len(choice.labels)} points of its grid{best}; chosen is the best{choice.tie}"
+    return Table(caption, ("point", "held out"), rows, best=choice.labels[choice.best])
 
 
 def _curves(facts: ReportFacts) -> Section:
@@ -431,7 +431,7 @@ def _again(facts: ReportFacts) -> Section:
     )
     own = f"DISTILL_PLUGINS={','.join(planned.packages)} " if planned.packages else ""
     notes = tuple(
-        f"{name} is no part of this page: copy it from artifacts/{ref.kind}/{ref.key} in the store"
+        f"{name} is no part of this page: copy it from artifacts/{ref.kind}/{ref.key[:2]}/{ref.key} in the store"
         + (", with the suffix that it has there." if ref.kind == "label_file" else ".")
         for name, ref in planned.files.items()
     )

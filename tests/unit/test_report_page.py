@@ -285,6 +285,7 @@ def test_a_teacher_that_is_known_by_its_labels_only_disagrees_with_nobody(tmp_pa
     page = page_of(status, store)
 
     assert "There are only labels of the teacher" in page
+    assert f"copy it from {store.folder(ref).relative_to(store.root)} in the store, with the suffix" in page
     assert "it has no control, so what the teacher brought is not known" in page
     assert "under its teacher" not in page
 

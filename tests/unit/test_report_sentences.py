@@ -102,5 +102,5 @@ def test_samples_are_told_with_what_they_are_for() -> None:
 def test_a_best_point_says_when_others_are_as_good() -> None:
     choice = ChoiceRecord(labels=("a 1", "a 2", "a 3"), held_out=(0.8, 0.9, 0.9), trained={})
 
-    assert choice.rank == "the first of 2 equal ones, best of 3"
-    assert choice.model_copy(update={"held_out": (0.7, 0.9, 0.8)}).rank == "best of 3"
+    assert choice.summary == "a 2: 90.00% held out, best of 3, the first of 2 equal ones"
+    assert choice.model_copy(update={"held_out": (0.7, 0.9, 0.8)}).tie == ""
