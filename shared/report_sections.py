@@ -259,7 +259,8 @@ def _points(name: str, choice: ChoiceRecord) -> Table:
     places = sorted(range(len(choice.labels)), key=lambda place: -choice.held_out[place])[:MOST_POINTS]
     best = f", the best {len(places)}" if len(places) < len(choice.labels) else ""
     rows = tuple((choice.labels[place], percent(choice.held_out[place], 2)) for place in places)
-    caption = f"{name}: {len(choice.labels)} points of its grid{best}; chosen is the best{choice.tie}"
+    tie = choice.tie and f"; the best is{choice.tie.removeprefix(',')}"
+    caption = f"{name}: {len(choice.labels)} points of its grid{best}{tie}"
     return Table(caption, ("point", "held out"), rows, best=choice.labels[choice.best])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -123,6 +124,10 @@ def test_a_page_is_readable_on_any_screen_and_asks_for_nothing(page_path: Path, 
 
     assert {url for url in asked if not url.startswith("data:")} == {address}
     assert said == []
+
+
+def test_a_sweep_says_how_many_samples_chose(page_path: Path) -> None:
+    assert re.search(r"Accuracy on \d+ samples that are held out", page_path.read_text())
 
 
 def test_tables_can_be_read_on_a_phone_and_on_paper(page_path: Path, browser: Browser) -> None:
