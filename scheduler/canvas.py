@@ -8,17 +8,9 @@ from celery import Celery, chain, group
 from celery.canvas import Signature
 
 from shared.catalog import PRIORITIES
+from shared.description import details
 from shared.plan import Plan
-from shared.recipes import (
-    Distill,
-    JoinTeachers,
-    Labels,
-    LoadTeacher,
-    PrepareData,
-    SoftLabelling,
-    TrainControl,
-    TrainTeacher,
-)
+from shared.recipes import PrepareData, SoftLabelling
 from shared.stage import HARD_LIMIT_SECONDS, Bundle, Stage
 
 
@@ -45,26 +37,6 @@ def describe(plan: Plan, pipeline: str, bundle: Bundle) -> str:
     stage, others = bundle[0], len(bundle) - 1
     titles = f"{stage.title} and {others} more" if others else stage.title
     return " · ".join((pipeline, titles, *details(stage, _dataset(plan)), f"key {stage.ref.short_key}"))
-
-
-def details(stage: Stage, dataset: str) -> tuple[str, ...]:
-    """What a stage works with and how, in words."""
-    match stage.recipe:
-        case PrepareData():  # Its title has the data set.
-            return ()
-        case LoadTeacher(model=model):
-            return (_model(model), dataset)
-        case JoinTeachers(models=models):
-            return (*map(_model, models), dataset)
-        case TrainTeacher(model=model, training=training) | TrainControl(model=model, training=training):
-            return (_model(model), dataset, f"{training.epochs} epochs")
-        case Distill(model=model, training=training, distillation=distillation):
-            how = f"T={distillation.temperature:g} alpha={distillation.alpha:g}"
-            return (_model(model), dataset, how, f"{training.epochs} epochs")
-        case Labels(views=views, encoding=encoding):
-            return (dataset, encoding.name, *((f"{views} views",) if views > 1 else ()))
-        case _:
-            return (dataset,)
 
 
 def _dataset(plan: Plan) -> str:
@@ -96,9 +68,3 @@ def _options(plan: Plan, pipeline: str, bundle: Bundle) -> dict[str, Any]:
     if limit := sum(plan.time_limits.get(stage.kind, 0.0) for stage in bundle):
         options |= {"soft_time_limit": limit, "time_limit": limit + HARD_LIMIT_SECONDS}
     return options
-
-
-def _model(model: object) -> str:
-    hidden = getattr(model, "hidden", None)
-    name = str(getattr(model, "name", ""))
-    return f"{name} {'-'.join(map(str, hidden))}" if hidden else name

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from scheduler.canvas import details
+from shared.description import details, trained
 from shared.errors import InvalidInput
 from shared.plan import Plan
-from shared.recipes import PrepareData, WriteReport
-from shared.records import Estimate, Model, StudentScore
+from shared.recipes import PrepareData
+from shared.records import Estimate, Model
 from shared.results import PipelineResults
-from shared.stage import Stage
 
 #: What a comparison may be sorted by, the best first.
 Order = Literal["given", "accuracy", "gain", "parameters", "latency"]
@@ -61,13 +60,14 @@ def _students(results: PipelineResults, plan: Plan) -> Iterator[ComparedStudent]
     if not isinstance(recipe, PrepareData):
         raise InvalidInput(f"{results.id}: its plan does not begin with data")
     teacher = results.scores.teacher
-    for score in results.scores.students:
+    for score, runs in zip(results.scores.students, plan.students, strict=True):
+        first = runs.seeds[0]
         yield ComparedStudent(
             pipeline=results.id,
             student=score.name,
             dataset=recipe.dataset.name,
             data_key=plan.trunk[0].key,
-            about=" · ".join(details(_model(score, plan), recipe.dataset.name)),
+            about=" · ".join(details(trained(plan, runs.role(first), score.choice, first), recipe.dataset.name)),
             seeds=len(score.runs),
             accuracy=score.accuracy.mean,
             accuracy_low=score.accuracy.low,
@@ -82,19 +82,6 @@ def _students(results: PipelineResults, plan: Plan) -> Iterator[ComparedStudent]
             latency_median_ms=results.scores.fastest(score.student).latency_median_ms,
             device=score.student.device,
         )
-
-
-def _model(score: StudentScore, plan: Plan) -> Stage:
-    """How the student's first seed was trained; of a grid, its best point."""
-    stages = {stage.ref: stage for stage in plan.stages}
-    recipe, seed = plan.report.recipe, score.runs[0].seed
-    runs = (
-        next(runs for runs in recipe.students if runs.name == score.name) if isinstance(recipe, WriteReport) else None
-    )
-    if runs is None:
-        raise InvalidInput(f"{plan.name}: its plan does not end with a report")
-    trained = stages[stages[plan.report.inputs[runs.role(seed)]].inputs["model"]]
-    return trained if score.choice is None else stages[trained.inputs[f"{score.choice.best}/{seed}"]]
 
 
 def _mean(estimate: Estimate | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from statistics import fmean
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,9 @@ from shared.results import PipelineResults
 from shared.roster import WorkerEntry
 from shared.status import PipelineStatus
 from shared.store import ArtifactStore
+
+#: Characters of an error in the list of pipelines; 'distill status ID' has all of it.
+LONGEST_ERROR = 80
 
 
 def scores_table(results: PipelineResults) -> Table:
@@ -47,14 +51,15 @@ def scores_table(results: PipelineResults) -> Table:
             shown = controls
     table.caption = "agrees: chooses the teacher's class · gain: points over the control, trained without the teacher"
     for name, choice in _choices(results.scores.students):
-        table.caption += (
-            f"\n{name}: {escape(choice.labels[choice.best])}, best of {len(choice.labels)} on held-out samples"
-        )
+        best = escape(choice.labels[choice.best])
+        table.caption += f"\n{name}: {best}, best of {len(choice.labels)} on held-out samples{choice.tie}"
     if verdicts := [f"{score.name} {score.verdict}" for score in results.scores.students if score.verdict]:
         seeds = max(len(score.runs) for score in results.scores.students)
         table.caption += (
             f"\nMeans over {seeds} seeds, ± half of the 95 % interval. Than its control: {', '.join(verdicts)}"
         )
+    if any(score.gain and score.gain.high is None for score in results.scores.students):
+        table.caption += "\nA gain from one seed is not told apart from chance."
     return table
 
 
@@ -140,7 +145,7 @@ def _now(status: PipelineStatus) -> str:
         return report.record.summary
     running = (stage for stage in status.plan.stages if status.states[stage.key].state == "running")
     does = (f"{stage.title} {status.states[stage.key].progress}".rstrip() for stage in running)
-    return "; ".join(status.errors) or "; ".join(does)
+    return shorten("; ".join(status.errors), LONGEST_ERROR, placeholder=" …") or "; ".join(does)
 
 
 def workers_table(workers: list[WorkerEntry]) -> Table:

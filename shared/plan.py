@@ -115,6 +115,11 @@ class Plan(BaseModel):
         )
 
     @property
+    def students(self) -> tuple[StudentRuns, ...]:
+        """Each student's runs, in the spec's order."""
+        return self.report.recipe.students if isinstance(self.report.recipe, WriteReport) else ()
+
+    @property
     def _before(self) -> tuple[Bundle, ...]:
         """What comes before the branches, step by step."""
         first, *others = self.trunk

@@ -120,10 +120,16 @@ class ChoiceRecord(Model):
         return self.held_out.index(max(self.held_out))
 
     @property
+    def tie(self) -> str:
+        """What is to be said of the best point where it is not the only one; else nothing."""
+        equals = self.held_out.count(max(self.held_out))
+        return f", the first of {equals} equal ones" if equals > 1 else ""
+
+    @property
     def summary(self) -> str:
         """The record in a few words."""
         best = self.best
-        return f"{self.labels[best]}: {self.held_out[best]:.2%} held out, best of {len(self.labels)}"
+        return f"{self.labels[best]}: {self.held_out[best]:.2%} held out, best of {len(self.labels)}{self.tie}"
 
 
 class SoftLabelsRecord(Model):

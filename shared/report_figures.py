@@ -234,7 +234,7 @@ def grid(choice: ChoiceRecord, whose: str, values: Sequence[dict[str, str]], nam
 
     `values` has, of each point, what tells it from the others by name.
     """
-    says = f"best is {choice.labels[choice.best]}: {percent(choice.held_out[choice.best], 2)} held out"
+    says = f"best is {choice.labels[choice.best]}{choice.tie}: {percent(choice.held_out[choice.best], 2)} held out"
     names = list(values[0])
     axis = [list(dict.fromkeys(value[each] for value in values)) for each in names]
     title = f"{whose}: {len(choice.labels)} points of its grid"

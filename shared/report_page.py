@@ -10,9 +10,10 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from shared.errors import store_errors
+from shared.recipes import PrepareData
 from shared.report_facts import ReportFacts
 from shared.report_sections import sections
-from shared.report_sentences import summary
+from shared.report_sentences import headlines, samples
 from shared.status import PipelineStatus
 from shared.store import ArtifactStore
 
@@ -44,6 +45,14 @@ def render(facts: ReportFacts) -> str:
         name=facts.status.plan.name,
         id=facts.status.id,
         submitted=f"{datetime.fromtimestamp(facts.status.submitted, UTC):%Y-%m-%d %H:%M} UTC",
-        summaries=[summary(student.score, facts.scores.teacher) for student in facts.students],
+        data=_data(facts),
+        headlines=headlines(facts.scores),
+        students=len(facts.students),
         sections=sections(facts),
     )
+
+
+def _data(facts: ReportFacts) -> str:
+    recipe = facts.status.plan.trunk[0].recipe
+    name = f"{recipe.dataset.name}: " if isinstance(recipe, PrepareData) else ""
+    return f"Data set {name}{samples(facts.dataset)}"

@@ -12,7 +12,10 @@ import numpy as np
 
 from shared import report_figures as figures
 from shared.calibration import BINS
+from shared.description import details, trained
+from shared.errors import InvalidSpec
 from shared.grid import values_of
+from shared.planned_spec import PlannedSpec
 from shared.predictions import Predictions
 from shared.recipes import Training
 from shared.records import ChoiceRecord, EvaluationRecord, StageRecord
@@ -29,6 +32,10 @@ MOST_IMAGES = 24
 MOST_POINTS = 24
 
 
+#: Columns of names and keys, which may be broken anywhere on paper; the first one of a table may be, always.
+BREAKING = frozenset(("key", "worker", "made on", "versions"))
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows under a heading; all columns but the first `texts` ones hold numbers."""
@@ -37,6 +44,22 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     texts: int = 1
+    #: In a few words, what the first cell of each row is; or nothing.
+    about: tuple[str, ...] = ()
+    #: The first cell of the row that is marked as the best.
+    best: str = ""
+
+    def breaks(self, column: int) -> bool:
+        """Whether a column's cells may be broken anywhere."""
+        return self.columns[column] in BREAKING
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Text to be copied, shown when asked for."""
+
+    caption: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +84,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     samples: tuple[Sample, ...] = ()
     commands: tuple[str, ...] = ()
+    listing: Listing | None = None
     #: What is not shown, and why.
     notes: tuple[str, ...] = ()
     #: Whether the tables are long, and shown when asked for.
@@ -86,22 +110,61 @@ def sections(facts: ReportFacts) -> tuple[Section, ...]:
 def _scores(facts: ReportFacts) -> Section:
     with_gain = [student for student in facts.students if student.score.gain]
     pictures = (figures.gains(with_gain),) if len(with_gain) > 1 or _has_interval(with_gain) else ()
-    caption = f"On {facts.dataset.test_samples:,} test samples"
-    columns = ("model", "accuracy", "NLL", "agrees", "gain", "gap closed", "off by", "parameters", "multiply-adds",
-               "kB on disk", "ms at batch 1", "samples/s", "trained in")  # fmt: skip
+    models = tuple(_with_controls_below(facts))
+    best = facts.best(1)[0].graded.name if len(facts.students) > 1 else ""
     gains = {student.graded.name: student for student in facts.students}
-    rows = tuple(_row(model, gains.get(model.name), facts) for model in facts.models)
+    columns: tuple[str, ...] = ("model", "accuracy", "NLL", "agrees", "gain", "gap closed", "off by", "trained in")
+    rows = tuple(_score(model, gains.get(model.name), facts) for model in models)
+    about = tuple(_about(model, facts) for model in models)
+    scores = Table(f"Scores on {facts.dataset.test_samples:,} test samples", columns, rows, about=about, best=best)
+    columns = ("model", "parameters", "multiply-adds", "kB on disk", "ms at batch 1", "95 %", "samples/s")
+    devices = " and ".join(sorted({each.device for model in models for each in model.evaluations}))
+    costs = Table(f"Costs on {devices}", columns, tuple(map(_costs, _with_costs_of_their_own(facts))))
     text = (
         "NLL is the mean negative log-likelihood in nats. Agrees: chooses the teacher's class. Gain: points over the "
         "control, which is the same student trained without the teacher; with several seeds ± half of the 95 % "
-        "interval. Off by: expected calibration error in points."
+        "interval, with one not told apart from chance. Off by: expected calibration error in points. A control costs "
+        "what its student does; times are the best measurement of all models that are built alike."
     )
-    return Section("Scores and costs", text, pictures, (Table(caption, columns, rows),))
+    return Section("Scores and costs", text, pictures, (scores, costs))
 
 
-def _row(model: Graded, student: Student | None, facts: ReportFacts) -> tuple[str, ...]:
-    first, each = model.evaluations[0], model.evaluations
-    score = student.score if student else None
+def _with_controls_below(facts: ReportFacts) -> Iterator[Graded]:
+    """Teachers, then each student above its control, as far as that does not stand above already."""
+    yield from (model for model in facts.models if model.role == "teacher")
+    shown = []
+    for student in facts.students:
+        yield student.graded
+        if student.control and student.control.evaluations not in shown:
+            yield student.control
+            shown.append(student.control.evaluations)
+
+
+def _with_costs_of_their_own(facts: ReportFacts) -> Iterator[Graded]:
+    """Teachers and students; of the controls those that are chosen from a grid of models and so of another size."""
+    yield from (model for model in facts.models if model.role == "teacher")
+    for student in facts.students:
+        yield student.graded
+        if student.control and student.control.parameters != student.graded.parameters:
+            yield student.control
+
+
+def _about(model: Graded, facts: ReportFacts) -> str:
+    """What a model is, and how it was trained."""
+    plan = facts.status.plan
+    for runs, student in zip(plan.students, facts.students, strict=True):
+        seed = runs.seeds[0]
+        seeds = (f"{len(runs.seeds)} seeds",) if len(runs.seeds) > 1 else ()
+        if model is student.graded:
+            return " · ".join((*details(trained(plan, runs.role(seed), student.score.choice, seed)), *seeds))
+        if model is student.control:
+            made = trained(plan, runs.control(seed), student.score.control_choice, seed)
+            return " · ".join((*details(made), *seeds))
+    return " · ".join(details(trained(plan, model.name)))
+
+
+def _score(model: Graded, student: Student | None, facts: ReportFacts) -> tuple[str, ...]:
+    each, score = model.evaluations, student.score if student else None
     agreements = [one.agreement for one in each if one.agreement is not None]
     return (
         model.name,
@@ -113,12 +176,20 @@ def _row(model: Graded, student: Student | None, facts: ReportFacts) -> tuple[st
         f"{100 * model.calibration(facts.targets).error:.1f}"
         if facts.targets is not None and model.predictions
         else "",
+        _training(each),
+    )
+
+
+def _costs(model: Graded) -> tuple[str, ...]:
+    first = model.evaluations[0]
+    return (
+        model.name,
         f"{first.parameters:,}",
         f"{first.multiply_adds:,}",
         f"{first.size_bytes / 1000:,.0f}",
         f"{model.latency_ms:.3f}",
+        f"{model.fastest.latency_p95_ms:.3f}",
         f"{model.fastest.throughput:,.0f}",
-        _training(each),
     )
 
 
@@ -170,7 +241,10 @@ def _grids(facts: ReportFacts) -> Iterator[Section]:
                 planes.append(figures.grid(choice, name, values, f"grid-{number}"))
             else:
                 others.append(_points(name, choice))
-        text = "Accuracy on held-out samples, mean over the seeds. Only the best point of a grid saw the test samples."
+        text = (
+            f"Accuracy on {facts.dataset.validation_samples:,} samples that are held out of the training data, mean "
+            "over the seeds. Only the best point of a grid saw the test samples."
+        )
         yield Section("Sweep", text, tuple(planes), tuple(others))
 
 
@@ -185,7 +259,9 @@ def _points(name: str, choice: ChoiceRecord) -> Table:
     places = sorted(range(len(choice.labels)), key=lambda place: -choice.held_out[place])[:MOST_POINTS]
     best = f", the best {len(places)}" if len(places) < len(choice.labels) else ""
     rows = tuple((choice.labels[place], percent(choice.held_out[place], 2)) for place in places)
-    return Table(f"{name}: {len(choice.labels)} points of its grid{best}", ("point", "held out"), rows)
+    tie = choice.tie and f"; the best is{choice.tie.removeprefix(',')}"
+    caption = f"{name}: {len(choice.labels)} points of its grid{best}{tie}"
+    return Table(caption, ("point", "held out"), rows, best=choice.labels[choice.best])
 
 
 def _curves(facts: ReportFacts) -> Section:
@@ -337,14 +413,31 @@ def _ancestry(each: Lineage, with_what: Sequence[str]) -> tuple[str, ...]:
 
 
 def _again(facts: ReportFacts) -> Section:
+    title, plan = "How to make it again", facts.status.plan
     text = (
         "The first command does the pipeline again as it was planned, for as long as the broker remembers it; what is "
-        "in the store is found. The others do it from its spec: with the same version of distill-queue 'distill plan' "
-        "shows the keys above, and a training gives the same bytes on the same kind of device with the same number of "
-        "threads and version of torch."
+        "in the store is found."
     )
-    commands = (f"distill retry {facts.status.id}", "distill plan SPEC", "distill run SPEC")
-    return Section("How to make it again", text, commands=commands)
+    retry = f"distill retry {facts.status.id}"
+    try:
+        planned = PlannedSpec.of(plan)
+    except InvalidSpec:
+        missing = "Not shown: the spec (an earlier version made the plan, and this one would refuse it)."
+        return Section(title, text, commands=(retry,), notes=(missing,))
+    file = f"{plan.name}.yaml"
+    text += (
+        f" The others do it from the spec below, copied into {file}: with the same version of distill-queue "
+        "'distill plan' shows the keys above, and a training gives the same bytes on the same kind of device with the "
+        "same number of threads and version of torch."
+    )
+    own = f"DISTILL_PLUGINS={','.join(planned.packages)} " if planned.packages else ""
+    notes = tuple(
+        f"{name} is no part of this page: copy it from artifacts/{ref.kind}/{ref.key[:2]}/{ref.key} in the store"
+        + (", with the suffix that it has there." if ref.kind == "label_file" else ".")
+        for name, ref in planned.files.items()
+    )
+    commands = (retry, f"distill plan {file}", f"{own}distill run {file}")
+    return Section(title, text, commands=commands, listing=Listing(file, planned.text), notes=notes)
 
 
 def _fewer(facts: ReportFacts) -> tuple[str, ...]:

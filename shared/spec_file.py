@@ -54,6 +54,11 @@ class SpecFile:
         _require_text(path, data)
         return cls(path, data, lines)
 
+    @staticmethod
+    def written(data: dict[str, Any]) -> str:
+        """Plain values as YAML that `read` reads as they are, all of it ASCII: it may be copied from a page."""
+        return yaml.dump(data, Dumper=_Yaml12Dumper, default_flow_style=None, sort_keys=False, width=110)
+
     def changed(self, changes: Sequence[str]) -> Self:
         """The same with some values set, each as `students.0.distillation.temperature=2`; a value is YAML.
 
@@ -188,6 +193,12 @@ _Yaml12Loader.add_constructor("tag:yaml.org,2002:int", lambda _loader, node: int
 _Yaml12Loader.add_constructor(
     "tag:yaml.org,2002:float", lambda _loader, node: float(re.sub(r"\.(?=inf|nan)", "", str(node.value).lower()))
 )
+
+
+class _Yaml12Dumper(yaml.SafeDumper):
+    """YAML for the loader above: what it would take for a number, as `1e3`, is quoted where it is text."""
+
+    yaml_implicit_resolvers = _Yaml12Loader.yaml_implicit_resolvers
 
 
 def _parse_yaml(path: Path, text: str) -> tuple[Any, dict[Location, int]]:

@@ -32,6 +32,9 @@ MISTAKES: tuple[type[Exception], ...] = (
     ValueError,
 )
 
+#: Characters of an error in the user's code that are told to everybody.
+LONGEST_ERROR = 500
+
 logger = logging.getLogger(__name__)
 
 
@@ -78,7 +81,10 @@ def called(reference: str) -> Iterator[None]:
             raise
         logger.error("%s raised", reference, exc_info=error)
         last = traceback.extract_tb(error.__traceback__)[-1]
-        problem = f"{reference}: {type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
+        said = f"{type(error).__name__}: {error}".removesuffix(": ")
+        if len(said) > LONGEST_ERROR:
+            said = f"{said[:LONGEST_ERROR]} … (all of it is in the log)"
+        problem = f"{reference}: {said} ({Path(last.filename).name}:{last.lineno})"
         if isinstance(error, OSError) and not isinstance(error, MISTAKES):
             raise Unavailable(problem) from error
         raise InvalidSpec(problem) from error

@@ -272,7 +272,7 @@ def _failed(
         if failure is None:
             continue
         key, title, reason = str(message.get("key")), str(message.get("title")), str(failure)
-        error = reason if reason.startswith(f"{title}: ") else f"{title}: {reason}"
+        error = _titled(title, reason)
         bench.ledger.fail(pipeline, key, error, worker)
         bench.metrics.note("stages", kind_of(message), "failed")
         logger.error("%s: %s", pipeline, error)
@@ -280,3 +280,11 @@ def _failed(
     if bench.ledger.status(pipeline).finished:
         bench.close(pipeline)
     return raised[0]
+
+
+def _titled(title: str, reason: str) -> str:
+    """A reason behind its stage's title, with no name in it twice: a data set's own title ends with its name."""
+    named, _, rest = reason.partition(": ")
+    if reason.startswith(f"{title}: "):
+        return reason
+    return f"{title}: {rest}" if title.endswith(f" {named}") else f"{title}: {reason}"

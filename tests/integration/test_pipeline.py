@@ -128,6 +128,7 @@ def test_a_stage_that_cannot_be_done_fails_its_pipeline_with_one_message(
     (error,) = status.errors
     assert "does not import 'nowhere'" in error
     assert "DISTILL_PLUGINS=nowhere" in error
+    assert error.count("nowhere.data:load") == 1
     assert [state.state for state in status.states.values()] == ["failed"] + ["blocked"] * (len(status.states) - 1)
     with pytest.raises(PipelineFailed, match="nowhere"):
         client.results(pipeline)

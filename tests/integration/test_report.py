@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -69,6 +70,14 @@ LOWEST_CONTRAST = """
   return Math.min(...contrasts);
 }
 """
+#: Of all numbers in tables.
+MOST_LINES_OF_A_NUMBER = """
+() => Math.max(...[...document.querySelectorAll("td.number")].map(cell => {
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  return range.getClientRects().length;
+}))
+"""
 
 
 @pytest.fixture
@@ -115,6 +124,28 @@ def test_a_page_is_readable_on_any_screen_and_asks_for_nothing(page_path: Path, 
 
     assert {url for url in asked if not url.startswith("data:")} == {address}
     assert said == []
+
+
+def test_a_sweep_says_how_many_samples_chose(page_path: Path) -> None:
+    assert re.search(r"Accuracy on \d+ samples that are held out", page_path.read_text())
+
+
+def test_tables_can_be_read_on_a_phone_and_on_paper(page_path: Path, browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 400, "height": 900})
+    page.goto(page_path.as_uri())
+    scores = page.get_by_role("region").first
+    scores.evaluate("table => { table.scrollLeft = table.scrollWidth }")
+    heads = scores.get_by_role("rowheader")
+    assert heads.first.bounding_box()["x"] < 40  # type: ignore[index]  # It stays where it is.
+
+    page.set_viewport_size({"width": 718, "height": 1000})  # A4 without its margins.
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate(LOWEST_CONTRAST) >= 4.5
+    assert page.evaluate(MOST_LINES_OF_A_NUMBER) == 1
+    for text in ("distill small, seed 0 (temperature 1, alpha 0.2)", "grid: [1.0, 2.0]", "torch"):
+        assert page.locator("details", has_text=text).get_by_text(text).first.is_visible()
 
 
 def test_a_pipeline_of_which_all_is_found_gets_its_page_when_somebody_asks(

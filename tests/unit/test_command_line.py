@@ -293,3 +293,11 @@ def test_results_have_a_row_a_model_and_seed() -> None:
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (7200, "2.0 h")])
 def test_times_are_said_as_people_say_them(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+@pytest.mark.parametrize(("seeds", "told"), [(1, True), (2, False)])
+def test_a_gain_from_one_seed_is_no_verdict(seeds: int, told: bool) -> None:
+    caption = str(report.scores_table(results(0.9, seeds=seeds)).caption)
+
+    assert ("one seed is not told apart from chance" in caption) == told
+    assert ("Than its control" in caption) != told

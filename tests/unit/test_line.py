@@ -57,3 +57,15 @@ def test_a_worker_describes_itself_in_one_plain_line() -> None:
 
 def test_an_error_keeps_its_lines() -> None:
     assert StageState(error="one\ntwo\x1b").error == "one\ntwo�"
+
+
+def test_a_list_of_pipelines_has_the_beginning_of_an_error_only(make_spec: MakeSpec) -> None:
+    plan = Plan.of(make_spec())
+    failed = StageState(state="failed", error="prepare mine: RuntimeError: " + "word " * 2000)
+    states = {stage.key: StageState(state="blocked") for stage in plan.stages} | {plan.stages[0].key: failed}
+
+    text = shown(report.pipelines_table([PipelineStatus(id="long", submitted=0.0, plan=plan, states=states)]))
+
+    assert len(text.splitlines()) == 5
+    assert "prepare mine: RuntimeError: word word" in text
+    assert "word …" in text

@@ -303,6 +303,25 @@ def test_a_package_that_cannot_be_imported_is_named(
     monkeypatch.delitem(sys.modules, "broken", raising=False)
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("no such column"), "mine:data: KeyError: 'no such column' (test_own_code.py:"),
+        (RuntimeError(), "mine:data: RuntimeError (test_own_code.py:"),
+        (ValueError("x" * 9000), "xxx … (all of it is in the log) (test_own_code.py:"),
+    ],
+)
+def test_a_mistake_is_told_in_a_few_words_and_logged_in_all(
+    error: Exception, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(InvalidSpec) as raised, plugins.called("mine:data"):
+        raise error
+
+    assert said in str(raised.value)
+    assert len(str(raised.value)) < 600
+    assert str(error) in caplog.text
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_a_loss_that_cannot_be_stacked_is_refused_where_it_would_be(
     tmp_path: Path, mine: ModuleType, seeds: int

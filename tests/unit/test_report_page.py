@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from html import unescape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,49 @@ def test_a_page_has_every_section_and_asks_for_nothing(status: PipelineStatus, s
     assert all(stage.key in page for stage in status.plan.stages)
 
 
+def test_a_page_says_what_was_trained_and_on_what(status: PipelineStatus, store: ArtifactStore) -> None:
+    page = page_of(status, store)
+
+    assert "Data set digits: 1,438 training samples; 359 test samples; 10 classes" in page
+    for about in ("mlp 32 · 2 epochs", "mlp 8 · T=4 alpha=0.9 · 2 epochs", "mlp 8 · 2 epochs"):
+        assert f'<span class="about">{about}</span>' in page
+
+
+def test_the_spec_on_a_page_finds_every_stage(status: PipelineStatus, store: ArtifactStore, tmp_path: Path) -> None:
+    page = page_of(status, store)
+
+    (text,) = re.findall(r"<summary>tiny.yaml</summary>\n<pre.*?>(.*?)</pre>", page, re.DOTALL)
+    (tmp_path / "tiny.yaml").write_text(unescape(text))
+    again = Plan.of(PipelineSpec.load(tmp_path / "tiny.yaml"))
+
+    assert "distill run tiny.yaml" in page
+    assert all(stage.ref in store for stage in again.stages)
+
+
+def test_a_plan_that_tells_no_spec_can_still_be_retried(status: PipelineStatus, store: ArtifactStore) -> None:
+    unnamed = status.model_copy(update={"plan": status.plan.model_copy(update={"name": "<no name>"})})
+
+    page = page_of(unnamed, store)
+
+    assert f"distill retry {status.id}" in page
+    assert "distill run" not in page
+    assert "Not shown: the spec" in page
+
+
+def test_each_control_stands_below_its_student(
+    status: PipelineStatus, store: ArtifactStore, make_report: Callable[..., ReportFacts]
+) -> None:
+    page = render(make_report(status, store, students=1, classes=10))
+
+    scores, costs = (
+        re.findall(r'<th scope="row">([^<]*)', table)
+        for table in re.findall(r"<table>.*?</table>", page, re.DOTALL)[:2]
+    )
+
+    assert scores == ["teacher", "s0", "small/control"]
+    assert costs == ["teacher", "s0"]
+
+
 def test_a_page_is_the_same_every_time_and_its_ids_are_its_own(status: PipelineStatus, store: ArtifactStore) -> None:
     first, second = (page_of(status, store) for _ in range(2))
     ids = re.findall(r'\bid="([^"]+)"', first)
@@ -150,7 +194,7 @@ def test_an_artifact_that_is_gone_is_said_to_be_missing(status: PipelineStatus, 
     for title in ("prepare digits", "train teacher", "evaluate small"):
         assert f"Not shown: {title} (not in the store any more)." in page
     assert "Not shown: prepare digits, train teacher, evaluate small (not in the store any more)." in page
-    assert page.count("<td>not in the store any more</td>") == 3
+    assert page.count(">not in the store any more</td>") == 3
 
 
 def test_a_page_needs_no_artifact_at_all(status: PipelineStatus, tmp_path: Path) -> None:
@@ -241,6 +285,7 @@ def test_a_teacher_that_is_known_by_its_labels_only_disagrees_with_nobody(tmp_pa
     page = page_of(status, store)
 
     assert "There are only labels of the teacher" in page
+    assert f"copy it from {store.folder(ref).relative_to(store.root)} in the store, with the suffix" in page
     assert "it has no control, so what the teacher brought is not known" in page
     assert "under its teacher" not in page
 
@@ -344,9 +389,13 @@ def make_report() -> Callable[..., ReportFacts]:
         facts = ReportFacts.read(status, store)
         assert facts.targets is not None
         (student,) = facts.students
+        report = status.plan.report
+        runs = report.recipe.model_copy(update={"students": status.plan.students * students})
+        plan = status.plan.model_copy(update={"report": report.model_copy(update={"recipe": runs})})
         names = tuple(f"class {number}" for number in range(classes))
         return replace(
             facts,
+            status=status.model_copy(update={"plan": plan}),
             students=tuple(
                 replace(
                     student,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.records import EvaluationRecord, StudentRun
-from shared.report_sentences import summary
+from shared.records import ChoiceRecord, DatasetRecord, EvaluationRecord, ReportRecord, StudentRun
+from shared.report_sentences import headlines, samples, summary
 from tests.unit.conftest import evaluation
 from worker.scores import score
 
@@ -33,13 +33,13 @@ def said(pairs: Sequence[tuple[float, float | None]], teacher: EvaluationRecord 
             [(0.9, 0.88)],
             evaluation(0.9, 100),
             "small: 90.0 %, as good as its teacher with as many parameters; "
-            "the teacher brought +2.0 over the control, one seed.",
+            "+2.0 over the control; one seed: not told apart from chance.",
         ),
         (
             [(0.9, 0.91)],
             evaluation(0.85, 50),
             "small: 90.0 %, 5.0 points above its teacher with 2.0x more parameters; "
-            "the teacher brought less than nothing over the control: -1.0, one seed.",
+            "-1.0 over the control; one seed: not told apart from chance.",
         ),
         (
             [(0.90, 0.91), (0.92, 0.91), (0.91, 0.911)],
@@ -68,3 +68,39 @@ def test_a_student_is_summed_up_in_one_honest_sentence(
     pairs: list[tuple[float, float | None]], teacher: EvaluationRecord | None, expected: str
 ) -> None:
     assert said(pairs, teacher) == expected
+
+
+def test_of_many_students_the_best_has_a_sentence_and_few_are_named() -> None:
+    accuracies = {f"s{number}": 0.9 + number / 1000 for number in range(12)}
+    students = tuple(
+        score(name, (StudentRun(seed=0, student=evaluation(own), control=evaluation(0.9)),), None)
+        for name, own in accuracies.items()
+    )
+
+    lines = [line.replace("\u00a0", " ") for line in headlines(ReportRecord(teacher=None, students=students))]
+
+    assert lines == [
+        "s11: 91.1 %; +1.1 over the control; one seed: not told apart from chance.",
+        "s10: 91.0 %, +1.0 over the control (one seed).",
+        "s9: 90.9 %, +0.9 over the control (one seed).",
+        "and 9 more in the table.",
+    ]
+
+
+def test_samples_are_told_with_what_they_are_for() -> None:
+    record = DatasetRecord(
+        shape=(4,), class_names=("a", "b"), train_samples=1200, labelled_samples=1200, validation_samples=0,
+        test_samples=300, mean=(0.0,), std=(1.0,),
+    )  # fmt: skip
+
+    assert samples(record) == "1,200 training samples; 300 test samples; 2 classes"
+    assert samples(record.model_copy(update={"labelled_samples": 9, "validation_samples": 60})) == (
+        "1,200 training samples, 9 of them with a label; 60 held out to choose by; 300 test samples; 2 classes"
+    )
+
+
+def test_a_best_point_says_when_others_are_as_good() -> None:
+    choice = ChoiceRecord(labels=("a 1", "a 2", "a 3"), held_out=(0.8, 0.9, 0.9), trained={})
+
+    assert choice.summary == "a 2: 90.00% held out, best of 3, the first of 2 equal ones"
+    assert choice.model_copy(update={"held_out": (0.7, 0.9, 0.8)}).tie == ""
