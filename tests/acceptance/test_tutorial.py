@@ -15,10 +15,17 @@ PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 MARK = "--- block"
 #: `distill up` in its second terminal: until it is ready, and until the tutorial is over.
 SECOND_TERMINAL = """
+touch up.txt
 distill up --flower-port {port} > up.txt &
-trap "kill $!; wait $! || true" EXIT
+UP=$!
+trap "kill $UP; wait $UP || true" EXIT
 until grep -q Ctrl-C up.txt; do sleep 0.1; done
 cat up.txt
+"""
+#: Ctrl-C in the second terminal.
+CTRL_C = """
+kill $UP; wait $UP || true
+trap - EXIT
 """
 
 
@@ -27,7 +34,11 @@ def test_every_command_works_and_prints_what_the_page_shows(tmp_path: Path, envi
     page = PAGE.read_text().replace("5555", str(flower)).replace("6379", str(broker))
     blocks = re.findall(r"```sh\n(.*?)```(?:\n\n```text\n(.*?)```)?", page, re.DOTALL)
     script = tmp_path / "tutorial.sh"
-    commands = [text.replace("distill up\n", SECOND_TERMINAL.format(port=flower)) for text, _ in blocks]
+    second_terminal = SECOND_TERMINAL.format(port=flower)
+    commands = [
+        text.replace("distill up\n", second_terminal).replace("rm -r .distill", f"{CTRL_C}rm -r .distill")
+        for text, _ in blocks
+    ]
     script.write_text("set -euo pipefail\n" + "".join(f"echo '{MARK}'\n{text}" for text in commands))
     environment |= {
         "PATH": f"{Path(sys.executable).parent}:{environment['PATH']}",
