@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import socket
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +18,7 @@ import redis
 from shared.broker import keyring, lists_of
 from shared.catalog import QUEUES
 from shared.errors import DistillError
-from shared.ledger import connect
+from shared.ledger import Ledger, connect
 from shared.object_store import store_of
 from shared.objects import Objects
 from shared.refusals import LAST, Refusals
@@ -57,7 +60,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _memory(client)
         yield from _persistence(client)
         yield _clock(_server_time(client))
-        yield from _workers(client, keyring(settings).signs_as)
+        yield from _workers(client, settings)
         yield from _refusals(client)
     except redis.RedisError as error:
         yield Finding(
@@ -171,21 +174,31 @@ def _clock(their_time: float) -> Finding:
     return Finding("clock", "good", "the broker's agrees with this machine's")
 
 
-def _workers(client: Any, signs_as: str) -> Iterator[Finding]:
+def _workers(client: Any, settings: Settings) -> Iterator[Finding]:
     workers = Roster(client).workers()
-    waiting = {queue: sum(map(client.llen, lists_of(queue))) for queue in QUEUES}
+    ledger = Ledger(client, settings.history_seconds)
     if not workers:
         advice = "start some with 'distill up' or 'distill worker'"
         yield Finding("workers", "warning", "none is there: what is submitted waits", advice)
     served = {queue for worker in workers for queue in worker.queues}
     for worker in workers:
-        yield _worker(worker, signs_as)
+        yield _worker(worker, settings)
     for queue in QUEUES:
-        if queue in served or not (waiting[queue] or (workers and queue != "gpu")):
+        if queue in served:
             continue
-        tasks = f": {waiting[queue]:,} of its tasks wait" if waiting[queue] else ""
+        waiting = _tasks_that_wait(client, ledger, queue)
+        if not (waiting or (workers and queue != "gpu")):
+            continue
+        tasks = f": {waiting:,} of its tasks wait" if waiting else ""
         advice = f"start a worker with 'distill worker --queues {queue}'"
         yield Finding("queues", "warning", f"nobody serves the queue '{queue}'{tasks}", advice)
+
+
+def _tasks_that_wait(client: Any, ledger: Ledger, queue: str) -> int:
+    """Messages in a queue, without those of cancelled pipelines: a worker would throw them away."""
+    texts = [text for name in lists_of(queue) for text in client.lrange(name, 0, -1)]
+    of_pipelines = Counter(json.loads(text)["headers"]["kwargsrepr"].partition(" · ")[0] for text in texts)
+    return sum(count for pipeline, count in of_pipelines.items() if not ledger.is_cancelled(pipeline))
 
 
 def _refusals(client: Any) -> Iterator[Finding]:
@@ -196,7 +209,7 @@ def _refusals(client: Any) -> Iterator[Finding]:
         yield Finding("refused", "warning", found, f"see who sent it: LINDEX {LAST} 0; DEL {LAST} forgets all")
 
 
-def _worker(worker: WorkerEntry, signs_as: str) -> Finding:
+def _worker(worker: WorkerEntry, settings: Settings) -> Finding:
     here = installed_versions()
     differences = [
         f"{package} {theirs} (here {here[package]})"
@@ -206,11 +219,23 @@ def _worker(worker: WorkerEntry, signs_as: str) -> Finding:
     if worker.stage_format != STAGE_FORMAT:
         differences.append(f"stage format {worker.stage_format} (here {STAGE_FORMAT})")
     serves = f"serves {', '.join(worker.queues)} on {worker.host}"
-    if not worker.obeys(signs_as):
+    if not worker.obeys(keyring(settings).signs_as):
         advice = "give this client and the worker the same DISTILL_SIGNING_KEY"
         has = f"the keys {', '.join(worker.keys)}" if worker.keys else "no key"
         return Finding(worker.name, "bad", f"{serves}, but refuses what this client sends: it has {has}", advice)
+    if _has_another_store(worker, settings):
+        advice = "give this client and the worker the same DISTILL_STORE, unless both are one folder"
+        return Finding(worker.name, "warning", f"{serves}, but its store is {worker.store}", advice)
     if differences:
         advice = "install the same versions on client and workers"
         return Finding(worker.name, "warning", f"{serves}, but has {', '.join(differences)}", advice)
     return Finding(worker.name, "good", serves)
+
+
+def _has_another_store(worker: WorkerEntry, settings: Settings) -> bool:
+    """Whether a worker seems to look elsewhere for artifacts; on another host another path may be the same folder."""
+    if settings.is_remote or "://" in worker.store:
+        return worker.store != settings.store
+    theirs = Path(worker.store)
+    here = worker.host == socket.gethostname() and theirs.is_absolute()
+    return here and theirs.resolve() != settings.folder.resolve()
