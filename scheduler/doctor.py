@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 import redis
+from pydantic import ValidationError
 
-from shared.broker import keyring, lists_of
+from shared.broker import keyring
 from shared.catalog import QUEUES
-from shared.errors import DistillError
+from shared.errors import BrokerUnavailable, DistillError, UnknownPipeline
 from shared.ledger import Ledger, connect
 from shared.object_store import store_of
 from shared.objects import Objects
@@ -62,7 +64,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield _clock(_server_time(client))
         yield from _workers(client, settings)
         yield from _refusals(client)
-    except redis.RedisError as error:
+    except (redis.RedisError, BrokerUnavailable) as error:
         yield Finding(
             "broker",
             "bad",
@@ -176,7 +178,7 @@ def _clock(their_time: float) -> Finding:
 
 def _workers(client: Any, settings: Settings) -> Iterator[Finding]:
     workers = Roster(client).workers()
-    ledger = Ledger(client, settings.history_seconds)
+    waiting = _pipelines_by_queue(Ledger(client, settings.history_seconds))
     if not workers:
         advice = "start some with 'distill up' or 'distill worker'"
         yield Finding("workers", "warning", "none is there: what is submitted waits", advice)
@@ -184,21 +186,21 @@ def _workers(client: Any, settings: Settings) -> Iterator[Finding]:
     for worker in workers:
         yield _worker(worker, settings)
     for queue in QUEUES:
-        if queue in served:
+        if queue in served or not (waiting[queue] or (workers and queue != "gpu")):
             continue
-        waiting = _tasks_that_wait(client, ledger, queue)
-        if not (waiting or (workers and queue != "gpu")):
-            continue
-        tasks = f": {waiting:,} of its tasks wait" if waiting else ""
+        who = f" (pipelines that wait for it: {waiting[queue]:,})" if waiting[queue] else ""
         advice = f"start a worker with 'distill worker --queues {queue}'"
-        yield Finding("queues", "warning", f"nobody serves the queue '{queue}'{tasks}", advice)
+        yield Finding("queues", "warning", f"nobody serves the queue '{queue}'{who}", advice)
 
 
-def _tasks_that_wait(client: Any, ledger: Ledger, queue: str) -> int:
-    """Messages in a queue, without those of cancelled pipelines: a worker would throw them away."""
-    texts = [text for name in lists_of(queue) for text in client.lrange(name, 0, -1)]
-    of_pipelines = Counter(json.loads(text)["headers"]["kwargsrepr"].partition(" · ")[0] for text in texts)
-    return sum(count for pipeline, count in of_pipelines.items() if not ledger.is_cancelled(pipeline))
+def _pipelines_by_queue(ledger: Ledger) -> Counter[str]:
+    """How many pipelines each queue has; those that are cancelled leave messages, for which nobody waits."""
+    waiting = Counter[str]()
+    for pipeline in ledger.untouched_since(inf):
+        with suppress(UnknownPipeline, ValidationError):  # Its history has run out, or it is of another version.
+            status = ledger.status(pipeline)
+            waiting[status.plan.device] += not status.finished
+    return waiting
 
 
 def _refusals(client: Any) -> Iterator[Finding]:

@@ -286,15 +286,18 @@ def test_the_doctor_sees_that_a_worker_here_has_another_store(settings: Settings
     assert f"its store is {tmp_path / 'elsewhere'}" in found["other"].detail
 
 
-def test_the_doctor_counts_no_tasks_of_cancelled_pipelines(
+def test_the_doctor_counts_no_cancelled_pipelines(
     settings: Settings, client: PipelineClient, make_spec: MakeSpec
 ) -> None:
-    pipelines = [client.submit(make_spec()) for _ in range(3)]
+    pipelines = [client.submit(make_spec()) for _ in range(4)]
     pipelines[1].cancel()
+    broker: Any = connect(settings)
+    broker.hset(f"distill:pipeline:{pipelines[2]}", "plan", "{}")
+    broker.zadd("distill:unfinished", {"expired": 1})
 
     found = [finding.detail for finding in examine(settings) if finding.subject == "queues"]
 
-    assert found == ["nobody serves the queue 'any': 2 of its tasks wait"]
+    assert found == ["nobody serves the queue 'any' (pipelines that wait for it: 2)"]
 
 
 def test_a_listener_that_is_no_broker_is_given_up_soon(settings: Settings) -> None:

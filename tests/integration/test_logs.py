@@ -165,7 +165,6 @@ def test_the_command_shows_a_stage_the_last_lines_or_json(
     facts = [json.loads(line) for line in last.stdout.splitlines()]
     assert [each["message"] for each in facts] == [line.message for line in told[-2:]]
     assert facts[1]["stages"][0]["title"] == "report"
-    assert "\\u" not in last.stdout
     assert (wrong.returncode, unknown.returncode) == (2, 2)
     assert "did you mean 'train teacher'?" in wrong.stderr
     assert "no pipeline 'nothing-1234'" in unknown.stderr
