@@ -36,7 +36,7 @@ SETTINGS_HEAD = f"""{NOTE}
 # Settings
 
 Environment variables, read once when a process starts. `distill doctor` shows what comes of them; a value that cannot
-be used ends a command at once, with the variable's name.
+be used ends a command at once, with the variable's name. An empty variable is as good as none.
 """
 OTHER_VARIABLES = """
 ## Others

@@ -42,7 +42,7 @@ def main() -> None:
         print(row["model"], row["role"], row["seed"], row["accuracy"])
 
     for student in client.compare(pipelines, order="accuracy"):
-        print(f"{student.pipeline}: {student.accuracy:.2%}, {student.verdict} than without the teacher")
+        print(f"{student.pipeline}: {student.accuracy:.2%}; beside training without the teacher: {student.verdict}")
 
 
 if __name__ == "__main__":

@@ -242,7 +242,9 @@ def random_seed() -> int:
 
 def _ref_of(name: str, store: ArtifactStore) -> ArtifactRef:
     known = [ref for kind in KINDS for ref in store.refs(kind)]
-    found = [ref for ref in known if len(name) >= SHORTEST_KEY and ref.key.startswith(name)]
+    if len(name) < SHORTEST_KEY:
+        raise InvalidSettings(f"{name}: no folder of a cache; of a key give at least {SHORTEST_KEY} characters")
+    found = [ref for ref in known if ref.key.startswith(name)]
     if len(found) == 1:
         return found[0]
     keys = ", ".join(ref.short_key for ref in (found or known)[:10]) or "none"

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import sys
-from typing import NoReturn
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from scheduler import labels, logs, machines, pipelines, reports, specs, stores
 from shared.errors import DistillError, InvalidInput, Unavailable, UnknownPipeline
 
+#: What writing to a full or broken output ends with.
+OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
+
+
+class Commands(TyperGroup):
+    """The commands; what is wrong with an option is said without pydantic's words."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was given."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
+    cls=Commands,
     help="""Queue knowledge-distillation pipelines, watch them, and scale their workers.
 
     Exit codes: 0 all went well; 1 something ended badly, as a pipeline that failed or an artifact that is damaged;
@@ -31,14 +53,53 @@ def main() -> NoReturn:
     """Run the command; errors of the user's or the world's are one message, never a traceback."""
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, _: sys.exit(128 + number))
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # A tree's lines and marks are not in every terminal's encoding.
     try:
-        app(standalone_mode=True)
+        try:
+            app(standalone_mode=True)
+        finally:
+            sys.stdout.flush()
     except DistillError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+        _print_error(error)
         sys.exit(_exit_code(error))
+    except OSError as error:
+        if error.errno not in OUTPUT_ERRORS or error.filename is not None:
+            raise
+        _end_output()
+        if error.errno != errno.EPIPE:  # Who closes a pipe has read enough.
+            _print_error(f"the output cannot be written: {error.strerror}")
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(0)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"distill {version('distill-queue')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _print_error(error: object) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+
+
+def _end_output() -> None:
+    """Have what is still to be written go nowhere: Python would try once more when it ends."""
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _exit_code(error: DistillError) -> int:

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,16 @@ class PipelineClient:
             case dict():
                 spec = PipelineSpec.of(spec)
             case Path() | str():
-                spec = PipelineSpec.load(Path(spec))
+                spec = PipelineSpec.load(spec)
+            case PipelineSpec():
+                pass
+            case _:
+                raise InvalidSpec(f"a spec is a PipelineSpec, a mapping, or the path of a file, not {spec!r}")
         plan = Plan.of(spec)
         self._store_given(spec, plan)
         return self._send(plan)
 
-    def pipeline(self, pipeline: str) -> Pipeline:
+    def pipeline(self, pipeline: Pipeline | str) -> Pipeline:
         """A pipeline that was submitted before, perhaps elsewhere.
 
         Raises:
@@ -87,7 +92,7 @@ class PipelineClient:
         """
         return Pipeline(self.status(pipeline).id, self)
 
-    def retry(self, pipeline: str) -> Pipeline:
+    def retry(self, pipeline: Pipeline | str) -> Pipeline:
         """Submit a pipeline again as it was planned, under a new id.
 
         Raises:
@@ -95,7 +100,7 @@ class PipelineClient:
             Untrusted: its plan is not signed with this client's key, and so may be somebody else's.
 
         """
-        return self._send(self._ledger.plan(pipeline, self._keyring))
+        return self._send(self._ledger.plan(str(pipeline), self._keyring))
 
     def workers(self) -> list[WorkerEntry]:
         """The workers that are there, by name.
@@ -117,21 +122,31 @@ class PipelineClient:
             served |= {queue: obeys or served.get(queue, False) for queue in worker.queues}
         return served
 
-    def cancel(self, pipeline: str) -> None:
+    def find(self, pipeline: Pipeline | str) -> PipelineStatus | None:
+        """Where a pipeline stands; None for one that the store knows and the broker has forgotten.
+
+        Raises:
+            UnknownPipeline: neither knows one of this id.
+
+        """
+        try:
+            return self.status(pipeline)
+        except UnknownPipeline:
+            if self._submissions.find(str(pipeline)) is None:
+                raise
+            return None
+
+    def cancel(self, pipeline: Pipeline | str) -> None:
         """Have no further stage of a pipeline started and its running ones stopped; what is finished stays.
 
         Raises:
-            UnknownPipeline: the broker knows none of this id.
+            UnknownPipeline: neither the broker nor the store knows one of this id.
 
         """
-        kept = self._submissions.find(pipeline)
-        self._submissions.remove(pipeline)
-        try:
-            if not self.status(pipeline).finished:
-                self._ledger.cancel(pipeline)
-        except UnknownPipeline:
-            if kept is None:
-                raise
+        status = self.find(pipeline)
+        self._submissions.remove(str(pipeline))
+        if status and not status.finished:
+            self._ledger.cancel(status.id)
 
     def recover(self) -> list[str]:
         """Enqueue again each unfinished pipeline that the store knows and the broker does not; return their ids."""
@@ -148,14 +163,14 @@ class PipelineClient:
                     logger.warning("%s is passed over: %s", pipeline, error)
         return recovered
 
-    def status(self, pipeline: str) -> PipelineStatus:
+    def status(self, pipeline: Pipeline | str) -> PipelineStatus:
         """Where a pipeline stands.
 
         Raises:
             UnknownPipeline: the broker knows none of this id.
 
         """
-        return self._ledger.status(pipeline)
+        return self._ledger.status(str(pipeline))
 
     def ids(self) -> list[str]:
         """Ids of the pipelines that the broker knows, the newest first."""
@@ -165,7 +180,7 @@ class PipelineClient:
         """Where the pipelines that the broker knows stand, the newest first, at most so many."""
         return [self._ledger.status(pipeline) for pipeline in self._ledger.pipelines(limit)]
 
-    def watch(self, pipeline: str) -> Iterator[PipelineStatus]:
+    def watch(self, pipeline: Pipeline | str) -> Iterator[PipelineStatus]:
         """The pipeline's status again and again, until it is finished.
 
         Raises:
@@ -191,7 +206,7 @@ class PipelineClient:
                     return
             time.sleep(WATCH_SECONDS)
 
-    def results(self, pipeline: str) -> PipelineResults:
+    def results(self, pipeline: Pipeline | str) -> PipelineResults:
         """What came out of a finished pipeline.
 
         Raises:
@@ -200,14 +215,18 @@ class PipelineClient:
         """
         return results_of(self.status(pipeline))
 
-    def compare(self, pipelines: Iterable[Pipeline | str], order: Order = "given") -> list[ComparedStudent]:
-        """The students of finished pipelines side by side.
+    def compare(
+        self, pipelines: Iterable[Pipeline | str] | Pipeline | str, order: Order = "given"
+    ) -> list[ComparedStudent]:
+        """The students of finished pipelines side by side, or those of one.
 
         Raises:
+            InvalidInput: there is no such order.
             PipelineFailed: one of them failed, or is not finished; the message says why.
 
         """
-        statuses = [self.status(str(each)) for each in pipelines]
+        given = (pipelines,) if isinstance(pipelines, Pipeline | str) else pipelines
+        statuses = [self.status(each) for each in given]
         return compared([(results_of(status), status.plan) for status in statuses], order)
 
     def _send(self, plan: Plan) -> Pipeline:
@@ -216,16 +235,24 @@ class PipelineClient:
         signature = canvas.build(self._app, plan, pipeline)
         submission = Submission(plan=plan, canvas=self._keyring.seal("kept", dumps(signature)))
         self._submissions.enter(pipeline, submission)
-        self._enqueue(pipeline, submission)
+        try:
+            self._enqueue(pipeline, submission)
+        except BaseException:
+            self._submissions.remove(pipeline)
+            raise
         return Pipeline(pipeline, self)
 
     def _enqueue(self, pipeline: str, submission: Submission) -> None:
         canvas = loads(self._keyring.open("kept", submission.canvas))
-        self._ledger.open(pipeline, submission.plan, self._keyring)
         try:
+            self._ledger.open(pipeline, submission.plan, self._keyring)
             self._app.signature(canvas).apply_async()
-        except kombu.exceptions.OperationalError as error:
-            raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
+        except BaseException as error:
+            with suppress(BrokerUnavailable):  # It would else be listed, and wait for ever.
+                self._ledger.forget(pipeline)
+            if isinstance(error, kombu.exceptions.OperationalError):
+                raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
+            raise
 
     def _store_given(self, spec: PipelineSpec, plan: Plan) -> None:
         """Put given weights and labels into the store, so that no worker ever opens a path from a spec."""
@@ -305,17 +332,21 @@ class Pipeline:
         return f"<p><b>{self.id}</b>: {status.state}</p>" + html_table(("", "stage", "", "worker"), rows)
 
 
-def results_of(status: PipelineStatus) -> PipelineResults:
-    """What came out of a pipeline that stands so.
+def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
+    """What came out of a pipeline that stands so; `advice` says what to do about a failed one in other words.
 
     Raises:
         PipelineFailed: it failed, or is not finished; the message says why.
 
     """
     if status.state == "cancelled":
-        raise PipelineFailed(f"{status.id} was cancelled")
+        raise PipelineFailed(f"{status.id} was cancelled: 'distill retry {status.id}' submits it again")
     if status.state == "failed":
-        raise PipelineFailed("\n".join(status.errors))
+        errors, advice = (
+            "\n".join(status.errors),
+            advice or f"see 'distill logs {status.id}', then 'distill retry {status.id}'",
+        )
+        raise PipelineFailed(f"{status.id} failed: {errors}: {advice}")
     report = status.states[status.plan.report.key].record
     if report is None or not isinstance(report.record, ReportRecord):
         raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
+from shared.catalog import did_you_mean
 from shared.description import details, trained
 from shared.errors import InvalidInput
 from shared.plan import Plan
@@ -42,7 +43,14 @@ class ComparedStudent(Model):
 
 
 def compared(pipelines: list[tuple[PipelineResults, Plan]], order: Order = "given") -> list[ComparedStudent]:
-    """Every student of some pipelines; those of which a sort knows nothing come last."""
+    """Every student of some pipelines; those of which a sort knows nothing come last.
+
+    Raises:
+        InvalidInput: there is no such order.
+
+    """
+    if order not in get_args(Order):
+        raise InvalidInput(f"unknown order '{order}'{did_you_mean(order, get_args(Order))}")
     students = [student for results, plan in pipelines for student in _students(results, plan)]
     match order:
         case "given":

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 import redis
+from pydantic import ValidationError
 
-from shared.broker import keyring, lists_of
+from shared.broker import keyring
 from shared.catalog import QUEUES
-from shared.errors import DistillError
-from shared.ledger import connect
+from shared.errors import BrokerUnavailable, DistillError, UnknownPipeline
+from shared.ledger import Ledger, connect
 from shared.object_store import store_of
 from shared.objects import Objects
 from shared.refusals import LAST, Refusals
@@ -57,9 +62,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _memory(client)
         yield from _persistence(client)
         yield _clock(_server_time(client))
-        yield from _workers(client, keyring(settings).signs_as)
+        yield from _workers(client, settings)
         yield from _refusals(client)
-    except redis.RedisError as error:
+    except (redis.RedisError, BrokerUnavailable) as error:
         yield Finding(
             "broker",
             "bad",
@@ -171,21 +176,31 @@ def _clock(their_time: float) -> Finding:
     return Finding("clock", "good", "the broker's agrees with this machine's")
 
 
-def _workers(client: Any, signs_as: str) -> Iterator[Finding]:
+def _workers(client: Any, settings: Settings) -> Iterator[Finding]:
     workers = Roster(client).workers()
-    waiting = {queue: sum(map(client.llen, lists_of(queue))) for queue in QUEUES}
+    waiting = _pipelines_by_queue(Ledger(client, settings.history_seconds))
     if not workers:
         advice = "start some with 'distill up' or 'distill worker'"
         yield Finding("workers", "warning", "none is there: what is submitted waits", advice)
     served = {queue for worker in workers for queue in worker.queues}
     for worker in workers:
-        yield _worker(worker, signs_as)
+        yield _worker(worker, settings)
     for queue in QUEUES:
         if queue in served or not (waiting[queue] or (workers and queue != "gpu")):
             continue
-        tasks = f": {waiting[queue]:,} of its tasks wait" if waiting[queue] else ""
+        who = f" (pipelines that wait for it: {waiting[queue]:,})" if waiting[queue] else ""
         advice = f"start a worker with 'distill worker --queues {queue}'"
-        yield Finding("queues", "warning", f"nobody serves the queue '{queue}'{tasks}", advice)
+        yield Finding("queues", "warning", f"nobody serves the queue '{queue}'{who}", advice)
+
+
+def _pipelines_by_queue(ledger: Ledger) -> Counter[str]:
+    """How many pipelines each queue has; those that are cancelled leave messages, for which nobody waits."""
+    waiting = Counter[str]()
+    for pipeline in ledger.untouched_since(inf):
+        with suppress(UnknownPipeline, ValidationError):  # Its history has run out, or it is of another version.
+            status = ledger.status(pipeline)
+            waiting[status.plan.device] += not status.finished
+    return waiting
 
 
 def _refusals(client: Any) -> Iterator[Finding]:
@@ -196,7 +211,7 @@ def _refusals(client: Any) -> Iterator[Finding]:
         yield Finding("refused", "warning", found, f"see who sent it: LINDEX {LAST} 0; DEL {LAST} forgets all")
 
 
-def _worker(worker: WorkerEntry, signs_as: str) -> Finding:
+def _worker(worker: WorkerEntry, settings: Settings) -> Finding:
     here = installed_versions()
     differences = [
         f"{package} {theirs} (here {here[package]})"
@@ -206,11 +221,23 @@ def _worker(worker: WorkerEntry, signs_as: str) -> Finding:
     if worker.stage_format != STAGE_FORMAT:
         differences.append(f"stage format {worker.stage_format} (here {STAGE_FORMAT})")
     serves = f"serves {', '.join(worker.queues)} on {worker.host}"
-    if not worker.obeys(signs_as):
+    if not worker.obeys(keyring(settings).signs_as):
         advice = "give this client and the worker the same DISTILL_SIGNING_KEY"
         has = f"the keys {', '.join(worker.keys)}" if worker.keys else "no key"
         return Finding(worker.name, "bad", f"{serves}, but refuses what this client sends: it has {has}", advice)
+    if _has_another_store(worker, settings):
+        advice = "give this client and the worker the same DISTILL_STORE, unless both are one folder"
+        return Finding(worker.name, "warning", f"{serves}, but its store is {worker.store}", advice)
     if differences:
         advice = "install the same versions on client and workers"
         return Finding(worker.name, "warning", f"{serves}, but has {', '.join(differences)}", advice)
     return Finding(worker.name, "good", serves)
+
+
+def _has_another_store(worker: WorkerEntry, settings: Settings) -> bool:
+    """Whether a worker seems to look elsewhere for artifacts; on another host another path may be the same folder."""
+    if settings.is_remote or "://" in worker.store:
+        return worker.store != settings.store
+    theirs = Path(worker.store)
+    here = worker.host == socket.gethostname() and theirs.is_absolute()
+    return here and theirs.resolve() != settings.folder.resolve()

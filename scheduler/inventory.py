@@ -88,12 +88,14 @@ def named(store: ArtifactStore, names: Sequence[str]) -> list[tuple[ArtifactRef,
     """The artifacts whose keys begin with one of some names, and their bytes; all without names.
 
     Raises:
-        InvalidSettings: no key begins so.
+        InvalidSettings: no key begins so, or too little of one is given.
 
     """
     known = [(entry.ref, entry.size_bytes) for entry in store.entries()]
     for name in names:
-        if len(name) < SHORTEST_KEY or not any(ref.key.startswith(name) for ref, _ in known):
+        if len(name) < SHORTEST_KEY:
+            raise InvalidSettings(f"{name}: give at least {SHORTEST_KEY} characters of a key")
+        if not any(ref.key.startswith(name) for ref, _ in known):
             raise InvalidSettings(f"{name}: no key in {store} begins so: 'distill store ls' lists them")
     return [(ref, size) for ref, size in known if not names or ref.key.startswith(tuple(names))]
 

@@ -100,7 +100,7 @@ def _keys_of(plan: Plan, name: str) -> set[str]:
 def _as_json(line: LogLine, titles: dict[str, str]) -> str:
     facts = line.model_dump(mode="json", exclude={"stages", "place"})
     stages = [{"key": key, "title": titles.get(key, "")} for key in line.stages]
-    return json.dumps(facts | {"stages": stages})
+    return json.dumps(facts | {"stages": stages}, ensure_ascii=False)
 
 
 def _in_columns(lines: Iterable[LogLine], titles: dict[str, str]) -> Iterator[Text]:

@@ -62,6 +62,8 @@ def worker(
     from shared.object_store import store_of
     from shared.settings import Settings
 
+    if not name:
+        raise InvalidSettings("--name: is empty: leave it out, or say how the workers' names begin")
     settings = Settings.load()
     found = devices_of(devices, settings.threads)
     if queues is not None:
@@ -101,8 +103,8 @@ def doctor() -> None:
 
     findings = list(examine(Settings.load()))
     console.print(report.findings_table(findings))
-    if any(finding.state == "bad" for finding in findings):
-        raise typer.Exit(1)
+    if bad := {finding.subject for finding in findings if finding.state == "bad"}:
+        raise typer.Exit(3 if bad & {"broker", "store"} else 1)
 
 
 def _queues(text: str, device: Device) -> tuple[str, ...]:

@@ -55,10 +55,12 @@ def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
     with LocalStack(settings, workers=workers) as stack:
         client = PipelineClient(stack.settings)
         pipeline = client.submit(pipeline_spec)
-        _follow(client, pipeline.id, stack)
-        status = pipeline.status
-        results = results_of(status)
-        Submissions(store).remove(pipeline.id)  # Its last task may not have come to it.
+        try:
+            _follow(client, pipeline.id, stack)
+            status = pipeline.status
+            results = results_of(status, f"see the logs in {settings.folder / 'logs'}")
+        finally:
+            Submissions(store).remove(pipeline.id)  # Its broker ends with it: nothing is to be recovered elsewhere.
         stack.idle = True
     _show(results)
     path = settings.folder / "reports" / f"{pipeline}.json"
@@ -105,6 +107,8 @@ def status(
         found = client.pipelines(limit)
         if as_json:
             print_json([facts_of(status, served) for status in found])
+        elif not found:
+            console.print("no pipelines yet: distill submit SPEC")
         else:
             console.print(report.pipelines_table(found))
     elif as_json:
@@ -118,7 +122,8 @@ def watch(pipelines: PipelineIds) -> None:
     """Follow pipelines until they end, and show their results."""
     from scheduler.client import PipelineClient
 
-    _watch_all(PipelineClient(), pipelines)
+    client = PipelineClient()
+    _watch_all(client, _known(client, pipelines))
 
 
 @app.command()
@@ -127,9 +132,14 @@ def cancel(pipelines: PipelineIds) -> None:
     from scheduler.client import PipelineClient
 
     client = PipelineClient()
-    for pipeline in pipelines:
+    found = {pipeline: client.find(pipeline) for pipeline in pipelines}
+    for pipeline, status in found.items():
         client.cancel(pipeline)
-        console.print(f"Cancelled {pipeline}")
+        if status and status.finished:
+            ended = "cancelled" if status.state == "cancelled" else "finished"
+            console.print(f"{pipeline} is {ended} already", markup=False, soft_wrap=True)
+        else:
+            console.print(f"Cancelled {pipeline}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -138,7 +148,7 @@ def retry(pipelines: PipelineIds) -> None:
     from scheduler.client import PipelineClient
 
     client = PipelineClient()
-    for pipeline in pipelines:
+    for pipeline in _known(client, pipelines):
         typer.echo(client.retry(pipeline))
 
 
@@ -199,10 +209,17 @@ def _load(path: Path, changes: list[str] | None) -> PipelineSpec:
     return PipelineSpec.load(path, changes or ())
 
 
+def _known(client: PipelineClient, pipelines: list[str]) -> list[str]:
+    """The ids without repeats, all of them known: nothing is done for the first where the last is wrong."""
+    return [client.pipeline(pipeline).id for pipeline in dict.fromkeys(pipelines)]
+
+
 def _watch_all(client: PipelineClient, pipelines: list[str]) -> None:
     """Follow pipelines in turn and show the results of each; fail at the end if one of them did."""
     errors = []
     for pipeline in pipelines:
+        if len(pipelines) > 1 and not console.is_terminal:  # A terminal's tree has it.
+            console.print(pipeline, markup=False, soft_wrap=True)
         _follow(client, pipeline)
         try:
             _show(client.results(pipeline))

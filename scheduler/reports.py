@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import webbrowser
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scheduler.options import PipelineId
+from shared.errors import InvalidSettings
 
 if TYPE_CHECKING:
     from shared.status import PipelineStatus
@@ -23,31 +21,37 @@ app = typer.Typer()
 @app.command()
 def report(
     pipeline: PipelineId,
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Where to, if not into the store.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Where to, if not into the store; replaces an .html, and no other file."),
+    ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
     """Write the report of a finished pipeline, one HTML file, and print its path."""
     from scheduler.client import PipelineClient, results_of
-    from shared.errors import BrokerUnavailable, UnknownPipeline, store_errors
+    from shared.errors import BrokerUnavailable, UnknownPipeline
     from shared.object_store import store_of
     from shared.settings import Settings
 
     settings = Settings.load()
     store = store_of(settings)
+    if output:
+        _require_place(output)
     kept = store.report(pipeline)
-    path = output or kept
     try:
         status = PipelineClient(settings).status(pipeline)
         results_of(status)  # Only of a finished one.
-        with _saying_where(output):
-            _write(status, store, path)
+        if output:
+            _put(_page(status, store), output)
+        else:
+            _write(status, store, kept)
     except (BrokerUnavailable, UnknownPipeline) as error:
         if not kept.is_file():
             raise
         typer.echo(f"as it was written at the pipeline's end: {error}", err=True)
         if output:
-            with _saying_where(output), store_errors(output):
-                shutil.copyfile(kept, output)
+            _put(kept.read_text("utf-8"), output)
+    path = output or kept
     typer.echo(path)
     if show:
         webbrowser.open(path.absolute().as_uri())
@@ -68,14 +72,24 @@ def _write(status: PipelineStatus, store: ArtifactStore, path: Path) -> None:
     write_page(status, store, path)
 
 
-@contextmanager
-def _saying_where(output: Path | None) -> Iterator[None]:
-    """Raise that a file of the user's cannot be written as `InvalidSettings`."""
-    from shared.errors import InvalidSettings, StoreUnavailable
+def _page(status: PipelineStatus, store: ArtifactStore) -> str:
+    from shared.report_facts import ReportFacts
+    from shared.report_page import render
 
+    return render(ReportFacts.read(status, store))
+
+
+def _require_place(output: Path) -> None:
+    """Refuse a folder that is not there, and a file that is no report: it may have been named by mistake."""
+    if not output.parent.is_dir():
+        raise InvalidSettings(f"--output: {output.parent}: no such folder")
+    if output.is_file() and output.resolve().suffix.lower() not in (".html", ".htm"):
+        raise InvalidSettings(f"--output: {output}: is there already, and is no .html: name another file")
+
+
+def _put(page: str, output: Path) -> None:
+    """Write a page to where the user says, which may be a link, a pipe or a device, and stays one."""
     try:
-        yield
-    except StoreUnavailable as error:
-        if output is None or not isinstance(error.__cause__, OSError):
-            raise
-        raise InvalidSettings(f"--output: {output}: {error.__cause__.strerror}") from error
+        output.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise InvalidSettings(f"--output: {output}: {error.strerror or error}") from error

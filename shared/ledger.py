@@ -25,21 +25,22 @@ UNFINISHED = "distill:unfinished"
 PAGE_PIPELINES = 500
 
 
-def connect(settings: Settings, *, retries: int = 3) -> redis.Redis:
-    """A client of the broker's Redis, seen to answer.
+def connect(settings: Settings, *, retries: int | None = None) -> redis.Redis:
+    """A client of the broker's Redis, seen to answer; a command is tried again so often, for people a few times.
 
     Raises:
         BrokerUnavailable: it does not; the message has its address without its password.
 
     """
     backoff = EqualJitterBackoff(cap=1.0, base=0.05)
-    retry = Retry(backoff, retries=retries)
+    # What listens and never answers may be no broker at all: people hear of that after two tries.
+    first, later = (1, 3) if retries is None else (retries, retries)
     client = redis.Redis.from_url(
         settings.redis_url,
         decode_responses=True,
         socket_connect_timeout=3,
         socket_timeout=settings.answer_seconds,
-        retry=retry,
+        retry=Retry(backoff, retries=first),
         **settings.tls,
     )
     try:
@@ -47,6 +48,7 @@ def connect(settings: Settings, *, retries: int = 3) -> redis.Redis:
     except redis.RedisError as error:
         advice = _advice(error, settings)
         raise BrokerUnavailable(f"no broker at {settings.broker_address} ({error}): {advice}") from error
+    client.set_retry(Retry(backoff, retries=later))
     return client
 
 
@@ -65,6 +67,14 @@ class Ledger:
             pipe.zadd(PIPELINES, {pipeline: now})
             pipe.zadd(UNFINISHED, {pipeline: now})
             pipe.delete(*(_failure(stage.key) for stage in plan.stages))
+
+    def forget(self, pipeline: str) -> None:
+        """Strike out a pipeline that was opened and could not be sent."""
+        with broker_errors(), self._redis.pipeline() as pipe:
+            pipe.delete(_hash(pipeline))
+            pipe.zrem(PIPELINES, pipeline)
+            pipe.zrem(UNFINISHED, pipeline)
+            pipe.execute()
 
     def touch(self, pipeline: str) -> None:
         """Note that something was heard of a pipeline."""

@@ -43,7 +43,10 @@ class PipelineResults(Model):
             ImportError: pandas is not installed.
 
         """
-        import pandas as pd
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("a frame needs pandas: pip install pandas; rows() does without") from error
 
         return pd.DataFrame(self.rows(), columns=list(COLUMNS))
 

@@ -8,7 +8,7 @@ import re
 import ssl
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -45,7 +45,12 @@ class Settings(BaseSettings):
     """How this process reaches the broker and the store, from `DISTILL_*` variables."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DISTILL_", frozen=True, extra="ignore", allow_inf_nan=False, use_attribute_docstrings=True
+        env_prefix="DISTILL_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
 
     broker_url: str = "redis://127.0.0.1:6379/0"
@@ -87,16 +92,15 @@ class Settings(BaseSettings):
     metrics_address: str = "127.0.0.1"
     """Address at which they are served."""
 
-    @classmethod
-    def load(cls) -> Self:
-        """The settings of this process.
+    def __init__(self, **values: Any) -> None:
+        """Settings of the variables, and of values that are said otherwise here.
 
         Raises:
-            InvalidSettings: a variable cannot be used; the message names it.
+            InvalidSettings: one of them cannot be used; the message names its variable.
 
         """
         try:
-            return cls()
+            super().__init__(**values)
         except ValidationError as error:
             problems = (
                 ": ".join((*(f"DISTILL_{str(name).upper()}" for name in e["loc"][:1]), _in_words(e["msg"])))
@@ -107,6 +111,16 @@ class Settings(BaseSettings):
             # Its message has the field's name in quotes, and speaks of its own classes besides.
             name = str(error).partition('field "')[2].partition('"')[0]
             raise InvalidSettings(f"DISTILL_{name.upper()}: not valid JSON: {error.__cause__}") from None
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of this process.
+
+        Raises:
+            InvalidSettings: a variable cannot be used; the message names it.
+
+        """
+        return cls()
 
     @field_validator("broker_url")
     @classmethod
@@ -120,14 +134,11 @@ class Settings(BaseSettings):
             raise ValueError(f"unknown scheme '{parts.scheme}': use one of {', '.join(BROKER_SCHEMES)}")
         if parts.scheme != "redis+socket" and not parts.hostname:
             raise ValueError("no host: use redis://host:6379/0")
+        if parts.scheme != "redis+socket" and not re.fullmatch(r"(/[0-9]*)?", parts.path):
+            raise ValueError(f"'{parts.path[1:]}' is no number of a database: use redis://host:6379/0")
         if any(name.startswith("ssl") for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
             raise ValueError("what concerns TLS is no part of the URL: set DISTILL_BROKER_CA")
         return url
-
-    @field_validator("broker_ca", "broker_certificate", "broker_key", mode="before")
-    @classmethod
-    def _nothing_if_empty(cls, value: object) -> object:
-        return value or None
 
     @field_validator("signing_key")
     @classmethod

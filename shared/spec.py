@@ -157,7 +157,7 @@ class PipelineSpec(Part):
         return self
 
     @classmethod
-    def load(cls, path: Path, changes: Sequence[str] = ()) -> Self:
+    def load(cls, path: Path | str, changes: Sequence[str] = ()) -> Self:
         """The spec in a YAML, TOML or JSON file, with its checkpoint's path made absolute.
 
         Args:
@@ -169,7 +169,7 @@ class PipelineSpec(Part):
             InvalidSettings: a change is of another form, or names no place in the spec.
 
         """
-        return cls._of(SpecFile.read(path).changed(changes))
+        return cls._of(SpecFile.read(Path(path)).changed(changes))
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:

@@ -245,16 +245,18 @@ def _has_mistakes_inside(location: Location, mistakes: list[Any]) -> bool:
 
 def _in_words(error: Any) -> str:
     """Pydantic's message in the words of someone who writes specs."""
-    given = json.dumps(error["input"], default=str)
+    given = json.dumps(error["input"], default=str, ensure_ascii=False)
     given = given if len(given) <= 60 else given[:57] + "..."
     match error["type"]:
         case "missing":
             return "required key is missing"
         case "string_pattern_mismatch":
             return f"{given} is no valid name: letters, digits, '_', '-' and '.', starting with a letter or digit"
+        case "tuple_type" | "list_type":
+            return f"a list is needed, not {given}"
         case "too_short":
             return "at least one is needed"
-        case "model_type" | "model_attributes_type":
+        case "model_type" | "model_attributes_type" | "dict_type":
             return f"a mapping is needed, not {given}"
         case "unknown_key" | "unknown_name" | "options" | "teacher" | "students" | "model":
             return str(error["msg"])

@@ -45,7 +45,7 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
                 bench = app.bench()
                 queues = tuple(queue.name for queue in parent.task_consumer.queues)
                 does = ", ".join(request.kwargsrepr for request in active_requests)
-                store, keys = str(bench.store), bench.keyring.names
+                store, keys = settings.anywhere.store, bench.keyring.names
                 entry = WorkerEntry.of_this_process(parent.hostname, queues, store, does, keys)
                 bench.roster.enter(entry, settings.holding_seconds)
                 if metrics.on:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -93,6 +94,7 @@ def test_an_interrupted_run_stops_what_it_started(
     assert run.returncode == 128 + number
     assert "Traceback" not in errors
     assert processes_of(environment) == []
+    assert not list(Path(environment["DISTILL_STORE"]).glob("pipelines/*")), "'distill recover' would start it"
 
 
 def test_a_failed_pipeline_ends_run_with_its_error(
@@ -101,8 +103,10 @@ def test_a_failed_pipeline_ends_run_with_its_error(
     run = distill(environment, "run", write_spec(dataset={"name": "nowhere.data:load"}))
 
     assert run.returncode == 1
+    assert re.match(r"error: tiny-\w+ failed: prepare nowhere\.data:load: ", run.stderr)
     assert "does not import 'nowhere'" in run.stderr
-    assert "Traceback" not in run.stderr
+    assert run.stderr.endswith(f": see the logs in {Path(environment['DISTILL_STORE']) / 'logs'}\n")
+    assert not list(Path(environment["DISTILL_STORE"]).glob("pipelines/*"))
     assert processes_of(environment) == []
 
 

@@ -123,7 +123,7 @@ def test_queues_that_a_device_cannot_serve_are_refused_at_once(server: LocalStac
 def test_a_stage_for_a_gpu_waits_and_says_that_nobody_serves_it(
     server: LocalStack, make_spec: Callable[..., PipelineSpec], wait_until: WaitUntil
 ) -> None:
-    client, environment = PipelineClient(server.settings), os.environ | server.settings.environment
+    client, environment = PipelineClient(server.settings), os.environ | server.settings.environment | {"COLUMNS": "240"}
     with started(server, "--devices", "cpu"):
         wait_until(lambda: len(names(server)) == 1, "the worker is there")
         pipeline = client.submit(make_spec(device="gpu")).id
@@ -132,4 +132,4 @@ def test_a_stage_for_a_gpu_waits_and_says_that_nobody_serves_it(
         examined = distill(environment, "doctor")
 
     assert "in queue 'gpu', which no worker serves" in shown["stages"][0]["waits"]
-    assert "'gpu': 1 of its tasks wait" in " ".join(examined.stdout.split())
+    assert "'gpu' (pipelines that wait for it: 1)" in " ".join(examined.stdout.split())

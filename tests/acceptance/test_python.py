@@ -51,6 +51,7 @@ def test_the_example_compares_two_pipelines(stack: LocalStack) -> None:
     first, second = re.findall(r"t\d-[0-9a-f]{8}", printed.splitlines()[0])
     assert "small student 1 0." in printed
     assert {line.partition(":")[0] for line in printed.splitlines()[-2:]} == {first, second}
+    assert all("beside training without the teacher: " in line for line in printed.splitlines()[-2:])
 
 
 def test_a_file_a_mapping_and_a_spec_are_submitted_alike(
@@ -70,7 +71,7 @@ def test_a_file_a_mapping_and_a_spec_are_submitted_alike(
     assert "train teacher" in pipelines[0]._repr_html_()
     lines = run(stack, "-c", WITHOUT_PANDAS, given=results[0].model_dump_json()).splitlines()
     assert lines[0] == "3 True"
-    assert "pandas" in lines[1]
+    assert lines[1] == "a frame needs pandas: pip install pandas; rows() does without"
     assert "&lt;b&gt;" in with_name(results[0], "<b>")._repr_html_()
     assert "<b>" not in with_name(results[0], "<b>")._repr_html_()
 

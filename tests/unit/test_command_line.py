@@ -13,7 +13,9 @@ from rich.console import Console
 
 from scheduler import live, report
 from scheduler.comparison import compared
+from scheduler.logs import _as_json
 from scheduler.waiting import facts_of, reasons
+from shared.logbook import LogLine
 from shared.plan import Plan
 from shared.records import DatasetRecord, EvaluationRecord, ReportRecord, StageRecord, StudentRun
 from shared.results import COLUMNS, PipelineResults
@@ -288,6 +290,12 @@ def test_results_have_a_row_a_model_and_seed() -> None:
     assert {tuple(row) for row in rows} == {COLUMNS}
     assert rows[1]["gain"] == pytest.approx(0.01)
     assert rows[2]["gain"] is None
+
+
+def test_a_log_line_is_json_with_its_characters_as_they_are() -> None:
+    line = LogLine(time=0.0, level="INFO", worker="w", stages=("12345678",), message="Prüfung")
+
+    assert '"message": "Prüfung"' in _as_json(line, {"12345678": "prepare Prüfung"})
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (7200, "2.0 h")])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pkgutil
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -35,3 +37,12 @@ def test_the_client_needs_none_of_the_extras() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
 
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_type_checker_is_told_that_the_packages_are_typed() -> None:
+    root = Path(scheduler.__file__).parents[1]
+    setuptools = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+    for package in setuptools["packages"]:
+        assert (root / package / "py.typed").is_file()
+        assert "py.typed" in setuptools["package-data"][package]

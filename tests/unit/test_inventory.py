@@ -152,6 +152,6 @@ def test_artifacts_are_named_by_the_beginnings_of_their_keys(store: ArtifactStor
 
     assert [ref for ref, _ in named(store, [stage.key[:6]])] == [stage.ref]
     assert [ref for ref, _ in named(store, [])] == [stage.ref]
-    for wrong in (stage.key[:3], "zzzz"):
-        with pytest.raises(InvalidSettings, match="no key"):
+    for wrong, message in ((stage.key[:3], "at least 4 characters"), ("zzzz", "no key")):
+        with pytest.raises(InvalidSettings, match=message):
             named(store, [wrong])

@@ -16,6 +16,8 @@ from shared.settings import Settings
         ("DISTILL_BROKER_URL", "amqp://x", "DISTILL_BROKER_URL: unknown scheme 'amqp'"),
         ("DISTILL_BROKER_URL", "redis://", "DISTILL_BROKER_URL: no host"),
         ("DISTILL_BROKER_URL", "redis://x:port", "DISTILL_BROKER_URL: not a URL"),
+        ("DISTILL_BROKER_URL", "redis://x/abc", "DISTILL_BROKER_URL: 'abc' is no number of a database: use redis://"),
+        ("DISTILL_BROKER_URL", "rediss://x/0/1", "DISTILL_BROKER_URL: '0/1' is no number of a database"),
         ("DISTILL_THREADS", "many", "DISTILL_THREADS: "),
         ("DISTILL_MAX_ATTEMPTS", "0", "DISTILL_MAX_ATTEMPTS: "),
     ],
@@ -25,6 +27,21 @@ def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, val
 
     with pytest.raises(InvalidSettings, match=message):
         Settings.load()
+
+
+@pytest.mark.parametrize("url", ["redis://x", "redis://x/", "rediss://x/15", "redis+socket:///folder/socket"])
+def test_a_broker_url_may_name_a_database(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("DISTILL_BROKER_URL", url)
+
+    assert Settings.load().broker_url == url
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = Settings()
+    for name in default.environment:
+        monkeypatch.setenv(name, "")
+
+    assert Settings.load() == default
 
 
 def test_the_address_in_messages_has_no_password() -> None:
