@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from bisect import bisect_left
@@ -30,6 +31,8 @@ from worker.crew import AGAIN_SECONDS, TRIAL_SECONDS, Crew, worthwhile_helpers
 from worker.desk import Desk, seen_as
 
 LABEL_FILE = "labels"
+#: Fewest rows in one forward pass.
+FEWEST_ROWS = 32
 #: Seconds between two looks at what others have finished.
 LOOK_SECONDS = 1.0
 
@@ -84,7 +87,7 @@ class Labelling:
             words, share = _progress(self.header, view, start)
             # May end the stage: before work that would be lost.
             self.desk.report(words, stop - start, share)
-            logits = self.teacher(self.batches.inputs(slice(start, stop), view)).float()
+            logits = logits_of(self.teacher, self.batches.inputs(slice(start, stop), view)).float()
             # Rounded on the device, by the same rule as NumPy's, and half as much to be moved.
             parts.append((logits.half() if self._fits_in_half(logits) else logits).cpu())
         return torch.cat(parts).numpy()
@@ -92,6 +95,19 @@ class Labelling:
     def _fits_in_half(self, logits: torch.Tensor) -> bool:
         encoding = self.header.encoding
         return encoding.dtype == "float16" and encoding.top_k is None and bool(logits.abs().max() <= LARGEST_SMALL)
+
+
+def logits_of(teacher: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """The teacher's logits `[rows, classes]`, in eval mode, with the same bits with any number of threads.
+
+    For up to 8 rows MKL shares out each sum among its threads on some processors, whatever `worker.libraries` tells it
+    (AMD EPYC, torch 2.15): the rows of a small batch are repeated.
+    """
+    rows = len(inputs)
+    if rows < FEWEST_ROWS:
+        inputs = torch.cat([inputs] * math.ceil(FEWEST_ROWS / rows))
+    logits: torch.Tensor = teacher(inputs)
+    return logits[:rows]
 
 
 def label_softly(
