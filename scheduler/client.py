@@ -238,21 +238,20 @@ class PipelineClient:
         try:
             self._enqueue(pipeline, submission)
         except BaseException:
-            self._submissions.remove(pipeline)
+            # Its first message may be there all the same: a worker leaves it. Where the broker cannot be told, the
+            # submission stays, so that it is sent again and does not wait for ever.
+            with suppress(BrokerUnavailable):
+                self.cancel(pipeline)
             raise
         return Pipeline(pipeline, self)
 
     def _enqueue(self, pipeline: str, submission: Submission) -> None:
         canvas = loads(self._keyring.open("kept", submission.canvas))
+        self._ledger.open(pipeline, submission.plan, self._keyring)
         try:
-            self._ledger.open(pipeline, submission.plan, self._keyring)
             self._app.signature(canvas).apply_async()
-        except BaseException as error:
-            with suppress(BrokerUnavailable):  # It would else be listed, and wait for ever.
-                self._ledger.forget(pipeline)
-            if isinstance(error, kombu.exceptions.OperationalError):
-                raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
-            raise
+        except kombu.exceptions.OperationalError as error:
+            raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
 
     def _store_given(self, spec: PipelineSpec, plan: Plan) -> None:
         """Put given weights and labels into the store, so that no worker ever opens a path from a spec."""

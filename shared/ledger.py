@@ -68,14 +68,6 @@ class Ledger:
             pipe.zadd(UNFINISHED, {pipeline: now})
             pipe.delete(*(_failure(stage.key) for stage in plan.stages))
 
-    def forget(self, pipeline: str) -> None:
-        """Strike out a pipeline that was opened and could not be sent."""
-        with broker_errors(), self._redis.pipeline() as pipe:
-            pipe.delete(_hash(pipeline))
-            pipe.zrem(PIPELINES, pipeline)
-            pipe.zrem(UNFINISHED, pipeline)
-            pipe.execute()
-
     def touch(self, pipeline: str) -> None:
         """Note that something was heard of a pipeline."""
         with self._writing(pipeline):
