@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scheduler import waiting
+from scheduler.waiting import Served
 from shared.errors import BrokerUnavailable
 from shared.plan import Plan
 from shared.stage import Bundle, Stage
@@ -38,9 +39,6 @@ BAR_WIDTH = 12
 WIDE = 100
 #: What is shown where there is no room for all, and what else is left out first.
 TELLING = ("failed", "running", "waiting", "done", "cancelled", "blocked")
-
-#: The queues that workers serve, and whether one of theirs obeys this client; None: not known.
-Served = Mapping[str, bool] | None
 
 
 def follow(statuses: Iterable[PipelineStatus], console: Console, look: Callable[[], Served] = lambda: None) -> None:
@@ -105,11 +103,13 @@ class Stages:
         yield f"[{STYLES[state.state]}]{MARKS[state.state]}[/] [dim]{branch}[/]{escape(stage.title)}"
         if wide:
             yield ProgressBar(1.0, state.share, width=BAR_WIDTH) if state.share is not None else ""
-        does = describe(state).removeprefix(f"{stage.title}: ")
         # What other stages are waited for, the tree shows as well: one line is enough.
         brief = reason is not None and reason.startswith(("waits for", "never"))
         yield Text(
-            reason or does, "dim" if reason else "", no_wrap=brief or None, overflow="ellipsis" if brief else None
+            reason or _does(stage, state),
+            "dim" if reason else "",
+            no_wrap=brief or None,
+            overflow="ellipsis" if brief else None,
         )
         yield _seconds(state)
         if wide:
@@ -138,6 +138,11 @@ def describe(state: StageState) -> str:
     if state.record:
         return f"{state.record.outcome} · {state.record.record.summary}"
     return state.error or state.progress or state.state
+
+
+def _does(stage: Stage, state: StageState) -> str:
+    """A stage's state beside its title, with which its errors begin."""
+    return describe(state).removeprefix(f"{stage.title}: ")
 
 
 def tree(plan: Plan) -> Iterator[tuple[str, Stage]]:
@@ -187,5 +192,5 @@ def _print_lines(followed: Iterable[tuple[PipelineStatus, Served]], console: Con
             if goes_on and (state.state != "running" or now - since < LINE_SECONDS):
                 continue
             seen[stage.key] = state.state, now
-            line = f"{MARKS[state.state]} {stage.title}: {describe(state).removeprefix(f'{stage.title}: ')}"
+            line = f"{MARKS[state.state]} {stage.title}: {_does(stage, state)}"
             console.print(line, markup=False, soft_wrap=True)

@@ -8,13 +8,16 @@ from typing import Any
 from shared.plan import Plan
 from shared.status import PipelineStatus
 
+#: The queues that workers serve, and whether one of theirs obeys this client; None: not known.
+Served = Mapping[str, bool] | None
 
-def reasons(status: PipelineStatus, served: Mapping[str, bool] | None = None) -> dict[str, str]:
+
+def reasons(status: PipelineStatus, served: Served = None) -> dict[str, str]:
     """Why the stages that have not begun wait, or never will begin, by key.
 
     Args:
         status: where their pipeline stands.
-        served: the queues that workers serve, and whether one of theirs obeys this client; None: not known.
+        served: which queues are.
 
     """
     found, predecessors, ancestors = {}, status.plan.predecessors, _ancestors(status.plan)
@@ -36,7 +39,7 @@ def reasons(status: PipelineStatus, served: Mapping[str, bool] | None = None) ->
     return found
 
 
-def unserved(status: PipelineStatus, served: Mapping[str, bool] | None) -> str:
+def unserved(status: PipelineStatus, served: Served) -> str:
     """Why nobody begins a pipeline of which nothing has begun; empty where somebody would."""
     queue = status.plan.device
     if status.state != "waiting" or served is None or served.get(queue):
@@ -53,7 +56,7 @@ def _ancestors(plan: Plan) -> dict[str, set[str]]:
     return found
 
 
-def _in_queue(queue: str, served: Mapping[str, bool] | None) -> str:
+def _in_queue(queue: str, served: Served) -> str:
     if served is not None and queue not in served:
         return f"in queue '{queue}', which no worker serves: start one with 'distill worker --queues {queue}'"
     if served is not None and not served[queue]:
@@ -65,7 +68,7 @@ def _listed(titles: list[str]) -> str:
     return titles[0] + (f" and {len(titles) - 1} more" if len(titles) > 1 else "")
 
 
-def facts_of(status: PipelineStatus, served: Mapping[str, bool] | None = None) -> dict[str, Any]:
+def facts_of(status: PipelineStatus, served: Served = None) -> dict[str, Any]:
     """Where a pipeline stands, for programs: what `distill status --json` prints."""
     waits = reasons(status, served)
     stages = []

@@ -23,6 +23,7 @@ from shared.report_facts import Graded, Lineage, Missing, ReportFacts, Student
 from shared.report_images import are_images, data_uris
 from shared.report_sentences import estimated, percent
 from shared.report_svg import Picture, plain
+from shared.store import place_of
 
 #: Students of which curves, confusions and calibration are shown: the best ones.
 MOST_STUDENTS = 3
@@ -432,7 +433,7 @@ def _again(facts: ReportFacts) -> Section:
     )
     own = f"DISTILL_PLUGINS={','.join(planned.packages)} " if planned.packages else ""
     notes = tuple(
-        f"{name} is no part of this page: copy it from artifacts/{ref.kind}/{ref.key[:2]}/{ref.key} in the store"
+        f"{name} is no part of this page: copy it from {place_of(ref)} in the store"
         + (", with the suffix that it has there." if ref.kind == "label_file" else ".")
         for name, ref in planned.files.items()
     )

@@ -87,7 +87,7 @@ class Labelling:
             words, share = _progress(self.header, view, start)
             # May end the stage: before work that would be lost.
             self.desk.report(words, stop - start, share)
-            logits = logits_of(self.teacher, self.batches.inputs(slice(start, stop), view)).float()
+            logits = logits_of_rows(self.teacher, self.batches.inputs(slice(start, stop), view)).float()
             # Rounded on the device, by the same rule as NumPy's, and half as much to be moved.
             parts.append((logits.half() if self._fits_in_half(logits) else logits).cpu())
         return torch.cat(parts).numpy()
@@ -97,7 +97,7 @@ class Labelling:
         return encoding.dtype == "float16" and encoding.top_k is None and bool(logits.abs().max() <= LARGEST_SMALL)
 
 
-def logits_of(teacher: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+def logits_of_rows(teacher: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """The teacher's logits `[rows, classes]`, in eval mode, with the same bits with any number of threads.
 
     For up to 8 rows MKL shares out each sum among its threads on some processors, whatever `worker.libraries` tells it

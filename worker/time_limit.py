@@ -26,15 +26,19 @@ def wait_for_imports() -> None:
 
     def passed(_number: int, frame: FrameType | None) -> None:
         nonlocal passed_for
-        passed_for = current_task.request.id if current_task else None
+        passed_for = _task()
         raise_or_wait(frame)
 
     def look_again(_number: int, frame: FrameType | None) -> None:
-        if passed_for == (current_task.request.id if current_task else None):  # Its task has not ended meanwhile.
+        if passed_for == _task():  # Its task has not ended meanwhile.
             raise_or_wait(frame)
 
     signal.signal(SIG_SOFT_TIMEOUT, passed)
     signal.signal(signal.SIGALRM, look_again)
+
+
+def _task() -> str | None:
+    return current_task.request.id if current_task else None
 
 
 def raise_or_wait(frame: FrameType | None) -> None:

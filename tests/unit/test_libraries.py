@@ -10,14 +10,14 @@ SCRIPT = """
 from worker import libraries
 libraries.set_up()
 import torch
-from worker.labelling import logits_of
+from worker.labelling import logits_of_rows
 torch.manual_seed(0)
 for features, classes, rows in ((20_000, 10, 8), (784, 512, 2), (20_000, 512, 1_024), (784, 512, 64)):
     layer, inputs, found = torch.nn.Linear(features, classes), torch.randn(rows, features), []
     for threads in (1, 2, 3):
         torch.set_num_threads(threads)
         with torch.inference_mode():
-            found.append(logits_of(layer, inputs))
+            found.append(logits_of_rows(layer, inputs))
     print(all(torch.equal(found[0], other) for other in found))
 """
 
