@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from shared.catalog import KINDS
+from shared.catalog import KINDS, is_reference
 from shared.dataset_spec import DatasetSpec
 from shared.encoding import Dtype, Encoding
 from shared.model_spec import ModelSpec
@@ -160,6 +161,23 @@ RECIPE_VERSIONS = dict.fromkeys((*KINDS, "checkpoint", "label_file"), 1) | {
     "train_control": 3,
     "evaluate": 2,
     "report": 2,
+}
+
+
+def revisions(recipe: Recipe) -> list[str]:
+    """The changes of a kind's code that concern this recipe: their names are part of its key, and of no other's.
+
+    A change that concerns all recipes of a kind raises the kind's version.
+    """
+    return [name for name, concerns in _REVISIONS.items() if concerns(recipe)]
+
+
+#: Names of changes that concern some recipes only, and which.
+_REVISIONS: dict[str, Callable[[Recipe], bool]] = {
+    # A constant channel is divided by 1, no more by a millionth. Ours have none.
+    "constant channels": lambda recipe: isinstance(recipe, PrepareData) and is_reference(recipe.dataset.name),
+    # A training ended one epoch later.
+    "patience": lambda recipe: isinstance(recipe, Training) and recipe.training.patience is not None,
 }
 
 

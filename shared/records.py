@@ -15,6 +15,18 @@ class Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class DataWarning(Model):
+    """Something that is allowed, and seldom meant."""
+
+    #: What a spec's `accept` calls it.
+    kind: Literal["constant_channels", "nearly_constant_channels"]
+    text: str
+
+
+#: Left out where there are none, so that records of data without any are as they always were.
+DataWarnings = Annotated[tuple[DataWarning, ...], Field(exclude_if=lambda warnings: not warnings)]
+
+
 class DatasetRecord(Model):
     """A packed data set."""
 
@@ -30,7 +42,9 @@ class DatasetRecord(Model):
     test_samples: int
     #: Mean and standard deviation of each channel of the training inputs, as stored; none of tokens.
     mean: tuple[float, ...]
+    #: At least 1 for a channel that is constant.
     std: tuple[float, ...]
+    warnings: DataWarnings = ()
 
     @property
     def tokens(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import InvalidSpec
 from shared.line import Line
-from shared.recipes import RECIPE_VERSIONS, Recipe, ingredients
+from shared.recipes import RECIPE_VERSIONS, Recipe, ingredients, revisions
 
 #: Version of the message that carries a stage; a worker refuses what is newer than itself.
 STAGE_FORMAT = 4
@@ -52,13 +53,12 @@ class Stage(BaseModel):
     @classmethod
     def of(cls, title: str, recipe: Recipe, /, **inputs: ArtifactRef) -> Self:
         """The stage of a recipe and its inputs, with its key."""
-        key = stage_key(recipe.kind, ingredients(recipe), inputs)
-        return cls(key=key, title=title, recipe=recipe, inputs=inputs)
+        return cls(key=_key_of(recipe, inputs), title=title, recipe=recipe, inputs=inputs)
 
     @property
     def of_this_version(self) -> bool:
         """Whether this version of the code would give the stage the same key, and so means the same by it."""
-        return self.key == stage_key(self.kind, ingredients(self.recipe), self.inputs)
+        return self.key == _key_of(self.recipe, self.inputs)
 
     @property
     def kind(self) -> str:
@@ -83,16 +83,22 @@ def bundle_ref(bundle: Bundle) -> ArtifactRef:
     return ArtifactRef(kind="bundle", key=hashlib.sha256(keys.encode()).hexdigest())
 
 
-def stage_key(kind: str, recipe: Any, inputs: dict[str, ArtifactRef]) -> str:
+def stage_key(kind: str, recipe: Any, inputs: dict[str, ArtifactRef], revisions: Sequence[str] = ()) -> str:
     """SHA-256 of the canonical JSON of all that a result depends on."""
-    ingredients = {
+    ingredients: dict[str, Any] = {
         "kind": kind,
         "version": RECIPE_VERSIONS[kind],
         "recipe": recipe,
         "inputs": {role: ref.key for role, ref in inputs.items()},
     }
+    if revisions:
+        ingredients["revisions"] = list(revisions)
     text = json.dumps(ingredients, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _key_of(recipe: Recipe, inputs: dict[str, ArtifactRef]) -> str:
+    return stage_key(recipe.kind, ingredients(recipe), inputs, revisions(recipe))
 
 
 def checkpoint_ref(path: Path) -> ArtifactRef:

@@ -16,7 +16,7 @@ import torch
 
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidSpec, Unavailable
-from shared.records import DatasetRecord
+from shared.records import DatasetRecord, DataWarning
 from worker import plugins
 from worker.runtime import Runtime
 
@@ -30,6 +30,12 @@ CLOTHING_NAMES = (
 )  # fmt: skip
 #: Share of the samples kept for testing, where a data set has no test set of its own.
 TEST_SHARE = 0.2
+#: Part of its mean that a channel's deviation must pass to be more than float32's rounding, which is 6e-8 of a value.
+ROUNDING = 1e-6
+#: Deviations by which what is 0 in a view may differ from the mean, before somebody is told of it.
+FAR = 100.0
+#: Channels that are named one by one.
+MOST_NAMED = 5
 #: Bytes of samples, as float32, that are computed with in one go.
 PIECE_BYTES = 16_000_000
 
@@ -73,12 +79,7 @@ class Arrays:
         return replace(self, held_out=held_out)
 
     def save(self, folder: Path) -> DatasetRecord:
-        """Write the arrays as `.npy` files and describe them; piece by piece, as they may not fit into memory.
-
-        Raises:
-            InvalidSpec: the inputs have no mean.
-
-        """
+        """Write the arrays as `.npy` files and describe them; piece by piece, as they may not fit into memory."""
         train = np.arange(len(self.train_targets))
         held_out = train[:0] if self.held_out is None else self.held_out
         train = np.setdiff1d(train, held_out, assume_unique=True)
@@ -86,9 +87,7 @@ class Arrays:
         if len(held_out):
             _write(folder, "validation", self.train_inputs, self.train_targets, held_out)
         _write(folder, "test", self.test_inputs, self.test_targets, np.arange(len(self.test_targets)))
-        mean, std = _statistics(mapped_inputs(folder, "train"))
-        if not np.isfinite([*mean, *std]).all():
-            raise InvalidSpec("the training inputs are too large: their mean or deviation is not finite")
+        statistics = _Statistics.of(mapped_inputs(folder, "train"))
         return DatasetRecord(
             shape=self.train_inputs.shape[1:],
             class_names=self.class_names,
@@ -96,8 +95,9 @@ class Arrays:
             labelled_samples=int((self.train_targets[train] >= 0).sum()),
             validation_samples=len(held_out),
             test_samples=len(self.test_inputs),
-            mean=mean,
-            std=std,
+            mean=statistics.mean,
+            std=statistics.scale,
+            warnings=tuple(statistics.warnings(images=self.train_inputs.ndim == 4)),
         )
 
 
@@ -246,13 +246,18 @@ def _checked(name: str, arrays: Arrays) -> Arrays:
             raise InvalidSpec(f"{name}: {split} has {len(inputs)} inputs and {len(targets)} targets")
         if targets.min() < 0 or targets.max() >= len(arrays.class_names):
             raise InvalidSpec(f"{name}: a {split} target is outside of the {len(arrays.class_names)} classes")
-        if inputs.dtype.kind == "f" and not all(np.isfinite(inputs[rows]).all() for rows in pieces(inputs)):
-            raise InvalidSpec(f"{name}: a {split} input is not finite")
+        if inputs.dtype.kind == "f" and not all(map(_fit_float32, (inputs[rows] for rows in pieces(inputs)))):
+            raise InvalidSpec(f"{name}: a {split} input is not finite, or larger than float32 holds")
     train, test = arrays.train_inputs, arrays.test_inputs
     if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
         shapes = f"{train.dtype} {train.shape[1:]} and {test.dtype} {test.shape[1:]}"
         raise InvalidSpec(f"{name}: a training sample and a test sample differ: {shapes}")
     return arrays
+
+
+def _fit_float32(inputs: Array) -> bool:
+    """Whether inputs are finite numbers, also as models see them."""
+    return bool((np.abs(inputs) <= np.finfo(np.float32).max).all())
 
 
 def _mnist_5k(_downloads: Path) -> Arrays:
@@ -292,24 +297,70 @@ def _write(folder: Path, split: str, inputs: Array, targets: Array, rows: Array)
             file.write(inputs[rows[piece]].tobytes())
 
 
-def _statistics(inputs: Array) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel; none of signed integers, which are tokens.
+@dataclass(frozen=True, slots=True)
+class _Statistics:
+    """Mean and standard deviation of each channel of the training inputs; none of signed integers, which are tokens."""
 
-    Those of pieces, put together as in Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance.
-    """
-    if np.issubdtype(inputs.dtype, np.signedinteger):
-        return (), ()
-    axes = (0, *range(2, inputs.ndim))
-    count, mean, squares = 0, torch.zeros(()), torch.zeros(())
-    for rows in pieces(inputs):
-        piece = torch.from_numpy(inputs[rows].astype(np.float32))
-        variance, piece_mean = (each.double() for each in torch.var_mean(piece, dim=axes, correction=0))
-        deviation, both = piece_mean - mean, count + len(piece)
-        squares = squares + variance * len(piece) + deviation.square() * (count * len(piece) / both)
-        mean = mean + deviation * (len(piece) / both)
-        count = both
-    std = (squares / count).sqrt()
-    return tuple(mean.reshape(-1).tolist()), tuple(std.clamp_min(1e-6).reshape(-1).tolist())
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @classmethod
+    def of(cls, inputs: Array) -> Self:
+        """Those of pieces, put together as in Chan, Golub and LeVeque 1983, Algorithms for computing the variance."""
+        if np.issubdtype(inputs.dtype, np.signedinteger):
+            return cls((), ())
+        axes = (0, *range(2, inputs.ndim))
+        # A square of what float32 holds may be more than it holds.
+        dtype = np.float64 if inputs.dtype.kind == "f" else np.float32
+        count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+        for rows in pieces(inputs):
+            piece = torch.from_numpy(inputs[rows].astype(dtype))
+            variance, piece_mean = (each.double() for each in torch.var_mean(piece, dim=axes, correction=0))
+            deviation, both = piece_mean - mean, count + len(piece)
+            squares = squares + variance * len(piece) + deviation.square() * (count * len(piece) / both)
+            mean = mean + deviation * (len(piece) / both)
+            count = both
+        return cls(tuple(mean.reshape(-1).tolist()), tuple((squares / count).sqrt().reshape(-1).tolist()))
+
+    @property
+    def constant(self) -> list[int]:
+        """The channels that are constant, as far as float32 can tell."""
+        smallest = float(np.finfo(np.float32).tiny)
+        return [
+            channel
+            for channel, (mean, deviation) in enumerate(zip(self.mean, self.deviation, strict=True))
+            if deviation <= max(ROUNDING * abs(mean), smallest)
+        ]
+
+    @property
+    def scale(self) -> tuple[float, ...]:
+        """What each channel is divided by: its deviation, and for a constant one at least 1, as scikit-learn does.
+
+        Else whatever is not the constant explodes: a value of the test set, or the zeros of shift and cutout.
+        """
+        constant = set(self.constant)
+        return tuple(max(1.0, each) if channel in constant else each for channel, each in enumerate(self.deviation))
+
+    def warnings(self, *, images: bool) -> Iterator[DataWarning]:
+        """What is to be said of channels that tell nothing, or in which 0, as views of images have it, is far off."""
+        if constant := self.constant:
+            values = [f"{channel} ({self.mean[channel]:g})" for channel in constant]
+            text = f"{_counted(values, len(self.mean))} constant in the training samples, to a millionth of the value"
+            yield DataWarning(kind="constant_channels", text=f"{text}: nothing is learned from what does not vary")
+        distance = [abs(mean / scale) for mean, scale in zip(self.mean, self.scale, strict=True)]
+        far = [channel for channel in range(len(distance)) if distance[channel] > FAR and channel not in constant]
+        if images and far:
+            values = [f"{channel} ({self.mean[channel]:g} ± {self.deviation[channel]:.2g})" for channel in far]
+            text = f"{_counted(values, len(self.mean))} nearly constant: what shift and cutout set to 0 is"
+            furthest = max(distance[channel] for channel in far)
+            yield DataWarning(kind="nearly_constant_channels", text=f"{text} {furthest:,.0f} deviations from the mean")
+
+
+def _counted(named: list[str], channels: int) -> str:
+    """Some of the channels, the first ones by name, as the subject of a sentence."""
+    more = f" and {len(named) - MOST_NAMED:,} more" if len(named) > MOST_NAMED else ""
+    is_or_are = "is" if len(named) == 1 else "are"
+    return f"of {channels:,} channels, {', '.join(named[:MOST_NAMED])}{more} {is_or_are}"
 
 
 def _first_of_each_class(targets: Array, share: float) -> npt.NDArray[np.bool_]:

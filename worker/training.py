@@ -182,7 +182,7 @@ class _State:
     def ended(self) -> bool:
         """Whether there is no epoch left to train."""
         curve, patience = self.curves[0], self.training.patience
-        given_up = patience is not None and len(curve) - _best_epoch(curve) > patience
+        given_up = patience is not None and len(curve) - _best_epoch(curve) >= patience
         return self.epoch >= self.training.epochs or given_up or all(self.failures)
 
     @property

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from shared.plan import Plan
+from shared.recipes import ingredients
 from shared.spec import PipelineSpec
+from shared.stage import stage_key
 
 MakeSpec = Callable[..., PipelineSpec]
 
@@ -30,6 +32,18 @@ def test_a_key_is_the_same_on_every_machine(make_spec: MakeSpec) -> None:
     plan = Plan.of(make_spec())
 
     assert [stage.ref.short_key for stage in plan.trunk] == ["5bc5f0c7", "d94e07ac", "86724abb"]
+
+
+def test_a_change_that_concerns_some_recipes_changes_their_keys_only(make_spec: MakeSpec) -> None:
+    own = Plan.of(make_spec(dataset={"name": "mine:data"})).trunk[0]
+    held_out = {"name": "digits", "validation": 0.1}
+    impatient = {"model": {"name": "mlp", "hidden": [32]}, "training": {"epochs": 2, "patience": 1}}
+    teacher = Plan.of(make_spec(dataset=held_out, teacher=impatient)).trunk[1]
+
+    assert own.key != stage_key(own.kind, ingredients(own.recipe), own.inputs)
+    assert teacher.key != stage_key(teacher.kind, ingredients(teacher.recipe), teacher.inputs)
+    assert own.of_this_version
+    assert teacher.of_this_version
 
 
 def test_where_a_pipeline_runs_and_what_it_is_called_is_no_part_of_a_key(make_spec: MakeSpec) -> None:
