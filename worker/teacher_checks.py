@@ -94,7 +94,7 @@ def check(
         others = [trial(way) for way in _ways(data, train, rows.split(batch_size)) if way.values != now.values]
     found = f"of {len(rows):,} labelled training samples the teacher is right on {own.words}"
     best = _best(others)
-    if best and best.way and best.clearly_better(own):
+    if best and best.way and best.clearly_better(own) and not best.by_chance(targets):
         text = f"{found}, and on {best.words}: {_advice(best.way)}"
         yield DataWarning(kind="normalisation", text=text)
     elif own.by_chance(targets):
