@@ -52,14 +52,22 @@ class Trial:
         won, lost = ((a & ~b).sum().item() for a, b in ((self.right, other.right), (other.right, self.right)))
         return won - lost >= BETTER * len(self.right) and won - lost > CLEAR * math.sqrt(won + lost)
 
-    def by_chance(self, targets: torch.Tensor) -> bool:
-        """Whether it is right no more often than if choices and labels had nothing to do with each other."""
-        if len(targets) < TOO_FEW or len(targets.unique()) == 1:
-            return False
+    def above_chance(self, targets: torch.Tensor) -> tuple[float, float]:
+        """By how much it is more often right than if choices and labels had nothing to do with each other.
+
+        Returns:
+            As a share of 1, and the standard error of that.
+
+        """
         classes = int(max(targets.max(), self.choices.max())) + 1
         labelled, chosen = (torch.bincount(each, minlength=classes).double() for each in (targets, self.choices))
         expected = (labelled * chosen).sum().item() / len(targets) ** 2
-        return self.accuracy <= expected + BY_CHANCE * math.sqrt(expected * (1.0 - expected) / len(targets))
+        return self.accuracy - expected, math.sqrt(expected * (1.0 - expected) / len(targets))
+
+    def by_chance(self, targets: torch.Tensor) -> bool:
+        """Whether nothing speaks for more than chance; of few samples, or those of one class, nothing can."""
+        above, error = self.above_chance(targets)
+        return len(targets) >= TOO_FEW and len(targets.unique()) > 1 and above <= BY_CHANCE * error
 
 
 def check(
@@ -94,7 +102,7 @@ def check(
         others = [trial(way) for way in _ways(data, train, rows.split(batch_size)) if way.values != now.values]
     found = f"of {len(rows):,} labelled training samples the teacher is right on {own.words}"
     best = _best(others)
-    if best and best.way and best.clearly_better(own) and not best.by_chance(targets):
+    if best and best.way and best.clearly_better(own) and best.above_chance(targets)[0] >= BETTER:
         text = f"{found}, and on {best.words}: {_advice(best.way)}"
         yield DataWarning(kind="normalisation", text=text)
     elif own.by_chance(targets):
