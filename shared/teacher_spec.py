@@ -23,8 +23,7 @@ class TeacherSpec(Part):
     checkpoint: str | None = None
     """Path of the weights, relative to the spec's own folder."""
     normalise: Normalise = "data"
-    """What given weights were trained on: `data`, each channel at mean 0 and deviation 1 as all models here; `none`, as
-    stored; `unit`, pixels as `x / 255`; `imagenet`, these with ImageNet's mean and deviation."""
+    """What given weights were trained on: `data` (mean 0 and deviation 1), `none`, `unit` (x / 255), `imagenet`."""
 
     @model_validator(mode="after")
     def _trained_or_given(self) -> Self:

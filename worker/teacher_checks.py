@@ -108,8 +108,8 @@ def check(
     elif own.by_chance(targets):
         tried = "".join(f", {other.words}" for other in others)
         text = (
-            f"{found}{tried}; that is no more than by chance: it knows other data, or classes in another order, or it "
-            "takes inputs that only a model of your own can make of these"
+            f"{found}{tried}; that is no more than by chance: it knows other data, or classes in another order, or "
+            "wants inputs that a data set of your own has to make"
         )
         yield DataWarning(kind="teacher_at_chance", text=text)
 
@@ -127,8 +127,8 @@ def _ways(data: DatasetRecord, train: Split, batches: tuple[torch.Tensor, ...]) 
     if len(data.mean) == 3 == len(data.shape):
         names = (*names, "imagenet")
     ways = [Normalisation.of(name, data) for name in names]
-    if (largest := max(train.read(rows).max().item() for rows in batches)) > 1:
-        ways.append(Normalisation.by_largest(float(largest)))
+    if (largest := max(train.read(rows).float().max().item() for rows in batches)) > 1:
+        ways.append(Normalisation.by_largest(largest))
     yield from {way.values: way for way in reversed(ways)}.values()
 
 
@@ -163,6 +163,6 @@ def _advice(way: Normalisation) -> str:
         case "data":
             return "leave out 'normalise'"
         case None:
-            return "a model of your own can do that inside, see docs/how-to/own-model.md"
+            return "have a data set of your own return them so, and say 'normalise: none' beside its checkpoint"
         case name:
             return f"say 'normalise: {name}' beside its checkpoint"

@@ -40,6 +40,12 @@ WAYS: dict[str, Change] = {
 }
 
 
+@pytest.fixture
+def store(tmp_path: Path) -> ArtifactStore:
+    """An empty store."""
+    return ArtifactStore(tmp_path / "store")
+
+
 @pytest.fixture(scope="module")
 def digits() -> Arrays:
     """Eight by eight pixels."""
@@ -103,7 +109,11 @@ def teacher(weights: Path, normalise: str = "data") -> dict[str, Any]:
     [
         ("unit", "data", "as x / 255: say 'normalise: unit' beside its checkpoint"),
         ("none", "data", "as they are stored: say 'normalise: none' beside its checkpoint"),
-        ("x / 16", "data", "as x / 16: a model of your own can do that inside, see docs/how-to/own-model.md"),
+        (
+            "x / 16",
+            "data",
+            "as x / 16: have a data set of your own return them so, and say 'normalise: none' beside its checkpoint",
+        ),
         ("data", "unit", "as they are normalised here (mean 0, deviation 1 a channel): leave out 'normalise'"),
     ],
 )
@@ -219,6 +229,7 @@ class Right(torch.nn.Module):
 
 
 def told(folder: Path, targets: list[int], model: torch.nn.Module, inputs: np.ndarray[Any, Any]) -> list[str]:
+    folder.mkdir()
     names = tuple(map(str, range(max(targets) + 1)))
     labels = np.array(targets)
     record = Arrays(inputs, labels, inputs[:2], labels[:2], names).save(folder)
@@ -238,13 +249,6 @@ def test_few_or_unbalanced_samples_are_no_proof_of_chance(tmp_path: Path) -> Non
     half[-10:] = 0
     assert told(tmp_path / "b", unbalanced, Right(2, 2), half) == []
     assert told(tmp_path / "c", unbalanced, Right(2, 0), tokens[1]) == ["teacher_at_chance"]
-
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path: Path) -> None:
-    """Where tests pack data."""
-    for name in "abc":
-        (tmp_path / name).mkdir()
 
 
 def record_of(mean: tuple[float, ...], std: tuple[float, ...], shape: tuple[int, ...]) -> DatasetRecord:
