@@ -217,11 +217,10 @@ def load_teacher(recipe: LoadTeacher, desk: Desk) -> WeightsRecord:
     """Check that given weights are those of the teacher's model, and take them."""
     weights = desk.inputs["checkpoint"].path(WEIGHTS)
     model = models.load(models.build(recipe.model, desk.dataset, desk.runtime), weights)
-    desk.report("trying it on labelled samples")
     train = desk.split("train", streamed=True)
     with plugins.called(recipe.model.name if is_reference(recipe.model.name) else ""):
         _, batch_size = desk.inference(model, train, size_bytes=0)
-        warnings = tuple(teacher_checks.check(model, recipe.normalise, desk.dataset, train, batch_size))
+        warnings = tuple(teacher_checks.check(model, recipe.normalise, desk.dataset, train, batch_size, desk.report))
     copyfile(weights, desk.folder / WEIGHTS)
     return WeightsRecord(parameters=models.parameters(model), warnings=warnings)
 

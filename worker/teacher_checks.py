@@ -14,6 +14,7 @@ from shared.catalog import Normalise
 from shared.records import DatasetRecord, DataWarning
 from worker.data import Split
 from worker.normalisation import Normalisation
+from worker.runtime import Report
 
 #: Samples that are enough to tell, and those that are too few to tell chance.
 ENOUGH = 1_000
@@ -71,7 +72,7 @@ class Trial:
 
 
 def check(
-    model: nn.Module, normalise: Normalise, data: DatasetRecord, train: Split, batch_size: int
+    model: nn.Module, normalise: Normalise, data: DatasetRecord, train: Split, batch_size: int, report: Report
 ) -> Iterator[DataWarning]:
     """What is to be said of a teacher, of which at most one thing is.
 
@@ -83,8 +84,10 @@ def check(
         data: what the samples are.
         train: the training samples.
         batch_size: of a forward pass.
+        report: told of each batch.
 
     Raises:
+        StageStopped: `report` raised it.
         InvalidSpec: the data cannot be normalised so.
 
     """
@@ -95,7 +98,7 @@ def check(
     now = None if data.tokens else Normalisation.of(normalise, data)
 
     def trial(way: Normalisation | None) -> Trial:
-        return _trial(model, way, data, train, rows.split(batch_size))
+        return _trial(model, way, data, train, rows.split(batch_size), report)
 
     own, others = trial(now), list[Trial]()
     if now and own.accuracy <= 1.0 - BETTER:
@@ -134,16 +137,24 @@ def _ways(data: DatasetRecord, train: Split, batches: tuple[torch.Tensor, ...]) 
 
 @torch.inference_mode()
 def _trial(
-    model: nn.Module, way: Normalisation | None, data: DatasetRecord, train: Split, batches: tuple[torch.Tensor, ...]
+    model: nn.Module,
+    way: Normalisation | None,
+    data: DatasetRecord,
+    train: Split,
+    batches: tuple[torch.Tensor, ...],
+    report: Report,
 ) -> Trial:
     model.eval()
     prepared = way.prepare(model, data, train.device) if way else None
+    parts = []
     try:
-        logits = torch.cat([model(train.normalised(rows)).float().cpu() for rows in batches])
+        for rows in batches:
+            report("tries it on labelled samples" + (f" {way.words}" if way else ""))
+            parts.append(model(train.normalised(rows)).float().cpu())
     finally:
         if prepared:
             prepared.remove()
-    targets = train.targets.cpu()[torch.cat(batches)]
+    logits, targets = torch.cat(parts), train.targets.cpu()[torch.cat(batches)]
     choices = logits.argmax(1)
     loss = functional.cross_entropy(logits, targets).item()
     return Trial(way, choices, choices == targets, loss if math.isfinite(loss) else math.inf)

@@ -234,7 +234,7 @@ def told(folder: Path, targets: list[int], model: torch.nn.Module, inputs: np.nd
     labels = np.array(targets)
     record = Arrays(inputs, labels, inputs[:2], labels[:2], names).save(folder)
     train = Split.open(folder, "train", record, CPU.device, streamed=True)
-    return [warning.kind for warning in check(model, "data", record, train, 16)]
+    return [warning.kind for warning in check(model, "data", record, train, 16, lambda *_: None)]
 
 
 def test_few_or_unbalanced_samples_are_no_proof_of_chance(tmp_path: Path) -> None:
