@@ -93,7 +93,7 @@ def _options(
 
 
 def _print_error(error: object) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+    Console(stderr=True, emoji=False, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
 
 
 def _end_output() -> None:

@@ -301,7 +301,7 @@ class Pipeline:
             PipelineFailed: it failed or was cancelled; the message says why.
 
         """
-        live.follow(self._client.watch(self.id), Console(highlight=False), self._client.served_queues)
+        live.follow(self._client.watch(self.id), Console(emoji=False, highlight=False), self._client.served_queues)
         return self.results()
 
     def results(self) -> PipelineResults:
@@ -350,4 +350,6 @@ def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
     if report is None or not isinstance(report.record, ReportRecord):
         raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
     stages = tuple(state.record for state in status.states.values() if state.record)
-    return PipelineResults(id=status.id, name=status.plan.name, scores=report.record, stages=stages)
+    return PipelineResults(
+        id=status.id, name=status.plan.name, scores=report.record, stages=stages, warnings=status.warnings
+    )

@@ -19,6 +19,7 @@ from scheduler import waiting
 from scheduler.waiting import Served
 from shared.errors import BrokerUnavailable
 from shared.plan import Plan
+from shared.records import DataWarning
 from shared.stage import Bundle, Stage
 from shared.status import PipelineStatus, StageState, in_words
 
@@ -31,6 +32,7 @@ STYLES = {
     "failed": "bold red",
     "blocked": "dim",
 }
+WARNING_MARK = "!"
 #: Seconds between two lines about the progress of a stage, where lines are all there is, and between two looks at
 #: which queues are served.
 LINE_SECONDS = 5.0
@@ -80,7 +82,8 @@ class Stages:
         head = f"[bold]{escape(status.id)}[/]  [{STYLES[status.state]}]{status.state}[/]"
         yield f"{head}  {done} of {len(status.states)} stages, submitted {ago} ago"
         # The line above, the cursor's, and one that says what is left out.
-        rows, left_out = _most_telling(status, console.height - 3 if self.fit else None)
+        warnings = [warned(warning, fit=self.fit) for warning in status.warnings if not warning.accepted]
+        rows, left_out = _most_telling(status, console.height - 3 - len(warnings) if self.fit else None)
         longest = max(len(f"✓ {branch}{stage.title}") for branch, stage in rows)
         table = Table.grid(padding=(0, 2))
         table.add_column(no_wrap=True, width=min(longest, width // 2), overflow="ellipsis")
@@ -97,6 +100,7 @@ class Stages:
         yield table
         if left_out:
             yield f"[dim]… and {', '.join(f'{count} {state}' for state, count in left_out.items())}[/]"
+        yield from warnings
 
     def _cells(self, branch: str, stage: Stage, reason: str | None, *, wide: bool) -> Iterator[RenderableType]:
         state = self.status.states[stage.key]
@@ -169,6 +173,11 @@ def _side_by_side(branches: Collection[Collection[Bundle]]) -> Iterator[tuple[st
         yield from (("   └─ " if last else "│  └─ ", each) for each in below)
 
 
+def warned(warning: DataWarning, *, fit: bool = False) -> Text:
+    """A warning; where it is to fit into a line, the whole text is in `status ID`."""
+    return Text(f"{WARNING_MARK} {warning}", "yellow", no_wrap=fit or None, overflow="ellipsis" if fit else "fold")
+
+
 def _seconds(state: StageState) -> str:
     if state.record:
         return f"{state.record.seconds:.1f} s"
@@ -194,3 +203,6 @@ def _print_lines(followed: Iterable[tuple[PipelineStatus, Served]], console: Con
             seen[stage.key] = state.state, now
             line = f"{MARKS[state.state]} {stage.title}: {_does(stage, state)}"
             console.print(line, markup=False, soft_wrap=True)
+            for warning in status.warnings_of(stage):
+                if not warning.accepted:
+                    console.print(warned(warning), soft_wrap=True)

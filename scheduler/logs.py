@@ -62,7 +62,7 @@ def logs(
             yield from _about(logbook.follow(pipeline, lambda: ledger.status(pipeline).finished, last), wanted)
 
     titles = {each.ref.short_key: each.title for each in plan.stages}
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(emoji=False, highlight=False, soft_wrap=True)
     if as_json:
         for line in lines():
             sys.stdout.write(f"{_as_json(line, titles)}\n")

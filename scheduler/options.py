@@ -18,7 +18,9 @@ from shared.errors import InvalidSettings
 #: Columns of tables that go into a pipe or a file, where nobody sees them cut off.
 PIPE_COLUMNS = 200
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS)
+console = Console(
+    emoji=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
+)
 
 
 def known_ids(incomplete: str) -> list[str]:

@@ -242,11 +242,14 @@ def _follow(client: PipelineClient, pipeline: str, stack: LocalStack | None = No
 
 
 def _show(results: PipelineResults) -> None:
-    from scheduler import report
+    from scheduler import live, report
 
     console.print(report.stages_table(results))
     console.print(report.scores_table(results))
     console.print(report.costs_table(results))
+    for warning in results.warnings:
+        if not warning.accepted:
+            console.print(live.warned(warning), soft_wrap=True)
 
 
 def _write(results: PipelineResults, path: Path) -> None:

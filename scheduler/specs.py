@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scheduler.options import AsJson, Changes, SpecPath, SpecPaths, console, print_json
-from shared.errors import DistillError, InvalidSettings
+from shared.errors import DistillError, InvalidInput, InvalidSettings
 
 if TYPE_CHECKING:
     from shared.catalog import DatasetFacts
+    from shared.records import DatasetRecord
+    from shared.spec import PipelineSpec
 
 app = typer.Typer()
 
@@ -32,21 +34,62 @@ def init(path: Annotated[Path, typer.Argument(metavar="FILE")] = Path("pipeline.
 
 
 @app.command()
-def validate(specs: SpecPaths) -> None:
+def validate(
+    specs: SpecPaths,
+    data: Annotated[
+        bool, typer.Option("--data", help="Read their data as well, as a worker would, and say what is odd about them.")
+    ] = False,
+) -> None:
     """Read specs, and say what is wrong with them."""
     from shared.plan import Plan
     from shared.spec import PipelineSpec
 
-    errors = []
+    errors: list[str] = []
+    described: dict[str, DatasetRecord] = {}
     for path in specs:
         try:
-            plan = Plan.of(PipelineSpec.load(path))
+            spec = PipelineSpec.load(path)
+            plan = Plan.of(spec)
         except DistillError as error:
             errors.append(str(error))
-        else:
-            console.print(f"{path}: {plan.name}, {len(plan.stages)} stages", soft_wrap=True)
+            continue
+        console.print(f"{path}: {plan.name}, {len(plan.stages)} stages", markup=False, soft_wrap=True)
+        try:
+            _say_of_data(spec, described, read=data)
+        except InvalidInput as error:
+            errors.append(f"{path}: dataset: {error}")
     if errors:
         raise InvalidSettings("\n".join(errors))
+
+
+def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], *, read: bool) -> None:
+    """Print what a spec's data are and what is odd about them; read each data set once, and only if it is to be read.
+
+    Raises:
+        InvalidInput: they cannot be used.
+
+    """
+    from scheduler import live
+    from scheduler.caches import ask
+    from shared.catalog import is_reference
+    from shared.records import DatasetRecord
+    from shared.report_sentences import samples
+
+    dataset = spec.dataset
+    if not read:
+        if is_reference(dataset.name):
+            console.print(f"  {dataset.name} was not read: --data reads it", markup=False, soft_wrap=True)
+        return
+    if (asked := dataset.model_dump_json()) not in described:
+        described[asked] = DatasetRecord.model_validate(ask({"data": dataset.model_dump(mode="json")}))
+    record = described[asked]
+    console.print(f"  {dataset.name}: {samples(record)}", markup=False, soft_wrap=True)
+    told = [warning for warning in record.warnings if warning.kind not in spec.accept]
+    for warning in told:
+        console.print(live.warned(warning), soft_wrap=True)
+    if told:
+        kinds = ", ".join(dict.fromkeys(warning.kind for warning in told))
+        console.print(f"  if that is meant so, say it in the spec: accept: [{kinds}]", markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -245,4 +245,4 @@ def _amount(size_bytes: int) -> str:
 def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True, stderr=stderr)
+    return Console(emoji=False, highlight=False, soft_wrap=True, stderr=stderr)

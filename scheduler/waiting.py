@@ -90,4 +90,11 @@ def facts_of(status: PipelineStatus, served: Served = None) -> dict[str, Any]:
                 "error": state.error,
             }
         )
-    return {"id": status.id, "state": status.state, "submitted": status.submitted, "stages": stages}
+    warnings = [warning.model_dump() for warning in status.warnings]
+    return {
+        "id": status.id,
+        "state": status.state,
+        "submitted": status.submitted,
+        "stages": stages,
+        "warnings": warnings,
+    }

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Literal, get_args
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,25 @@ LOSSES = {
     "dist": "correlation of the probabilities between and within classes (Huang et al. 2022)",
     "mse": "mean squared difference of the logits",
 }
+
+#: What a given teacher wants of its inputs: as all models here, as they are stored, pixels from 0 to 1, or these less
+#: ImageNet's means and divided by its deviations.
+Normalise = Literal["data", "none", "unit", "imagenet"]
+
+#: What is allowed and seldom meant, as warnings and a spec's `accept` call it.
+WarningKind = Literal[
+    "constant_channels",
+    "nearly_constant_channels",
+    "unused_classes",
+    "one_based_labels",
+    "untested_classes",
+    "small_classes",
+    "channels_last",
+    "test_samples_in_training",
+    "normalisation",
+    "teacher_at_chance",
+]
+WARNING_KINDS: tuple[WarningKind, ...] = get_args(WarningKind)
 
 #: `package.module:callable`, as a regular expression.
 REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"

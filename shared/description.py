@@ -23,8 +23,8 @@ def details(stage: Stage, dataset: str = "") -> tuple[str, ...]:
     match stage.recipe:
         case PrepareData():  # Its title has the data set.
             return ()
-        case LoadTeacher(model=model):
-            return (_model(model), *named)
+        case LoadTeacher(model=model, normalise=normalise):
+            return (_model(model), *named, *(() if normalise == "data" else (f"normalise: {normalise}",)))
         case JoinTeachers(models=models):
             return (*map(_model, models), *named)
         case TrainTeacher(model=model, training=training) | TrainControl(model=model, training=training):

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.model_spec import MlpSpec
 from shared.recipes import (
@@ -44,12 +44,14 @@ class Plan(BaseModel):
 
     name: str
     device: Device
-    #: No part of any key, like the two below.
+    #: No part of any key, like the three below.
     priority: Priority = "normal"
     #: Seconds a stage of a kind may take at one go.
     time_limits: dict[str, float] = {}
     #: How many workers share the soft labels.
     shards: Literal["auto"] | int = "auto"
+    #: Kinds of warnings that are not shown; left out where there are none, so that earlier versions read it.
+    accept: Annotated[tuple[str, ...], Field(exclude_if=lambda accept: not accept)] = ()
     #: The data; then, in order, all that comes between the teachers and the students.
     trunk: tuple[Stage, ...]
     #: Several teachers, made side by side after the first stage of the trunk; a single one is part of the trunk.
@@ -89,6 +91,7 @@ class Plan(BaseModel):
             priority=spec.priority,
             time_limits=spec.time_limits,
             shards=spec.soft_labels.shards,
+            accept=spec.accept,
             trunk=(data, *((joined,) if joined else teachers), labels),
             teachers=teachers if joined else (),
             branches=(
@@ -158,7 +161,7 @@ def _teachers(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
         name = "teacher" if spec.teacher else f"teacher {number}"
         if teacher.checkpoint is not None:
             weights = checkpoint_ref(Path(teacher.checkpoint))
-            load = LoadTeacher(model=teacher.model)
+            load = LoadTeacher(model=teacher.model, normalise=teacher.normalise)
             found.append(Stage.of(f"load {name}", load, dataset=data.ref, checkpoint=weights))
         else:
             train = TrainTeacher(model=teacher.model, training=teacher.training)
@@ -173,7 +176,10 @@ def _joined(spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Sta
     models = tuple(teacher.model for teacher in spec.teachers)
     weights = tuple(teacher.weight for teacher in spec.teachers)
     refs = {f"teacher {number}": teacher.ref for number, teacher in enumerate(teachers, start=1)}
-    recipe = JoinTeachers(models=models, weights=weights, average=spec.average)
+    normalise = tuple(teacher.normalise for teacher in spec.teachers)
+    if set(normalise) == {"data"}:
+        normalise = ()
+    recipe = JoinTeachers(models=models, weights=weights, average=spec.average, normalise=normalise)
     return Stage.of("join teachers", recipe, dataset=data.ref, **refs)
 
 

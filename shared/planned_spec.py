@@ -73,6 +73,7 @@ class PlannedSpec:
         data["students"] = students
         data["evaluation"] = {"control": any(name.endswith("/control") for name in plan.report.inputs)}
         data |= {"device": plan.device, "priority": plan.priority, "time_limits": plan.time_limits}
+        data["accept"] = plan.accept
         try:
             spec = PipelineSpec.model_validate(data)
         except ValidationError as error:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from shared.catalog import KINDS, is_reference
+from shared.catalog import KINDS, Normalise, is_reference
 from shared.dataset_spec import DatasetSpec
 from shared.encoding import Dtype, Encoding
 from shared.model_spec import ModelSpec
@@ -36,6 +36,8 @@ class LoadTeacher(Part):
 
     kind: Literal["load_teacher"] = "load_teacher"
     model: ModelSpec
+    #: What it was trained on; left out where nothing is said, so that workers of earlier versions read it.
+    normalise: Normalise = Field(default="data", exclude_if=lambda normalise: normalise == "data")
 
 
 class JoinTeachers(Part):
@@ -45,6 +47,12 @@ class JoinTeachers(Part):
     models: Annotated[tuple[ModelSpec, ...], Field(strict=False)]
     weights: Annotated[tuple[float, ...], Field(strict=False)]
     average: Literal["probabilities", "logits"]
+    #: As of `LoadTeacher`, of each; none where all are as all models here.
+    normalise: Annotated[tuple[Normalise, ...], Field(strict=False, exclude_if=lambda normalise: not normalise)] = ()
+
+    def normalise_of(self, place: int) -> Normalise:
+        """What the teacher at a place was trained on."""
+        return self.normalise[place] if self.normalise else "data"
 
 
 class Labels(Part):

@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.catalog import WarningKind
+from shared.line import Line
+
 
 class Model(BaseModel):
     """A frozen model that is read back as it was written."""
@@ -19,8 +22,11 @@ class DataWarning(Model):
     """Something that is allowed, and seldom meant."""
 
     #: What a spec's `accept` calls it.
-    kind: Literal["constant_channels", "nearly_constant_channels"]
-    text: str
+    kind: WarningKind
+    text: Line
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.kind})"
 
 
 #: Left out where there are none, so that records of data without any are as they always were.
@@ -97,6 +103,7 @@ class WeightsRecord(Model):
 
     kind: Literal["weights"] = "weights"
     parameters: int
+    warnings: DataWarnings = ()
 
     @property
     def summary(self) -> str:
@@ -309,6 +316,23 @@ Record = Annotated[
     | ReportRecord,
     Field(discriminator="kind"),
 ]
+
+
+def warnings_of(record: Record) -> tuple[DataWarning, ...]:
+    """What a stage warns of."""
+    return record.warnings if isinstance(record, DatasetRecord | WeightsRecord) else ()
+
+
+class StageWarning(DataWarning):
+    """What a stage of a pipeline warns of."""
+
+    #: Its title.
+    stage: str
+    #: Whether the pipeline's spec says that it is meant so.
+    accepted: bool
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {super().__str__()}"
 
 
 class StageRecord(Model):

@@ -46,6 +46,7 @@ def render(facts: ReportFacts) -> str:
         id=facts.status.id,
         submitted=f"{datetime.fromtimestamp(facts.status.submitted, UTC):%Y-%m-%d %H:%M} UTC",
         data=_data(facts),
+        warnings=facts.status.warnings,
         headlines=headlines(facts.scores),
         students=len(facts.students),
         sections=sections(facts),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from html import escape
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from shared.records import EvaluationRecord, Model, ReportRecord, StageRecord
+from pydantic import Field
+
+from shared.records import EvaluationRecord, Model, ReportRecord, StageRecord, StageWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +30,8 @@ class PipelineResults(Model):
     name: str
     scores: ReportRecord
     stages: tuple[StageRecord, ...]
+    #: What they warn of; left out where there is nothing.
+    warnings: Annotated[tuple[StageWarning, ...], Field(exclude_if=lambda warnings: not warnings)] = ()
 
     def rows(self) -> list[Row]:
         """One row a model and seed, with `COLUMNS`: teachers, then each student beside its control.

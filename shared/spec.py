@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.catalog import DATASETS, KINDS, MODELS, did_you_mean
+from shared.catalog import DATASETS, KINDS, MODELS, WARNING_KINDS, WarningKind, did_you_mean
 from shared.checkpoint import classes_of
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidInput, InvalidSpec
@@ -20,6 +20,18 @@ from shared.spec_file import Location, SpecFile
 from shared.student_spec import AnyStudent, StudentGrid, StudentSpec
 from shared.teacher_spec import LabelTeacherSpec, OneTeacher, TeacherSpec, WeightedTeacherSpec
 
+
+def _must_be_a_known_kind(kind: Any) -> Any:
+    if isinstance(kind, str) and kind not in WARNING_KINDS:
+        raise PydanticCustomError(
+            "unknown_name",
+            "unknown kind of warning '{name}'{hint}",
+            {"name": kind, "hint": did_you_mean(kind, WARNING_KINDS)},
+        )
+    return kind
+
+
+AcceptedKind = Annotated[WarningKind, BeforeValidator(_must_be_a_known_kind)]
 Device = Literal["any", "cpu", "gpu"]
 Priority = Literal["low", "normal", "high"]
 
@@ -61,6 +73,8 @@ class PipelineSpec(Part):
     """`auto` trains students, controls and seeds of one shape together, as one stacked model."""
     time_limits: dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]] = Field(default={})
     """Seconds that a stage of a kind may take at one go, as `{train_teacher: 3600}`."""
+    accept: Annotated[tuple[AcceptedKind, ...], Field(strict=False)] = ()
+    """Warnings that are meant so and not to be shown, by their kinds, as `[unused_classes]`."""
 
     @property
     def all_teachers(self) -> tuple[TeacherSpec, ...]:

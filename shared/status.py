@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from shared.line import Line, Lines
 from shared.plan import Plan
-from shared.records import Model, StageRecord
+from shared.records import Model, StageRecord, StageWarning, warnings_of
+from shared.stage import Stage
 
 
 class StageState(Model):
@@ -49,6 +51,18 @@ class PipelineStatus(Model):
     def finished(self) -> bool:
         """Whether nothing more will happen."""
         return self.state in ("done", "failed", "cancelled")
+
+    @property
+    def warnings(self) -> tuple[StageWarning, ...]:
+        """What its stages warn of, in the plan's order; that which the spec accepts as well."""
+        return tuple(warning for stage in self.plan.stages for warning in self.warnings_of(stage))
+
+    def warnings_of(self, stage: Stage) -> Iterator[StageWarning]:
+        """What one of its stages warns of, once it is done."""
+        done = self.states[stage.key].record
+        for each in warnings_of(done.record) if done else ():
+            accepted = each.kind in self.plan.accept
+            yield StageWarning(stage=stage.title, kind=each.kind, text=each.text, accepted=accepted)
 
     @property
     def errors(self) -> list[str]:

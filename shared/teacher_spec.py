@@ -7,6 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from shared.catalog import Normalise
 from shared.model_spec import ModelSpec
 from shared.part import Part
 from shared.training_spec import TrainingSpec
@@ -21,9 +22,17 @@ class TeacherSpec(Part):
     """How it is trained, where no weights are given."""
     checkpoint: str | None = None
     """Path of the weights, relative to the spec's own folder."""
+    normalise: Normalise = "data"
+    """What given weights were trained on: `data` (mean 0 and deviation 1), `none`, `unit` (x / 255), `imagenet`."""
 
     @model_validator(mode="after")
     def _trained_or_given(self) -> Self:
+        if self.checkpoint is None and self.normalise != "data":
+            raise PydanticCustomError(
+                "teacher",
+                "a teacher that is trained here takes what all models here take: 'normalise' is for a checkpoint",
+                {"key": "normalise"},
+            )
         if self.checkpoint is not None and "training" in self.model_fields_set:
             raise PydanticCustomError(
                 "teacher", "a teacher with a checkpoint is not trained: remove one of the two", {"key": "training"}

@@ -17,7 +17,7 @@ import torch
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidSpec, Unavailable
 from shared.records import DatasetRecord, DataWarning
-from worker import plugins
+from worker import data_checks, plugins
 from worker.runtime import Runtime
 
 Array = npt.NDArray[Any]
@@ -34,8 +34,6 @@ TEST_SHARE = 0.2
 ROUNDING = 1e-6
 #: Deviations by which what is 0 in a view may differ from the mean, before somebody is told of it.
 FAR = 100.0
-#: Channels that are named one by one.
-MOST_NAMED = 5
 #: Bytes of samples, as float32, that are computed with in one go.
 PIECE_BYTES = 16_000_000
 
@@ -51,6 +49,8 @@ class Arrays:
     class_names: tuple[str, ...]
     #: Rows of the training samples that are held out; none where nothing is.
     held_out: Array | None = None
+    #: What is to be said of them.
+    warnings: tuple[DataWarning, ...] = ()
 
     def labelled_only(self, samples: int) -> Self:
         """The same with the labels of so many training samples, evenly over the classes; the others lose theirs.
@@ -80,14 +80,17 @@ class Arrays:
 
     def save(self, folder: Path) -> DatasetRecord:
         """Write the arrays as `.npy` files and describe them; piece by piece, as they may not fit into memory."""
-        train = np.arange(len(self.train_targets))
-        held_out = train[:0] if self.held_out is None else self.held_out
-        train = np.setdiff1d(train, held_out, assume_unique=True)
+        train, held_out = self._train_and_held_out
         _write(folder, "train", self.train_inputs, self.train_targets, train)
         if len(held_out):
             _write(folder, "validation", self.train_inputs, self.train_targets, held_out)
         _write(folder, "test", self.test_inputs, self.test_targets, np.arange(len(self.test_targets)))
-        statistics = _Statistics.of(mapped_inputs(folder, "train"))
+        return self.describe()
+
+    def describe(self) -> DatasetRecord:
+        """Their record, of which nothing is written."""
+        train, held_out = self._train_and_held_out
+        statistics = _Statistics.of(self.train_inputs, train)
         return DatasetRecord(
             shape=self.train_inputs.shape[1:],
             class_names=self.class_names,
@@ -97,8 +100,15 @@ class Arrays:
             test_samples=len(self.test_inputs),
             mean=statistics.mean,
             std=statistics.scale,
-            warnings=tuple(statistics.warnings(images=self.train_inputs.ndim == 4)),
+            warnings=(*self.warnings, *statistics.warnings(images=self.train_inputs.ndim == 4)),
         )
+
+    @property
+    def _train_and_held_out(self) -> tuple[Array, Array]:
+        """Rows of the training samples that stay, and of those that are held out."""
+        train = np.arange(len(self.train_targets))
+        held_out = train[:0] if self.held_out is None else self.held_out
+        return np.setdiff1d(train, held_out, assume_unique=True), held_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +232,9 @@ def _read(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
             raise InvalidSpec(f"{dataset.name}: a target is {classes - 1:,}, with {len(train_targets):,} samples")
         names = tuple(map(str, range(classes)))
     train_targets, test_targets = train_targets.astype(np.int64), test_targets.astype(np.int64)
-    return _checked(dataset.name, Arrays(train_inputs, train_targets, test_inputs, test_targets, names))
+    splits = train_inputs, train_targets, test_inputs, test_targets
+    arrays = _checked(dataset.name, Arrays(*splits, names))
+    return replace(arrays, warnings=tuple(data_checks.check(*splits, names)))
 
 
 def _checked(name: str, arrays: Arrays) -> Arrays:
@@ -305,16 +317,16 @@ class _Statistics:
     deviation: tuple[float, ...]
 
     @classmethod
-    def of(cls, inputs: Array) -> Self:
-        """Those of pieces, put together as in Chan, Golub and LeVeque 1983, Algorithms for computing the variance."""
+    def of(cls, inputs: Array, rows: Array) -> Self:
+        """Those of some rows, by pieces: Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance."""
         if np.issubdtype(inputs.dtype, np.signedinteger):
             return cls((), ())
         axes = (0, *range(2, inputs.ndim))
         # A square of what float32 holds may be more than it holds.
         dtype = np.float64 if inputs.dtype.kind == "f" else np.float32
         count, mean, squares = 0, torch.zeros(()), torch.zeros(())
-        for rows in pieces(inputs):
-            piece = torch.from_numpy(inputs[rows].astype(dtype))
+        for place in pieces(inputs[: len(rows)]):
+            piece = torch.from_numpy(inputs[rows[place]].astype(dtype, order="C"))
             variance, piece_mean = (each.double() for each in torch.var_mean(piece, dim=axes, correction=0))
             deviation, both = piece_mean - mean, count + len(piece)
             squares = squares + variance * len(piece) + deviation.square() * (count * len(piece) / both)
@@ -358,9 +370,7 @@ class _Statistics:
 
 def _counted(named: list[str], channels: int) -> str:
     """Some of the channels, the first ones by name, as the subject of a sentence."""
-    more = f" and {len(named) - MOST_NAMED:,} more" if len(named) > MOST_NAMED else ""
-    is_or_are = "is" if len(named) == 1 else "are"
-    return f"of {channels:,} channels, {', '.join(named[:MOST_NAMED])}{more} {is_or_are}"
+    return f"of {channels:,} channels, {data_checks.listed(named, len(named))} {'is' if len(named) == 1 else 'are'}"
 
 
 def _first_of_each_class(targets: Array, share: float) -> npt.NDArray[np.bool_]:

@@ -8,14 +8,16 @@ from typing import TypeVar
 
 import torch
 
+from shared.catalog import Normalise
 from shared.errors import ArtifactDamaged
+from shared.model_spec import ModelSpec
 from shared.objects import Objects
 from shared.recipes import ChooseStudent, JoinTeachers, Labels, LoadTeacher, Training
 from shared.records import ChoiceRecord, DatasetRecord, Record
 from shared.soft_labels import SoftLabels
 from shared.store import Artifact
 from shared.training_spec import AugmentationSpec
-from worker import augment, data, evaluation, memory, models
+from worker import augment, data, evaluation, memory, models, normalisation
 from worker.runtime import Report, Runtime
 
 WEIGHTS = "model.safetensors"
@@ -78,13 +80,19 @@ class Desk:
             return models.load(models.build(chosen, self.dataset, self.runtime), artifact.path(weights_of(seed)))
         if not isinstance(recipe, Training | LoadTeacher):
             raise ArtifactDamaged(f"{artifact.folder}: not the artifact of a model")
-        model = models.build(recipe.model, self.dataset, self.runtime)
-        return models.load(model, artifact.path(WEIGHTS))
+        if isinstance(recipe, LoadTeacher):
+            return models.load(self._teacher(recipe.model, recipe.normalise), artifact.path(WEIGHTS))
+        return models.load(models.build(recipe.model, self.dataset, self.runtime), artifact.path(WEIGHTS))
 
     def ensemble(self, recipe: JoinTeachers) -> models.Ensemble:
         """New teachers as one model."""
-        teachers = [models.build(model, self.dataset, self.runtime) for model in recipe.models]
+        teachers = [self._teacher(model, recipe.normalise_of(place)) for place, model in enumerate(recipe.models)]
         return models.Ensemble(teachers, recipe.weights, probabilities=recipe.average == "probabilities")
+
+    def _teacher(self, model: ModelSpec, normalise: Normalise) -> torch.nn.Module:
+        """A new model that takes samples as all do, whatever its weights will have been trained on."""
+        built = models.build(model, self.dataset, self.runtime)
+        return normalisation.prepared(built, normalise, self.dataset, self.runtime.device)
 
     def soft_labels(self) -> tuple[SoftLabels, Labels]:
         """The soft labels of the training samples, and the recipe that says in which views a student is to see these.

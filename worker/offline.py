@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from shared.dataset_spec import DatasetSpec
 from shared.encoding import Encoding, Floats
 from shared.errors import ArtifactDamaged, ArtifactMissing, DistillError, InvalidInput
 from shared.object_store import store_of
@@ -25,7 +26,7 @@ from shared.soft_labels import SoftLabels
 from shared.stage import ArtifactRef, Stage
 from shared.store import ArtifactStore
 from shared.training_spec import AugmentationSpec
-from worker import augment, libraries
+from worker import augment, data, libraries
 from worker.data import Split
 from worker.desk import Desk, seen_as
 from worker.evaluation import BATCH
@@ -48,6 +49,8 @@ def main() -> None:
                 found = write_samples(Stage.model_validate(stage), seen, views, Path(folder), store, runtime)
             case {"recompute": ref, "rows": rows, "seed": seed}:
                 found = recompute(ArtifactRef.model_validate(ref), rows, seed, store, runtime)
+            case {"data": dataset}:
+                found = data.load(DatasetSpec.model_validate(dataset), runtime).describe().model_dump(mode="json")
             case _:
                 raise InvalidInput(f"unknown request: {', '.join(request)}")
     except DistillError as error:

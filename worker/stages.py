@@ -47,7 +47,7 @@ from shared.stage import Bundle, Stage, bundle_ref
 from shared.store import Artifact, ArtifactStore
 from shared.student_spec import DistillationSpec
 from shared.training_spec import AugmentationSpec
-from worker import data, evaluation, labelling, memory, models, plugins, scores
+from worker import data, evaluation, labelling, memory, models, plugins, scores, teacher_checks
 from worker.batches import Batches, size_bytes
 from worker.checkpoints import Checkpoints
 from worker.crew import Alone, Crew
@@ -217,8 +217,12 @@ def load_teacher(recipe: LoadTeacher, desk: Desk) -> WeightsRecord:
     """Check that given weights are those of the teacher's model, and take them."""
     weights = desk.inputs["checkpoint"].path(WEIGHTS)
     model = models.load(models.build(recipe.model, desk.dataset, desk.runtime), weights)
+    train = desk.split("train", streamed=True)
+    with plugins.called(recipe.model.name if is_reference(recipe.model.name) else ""):
+        _, batch_size = desk.inference(model, train, size_bytes=0)
+        warnings = tuple(teacher_checks.check(model, recipe.normalise, desk.dataset, train, batch_size, desk.report))
     copyfile(weights, desk.folder / WEIGHTS)
-    return WeightsRecord(parameters=models.parameters(model))
+    return WeightsRecord(parameters=models.parameters(model), warnings=warnings)
 
 
 def join_teachers(recipe: JoinTeachers, desk: Desk) -> EnsembleRecord:

@@ -26,9 +26,10 @@ from shared.errors import (
     LeaseLost,
     StageFailed,
     Unavailable,
+    UnknownPipeline,
 )
 from shared.logbook import add
-from shared.records import StageRecord
+from shared.records import Record, StageRecord, warnings_of
 from shared.settings import Settings
 from shared.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
 from shared.store import Artifact
@@ -212,8 +213,20 @@ def _enter(
             else:  # After all that was said while it was computed.
                 records[stage.key] = bench.ledger.finish(pipeline, record)
                 scribe.note(record.summary)
+            _warn(bench, pipeline, stage, artifact.record)
 
     return enter
+
+
+def _warn(bench: Bench, pipeline: str, stage: Stage, record: Record) -> None:
+    """Log what a stage warns of, as far as its pipeline's spec does not accept it."""
+    if warnings := warnings_of(record):
+        accepted: tuple[str, ...] = ()
+        with suppress(UnknownPipeline):  # The broker has forgotten it meanwhile.
+            accepted = bench.ledger.status(pipeline).plan.accept
+        for warning in warnings:
+            if warning.kind not in accepted:
+                logger.warning("%s: %s: %s (%s)", pipeline, stage.title, warning.text, warning.kind)
 
 
 def _unfinished(bundle: Bundle, records: dict[str, StageRecord]) -> list[str]:

@@ -17,7 +17,7 @@ from scheduler.logs import _as_json
 from scheduler.waiting import facts_of, reasons
 from shared.logbook import LogLine
 from shared.plan import Plan
-from shared.records import DatasetRecord, EvaluationRecord, ReportRecord, StageRecord, StudentRun
+from shared.records import DatasetRecord, DataWarning, EvaluationRecord, ReportRecord, StageRecord, StudentRun
 from shared.results import COLUMNS, PipelineResults
 from shared.spec import PipelineSpec
 from shared.status import PipelineStatus, StageState, in_words
@@ -220,6 +220,53 @@ def test_a_low_terminal_shows_what_fails_and_runs_and_comes_next(make_spec: Make
     assert any("✗" in line and "distill s7" in line for line in lines)
     assert any("▶" in line and "distill s9" in line for line in lines)
     assert lines[-1] == f"… and {len(plan.stages) - 9} waiting, 2 done"
+
+
+def warning_of(plan: Plan) -> StageState:
+    """Data that are done, with a warning."""
+    state = done(plan, "prepare digits")
+    assert state.record is not None
+    assert isinstance(state.record.record, DatasetRecord)
+    odd = DataWarning(kind="unused_classes", text="1 of 2 classes (:one:) has no training sample")
+    facts = state.record.record.model_copy(update={"warnings": (odd,)})
+    return state.model_copy(update={"record": state.record.model_copy(update={"record": facts})})
+
+
+TOLD = "! prepare digits: 1 of 2 classes (:one:) has no training sample (unused_classes)"
+
+
+@pytest.mark.parametrize(("accept", "told"), [([], True), (["unused_classes"], False), (["channels_last"], True)])
+def test_a_warning_has_a_line_once_its_stage_is_done_unless_it_is_accepted(
+    make_spec: MakeSpec, accept: list[str], told: bool
+) -> None:
+    plan, console = Plan.of(make_spec(accept=accept)), Console(file=io.StringIO(), width=100)
+    status = status_of(plan, **{"prepare digits": warning_of(plan)})
+
+    live.follow([status_of(plan), status, status], console)
+
+    lines = console.file.getvalue().splitlines()
+    assert lines.count(TOLD) == int(told)
+    assert (TOLD in printed(status)) == told
+    assert facts_of(status)["warnings"] == [
+        {
+            "kind": "unused_classes",
+            "text": "1 of 2 classes (:one:) has no training sample",
+            "stage": "prepare digits",
+            "accepted": not told,
+        }
+    ]
+
+
+def test_in_a_low_terminal_a_warning_takes_the_line_of_a_stage(make_spec: MakeSpec) -> None:
+    plan = Plan.of(make_spec(students=[student(make_spec, f"s{number}", 2 + number) for number in range(20)]))
+    console = Console(file=io.StringIO(), width=60, height=10)
+
+    console.print(live.Stages(status_of(plan, **{"prepare digits": warning_of(plan)}), fit=True))
+
+    lines = console.file.getvalue().splitlines()
+    assert len(lines) == 9
+    assert lines[-1].startswith("! prepare digits: 1 of 2 classes")
+    assert lines[-1].endswith("…")
 
 
 def test_who_waits_for_a_queue_that_nobody_serves_is_told_once(

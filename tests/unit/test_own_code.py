@@ -98,7 +98,10 @@ def test_parts_of_the_users_own_work_together(tmp_path: Path, mine: ModuleType) 
         (data(train=(INPUTS, [None] * 40)), "train targets must be whole numbers"),
         (data(train=(INPUTS.astype(">f4"), TARGETS)), "train inputs must be numbers"),
         (data(train=(INPUTS[:, :0], TARGETS)), "train inputs must be numbers"),
-        (data(train=(INPUTS * np.float64(1e300), TARGETS)), "a train input is not finite, or larger than float32 holds"),
+        (
+            data(train=(INPUTS * np.float64(1e300), TARGETS)),
+            "a train input is not finite, or larger than float32 holds",
+        ),
         (data(train=(np.full_like(INPUTS, np.nan), TARGETS)), "a train input is not finite"),
         (data(train=(np.array(["a"] * 40), TARGETS)), "train inputs must be numbers"),
         (data(train=(np.arange(40.0), TARGETS)), "train inputs must be numbers"),

@@ -46,6 +46,21 @@ def test_a_change_that_concerns_some_recipes_changes_their_keys_only(make_spec: 
     assert teacher.of_this_version
 
 
+def test_what_is_accepted_is_in_the_plan_and_in_no_key(make_spec: MakeSpec) -> None:
+    plan, accepting = Plan.of(make_spec()), Plan.of(make_spec(accept=["unused_classes"]))
+
+    assert keys(make_spec(accept=["unused_classes"])) == keys(make_spec())
+    assert accepting.accept == ("unused_classes",)
+    assert Plan.model_validate_json(accepting.model_dump_json()) == accepting
+    assert "accept" not in plan.model_dump_json(), "an earlier version reads it"
+
+
+def test_a_plan_that_accepts_kinds_of_a_later_version_is_read(make_spec: MakeSpec) -> None:
+    later = Plan.of(make_spec()).model_dump(mode="json") | {"accept": ["not_known_yet"]}
+
+    assert Plan.model_validate(later).accept == ("not_known_yet",)
+
+
 def test_where_a_pipeline_runs_and_what_it_is_called_is_no_part_of_a_key(make_spec: MakeSpec) -> None:
     assert keys(make_spec(name="other", device="gpu")) == keys(make_spec())
 

@@ -34,6 +34,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     },
     "views": {"soft_labels": {"views": 3, "augmentation": {"shift": 2}, "dtype": "uint8", "top_k": 4, "shards": 2}},
     "no controls": {"evaluation": {"control": False}},
+    "accepted warnings": {"accept": ["unused_classes", "normalisation"]},
     "queue": {"device": "cpu", "priority": "high", "time_limits": {"distill": 60.0}},
     "students": {
         "students": [
@@ -113,6 +114,21 @@ def test_weights_of_ones_own_are_named_beside_the_spec(make_spec: Callable[..., 
     for name in planned.files:
         weights.rename(tmp_path / name)
     assert str(tmp_path) not in planned.text
+    assert read_again(plan, tmp_path / "again.yaml") == plan
+
+
+def test_what_given_weights_were_trained_on_is_told(make_spec: Callable[..., PipelineSpec], tmp_path: Path) -> None:
+    linear, paths = {"name": "mlp", "hidden": []}, [tmp_path / f"{name}.safetensors" for name in "ab"]
+    for number, path in enumerate(paths):
+        save_file({"head.weight": torch.zeros(10, 64), "head.bias": torch.full((10,), float(number))}, path)
+    given = [{"model": linear, "checkpoint": str(path)} for path in paths]
+    plan = Plan.of(make_spec(teacher=None, teachers=[given[0] | {"normalise": "unit"}, given[1]]))
+
+    planned = PlannedSpec.of(plan)
+
+    assert [teacher.get("normalise") for teacher in planned.data["teachers"]] == ["unit", None]
+    for path, name in zip(paths, planned.files, strict=True):
+        path.rename(tmp_path / name)
     assert read_again(plan, tmp_path / "again.yaml") == plan
 
 

@@ -18,7 +18,7 @@ import torch
 
 from shared.errors import PipelineFailed, StoreUnavailable, UnknownPipeline
 from shared.plan import Plan
-from shared.records import DatasetRecord, StageRecord
+from shared.records import DatasetRecord, DataWarning, StageRecord
 from shared.report_facts import ReportFacts
 from shared.report_figures import DARK
 from shared.report_images import are_images, data_uris
@@ -182,6 +182,30 @@ def test_names_are_shown_as_text_whatever_they_are(status: PipelineStatus, store
     assert "\x00" not in page
     assert "&lt;script&gt;" in page
     assert "$\\frac{" in page
+
+
+def test_what_stages_warn_of_stands_at_the_beginning_and_what_is_accepted_is_dimmed(
+    status: PipelineStatus, store: ArtifactStore
+) -> None:
+    record = status.states[status.plan.stages[0].key].record
+    assert record is not None
+    assert isinstance(record.record, DatasetRecord)
+    warnings = (
+        DataWarning(kind="unused_classes", text=f"class {HOSTILE[0]} has no sample"),
+        DataWarning(kind="channels_last", text="odd"),
+    )
+    odd = changed(status, 0, record=record.record.model_copy(update={"warnings": warnings}))
+    accepting = odd.model_copy(update={"plan": odd.plan.model_copy(update={"accept": ("channels_last",)})})
+
+    pages = [page_of(each, store) for each in (status, odd, accepting)]
+
+    assert ['<ul class="warnings"' in page for page in pages] == [False, True, True]
+    assert "<script" not in pages[1]
+    assert "has no sample (unused_classes)</li>" in pages[1]
+    assert "<li><strong>Warning:</strong> prepare digits: odd (channels_last)</li>" in pages[1]
+    assert '<li class="faint"><strong>Accepted:</strong> prepare digits: odd (channels_last)</li>' in pages[2]
+    assert pages[2].index("Accepted:") < pages[2].index('<ul class="summary">')
+    assert "accept: [channels_last]" in pages[2], "in the spec to copy"
 
 
 def test_an_artifact_that_is_gone_is_said_to_be_missing(status: PipelineStatus, store: ArtifactStore) -> None:

@@ -94,6 +94,17 @@ distillation = {temperature = 4, alpha = 0.9}
         ("hidden: [128]", "width: 3", ":7: students[0].model.width: unknown key (known: hidden, name)"),
         ("[128]", "[128, x]", "students[0].model.hidden[1]: input should be a valid integer"),
         ("[128]", "3", ":7: students[0].model.hidden: a list is needed, not 3"),
+        (
+            "name: digits",
+            "name: digits\naccept: [channels_last, unused_clases]",
+            ":2: accept[1]: unknown kind of warning 'unused_clases'; did you mean 'unused_classes'? (known: channels_",
+        ),
+        ("name: digits", "name: digits\naccept: unused_classes", ':2: accept: a list is needed, not "unused_classes"'),
+        (
+            "epochs: 5, learning_rate: 1e-3}",
+            "epochs: 5, learning_rate: 1e-3}\n  normalise: unit",
+            ":5: teacher.normalise: a teacher that is trained here takes what all models here take",
+        ),
         ("name: digits", "name: digits\ntime_limits: 3", ":2: time_limits: a mapping is needed, not 3"),
         ("name: digits", "name: digits\nnonsense: 3", ":2: nonsense: unknown key (known: "),
         ("name: digits", "name: prüfung", ':1: name: "prüfung" is no valid name'),
