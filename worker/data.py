@@ -15,9 +15,10 @@ import numpy.typing as npt
 import torch
 
 from shared.dataset_spec import DatasetSpec
-from shared.errors import InvalidSpec, Unavailable
+from shared.errors import InvalidSpec
 from shared.records import DatasetRecord, DataWarning
 from worker import plugins
+from worker.downloads import downloading
 from worker.runtime import Runtime
 
 Array = npt.NDArray[Any]
@@ -188,7 +189,8 @@ def load(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
 
     Raises:
         InvalidSpec: the user's callable cannot be used, returns something else than arrays, or has too few of them.
-        Unavailable: a download failed.
+        Unavailable: a download failed, and may go well another time.
+        StageFailed: a download failed for good, or what was downloaded is damaged.
 
     """
     arrays = _read(dataset, runtime)
@@ -401,14 +403,9 @@ def _torchvision(class_name: str, names: tuple[str, ...] | None = None) -> Calla
     def read(downloads: Path) -> Arrays:
         import torchvision.datasets
 
-        try:
-            train, test = (
-                getattr(torchvision.datasets, class_name)(downloads, train=split, download=True)
-                for split in (True, False)
-            )
-        except (OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise Unavailable(f"{class_name}: the download failed: {reason}") from error
+        kind = getattr(torchvision.datasets, class_name)
+        with downloading(class_name, *_by_hand(kind, downloads)):
+            train, test = (kind(downloads, train=split, download=True) for split in (True, False))
         return Arrays(
             _channels_first(train.data),
             np.asarray(train.targets, dtype=np.int64),
@@ -418,6 +415,14 @@ def _torchvision(class_name: str, names: tuple[str, ...] | None = None) -> Calla
         )
 
     return read
+
+
+def _by_hand(kind: Any, downloads: Path) -> tuple[Path, str]:
+    """The folder of a data set of torchvision's, and how its files get there without a network."""
+    if mirrors := getattr(kind, "mirrors", ()):
+        folder, files = downloads / kind.__name__ / "raw", [name for name, _ in kind.resources]
+        return folder, f"without a network, put {', '.join(files)} from {mirrors[0]} there"
+    return downloads, f"without a network, put {kind.filename} from {kind.url} there"
 
 
 def _channels_first(images: Any) -> Array:

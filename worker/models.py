@@ -14,10 +14,11 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 from torch.nn import functional
 
-from shared.errors import InvalidSpec, Unavailable
+from shared.errors import InvalidSpec
 from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from shared.records import DatasetRecord
 from worker import plugins
+from worker.downloads import downloading
 from worker.runtime import Runtime
 
 
@@ -139,6 +140,7 @@ def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | No
     Raises:
         InvalidSpec: the model does not exist or does not fit the data.
         Unavailable: its pretrained weights cannot be downloaded for now.
+        StageFailed: they cannot be downloaded at all, or are damaged.
 
     """
     with torch.random.fork_rng(devices=[]):
@@ -221,10 +223,10 @@ def _start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> No
     if spec.weights not in known:
         raise InvalidSpec(f"{spec.name} has no weights '{spec.weights}': there are {', '.join(known) or 'none'}")
     torch.hub.set_dir(str(runtime.downloads))
-    try:
-        given = get_model(name, weights=known[spec.weights], progress=False).state_dict()
-    except (OSError, RuntimeError) as error:
-        raise Unavailable(f"{spec.name}: the weights cannot be downloaded: {error}") from error
+    wanted, folder = known[spec.weights], runtime.downloads / "checkpoints"
+    by_hand = f"without a network, put {wanted.url} there"
+    with downloading(f"{wanted.url.rpartition('/')[2]}, the weights of {spec.name},", folder, by_hand):
+        given = get_model(name, weights=wanted, progress=False).state_dict()
     weights = model.state_dict()
     for place, tensor in given.items():
         if (own := weights.get(f"model.{place}")) is not None and own.shape == tensor.shape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -165,8 +166,13 @@ def test_unknown_weights_are_refused_and_a_failed_download_is_tried_again(monkey
         models.build(spec, images(3, 32, 32), CPU, seed=1)
 
     def away(url: str, **_: Any) -> None:
-        raise URLError("no route to host")
+        raise URLError(OSError(errno.EHOSTUNREACH, "No route to host"))
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", away)
-    with pytest.raises(Unavailable, match="the weights cannot be downloaded"):
+    said = (
+        r"squeezenet1_1-b8a52dc0.pth, the weights of torchvision/squeezenet1_1, is not in "
+        r"downloads/checkpoints, and the download failed: .*"
+        r"No route to host.*: without a network, put https://.*/squeezenet1_1-b8a52dc0.pth there"
+    )
+    with pytest.raises(Unavailable, match=said):
         models.build(spec.model_copy(update={"weights": "IMAGENET1K_V1"}), images(3, 32, 32), CPU, seed=1)
