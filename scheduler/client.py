@@ -76,7 +76,7 @@ class PipelineClient:
             case Path() | str():
                 spec = PipelineSpec.load(spec)
             case PipelineSpec():
-                pass
+                spec = spec.with_files()
             case _:
                 raise InvalidSpec(f"a spec is a PipelineSpec, a mapping, or the path of a file, not {spec!r}")
         plan = Plan.of(spec)

@@ -14,6 +14,7 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 from torch.nn import functional
 
+from shared.checkpoint import misfit, tensors_in
 from shared.errors import InvalidSpec
 from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from shared.records import DatasetRecord
@@ -160,20 +161,27 @@ def save(model: nn.Module, path: Path) -> None:
     path.write_bytes(save_tensors(weights))
 
 
-def load(model: nn.Module, path: Path) -> nn.Module:
+def load(model: nn.Module, path: Path, called: str = "") -> nn.Module:
     """Put the weights of a safetensors file into a model.
+
+    Args:
+        model: it is changed.
+        path: the file.
+        called: what its user calls it; its own name where nothing is given.
 
     Raises:
         InvalidSpec: the file is no safetensors file or belongs to another model.
 
     """
+    name, own = called or path.name, model.state_dict()
+    whole = [each for each, tensor in own.items() if not (tensor.is_floating_point() or tensor.is_complex())]
+    shapes = {each: tuple(tensor.shape) for each, tensor in own.items()}
+    if problem := misfit(tensors_in(path, name), shapes, whole):
+        raise InvalidSpec(f"{name}: {problem}")
     try:
         model.load_state_dict(load_file(path))
-    except SafetensorError as error:
-        raise InvalidSpec(f"{path.name}: no safetensors file: {error}") from error
-    except RuntimeError as error:
-        problem = str(error).partition("\n")[2].strip().replace("\n\t", " ")
-        raise InvalidSpec(f"{path.name}: the weights are not those of this model: {problem}") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise InvalidSpec(f"{name}: {' '.join(str(error).split())}") from error
     return model
 
 

@@ -218,7 +218,7 @@ def train_models(
 def load_teacher(recipe: LoadTeacher, desk: Desk) -> WeightsRecord:
     """Check that given weights are those of the teacher's model, and take them."""
     weights = desk.inputs["checkpoint"].path(WEIGHTS)
-    model = models.load(models.build(recipe.model, desk.dataset, desk.runtime), weights)
+    model = models.load(models.build(recipe.model, desk.dataset, desk.runtime), weights, called="teacher.checkpoint")
     copyfile(weights, desk.folder / WEIGHTS)
     return WeightsRecord(parameters=models.parameters(model))
 
