@@ -59,7 +59,9 @@ class DatasetRecord(Model):
     @property
     def summary(self) -> str:
         """The record in a few words."""
-        return f"{self.train_samples:,} + {self.test_samples:,} samples, {self.classes} classes"
+        some = self.labelled_samples < self.train_samples
+        labelled = f", {self.labelled_samples:,} with a label" if some else ""
+        return f"{self.train_samples:,} + {self.test_samples:,} samples, {self.classes} classes{labelled}"
 
 
 class TrainingRecord(Model):
