@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from math import log, prod
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -147,7 +150,8 @@ def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | No
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
         model = _module(spec, data, runtime)
-    _require_fit(model, spec, data)
+    with plugins.called(spec.name if isinstance(spec, CustomModelSpec) else "", by_line=True):
+        _require_fit(model, spec, data, trained=seed is not None)
     if isinstance(spec, TorchvisionSpec) and spec.weights and seed is not None:
         _start_from(model, spec, runtime)
     # Convolutions with channels last take half of the time or less; a model without them is left as it is.
@@ -241,20 +245,70 @@ def _start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> No
             own.copy_(tensor)
 
 
-def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:
-    """Run one blank batch through the model, in a meaning of eval mode that leaves no trace."""
+def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trained: bool) -> None:
+    """Run one blank batch through the model, in eval mode and, where it is to be trained, in training mode."""
     was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            logits = model(torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32))
-    except plugins.MISTAKES as error:
-        problem = (str(error) or type(error).__name__).splitlines()[0]
-        raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
-    if not isinstance(logits, torch.Tensor):
-        raise InvalidSpec(f"model {spec.name} returns {type(logits).__name__}, not logits [samples, classes]")
-    if logits.shape != (2, data.classes):
-        raise InvalidSpec(
-            f"model {spec.name} returns {tuple(logits.shape[1:])} logits a sample, the data have {data.classes} classes"
-        )
+    batch = torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32)
+    for training in (False, True) if trained and isinstance(spec, CustomModelSpec) else (False,):
+        model.train(training)
+        try:
+            with _leaving_no_trace(model):
+                logits = model(batch)
+        except plugins.MISTAKES as error:
+            problem = (str(error) or type(error).__name__).splitlines()[0]
+            raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
+        _require_logits(f"{spec.name}{' in training mode' if training else ''}", logits, len(batch), data.classes)
     model.train(was_training)
+
+
+def _require_logits(model_name: str, output: object, batch: int, classes: int) -> None:
+    """Refuse what a model returned of a batch, unless it is logits `[batch, classes]`, floating point numbers.
+
+    Raises:
+        InvalidSpec: it is something else; the message says what.
+
+    """
+    wanted = "not logits [samples, classes]"
+    if not isinstance(output, torch.Tensor):
+        hint = "forward ends without a return" if output is None else "return the logits alone"
+        raise InvalidSpec(f"model {model_name} returns {_described(output)}, {wanted}: {hint}")
+    if output.ndim != 2 or len(output) != batch:
+        shape = list(output.shape)
+        raise InvalidSpec(f"model {model_name} returns a tensor {shape} of {batch} samples, {wanted}")
+    if output.shape[1] != classes:
+        raise InvalidSpec(
+            f"model {model_name} returns {output.shape[1]:,} logits a sample, the data have {classes:,} classes"
+        )
+    if not output.is_floating_point():
+        kind = str(output.dtype).removeprefix("torch.")
+        raise InvalidSpec(f"model {model_name} returns {kind}, {wanted}: logits are floating point numbers")
+
+
+def _described(output: object) -> str:
+    """What a model returned in place of a tensor: a pair, a dictionary and its keys, None."""
+    if isinstance(output, Mapping):
+        return f"{type(output).__name__} with {', '.join(map(str, list(output)[:5])) or 'nothing'}"
+    if isinstance(output, tuple | list):
+        return f"{type(output).__name__} of {len(output)}"
+    return "None" if output is None else type(output).__name__
+
+
+@contextmanager
+def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
+    """Run something; buffers, as of batch norm, and random numbers, which a model may draw, are then as they were."""
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    python, numbers = random.getstate(), np.random.get_state()
+    try:
+        # Not in inference mode: tensors that a model keeps of it could not be trained with.
+        with torch.set_grad_enabled(model.training), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for module, name, buffer, value in buffers:
+            buffer.data.copy_(value)
+            module._buffers[name] = buffer
+        random.setstate(python)
+        np.random.set_state(numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -24,10 +25,11 @@ from torch.nn import functional
 
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidSpec, Unavailable
+from shared.model_spec import CustomModelSpec
 from shared.plan import Plan
 from shared.spec import PipelineSpec
 from shared.store import ArtifactStore
-from worker import plugins
+from worker import models, plugins
 from worker.data import load as load_data
 from worker.runtime import Runtime
 from worker.stages import Workshop
@@ -271,6 +273,45 @@ class _Pair(nn.Linear):
         return logits, logits
 
 
+class _InTraining(nn.Module):
+    """A model that returns something else in training mode only."""
+
+    def __init__(self, classes: int, other: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.norm, self.head, self.other = nn.BatchNorm2d(1), nn.Linear(16, classes), other
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        logits = self.head(functional.dropout(self.norm(inputs), training=self.training).flatten(1))
+        self.seen = self.seen + 1
+        return self.other(logits) if self.training else logits
+
+
+def test_the_trial_in_training_mode_leaves_the_model_and_all_random_numbers_as_they_were(
+    tmp_path: Path, mine: ModuleType
+) -> None:
+    built: list[nn.Module] = []
+
+    def model(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        built.append(_InTraining(classes, lambda logits: logits + float(np.random.rand()) + random.random()))
+        return built[-1]
+
+    mine.model = model  # type: ignore[attr-defined]
+    take_as_its_own(mine)
+    record = load_data(DatasetSpec(name="digits"), CPU).save(tmp_path).model_copy(update={"shape": (1, 4, 4)})
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+
+    made = models.build(CustomModelSpec(name="mine:model"), record, CPU, seed=1)
+
+    assert made is built[0]
+    assert made.training
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    assert str(after) == str(states)
+    fresh = nn.BatchNorm2d(1).state_dict()
+    assert all(torch.equal(made.norm.state_dict()[name], tensor) for name, tensor in fresh.items())
+    assert made.seen.item() == 0.0
+
+
 class _Lookup(nn.Linear):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return {}["missing"]
@@ -282,9 +323,33 @@ class _Lookup(nn.Linear):
         (lambda classes: nn.Linear(16, classes), "mine:model: TypeError.*input_shape"),
         (lambda input_shape, classes: 1 / 0, "mine:model: ZeroDivisionError"),
         (lambda input_shape, classes: "a model", "must return a torch.nn.Module"),
-        (lambda input_shape, classes: _Pair(16, classes), "returns tuple, not logits"),
+        (lambda input_shape, classes: _Pair(16, classes), "model mine:model returns tuple of 2, not logits"),
         (lambda input_shape, classes: _Lookup(16, classes), "does not take samples"),
-        (lambda input_shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(16, 7)), "returns .* the data have 3"),
+        (lambda input_shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(16, 7)), "returns 7 .* the data have 3"),
+        (
+            lambda input_shape, classes: nn.Linear(4, classes),
+            r"returns a tensor \[2, 1, 4, 3\] of 2 samples, not logits",
+        ),
+        (
+            lambda input_shape, classes: _InTraining(classes, lambda logits: (logits, logits)),
+            r"model mine:model in training mode returns tuple of 2, not logits \[samples, classes\]: return the",
+        ),
+        (
+            lambda input_shape, classes: _InTraining(classes, lambda logits: {"out": logits, "aux": logits}),
+            "model mine:model in training mode returns dict with out, aux, not logits",
+        ),
+        (
+            lambda input_shape, classes: _InTraining(classes, lambda logits: None),
+            "model mine:model in training mode returns None, .*: forward ends without a return",
+        ),
+        (
+            lambda input_shape, classes: _InTraining(classes, lambda logits: logits.argmax(1, keepdim=True)),
+            "model mine:model in training mode returns 1 logits a sample",
+        ),
+        (
+            lambda input_shape, classes: _InTraining(classes, lambda logits: logits.long()),
+            "model mine:model in training mode returns int64, not logits",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_used_is_refused(
