@@ -350,4 +350,4 @@ def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
     if report is None or not isinstance(report.record, ReportRecord):
         raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
     stages = tuple(state.record for state in status.states.values() if state.record)
-    return PipelineResults(id=status.id, name=status.plan.name, scores=report.record, stages=stages)
+    return PipelineResults.of(status.id, status.plan, report.record, stages)

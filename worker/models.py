@@ -190,8 +190,14 @@ def load(model: nn.Module, path: Path, called: str = "") -> nn.Module:
 
 
 def parameters(model: nn.Module) -> int:
-    """Number of trained numbers in a model."""
+    """Number of numbers in a model that are weights, trained or frozen."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def trained_parameters(model: nn.Module) -> int | None:
+    """Of its parameters, those that are trained; None where all are: none is frozen by `requires_grad=False`."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return None if trained == parameters(model) else trained
 
 
 def _module(spec: ModelSpec, data: DatasetRecord, runtime: Runtime) -> nn.Module:

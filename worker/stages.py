@@ -274,6 +274,7 @@ def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
         negative_log_likelihood=evaluation.negative_log_likelihood(logits, test.targets),
         agreement=None if teacher_logits is None else evaluation.agreement(logits, teacher_logits),
         parameters=models.parameters(model),
+        trained_parameters=models.trained_parameters(model),
         multiply_adds=evaluation.multiply_adds(model, test),
         size_bytes=of_model.files[weights].size_bytes,
         latency_median_ms=latency_median_ms,

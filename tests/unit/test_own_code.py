@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import signal
@@ -299,14 +300,14 @@ def test_the_trial_in_training_mode_leaves_the_model_and_all_random_numbers_as_t
     mine.model = model  # type: ignore[attr-defined]
     take_as_its_own(mine)
     record = load_data(DatasetSpec(name="digits"), CPU).save(tmp_path).model_copy(update={"shape": (1, 4, 4)})
-    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
 
     made = models.build(CustomModelSpec(name="mine:model"), record, CPU, seed=1)
 
     assert made is built[0]
     assert made.training
-    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
-    assert str(after) == str(states)
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    assert after == states
     fresh = nn.BatchNorm2d(1).state_dict()
     assert all(torch.equal(made.norm.state_dict()[name], tensor) for name, tensor in fresh.items())
     assert made.seen.item() == 0.0
@@ -373,6 +374,26 @@ class _Tied(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         features = self.other(functional.relu(self.one(functional.relu(self.frozen(inputs.flatten(1))))))
         return self.head(features)
+
+
+def test_of_a_model_with_frozen_parameters_it_is_said_how_many_are_trained(tmp_path: Path, mine: ModuleType) -> None:
+    mine.model = lambda input_shape, classes: _Tied(classes)  # type: ignore[attr-defined]
+    frozen, unused, one, bias, head = 16 * 16 + 16, 4 * 4 + 4, 16 * 16 + 16, 16, 16 * 3 + 3
+
+    run(tmp_path)
+
+    manifests = [json.loads(path.read_text()) for path in tmp_path.rglob("manifest.json")]
+    records = [each["record"] for each in manifests if "parameters" in each["record"]]
+    assert {record["kind"] for record in records} == {"training", "evaluation"}
+    sizes = {(record["parameters"], record["trained_parameters"]) for record in records}
+    assert sizes == {(frozen + unused + one + bias + head, unused + one + bias + head)}
+
+
+def test_records_of_models_without_frozen_parameters_are_as_they_always_were(tmp_path: Path, mine: ModuleType) -> None:
+    run(tmp_path)
+
+    assert not any("trained_parameters" in path.read_text() for path in tmp_path.rglob("manifest.json"))
+    assert not any("trained_parameters" in path.read_text() for path in tmp_path.rglob("report.json"))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
