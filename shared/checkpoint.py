@@ -27,6 +27,9 @@ KNOWN_PREFIXES = {
     "model.": "Lightning and other wrappers do so",
 }
 
+#: What a shell reads in double quotes.
+_OF_SHELLS = frozenset('"$`\\!')
+
 #: A tensor's shape; a length that is not known is None, and fits any.
 Shape = tuple[int | None, ...]
 
@@ -121,7 +124,7 @@ def _advice(path: Path, name: str) -> str:
         f"weights = torch.load({name!r}, map_location='cpu', weights_only=True); "
         f"save_file({{name: each.clone().contiguous() for name, each in weights.items()}}, {_beside(name)!r})"
     )
-    return f"{kind}: of a state_dict this makes one: python -c {shlex.quote(code)}"
+    return f"{kind}: of a state_dict this makes one: {_command(code)}"
 
 
 def _broken_off(path: Path) -> str:
@@ -206,7 +209,13 @@ def _renaming(called: str, prefix: str, *, added: bool) -> str:
         "from safetensors.torch import load_file, save_file; "
         f"save_file({{{name}: each for name, each in load_file({called!r}).items()}}, {_beside(called, '-renamed')!r})"
     )
-    return f"this writes a file with the right ones: python -c {shlex.quote(code)}"
+    return f"this writes a file with the right ones: {_command(code)}"
+
+
+def _command(code: str) -> str:
+    """A line for a shell that runs some Python: in double quotes, where these change nothing in it."""
+    plain = f'"{code}"'
+    return f"python -c {shlex.quote(code) if set(code) & _OF_SHELLS else plain}"
 
 
 def _beside(name: str, ending: str = "") -> str:

@@ -73,7 +73,7 @@ class PipelineResults(Model):
         for number, teacher in enumerate(self.scores.teachers, start=1):
             yield self._row(f"teacher {number}", "teacher", None, teacher)
         for score in self.scores.students:
-            runs = StudentRuns(name=score.name, seeds=tuple(run.seed for run in score.runs))
+            runs = StudentRuns.model_construct(name=score.name, seeds=tuple(run.seed for run in score.runs))
             for run in score.runs:
                 gain = run.student.accuracy - run.control.accuracy if run.control else None
                 yield self._row(score.name, "student", run.seed, run.student, gain, runs.role(run.seed))

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from socket import EAI_AGAIN
+from socket import EAI_AGAIN, EAI_FAIL, EAI_NONAME
 from urllib.error import URLError
 
 from shared.errors import DistillError, StageFailed, Unavailable
@@ -17,6 +17,8 @@ from worker.outages import PASSING_ERRNOS, can_pass, status_can_pass
 _DAMAGED_ON_ARRIVAL = re.compile(r"File not found or corrupted|invalid hash value")
 #: What torchvision says when none of its mirrors gave a file: an error of many, of which only the text is left.
 _ALL_MIRRORS = "Error downloading "
+#: What a resolver says without a network: the hosts' names are right, as nobody types them.
+_UNRESOLVED = frozenset({EAI_AGAIN, EAI_FAIL, EAI_NONAME})
 #: Errors that can pass, of which those of a folder are.
 _OF_THE_DISK = frozenset(
     {errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.ENOLCK, errno.ENOSPC, errno.EDQUOT, errno.ENFILE, errno.EMFILE}
@@ -67,4 +69,4 @@ def _passes(text: str) -> bool:
     """Whether a text with the words of errors of the network names one that can pass."""
     numbers = {int(number) for number in re.findall(r"\[Errno (-?\d+)\]", text)}
     statuses = [int(status) for status in re.findall(r"HTTP Error (\d{3})", text)]
-    return bool(numbers & {EAI_AGAIN, *PASSING_ERRNOS}) or any(map(status_can_pass, statuses))
+    return bool(numbers & {*_UNRESOLVED, *PASSING_ERRNOS}) or any(map(status_can_pass, statuses))

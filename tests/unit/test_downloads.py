@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -106,6 +107,13 @@ def test_without_a_network_it_is_said_from_the_first_try_what_is_missing_and_whe
     assert said.startswith(f"MNIST is not in {tmp_path}/MNIST/raw, and the download failed: ")
     assert "Connection refused" in said
     assert "without a network, put train-images-idx3-ubyte.gz, train-labels-idx1-ubyte.gz" in said
+
+
+def test_a_host_whose_name_is_not_resolved_is_asked_again(tmp_path: Path) -> None:
+    error = URLError(socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+    said = f"the data is not in {tmp_path}, and the download failed: .*: by hand"
+    with pytest.raises(Unavailable, match=said), downloading("the data", tmp_path, "by hand"):
+        raise error
 
 
 def test_a_server_that_is_busy_is_asked_again_and_one_that_has_no_such_file_is_not(

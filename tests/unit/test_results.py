@@ -63,6 +63,14 @@ def test_rows_have_none_where_nothing_is_held_out(make_spec: MakeSpec, tmp_path:
     assert {row["held_out_accuracy"] for row in results.rows()} == {None}
 
 
+def test_rows_take_any_name(make_spec: MakeSpec, tmp_path: Path) -> None:
+    results, _ = results_of(make_spec(), tmp_path)
+    (student,) = results.scores.students
+    scores = results.scores.model_copy(update={"students": (student.model_copy(update={"name": "<b>"}),)})
+
+    assert [row["model"] for row in results.model_copy(update={"scores": scores}).rows()] == ["teacher", "<b>", "<b>"]
+
+
 @pytest.mark.parametrize(("trained", "words"), [(None, "1,000"), (90, "1,000 (90 trained)")])
 def test_frozen_parameters_are_told_in_words(
     make_spec: MakeSpec, tmp_path: Path, trained: int | None, words: str
