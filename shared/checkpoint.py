@@ -79,6 +79,8 @@ def kind_of(path: Path) -> str:
         return "a web page, which a download brought in place of the file"
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS: 'git lfs pull' brings the file itself"
+    if start.lstrip().startswith(b"{"):
+        return "JSON text: of a model in several files this is the index; load those and save their tensors as one file"
     for beginning, kind in _BEGINNINGS.items():
         if start.startswith(beginning):
             return kind

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import nn
 from torch.nn import functional
+from torch.nn.parameter import is_lazy
 
 from shared.checkpoint import misfit, tensors_in
 from shared.errors import InvalidSpec
@@ -261,7 +262,7 @@ def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trai
             with _leaving_no_trace(model):
                 logits = model(batch)
         except plugins.MISTAKES as error:
-            problem = (str(error) or type(error).__name__).splitlines()[0]
+            problem = (str(error) or type(error).__name__).splitlines()[0] + plugins.own_line(error, spec.name)
             raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
         _require_logits(f"{spec.name}{' in training mode' if training else ''}", logits, len(batch), data.classes)
     model.train(was_training)
@@ -306,6 +307,7 @@ def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
         (module, name, buffer, buffer.clone())
         for module in model.modules()
         for name, buffer in module.named_buffers(recurse=False)
+        if not is_lazy(buffer)  # It has no values yet.
     ]
     python, numbers = random.getstate(), np.random.get_state()
     try:

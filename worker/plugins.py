@@ -84,7 +84,7 @@ def called(reference: str, *, by_line: bool = False) -> Iterator[None]:
     except (DistillError, MemoryError):
         raise
     except BaseException as error:
-        packages = {each.partition(":")[0].partition(".")[0] for each in reference.split(" or ")} - {""}
+        packages = _packages_of(reference)
         if not _is_the_users(error, packages, by_line=by_line):
             raise
         logger.error("%s raised", reference, exc_info=error)
@@ -97,6 +97,18 @@ def called(reference: str, *, by_line: bool = False) -> Iterator[None]:
         if can_pass(error):
             raise Unavailable(problem) from error
         raise InvalidSpec(problem) from error
+
+
+def own_line(error: BaseException, reference: str) -> str:
+    """The deepest line of the user's own code that an error came through, in brackets; empty where there is none."""
+    packages = _packages_of(reference)
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if _package(_module(frame)) in packages]
+    return f" ({_place(error, packages)})" if lines else ""
+
+
+def _packages_of(reference: str) -> set[str]:
+    """The packages that a reference names, or several joined by ` or `."""
+    return {_package(each.partition(":")[0]) for each in reference.split(" or ") if ":" in each}
 
 
 def _is_the_users(error: BaseException, packages: set[str], *, by_line: bool) -> bool:

@@ -104,6 +104,7 @@ def test_what_torch_saved_is_named_with_a_line_that_makes_safetensors_of_it(refu
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS: 'git lfs pull'"),
         (save(WEIGHTS)[:100], "safetensors that ends too early, at byte 100"),
         (save(WEIGHTS)[:-100], "its tensors are cut off"),
+        (b'{"metadata": {}, "weight_map": {}}', "JSON text: of a model in several files this is the index"),
         (b"\x89HDF\r\n", "an HDF5 file, as Keras writes it"),
         (b"PK\x03\x04 and then nothing", "an archive that ends too early"),
     ],
@@ -209,6 +210,20 @@ def test_each_of_several_teachers_is_looked_at(tmp_path: Path) -> None:
         InvalidSpec, match=r"spec.yaml:5: teachers\[1\].checkpoint: wrong.pt: no safetensors file: a pic"
     ):
         PipelineSpec.load(tmp_path / "spec.yaml")
+
+
+def test_the_files_of_a_spec_that_was_made_in_python_are_looked_at_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("wrong.pt").write_bytes(b"\x80\x04")
+    mlp = {"name": "mlp", "hidden": [8]}
+    spec = PipelineSpec.model_validate(
+        {"name": "made", "teacher": {"model": mlp, "checkpoint": "wrong.pt"}, "students": [{"name": "s", "model": mlp}]}
+    )
+
+    with pytest.raises(InvalidSpec, match=r"^spec: teacher.checkpoint: wrong.pt: no safetensors file: a pickle"):
+        spec.with_files()
 
 
 def test_what_only_a_worker_can_tell_it_tells_in_the_same_words(

@@ -268,6 +268,28 @@ def test_a_mistake_that_shows_in_the_evaluation_only_is_the_users_too(
     sys.modules.pop("theirs")
 
 
+def test_a_forward_that_fails_is_named_with_the_users_own_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: ModuleType
+) -> None:
+    (tmp_path / "fails.py").write_text(
+        "import sys\nfrom torch import nn\n\nclass Model(nn.Linear):\n    def forward(self, x):\n"
+        "        return sys.exit(1) if self.in_features == 1 else super().forward(x)\n\n"
+        "def model(input_shape, classes, width):\n    return Model(width, classes)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    record = load_data(DatasetSpec(name="digits"), CPU).save(tmp_path)
+    allowed = Runtime(torch.device("cpu"), plugins=("fails",))
+
+    def build(width: int) -> None:
+        models.build(CustomModelSpec(name="fails:model", options={"width": width}), record, allowed)
+
+    with pytest.raises(InvalidSpec, match=r"does not take samples of shape \(1, 8, 8\): .*mat1 .* \(fails.py:6\)$"):
+        build(7)
+    with pytest.raises(InvalidSpec, match=r"SystemExit: 1: code that a worker calls .* \(fails.py:6\)$"):
+        build(1)
+    sys.modules.pop("fails")
+
+
 class _Pair(nn.Linear):
     def forward(self, inputs: torch.Tensor) -> Any:
         logits = super().forward(inputs.flatten(1))
