@@ -76,7 +76,7 @@ class PipelineClient:
             case Path() | str():
                 spec = PipelineSpec.load(spec)
             case PipelineSpec():
-                pass
+                spec = spec.with_files()
             case _:
                 raise InvalidSpec(f"a spec is a PipelineSpec, a mapping, or the path of a file, not {spec!r}")
         plan = Plan.of(spec)
@@ -350,6 +350,4 @@ def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
     if report is None or not isinstance(report.record, ReportRecord):
         raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
     stages = tuple(state.record for state in status.states.values() if state.record)
-    return PipelineResults(
-        id=status.id, name=status.plan.name, scores=report.record, stages=stages, warnings=status.warnings
-    )
+    return PipelineResults.of(status.id, status.plan, report.record, stages, status.warnings)

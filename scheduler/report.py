@@ -275,7 +275,7 @@ def _percent(share: float | None) -> str:
 def _costs(record: EvaluationRecord, scores: ReportRecord) -> tuple[str, ...]:
     fastest = scores.fastest(record)
     return (
-        f"{record.parameters:,}",
+        record.parameters_in_words,
         f"{record.multiply_adds:,}",
         f"{record.size_bytes / 1000:,.0f}",
         f"{fastest.latency_median_ms:.3f}",

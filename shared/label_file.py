@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from shared.checkpoint import kind_of
 from shared.encoding import Array
 from shared.errors import InvalidInput, InvalidSettings, InvalidSpec
 from shared.soft_labels import Augmentation, SoftLabels, SoftLabelsHeader
@@ -47,38 +48,43 @@ class _Rows(Protocol):
 class LabelFile:
     """An open file of logits `[samples, classes]` or `[views, samples, classes]`; read in order, block by block."""
 
-    def __init__(self, path: Path, shape: tuple[int, ...], facts: LabelFacts, rows: _Rows) -> None:
-        self.path = path
+    def __init__(self, name: str, shape: tuple[int, ...], facts: LabelFacts, rows: _Rows) -> None:
+        self.name = name
         self.views, self.samples, self.classes = shape if len(shape) == 3 else (1, *shape)
         self.facts = facts
         self._rows = rows
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path) -> Iterator[Self]:
+    def open(cls, path: Path, called: str = "") -> Iterator[Self]:
         """Open a file; nothing of it is unpickled, and no more than a block is held in memory.
+
+        Args:
+            path: the file.
+            called: its name for errors, as the user wrote it; the path where nothing is given.
 
         Raises:
             InvalidSpec: it holds no logits; the message says what is wrong.
             OSError: it cannot be read.
 
         """
+        name = called or str(path)
         if path.suffix not in SUFFIXES:
-            raise InvalidSpec(f"{path}: soft labels are read from {' and '.join(SUFFIXES)} files")
+            raise InvalidSpec(f"{name}: soft labels are read from {' and '.join(SUFFIXES)} files")
         with ExitStack() as opened:
-            with _parsing(path):
-                source = _npz(path) if path.suffix == ".npz" else _safetensors(path)
+            with _parsing(name, path):
+                source = _npz(path, name) if path.suffix == ".npz" else _safetensors(path, name)
                 shape, dtype, facts, rows = opened.enter_context(source)
                 if len(shape) not in (2, 3) or min(shape) < 1 or shape[-1] < 2:
                     raise InvalidSpec(
-                        f"{path}: logits are [samples, classes] or [views, samples, classes], not {shape}"
+                        f"{name}: logits are [samples, classes] or [views, samples, classes], not {shape}"
                     )
                 if dtype.kind != "f":
-                    raise InvalidSpec(f"{path}: logits are floating point numbers, not {dtype}")
-                found = cls(path, shape, LabelFacts.model_validate_json(facts or "{}"), rows)
+                    raise InvalidSpec(f"{name}: logits are floating point numbers, not {dtype}")
+                found = cls(name, shape, LabelFacts.model_validate_json(facts or "{}"), rows)
                 names = found.facts.class_names
                 if names and len(names) != found.classes:
-                    raise InvalidSpec(f"{path}: {len(names)} class names, and logits of {found.classes} classes")
+                    raise InvalidSpec(f"{name}: {len(names)} class names, and logits of {found.classes} classes")
             yield found
 
     def blocks(self, header: SoftLabelsHeader) -> Iterator[tuple[int, Array]]:
@@ -86,13 +92,13 @@ class LabelFile:
         for block in range(header.blocks):
             view, rows = header.rows_of(block)
             first = view * self.samples
-            with _parsing(self.path):
+            with _parsing(self.name):
                 logits = self._rows(first + rows.start, first + rows.stop)
             if not np.isfinite(logits).all():
                 row = int(np.argwhere(~np.isfinite(logits))[0, 0]) + rows.start
-                raise InvalidInput(f"{self.path}: sample {row:,} of view {view} has a logit that is not finite")
+                raise InvalidInput(f"{self.name}: sample {row:,} of view {view} has a logit that is not finite")
             if block == 0 and _are_probabilities(logits):
-                raise InvalidInput(f"{self.path}: its rows are probabilities: give their logarithms")
+                raise InvalidInput(f"{self.name}: its rows are probabilities: give their logarithms")
             with np.errstate(over="ignore"):  # Found by whoever stores them.
                 yield block, logits if logits.dtype == np.float16 else logits.astype(np.float32)
 
@@ -148,29 +154,31 @@ def _write_array(labels: SoftLabels, file: IO[bytes]) -> None:
 
 
 @contextmanager
-def _parsing(path: Path) -> Iterator[None]:
+def _parsing(name: str, path: Path | None = None) -> Iterator[None]:
     """Turn what parsers say of rubbish into one error; what the disk or a network share says is not of the file."""
     try:
         yield
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidSpec(f"{path}: its facts: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise InvalidSpec(f"{name}: its facts: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise InvalidSpec(f"{path}: {error.strerror}") from None
+        raise InvalidSpec(f"{name}: {error.strerror}") from None
     except (
         KeyError, ValueError, EOFError, RuntimeError, RecursionError, NotImplementedError, SyntaxError,
         zipfile.BadZipFile, zlib.error, SafetensorError,
     ) as error:  # fmt: skip
-        raise InvalidSpec(f"{path}: no soft labels: {error}") from error
+        of_another = isinstance(error, zipfile.BadZipFile | SafetensorError)
+        problem = (kind_of(path) if of_another and path else "") or error
+        raise InvalidSpec(f"{name}: no soft labels: {problem}") from error
 
 
 @contextmanager
-def _npz(path: Path) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], str, _Rows]]:
+def _npz(path: Path, name: str) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], str, _Rows]]:
     with zipfile.ZipFile(path) as archive:
         names = set(archive.namelist())
         if "logits.npy" not in names:
-            arrays = ", ".join(sorted(name.removesuffix(".npy") for name in names)) or "nothing"
-            raise InvalidSpec(f"{path}: no array 'logits' (found: {arrays})")
+            arrays = ", ".join(sorted(each.removesuffix(".npy") for each in names)) or "nothing"
+            raise InvalidSpec(f"{name}: no array 'logits' (found: {arrays})")
         facts: dict[str, Any] = {}
         if "facts.npy" in names:
             facts = json.loads(_text(archive, "facts.npy").item())
@@ -181,15 +189,15 @@ def _npz(path: Path) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], str, _Row
         with archive.open("logits.npy") as file:
             shape, fortran, dtype = _array_header(file)
             if (length := archive.getinfo("logits.npy").file_size - file.tell()) != math.prod(shape) * dtype.itemsize:
-                raise InvalidSpec(f"{path}: logits {shape} of {dtype} are not {length:,} bytes")
+                raise InvalidSpec(f"{name}: logits {shape} of {dtype} are not {length:,} bytes")
             if fortran:
-                raise InvalidSpec(f"{path}: logits are in Fortran's order: save numpy.ascontiguousarray(logits)")
+                raise InvalidSpec(f"{name}: logits are in Fortran's order: save numpy.ascontiguousarray(logits)")
 
             def rows(start: int, stop: int) -> Array:
                 wanted = (stop - start) * shape[-1] * dtype.itemsize
                 data = file.read(wanted)
                 if len(data) != wanted:
-                    raise InvalidSpec(f"{path}: ends within its logits")
+                    raise InvalidSpec(f"{name}: ends within its logits")
                 return np.frombuffer(data, dtype).reshape(-1, shape[-1])
 
             yield shape, dtype, json.dumps(facts), rows
@@ -212,16 +220,16 @@ def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
 
 
 @contextmanager
-def _safetensors(path: Path) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], str, _Rows]]:
+def _safetensors(path: Path, name: str) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], str, _Rows]]:
     with safe_open(path, framework="numpy") as file:
         names = sorted(file.keys())
         if "logits" not in names:
-            raise InvalidSpec(f"{path}: no tensor 'logits' (found: {', '.join(names) or 'nothing'})")
+            raise InvalidSpec(f"{name}: no tensor 'logits' (found: {', '.join(names) or 'nothing'})")
         tensor = file.get_slice("logits")
         shape = tuple(tensor.get_shape())
         types = {"F16": np.float16, "F32": np.float32, "F64": np.float64}
         if (dtype := tensor.get_dtype()) not in types:
-            raise InvalidSpec(f"{path}: logits are float16, float32 or float64, not {dtype}")
+            raise InvalidSpec(f"{name}: logits are float16, float32 or float64, not {dtype}")
 
         def rows(start: int, stop: int) -> Array:
             if len(shape) == 2:

@@ -35,6 +35,8 @@ from shared.teacher_spec import LabelTeacherSpec
 LARGEST_BUNDLE = 64
 #: Fewest trainings that are stacked: two take as long together as one after the other (measured on 2 cores).
 SMALLEST_BUNDLE = 3
+#: Characters of a file's name in a stage's title.
+LONGEST_FILE_NAME = 60
 
 
 class Plan(BaseModel):
@@ -162,11 +164,18 @@ def _teachers(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
         if teacher.checkpoint is not None:
             weights = checkpoint_ref(Path(teacher.checkpoint))
             load = LoadTeacher(model=teacher.model, normalise=teacher.normalise)
-            found.append(Stage.of(f"load {name}", load, dataset=data.ref, checkpoint=weights))
+            title = f"load {name} from {_file_name(teacher.checkpoint)}"
+            found.append(Stage.of(title, load, dataset=data.ref, checkpoint=weights))
         else:
             train = TrainTeacher(model=teacher.model, training=teacher.training)
             found.append(Stage.of(f"train {name}", train, dataset=data.ref))
     return tuple(found)
+
+
+def _file_name(path: str) -> str:
+    """The name of a given file for titles, which are part of no key: else only its content would be known."""
+    name = Path(path).name
+    return name if len(name) <= LONGEST_FILE_NAME else f"{name[: LONGEST_FILE_NAME - 1]}…"
 
 
 def _joined(spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Stage | None:
@@ -192,7 +201,12 @@ def _labels(spec: PipelineSpec, data: Stage, teacher: Stage | None) -> Stage:
         return Stage.of("soft labels", SoftLabelling(**what), dataset=data.ref, teacher=teacher.ref)
     given = LabelTeacherSpec.model_validate(spec.teacher)
     file = label_file_ref(Path(given.soft_labels))
-    return Stage.of("import soft labels", ImportSoftLabels(**what), dataset=data.ref, file=file)
+    return Stage.of(
+        f"import soft labels from {_file_name(given.soft_labels)}",
+        ImportSoftLabels(**what),
+        dataset=data.ref,
+        file=file,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def _teacher(stage: Stage, files: dict[str, ArtifactRef]) -> dict[str, Any]:
 
 
 def _file(name: str, suffix: str, ref: ArtifactRef, files: dict[str, ArtifactRef]) -> str:
-    """What a given file is called, whose own name no plan keeps."""
+    """What a given file is called: by its key, as two may have one name."""
     called = f"{name}-{ref.short_key}{suffix}"
     files[called] = ref
     return called

@@ -33,6 +33,10 @@ class DataWarning(Model):
 DataWarnings = Annotated[tuple[DataWarning, ...], Field(exclude_if=lambda warnings: not warnings)]
 
 
+#: Of a model's parameters, those that are trained; left out where all are, so that records of others stay the same.
+TrainedParameters = Annotated[int | None, Field(exclude_if=lambda trained: trained is None)]
+
+
 class DatasetRecord(Model):
     """A packed data set."""
 
@@ -65,7 +69,9 @@ class DatasetRecord(Model):
     @property
     def summary(self) -> str:
         """The record in a few words."""
-        return f"{self.train_samples:,} + {self.test_samples:,} samples, {self.classes} classes"
+        some = self.labelled_samples < self.train_samples
+        labelled = f", {self.labelled_samples:,} with a label" if some else ""
+        return f"{self.train_samples:,} + {self.test_samples:,} samples, {self.classes} classes{labelled}"
 
 
 class TrainingRecord(Model):
@@ -73,6 +79,7 @@ class TrainingRecord(Model):
 
     kind: Literal["training"] = "training"
     parameters: int
+    trained_parameters: TrainedParameters = None
     epochs: int
     #: The epoch whose weights were kept, counted from 1.
     kept_epoch: int
@@ -186,6 +193,7 @@ class EvaluationRecord(Model):
     #: Share of the samples on which the model and the teacher choose the same class; none where it cannot run here.
     agreement: float | None
     parameters: int
+    trained_parameters: TrainedParameters = None
     #: Multiply-adds of one sample's forward pass.
     multiply_adds: int
     #: Bytes of the weights on disk.
@@ -203,6 +211,12 @@ class EvaluationRecord(Model):
     def summary(self) -> str:
         """The record in a few words."""
         return f"{self.accuracy:.2%} on {self.samples:,} test samples, {self.latency_median_ms:.2f} ms at batch 1"
+
+    @property
+    def parameters_in_words(self) -> str:
+        """How many there are, and how many of them are trained where others are frozen."""
+        trained = "" if self.trained_parameters is None else f" ({self.trained_parameters:,} trained)"
+        return f"{self.parameters:,}{trained}"
 
 
 class Estimate(Model):

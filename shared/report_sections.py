@@ -185,7 +185,7 @@ def _costs(model: Graded) -> tuple[str, ...]:
     first = model.evaluations[0]
     return (
         model.name,
-        f"{first.parameters:,}",
+        first.parameters_in_words,
         f"{first.multiply_adds:,}",
         f"{first.size_bytes / 1000:,.0f}",
         f"{model.latency_ms:.3f}",

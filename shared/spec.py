@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.catalog import DATASETS, KINDS, MODELS, WARNING_KINDS, WarningKind, did_you_mean
-from shared.checkpoint import classes_of
+from shared.catalog import DATASETS, KINDS, WARNING_KINDS, WarningKind, did_you_mean
+from shared.checkpoint import HEAD, misfit, tensors_in
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidInput, InvalidSpec
 from shared.label_file import LabelFile
+from shared.model_weights import weights_of
 from shared.part import Name, Part
 from shared.soft_labels_spec import SoftLabelsSpec
 from shared.spec_file import Location, SpecFile
@@ -201,18 +202,31 @@ class PipelineSpec(Part):
             spec = cls.model_validate(source.data)
         except ValidationError as error:
             raise InvalidSpec(source.explain(error)) from None
-        if isinstance(spec.teacher, LabelTeacherSpec):
+        return spec.with_files(source)
+
+    def with_files(self, source: SpecFile | None = None) -> Self:
+        """The spec with the paths of given weights or labels made absolute, and their files looked at.
+
+        Args:
+            source: the file that it stands in; without one, paths are relative to the working folder.
+
+        Raises:
+            InvalidSpec: a file is missing, of another kind, or of another model or data set, as far as is known here.
+
+        """
+        source = source or SpecFile(Path("spec"), {}, {})
+        if isinstance(self.teacher, LabelTeacherSpec):
             place = ("teacher", "soft_labels")
-            path = _existing(spec.teacher.soft_labels, source, place)
+            path = _existing(self.teacher.soft_labels, source, place)
             try:
-                spec._require_labels_in(path)
+                self._require_labels_in(path, self.teacher.soft_labels)
             except (InvalidInput, OSError) as error:
                 raise InvalidSpec(source.at(place, str(error))) from error
-            return spec.model_copy(update={"teacher": LabelTeacherSpec(soft_labels=str(path))})
-        if spec.teacher:
-            return spec.model_copy(update={"teacher": spec._found(spec.teacher, source, ("teacher",))})
-        found = tuple(spec._found(each, source, ("teachers", index)) for index, each in enumerate(spec.teachers))
-        return spec.model_copy(update={"teachers": found})
+            return self.model_copy(update={"teacher": LabelTeacherSpec(soft_labels=str(path))})
+        if self.teacher:
+            return self.model_copy(update={"teacher": self._found(self.teacher, source, ("teacher",))})
+        found = tuple(self._found(each, source, ("teachers", index)) for index, each in enumerate(self.teachers))
+        return self.model_copy(update={"teachers": found})
 
     @staticmethod
     def seen_in(path: Path) -> tuple[DatasetSpec, SoftLabelsSpec]:
@@ -238,32 +252,38 @@ class PipelineSpec(Part):
             return teacher
         checkpoint = _existing(teacher.checkpoint, source, (*place, "checkpoint"))
         try:
-            self._require_classes_of(checkpoint, teacher)
+            self._require_weights_in(checkpoint, teacher.checkpoint, teacher)
         except InvalidSpec as error:
             raise InvalidSpec(source.at((*place, "checkpoint"), str(error))) from error
         return teacher.model_copy(update={"checkpoint": str(checkpoint)})
 
-    def _require_labels_in(self, path: Path) -> None:
+    def _require_labels_in(self, path: Path, name: str) -> None:
         """Refuse a file that holds no labels, or those of other views or, as far as is known here, other classes."""
         facts = DATASETS.get(self.dataset.name)
-        with LabelFile.open(path) as file:
+        with LabelFile.open(path, name) as file:
             if file.views != self.soft_labels.views:
                 raise InvalidSpec(
-                    f"{path.name}: labels of {file.views} views, soft_labels.views is {self.soft_labels.views}"
+                    f"{name}: labels of {file.views} views, soft_labels.views is {self.soft_labels.views}"
                 )
             if facts and file.classes != facts.classes:
                 raise InvalidSpec(
-                    f"{path.name}: labels of {file.classes} classes, data set '{self.dataset.name}' has {facts.classes}"
+                    f"{name}: labels of {file.classes} classes, data set '{self.dataset.name}' has {facts.classes}"
                 )
 
-    def _require_classes_of(self, checkpoint: Path, teacher: TeacherSpec) -> None:
-        """Refuse weights of another number of classes; a user's own model or data set is seen by the worker only."""
-        dataset, model = self.dataset.name, teacher.model.name
-        if dataset not in DATASETS or model not in MODELS:
+    def _require_weights_in(self, path: Path, name: str, teacher: TeacherSpec) -> None:
+        """Refuse a file that holds no weights, or not those of the model as far as they are known without torch."""
+        tensors, facts = tensors_in(path, name), DATASETS.get(self.dataset.name)
+        wanted = weights_of(teacher.model, facts.shape if facts else None, facts.classes if facts else None)
+        if wanted is None:  # What the user's own and torchvision's models are made of, the worker knows.
             return
-        given, wanted = classes_of(checkpoint), DATASETS[dataset].classes
-        if given != wanted:
-            raise InvalidSpec(f"{checkpoint.name} tells {given} classes apart, data set '{dataset}' has {wanted}")
+        head = tensors.get(HEAD)
+        if facts and head and head.shape[:1] not in ((), (facts.classes,)):
+            raise InvalidSpec(
+                f"{name} tells {head.shape[0]:,} classes apart, data set '{self.dataset.name}' has {facts.classes}"
+            )
+        counts = {each for each, shape in wanted.items() if not shape}
+        if problem := misfit(tensors, wanted, counts, name):
+            raise InvalidSpec(f"{name}: {problem}")
 
 
 def _existing(name: str, source: SpecFile, place: Location) -> Path:
@@ -272,6 +292,10 @@ def _existing(name: str, source: SpecFile, place: Location) -> Path:
         path = (source.path.parent / name).resolve()
         if path.is_file():
             return path
+        if path.is_dir():
+            files = sorted(each.name for each in path.iterdir() if each.suffix in (".safetensors", ".npz"))
+            which = f"one of {', '.join(files[:5])}" if len(files) > 1 else "".join(files) or "it has no such"
+            raise InvalidSpec(source.at(place, f"{name} is a folder: name the file in it ({which})"))
     except (ValueError, OSError) as error:
         raise InvalidSpec(source.at(place, f"no path of a file: {error}")) from None
     raise InvalidSpec(source.at(place, f"no such file: {path}"))

@@ -15,9 +15,10 @@ import numpy.typing as npt
 import torch
 
 from shared.dataset_spec import DatasetSpec
-from shared.errors import InvalidSpec, Unavailable
+from shared.errors import InvalidSpec
 from shared.records import DatasetRecord, DataWarning
 from worker import data_checks, plugins
+from worker.downloads import downloading
 from worker.runtime import Runtime
 
 Array = npt.NDArray[Any]
@@ -34,6 +35,8 @@ TEST_SHARE = 0.2
 ROUNDING = 1e-6
 #: Deviations by which what is 0 in a view may differ from the mean, before somebody is told of it.
 FAR = 100.0
+#: Number of a class that no data set has.
+LARGEST_TARGET = 2.0**53
 #: Bytes of samples, as float32, that are computed with in one go.
 PIECE_BYTES = 16_000_000
 
@@ -59,10 +62,12 @@ class Arrays:
             InvalidSpec: there are not so many.
 
         """
-        if samples > len(self.train_targets):
-            raise InvalidSpec(f"dataset.labelled: {samples:,} of {len(self.train_targets):,} training samples")
+        labelled = (self.train_targets >= 0).nonzero()[0]
+        if samples > len(labelled):
+            having = "" if len(labelled) == len(self.train_targets) else " that have a label"
+            raise InvalidSpec(f"dataset.labelled: {samples:,} of {len(labelled):,} training samples{having}")
         targets = np.full_like(self.train_targets, -1)
-        kept = _ranks(self.train_targets).argsort(kind="stable")[:samples]
+        kept = labelled[_ranks(self.train_targets)[labelled].argsort(kind="stable")[:samples]]
         targets[kept] = self.train_targets[kept]
         return replace(self, train_targets=targets)
 
@@ -198,7 +203,8 @@ def load(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
 
     Raises:
         InvalidSpec: the user's callable cannot be used, returns something else than arrays, or has too few of them.
-        Unavailable: a download failed.
+        Unavailable: a download failed, and may go well another time.
+        StageFailed: a download failed for good, or what was downloaded is damaged.
 
     """
     arrays = _read(dataset, runtime)
@@ -219,22 +225,69 @@ def _read(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
         raise InvalidSpec(f"{dataset.name}: must return a dictionary with train=(inputs, targets) and test=(…)")
     with plugins.called(dataset.name):
         (train_inputs, train_targets), (test_inputs, test_targets) = (
-            tuple(map(np.asarray, given[split])) for split in ("train", "test")
+            (_own_inputs(f"{dataset.name}: {split}", inputs), _own_targets(f"{dataset.name}: {split}", split, targets))
+            for split in ("train", "test")
+            for inputs, targets in (given[split],)
         )
         names = tuple(given.get("class_names") or ())
-    for split, targets in (("train", train_targets), ("test", test_targets)):
-        whole = targets.dtype.kind in "uif" and targets.ndim == 1 and len(targets) > 0
-        if not whole or not np.array_equal(targets, targets.astype(np.int64)) or targets.min() < 0:
-            raise InvalidSpec(f"{dataset.name}: {split} targets must be whole numbers [samples] from 0 on")
     if not names:
         classes = int(max(train_targets.max(), test_targets.max())) + 1
         if classes > len(train_targets):
             raise InvalidSpec(f"{dataset.name}: a target is {classes - 1:,}, with {len(train_targets):,} samples")
         names = tuple(map(str, range(classes)))
-    train_targets, test_targets = train_targets.astype(np.int64), test_targets.astype(np.int64)
     splits = train_inputs, train_targets, test_inputs, test_targets
     arrays = _checked(dataset.name, Arrays(*splits, names))
     return replace(arrays, warnings=tuple(data_checks.check(*splits, names)))
+
+
+def _own_inputs(whose: str, given: Any) -> Array:
+    """The inputs `[samples, *shape]` that the user's callable returned.
+
+    Raises:
+        InvalidSpec: the samples are of several shapes.
+
+    """
+    try:
+        inputs: Array = np.asarray(given)
+        several = inputs.dtype.kind == "O"
+    except (ValueError, TypeError):  # NumPy's words of samples that differ, and torch's.
+        several = True
+    shapes = [np.shape(each) for each in given] if several else []
+    other = next((row for row, shape in enumerate(shapes) if shape != shapes[0]), None)
+    if other is None:
+        return np.asarray(given)
+    first, second = list(shapes[0]), list(shapes[other])
+    raise InvalidSpec(
+        f"{whose} inputs have {len(set(shapes)):,} shapes: sample 0 is {first}, sample {other:,} is {second}: "
+        "make them one, as by Pillow's image.convert('RGB').resize((32, 32)); text and series are padded"
+    )
+
+
+def _own_targets(whose: str, split: str, given: Any) -> npt.NDArray[np.int64]:
+    """The targets `[samples]` that the user's callable returned; of training samples, -1 or None is no label.
+
+    Raises:
+        InvalidSpec: they are something else, or there are none; the message says what, and in which row.
+
+    """
+    unlabelled = split == "train"
+    targets = np.asarray(given)
+    if unlabelled and targets.dtype.kind == "O" and targets.ndim == 1:
+        targets = np.asarray([-1 if each is None else each for each in targets])
+    wanted = f"{whose} targets must be whole numbers [samples] from 0 on"
+    wanted += ", or -1 where a sample has no label" if unlabelled else ""
+    what = f"{targets.dtype} {list(targets.shape)}"
+    if targets.dtype.kind not in "uif" or targets.ndim != 1 or not len(targets):
+        rows = targets.ndim == 2 and targets.shape[1] > 1 and targets.dtype.kind in "uifb"
+        raise InvalidSpec(f"{wanted}, not {what}{': of one row a sample take .argmax(1)' if rows else ''}")
+    values = targets.astype(np.float64)  # Of any type, as the smallest hold neither -1 nor the largest label.
+    right = (values == np.floor(values)) & (values >= (-1 if unlabelled else 0)) & (values <= LARGEST_TARGET)
+    if not right.all():
+        row = int(right.argmin())
+        raise InvalidSpec(f"{wanted}: row {row:,} is {targets[row]} (of {what})")
+    if unlabelled and not (targets >= 0).any():
+        raise InvalidSpec(f"{whose} targets are all -1: a classification needs samples with a label")
+    return targets.astype(np.int64)
 
 
 def _checked(name: str, arrays: Arrays) -> Arrays:
@@ -256,8 +309,11 @@ def _checked(name: str, arrays: Arrays) -> Arrays:
             raise InvalidSpec(f"{name}: {split} inputs must be numbers [samples, ...] of up to 64 bits, not {what}")
         if len(inputs) != len(targets):
             raise InvalidSpec(f"{name}: {split} has {len(inputs)} inputs and {len(targets)} targets")
-        if targets.min() < 0 or targets.max() >= len(arrays.class_names):
-            raise InvalidSpec(f"{name}: a {split} target is outside of the {len(arrays.class_names)} classes")
+        if targets.max() >= (classes := len(arrays.class_names)):
+            row = int((targets >= classes).argmax())
+            raise InvalidSpec(
+                f"{name}: a {split} target is outside of the {classes} classes: row {row:,} is {targets[row]:,}"
+            )
         if inputs.dtype.kind == "f" and not all(map(_fit_float32, (inputs[rows] for rows in pieces(inputs)))):
             raise InvalidSpec(f"{name}: a {split} input is not finite, or larger than float32 holds")
     train, test = arrays.train_inputs, arrays.test_inputs
@@ -411,14 +467,9 @@ def _torchvision(class_name: str, names: tuple[str, ...] | None = None) -> Calla
     def read(downloads: Path) -> Arrays:
         import torchvision.datasets
 
-        try:
-            train, test = (
-                getattr(torchvision.datasets, class_name)(downloads, train=split, download=True)
-                for split in (True, False)
-            )
-        except (OSError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise Unavailable(f"{class_name}: the download failed: {reason}") from error
+        kind = getattr(torchvision.datasets, class_name)
+        with downloading(class_name, *_by_hand(kind, downloads)):
+            train, test = (kind(downloads, train=split, download=True) for split in (True, False))
         return Arrays(
             _channels_first(train.data),
             np.asarray(train.targets, dtype=np.int64),
@@ -428,6 +479,14 @@ def _torchvision(class_name: str, names: tuple[str, ...] | None = None) -> Calla
         )
 
     return read
+
+
+def _by_hand(kind: Any, downloads: Path) -> tuple[Path, str]:
+    """The folder of a data set of torchvision's, and how its files get there without a network."""
+    if mirrors := getattr(kind, "mirrors", ()):
+        folder, files = downloads / kind.__name__ / "raw", [name for name, _ in kind.resources]
+        return folder, f"without a network, put {', '.join(files)} from {mirrors[0]} there"
+    return downloads, f"without a network, put {kind.filename} from {kind.url} there"
 
 
 def _channels_first(images: Any) -> Array:

@@ -32,8 +32,10 @@ CLEAR = 6.0
 def check(
     train_inputs: Array, train_targets: Array, test_inputs: Array, test_targets: Array, class_names: Sequence[str]
 ) -> Iterator[DataWarning]:
-    """What is to be said of inputs `[samples, *shape]` and labels `[samples]` of two splits."""
-    train, test = (np.bincount(targets, minlength=len(class_names)) for targets in (train_targets, test_targets))
+    """What is to be said of inputs `[samples, *shape]` and labels `[samples]`, -1 for none, of two splits."""
+    train, test = (
+        np.bincount(targets[targets >= 0], minlength=len(class_names)) for targets in (train_targets, test_targets)
+    )
     yield from one_based_labels(train, test)
     yield from unused_classes(train, test, class_names)
     yield from untested_classes(train, test, class_names)

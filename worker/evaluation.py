@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
 from statistics import median, quantiles
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from shared.predictions import Predictions
 from worker.data import Split
@@ -87,9 +91,44 @@ def _of_operators(model: nn.Module, sample: torch.Tensor) -> int:
     """Multiply-adds as torch counts them, whatever the model is made of; it loads a compiler for that, 0.8 s once."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter:
+    with _products_apart(), FlopCounterMode(display=False, custom_mapping=_uncounted_by_torch()) as counter:
         model(sample)
     return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _products_apart() -> Iterator[None]:
+    """Have torch compute products one by one: its fast paths for attention and LSTMs do many in one, uncounted."""
+    libraries: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
+    fast, enabled = torch.backends.mha.get_fastpath_enabled(), [library.enabled for library in libraries]
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)
+        for library in libraries:
+            library.enabled = False
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for library, was_enabled in zip(libraries, enabled, strict=True):
+            library.enabled = was_enabled
+
+
+def _uncounted_by_torch() -> dict[Any, Callable[..., int]]:
+    """How to count, twice the multiply-adds, the products that torch's counter does not know, by their shapes."""
+    aten = torch.ops.aten
+    return {
+        aten.dot: lambda one, _other, **_: 2 * prod(one),
+        aten.mv: lambda matrix, _vector, **_: 2 * prod(matrix),
+        aten.addmv: lambda _to, matrix, _vector, **_: 2 * prod(matrix),
+        aten.addbmm: lambda _to, one, other, **_: 2 * prod(one) * other[-1],
+        aten._trilinear: _of_bilinear,
+    }
+
+
+def _of_bilinear(one: list[int], weight: list[int], *_: object, **__: object) -> int:
+    """Of `nn.Bilinear`, `[outputs, inputs, others]` a row: the matrix times one input, and that times the other."""
+    outputs, inputs, others = weight[-3:]
+    return 2 * prod(one[:-1]) * outputs * (inputs * others + others)
 
 
 def latency_ms(model: nn.Module, data: Split) -> tuple[float, float]:

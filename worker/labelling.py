@@ -163,7 +163,7 @@ def import_labels(recipe: ImportSoftLabels, desk: Desk) -> tuple[Path, SoftLabel
     """
     source = desk.inputs["file"]
     path = next(source.folder / name for name in source.manifest.files if name.startswith(LABEL_FILE))
-    with store_errors(path), LabelFile.open(path) as file:
+    with store_errors(path), LabelFile.open(path, called="teacher.soft_labels") as file:
         header = header_of(recipe, desk, teacher_key=file.facts.teacher_key or source.manifest.key)
         _require(file, header)
         writer = SoftLabelsWriter.begin(desk.folder, header, source.manifest.key, desk.objects)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from math import log, prod
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as save_tensors
 from torch import nn
 from torch.nn import functional
+from torch.nn.parameter import is_lazy
 
-from shared.errors import InvalidSpec, Unavailable
+from shared.checkpoint import misfit, tensors_in
+from shared.errors import InvalidSpec
 from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from shared.records import DatasetRecord
 from worker import plugins
+from worker.downloads import downloading
 from worker.runtime import Runtime
 
 
@@ -139,12 +145,14 @@ def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | No
     Raises:
         InvalidSpec: the model does not exist or does not fit the data.
         Unavailable: its pretrained weights cannot be downloaded for now.
+        StageFailed: they cannot be downloaded at all, or are damaged.
 
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed or 0)
         model = _module(spec, data, runtime)
-    _require_fit(model, spec, data)
+    with plugins.called(spec.name if isinstance(spec, CustomModelSpec) else "", by_line=True):
+        _require_fit(model, spec, data, trained=seed is not None)
     if isinstance(spec, TorchvisionSpec) and spec.weights and seed is not None:
         _start_from(model, spec, runtime)
     # Convolutions with channels last take half of the time or less; a model without them is left as it is.
@@ -158,26 +166,39 @@ def save(model: nn.Module, path: Path) -> None:
     path.write_bytes(save_tensors(weights))
 
 
-def load(model: nn.Module, path: Path) -> nn.Module:
+def load(model: nn.Module, path: Path, called: str = "") -> nn.Module:
     """Put the weights of a safetensors file into a model.
+
+    Args:
+        model: it is changed.
+        path: the file.
+        called: what its user calls it; its own name where nothing is given.
 
     Raises:
         InvalidSpec: the file is no safetensors file or belongs to another model.
 
     """
+    name, own = called or path.name, model.state_dict()
+    whole = [each for each, tensor in own.items() if not (tensor.is_floating_point() or tensor.is_complex())]
+    shapes = {each: tuple(tensor.shape) for each, tensor in own.items()}
+    if problem := misfit(tensors_in(path, name), shapes, whole):
+        raise InvalidSpec(f"{name}: {problem}")
     try:
         model.load_state_dict(load_file(path))
-    except SafetensorError as error:
-        raise InvalidSpec(f"{path.name}: no safetensors file: {error}") from error
-    except RuntimeError as error:
-        problem = str(error).partition("\n")[2].strip().replace("\n\t", " ")
-        raise InvalidSpec(f"{path.name}: the weights are not those of this model: {problem}") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise InvalidSpec(f"{name}: {' '.join(str(error).split())}") from error
     return model
 
 
 def parameters(model: nn.Module) -> int:
-    """Number of trained numbers in a model."""
+    """Number of numbers in a model that are weights, trained or frozen."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def trained_parameters(model: nn.Module) -> int | None:
+    """Of its parameters, those that are trained; None where all are: none is frozen by `requires_grad=False`."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return None if trained == parameters(model) else trained
 
 
 def _module(spec: ModelSpec, data: DatasetRecord, runtime: Runtime) -> nn.Module:
@@ -221,30 +242,81 @@ def _start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> No
     if spec.weights not in known:
         raise InvalidSpec(f"{spec.name} has no weights '{spec.weights}': there are {', '.join(known) or 'none'}")
     torch.hub.set_dir(str(runtime.downloads))
-    try:
-        given = get_model(name, weights=known[spec.weights], progress=False).state_dict()
-    except (OSError, RuntimeError) as error:
-        raise Unavailable(f"{spec.name}: the weights cannot be downloaded: {error}") from error
+    wanted, folder = known[spec.weights], runtime.downloads / "checkpoints"
+    by_hand = f"without a network, put {wanted.url} there"
+    with downloading(f"{wanted.url.rpartition('/')[2]}, the weights of {spec.name},", folder, by_hand):
+        given = get_model(name, weights=wanted, progress=False).state_dict()
     weights = model.state_dict()
     for place, tensor in given.items():
         if (own := weights.get(f"model.{place}")) is not None and own.shape == tensor.shape:
             own.copy_(tensor)
 
 
-def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:
-    """Run one blank batch through the model, in a meaning of eval mode that leaves no trace."""
+def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trained: bool) -> None:
+    """Run one blank batch through the model, in eval mode and, where it is to be trained, in training mode."""
     was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            logits = model(torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32))
-    except plugins.MISTAKES as error:
-        problem = (str(error) or type(error).__name__).splitlines()[0]
-        raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
-    if not isinstance(logits, torch.Tensor):
-        raise InvalidSpec(f"model {spec.name} returns {type(logits).__name__}, not logits [samples, classes]")
-    if logits.shape != (2, data.classes):
-        raise InvalidSpec(
-            f"model {spec.name} returns {tuple(logits.shape[1:])} logits a sample, the data have {data.classes} classes"
-        )
+    batch = torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32)
+    for training in (False, True) if trained and isinstance(spec, CustomModelSpec) else (False,):
+        model.train(training)
+        try:
+            with _leaving_no_trace(model):
+                logits = model(batch)
+        except plugins.MISTAKES as error:
+            problem = (str(error) or type(error).__name__).splitlines()[0] + plugins.own_line(error, spec.name)
+            raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
+        _require_logits(f"{spec.name}{' in training mode' if training else ''}", logits, len(batch), data.classes)
     model.train(was_training)
+
+
+def _require_logits(model_name: str, output: object, batch: int, classes: int) -> None:
+    """Refuse what a model returned of a batch, unless it is logits `[batch, classes]`, floating point numbers.
+
+    Raises:
+        InvalidSpec: it is something else; the message says what.
+
+    """
+    wanted = "not logits [samples, classes]"
+    if not isinstance(output, torch.Tensor):
+        hint = "forward ends without a return" if output is None else "return the logits alone"
+        raise InvalidSpec(f"model {model_name} returns {_described(output)}, {wanted}: {hint}")
+    if output.ndim != 2 or len(output) != batch:
+        shape = list(output.shape)
+        raise InvalidSpec(f"model {model_name} returns a tensor {shape} of {batch} samples, {wanted}")
+    if output.shape[1] != classes:
+        raise InvalidSpec(
+            f"model {model_name} returns {output.shape[1]:,} logits a sample, the data have {classes:,} classes"
+        )
+    if not output.is_floating_point():
+        kind = str(output.dtype).removeprefix("torch.")
+        raise InvalidSpec(f"model {model_name} returns {kind}, {wanted}: logits are floating point numbers")
+
+
+def _described(output: object) -> str:
+    """What a model returned in place of a tensor: a pair, a dictionary and its keys, None."""
+    if isinstance(output, Mapping):
+        return f"{type(output).__name__} with {', '.join(map(str, list(output)[:5])) or 'nothing'}"
+    if isinstance(output, tuple | list):
+        return f"{type(output).__name__} of {len(output)}"
+    return "None" if output is None else type(output).__name__
+
+
+@contextmanager
+def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
+    """Run something; buffers, as of batch norm, and random numbers, which a model may draw, are then as they were."""
+    buffers = [
+        (module, name, buffer, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if not is_lazy(buffer)  # It has no values yet.
+    ]
+    python, numbers = random.getstate(), np.random.get_state()
+    try:
+        # Not in inference mode: tensors that a model keeps of it could not be trained with.
+        with torch.set_grad_enabled(model.training), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for module, name, buffer, value in buffers:
+            buffer.data.copy_(value)
+            module._buffers[name] = buffer
+        random.setstate(python)
+        np.random.set_state(numbers)

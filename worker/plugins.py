@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import signal
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from shared.errors import DistillError, InvalidSpec, Unavailable
+from worker.outages import can_pass
 
 #: What code raises that is wrong or called in a wrong way: it would do so again.
 MISTAKES: tuple[type[Exception], ...] = (
@@ -63,11 +67,15 @@ def load(reference: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
 
 
 @contextmanager
-def called(reference: str) -> Iterator[None]:
+def called(reference: str, *, by_line: bool = False) -> Iterator[None]:
     """Say of an error in the user's code that it is there, and where; without a reference, nothing is the user's.
 
+    Args:
+        reference: whose code is called; several are joined by ` or `.
+        by_line: whether only those errors are the user's that came through a line of that code.
+
     Raises:
-        InvalidSpec: a mistake, which would be made again.
+        InvalidSpec: a mistake, which would be made again; `sys.exit()` is one.
         Unavailable: something outside does not work for now, as a network.
 
     """
@@ -75,16 +83,77 @@ def called(reference: str) -> Iterator[None]:
         yield
     except (DistillError, MemoryError):
         raise
-    except Exception as error:
-        own = type(error).__module__.partition(".")[0] == reference.partition(":")[0].partition(".")[0]
-        if not reference or (not isinstance(error, (*MISTAKES, OSError)) and not own):
+    except BaseException as error:
+        packages = _packages_of(reference)
+        if not _is_the_users(error, packages, by_line=by_line):
             raise
         logger.error("%s raised", reference, exc_info=error)
-        last = traceback.extract_tb(error.__traceback__)[-1]
         said = f"{type(error).__name__}: {error}".removesuffix(": ")
         if len(said) > LONGEST_ERROR:
             said = f"{said[:LONGEST_ERROR]} … (all of it is in the log)"
-        problem = f"{reference}: {said} ({Path(last.filename).name}:{last.lineno})"
-        if isinstance(error, OSError) and not isinstance(error, MISTAKES):
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            said += ": code that a worker calls must not end its process"
+        problem = f"{reference}: {said}{_file_read(error, said)} ({_place(error, packages)})"
+        if can_pass(error):
             raise Unavailable(problem) from error
         raise InvalidSpec(problem) from error
+
+
+def own_line(error: BaseException, reference: str) -> str:
+    """The deepest line of the user's own code that an error came through, in brackets; empty where there is none."""
+    packages = _packages_of(reference)
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if _package(_module(frame)) in packages]
+    return f" ({_place(error, packages)})" if lines else ""
+
+
+def _packages_of(reference: str) -> set[str]:
+    """The packages that a reference names, or several joined by ` or `."""
+    return {_package(each.partition(":")[0]) for each in reference.split(" or ") if ":" in each}
+
+
+def _is_the_users(error: BaseException, packages: set[str], *, by_line: bool) -> bool:
+    """Whether an error is one of the user's code: by its kind, or as it came through a line of it."""
+    if not packages or isinstance(error, GeneratorExit) or _package(type(error).__module__) == "billiard":
+        return False  # Billiard's is the time limit's.
+    of_a_kind = _package(type(error).__module__) in packages or isinstance(error, (*MISTAKES, OSError))
+    if of_a_kind and not by_line:
+        return True
+    if not any(_package(_module(frame)) in packages for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return False
+    if isinstance(error, KeyboardInterrupt):  # Where nobody can have pressed Ctrl-C.
+        return signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    # Celery ends a worker by subclasses of SystemExit, pytest a test by errors of its own.
+    return of_a_kind or isinstance(error, Exception | asyncio.CancelledError) or type(error) is SystemExit
+
+
+def _place(error: BaseException, packages: set[str]) -> str:
+    """The deepest line of the user's own code that an error came through; without one, the deepest line of all."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{Path(error.filename).name}:{error.lineno}"
+    lines = list(traceback.walk_tb(error.__traceback__))
+    own = [(frame, line) for frame, line in lines if _package(_module(frame)) in packages]
+    frame, line = (own or lines)[-1]
+    path = Path(frame.f_code.co_filename)
+    below = len(_module(frame).split(".")) + (path.stem == "__init__") if own else 1
+    return f"{'/'.join(path.parts[-below:])}:{line}"
+
+
+def _file_read(error: BaseException, said: str) -> str:
+    """The name of the file that a library was reading, where the error's own text lacks it.
+
+    Pillow's says "image file is truncated", and not which: the object that was reading knows it.
+    """
+    readers = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
+    names = [getattr(each, "__dict__", {}).get("filename") for each in readers]
+    for name in (getattr(error, "filename", None), *reversed(names)):
+        if isinstance(name, str | Path) and str(name) and not isinstance(error, SyntaxError):
+            return "" if str(name) in said else f" in {name}"
+    return ""
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]

@@ -101,7 +101,8 @@ class Workshop:
             return self._label(stage)
         started = time.monotonic()
         inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
-        with self.store.draft(stage.ref) as folder, memory.running_out_fails(OUT_OF_MEMORY):
+        own = plugins.called(_whose_models(inputs), by_line=True)
+        with self.store.draft(stage.ref) as folder, own, memory.running_out_fails(OUT_OF_MEMORY):
             record = _story(stage)(Desk(inputs, folder, self.runtime, self.report))
             return self._commit(stage, folder, record, time.monotonic() - started)
 
@@ -160,7 +161,8 @@ class Workshop:
     def _label(self, stage: Stage) -> Artifact:
         """Compute or import soft labels: block by block into a folder that a later attempt goes on with."""
         started, desk = time.monotonic(), self._label_desk(stage)
-        with memory.running_out_fails(OUT_OF_MEMORY):
+        own = plugins.called(_whose_models(desk.inputs), by_line=True)
+        with own, memory.running_out_fails(OUT_OF_MEMORY):
             if isinstance(stage.recipe, SoftLabelling):
                 folder, record = labelling.label_softly(stage.recipe, desk, self.crew, self.shards)
             elif isinstance(stage.recipe, ImportSoftLabels):
@@ -216,7 +218,7 @@ def train_models(
 def load_teacher(recipe: LoadTeacher, desk: Desk) -> WeightsRecord:
     """Check that given weights are those of the teacher's model, and take them."""
     weights = desk.inputs["checkpoint"].path(WEIGHTS)
-    model = models.load(models.build(recipe.model, desk.dataset, desk.runtime), weights)
+    model = models.load(models.build(recipe.model, desk.dataset, desk.runtime), weights, called="teacher.checkpoint")
     train = desk.split("train", streamed=True)
     with plugins.called(recipe.model.name if is_reference(recipe.model.name) else ""):
         _, batch_size = desk.inference(model, train, size_bytes=0)
@@ -276,6 +278,7 @@ def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
         negative_log_likelihood=evaluation.negative_log_likelihood(logits, test.targets),
         agreement=None if teacher_logits is None else evaluation.agreement(logits, teacher_logits),
         parameters=models.parameters(model),
+        trained_parameters=models.trained_parameters(model),
         multiply_adds=evaluation.multiply_adds(model, test),
         size_bytes=of_model.files[weights].size_bytes,
         latency_median_ms=latency_median_ms,
@@ -374,6 +377,20 @@ def _whose(recipe: Training) -> str:
     """Whose code a mistake in a training is: the user's own, if there is any."""
     loss = recipe.distillation.loss if isinstance(recipe, Distill) else ""
     return " or ".join(name for name in (recipe.model.name, loss) if is_reference(name))
+
+
+def _whose_models(inputs: dict[str, Artifact]) -> str:
+    """Whose code runs where the models among some inputs do: the user's own, if there is any."""
+    names: set[str] = set()
+    for artifact in inputs.values():
+        match artifact.manifest.stage and artifact.manifest.stage.recipe:
+            case (
+                TrainTeacher(model=model) | LoadTeacher(model=model) | Distill(model=model) | TrainControl(model=model)
+            ):
+                names.add(model.name)
+            case JoinTeachers(models=models) | ChooseStudent(models=models):
+                names |= {model.name for model in models}
+    return " or ".join(sorted(filter(is_reference, names)))
 
 
 def _own_loss(distillation: DistillationSpec, desk: Desk, *, stacked: bool) -> SoftLoss:

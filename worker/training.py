@@ -20,7 +20,7 @@ from worker.batches import Batches
 from worker.checkpoints import Checkpoint, Checkpoints
 from worker.data import Split
 from worker.evaluation import BATCH
-from worker.models import parameters
+from worker.models import parameters, trained_parameters
 from worker.objective import Goal, Objective
 from worker.optimizers import Group
 from worker.runtime import Report
@@ -300,6 +300,7 @@ class _State:
         loss, accuracy, held_out = curve[epoch - 1]
         return TrainingRecord(
             parameters=parameters(self.members[member].model),
+            trained_parameters=trained_parameters(self.members[member].model),
             epochs=len(curve),
             kept_epoch=epoch,
             steps=self.steps,

@@ -152,7 +152,7 @@ def test_labels_of_other_data_are_refused_by_the_pipeline(
     done = distill(environment, "run", spec)
 
     assert done.returncode == 1
-    assert "import soft labels: teacher.soft_labels: labels of 1,438 samples, and the pipeline has 1,295" in done.stderr
+    assert "import soft labels from labels.npz: teacher.soft_labels: labels of 1,438 samples, and" in done.stderr
 
 
 def test_a_teacher_elsewhere_sees_the_views_and_its_rows_are_in_their_order(

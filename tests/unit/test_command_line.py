@@ -337,6 +337,8 @@ def test_results_have_a_row_a_model_and_seed() -> None:
     assert {tuple(row) for row in rows} == {COLUMNS}
     assert rows[1]["gain"] == pytest.approx(0.01)
     assert rows[2]["gain"] is None
+    assert {row["held_out_accuracy"] for row in rows} == {None}
+    assert {row["trained_parameters"] for row in rows} == {10}
 
 
 def test_a_log_line_is_json_with_its_characters_as_they_are() -> None:

@@ -217,12 +217,11 @@ def test_a_teacher_that_cannot_run_here_teaches(
 
     artifacts = run_with(spec, path, tmp_path / "store")
 
-    labels, report = (artifacts[title].record for title in ("import soft labels", "report"))
+    labels, report = (artifacts[title].record for title in (f"import soft labels from labels{suffix}", "report"))
     assert isinstance(labels, SoftLabelsRecord)
     assert labels.accuracy == 1.0
-    np.testing.assert_array_equal(
-        SoftLabels.open(artifacts["import soft labels"].folder)[:].argmax(1), values.argmax(1)
-    )
+    stored = SoftLabels.open(artifacts[f"import soft labels from labels{suffix}"].folder)
+    np.testing.assert_array_equal(stored[:].argmax(1), values.argmax(1))
     assert isinstance(report, ReportRecord)
     assert report.teacher is None
     (student,) = report.students

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -11,6 +12,7 @@ import torch
 
 from shared.errors import InvalidSpec, Unavailable
 from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
+from shared.model_weights import weights_of
 from shared.records import DatasetRecord
 from worker import models
 from worker.evaluation import _of_layers, _of_operators
@@ -47,6 +49,38 @@ def test_every_model_takes_every_image(spec: ModelSpec, shape: tuple[int, ...]) 
     model = models.build(spec, images(*shape), CPU)
 
     assert model(torch.zeros(2, *shape)).shape == (2, 10)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        MlpSpec(hidden=(16, 12)),
+        MlpSpec(hidden=()),
+        CnnSpec(width=4, depth=2),
+        *(ResnetSpec(name=name) for name in ("resnet8", "resnet20")),
+    ],
+)
+def test_the_weights_of_built_in_models_are_known_without_torch(spec: ModelSpec) -> None:
+    own = models.build(spec, images(3, 8, 8), CPU).state_dict()
+
+    known = weights_of(spec, (3, 8, 8), 10)
+    of_any_data = weights_of(spec, None, None)
+
+    assert known == {name: tuple(tensor.shape) for name, tensor in own.items()}
+    assert list(known) == list(own)
+    whole = {name for name, tensor in own.items() if not tensor.is_floating_point()}
+    assert whole == {name for name, shape in known.items() if not shape}
+    assert of_any_data is not None
+    assert of_any_data.keys() == known.keys()
+    assert all(len(of_any_data[name]) == len(shape) for name, shape in known.items())
+
+
+def test_weights_of_torchvisions_own_model_are_refused_with_the_line_that_renames_them(tmp_path: Path) -> None:
+    model = models.build(TorchvisionSpec(name="torchvision/squeezenet1_1"), images(1, 32, 32, classes=7), CPU)
+    models.save(model.model, tmp_path / "plain.safetensors")
+
+    with pytest.raises(InvalidSpec, match=r"plain.safetensors: its names lack 'model\.' before them; this writes"):
+        models.load(model, tmp_path / "plain.safetensors")
 
 
 def test_the_main_job_has_the_sizes_it_is_known_by() -> None:
@@ -95,7 +129,7 @@ def test_weights_of_another_model_and_rubbish_are_refused(tmp_path: Path) -> Non
     (tmp_path / "rubbish.safetensors").write_bytes(b"\x80\x04pickle")
     model = models.build(MlpSpec(hidden=(5,)), data, CPU)
 
-    with pytest.raises(InvalidSpec, match=r"four\.safetensors: the weights are not those of this model: size mismatch"):
+    with pytest.raises(InvalidSpec, match=r"four\.safetensors: not the weights of this model: layers.0.weight is"):
         models.load(model, tmp_path / "four.safetensors")
     with pytest.raises(InvalidSpec, match="no safetensors file"):
         models.load(model, tmp_path / "rubbish.safetensors")
@@ -165,8 +199,13 @@ def test_unknown_weights_are_refused_and_a_failed_download_is_tried_again(monkey
         models.build(spec, images(3, 32, 32), CPU, seed=1)
 
     def away(url: str, **_: Any) -> None:
-        raise URLError("no route to host")
+        raise URLError(OSError(errno.EHOSTUNREACH, "No route to host"))
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", away)
-    with pytest.raises(Unavailable, match="the weights cannot be downloaded"):
+    said = (
+        r"squeezenet1_1-b8a52dc0.pth, the weights of torchvision/squeezenet1_1, is not in "
+        r"downloads/checkpoints, and the download failed: .*"
+        r"No route to host.*: without a network, put https://.*/squeezenet1_1-b8a52dc0.pth there"
+    )
+    with pytest.raises(Unavailable, match=said):
         models.build(spec.model_copy(update={"weights": "IMAGENET1K_V1"}), images(3, 32, 32), CPU, seed=1)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import random
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -14,14 +18,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import WorkerShutdown
+from PIL import Image
 from torch import nn
 from torch.nn import functional
 
+from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidSpec, Unavailable
+from shared.model_spec import CustomModelSpec
 from shared.plan import Plan
 from shared.spec import PipelineSpec
 from shared.store import ArtifactStore
-from worker import plugins
+from worker import models, plugins
+from worker.data import load as load_data
 from worker.runtime import Runtime
 from worker.stages import Workshop
 
@@ -88,14 +98,40 @@ def test_parts_of_the_users_own_work_together(tmp_path: Path, mine: ModuleType) 
     [
         (None, "must return a dictionary"),
         (data(train=(INPUTS, TARGETS.astype(str))), r"mine:data: "),
-        (data(train=(INPUTS, TARGETS + 0.6)), "train targets must be whole numbers"),
-        (data(train=(INPUTS, np.eye(3)[TARGETS])), "train targets must be whole numbers"),
-        (data(train=(INPUTS[:0], TARGETS[:0])), "train targets must be whole numbers"),
+        (
+            data(train=(INPUTS, np.where(TARGETS == 2, 0.5, TARGETS))),
+            r"train targets must be whole numbers \[samples\] from 0 on, or -1 where a sample has no label: row 2 is "
+            r"0.5 \(of float64 \[40\]\)",
+        ),
+        (data(train=(INPUTS, np.where(TARGETS == 2, np.nan, TARGETS))), r"row 2 is nan \(of float64 \[40\]\)"),
+        (data(train=(INPUTS, np.eye(3)[TARGETS])), r"not float64 \[40, 3\]: of one row a sample take .argmax\(1\)"),
+        (data(train=(INPUTS[:0], TARGETS[:0])), r"train targets must be whole numbers .*, not int64 \[0\]"),
+        (data(train=(INPUTS, TARGETS > 0)), r"train targets must be whole numbers .*, not bool \[40\]"),
         (data(train=(INPUTS[:-1], TARGETS)), "train has 39 inputs and 40 targets"),
-        (data(train=(INPUTS, TARGETS - 1)), "train targets must be whole numbers"),
-        (data(train=(INPUTS, TARGETS + 5), class_names=("a", "b")), "a train target is outside of the 2 classes"),
+        (data(train=(INPUTS, TARGETS - 3)), r"train targets must be whole numbers .*: row 0 is -3 \(of int64 \[40\]\)"),
+        (
+            data(test=(INPUTS[:9], TARGETS[:9] - 1)),
+            r"test targets must be whole numbers \[samples\] from 0 on: row 0 is -1",
+        ),
+        (data(test=(INPUTS[:3], [0, None, 1])), r"test targets must be whole numbers .*, not object \[3\]"),
+        (
+            data(train=(INPUTS, np.full(40, -1))),
+            "train targets are all -1: a classification needs samples with a label",
+        ),
+        (
+            data(train=(INPUTS, TARGETS + 5), class_names=("a", "b")),
+            "a train target is outside of the 2 classes: row 0 is 5",
+        ),
+        (
+            data(train=([*INPUTS[:7], *INPUTS[7:, :, :3]], TARGETS)),
+            r"train inputs have 2 shapes: sample 0 is \[1, 4, 4\], sample 7 is \[1, 3, 4\]: make them one",
+        ),
+        (
+            data(train=([*map(torch.from_numpy, (INPUTS[0], *INPUTS[:39, 0]))], TARGETS)),
+            r"train inputs have 2 shapes: sample 0 is \[1, 4, 4\], sample 1 is \[4, 4\]",
+        ),
         (data(train=(INPUTS, TARGETS * 10**9)), "a target is 2,000,000,000, with 40 samples"),
-        (data(train=(INPUTS, [None] * 40)), "train targets must be whole numbers"),
+        (data(train=(INPUTS, [None] * 40)), "train targets are all -1"),
         (data(train=(INPUTS.astype(">f4"), TARGETS)), "train inputs must be numbers"),
         (data(train=(INPUTS[:, :0], TARGETS)), "train inputs must be numbers"),
         (
@@ -119,6 +155,43 @@ def test_data_that_are_no_classification_are_refused(
     with pytest.raises(InvalidSpec, match=message):
         run(tmp_path)
     assert not list(tmp_path.rglob("manifest.json"))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, np.float16, np.float64])
+def test_targets_of_any_type_of_numbers_are_taken(tmp_path: Path, mine: ModuleType, dtype: Any) -> None:
+    mine.data = partial(data, train=(INPUTS, TARGETS.astype(dtype)))  # type: ignore[attr-defined]
+    take_as_its_own(mine)
+
+    assert load_data(DatasetSpec(name="mine:data"), CPU).train_targets.tolist() == TARGETS.tolist()
+
+
+@pytest.mark.parametrize("none", [-1, None])
+def test_training_samples_without_a_label_are_counted_and_never_held_out(
+    tmp_path: Path, mine: ModuleType, none: int | None
+) -> None:
+    targets = [none if row % 4 == 3 else row % 3 for row in range(40)]
+    mine.data = partial(data, train=(INPUTS, targets))  # type: ignore[attr-defined]
+    take_as_its_own(mine)
+    labels = np.array([-1 if each is None else each for each in targets])
+
+    arrays = load_data(DatasetSpec(name="mine:data", validation=0.2), CPU)
+    record = arrays.save(tmp_path)
+    fewer = load_data(DatasetSpec(name="mine:data", labelled=12), CPU)
+
+    assert (record.classes, record.train_samples, record.labelled_samples) == (3, 34, 24)
+    assert record.summary == "34 + 9 samples, 3 classes, 24 with a label"
+    assert (np.load(tmp_path / "validation_targets.npy") >= 0).all()
+    kept = (fewer.train_targets >= 0).nonzero()[0]
+    assert (fewer.train_targets[kept] == labels[kept]).all()
+    assert np.bincount(fewer.train_targets[kept]).tolist() == [4, 4, 4]
+    with pytest.raises(InvalidSpec, match=r"dataset.labelled: 31 of 30 training samples that have a label"):
+        load_data(DatasetSpec(name="mine:data", labelled=31), CPU)
+
+
+def test_a_pipeline_learns_from_data_some_of_which_have_no_label(tmp_path: Path, mine: ModuleType) -> None:
+    targets = np.where(np.arange(40) % 4 == 3, -1, TARGETS)
+    mine.data = partial(data, train=(INPUTS, targets))  # type: ignore[attr-defined]
+    run(tmp_path, dataset={"name": "mine:data", "validation": 0.2})
 
 
 def test_tensors_are_as_good_as_arrays(tmp_path: Path, mine: ModuleType) -> None:
@@ -178,10 +251,88 @@ def test_a_mistake_that_shows_in_training_only_is_the_users_too(tmp_path: Path, 
         run(tmp_path)
 
 
+def test_a_mistake_that_shows_in_the_evaluation_only_is_the_users_too(
+    tmp_path: Path, mine: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "from torch import nn\n\nclass Model(nn.Linear):\n    def forward(self, x):\n"
+        "        if not self.training and len(x) == 9:\n            raise ValueError('nine')\n"
+        "        return super().forward(x.flatten(1))\n\n"
+        "def model(input_shape, classes):\n    return Model(16, classes)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys.modules[__name__], "CPU", Runtime(torch.device("cpu"), plugins=("mine", "theirs")))
+
+    with pytest.raises(InvalidSpec, match=r"^theirs:model: ValueError: nine \(theirs.py:6\)$"):
+        run(tmp_path / "store", teacher={"model": {"name": "theirs:model"}, "training": {"epochs": 1}})
+    sys.modules.pop("theirs")
+
+
+def test_a_forward_that_fails_is_named_with_the_users_own_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: ModuleType
+) -> None:
+    (tmp_path / "fails.py").write_text(
+        "import sys\nfrom torch import nn\n\nclass Model(nn.Linear):\n    def forward(self, x):\n"
+        "        return sys.exit(1) if self.in_features == 1 else super().forward(x)\n\n"
+        "def model(input_shape, classes, width):\n    return Model(width, classes)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    record = load_data(DatasetSpec(name="digits"), CPU).save(tmp_path)
+    allowed = Runtime(torch.device("cpu"), plugins=("fails",))
+
+    def build(width: int) -> None:
+        models.build(CustomModelSpec(name="fails:model", options={"width": width}), record, allowed)
+
+    with pytest.raises(InvalidSpec, match=r"does not take samples of shape \(1, 8, 8\): .*mat1 .* \(fails.py:6\)$"):
+        build(7)
+    with pytest.raises(InvalidSpec, match=r"SystemExit: 1: code that a worker calls .* \(fails.py:6\)$"):
+        build(1)
+    sys.modules.pop("fails")
+
+
 class _Pair(nn.Linear):
     def forward(self, inputs: torch.Tensor) -> Any:
         logits = super().forward(inputs.flatten(1))
         return logits, logits
+
+
+class _InTraining(nn.Module):
+    """A model that returns something else in training mode only."""
+
+    def __init__(self, classes: int, other: Callable[[torch.Tensor], Any]) -> None:
+        super().__init__()
+        self.norm, self.head, self.other = nn.BatchNorm2d(1), nn.Linear(16, classes), other
+        self.register_buffer("seen", torch.zeros(()))
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        logits = self.head(functional.dropout(self.norm(inputs), training=self.training).flatten(1))
+        self.seen = self.seen + 1
+        return self.other(logits) if self.training else logits
+
+
+def test_the_trial_in_training_mode_leaves_the_model_and_all_random_numbers_as_they_were(
+    tmp_path: Path, mine: ModuleType
+) -> None:
+    built: list[nn.Module] = []
+
+    def model(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        built.append(_InTraining(classes, lambda logits: logits + float(np.random.rand()) + random.random()))
+        return built[-1]
+
+    mine.model = model  # type: ignore[attr-defined]
+    take_as_its_own(mine)
+    record = load_data(DatasetSpec(name="digits"), CPU).save(tmp_path).model_copy(update={"shape": (1, 4, 4)})
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    made = models.build(CustomModelSpec(name="mine:model"), record, CPU, seed=1)
+
+    assert made is built[0]
+    assert made.training
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    assert after == states
+    fresh = nn.BatchNorm2d(1).state_dict()
+    assert all(torch.equal(made.norm.state_dict()[name], tensor) for name, tensor in fresh.items())
+    assert made.seen.item() == 0.0
 
 
 class _Lookup(nn.Linear):
@@ -195,9 +346,33 @@ class _Lookup(nn.Linear):
         (lambda classes: nn.Linear(16, classes), "mine:model: TypeError.*input_shape"),
         (lambda input_shape, classes: 1 / 0, "mine:model: ZeroDivisionError"),
         (lambda input_shape, classes: "a model", "must return a torch.nn.Module"),
-        (lambda input_shape, classes: _Pair(16, classes), "returns tuple, not logits"),
+        (lambda input_shape, classes: _Pair(16, classes), "model mine:model returns tuple of 2, not logits"),
         (lambda input_shape, classes: _Lookup(16, classes), "does not take samples"),
-        (lambda input_shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(16, 7)), "returns .* the data have 3"),
+        (lambda input_shape, classes: nn.Sequential(nn.Flatten(), nn.Linear(16, 7)), "returns 7 .* the data have 3"),
+        (
+            lambda input_shape, classes: nn.Linear(4, classes),
+            r"returns a tensor \[2, 1, 4, 3\] of 2 samples, not logits",
+        ),
+        (
+            lambda input_shape, classes: _InTraining(classes, lambda logits: (logits, logits)),
+            r"model mine:model in training mode returns tuple of 2, not logits \[samples, classes\]: return the",
+        ),
+        (
+            lambda input_shape, classes: _InTraining(classes, lambda logits: {"out": logits, "aux": logits}),
+            "model mine:model in training mode returns dict with out, aux, not logits",
+        ),
+        (
+            lambda input_shape, classes: _InTraining(classes, lambda logits: None),
+            "model mine:model in training mode returns None, .*: forward ends without a return",
+        ),
+        (
+            lambda input_shape, classes: _InTraining(classes, lambda logits: logits.argmax(1, keepdim=True)),
+            "model mine:model in training mode returns 1 logits a sample",
+        ),
+        (
+            lambda input_shape, classes: _InTraining(classes, lambda logits: logits.long()),
+            "model mine:model in training mode returns int64, not logits",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_used_is_refused(
@@ -221,6 +396,26 @@ class _Tied(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         features = self.other(functional.relu(self.one(functional.relu(self.frozen(inputs.flatten(1))))))
         return self.head(features)
+
+
+def test_of_a_model_with_frozen_parameters_it_is_said_how_many_are_trained(tmp_path: Path, mine: ModuleType) -> None:
+    mine.model = lambda input_shape, classes: _Tied(classes)  # type: ignore[attr-defined]
+    frozen, unused, one, bias, head = 16 * 16 + 16, 4 * 4 + 4, 16 * 16 + 16, 16, 16 * 3 + 3
+
+    run(tmp_path)
+
+    manifests = [json.loads(path.read_text()) for path in tmp_path.rglob("manifest.json")]
+    records = [each["record"] for each in manifests if "parameters" in each["record"]]
+    assert {record["kind"] for record in records} == {"training", "evaluation"}
+    sizes = {(record["parameters"], record["trained_parameters"]) for record in records}
+    assert sizes == {(frozen + unused + one + bias + head, unused + one + bias + head)}
+
+
+def test_records_of_models_without_frozen_parameters_are_as_they_always_were(tmp_path: Path, mine: ModuleType) -> None:
+    run(tmp_path)
+
+    assert not any("trained_parameters" in path.read_text() for path in tmp_path.rglob("manifest.json"))
+    assert not any("trained_parameters" in path.read_text() for path in tmp_path.rglob("report.json"))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
@@ -377,3 +572,125 @@ def test_what_an_allowed_package_has_imported_is_not_to_be_called(
 
     with pytest.raises(InvalidSpec, match=message):
         plugins.load(reference, ("mine",))
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Writes a real package `theirs`, whose module `data` has a callable `load` with a body that is given."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(body: str) -> None:
+        (folder / "data.py").write_text("def load(path=None):\n    " + body.replace("\n", "\n    "))
+
+    yield write
+    for name in ("theirs", "theirs.data"):
+        sys.modules.pop(name, None)
+
+
+def call_theirs(*given: Any) -> None:
+    load = plugins.load("theirs.data:load", ("theirs",))
+    with plugins.called("theirs.data:load"):
+        load(*given)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"no image", r"UnidentifiedImageError: cannot identify image file '.*/cat\.png' \(theirs/data\.py:3\)"),
+        (None, r"OSError: image file is truncated \(\d+ bytes not processed\) in .*/cat\.jpg \(theirs/data\.py:3\)"),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_named_with_the_users_own_line(
+    tmp_path: Path, theirs: Callable[[str], None], content: bytes | None, said: str
+) -> None:
+    path = tmp_path / ("cat.jpg" if content is None else "cat.png")
+    if content is None:
+        Image.fromarray(RANDOM.integers(0, 255, (99, 99, 3), dtype=np.uint8)).save(path)
+        content = path.read_bytes()[:-2000]
+    path.write_bytes(content)
+    theirs("from PIL import Image\nwith Image.open(path) as image: return image.convert('RGB')")
+
+    with pytest.raises(InvalidSpec, match=f"^theirs.data:load: {said}"):
+        call_theirs(path)
+
+
+def test_a_missing_file_is_named_with_the_users_own_line_and_not_numpys(theirs: Callable[[str], None]) -> None:
+    theirs("import numpy\nreturn numpy.load('absent.npy')")
+
+    with pytest.raises(InvalidSpec, match=r"No such file or directory: 'absent.npy' \(theirs/data.py:3\)"):
+        call_theirs()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("import sys\nsys.exit(3)", r"SystemExit: 3: code that a worker calls must not end its process"),
+        ("import argparse\nargparse.ArgumentParser().parse_args(['--no'])", "SystemExit: 2: code that a worker calls"),
+        ("import asyncio\nraise asyncio.CancelledError", "CancelledError"),
+        ("class Own(BaseException): pass\nraise Own('no')", "Own: no"),
+        ("raise DeprecationWarning('old')", "DeprecationWarning: old"),
+        ("import sqlite3\nsqlite3.connect(':memory:').execute('selekt')", "OperationalError: near"),
+        ("import zipfile, io\nzipfile.ZipFile(io.BytesIO(b'no'))", "BadZipFile: File is not a zip file"),
+    ],
+)
+def test_whatever_the_users_code_raises_is_a_mistake_of_its_line(
+    theirs: Callable[[str], None], body: str, said: str
+) -> None:
+    theirs(body)
+
+    with pytest.raises(InvalidSpec, match=rf"^theirs.data:load: {said}.* \(theirs/data.py:[23]\)$"):
+        call_theirs()
+
+
+def test_a_module_that_ends_the_process_when_it_is_imported_is_refused(
+    tmp_path: Path, theirs: Callable[[str], None]
+) -> None:
+    (tmp_path / "theirs" / "data.py").write_text("import sys\n\nsys.exit('no data here')\n")
+
+    with pytest.raises(InvalidSpec, match=r"theirs.data:load: SystemExit: no data here.*\(theirs/data.py:3\)"):
+        call_theirs()
+
+
+def test_an_interrupt_is_the_users_where_no_terminal_can_send_one(theirs: Callable[[str], None]) -> None:
+    theirs("raise KeyboardInterrupt")
+
+    with pytest.raises(KeyboardInterrupt):
+        call_theirs()
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(InvalidSpec, match="KeyboardInterrupt: code that a worker calls must not end its process"):
+            call_theirs()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_an_end_that_celery_asks_for_is_not_the_users(theirs: Callable[[str], None]) -> None:
+    theirs("from celery.exceptions import WorkerShutdown\nraise WorkerShutdown(0)")
+
+    with pytest.raises(WorkerShutdown):
+        call_theirs()
+
+
+def test_a_time_limit_that_ends_the_users_code_is_no_mistake_of_it(theirs: Callable[[str], None]) -> None:
+    theirs("from billiard.exceptions import SoftTimeLimitExceeded\nraise SoftTimeLimitExceeded")
+
+    with pytest.raises(SoftTimeLimitExceeded):
+        call_theirs()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ECONNRESET])
+def test_an_outage_in_the_users_code_is_tried_again(theirs: Callable[[str], None], number: int) -> None:
+    theirs(f"raise OSError({number}, 'for now', 'images.zip')")
+
+    with pytest.raises(Unavailable, match=r"theirs.data:load: .*'images.zip' \(theirs/data.py:2\)"):
+        call_theirs()
+
+
+def test_a_line_that_cannot_be_parsed_is_named(tmp_path: Path, theirs: Callable[[str], None]) -> None:
+    (tmp_path / "theirs" / "data.py").write_text("import os\nx = = 1\n")
+
+    with pytest.raises(InvalidSpec, match=r"SyntaxError: invalid syntax .*\(data.py:2\)$"):
+        call_theirs()

@@ -166,7 +166,7 @@ def test_given_weights_are_known_by_their_content(make_spec: MakeSpec, tmp_path:
         path = tmp_path / name
         path.write_bytes(content)
         spec = make_spec(teacher={"model": {"name": "mlp", "hidden": [32]}, "checkpoint": str(path)})
-        return keys(spec)["load teacher"]
+        return keys(spec)[f"load teacher from {name}"]
 
     assert teacher_key(b"one", "a") == teacher_key(b"one", "b")
     assert teacher_key(b"one", "a") != teacher_key(b"two", "a")

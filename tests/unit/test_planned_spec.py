@@ -63,6 +63,12 @@ def read_again(plan: Plan, path: Path) -> Plan:
     return Plan.of(PipelineSpec.load(path))
 
 
+def nameless(plan: Plan) -> Plan:
+    """A plan without the names of given files in its titles."""
+    trunk = (stage.model_copy(update={"title": stage.title.partition(" from ")[0]}) for stage in plan.trunk)
+    return plan.model_copy(update={"trunk": tuple(trunk)})
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_the_plans_of_all_examples_are_made_again(path: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "labels.npz", logits=np.eye(10, dtype=np.float32) * 9)
@@ -71,7 +77,7 @@ def test_the_plans_of_all_examples_are_made_again(path: Path, tmp_path: Path) ->
     for name in PlannedSpec.of(plan).files:
         shutil.copy(tmp_path / "labels.npz", tmp_path / name)
 
-    assert read_again(plan, tmp_path / "again.yaml") == plan
+    assert nameless(read_again(plan, tmp_path / "again.yaml")) == nameless(plan)
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -114,7 +120,7 @@ def test_weights_of_ones_own_are_named_beside_the_spec(make_spec: Callable[..., 
     for name in planned.files:
         weights.rename(tmp_path / name)
     assert str(tmp_path) not in planned.text
-    assert read_again(plan, tmp_path / "again.yaml") == plan
+    assert nameless(read_again(plan, tmp_path / "again.yaml")) == nameless(plan)
 
 
 def test_what_given_weights_were_trained_on_is_told(make_spec: Callable[..., PipelineSpec], tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 from shared.errors import InvalidSettings, InvalidSpec
+from shared.model_spec import MlpSpec
+from shared.model_weights import weights_of
 from shared.spec import PipelineSpec
 from shared.stage import label_file_ref
 
@@ -35,6 +37,14 @@ students:
 ALIAS_BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
     f"{name}: &{name} [{', '.join([f'*{last}'] * 8)}]\n" for last, name in pairwise("abcdefgh")
 )
+
+
+def weights_of_good(prefix: str = "", **changes: Any) -> dict[str, Any]:
+    """Weights of the spec's teacher, with some changed."""
+    shapes = weights_of(MlpSpec(hidden=(512, 256)), (1, 28, 28), 10)
+    assert shapes is not None
+    made = {name: np.zeros(tuple(length or 0 for length in shape), np.float32) for name, shape in shapes.items()}
+    return {f"{prefix}{name}": array for name, array in (made | changes).items()}
 
 
 @pytest.fixture
@@ -226,7 +236,11 @@ def test_any_value_in_any_field_is_taken_or_one_error(
             {"head.weight": np.zeros((100, 256))},
             "given.safetensors tells 100 classes apart, data set 'mnist_5k' has 10",
         ),
-        ({"fc.weight": np.zeros((10, 256))}, "not the weights of a built-in model: no matrix 'head.weight'"),
+        (
+            {"fc.weight": np.zeros((10, 256))},
+            "given.safetensors: not the weights of this model: missing layers.0.weight, layers.0.bias, layers.1.weight "
+            "and 3 more; unexpected fc.weight",
+        ),
         (None, "no safetensors file"),
     ],
 )
@@ -244,7 +258,7 @@ def test_a_checkpoint_of_other_classes_is_refused_by_the_client(
 
 
 def test_a_checkpoint_of_the_right_classes_is_taken(load: Callable[..., PipelineSpec], tmp_path: Path) -> None:
-    (tmp_path / "given.safetensors").write_bytes(save({"head.weight": np.zeros((10, 256))}))
+    (tmp_path / "given.safetensors").write_bytes(save(weights_of_good()))
 
     spec = load(GOOD.replace("training: {epochs: 5, learning_rate: 1e-3}", "checkpoint: given.safetensors"))
 

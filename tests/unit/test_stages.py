@@ -94,7 +94,7 @@ def test_given_weights_teach_as_they_are(make_spec: MakeSpec, tmp_path: Path) ->
 
     given = {stage.title: Workshop(store, CPU, say_nothing).run(stage) for stage in plan.stages}
 
-    assert given["load teacher"].path("model.safetensors").read_bytes() == trained.read_bytes()
+    assert given["load teacher from model.safetensors"].path("model.safetensors").read_bytes() == trained.read_bytes()
     assert given["report"].record.summary.startswith("teacher ")
 
 
