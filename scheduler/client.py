@@ -152,8 +152,10 @@ class PipelineClient:
         """Enqueue again each unfinished pipeline that the store knows and the broker does not; return their ids."""
         recovered = []
         known = set(self._ledger.pipelines())
-        for pipeline, submission in self._submissions:
-            if submission.plan.report.ref in self._store:
+        # All is read before the first one is sent: what cannot be read is an error, and not half of a recovery.
+        kept = [(*each, each[1].plan.report.ref in self._store) for each in self._submissions]
+        for pipeline, submission, is_finished in kept:
+            if is_finished:
                 self._submissions.remove(pipeline)
             elif pipeline not in known:
                 try:
@@ -272,8 +274,9 @@ class PipelineClient:
             return
         is_weights = ref.kind == "checkpoint"
         with self._store.draft(ref) as draft:
+            copy = draft / ("model.safetensors" if is_weights else f"labels{path.suffix}")
             try:
-                copy = Path(shutil.copy(path, draft / ("model.safetensors" if is_weights else f"labels{path.suffix}")))
+                shutil.copyfile(path, copy)  # Not its mode: others read the artifact.
             except FileNotFoundError:
                 raise InvalidSpec(f"{path}: no such file any more") from None
             if (checkpoint_ref(copy) if is_weights else label_file_ref(copy)) != ref:

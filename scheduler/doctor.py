@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,9 +16,11 @@ from typing import Any, Literal
 import redis
 from pydantic import ValidationError
 
+from scheduler.access import closed_to_others, first_obstacle
 from shared.broker import keyring
 from shared.catalog import QUEUES
 from shared.errors import BrokerUnavailable, DistillError, UnknownPipeline
+from shared.folders import draft_folder
 from shared.ledger import Ledger, connect
 from shared.object_store import store_of
 from shared.objects import Objects
@@ -34,6 +35,8 @@ OLDEST_SERVER = (6, 2)
 #: Seconds by which clocks may differ, and bytes that should be free in the store.
 CLOCK_SECONDS = 2.0
 FREE_BYTES = 1_000_000_000
+#: Where it stands how several users share a store.
+SHARED_STORE = "docs/how-to/shared-store.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +82,24 @@ def _store(settings: Settings) -> Iterator[Finding]:
         store.check_writable()
         _rename_and_sync(root)
         keeps_first = store.objects is None or _keeps_first(store.objects)
+        obstacle, closed = first_obstacle(root), closed_to_others(root)
     except (DistillError, OSError) as error:
         advice = "set DISTILL_STORE to a folder that this user can write"
         if settings.is_remote:
             advice = "look at DISTILL_STORE and the variables of its driver, as in docs/how-to/object-store.md"
         yield Finding("store", "bad", str(error), advice)
         return
-    if not keeps_first:
+    if obstacle:
+        yield Finding("store", "bad", str(obstacle), f"have its owner open it to a group of all users: {SHARED_STORE}")
+    elif not keeps_first:
         advice = "use one that knows If-None-Match: with two commits of a key at once, here the last one wins"
         yield Finding("store", "warning", f"{store} overwrites what is to be written only once", advice)
     elif settings.is_remote:
         yield Finding("store", "good", f"{store} can be written, each object once; copies are in {root}")
     else:
         yield Finding("store", "good", f"{root} can be written, synced and renamed in")
+    if closed:
+        yield Finding("store", "warning", closed, f"umask 002, and chmod g+s on the store's folders: {SHARED_STORE}")
     free = shutil.disk_usage(root).free
     room = f"{free / 1e9:,.1f} GB free"
     if free < FREE_BYTES:
@@ -101,11 +109,11 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _rename_and_sync(root: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=root, prefix="doctor-") as folder:
-        (Path(folder) / "a").mkdir()
-        (Path(folder) / "a" / "file").write_bytes(b"x")
-        (Path(folder) / "a").rename(Path(folder) / "b")
-        if (Path(folder) / "b" / "file").read_bytes() != b"x":
+    with draft_folder(root, "doctor-") as folder:
+        (folder / "a").mkdir()
+        (folder / "a" / "file").write_bytes(b"x")
+        (folder / "a").rename(folder / "b")
+        if (folder / "b" / "file").read_bytes() != b"x":
             raise OSError(f"{folder}: a renamed folder lost its file")
 
 
