@@ -9,7 +9,6 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from shared.folders import GONE, draft_folder, found_below
@@ -22,26 +21,18 @@ WRITTEN_AGAIN = ("partial", "logs", "fresh")
 LOOK_SECONDS = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Obstacle:
-    """A file or folder, and what this user cannot do with it."""
+def first_obstacle(store: Path) -> str:
+    """The first file or folder of a store that this user cannot use, in words; empty if all that was seen can be.
 
-    path: Path
-    cannot: str
+    Raises:
+        StoreUnavailable: a folder cannot be read.
 
-    def __str__(self) -> str:
-        status = self.path.lstat()
-        owner = f"{_user(status.st_uid)}:{_group(status.st_gid)}"
-        return f"{self.path}: this user cannot {self.cannot} it ({owner}, mode {stat.S_IMODE(status.st_mode):04o})"
-
-
-def first_obstacle(store: Path) -> Obstacle | None:
-    """The first file or folder of a store that this user cannot use; None where all that was looked at can be."""
+    """
     deadline = time.monotonic() + LOOK_SECONDS
-    for obstacle in _below(store):
+    for obstacle in _obstacles(store):
         if obstacle or time.monotonic() > deadline:
             return obstacle
-    return None
+    return ""
 
 
 def closed_to_others(store: Path) -> str:
@@ -64,7 +55,7 @@ def closed_to_others(store: Path) -> str:
     return ""
 
 
-def _below(store: Path) -> Iterator[Obstacle | None]:
+def _obstacles(store: Path) -> Iterator[str]:
     """For each file and folder what this user cannot do with it, if anything; a folder comes before what lies in it."""
     yield _of_folder(store)
     for name in COMMON:
@@ -76,32 +67,37 @@ def _below(store: Path) -> Iterator[Obstacle | None]:
                 yield _of_file(path, os.R_OK | (os.W_OK if name in WRITTEN_AGAIN else 0))
 
 
-def _of_folder(folder: Path) -> Obstacle | None:
+def _of_folder(folder: Path) -> str:
     """To move a folder takes the right to write where it lies, and the right to write the folder itself."""
-    wanted = os.R_OK | os.W_OK | os.X_OK
     with suppress(*GONE):
         status = folder.stat()
-        if not _may(folder, wanted):
-            return Obstacle(folder, _words(folder, wanted))
+        if missing := _missing(folder, os.R_OK | os.W_OK | os.X_OK):
+            return _in_words(folder, status, missing)
         if status.st_mode & stat.S_ISVTX and os.geteuid() not in (0, status.st_uid):
-            return Obstacle(folder, "rename or remove what others have made in")
-    return None
+            return _in_words(folder, status, "move what others have made in")
+    return ""
 
 
-def _of_file(file: Path, wanted: int) -> Obstacle | None:
+def _of_file(file: Path, wanted: int) -> str:
     with suppress(*GONE):
-        file.stat()
-        return None if _may(file, wanted) else Obstacle(file, _words(file, wanted))
-    return None
+        status = file.stat()
+        if missing := _missing(file, wanted):
+            return _in_words(file, status, missing)
+    return ""
 
 
-def _may(path: Path, rights: int) -> bool:
-    return os.access(path, rights, effective_ids=os.access in os.supports_effective_ids)
-
-
-def _words(path: Path, wanted: int) -> str:
+def _missing(path: Path, wanted: int) -> str:
+    """Which of some rights this user lacks."""
     names = {os.R_OK: "read", os.W_OK: "write", os.X_OK: "enter"}
-    return " or ".join(word for right, word in names.items() if right & wanted and not _may(path, right))
+    effective = os.access in os.supports_effective_ids
+    return " or ".join(
+        name for right, name in names.items() if right & wanted and not os.access(path, right, effective_ids=effective)
+    )
+
+
+def _in_words(path: Path, status: os.stat_result, cannot: str) -> str:
+    owner = f"{_user(status.st_uid)}:{_group(status.st_gid)}"
+    return f"{path}: this user cannot {cannot} it ({owner}, mode {stat.S_IMODE(status.st_mode):04o})"
 
 
 def _user(number: int) -> str:

@@ -90,7 +90,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
         yield Finding("store", "bad", str(error), advice)
         return
     if obstacle:
-        yield Finding("store", "bad", str(obstacle), f"have its owner open it to a group of all users: {SHARED_STORE}")
+        yield Finding("store", "bad", obstacle, f"have its owner open it to a group of all users: {SHARED_STORE}")
     elif not keeps_first:
         advice = "use one that knows If-None-Match: with two commits of a key at once, here the last one wins"
         yield Finding("store", "warning", f"{store} overwrites what is to be written only once", advice)

@@ -98,6 +98,18 @@ class LocalStack:
             child.start()
         return None
 
+    def flower_folder(self) -> Path:
+        """Where Flower keeps its history, which it unpickles: where nobody else can put one of their own."""
+        store = self.settings.folder.absolute()
+        with store_errors(store):
+            store.mkdir(parents=True, exist_ok=True)
+            folder = store / "flower"
+            if not (_is_closed(store) and (not folder.exists() or _is_closed(folder))):  # A store of several users.
+                state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
+                folder = state / "distill" / f"flower-{xxhash.xxh3_64_hexdigest(str(store).encode())}"
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            return folder
+
     def _start_server(self) -> None:
         if self.server_folder is None:
             folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="distill-")))
@@ -124,21 +136,9 @@ class LocalStack:
         self._start(Child(name, command, self._environment() | port, self._log(name)))
 
     def _start_flower(self, port: int) -> None:
-        folder = self._flower_folder()
+        folder = self.flower_folder()
         options = [f"--conf={FLOWER_SETTINGS}", "--address=127.0.0.1", f"--port={port}", f"--db={folder / 'history'}"]
         self._start(Child("flower", celery_command("flower", *options), self._environment(), self._log("flower")))
-
-    def _flower_folder(self) -> Path:
-        """Where Flower keeps its history, which it unpickles: where nobody else can put one of their own."""
-        store = self.settings.folder.absolute()
-        with store_errors(store):
-            store.mkdir(parents=True, exist_ok=True)
-            folder = store / "flower"
-            if not (_is_closed(store) and (not folder.exists() or _is_closed(folder))):  # A store of several users.
-                state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-                folder = state / "distill" / f"flower-{xxhash.xxh3_64_hexdigest(str(store).encode())}"
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            return folder
 
     def _start(self, child: Child) -> None:
         self.children.append(child)
