@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from shared.errors import store_errors
 from shared.folders import GONE, draft_folder, found_below
 
 #: Folders that every user of a store works in. The others are of one user: the server's data, Flower's history.
@@ -29,9 +30,10 @@ def first_obstacle(store: Path) -> str:
 
     """
     deadline = time.monotonic() + LOOK_SECONDS
-    for obstacle in _obstacles(store):
-        if obstacle or time.monotonic() > deadline:
-            return obstacle
+    with store_errors(store):
+        for obstacle in _obstacles(store):
+            if obstacle or time.monotonic() > deadline:
+                return obstacle
     return ""
 
 

@@ -22,6 +22,7 @@ from shared.errors import (
     DistillError,
     InvalidInput,
     InvalidSettings,
+    StoreUnavailable,
     store_errors,
 )
 from shared.folders import draft_folder
@@ -210,6 +211,7 @@ def ask(request: dict[str, Any]) -> Any:
     Raises:
         InvalidInput: the request cannot be met, or the worker's packages are not installed here.
         ArtifactMissing: an artifact that it needs is not in the store.
+        StoreUnavailable: the store, or the folder to write to, does not work for now.
         DistillError: it failed.
 
     """
@@ -222,7 +224,11 @@ def ask(request: dict[str, Any]) -> Any:
             raise InvalidInput("the worker's packages are not installed here: pip install '.[worker]'") from None
         raise DistillError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no answer") from None
     if "error" in answer:
-        kinds: dict[str, type[DistillError]] = {"input": InvalidInput, "missing": ArtifactMissing}
+        kinds: dict[str, type[DistillError]] = {
+            "input": InvalidInput,
+            "missing": ArtifactMissing,
+            "store": StoreUnavailable,
+        }
         raise kinds.get(answer["kind"], DistillError)(answer["error"])
     return answer["result"]
 

@@ -79,19 +79,20 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def _store(settings: Settings) -> Iterator[Finding]:
     root, store = settings.folder.absolute(), store_of(settings)
     try:
+        if obstacle := first_obstacle(root):
+            yield Finding("store", "bad", obstacle, f"have its owner open it to a group of all users: {SHARED_STORE}")
+            return
         store.check_writable()
         _rename_and_sync(root)
         keeps_first = store.objects is None or _keeps_first(store.objects)
-        obstacle, closed = first_obstacle(root), closed_to_others(root)
+        closed = closed_to_others(root)
     except (DistillError, OSError) as error:
         advice = "set DISTILL_STORE to a folder that this user can write"
         if settings.is_remote:
             advice = "look at DISTILL_STORE and the variables of its driver, as in docs/how-to/object-store.md"
         yield Finding("store", "bad", str(error), advice)
         return
-    if obstacle:
-        yield Finding("store", "bad", obstacle, f"have its owner open it to a group of all users: {SHARED_STORE}")
-    elif not keeps_first:
+    if not keeps_first:
         advice = "use one that knows If-None-Match: with two commits of a key at once, here the last one wins"
         yield Finding("store", "warning", f"{store} overwrites what is to be written only once", advice)
     elif settings.is_remote:

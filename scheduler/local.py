@@ -105,9 +105,9 @@ class LocalStack:
             store.mkdir(parents=True, exist_ok=True)
             folder = store / "flower"
             if not (_is_closed(store) and (not folder.exists() or _is_closed(folder))):  # A store of several users.
-                state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-                folder = state / "distill" / f"flower-{xxhash.xxh3_64_hexdigest(str(store).encode())}"
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                folder = _state_folder() / f"flower-{xxhash.xxh3_64_hexdigest(str(store).encode())}"
+            for each in (*reversed(folder.parents), folder):  # Not `parents=True`, which heeds no mode.
+                each.mkdir(mode=0o700, exist_ok=True)
             return folder
 
     def _start_server(self) -> None:
@@ -165,6 +165,14 @@ class LocalStack:
             for child in group:
                 child.end(deadline)
         self._resources.close()
+
+
+def _state_folder() -> Path:
+    """Where this user keeps what no other user is to touch, after the XDG Base Directory Specification."""
+    try:
+        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "distill"
+    except RuntimeError:
+        raise InvalidSettings("no home folder for Flower's history: set XDG_STATE_HOME to a folder") from None
 
 
 def _is_closed(folder: Path) -> bool:

@@ -104,8 +104,5 @@ def store_errors(path: Path) -> Iterator[None]:
     """Raise what the file system refuses as `StoreUnavailable`."""
     try:
         yield
-    except PermissionError as error:
-        refused = f"store: {error.filename or path}: {error.strerror or error}"
-        raise StoreUnavailable(f"{refused}: 'distill doctor' says what this user cannot use, and why") from error
     except OSError as error:
         raise StoreUnavailable(f"store: {error.filename or path}: {error.strerror or error}") from error

@@ -207,3 +207,4 @@ def test_what_one_user_has_closed_is_named_to_the_other_by_every_command(
         assert done.returncode == 3, (command, done.stdout, done.stderr)
         assert len(done.stderr.splitlines()) == 1, (command, done.stderr)
         assert done.stderr.startswith(f"error: store: {store}/"), (command, done.stderr)
+        assert "Permission denied: 'distill doctor' says what this user cannot use" in done.stderr

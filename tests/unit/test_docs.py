@@ -39,6 +39,7 @@ SPECS = [
 OF_OTHERS = (
     "No space left on device",
     "Read-only file system",
+    "Permission denied",
     "package.module:callable: TypeError: … (data.py:12)",
     "command not allowed when used memory > 'maxmemory'",
     "distill doctor",

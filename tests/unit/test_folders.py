@@ -176,7 +176,7 @@ def test_who_looks_into_a_closed_folder_does_not_find_it_empty(
 
     with (
         closed(folder),
-        pytest.raises(StoreUnavailable, match=f"^store: {folder}.*Permission denied: 'distill doctor'"),
+        pytest.raises(StoreUnavailable, match=f"^store: {folder}.*Permission denied$"),
     ):
         look(ArtifactStore(store.root), plan)
 
@@ -291,4 +291,5 @@ def test_flowers_pickles_lie_where_nobody_else_can_put_some(
     folder = LocalStack(Settings(store=str(store))).flower_folder()
 
     assert folder.is_relative_to(store if is_in_the_store else tmp_path / "state")
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    made = [each for each in (folder, *folder.parents) if each.is_relative_to(tmp_path) and each != tmp_path]
+    assert {stat.S_IMODE(each.stat().st_mode) for each in made if each != store} == {0o700}
