@@ -14,10 +14,21 @@ from pathlib import Path
 from shared.errors import store_errors
 from shared.folders import GONE, draft_folder, found_below
 
-#: Folders that every user of a store works in. The others are of one user: the server's data, Flower's history.
-COMMON = ("artifacts", "pipelines", "partial", "damaged", "trash", "reports", "downloads", "logs", "fresh")
-#: Those whose files are written again where they lie, and not replaced by others.
-WRITTEN_AGAIN = ("partial", "logs", "fresh")
+READ, WRITE = os.R_OK, os.R_OK | os.W_OK
+ENTER, WORK = READ | os.X_OK, WRITE | os.X_OK
+#: What users do in the folders that they have in common: with the folders in each, and with the files. The other
+#: folders are of one user: the server's data, Flower's history.
+COMMON = {
+    "artifacts": (WORK, READ),
+    "pipelines": (WORK, READ),
+    "partial": (WORK, WRITE),
+    "damaged": (WORK, READ),
+    "trash": (WORK, READ),
+    "reports": (WORK, READ),
+    "downloads": (ENTER, READ),
+    "logs": (WORK, WRITE),
+    "fresh": (WORK, WRITE),
+}
 #: Seconds after which a large store has been looked at for long enough.
 LOOK_SECONDS = 10.0
 
@@ -59,21 +70,18 @@ def closed_to_others(store: Path) -> str:
 
 def _obstacles(store: Path) -> Iterator[str]:
     """For each file and folder what this user cannot do with it, if anything; a folder comes before what lies in it."""
-    yield _of_folder(store)
-    for name in COMMON:
-        yield _of_folder(store / name)
+    yield _of_folder(store, WORK)
+    for name, (in_folders, with_files) in COMMON.items():
+        yield _of_folder(store / name, WORK)
         for path in found_below(store / name):
-            if path.is_dir():
-                yield _of_folder(path)
-            else:
-                yield _of_file(path, os.R_OK | (os.W_OK if name in WRITTEN_AGAIN else 0))
+            yield _of_folder(path, in_folders) if path.is_dir() else _of_file(path, with_files)
 
 
-def _of_folder(folder: Path) -> str:
+def _of_folder(folder: Path, wanted: int) -> str:
     """To move a folder takes the right to write where it lies, and the right to write the folder itself."""
     with suppress(*GONE):
         status = folder.stat()
-        if missing := _missing(folder, os.R_OK | os.W_OK | os.X_OK):
+        if missing := _missing(folder, wanted):
             return _in_words(folder, status, missing)
         if status.st_mode & stat.S_ISVTX and os.geteuid() not in (0, status.st_uid):
             return _in_words(folder, status, "move what others have made in")

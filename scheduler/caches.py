@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,8 +59,10 @@ class Cache:
 
         """
         here = Path(name)
-        with store_errors(here):
-            folder = here if (here / HEADER).is_file() else store.brought(_ref_of(name, store))
+        with _named(here):
+            is_here = (here / HEADER).is_file()
+        folder = here if is_here else store.brought(_ref_of(name, store))
+        with store_errors(folder):
             refs = (ref for kind in KINDS for ref in store.refs(kind))
             ref = next((ref for ref in refs if store.folder(ref).resolve() == folder.resolve()), None)
         return cls(SoftLabels.open(folder), ref, store)
@@ -170,7 +173,7 @@ def import_file(path: Path, folder: Path, encoding: Encoding) -> SoftLabels:
             block_rows=block_rows(file.classes),
             **facts,
         )
-        with store_errors(folder):
+        with _named(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with draft_folder(folder.parent, f".{folder.name}-") as draft:
                 writer = SoftLabelsWriter.begin(draft, header)
@@ -194,7 +197,7 @@ def write_samples(spec: Path, folder: Path) -> dict[str, Any]:
     dataset, soft_labels = PipelineSpec.seen_in(spec)
     stage = Stage.of(f"prepare {dataset.name}", PrepareData(dataset=dataset))
     seen = {"augmentation": soft_labels.augmentation.model_dump(), "views": soft_labels.views}
-    with store_errors(folder):
+    with _named(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with draft_folder(folder.parent, f".{folder.name}-") as draft:
             facts: dict[str, Any] = ask(
@@ -238,8 +241,17 @@ def random_seed() -> int:
     return secrets.randbelow(2**31)
 
 
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Raise what the file system refuses of a folder that the user has named as `InvalidSettings`."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidSettings(f"{folder}: {error.strerror or error}") from error
+
+
 def _require_new(folder: Path) -> None:
-    with store_errors(folder):
+    with _named(folder):
         if folder.exists():
             raise InvalidSettings(f"{folder}: is there already")
 
