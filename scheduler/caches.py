@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,8 +23,10 @@ from shared.errors import (
     DistillError,
     InvalidInput,
     InvalidSettings,
+    StoreUnavailable,
     store_errors,
 )
+from shared.folders import draft_folder
 from shared.label_file import LabelFile
 from shared.label_statistics import LabelStatistics, better_than_chance
 from shared.recipes import PrepareData
@@ -58,9 +59,12 @@ class Cache:
 
         """
         here = Path(name)
-        folder = here if (here / HEADER).is_file() else store.brought(_ref_of(name, store))
-        refs = (ref for kind in KINDS for ref in store.refs(kind))
-        ref = next((ref for ref in refs if store.folder(ref).resolve() == folder.resolve()), None)
+        with _named(here):
+            is_here = (here / HEADER).is_file()
+        folder = here if is_here else store.brought(_ref_of(name, store))
+        with store_errors(folder):
+            refs = (ref for kind in KINDS for ref in store.refs(kind))
+            ref = next((ref for ref in refs if store.folder(ref).resolve() == folder.resolve()), None)
         return cls(SoftLabels.open(folder), ref, store)
 
     @property
@@ -81,7 +85,8 @@ class Cache:
         if key not in {ref.key for ref in self.store.refs("prepare_data")}:
             return None
         dataset = self.store.open(ArtifactRef(kind="prepare_data", key=key))
-        found: npt.NDArray[np.int64] = np.load(dataset.path("train_targets.npy"))
+        with store_errors(dataset.folder):
+            found: npt.NDArray[np.int64] = np.load(dataset.path("train_targets.npy"))
         return found
 
 
@@ -157,8 +162,7 @@ def import_file(path: Path, folder: Path, encoding: Encoding) -> SoftLabels:
         InvalidInput: the file cannot be used, or the folder is there.
 
     """
-    if folder.exists():
-        raise InvalidSettings(f"{folder}: is there already")
+    _require_new(folder)
     with LabelFile.open(path) as file:
         facts = file.facts.model_dump()
         facts["class_names"] = facts["class_names"] or tuple(map(str, range(file.classes)))
@@ -169,18 +173,13 @@ def import_file(path: Path, folder: Path, encoding: Encoding) -> SoftLabels:
             block_rows=block_rows(file.classes),
             **facts,
         )
-        with store_errors(folder):
+        with _named(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
-            draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-        try:
-            writer = SoftLabelsWriter.begin(draft / "draft", header)
-            for block, logits in file.blocks(header):
-                writer.write(block, logits)
-            labels = writer.seal()
-            with store_errors(folder):
-                labels.folder.rename(folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            with draft_folder(folder.parent, f".{folder.name}-") as draft:
+                writer = SoftLabelsWriter.begin(draft, header)
+                for block, logits in file.blocks(header):
+                    writer.write(block, logits)
+                writer.seal().folder.rename(folder)
     return SoftLabels.open(folder)
 
 
@@ -194,16 +193,13 @@ def write_samples(spec: Path, folder: Path) -> dict[str, Any]:
         DistillError: the data set cannot be had, or the folder is there or cannot be written.
 
     """
-    if folder.exists():
-        raise InvalidSettings(f"{folder}: is there already")
+    _require_new(folder)
     dataset, soft_labels = PipelineSpec.seen_in(spec)
     stage = Stage.of(f"prepare {dataset.name}", PrepareData(dataset=dataset))
     seen = {"augmentation": soft_labels.augmentation.model_dump(), "views": soft_labels.views}
-    with store_errors(folder):
+    with _named(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
-            draft = Path(name) / folder.name
-            draft.mkdir()
+        with draft_folder(folder.parent, f".{folder.name}-") as draft:
             facts: dict[str, Any] = ask(
                 {"samples": stage.model_dump(mode="json"), **seen, "folder": str(draft.resolve())}
             )
@@ -218,6 +214,7 @@ def ask(request: dict[str, Any]) -> Any:
     Raises:
         InvalidInput: the request cannot be met, or the worker's packages are not installed here.
         ArtifactMissing: an artifact that it needs is not in the store.
+        StoreUnavailable: the store, or the folder to write to, does not work for now.
         DistillError: it failed.
 
     """
@@ -230,7 +227,11 @@ def ask(request: dict[str, Any]) -> Any:
             raise InvalidInput("the worker's packages are not installed here: pip install '.[worker]'") from None
         raise DistillError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no answer") from None
     if "error" in answer:
-        kinds: dict[str, type[DistillError]] = {"input": InvalidInput, "missing": ArtifactMissing}
+        kinds: dict[str, type[DistillError]] = {
+            "input": InvalidInput,
+            "missing": ArtifactMissing,
+            "store": StoreUnavailable,
+        }
         raise kinds.get(answer["kind"], DistillError)(answer["error"])
     return answer["result"]
 
@@ -238,6 +239,21 @@ def ask(request: dict[str, Any]) -> Any:
 def random_seed() -> int:
     """A seed for a sample of rows that nobody can have foreseen."""
     return secrets.randbelow(2**31)
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Raise what the file system refuses of a folder that the user has named as `InvalidSettings`."""
+    try:
+        yield
+    except OSError as error:
+        raise InvalidSettings(f"{folder}: {error.strerror or error}") from error
+
+
+def _require_new(folder: Path) -> None:
+    with _named(folder):
+        if folder.exists():
+            raise InvalidSettings(f"{folder}: is there already")
 
 
 def _ref_of(name: str, store: ArtifactStore) -> ArtifactRef:

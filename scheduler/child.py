@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
+
+from shared.errors import store_errors
 
 #: Seconds that a child has to end after SIGTERM, before it is killed.
 STOP_SECONDS = 10.0
@@ -29,8 +32,13 @@ class Child:
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process."""
-        with self.log.open("ab") if self.log else nullcontext() as log:
+        """Start the process.
+
+        Raises:
+            StoreUnavailable: its log cannot be written.
+
+        """
+        with _opened(self.log) as log:
             self._process = subprocess.Popen(
                 self.command,
                 env=os.environ | self.environment,
@@ -73,8 +81,14 @@ class Child:
 
     def last_lines(self, lines: int = 5) -> str:
         """The end of its log."""
-        text = self.log.read_text(errors="replace") if self.log else ""
+        with store_errors(self.log or Path()):
+            text = self.log.read_text(errors="replace") if self.log else ""
         return "\n".join(text.splitlines()[-lines:])
+
+
+def _opened(log: Path | None) -> AbstractContextManager[IO[bytes] | None]:
+    with store_errors(log or Path()):
+        return log.open("ab") if log else nullcontext()
 
 
 def celery_command(*arguments: str) -> list[str]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from scheduler import labels, logs, machines, pipelines, reports, specs, stores
-from shared.errors import DistillError, InvalidInput, Unavailable, UnknownPipeline
+from shared.errors import DistillError, InvalidInput, StoreUnavailable, Unavailable, UnknownPipeline
 
 #: What writing to a full or broken output ends with.
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
@@ -61,7 +61,8 @@ def main() -> NoReturn:
         finally:
             sys.stdout.flush()
     except DistillError as error:
-        _print_error(error)
+        closed = isinstance(error, StoreUnavailable) and isinstance(error.__cause__, PermissionError)
+        _print_error(f"{error}: 'distill doctor' says what this user cannot use, and why" if closed else error)
         sys.exit(_exit_code(error))
     except OSError as error:
         if error.errno not in OUTPUT_ERRORS or error.filename is not None:

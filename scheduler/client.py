@@ -29,7 +29,7 @@ from shared.results import PipelineResults, html_table
 from shared.roster import Roster, WorkerEntry
 from shared.settings import Settings
 from shared.spec import PipelineSpec
-from shared.stage import ArtifactRef, checkpoint_ref, label_file_ref
+from shared.stage import ArtifactRef, Stage, checkpoint_ref, label_file_ref
 from shared.status import PipelineStatus
 from shared.store import Provenance
 from shared.submissions import Submission, Submissions
@@ -152,11 +152,14 @@ class PipelineClient:
         """Enqueue again each unfinished pipeline that the store knows and the broker does not; return their ids."""
         recovered = []
         known = set(self._ledger.pipelines())
-        for pipeline, submission in self._submissions:
-            if submission.plan.report.ref in self._store:
+        # All is read before the first one is sent: what cannot be read is an error, and not half of a recovery.
+        kept = [(*each, each[1].plan.report.ref in self._store) for each in self._submissions]
+        for pipeline, submission, is_finished in kept:
+            if is_finished:
                 self._submissions.remove(pipeline)
             elif pipeline not in known:
                 try:
+                    self._require_signed(pipeline, submission)
                     self._enqueue(pipeline, submission)
                     recovered.append(pipeline)
                 except Untrusted as error:
@@ -253,6 +256,13 @@ class PipelineClient:
         except kombu.exceptions.OperationalError as error:
             raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
 
+    def _require_signed(self, pipeline: str, submission: Submission) -> None:
+        """Refuse a submission whose plan, which is signed when it is sent, is not the one of its signed messages."""
+        canvas = loads(self._keyring.open("kept", submission.canvas))
+        signed = {(of, stage.model_dump_json()) for of, stage in _stages_in(canvas)}
+        if signed != {(pipeline, stage.model_dump_json()) for stage in submission.plan.stages}:
+            raise Untrusted("its plan is not the one whose messages are signed")
+
     def _store_given(self, spec: PipelineSpec, plan: Plan) -> None:
         """Put given weights and labels into the store, so that no worker ever opens a path from a spec."""
         paths = [Path(teacher.checkpoint) for teacher in spec.all_teachers if teacher.checkpoint is not None]
@@ -272,8 +282,9 @@ class PipelineClient:
             return
         is_weights = ref.kind == "checkpoint"
         with self._store.draft(ref) as draft:
+            copy = draft / ("model.safetensors" if is_weights else f"labels{path.suffix}")
             try:
-                copy = Path(shutil.copy(path, draft / ("model.safetensors" if is_weights else f"labels{path.suffix}")))
+                shutil.copyfile(path, copy)  # Not its mode: others read the artifact.
             except FileNotFoundError:
                 raise InvalidSpec(f"{path}: no such file any more") from None
             if (checkpoint_ref(copy) if is_weights else label_file_ref(copy)) != ref:
@@ -329,6 +340,17 @@ class Pipeline:
             for state in [status.states[stage.key]]
         ]
         return f"<p><b>{self.id}</b>: {status.state}</p>" + html_table(("", "stage", "", "worker"), rows)
+
+
+def _stages_in(canvas: Any) -> Iterator[tuple[str, Stage]]:
+    """The stages of all messages in a canvas, each with its pipeline's id."""
+    match canvas:
+        case {"pipeline": str(pipeline), "stages": list(stages)}:
+            yield from ((pipeline, Stage.model_validate(stage)) for stage in stages)
+        case dict():
+            yield from (found for part in canvas.values() for found in _stages_in(part))
+        case list():
+            yield from (found for part in canvas for found in _stages_in(part))
 
 
 def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:

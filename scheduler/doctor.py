@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,9 +16,11 @@ from typing import Any, Literal
 import redis
 from pydantic import ValidationError
 
+from scheduler.access import closed_to_others, first_obstacle
 from shared.broker import keyring
 from shared.catalog import QUEUES
 from shared.errors import BrokerUnavailable, DistillError, UnknownPipeline
+from shared.folders import draft_folder
 from shared.ledger import Ledger, connect
 from shared.object_store import store_of
 from shared.objects import Objects
@@ -34,6 +35,8 @@ OLDEST_SERVER = (6, 2)
 #: Seconds by which clocks may differ, and bytes that should be free in the store.
 CLOCK_SECONDS = 2.0
 FREE_BYTES = 1_000_000_000
+#: Where it stands how several users share a store.
+SHARED_STORE = "docs/how-to/shared-store.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,13 @@ def examine(settings: Settings) -> Iterator[Finding]:
 def _store(settings: Settings) -> Iterator[Finding]:
     root, store = settings.folder.absolute(), store_of(settings)
     try:
+        if obstacle := first_obstacle(root):
+            yield Finding("store", "bad", obstacle, f"have its owner open it to a group of all users: {SHARED_STORE}")
+            return
         store.check_writable()
         _rename_and_sync(root)
         keeps_first = store.objects is None or _keeps_first(store.objects)
+        closed = closed_to_others(root)
     except (DistillError, OSError) as error:
         advice = "set DISTILL_STORE to a folder that this user can write"
         if settings.is_remote:
@@ -92,6 +99,8 @@ def _store(settings: Settings) -> Iterator[Finding]:
         yield Finding("store", "good", f"{store} can be written, each object once; copies are in {root}")
     else:
         yield Finding("store", "good", f"{root} can be written, synced and renamed in")
+    if closed:
+        yield Finding("store", "warning", closed, f"umask 002, and chmod g+s on the store's folders: {SHARED_STORE}")
     free = shutil.disk_usage(root).free
     room = f"{free / 1e9:,.1f} GB free"
     if free < FREE_BYTES:
@@ -101,11 +110,11 @@ def _store(settings: Settings) -> Iterator[Finding]:
 
 
 def _rename_and_sync(root: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=root, prefix="doctor-") as folder:
-        (Path(folder) / "a").mkdir()
-        (Path(folder) / "a" / "file").write_bytes(b"x")
-        (Path(folder) / "a").rename(Path(folder) / "b")
-        if (Path(folder) / "b" / "file").read_bytes() != b"x":
+    with draft_folder(root, "doctor-") as folder:
+        (folder / "a").mkdir()
+        (folder / "a" / "file").write_bytes(b"x")
+        (folder / "a").rename(folder / "b")
+        if (folder / "b" / "file").read_bytes() != b"x":
             raise OSError(f"{folder}: a renamed folder lost its file")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -18,10 +19,13 @@ from pathlib import Path
 from scheduler.garbage import Garbage, Piece, Removal
 from scheduler.reach import Reach
 from shared.errors import store_errors
-from shared.store import size_below
+from shared.folders import found_below, found_in, size_below
 
 #: Of folders in the trash from which nothing goes back.
 DOOMED = ".doomed"
+
+_READ = stat.S_IRGRP | stat.S_IROTH
+_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class FolderGarbage(Garbage):
@@ -75,7 +79,8 @@ class FolderGarbage(Garbage):
     def pieces(self) -> Iterator[Piece]:
         """Everything that may be garbage: artifacts first."""
         for ref, folder in self.store.folders():
-            yield Piece("artifact", ref.kind, ref.key, folder, size_below(folder), _touched(folder))
+            size, touched = size_below(folder), _touched(folder)
+            yield Piece("artifact", ref.kind, ref.key, folder, size, touched, self._use_is_noted(folder))
         for folder in _folders(self.store.root / "partial"):
             yield Piece("unfinished", "", folder.name, folder, size_below(folder), _touched(folder, deep=True))
             for draft in _folders(folder):
@@ -85,6 +90,18 @@ class FolderGarbage(Garbage):
             kind, key, when = (*folder.name.split("-"), "", "", "")[:3]
             touched = int(when) if when.isdecimal() else _touched(folder)
             yield Piece("damaged", kind, key, folder, size_below(folder), touched)
+
+    def _use_is_noted(self, folder: Path) -> bool:
+        """Whether all who may write to the store, and may read a folder, may write its time as well."""
+        with store_errors(folder), suppress(FileNotFoundError):
+            store, here = self.store.root.stat(), folder.stat()
+            # The store's group has a group's rights in the folders of that group, and anybody's in others.
+            by_group = stat.S_IRWXG if here.st_gid == store.st_gid else stat.S_IRWXO
+            for may_write, rights in ((stat.S_IWGRP, by_group), (stat.S_IWOTH, stat.S_IRWXO)):
+                given = here.st_mode & rights
+                if store.st_mode & may_write and given & _READ and not given & _WRITE:
+                    return False
+        return True
 
     def _put_back(self, trash: Path) -> None:
         """Move what is in the trash to where it was, unless that place has been filled again."""
@@ -96,7 +113,8 @@ class FolderGarbage(Garbage):
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.is_dir())
+    with store_errors(folder):
+        return [path for path in found_in(folder) if path.is_dir()]
 
 
 def _move(folder: Path, place: Path) -> bool:
@@ -115,8 +133,8 @@ def _move(folder: Path, place: Path) -> bool:
 def _touched(folder: Path, *, deep: bool = False) -> int:
     """When a folder was changed last, or anything below it, in ns since the epoch."""
     newest = 0
-    for path in (folder, *(folder.rglob("*") if deep else ())):
-        with suppress(FileNotFoundError):
+    for path in (folder, *(found_below(folder) if deep else ())):
+        with store_errors(path), suppress(FileNotFoundError):
             newest = max(newest, path.lstat().st_mtime_ns)
     return newest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +17,8 @@ from shared.store import ArtifactStore
 #: Seconds for which unfinished and damaged things are left alone: whoever works on them writes more often.
 GRACE_SECONDS = 86_400.0
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -28,6 +31,8 @@ class Piece:
     size_bytes: int
     #: When it was last used or changed, in ns since the epoch.
     touched: int
+    #: Whether all who work in the store can note that they use it: else nobody knows when it was last used.
+    use_is_noted: bool = True
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -58,6 +63,13 @@ class Garbage(ABC):
         reach = self.look()
         with store_errors(self.store.root):
             found = [piece for piece in self.pieces() if self.may_go(piece, reach)]
+        if self.keep_seconds and (unsure := [piece for piece in found if not piece.use_is_noted]):
+            logger.warning(
+                "%d artifacts stay, as not all who use them can note it (first %s): chmod -R g+w, or --keep-days 0",
+                len(unsure),
+                unsure[0].path,
+            )
+            found = [piece for piece in found if piece.use_is_noted]
         going = {piece.path for piece in found}
         return [piece for piece in found if piece.path.parent not in going]
 

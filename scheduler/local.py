@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import tempfile
 import time
 from contextlib import ExitStack
@@ -14,10 +15,11 @@ from typing import Self
 from urllib.parse import urlsplit
 
 import redis
+import xxhash
 
 from scheduler.child import STOP_SECONDS, Child, celery_command, worker_command
 from scheduler.devices import has_gpu
-from shared.errors import DistillError, InvalidSettings
+from shared.errors import DistillError, InvalidSettings, store_errors
 from shared.settings import Settings
 
 START_SECONDS = 10.0
@@ -96,6 +98,18 @@ class LocalStack:
             child.start()
         return None
 
+    def flower_folder(self) -> Path:
+        """Where Flower keeps its history, which it unpickles: where nobody else can put one of their own."""
+        store = self.settings.folder.absolute()
+        with store_errors(store):
+            store.mkdir(parents=True, exist_ok=True)
+            folder = store / "flower"
+            if not (_is_closed(store) and (not folder.exists() or _is_closed(folder))):  # A store of several users.
+                folder = _state_folder() / f"flower-{xxhash.xxh3_64_hexdigest(str(store).encode())}"
+            for each in (*reversed(folder.parents), folder):  # Not `parents=True`, which heeds no mode.
+                each.mkdir(mode=0o700, exist_ok=True)
+            return folder
+
     def _start_server(self) -> None:
         if self.server_folder is None:
             folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="distill-")))
@@ -106,7 +120,8 @@ class LocalStack:
             self.settings = self.settings.model_copy(update=own | {"broker_key": None})
         else:
             folder = self.server_folder
-            folder.mkdir(parents=True, exist_ok=True)
+            with store_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
             listen = [*_loopback(self.settings), "--appendonly", "yes"]
         options = ["--dir", str(folder), "--save", "", "--maxmemory-policy", "noeviction", "--daemonize", "no"]
         server = Child("valkey", [_valkey_binary(), *listen, *options], {}, self._log("valkey"))
@@ -121,8 +136,7 @@ class LocalStack:
         self._start(Child(name, command, self._environment() | port, self._log(name)))
 
     def _start_flower(self, port: int) -> None:
-        folder = self.settings.folder.absolute() / "flower"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # Flower unpickles its history.
+        folder = self.flower_folder()
         options = [f"--conf={FLOWER_SETTINGS}", "--address=127.0.0.1", f"--port={port}", f"--db={folder / 'history'}"]
         self._start(Child("flower", celery_command("flower", *options), self._environment(), self._log("flower")))
 
@@ -137,7 +151,8 @@ class LocalStack:
 
     def _log(self, name: str) -> Path:
         folder = self.settings.folder / "logs"
-        folder.mkdir(parents=True, exist_ok=True)
+        with store_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
         return folder / f"{name}.log"
 
     def _stop(self) -> None:
@@ -150,6 +165,20 @@ class LocalStack:
             for child in group:
                 child.end(deadline)
         self._resources.close()
+
+
+def _state_folder() -> Path:
+    """Where this user keeps what no other user is to touch, after the XDG Base Directory Specification."""
+    try:
+        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "distill"
+    except RuntimeError:
+        raise InvalidSettings("no home folder for Flower's history: set XDG_STATE_HOME to a folder") from None
+
+
+def _is_closed(folder: Path) -> bool:
+    """Whether nobody but this user can write to a folder."""
+    status = folder.stat()
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _valkey_binary() -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scheduler.options import PipelineId
-from shared.errors import InvalidSettings
+from shared.errors import InvalidSettings, store_errors
 
 if TYPE_CHECKING:
     from shared.status import PipelineStatus
@@ -46,11 +46,13 @@ def report(
         else:
             _write(status, store, kept)
     except (BrokerUnavailable, UnknownPipeline) as error:
-        if not kept.is_file():
+        if not _is_there(kept):
             raise
         typer.echo(f"as it was written at the pipeline's end: {error}", err=True)
         if output:
-            _put(kept.read_text("utf-8"), output)
+            with store_errors(kept):
+                page = kept.read_text("utf-8")
+            _put(page, output)
     path = output or kept
     typer.echo(path)
     if show:
@@ -60,9 +62,14 @@ def report(
 def page_of(status: PipelineStatus, store: ArtifactStore) -> Path:
     """The page of a finished pipeline: as its last stage wrote it, or written now."""
     path = store.report(status.id)
-    if not path.is_file():
+    if not _is_there(path):
         _write(status, store, path)
     return path
+
+
+def _is_there(page: Path) -> bool:
+    with store_errors(page):
+        return page.is_file()
 
 
 def _write(status: PipelineStatus, store: ArtifactStore, path: Path) -> None:
@@ -81,10 +88,13 @@ def _page(status: PipelineStatus, store: ArtifactStore) -> str:
 
 def _require_place(output: Path) -> None:
     """Refuse a folder that is not there, and a file that is no report: it may have been named by mistake."""
-    if not output.parent.is_dir():
-        raise InvalidSettings(f"--output: {output.parent}: no such folder")
-    if output.is_file() and output.resolve().suffix.lower() not in (".html", ".htm"):
-        raise InvalidSettings(f"--output: {output}: is there already, and is no .html: name another file")
+    try:
+        if not output.parent.is_dir():
+            raise InvalidSettings(f"--output: {output.parent}: no such folder")
+        if output.is_file() and output.resolve().suffix.lower() not in (".html", ".htm"):
+            raise InvalidSettings(f"--output: {output}: is there already, and is no .html: name another file")
+    except OSError as error:
+        raise InvalidSettings(f"--output: {output}: {error.strerror or error}") from error
 
 
 def _put(page: str, output: Path) -> None:

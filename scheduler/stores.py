@@ -150,10 +150,12 @@ def gc(
 
 def _store(settings: Settings) -> ArtifactStore:
     """The store, which need not be there yet."""
-    from shared.errors import StoreUnavailable
+    from shared.errors import StoreUnavailable, store_errors
     from shared.object_store import store_of
 
-    if settings.folder.exists() and not settings.folder.is_dir():
+    with store_errors(settings.folder):
+        is_none = settings.folder.exists() and not settings.folder.is_dir()
+    if is_none:
         raise StoreUnavailable(f"store: {settings.folder}: not a folder: set DISTILL_STORE to one")
     return store_of(settings)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from safetensors.numpy import save_file
 from shared.checkpoint import kind_of
 from shared.encoding import Array
 from shared.errors import InvalidInput, InvalidSettings, InvalidSpec
+from shared.folders import draft_folder
 from shared.soft_labels import Augmentation, SoftLabels, SoftLabelsHeader
 
 SUFFIXES = (".npz", ".safetensors")
@@ -117,13 +117,13 @@ def export(labels: SoftLabels, path: Path) -> None:
     """
     if path.suffix not in SUFFIXES:
         raise InvalidSettings(f"{path}: soft labels are written to {' and '.join(SUFFIXES)} files")
-    if path.exists():
-        raise InvalidSettings(f"{path}: is there already")
     header = labels.header
     facts = LabelFacts.model_validate(header.model_dump(include=set(LabelFacts.model_fields))).model_dump_json()
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-            fresh = Path(folder) / path.name
+        if path.exists():
+            raise InvalidSettings(f"{path}: is there already")
+        with draft_folder(path.parent, f".{path.name}-") as folder:
+            fresh = folder / path.name
             if path.suffix == ".npz":
                 with zipfile.ZipFile(fresh, "w") as archive:
                     with archive.open("logits.npy", "w", force_zip64=True) as file:
@@ -131,12 +131,12 @@ def export(labels: SoftLabels, path: Path) -> None:
                     with archive.open("facts.npy", "w") as file:
                         np.lib.format.write_array(file, np.array(facts), allow_pickle=False)
             else:
-                array = Path(folder) / "logits.npy"
+                array = folder / "logits.npy"
                 # Written, not mapped: on a full disk a mapped file would kill the process.
                 with array.open("wb") as file:
                     _write_array(labels, file)
                 save_file({"logits": np.load(array, mmap_mode="r")}, fresh, {"facts": facts})
-                fresh.chmod(array.stat().st_mode)
+                fresh.chmod(array.stat().st_mode)  # safetensors makes its file for one user alone.
             fresh.rename(path)
     except (OSError, SafetensorError) as error:
         raise InvalidSettings(f"{path}: {getattr(error, 'strerror', None) or error}") from error

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
+from shared.errors import ArtifactDamaged, ArtifactMissing, StoreUnavailable, store_errors
+from shared.folders import found_below, found_in, size_below
 from shared.objects import Facts, Objects
 from shared.settings import Settings
 from shared.stage import ArtifactRef
@@ -25,7 +26,6 @@ from shared.store import (
     Manifest,
     manifest_of,
     place_of,
-    size_below,
     write_manifest,
 )
 
@@ -143,7 +143,9 @@ class ObjectStore(ArtifactStore):
             ArtifactMissing, ArtifactDamaged: as for `open`.
 
         """
-        was_here = self.folder(ref).exists()
+        folder = self.folder(ref)
+        with store_errors(folder):
+            was_here = folder.exists()
         try:
             artifact = self._take_manifest(ref)
             with self._locked(artifact):
@@ -203,7 +205,9 @@ class ObjectStore(ArtifactStore):
 
         """
         path = super().report(pipeline)
-        if not path.is_file() and (page := self.objects.read(f"reports/{path.name}")) is not None:
+        with store_errors(path):
+            is_here = path.is_file()
+        if not is_here and (page := self.objects.read(f"reports/{path.name}")) is not None:
             with store_errors(path), self._fresh() as fresh:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 fresh.write_bytes(page)
@@ -315,7 +319,7 @@ class ObjectStore(ArtifactStore):
         self._sweep()
         copies: list[tuple[float, ArtifactRef, int]] = []
         for ref, folder in self.folders():
-            with suppress(FileNotFoundError):
+            with suppress(OSError, StoreUnavailable):  # Gone meanwhile, or closed to this user, who cannot drop it.
                 copies.append((folder.stat().st_mtime, ref, size_below(folder)))
         room = self._cache_bytes - size_bytes - self._until_look
         for used, ref, size in sorted(copies, key=lambda copy: copy[0], reverse=True):
@@ -325,9 +329,9 @@ class ObjectStore(ArtifactStore):
 
     def _sweep(self) -> None:
         """Remove what this machine's workers have left: half-brought files, and work that others have gone on with."""
-        for path in (*(self.root / "fresh").glob("*"), *(self.root / "partial").glob("*")):
-            with suppress(FileNotFoundError):
-                if max(each.stat().st_mtime for each in (path, *path.rglob("*"))) < time.time() - IDLE_SECONDS:
+        for path in (*found_in(self.root / "fresh"), *found_in(self.root / "partial")):
+            with suppress(OSError, StoreUnavailable):  # Gone meanwhile, or another user's.
+                if max(each.stat().st_mtime for each in (path, *found_below(path))) < time.time() - IDLE_SECONDS:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     @contextmanager

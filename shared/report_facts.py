@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal, Self
@@ -11,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.calibration import Calibration
-from shared.errors import ArtifactDamaged, ArtifactMissing, PipelineFailed
+from shared.errors import ArtifactDamaged, ArtifactMissing, PipelineFailed, store_errors
 from shared.history import HISTORY, History, history_of
 from shared.plan import Plan
 from shared.predictions import CONFIDENCES, PREDICTIONS, Predictions, Targets
@@ -240,17 +241,20 @@ class _Reader:
         found = self._open(data.ref)
         try:
             if isinstance(found, Artifact):
-                if mapped and not self.store.objects:
-                    return np.asarray(np.load(found.path(name), mmap_mode="r"))
-                return np.asarray(np.load(self.store.verified(found, name)))
-        except (ArtifactDamaged, OSError, ValueError):
+                with store_errors(found.folder), suppress(FileNotFoundError):
+                    if mapped and not self.store.objects:
+                        return np.asarray(np.load(found.path(name), mmap_mode="r"))
+                    return np.asarray(np.load(self.store.verified(found, name)))
+                found = "damaged"
+        except (ArtifactDamaged, ValueError):
             found = "damaged"
         self.missing.append(Missing("test samples", data.title, found))
         return None
 
     def _predictions(self, evaluation: ArtifactRef) -> Predictions | None:
         found = self._files("predictions", self._stage(evaluation), PREDICTIONS, CONFIDENCES)
-        return Predictions.read(*found) if found else None
+        with store_errors(self.store.root):
+            return Predictions.read(*found) if found else None
 
     def _history(self, evaluation: ArtifactRef) -> History | None:
         """That of the evaluated model's training."""
@@ -266,7 +270,8 @@ class _Reader:
             self.missing.append(Missing("history", model.title, "no training made it"))
             return None
         found = self._files("history", model, name)
-        return History.read(*found) if found else None
+        with store_errors(self.store.root):
+            return History.read(*found) if found else None
 
     def _files(self, what: What, stage: Stage, *names: str) -> list[Any] | None:
         """The verified paths of some files of a stage's artifact."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from shared.errors import store_errors
+from shared.folders import draft_file
 from shared.recipes import PrepareData
 from shared.report_facts import ReportFacts
 from shared.report_sections import sections
@@ -27,14 +27,11 @@ def write_page(status: PipelineStatus, store: ArtifactStore, path: Path) -> None
 
     """
     page = render(ReportFacts.read(status, store))
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with store_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with draft_file(path) as draft:
             draft.write_text(page, encoding="utf-8")
             draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
 
 
 def render(facts: ReportFacts) -> str:

@@ -12,7 +12,7 @@ import xxhash
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.encoding import Array, Column, Encoding, Floats, OutsideMass, outside_mass, softmax
-from shared.errors import ArtifactDamaged, InvalidInput
+from shared.errors import ArtifactDamaged, InvalidInput, store_errors
 
 HEADER = "soft_labels.json"
 #: Rows under one checksum: at most these, and not more than give `BLOCK_LOGITS` logits.
@@ -116,25 +116,27 @@ class SoftLabels:
 
         Raises:
             ArtifactDamaged: the header or the length of a column is not right.
+            StoreUnavailable: a file cannot be read.
 
         """
         folder = Path(folder)
-        try:
-            header = SoftLabelsHeader.model_validate_json((folder / HEADER).read_bytes())
-            if not header.whole:
-                raise ValueError(f"{HEADER} was altered, or its labels were never finished")
-            for column in header.encoding.columns(header.classes):
-                path = _path(folder, column)
-                wanted = header.views * header.samples * column.row_bytes
-                if (size_bytes := path.stat().st_size) != wanted:
-                    raise ValueError(f"{path.name} has {size_bytes:,} bytes instead of {wanted:,}")
-            return cls(folder, header)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ArtifactDamaged(f"{folder}: no soft labels of this version: {where}: {first['msg']}") from None
-        except (OSError, ValueError, InvalidInput) as error:
-            raise ArtifactDamaged(f"{folder}: no soft labels of this version: {error}") from error
+        with store_errors(folder):
+            try:
+                header = SoftLabelsHeader.model_validate_json((folder / HEADER).read_bytes())
+                if not header.whole:
+                    raise ValueError(f"{HEADER} was altered, or its labels were never finished")
+                for column in header.encoding.columns(header.classes):
+                    path = _path(folder, column)
+                    wanted = header.views * header.samples * column.row_bytes
+                    if (size_bytes := path.stat().st_size) != wanted:
+                        raise ValueError(f"{path.name} has {size_bytes:,} bytes instead of {wanted:,}")
+                return cls(folder, header)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"]))
+                raise ArtifactDamaged(f"{folder}: no soft labels of this version: {where}: {first['msg']}") from None
+            except (FileNotFoundError, NotADirectoryError, ValueError, InvalidInput) as error:
+                raise ArtifactDamaged(f"{folder}: no soft labels of this version: {error}") from error
 
     def __len__(self) -> int:
         return self.header.samples
@@ -219,16 +221,17 @@ class SoftLabels:
     def block(self, block: int) -> tuple[Array, ...]:
         """The columns of a block, mapped anew: read once, they count as memory no longer than they are used."""
         view, rows = self.header.rows_of(block)
-        return tuple(
-            np.memmap(
-                _path(self.folder, column),
-                column.dtype,
-                "r",
-                offset=(view * self.header.samples + rows.start) * column.row_bytes,
-                shape=(rows.stop - rows.start, column.width),
-            ).view(np.ndarray)
-            for column in self.header.encoding.columns(self.header.classes)
-        )
+        with store_errors(self.folder):
+            return tuple(
+                np.memmap(
+                    _path(self.folder, column),
+                    column.dtype,
+                    "r",
+                    offset=(view * self.header.samples + rows.start) * column.row_bytes,
+                    shape=(rows.stop - rows.start, column.width),
+                ).view(np.ndarray)
+                for column in self.header.encoding.columns(self.header.classes)
+            )
 
     def verify(self) -> None:
         """Compare every block with its checksum.

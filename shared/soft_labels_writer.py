@@ -17,6 +17,7 @@ import xxhash
 
 from shared.encoding import Array, Column
 from shared.errors import InvalidInput, StoreUnavailable, store_errors
+from shared.folders import GONE, found_in
 from shared.objects import Objects
 from shared.soft_labels import HEADER, SoftLabels, SoftLabelsHeader, checksum_of
 
@@ -59,7 +60,7 @@ class SoftLabelsWriter:
         name = _name(header, made_with)
         writer = cls(folder / name, header, objects and objects.below(name))
         with store_errors(folder):
-            for other in folder.iterdir() if folder.is_dir() else ():
+            for other in found_in(folder):
                 if other != writer.folder:
                     shutil.rmtree(other, ignore_errors=True)
             if writer._is_ready():
@@ -82,10 +83,10 @@ class SoftLabelsWriter:
         """Help with the same labels, made with the same; None where there are none."""
         name = _name(header, made_with)
         writer = cls(folder / name, header, objects and objects.below(name))
-        if writer.objects and not writer._is_ready() and writer.objects.exists(READY):
-            with store_errors(folder):  # Of another machine: here there is room to be made for them.
-                writer._take_room()
-        return writer if writer._is_ready() else None
+        with store_errors(folder):
+            if writer.objects and not writer._is_ready() and writer.objects.exists(READY):
+                writer._take_room()  # They are of another machine: here there is room to be made for them.
+            return writer if writer._is_ready() else None
 
     @property
     def missing(self) -> list[int]:
@@ -167,6 +168,7 @@ class SoftLabelsWriter:
     def _finished(self) -> dict[int, str]:
         """Checksums of the finished blocks."""
         with store_errors(self.folder):
+            # Not `found_in`: labels whose folder is gone are not labels of which no block is finished.
             names = [_FINISHED_NAME.fullmatch(path.name) for path in (self.folder / FINISHED).iterdir()]
         found = {int(name[1]): name[2] for name in names if name}
         return {block: checksum for block, checksum in found.items() if block < self.header.blocks}
@@ -179,7 +181,7 @@ class SoftLabelsWriter:
 
     def _is_ready(self) -> bool:
         """Whether the columns are there, and as long as they are to be."""
-        with suppress(OSError):
+        with suppress(*GONE):
             return (
                 (self.folder / READY).exists()
                 and (self.folder / FINISHED).is_dir()
@@ -189,7 +191,8 @@ class SoftLabelsWriter:
 
     def _take_room(self) -> None:
         """Make all columns, each of its length, so that a disk that is too small is found at once."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(*GONE):
+            shutil.rmtree(self.folder)  # What another user has left, and this one cannot remove, is named as it is.
         (self.folder / LABELS).mkdir(parents=True)
         (self.folder / FINISHED).mkdir()
         for column, length in self._columns:

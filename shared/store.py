@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, UnknownPipeline, store_errors
+from shared.folders import draft_folder, found_in, size_below
 from shared.objects import Objects
 from shared.records import Model, Record
 from shared.stage import ArtifactRef, Stage
@@ -143,7 +144,9 @@ class ArtifactStore:
         return str(self.root)
 
     def __contains__(self, ref: ArtifactRef) -> bool:
-        return (self.folder(ref) / MANIFEST).is_file()
+        path = self.folder(ref) / MANIFEST
+        with store_errors(path):
+            return path.is_file()
 
     def find(self, ref: ArtifactRef) -> Artifact | None:
         """The artifact if `look` finds it there and whole; a damaged one is set aside, to be made again."""
@@ -205,14 +208,12 @@ class ArtifactStore:
 
     def refs(self, kind: str) -> list[ArtifactRef]:
         """The artifacts of a kind, by key."""
-        manifests = (self.root / "artifacts" / kind).glob(f"*/*/{MANIFEST}")
-        return [ArtifactRef(kind=kind, key=key) for key in sorted(path.parent.name for path in manifests)]
+        return [ref for ref, _ in self._folders_of(kind) if ref in self]
 
     def folders(self) -> Iterator[tuple[ArtifactRef, Path]]:
         """The folder of each artifact, by kind and key; of what lacks its manifest too."""
-        for folder in sorted((self.root / "artifacts").glob("*/*/*")):
-            with suppress(ValidationError):  # None of ours.
-                yield ArtifactRef(kind=folder.parts[-3], key=folder.name), folder
+        for folder in found_in(self.root / "artifacts"):
+            yield from self._folders_of(folder.name)
 
     def entries(self) -> Iterator[Entry]:
         """What there is of each artifact, by kind and key; of what lacks its manifest too."""
@@ -270,14 +271,12 @@ class ArtifactStore:
         partial = self.partial(ref)
         with store_errors(partial):
             partial.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix="draft-", dir=partial))
-        try:
-            with store_errors(folder):
-                yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # Not empty: there are checkpoints, or another worker's draft.
-                partial.rmdir()
+            try:
+                with draft_folder(partial, "draft-") as folder:
+                    yield folder
+            finally:
+                with suppress(OSError):  # Not empty: there are checkpoints, or another worker's draft.
+                    partial.rmdir()
 
     def commit(
         self,
@@ -330,6 +329,12 @@ class ArtifactStore:
             self.root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.root) as probe:
                 probe.write(b"x")
+
+    def _folders_of(self, kind: str) -> Iterator[tuple[ArtifactRef, Path]]:
+        for group in found_in(self.root / "artifacts" / kind):
+            for folder in found_in(group):
+                with suppress(ValidationError):  # None of ours.
+                    yield ArtifactRef(kind=kind, key=folder.name), folder
 
     def _unless_damaged(self, ref: ArtifactRef, how: Callable[[ArtifactRef], Artifact]) -> Artifact | None:
         try:
@@ -405,15 +410,6 @@ def manifest_of(ref: ArtifactRef, text: bytes, place: object) -> Manifest:
     if (manifest.kind, manifest.key) != (ref.kind, ref.key):
         raise ArtifactDamaged(f"{place}: the manifest belongs to {manifest.kind}/{manifest.key[:8]}")
     return manifest
-
-
-def size_below(folder: Path) -> int:
-    """Bytes of the files below a folder; what vanishes meanwhile is passed over."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            total += path.lstat().st_size if path.is_file() else 0
-    return total
 
 
 def file_of(pipeline: str, folder: Path, suffix: str) -> Path:

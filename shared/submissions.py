@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from shared.errors import store_errors
+from shared.folders import draft_file, found_in
 from shared.plan import Plan
 from shared.records import Model
 from shared.store import ArtifactStore, file_of
@@ -46,12 +46,12 @@ class Submissions:
             return
         with store_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=self._folder)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).replace(path)
+            with draft_file(path) as draft:
+                with draft.open("w") as file:
+                    file.write(text)
+                    file.flush()
+                    os.fsync(file.fileno())
+                draft.replace(path)
 
     def remove(self, pipeline: str) -> None:
         """Forget a pipeline."""
@@ -92,7 +92,7 @@ class Submissions:
     def _paths(self) -> list[Path]:
         if self._objects:
             return [self._folder / name for name in self._objects.list() if name.endswith(".json")]
-        return sorted(self._folder.glob("*.json"))
+        return [path for path in found_in(self._folder) if path.suffix == ".json"]
 
     def _read(self, path: Path) -> bytes | None:
         if self._objects:

@@ -16,6 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 
+from shared.errors import store_errors
+from shared.folders import found_in
 from shared.objects import Objects
 
 #: Share of the time that may go into saving: the next checkpoint waits until it is kept.
@@ -77,26 +79,32 @@ class Checkpoints:
 
         Raises:
             StageStopped: `confirm` raised it.
-            OSError: it cannot be written.
+            StoreUnavailable: it cannot be written.
 
         """
         self.confirm()
         started = time.monotonic()
-        self.folder.mkdir(parents=True, exist_ok=True)
         facts = json.dumps(checkpoint.facts | {"format": self._format, "members": self.members})
         data = save({name: _own(tensor) for name, tensor in checkpoint.tensors.items()}, {"facts": facts})
         path = self.folder / f"{steps:012}-{hashlib.sha256(data).hexdigest()}.safetensors"
-        _write(path, data)
+        with store_errors(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write(path, data)
         if self.objects:
             self.objects.upload(path, path.name)
-        drafts = {other.name for other in self.folder.glob("*.draft")}
+        drafts = {other.name for other in found_in(self.folder) if other.suffix == ".draft"}
         self._remove(other for other in self._names() | drafts if other < path.name)
         self._cost_seconds = time.monotonic() - started
         self.saved()
         self._saved = time.monotonic()  # Where the broker is far or away, telling it takes longer than all the rest.
 
     def latest(self) -> Checkpoint | None:
-        """The one that got furthest; what is damaged or of another version is passed over."""
+        """The one that got furthest; what is damaged or of another version is passed over.
+
+        Raises:
+            StoreUnavailable: one cannot be read.
+
+        """
         for name in sorted(self._names(), reverse=True):
             path = self.folder / name
             data = self._read(path)
@@ -118,22 +126,25 @@ class Checkpoints:
 
     def _names(self) -> set[str]:
         """Of those here, and of those that another machine has written."""
-        here = {path.name for path in self.folder.glob("*.safetensors")}
+        here = {path.name for path in found_in(self.folder) if path.suffix == ".safetensors"}
         return here | {name for name in (self.objects.list() if self.objects else ()) if name.endswith(".safetensors")}
 
     def _read(self, path: Path) -> bytes:
         """The bytes of one, brought here where another machine has written it; none where it is gone."""
-        if path.exists() or self.objects is None:
-            return path.read_bytes()
+        with store_errors(path):
+            if path.exists() or self.objects is None:
+                return path.read_bytes()
         data = self.objects.read(path.name) or b""
         if _is_proven(path, data):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            _write(path, data)
+            with store_errors(path):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                _write(path, data)
         return data
 
     def _remove(self, names: Iterable[str]) -> None:
-        for name in (gone := list(names)):
-            (self.folder / name).unlink(missing_ok=True)
+        with store_errors(self.folder):
+            for name in (gone := list(names)):
+                (self.folder / name).unlink(missing_ok=True)
         if self.objects:
             self.objects.remove(*gone)
 

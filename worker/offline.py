@@ -1,7 +1,7 @@
 """Offline: what a client asks of the worker's code without a broker, as one JSON request on standard input.
 
-`python -m worker.offline` answers with one line of JSON: {"result": …}, or {"error": …, "kind": "input", "missing" or
-"other"}.
+`python -m worker.offline` answers with one line of JSON: {"result": …}, or {"error": …, "kind": …}, one of `KINDS` or
+"other".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 
 from shared.dataset_spec import DatasetSpec
 from shared.encoding import Encoding, Floats
-from shared.errors import ArtifactDamaged, ArtifactMissing, DistillError, InvalidInput
+from shared.errors import ArtifactDamaged, ArtifactMissing, DistillError, InvalidInput, StoreUnavailable, store_errors
 from shared.object_store import store_of
 from shared.recipes import ImportSoftLabels, SoftLabelling
 from shared.settings import Settings
@@ -34,6 +34,9 @@ from worker.labelling import Labelling
 from worker.runtime import Runtime
 from worker.stages import Workshop
 
+#: Errors that the client tells from others.
+KINDS = {"input": InvalidInput, "missing": ArtifactMissing, "store": StoreUnavailable}
+
 
 def main() -> None:
     """Answer the request on standard input."""
@@ -43,19 +46,20 @@ def main() -> None:
     store, runtime = store_of(settings), Runtime.probe(settings, "any")
     found: Any
     try:
-        match request:
-            case {"samples": stage, "augmentation": augmentation, "views": views, "folder": folder}:
-                seen = AugmentationSpec.model_validate(augmentation)
-                found = write_samples(Stage.model_validate(stage), seen, views, Path(folder), store, runtime)
-            case {"recompute": ref, "rows": rows, "seed": seed}:
-                found = recompute(ArtifactRef.model_validate(ref), rows, seed, store, runtime)
-            case {"data": dataset}:
-                found = data.load(DatasetSpec.model_validate(dataset), runtime).describe().model_dump(mode="json")
-            case _:
-                raise InvalidInput(f"unknown request: {', '.join(request)}")
+        with store_errors(settings.folder):
+            match request:
+                case {"samples": stage, "augmentation": augmentation, "views": views, "folder": folder}:
+                    seen = AugmentationSpec.model_validate(augmentation)
+                    found = write_samples(Stage.model_validate(stage), seen, views, Path(folder), store, runtime)
+                case {"recompute": ref, "rows": rows, "seed": seed}:
+                    found = recompute(ArtifactRef.model_validate(ref), rows, seed, store, runtime)
+                case {"data": dataset}:
+                    found = data.load(DatasetSpec.model_validate(dataset), runtime).describe().model_dump(mode="json")
+                case _:
+                    raise InvalidInput(f"unknown request: {', '.join(request)}")
     except DistillError as error:
-        missing = "missing" if isinstance(error, ArtifactMissing) else "other"
-        answer: dict[str, Any] = {"error": str(error), "kind": "input" if isinstance(error, InvalidInput) else missing}
+        kind = next((name for name, of in KINDS.items() if isinstance(error, of)), "other")
+        answer: dict[str, Any] = {"error": str(error), "kind": kind}
     else:
         answer = {"result": found}
     sys.stdout.write(json.dumps(answer) + "\n")

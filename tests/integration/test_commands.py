@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import socket
+import stat
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import redis
 
@@ -258,6 +260,23 @@ def test_a_terminal_of_few_characters_gets_what_it_can_show(
 
     assert (code, said) == (0, "")
     assert b"train teacher" in output.getvalue()
+
+
+def test_a_file_that_only_its_user_may_read_is_given_to_all_who_may_read_the_store(
+    settings: Settings, client: PipelineClient, make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels.npz"
+    np.savez(labels, logits=np.eye(10, dtype=np.float32) * 9)
+    labels.chmod(0o600)
+    before = os.umask(0o002)
+    try:
+        client.submit(make_spec(teacher={"soft_labels": str(labels)}))
+    finally:
+        os.umask(before)
+
+    (copy,) = settings.folder.glob("artifacts/label_file/*/*/labels.npz")
+
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o664
 
 
 def test_the_doctor_ends_with_3_where_broker_or_store_do_not_work(

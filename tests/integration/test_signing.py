@@ -267,6 +267,27 @@ def test_a_submission_in_the_store_that_somebody_else_wrote_is_not_recovered(
     assert "not signed" in caplog.text
 
 
+def test_a_submission_whose_plan_somebody_else_wrote_is_not_recovered(
+    signed: Settings, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = PipelineClient(signed)
+    pipeline, other = (client.submit(make_spec(dataset={"name": name})).id for name in ("digits", "mnist_5k"))
+    broker: Any = connect(signed)
+    broker.flushall()
+    submissions = Submissions(ArtifactStore(signed.folder))
+    mine, theirs = (submissions.find(each) for each in (pipeline, other))
+    assert mine is not None
+    assert theirs is not None
+    submissions.enter(pipeline, mine.model_copy(update={"plan": theirs.plan}))
+    submissions.enter("copied", mine)
+
+    with caplog.at_level("WARNING", "scheduler.client"):
+        recovered = client.recover()
+
+    assert recovered == [other]
+    assert caplog.text.count("its plan is not the one whose messages are signed") == 2
+
+
 def test_control_commands_are_obeyed_only_if_they_are_signed(
     settings: Settings, signed: Settings, refusals: Refusals, wait_until: WaitUntil
 ) -> None:

@@ -40,6 +40,7 @@ OF_OTHERS = (
     "No space left on device",
     "Read-only file system",
     "package.module:callable: TypeError: … (mine/data.py:12)",
+    "Permission denied",
     "command not allowed when used memory > 'maxmemory'",
     "distill doctor",
     "distill workers",

@@ -18,8 +18,8 @@ from shared.errors import InvalidSpec
 from shared.plan import Plan
 from shared.planned_spec import PlannedSpec
 from shared.spec import PipelineSpec
-from shared.stage import Stage
 from shared.spec_file import SpecFile
+from shared.stage import Stage
 
 ROOT = Path(__file__).parents[2]
 MLP = {"name": "mlp", "hidden": [8]}

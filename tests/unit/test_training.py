@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from shared.errors import HandedBack
+from shared.errors import HandedBack, StoreUnavailable
 from shared.training_spec import TrainingSpec
 from worker.batches import Batches
 from worker.checkpoints import Checkpoint, Checkpoints
@@ -149,7 +149,7 @@ def test_a_costly_checkpoint_is_written_less_often(tmp_path: Path) -> None:
 def test_a_checkpoint_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(StoreUnavailable, match="file"):
         Checkpoints(tmp_path / "file", 30.0).save(1, Checkpoint({"weights": torch.ones(3)}, {}))
 
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
