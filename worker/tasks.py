@@ -27,7 +27,6 @@ from shared.errors import (
     StageFailed,
     Unavailable,
 )
-from shared.logbook import add
 from shared.records import StageRecord
 from shared.settings import Settings
 from shared.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
@@ -207,7 +206,7 @@ def _enter(
             devices.append(artifact.manifest.provenance.device)
         with scribe.about((stage.key,)):
             if outcome == "found":
-                found = partial(add, pipeline=pipeline, line=scribe.line(record.summary))
+                found = partial(bench.logbook.add, pipeline=pipeline, line=scribe.line(record.summary))
                 records[stage.key] = bench.ledger.finish(pipeline, record, found)
             else:  # After all that was said while it was computed.
                 records[stage.key] = bench.ledger.finish(pipeline, record)
