@@ -11,7 +11,7 @@ import redis
 from redis.backoff import EqualJitterBackoff
 from redis.retry import Retry
 
-from shared.errors import BrokerUnavailable, UnknownPipeline
+from shared.errors import BrokerUnavailable, UnfitBroker, UnknownPipeline
 from shared.keys import BrokerClient, Keys
 from shared.plan import Plan
 from shared.records import StageRecord
@@ -35,20 +35,20 @@ def connect(settings: Settings, *, retries: int | None = None) -> BrokerClient:
     """A client of the broker's Redis, seen to answer; a command is tried again so often, for people a few times.
 
     Raises:
-        BrokerUnavailable: it does not, or cannot be a broker; the message has its address without its password.
+        BrokerUnavailable: it does not; the message has its address without its password.
+        UnfitBroker: it is a node of a cluster, or a Sentinel.
 
     """
     # What listens and never answers may be no broker at all: people hear of that after two tries.
     first, later = (1, 3) if retries is None else (retries, retries)
     client = unchecked_client(settings, retries=first)
-    ask: Any = client.execute_command
     try:
-        mode = ask("HELLO")["mode"]  # In place of a PING, and like it nothing that a user may not ask.
+        mode = _mode(client)
     except redis.RedisError as error:
         advice = _advice(error, settings)
         raise BrokerUnavailable(f"no broker at {settings.broker_address} ({error}): {advice}") from error
     if why_not := UNFIT.get(mode):
-        raise BrokerUnavailable(f"no broker at {settings.broker_address}: {why_not}")
+        raise UnfitBroker(f"no broker at {settings.broker_address}: {why_not}")
     client.set_retry(_retry(later))
     return client
 
@@ -260,6 +260,17 @@ def _read_state(fields: dict[str, str], key: str) -> StageState:
     return StageState.model_validate_json(state) if state else StageState()
 
 
+def _mode(client: BrokerClient) -> str:
+    """In which mode the server is, asked in place of a PING: no right is needed for it, as there is for INFO."""
+    try:
+        greeting: Any = client.execute_command("HELLO")  # type: ignore[no-untyped-call]
+    except redis.ResponseError as error:
+        if "not allowed in cluster mode" in str(error):  # As Redis says of any database but 0.
+            return "cluster"
+        raise
+    return str(greeting.get("mode", ""))
+
+
 def _retry(retries: int) -> Retry:
     return Retry(EqualJitterBackoff(cap=1.0, base=0.05), retries=retries)
 
@@ -268,8 +279,6 @@ def _advice(error: Exception, settings: Settings) -> str:
     """What to do about a broker that does not answer."""
     if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
         return "set its user and password in DISTILL_BROKER_URL, as redis://USER:PASSWORD@HOST:6379/0"
-    if "not allowed in cluster mode" in str(error):  # As Redis says of any database but 0.
-        return UNFIT["cluster"]
     if "DB index is out of range" in str(error):
         return "name a database that the server has: it is started with --databases, 16 if nothing is said"
     if "certificate is not valid for" in str(error):
