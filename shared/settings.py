@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     )
 
     broker_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
-    """Redis or Valkey, as `redis://`, `rediss://` (TLS) or `redis+socket://`."""
+    """Redis or Valkey, as `redis://user:password@host:6379/0`, `rediss://` (TLS) or `redis+socket:///path?db=0`."""
     prefix: str = Field(default="", max_length=64)
     """A project's name before all keys in the broker, so that several can share one database; none: no prefix."""
     broker_ca: Path | None = None
