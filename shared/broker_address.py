@@ -124,8 +124,8 @@ def _parts(rest: str, scheme: Scheme) -> tuple[str, str, str]:
     authority = re.match("[^/?#]*", rest)
     end = authority.end() if authority else 0
     if "@" in rest[end:]:
-        advice = "write a password's / as %2F, its ? as %3F, its # as %23, its @ as %40 and its % as %25"
-        raise ValueError(f"a character before its last @ ends the host: {advice}")
+        advice = "in a user or password write / as %2F, ? as %3F, # as %23, @ as %40 and % as %25"
+        raise ValueError(f"a /, ? or # stands before its last @: {advice}")
     path, _, query = rest[end:].partition("?")
     if "#" in path + query:
         raise ValueError(f"a # has no meaning in it: use {_EXAMPLES[scheme]}, and %23 for one in a password")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import redis
@@ -61,31 +61,28 @@ class QueueState(Model):
     workers: tuple[Line, ...]
 
 
-@dataclass(frozen=True, slots=True)
 class Queues:
     """The queues of a broker: each is a Redis list a priority, and workers hold what they took in one hash."""
 
-    client: BrokerClient
-    _lists: dict[Place, str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        names = (name for queue in QUEUES for name in lists_of(queue, self.client.names.prefix))
-        object.__setattr__(self, "_lists", dict(zip(PLACES, names, strict=True)))
+    def __init__(self, client: BrokerClient) -> None:
+        self._redis: Any = client
+        self._unacknowledged = client.names.unacknowledged
+        names = (name for queue in QUEUES for name in lists_of(queue, client.names.prefix))
+        self._lists: dict[Place, str] = dict(zip(PLACES, names, strict=True))
 
     def waiting(self) -> dict[Place, Waiting]:
         """What waits in each list, also where no worker serves it; in one round trip."""
-        with self.client.pipeline(transaction=False) as pipe:
+        with self._redis.pipeline(transaction=False) as pipe:
             for name in self._lists.values():
                 pipe.llen(name)
                 pipe.lindex(name, -1)
-            answers: Iterator[Any] = iter(pipe.execute())
+            answers = iter(pipe.execute())
         return {place: Waiting(next(answers), _waited(next(answers))) for place in self._lists}
 
     def taken(self) -> dict[Place, Taken]:
         """What workers have taken from each list; what is no message of ours counts nowhere."""
         taken = {place: Taken() for place in PLACES}
-        entries: Any = self.client.hvals(self.client.names.unacknowledged)
-        for entry in entries:
+        for entry in self._redis.hvals(self._unacknowledged):
             if found := _place_and_due(entry):
                 place, due = found
                 if due > time.time():
