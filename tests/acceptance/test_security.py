@@ -20,6 +20,7 @@ import redis
 from scheduler.child import Child, celery_command
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
+from shared.broker import create_app, lists_of
 from shared.errors import BrokerUnavailable
 from shared.ledger import connect
 from shared.settings import Settings
@@ -177,6 +178,23 @@ def _tasks(port: int) -> set[str]:
     """Names of the finished tasks that Flower knows."""
     with urlopen(f"http://127.0.0.1:{port}/api/tasks?state=SUCCESS") as answer:
         return {task["name"] for task in json.load(answer).values()}
+
+
+def test_records_queues_and_results_are_in_one_database_behind_tls_too(
+    settings: Settings, certificates: Path, tls_port: int, make_spec: Callable[..., PipelineSpec]
+) -> None:
+    there = {"broker_url": f"rediss://localhost:{tls_port}/3", "broker_ca": certificates / "ca.pem"}
+    behind = settings.model_copy(update=there)
+
+    pipeline = PipelineClient(behind).submit(make_spec()).id
+    app = create_app(behind)
+    app.backend.store_result("task", "done", "SUCCESS")
+    app.close()
+
+    with redis.Redis(**settings.broker.redis_options | {"db": 3}) as client:
+        keys = {key.decode() for key in client.scan_iter(count=1000)}
+    assert {f"distill:pipeline:{pipeline}", "celery-task-meta-task", lists_of("any")[1]} <= keys
+    assert set(connect(settings).info("keyspace")) == {"db3"}
 
 
 @pytest.mark.parametrize(
