@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from scheduler import labels, logs, machines, pipelines, reports, specs, stores
+from scheduler import labels, logs, machines, pipelines, queues, reports, specs, stores
 from shared.errors import DistillError, InvalidInput, StoreUnavailable, Unavailable, UnknownPipeline
 
 #: What writing to a full or broken output ends with.
@@ -43,7 +43,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for commands in (specs, pipelines, reports, logs, machines):
+for commands in (specs, pipelines, reports, logs, machines, queues):
     app.add_typer(commands.app)
 app.add_typer(labels.app, name="labels")
 app.add_typer(stores.app, name="store")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import kombu.exceptions
-import redis
 from kombu.utils.json import dumps, loads
 from rich.console import Console
 
@@ -21,9 +20,10 @@ from scheduler import canvas, live
 from scheduler.comparison import ComparedStudent, Order, compared
 from shared.broker import create_app, keyring
 from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline, Untrusted
-from shared.ledger import Ledger, connect
+from shared.ledger import Ledger, broker_errors, connect
 from shared.object_store import store_of
 from shared.plan import Plan
+from shared.queues import Queues, QueueState
 from shared.records import ReportRecord
 from shared.results import PipelineResults, html_table
 from shared.roster import Roster, WorkerEntry
@@ -57,6 +57,7 @@ class PipelineClient:
         self._settings = settings or Settings.load()
         client = connect(self._settings)
         self._ledger, self._roster = Ledger(client, self._settings.history_seconds), Roster(client)
+        self._queues = Queues(client)
         self._app, self._keyring = create_app(self._settings, keeps_results=False), keyring(self._settings)
         self._store = store_of(self._settings)
         self._submissions = Submissions(self._store)
@@ -109,10 +110,18 @@ class PipelineClient:
             BrokerUnavailable: the broker does not answer.
 
         """
-        try:
+        with broker_errors():
             return self._roster.workers()
-        except redis.RedisError as error:
-            raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+
+    def queues(self) -> list[QueueState]:
+        """What waits and runs in each queue at each priority, and the workers that serve it.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+
+        """
+        with broker_errors():
+            return self._queues.states(self._roster.workers())
 
     def served_queues(self) -> dict[str, bool]:
         """The queues that workers serve, and whether one of theirs obeys this client."""

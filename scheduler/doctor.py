@@ -24,7 +24,7 @@ from shared.folders import draft_folder
 from shared.ledger import Ledger, connect
 from shared.object_store import store_of
 from shared.objects import Objects
-from shared.refusals import LAST, Refusals
+from shared.refusals import Refusals
 from shared.roster import Roster, WorkerEntry, installed_versions
 from shared.settings import Settings
 from shared.stage import STAGE_FORMAT
@@ -217,7 +217,8 @@ def _refusals(client: Any) -> Iterator[Finding]:
     if last := refusals.last:
         ago = in_words(max(0.0, time.time() - last.time))
         found = f"{refusals.count:,} refused, the last {ago} ago by {last.worker}: {last.reason}"
-        yield Finding("refused", "warning", found, f"see who sent it: LINDEX {LAST} 0; DEL {LAST} forgets all")
+        name = client.names.refused
+        yield Finding("refused", "warning", found, f"see who sent it: LINDEX {name} 0; DEL {name} forgets all")
 
 
 def _worker(worker: WorkerEntry, settings: Settings) -> Finding:

@@ -9,12 +9,16 @@ from __future__ import annotations
 import ast
 import os
 import re
+from typing import Any
 
 from celery import states
 from celery.events.state import TASK_EVENT_TO_STATE, Task
-from flower.utils import strtobool
+from flower.utils import broker, strtobool
 from flower.views.tasks import TASK_COLUMNS
+from redis import asyncio as redis
 from tornado.options import options
+
+from shared.broker_address import BrokerAddress
 
 #: In the order of the page; the task's id, a link to its own page, where 1,400 pixels still show its beginning.
 tasks_columns = "args,kwargs,state,result,worker,uuid,routing_key,runtime,received"
@@ -41,6 +45,18 @@ read_only = not (options.basic_auth or options.auth or strtobool(os.environ.get(
 
 # A stage that tells its progress is still one that runs: for the filter 'Started', and for the Terminate button.
 TASK_EVENT_TO_STATE["progress"] = states.STARTED
+
+
+class RedisSocket(broker.RedisSocket):  # type: ignore[misc]
+    """What counts messages for the page of the broker; Flower's own reads no database from a socket's URL."""
+
+    def __init__(self, broker_url: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(broker_url, *args, **kwargs)
+        address = BrokerAddress.parse(broker_url)
+        self.redis = redis.Redis(**address.redis_options, socket_timeout=self.socket_timeout)
+
+
+broker.RedisSocket = RedisSocket
 
 
 def format_task(task: Task) -> Task:

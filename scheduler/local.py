@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
 import redis
 import xxhash
 
 from scheduler.child import STOP_SECONDS, Child, celery_command, worker_command
 from scheduler.devices import has_gpu
+from shared.broker_address import BrokerAddress
 from shared.errors import DistillError, InvalidSettings, store_errors
+from shared.ledger import unchecked_client
 from shared.settings import Settings
 
 START_SECONDS = 10.0
@@ -116,8 +117,9 @@ class LocalStack:
             path = folder / "valkey.sock"
             listen = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--appendonly", "no"]
             # What concerns TLS is of another broker.
-            own = {"broker_url": f"redis+socket://{path}", "broker_ca": None, "broker_certificate": None}
-            self.settings = self.settings.model_copy(update=own | {"broker_key": None})
+            own = {"broker_url": str(BrokerAddress("redis+socket", socket=str(path)))}
+            foreign = dict.fromkeys(("broker_ca", "broker_certificate", "broker_key"))
+            self.settings = self.settings.model_copy(update=own | foreign)
         else:
             folder = self.server_folder
             with store_errors(folder):
@@ -205,18 +207,18 @@ def _require_free(port: int) -> None:
 
 
 def _loopback(settings: Settings) -> list[str]:
-    parts = urlsplit(settings.broker_url)
-    if parts.scheme != "redis" or parts.hostname not in ("127.0.0.1", "localhost"):
+    address = settings.broker
+    if address.scheme != "redis" or address.host not in ("127.0.0.1", "localhost"):
         raise InvalidSettings(
             f"the embedded server listens on loopback only, not on {settings.broker_address}: "
             "for a Redis elsewhere start 'distill worker' instead"
         )
-    password = ["--requirepass", parts.password] if parts.password else []
-    return ["--bind", "127.0.0.1", "--port", str(parts.port or 6379), *password]
+    password = ["--requirepass", address.password] if address.password else []
+    return ["--bind", "127.0.0.1", "--port", str(address.port), *password]
 
 
 def _await_answer(server: Child, settings: Settings) -> None:
-    client = redis.Redis.from_url(settings.redis_url)
+    client = unchecked_client(settings, retries=0)
     deadline = time.monotonic() + START_SECONDS
     while server.alive and time.monotonic() < deadline:
         try:

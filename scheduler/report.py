@@ -19,10 +19,11 @@ from scheduler.doctor import Finding
 from scheduler.live import STYLES
 from shared.encoding import Floats
 from shared.plan import Plan
+from shared.queues import QueueState
 from shared.records import ChoiceRecord, EvaluationRecord, ReportRecord, StudentScore
 from shared.results import PipelineResults
 from shared.roster import WorkerEntry
-from shared.status import PipelineStatus
+from shared.status import PipelineStatus, in_words
 from shared.store import ArtifactStore
 
 #: Characters of an error in the list of pipelines; 'distill status ID' has all of it.
@@ -158,6 +159,24 @@ def workers_table(workers: list[WorkerEntry]) -> Table:
         does = escape(worker.does or "waits for work")
         about = map(escape, (worker.name, worker.host, ", ".join(worker.queues)))
         table.add_row(*about, does, escape(versions), escape(worker.store))
+    return table
+
+
+def queues_table(states: list[QueueState]) -> Table:
+    """What waits and runs; of a queue in which nothing is, one line."""
+    table = Table()
+    for name in ("queue", "priority", "waiting", "oldest", "running", "later", "workers"):
+        table.add_column(name, justify="right" if name in ("waiting", "oldest", "running", "later") else "left")
+    for state in states:
+        if not (state.waiting or state.running or state.later or state.priority == "normal"):
+            continue
+        oldest = "" if state.oldest_seconds is None else in_words(state.oldest_seconds)
+        taken = ("?" if number is None else f"{number:,}" for number in (state.running, state.later))
+        workers = ", ".join(state.workers) or "none"
+        table.add_row(state.queue, state.priority, f"{state.waiting:,}", oldest, *taken, escape(workers))
+    table.caption = "oldest: how long the next one has waited · later: at a worker, to be tried again when it is due"
+    if any(state.running is None for state in states):
+        table.caption += "\n?: this user may not read what workers have taken: see docs/security.md"
     return table
 
 

@@ -15,6 +15,7 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
 from shared.catalog import PRIORITIES, QUEUES
+from shared.keys import Keys
 from shared.seal import Key, Keyring
 from shared.settings import Settings
 
@@ -30,9 +31,9 @@ LONGEST_PIPELINE_SECONDS = 90 * 86_400
 SIGNED = "application/x-distill-signed-"
 
 
-def lists_of(queue: str) -> list[str]:
-    """The Redis lists in which a queue's messages wait, those of a high priority first."""
-    return [f"{queue}{Channel.sep}{number}" if number else queue for number in PRIORITIES.values()]
+def lists_of(queue: str, prefix: str = "") -> list[str]:
+    """The Redis lists in which a queue's messages wait, those of a high priority first; `shared.queues` reads them."""
+    return [f"{prefix}{queue}{Channel.sep}{number}" if number else f"{prefix}{queue}" for number in PRIORITIES.values()]
 
 
 def keyring(settings: Settings) -> Keyring:
@@ -64,12 +65,14 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
         "socket_timeout": settings.answer_seconds,
         "health_check_interval": settings.answer_seconds,
         "socket_keepalive": True,
+        # Before kombu's keys and channels; the result backend reads it from its own copy of these options.
+        "global_keyprefix": Keys.of(settings.prefix).prefix,
     }
-    backend = settings.broker_url if keeps_results else ClientBackend
+    url = settings.broker.celery_url
     serializers = [_serializer(key) for key in keyring(settings).keys] or ["json"]
     patience = {"max_retries": PATIENT_RETRIES, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1.0}
     signals.before_task_publish.connect(_note_due)
-    app = Celery("distill", broker=settings.broker_url, backend=backend, set_as_current=False)
+    app = Celery("distill", broker=url, backend=url if keeps_results else ClientBackend, set_as_current=False)
     app.conf.update(
         broker_use_ssl=settings.tls,
         redis_backend_use_ssl=settings.tls,

@@ -6,6 +6,7 @@ DistillError
 │   └── InvalidSettings     an environment variable or an option
 ├── Unavailable             the world is broken for now: retried
 │   ├── BrokerUnavailable   Redis does not answer
+│   │   └── UnfitBroker     it answers, and can be no broker
 │   └── StoreUnavailable    the store cannot be read or written
 ├── ArtifactMissing         a key that is not in the store
 ├── ArtifactDamaged         an artifact whose files differ from its manifest
@@ -49,6 +50,10 @@ class Unavailable(DistillError):
 
 class BrokerUnavailable(Unavailable):
     """Redis does not answer."""
+
+
+class UnfitBroker(BrokerUnavailable):
+    """What answers is a Redis that can be no broker, as a node of a cluster."""
 
 
 class StoreUnavailable(Unavailable):

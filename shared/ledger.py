@@ -11,62 +11,78 @@ import redis
 from redis.backoff import EqualJitterBackoff
 from redis.retry import Retry
 
-from shared.errors import BrokerUnavailable, UnknownPipeline
+from shared.errors import BrokerUnavailable, UnfitBroker, UnknownPipeline
+from shared.keys import BrokerClient, Keys
 from shared.plan import Plan
 from shared.records import StageRecord
 from shared.seal import NO_KEYS, Keyring, unsealed
 from shared.settings import Settings
 from shared.status import PipelineStatus, StageState
 
-PIPELINES = "distill:pipelines"
-#: Unfinished pipelines by the time, in seconds since the epoch, when something was last heard of them.
-UNFINISHED = "distill:unfinished"
 #: Pipelines that are looked for at once.
 PAGE_PIPELINES = 500
+#: Modes of a server that is no broker, and what to do.
+UNFIT = {
+    "cluster": (
+        "it is a node of a Redis Cluster, which spreads keys that one command or script needs together: use a server "
+        "that is no cluster (cluster-enabled no), with replicas if it must not fail"
+    ),
+    "sentinel": "it is a Sentinel: give the address of the master that it watches, or of a proxy",
+}
 
 
-def connect(settings: Settings, *, retries: int | None = None) -> redis.Redis:
+def connect(settings: Settings, *, retries: int | None = None) -> BrokerClient:
     """A client of the broker's Redis, seen to answer; a command is tried again so often, for people a few times.
 
     Raises:
         BrokerUnavailable: it does not; the message has its address without its password.
+        UnfitBroker: it is a node of a cluster, or a Sentinel.
 
     """
-    backoff = EqualJitterBackoff(cap=1.0, base=0.05)
     # What listens and never answers may be no broker at all: people hear of that after two tries.
     first, later = (1, 3) if retries is None else (retries, retries)
-    client = redis.Redis.from_url(
-        settings.redis_url,
-        decode_responses=True,
-        socket_connect_timeout=3,
-        socket_timeout=settings.answer_seconds,
-        retry=Retry(backoff, retries=first),
-        **settings.tls,
-    )
+    client = unchecked_client(settings, retries=first)
     try:
-        client.ping()
+        mode = _mode(client)
     except redis.RedisError as error:
         advice = _advice(error, settings)
         raise BrokerUnavailable(f"no broker at {settings.broker_address} ({error}): {advice}") from error
-    client.set_retry(Retry(backoff, retries=later))
+    if why_not := UNFIT.get(mode):
+        raise UnfitBroker(f"no broker at {settings.broker_address}: {why_not}")
+    client.set_retry(_retry(later))
+    return client
+
+
+def unchecked_client(settings: Settings, *, retries: int) -> BrokerClient:
+    """A client of the broker's Redis, which may not be there."""
+    options: dict[str, Any] = settings.broker.redis_options | settings.tls
+    client = BrokerClient(
+        decode_responses=True,
+        socket_connect_timeout=3,
+        socket_timeout=settings.answer_seconds,
+        retry=_retry(retries),
+        **options,
+    )
+    client.names = Keys.of(settings.prefix)
     return client
 
 
 class Ledger:
     """One hash a pipeline: its plan, and of each stage its state and, once done, its record."""
 
-    def __init__(self, client: redis.Redis, history_seconds: int) -> None:
+    def __init__(self, client: BrokerClient, history_seconds: int) -> None:
         self._redis: Any = client
+        self._names = client.names
         self._history_seconds = history_seconds
 
     def open(self, pipeline: str, plan: Plan, keyring: Keyring = NO_KEYS) -> None:
         """Enter a new pipeline, its plan sealed; what failed for good before is tried again for it."""
         now, text = time.time(), keyring.seal("plan", plan.model_dump_json())
         with self._writing(pipeline) as pipe:
-            pipe.hset(_hash(pipeline), mapping={"plan": text, "submitted": now})
-            pipe.zadd(PIPELINES, {pipeline: now})
-            pipe.zadd(UNFINISHED, {pipeline: now})
-            pipe.delete(*(_failure(stage.key) for stage in plan.stages))
+            pipe.hset(self._names.pipeline(pipeline), mapping={"plan": text, "submitted": now})
+            pipe.zadd(self._names.pipelines, {pipeline: now})
+            pipe.zadd(self._names.unfinished, {pipeline: now})
+            pipe.delete(*(self._names.failure(stage.key) for stage in plan.stages))
 
     def touch(self, pipeline: str) -> None:
         """Note that something was heard of a pipeline."""
@@ -76,12 +92,12 @@ class Ledger:
     def close(self, pipeline: str) -> None:
         """Note that a pipeline is finished."""
         with broker_errors():
-            self._redis.zrem(UNFINISHED, pipeline)
+            self._redis.zrem(self._names.unfinished, pipeline)
 
     def untouched_since(self, then: float) -> list[str]:
         """Unfinished pipelines of which nothing was heard since a time, in seconds since the epoch."""
         with broker_errors():
-            pipelines: list[str] = self._redis.zrangebyscore(UNFINISHED, "-inf", then)
+            pipelines: list[str] = self._redis.zrangebyscore(self._names.unfinished, "-inf", then)
         return pipelines
 
     def plan(self, pipeline: str, keyring: Keyring) -> Plan:
@@ -93,7 +109,7 @@ class Ledger:
 
         """
         with broker_errors():
-            text = self._redis.hget(_hash(pipeline), "plan")
+            text = self._redis.hget(self._names.pipeline(pipeline), "plan")
         if text is None:
             raise _unknown(pipeline)
         return Plan.model_validate_json(keyring.open("plan", text))
@@ -101,24 +117,25 @@ class Ledger:
     def plan_texts(self) -> list[tuple[str, str]]:
         """Each known pipeline's id and plan, as JSON of whatever version wrote it."""
         with broker_errors():
-            names = list(self._redis.scan_iter(_hash("*"), count=1000))
-            texts = [(name.removeprefix(_hash("")), self._redis.hget(name, "plan")) for name in names]
+            names = list(self._redis.scan_iter(self._names.pipeline("*"), count=1000))
+            texts = [(name.removeprefix(self._names.pipeline("")), self._redis.hget(name, "plan")) for name in names]
         return [(pipeline, text) for pipeline, text in texts if text]
 
     def leased(self) -> set[str]:
         """Keys that some worker works on now."""
         with broker_errors():
-            return {name.removeprefix(lease_of("")) for name in self._redis.scan_iter(lease_of("*"), count=1000)}
+            names = self._redis.scan_iter(self._names.lease("*"), count=1000)
+            return {name.removeprefix(self._names.lease("")) for name in names}
 
     def cancel(self, pipeline: str) -> None:
         """Have no further stage of a pipeline started, and its running ones stopped."""
         with self._writing(pipeline) as pipe:
-            pipe.hset(_hash(pipeline), "cancelled", time.time())
+            pipe.hset(self._names.pipeline(pipeline), "cancelled", time.time())
 
     def is_cancelled(self, pipeline: str) -> bool:
         """Whether a pipeline was cancelled."""
         with broker_errors():
-            return bool(self._redis.hexists(_hash(pipeline), "cancelled"))
+            return bool(self._redis.hexists(self._names.pipeline(pipeline), "cancelled"))
 
     def note(self, pipeline: str, keys: Iterable[str], state: StageState) -> None:
         """Note where stages stand."""
@@ -135,12 +152,12 @@ class Ledger:
     def give_up(self, key: str, error: str) -> None:
         """Note that a stage failed for good: no pipeline tries it again, until one is submitted that needs it."""
         with broker_errors():
-            self._redis.set(_failure(key), error, ex=self._history_seconds)
+            self._redis.set(self._names.failure(key), error, ex=self._history_seconds)
 
     def failure(self, key: str) -> str:
         """The error with which a stage was given up, if it was."""
         with broker_errors():
-            return self._redis.get(_failure(key)) or ""
+            return self._redis.get(self._names.failure(key)) or ""
 
     def finish(self, pipeline: str, record: StageRecord, also: Callable[[Any], object] | None = None) -> StageRecord:
         """Enter a stage's record and return it, or the one that stands there already.
@@ -153,8 +170,8 @@ class Ledger:
         """
         name = f"record:{record.key}"
         with broker_errors(), self._redis.pipeline(transaction=False) as pipe:
-            pipe.hsetnx(_hash(pipeline), name, record.model_dump_json())
-            pipe.hget(_hash(pipeline), name)
+            pipe.hsetnx(self._names.pipeline(pipeline), name, record.model_dump_json())
+            pipe.hget(self._names.pipeline(pipeline), name)
             if also:
                 also(pipe)
             self._put_off(pipe, pipeline)
@@ -170,7 +187,7 @@ class Ledger:
 
         """
         with broker_errors():
-            fields = self._redis.hgetall(_hash(pipeline))
+            fields = self._redis.hgetall(self._names.pipeline(pipeline))
         if "plan" not in fields:
             raise _unknown(pipeline)
         plan = Plan.model_validate_json(unsealed(fields["plan"]))
@@ -187,8 +204,8 @@ class Ledger:
         """Ids of the pipelines that the broker still knows, the newest first, at most so many."""
         known: list[str] = []
         with broker_errors():
-            self._redis.zremrangebyscore(PIPELINES, "-inf", time.time() - 10 * self._history_seconds)
-            ids = self._redis.zrevrange(PIPELINES, 0, -1)
+            self._redis.zremrangebyscore(self._names.pipelines, "-inf", time.time() - 10 * self._history_seconds)
+            ids = self._redis.zrevrange(self._names.pipelines, 0, -1)
             for start in range(0, len(ids), PAGE_PIPELINES):
                 if limit is not None and len(known) >= limit:
                     break
@@ -199,13 +216,13 @@ class Ledger:
         """Those of some pipelines whose state has not expired."""
         with self._redis.pipeline(transaction=False) as pipe:
             for pipeline in ids:
-                pipe.hexists(_hash(pipeline), "plan")
+                pipe.hexists(self._names.pipeline(pipeline), "plan")
             return [pipeline for pipeline, known in zip(ids, pipe.execute(), strict=True) if known]
 
     def _set_states(self, pipeline: str, keys: Iterable[str], state: StageState) -> None:
         text = state.model_dump_json(exclude_defaults=True)
         with self._writing(pipeline) as pipe:
-            pipe.hset(_hash(pipeline), mapping={f"state:{key}": text for key in keys})
+            pipe.hset(self._names.pipeline(pipeline), mapping={f"state:{key}": text for key in keys})
 
     @contextmanager
     def _writing(self, pipeline: str) -> Iterator[Any]:
@@ -217,9 +234,9 @@ class Ledger:
 
     def _put_off(self, pipe: Any, pipeline: str) -> None:
         """Put off the expiry of a pipeline of which something was heard."""
-        pipe.expire(_hash(pipeline), self._history_seconds)
-        pipe.expire(log_of(pipeline), self._history_seconds)
-        pipe.zadd(UNFINISHED, {pipeline: time.time()}, xx=True)
+        pipe.expire(self._names.pipeline(pipeline), self._history_seconds)
+        pipe.expire(self._names.log(pipeline), self._history_seconds)
+        pipe.zadd(self._names.unfinished, {pipeline: time.time()}, xx=True)
 
 
 @contextmanager
@@ -231,26 +248,8 @@ def broker_errors() -> Iterator[None]:
         raise BrokerUnavailable(f"the broker does not answer: {error}") from error
 
 
-def log_of(pipeline: str) -> str:
-    """Where a pipeline's log lies, as long as its state does; `shared.logbook` writes it."""
-    return f"distill:logs:{pipeline}"
-
-
-def lease_of(key: str) -> str:
-    """Where the lease of a key lies, which `worker.lease` takes."""
-    return f"distill:lease:{key}"
-
-
-def _hash(pipeline: str) -> str:
-    return f"distill:pipeline:{pipeline}"
-
-
 def _unknown(pipeline: str) -> UnknownPipeline:
     return UnknownPipeline(f"no pipeline '{pipeline}' at the broker: 'distill status' lists them")
-
-
-def _failure(key: str) -> str:
-    return f"distill:failure:{key}"
 
 
 def _read_state(fields: dict[str, str], key: str) -> StageState:
@@ -261,10 +260,27 @@ def _read_state(fields: dict[str, str], key: str) -> StageState:
     return StageState.model_validate_json(state) if state else StageState()
 
 
+def _mode(client: BrokerClient) -> str:
+    """In which mode the server is, asked in place of a PING: no right is needed for it, as there is for INFO."""
+    try:
+        greeting: Any = client.execute_command("HELLO")  # type: ignore[no-untyped-call]
+    except redis.ResponseError as error:
+        if "not allowed in cluster mode" in str(error):  # As Redis says of any database but 0.
+            return "cluster"
+        raise
+    return str(greeting.get("mode", ""))
+
+
+def _retry(retries: int) -> Retry:
+    return Retry(EqualJitterBackoff(cap=1.0, base=0.05), retries=retries)
+
+
 def _advice(error: Exception, settings: Settings) -> str:
     """What to do about a broker that does not answer."""
     if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
         return "set its user and password in DISTILL_BROKER_URL, as redis://USER:PASSWORD@HOST:6379/0"
+    if "DB index is out of range" in str(error):
+        return "name a database that the server has: it is started with --databases, 16 if nothing is said"
     if "certificate is not valid for" in str(error):
         return "call the broker by a name in its certificate"
     if "CERTIFICATE_VERIFY_FAILED" in str(error):

@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import redis
-
 from shared.errors import BrokerUnavailable
-from shared.ledger import broker_errors, log_of
+from shared.keys import BrokerClient
+from shared.ledger import broker_errors
 from shared.records import Model
 
 #: Lines of a pipeline that are kept, the newest ones; Redis lets go of a hundred or so at a time.
@@ -44,8 +43,9 @@ class LogLine(Model):
 class Logbook:
     """One stream a pipeline, which expires with the pipeline's state."""
 
-    def __init__(self, client: redis.Redis, history_seconds: int) -> None:
+    def __init__(self, client: BrokerClient, history_seconds: int) -> None:
         self._redis: Any = client
+        self._names = client.names
         self._history_seconds = history_seconds
 
     def write(self, pipeline: str, lines: Sequence[LogLine]) -> None:
@@ -57,9 +57,13 @@ class Logbook:
         """
         with broker_errors(), self._redis.pipeline(transaction=False) as pipe:
             for line in lines:
-                add(pipe, pipeline, line)
-            pipe.expire(log_of(pipeline), self._history_seconds)
+                self.add(pipe, pipeline, line)
+            pipe.expire(self._names.log(pipeline), self._history_seconds)
             pipe.execute()
+
+    def add(self, pipe: Any, pipeline: str, line: LogLine) -> None:
+        """Have a line sent with whatever else a round trip brings; whoever sends it puts off the log's expiry."""
+        pipe.xadd(self._names.log(pipeline), _fields(line), maxlen=KEPT_LINES, approximate=True)
 
     def note(self, pipeline: str, worker: str, keys: Iterable[str], message: str, level: str = "INFO") -> None:
         """Add a line about the stages of some keys."""
@@ -71,7 +75,7 @@ class Logbook:
         start = "-"
         while True:
             with broker_errors():
-                page = self._redis.xrange(log_of(pipeline), start, count=PAGE_LINES)
+                page = self._redis.xrange(self._names.log(pipeline), start, count=PAGE_LINES)
             yield from (_line(place, fields) for place, fields in page)
             if len(page) < PAGE_LINES:
                 return
@@ -104,13 +108,8 @@ class Logbook:
         """The lines after a place, once there are any; none if there are none for a while."""
         with broker_errors():
             wait_ms = int(LAST_WORD_SECONDS * 1000)
-            streams = self._redis.xread({log_of(pipeline): place or "0"}, count=PAGE_LINES, block=wait_ms)
+            streams = self._redis.xread({self._names.log(pipeline): place or "0"}, count=PAGE_LINES, block=wait_ms)
         return [_line(place, fields) for _, page in streams for place, fields in page]
-
-
-def add(pipe: Any, pipeline: str, line: LogLine) -> None:
-    """Have a line sent with whatever else a round trip brings; whoever sends it puts off the log's expiry."""
-    pipe.xadd(log_of(pipeline), _fields(line), maxlen=KEPT_LINES, approximate=True)
 
 
 def shortened(message: str) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import redis
 from pydantic import ValidationError
 
+from shared.keys import BrokerClient
 from shared.line import Line
 from shared.records import Model
 
-LAST = "distill:refused"
-COUNT = "distill:refused:count"
 #: Refusals that are kept, the newest.
 KEPT = 100
 #: Characters of what the sender wrote that are kept.
@@ -33,26 +31,27 @@ class Refusal(Model):
 class Refusals:
     """The last refusals of all workers of a broker, and how many there were."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: BrokerClient) -> None:
         self._redis: Any = client
+        self._names = client.names
 
     def enter(self, refusal: Refusal) -> None:
         """Keep a refusal, and count it."""
         with self._redis.pipeline() as pipe:
-            pipe.lpush(LAST, refusal.model_dump_json())
-            pipe.ltrim(LAST, 0, KEPT - 1)
-            pipe.incr(COUNT)
+            pipe.lpush(self._names.refused, refusal.model_dump_json())
+            pipe.ltrim(self._names.refused, 0, KEPT - 1)
+            pipe.incr(self._names.refused_count)
             pipe.execute()
 
     @property
     def count(self) -> int:
         """How many there were since the broker was emptied."""
-        return int(self._redis.get(COUNT) or 0)
+        return int(self._redis.get(self._names.refused_count) or 0)
 
     @property
     def last(self) -> Refusal | None:
         """The newest; None if there is none that this version can read."""
-        text = self._redis.lindex(LAST, 0)
+        text = self._redis.lindex(self._names.refused, 0)
         try:
             return Refusal.model_validate_json(text) if text else None
         except ValidationError:

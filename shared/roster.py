@@ -10,16 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from math import ceil
 from typing import Any, Self
 
-import redis
-
+from shared.keys import BrokerClient
 from shared.line import Line
 from shared.records import Model
 from shared.stage import STAGE_FORMAT
 
-#: The names of all workers that were there.
-NAMES = "distill:workers"
-#: There while a worker is that takes tasks of the queue `any` to a GPU.
-GPUS = "distill:gpus"
 #: Packages whose versions matter to what a worker computes or understands.
 PACKAGES = ("distill-queue", "celery", "torch", "numpy")
 
@@ -68,34 +63,31 @@ class WorkerEntry(Model):
 class Roster:
     """One expiring entry a worker."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: BrokerClient) -> None:
         self._redis: Any = client
+        self._names = client.names
 
     def enter(self, entry: WorkerEntry, seconds: float) -> None:
         """Say that a worker is there for some more seconds."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(_entry(entry.name), entry.model_dump_json(), px=int(seconds * 1000))
-            pipe.sadd(NAMES, entry.name)
-            pipe.expire(NAMES, 2 * ceil(seconds))
+            pipe.set(self._names.worker(entry.name), entry.model_dump_json(), px=int(seconds * 1000))
+            pipe.sadd(self._names.workers, entry.name)
+            pipe.expire(self._names.workers, 2 * ceil(seconds))
             if {"gpu", "any"} <= set(entry.queues):
-                pipe.set(GPUS, "", px=int(seconds * 1000))
+                pipe.set(self._names.gpus, "", px=int(seconds * 1000))
             pipe.execute()
 
     def has_gpu_for_any(self) -> bool:
         """Whether a worker is there that takes tasks of the queue `any` to a GPU; asks for no worker's entry."""
-        return bool(self._redis.exists(GPUS))
+        return bool(self._redis.exists(self._names.gpus))
 
     def workers(self) -> list[WorkerEntry]:
         """The workers that are there, by name."""
-        names = sorted(self._redis.smembers(NAMES))
-        texts = self._redis.mget(map(_entry, names)) if names else []
+        names = sorted(self._redis.smembers(self._names.workers))
+        texts = self._redis.mget(map(self._names.worker, names)) if names else []
         if gone := [name for name, text in zip(names, texts, strict=True) if not text]:
-            self._redis.srem(NAMES, *gone)  # Who is there after all enters itself again soon.
+            self._redis.srem(self._names.workers, *gone)  # Who is there after all enters itself again soon.
         return [WorkerEntry.model_validate_json(text) for text in texts if text]
-
-
-def _entry(name: str) -> str:
-    return f"distill:worker:{name}"
 
 
 def installed_versions() -> dict[str, str]:

@@ -6,18 +6,17 @@ import hashlib
 import json
 import re
 import ssl
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Self
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from shared.broker_address import BrokerAddress
 from shared.catalog import KINDS, STORE_DRIVERS, did_you_mean
 from shared.errors import InvalidSettings
 
-BROKER_SCHEMES = ("redis", "rediss", "redis+socket")
 #: Characters of a signing key, at the least.
 SHORTEST_KEY = 16
 
@@ -53,8 +52,10 @@ class Settings(BaseSettings):
         use_attribute_docstrings=True,
     )
 
-    broker_url: str = "redis://127.0.0.1:6379/0"
-    """Redis or Valkey, as `redis://`, `rediss://` (TLS) or `redis+socket://`."""
+    broker_url: str = Field(default="redis://127.0.0.1:6379/0", repr=False)
+    """Redis or Valkey, as `redis://user:password@host:6379/0`, `rediss://` (TLS) or `redis+socket:///path?db=0`."""
+    prefix: str = Field(default="", max_length=64)
+    """A project's name before all keys in the broker, so that several can share one database; none: no prefix."""
     broker_ca: Path | None = None
     """Certificates that the broker's own is to be signed by, in PEM; without it: those that the system trusts."""
     broker_certificate: Path | None = None
@@ -124,21 +125,16 @@ class Settings(BaseSettings):
 
     @field_validator("broker_url")
     @classmethod
-    def _known_scheme(cls, url: str) -> str:
-        try:
-            parts = urlsplit(url)
-            _ = parts.port
-        except ValueError as error:
-            raise ValueError(f"not a URL ({error}): use redis://host:6379/0") from None
-        if parts.scheme not in BROKER_SCHEMES:
-            raise ValueError(f"unknown scheme '{parts.scheme}': use one of {', '.join(BROKER_SCHEMES)}")
-        if parts.scheme != "redis+socket" and not parts.hostname:
-            raise ValueError("no host: use redis://host:6379/0")
-        if parts.scheme != "redis+socket" and not re.fullmatch(r"(/[0-9]*)?", parts.path):
-            raise ValueError(f"'{parts.path[1:]}' is no number of a database: use redis://host:6379/0")
-        if any(name.startswith("ssl") for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
-            raise ValueError("what concerns TLS is no part of the URL: set DISTILL_BROKER_CA")
+    def _one_address(cls, url: str) -> str:
+        BrokerAddress.parse(url)
         return url
+
+    @field_validator("prefix")
+    @classmethod
+    def _harmless_in_patterns(cls, prefix: str) -> str:
+        if not re.fullmatch("[A-Za-z0-9._-]*", prefix):
+            raise ValueError("use letters, digits, '-', '_' and '.' only; a colon is put after it")
+        return prefix
 
     @field_validator("signing_key")
     @classmethod
@@ -218,26 +214,24 @@ class Settings(BaseSettings):
         return {f"DISTILL_{name.upper()}": "" if value is None else str(value) for name, value in values.items()}
 
     @property
+    def broker(self) -> BrokerAddress:
+        """Where the broker is, and as whom to speak to it."""
+        return BrokerAddress.parse(self.broker_url)
+
+    @property
     def broker_address(self) -> str:
         """The broker's URL without its user and password, for messages."""
-        parts = urlsplit(self.broker_url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return str(self.broker)
 
     @property
     def encrypted(self) -> bool:
         """Whether all that goes to the broker and comes from it is encrypted."""
-        return self.broker_url.startswith("rediss://")
+        return self.broker.encrypted
 
     @property
     def broker_is_here(self) -> bool:
         """Whether the broker is on this machine, so that no network sees what is said."""
-        parts = urlsplit(self.broker_url)
-        if parts.scheme == "redis+socket" or parts.hostname == "localhost":
-            return True
-        try:
-            return ip_address(parts.hostname or "").is_loopback
-        except ValueError:
-            return False
+        return self.broker.is_here
 
     @property
     def tls(self) -> dict[str, str | bool]:
@@ -262,8 +256,8 @@ class Settings(BaseSettings):
 
     @property
     def redis_url(self) -> str:
-        """The broker's URL as the redis client spells it."""
-        return self.broker_url.replace("redis+socket://", "unix://", 1)
+        """The broker's URL as the redis client reads it."""
+        return self.broker.redis_url
 
     @property
     def renewal_seconds(self) -> float:

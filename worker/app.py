@@ -14,6 +14,7 @@ from worker import libraries
 from worker.bench import Bench
 from worker.delivery import renew_deliveries
 from worker.exporter import serve_metrics
+from worker.fitness import require_fit_broker
 from worker.metrics import Metrics
 from worker.stop import Stop
 from worker.supervision import end_by_signal, notice_deaths
@@ -28,6 +29,7 @@ def create(settings: Settings) -> Celery:
     app.bench = cache(lambda: Bench.connect(app, settings, stop, metrics, patient=False))
     app.metrics = metrics
     app.conf.worker_consumer = "worker.door:Door"
+    require_fit_broker(app, settings)
     register(app, settings, stop, metrics)
     renew_deliveries(app, settings, metrics)
     serve_metrics(app, settings, metrics)

@@ -10,6 +10,7 @@ from typing import Any
 import redis
 
 from shared.errors import StageFailed
+from shared.keys import BrokerClient
 
 _BEGUN = "died with its worker"
 
@@ -17,9 +18,10 @@ _BEGUN = "died with its worker"
 class Attempts:
     """A list a key in the broker; it starts anew whenever the stage makes progress."""
 
-    def __init__(self, client: redis.Redis, hasty: redis.Redis, limit: int, history_seconds: int) -> None:
+    def __init__(self, client: BrokerClient, hasty: BrokerClient, limit: int, history_seconds: int) -> None:
         """Take a client, and one that does not wait for a broker that is away: for what may be left out."""
         self._redis: Any = client
+        self._names = client.names
         self._hasty: Any = hasty
         self._limit = limit
         self._history_seconds = history_seconds
@@ -51,7 +53,7 @@ class Attempts:
 
     def _check(self, key: str) -> int:
         """How many attempts there were, unless they are used up."""
-        attempts = [json.loads(text) for text in self._redis.lrange(_list(key), 0, -1)]
+        attempts = [json.loads(text) for text in self._redis.lrange(self._names.attempts(key), 0, -1)]
         if len(attempts) >= self._limit:
             how = "; ".join(f"{number}. on {worker}: {reason}" for number, (worker, reason) in enumerate(attempts, 1))
             raise StageFailed(f"given up after {len(attempts)} attempts: {how}")
@@ -74,22 +76,22 @@ class Attempts:
         """
         with suppress(redis.RedisError), self._hasty.pipeline() as pipe:
             for key in keys:
-                pipe.delete(_list(key))
+                pipe.delete(self._names.attempts(key))
                 self._push(pipe, key, worker, _BEGUN)
             pipe.execute()
 
     def withdraw(self, keys: Sequence[str]) -> None:
         """Do not count the last attempt: it was not the stage that ended it."""
         for key in keys:
-            self._redis.rpop(_list(key))
+            self._redis.rpop(self._names.attempts(key))
 
     def forget(self, keys: Sequence[str]) -> None:
         """Begin to count anew: the stages got further, or have ended."""
         for key in keys:
-            self._redis.delete(_list(key))
+            self._redis.delete(self._names.attempts(key))
 
     def _last(self, key: str) -> list[str] | None:
-        text = self._redis.lindex(_list(key), -1)
+        text = self._redis.lindex(self._names.attempts(key), -1)
         return json.loads(text) if text else None
 
     def _append(self, key: str, worker: str, reason: str) -> None:
@@ -98,9 +100,5 @@ class Attempts:
             pipe.execute()
 
     def _push(self, pipe: Any, key: str, worker: str, reason: str) -> None:
-        pipe.rpush(_list(key), json.dumps([worker, reason]))
-        pipe.expire(_list(key), self._history_seconds)
-
-
-def _list(key: str) -> str:
-    return f"distill:attempts:{key}"
+        pipe.rpush(self._names.attempts(key), json.dumps([worker, reason]))
+        pipe.expire(self._names.attempts(key), self._history_seconds)

@@ -15,9 +15,11 @@ from kombu.utils.json import dumps, loads
 
 from shared.broker import PATIENT_RETRIES, keyring
 from shared.errors import Untrusted
+from shared.keys import BrokerClient
 from shared.ledger import Ledger, connect
 from shared.logbook import Logbook
 from shared.object_store import store_of
+from shared.queues import Queues
 from shared.refusals import LONGEST_TEXT, Refusal, Refusals
 from shared.roster import Roster
 from shared.seal import Keyring
@@ -57,7 +59,8 @@ class Bench:
     keyring: Keyring
     refusals: Refusals
     #: The broker's counters, as of blocks that are given away.
-    counters: redis.Redis
+    counters: BrokerClient
+    queues: Queues
     metrics: Metrics
 
     @classmethod
@@ -91,6 +94,7 @@ class Bench:
             keyring(settings),
             Refusals(hasty),
             hasty,
+            Queues(hasty),
             metrics,
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
@@ -12,7 +11,6 @@ from celery.utils.log import get_logger
 from celery.worker.state import active_requests
 from kombu.exceptions import OperationalError
 
-from shared.broker import lists_of, seconds_due
 from shared.catalog import QUEUES
 from shared.errors import Unavailable
 from shared.roster import WorkerEntry
@@ -76,16 +74,9 @@ def _renew_unacknowledged(channel: Any) -> None:
 
 def _note_queues(bench: Bench) -> None:
     """Measure all queues, also those that no worker serves: a task that nobody begins is in no histogram."""
+    places = bench.queues.waiting()
     for queue in QUEUES:
-        lists = lists_of(queue)
-        waited = [_waited(bench.counters.lindex(name, -1)) for name in lists]
-        bench.metrics.note("queue_length", queue, value=sum(map(bench.counters.llen, lists)))
-        bench.metrics.note("queue_oldest_seconds", queue, value=max(waited))
-
-
-def _waited(message: bytes | str | None) -> float:
-    """Seconds for which a message has waited; 0 for what is no message of this version."""
-    try:
-        return seconds_due(json.loads(message or "{}")["headers"]) or 0.0
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return 0.0
+        lists = [waiting for place, waiting in places.items() if place.queue == queue]
+        bench.metrics.note("queue_length", queue, value=sum(waiting.length for waiting in lists))
+        oldest_seconds = max(waiting.oldest_seconds or 0.0 for waiting in lists)
+        bench.metrics.note("queue_oldest_seconds", queue, value=oldest_seconds)

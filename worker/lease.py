@@ -14,7 +14,7 @@ from typing import Any
 import redis
 
 from shared.errors import LeaseLost
-from shared.ledger import lease_of
+from shared.keys import BrokerClient
 from worker.metrics import Metrics
 
 _ACQUIRE = """
@@ -43,9 +43,6 @@ local holder = redis.call('GET', KEYS[1])
 if holder and string.sub(holder, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
-
-#: The keys that tasks wait for: whoever looks for them need not go through all that is in the broker.
-PARKED = "distill:parked"
 
 logger = logging.getLogger(__name__)
 
@@ -104,14 +101,15 @@ class Leases:
 
     def __init__(
         self,
-        client: redis.Redis,
-        hasty: redis.Redis,
+        client: BrokerClient,
+        hasty: BrokerClient,
         holding_seconds: float,
         renewal_seconds: float,
         metrics: Metrics,
     ) -> None:
         """Take a client, and one that does not wait for a broker that is away: for renewals."""
         self._redis: Any = client
+        self._names = client.names
         self._holding_ms = int(holding_seconds * 1000)
         self._renewal_seconds = renewal_seconds
         self._metrics = metrics
@@ -124,7 +122,7 @@ class Leases:
         """The lease of a key; where another task holds it, park this task's message and return None."""
         holder = f"{_of(worker, task_id)}{uuid.uuid4().hex}"
         parked = f"{uuid.uuid4().hex} {message}"
-        keys = [lease_of(key), _parked(key), PARKED]
+        keys = [self._names.lease(key), self._names.parked(key), self._names.parked_keys]
         if not self._acquire(keys=keys, args=[holder, self._holding_ms, task_id, parked, key]):
             return None
         logger.info("lease %s %s taken", key, holder)
@@ -141,38 +139,38 @@ class Leases:
         finally:
             ended.set()
             thread.join()
-            self._release(keys=[lease_of(lease.key)], args=[lease.holder])
+            self._release(keys=[self._names.lease(lease.key)], args=[lease.holder])
             logger.info("lease %s %s released", lease.key, lease.holder)
 
     def release_of_the_dead(self, key: str, worker: str, task_id: str) -> bool:
         """Give up the lease that a worker's dead child held for a task; whether it held one."""
-        held = bool(self._release(keys=[lease_of(key)], args=[_of(worker, task_id)]))
+        held = bool(self._release(keys=[self._names.lease(key)], args=[_of(worker, task_id)]))
         if held:
             logger.info("lease %s %s released for the dead", key, _of(worker, task_id))
         return held
 
     def held(self, key: str) -> bool:
         """Whether somebody works on a key."""
-        return bool(self._redis.exists(lease_of(key)))
+        return bool(self._redis.exists(self._names.lease(key)))
 
     def unpark(self, key: str, send: Callable[[str], None]) -> None:
         """Send the messages that wait for a key, and forget each once it is sent."""
-        for task_id, parked in self._redis.hgetall(_parked(key)).items():
+        for task_id, parked in self._redis.hgetall(self._names.parked(key)).items():
             send(parked.partition(" ")[2])
-            self._unpark(keys=[_parked(key), PARKED], args=[task_id, parked, key])
+            self._unpark(keys=[self._names.parked(key), self._names.parked_keys], args=[task_id, parked, key])
 
     def free_keys(self) -> list[str]:
         """Keys that tasks wait for although nobody holds them: their holder died; none if somebody looked just now."""
-        if not self._redis.set("distill:looked", "", nx=True, px=int(self._renewal_seconds * 500)):
+        if not self._redis.set(self._names.looked, "", nx=True, px=int(self._renewal_seconds * 500)):
             return []
-        keys = sorted(self._redis.smembers(PARKED))
+        keys = sorted(self._redis.smembers(self._names.parked_keys))
         with self._redis.pipeline(transaction=False) as pipe:
             for key in keys:
-                pipe.exists(lease_of(key))
+                pipe.exists(self._names.lease(key))
             return [key for key, held in zip(keys, pipe.execute(), strict=True) if not held]
 
     def _renew_in_broker(self, lease: Lease) -> bool:
-        renewed = bool(self._renew(keys=[lease_of(lease.key)], args=[lease.holder, self._holding_ms]))
+        renewed = bool(self._renew(keys=[self._names.lease(lease.key)], args=[lease.holder, self._holding_ms]))
         self._metrics.note("lease_renewals" if renewed else "leases_lost")
         return renewed
 
@@ -188,7 +186,3 @@ class Leases:
 
 def _of(worker: str, task_id: str) -> str:
     return f"{worker}/{task_id}/"
-
-
-def _parked(key: str) -> str:
-    return f"distill:parked:{key}"

@@ -6,8 +6,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-import redis
-
+from shared.keys import BrokerClient
 from shared.roster import Roster
 
 #: Seconds for which it is remembered that a task was offered.
@@ -22,8 +21,9 @@ LOOK_SECONDS = 5.0
 class Offers:
     """What a worker without a GPU does with a task of the queue `any` before it begins."""
 
-    def __init__(self, client: redis.Redis, roster: Roster) -> None:
+    def __init__(self, client: BrokerClient, roster: Roster) -> None:
         self._redis: Any = client
+        self._names = client.names
         self._roster = roster
         self._gpu_is_there = False
         self._next_look = 0.0
@@ -32,7 +32,7 @@ class Offers:
         """Whether to put a task back for a worker with a GPU; a task that none of them takes comes back, and stays."""
         if queue != "any" or "gpu" in serves or not self._look_for_a_gpu():
             return False
-        if not self._redis.set(f"distill:offered:{task_id}", worker, nx=True, ex=REMEMBERED_SECONDS):
+        if not self._redis.set(self._names.offered(task_id), worker, nx=True, ex=REMEMBERED_SECONDS):
             return False
         time.sleep(PAUSE_SECONDS)
         return True

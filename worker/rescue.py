@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import redis
 from celery.utils.log import get_logger
 
-from shared.broker import lists_of
-from shared.catalog import QUEUES
 from shared.errors import UnknownPipeline
+from shared.keys import BrokerClient
 from shared.ledger import Ledger
+from shared.queues import Queues
 from shared.settings import Settings
 from shared.submissions import Submissions
 from worker.lease import Leases
@@ -30,17 +29,19 @@ class Rescue:
     """
 
     def __init__(
-        self, client: redis.Redis, ledger: Ledger, leases: Leases, submissions: Submissions, settings: Settings
+        self, client: BrokerClient, ledger: Ledger, leases: Leases, submissions: Submissions, settings: Settings
     ) -> None:
         self._redis: Any = client
+        self._names, self._queues = client.names, Queues(client)
         self._ledger, self._leases, self._submissions = ledger, leases, submissions
         self._silence_seconds = max(LONGEST_SILENCE_SECONDS, 2 * settings.holding_seconds)
         self._pause_ms = int(settings.holding_seconds * 1000)
 
     def stranded(self) -> list[str]:
         """Pipelines to be sent again; none if another worker has looked just now."""
-        lists = (waiting for queue in QUEUES for waiting in lists_of(queue))
-        if not self._redis.set("distill:rescue", "", nx=True, px=self._pause_ms) or any(map(self._redis.llen, lists)):
+        if not self._redis.set(self._names.rescue, "", nx=True, px=self._pause_ms):
+            return []
+        if any(waiting.length for waiting in self._queues.waiting().values()):
             return []
         silent = self._ledger.untouched_since(time.time() - self._silence_seconds)
         return [pipeline for pipeline in silent if self._stands_still(pipeline)]

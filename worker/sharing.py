@@ -102,7 +102,7 @@ class SharedCrew:
 
     @property
     def _counter(self) -> str:
-        return f"distill:blocks:{self.stage.key}"
+        return self.bench.counters.names.blocks(self.stage.key)
 
 
 @dataclass(slots=True)

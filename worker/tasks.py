@@ -28,7 +28,6 @@ from shared.errors import (
     Unavailable,
     UnknownPipeline,
 )
-from shared.logbook import add
 from shared.records import Record, StageRecord, warnings_of
 from shared.settings import Settings
 from shared.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
@@ -208,7 +207,7 @@ def _enter(
             devices.append(artifact.manifest.provenance.device)
         with scribe.about((stage.key,)):
             if outcome == "found":
-                found = partial(add, pipeline=pipeline, line=scribe.line(record.summary))
+                found = partial(bench.logbook.add, pipeline=pipeline, line=scribe.line(record.summary))
                 records[stage.key] = bench.ledger.finish(pipeline, record, found)
             else:  # After all that was said while it was computed.
                 records[stage.key] = bench.ledger.finish(pipeline, record)

@@ -20,6 +20,7 @@ import redis
 from scheduler.child import Child, celery_command
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
+from shared.broker import create_app, lists_of
 from shared.errors import BrokerUnavailable
 from shared.ledger import connect
 from shared.settings import Settings
@@ -86,11 +87,21 @@ def tls_port(certificates: Path, broker_url: str) -> Iterator[int]:
 
 
 @pytest.fixture
-def server(settings: Settings) -> Iterator[Any]:
+def prefix() -> str:
+    """The project's name before its keys."""
+    return ""
+
+
+@pytest.fixture
+def server(settings: Settings, prefix: str, tmp_path: Path) -> Iterator[Any]:
     """The server, with the page's users."""
+    (tmp_path / "users.acl").write_text(block("acl", "user"))
+    if prefix:
+        subprocess.run(["bash", "-ec", block("sh", "sed").replace("project", prefix)], cwd=tmp_path, check=True)
+    text = (tmp_path / (f"{prefix}.acl" if prefix else "users.acl")).read_text()
     with redis.Redis.from_url(settings.redis_url, decode_responses=True) as client:
         server: Any = client
-        users = [line for line in block("acl", "user").splitlines() if "default" not in line]
+        users = [line for line in text.splitlines() if "default" not in line]
         for line in users:
             server.execute_command("ACL", "SETUSER", *shlex.split(line)[1:])
         server.acl_log_reset()
@@ -99,13 +110,14 @@ def server(settings: Settings) -> Iterator[Any]:
 
 
 @pytest.fixture
-def as_user(settings: Settings, certificates: Path, tls_port: int) -> Callable[[str], Settings]:
+def as_user(settings: Settings, certificates: Path, tls_port: int, prefix: str) -> Callable[[str], Settings]:
     """The settings of a process that is one of the page's users."""
 
     def make(user: str) -> Settings:
         url = f"rediss://distill-{user}:{user.upper()}_PASSWORD@localhost:{tls_port}/0"
         return Settings(
             broker_url=url,
+            prefix=prefix,
             broker_ca=certificates / "ca.pem",
             signing_key=KEY,
             store=settings.folder,
@@ -116,10 +128,12 @@ def as_user(settings: Settings, certificates: Path, tls_port: int) -> Callable[[
     return make
 
 
+@pytest.mark.parametrize("prefix", ["", "red"], ids=["no prefix", "a prefix"])
 def test_a_pipeline_goes_through_tls_with_the_rights_that_the_page_gives(
     server: Any,
     as_user: Callable[[str], Settings],
     make_spec: Callable[..., PipelineSpec],
+    prefix: str,
     tmp_path: Path,
 ) -> None:
     port = free_port()
@@ -142,6 +156,7 @@ def test_a_pipeline_goes_through_tls_with_the_rights_that_the_page_gives(
         *_, status = client.watch(first)
         *_, again = client.watch(client.retry(first).id)
         findings = {finding.subject: finding for finding in examine(as_user("client"))}
+        queues = client.queues()
         tasks = wait_until(lambda: _tasks(port), "Flower has seen tasks")
     finally:
         for child in (worker, flower):
@@ -149,6 +164,8 @@ def test_a_pipeline_goes_through_tls_with_the_rights_that_the_page_gives(
             child.end(deadline=float("inf"))
 
     assert status.state == again.state == "done"
+    assert {queue.running for queue in queues} != {None}
+    assert not prefix or all(key.startswith(f"{prefix}:") for key in server.scan_iter(count=1000))
     assert "distill.report" in tasks
     assert server.acl_log() == [], "the rights suffice"
     assert {name for name, finding in findings.items() if finding.state == "bad"} == set()
@@ -161,6 +178,23 @@ def _tasks(port: int) -> set[str]:
     """Names of the finished tasks that Flower knows."""
     with urlopen(f"http://127.0.0.1:{port}/api/tasks?state=SUCCESS") as answer:
         return {task["name"] for task in json.load(answer).values()}
+
+
+def test_records_queues_and_results_are_in_one_database_behind_tls_too(
+    settings: Settings, certificates: Path, tls_port: int, make_spec: Callable[..., PipelineSpec]
+) -> None:
+    there = {"broker_url": f"rediss://localhost:{tls_port}/3", "broker_ca": certificates / "ca.pem"}
+    behind = settings.model_copy(update=there)
+
+    pipeline = PipelineClient(behind).submit(make_spec()).id
+    app = create_app(behind)
+    app.backend.store_result("task", "done", "SUCCESS")
+    app.close()
+
+    with redis.Redis(**settings.broker.redis_options | {"db": 3}) as client:
+        keys = {key.decode() for key in client.scan_iter(count=1000)}
+    assert {f"distill:pipeline:{pipeline}", "celery-task-meta-task", lists_of("any")[1]} <= keys
+    assert set(connect(settings).info("keyspace")) == {"db3"}
 
 
 @pytest.mark.parametrize(
@@ -189,6 +223,18 @@ def test_a_broker_that_is_not_reached_as_it_should_be_is_one_error_at_once(
     assert time.monotonic() - began < 10.0
     assert "CLIENT_PASSWORD" not in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("prefix", ["red"])
+def test_a_client_of_one_project_may_not_touch_what_another_one_has(
+    server: Any, as_user: Callable[[str], Settings]
+) -> None:
+    client: Any = connect(as_user("client"))
+
+    for name in ("any", "blue:any", "distill:pipelines", "blue:distill:pipelines"):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            client.lpush(name, "{}")
+    assert client.lpush("red:any", "{}") == 1
 
 
 def test_a_client_may_not_read_queues_or_command_workers(server: Any, as_user: Callable[[str], Settings]) -> None:

@@ -228,7 +228,7 @@ def test_a_mistake_in_python_is_one_of_our_errors(client: PipelineClient, write_
         client.compare([], order="accurate")  # type: ignore[arg-type]
     with pytest.raises(UnknownPipeline):
         client.pipeline(3)  # type: ignore[arg-type]
-    with pytest.raises(InvalidSettings, match="DISTILL_BROKER_URL: unknown scheme 'http'"):
+    with pytest.raises(InvalidSettings, match="DISTILL_BROKER_URL: unknown scheme: use one of redis"):
         Settings(broker_url="http://x")
 
 

@@ -6,10 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import redis
 
 from shared.errors import LeaseLost, StageFailed
-from shared.ledger import connect
+from shared.ledger import connect, unchecked_client
 from shared.settings import Settings
 from worker.attempts import Attempts
 from worker.lease import Leases
@@ -175,7 +174,8 @@ def test_attempts_that_get_further_are_not_counted(attempts: Attempts) -> None:
 
 
 def test_a_stage_that_gets_further_does_not_wait_for_a_broker_that_is_away(settings: Settings) -> None:
-    away = redis.Redis(unix_socket_path=str(settings.folder / "nobody listens"))
+    nobody = settings.model_copy(update={"broker_url": "redis+socket:///nobody/listens"})
+    away = unchecked_client(nobody, retries=0)
     attempts = Attempts(connect(settings), away, 3, 60)
     attempts.begin(["k"], "worker")
 

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from celery.contrib.testing.worker import start_worker
 
 from scheduler.client import PipelineClient
 from scheduler.local import LocalStack
 from shared.errors import BrokerUnavailable
-from shared.ledger import connect
+from shared.ledger import connect, unchecked_client
 from shared.logbook import KEPT_LINES, LONGEST_MESSAGE, Logbook, LogLine
 from shared.settings import Settings
 from shared.spec import PipelineSpec
@@ -222,7 +221,7 @@ def test_a_broker_that_is_away_holds_up_nobody_and_what_is_left_out_is_counted(
     monkeypatch.setattr(scribe_module, "WAITING_LINES", 10)
     monkeypatch.setattr(scribe_module, "WRITE_SECONDS", 0.05)
     settings = Settings(store=tmp_path, broker_url=f"redis://127.0.0.1:{free_port()}/0")
-    hasty = redis.Redis.from_url(settings.redis_url, decode_responses=True)
+    hasty = unchecked_client(settings, retries=0)
     logbook, speaker = Logbook(hasty, 1_000), logging.getLogger("speaker")
     with Scribe(logbook, "p", "w", ("k" * 64,)):
         started = time.monotonic()

@@ -20,7 +20,7 @@ from shared.broker import lists_of
 from shared.errors import Untrusted
 from shared.ledger import Ledger, connect
 from shared.plan import Plan
-from shared.refusals import LAST, Refusal, Refusals
+from shared.refusals import Refusal, Refusals
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.status import PipelineStatus
@@ -157,7 +157,7 @@ def test_forged_messages_are_refused_counted_and_kept_without_a_traceback(
     with working(signed):
         wait_until(lambda: refusals.count >= len(FORGERIES), "the messages are refused")
 
-    texts: Any = broker.lrange(LAST, 0, -1)
+    texts: Any = broker.lrange("distill:refused", 0, -1)
     kept = [Refusal.model_validate_json(text) for text in reversed(texts)]
     assert refusals.count == len(kept) == len(FORGERIES)
     for refusal, reason in zip(kept, FORGERIES.values(), strict=True):

@@ -13,11 +13,23 @@ from shared.settings import Settings
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("DISTILL_BROKER_URL", "amqp://x", "DISTILL_BROKER_URL: unknown scheme 'amqp'"),
+        (
+            "DISTILL_BROKER_URL",
+            "amqp://x",
+            "DISTILL_BROKER_URL: unknown scheme: use one of redis, rediss, redis\\+socket",
+        ),
         ("DISTILL_BROKER_URL", "redis://", "DISTILL_BROKER_URL: no host"),
         ("DISTILL_BROKER_URL", "redis://x:port", "DISTILL_BROKER_URL: not a URL"),
-        ("DISTILL_BROKER_URL", "redis://x/abc", "DISTILL_BROKER_URL: 'abc' is no number of a database: use redis://"),
-        ("DISTILL_BROKER_URL", "rediss://x/0/1", "DISTILL_BROKER_URL: '0/1' is no number of a database"),
+        (
+            "DISTILL_BROKER_URL",
+            "redis://x/abc",
+            "DISTILL_BROKER_URL: what follows the host is no number of a database: use",
+        ),
+        (
+            "DISTILL_BROKER_URL",
+            "rediss://x/0/1",
+            "DISTILL_BROKER_URL: what follows the host is no number of a database",
+        ),
         ("DISTILL_THREADS", "many", "DISTILL_THREADS: "),
         ("DISTILL_MAX_ATTEMPTS", "0", "DISTILL_MAX_ATTEMPTS: "),
     ],
@@ -34,6 +46,14 @@ def test_a_broker_url_may_name_a_database(monkeypatch: pytest.MonkeyPatch, url: 
     monkeypatch.setenv("DISTILL_BROKER_URL", url)
 
     assert Settings.load().broker_url == url
+
+
+@pytest.mark.parametrize("prefix", ["two words", "a:b", "a*", "ä", "x" * 65])
+def test_a_prefix_has_no_character_that_means_something_to_redis(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
+    monkeypatch.setenv("DISTILL_PREFIX", prefix)
+
+    with pytest.raises(InvalidSettings, match="DISTILL_PREFIX: "):
+        Settings.load()
 
 
 def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:

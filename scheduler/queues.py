@@ -1,0 +1,22 @@
+"""The `distill` command about queues. Imports late: `--help` answers at once."""
+
+from __future__ import annotations
+
+import typer
+
+from scheduler.options import AsJson, console, print_json
+
+app = typer.Typer()
+
+
+@app.command()
+def queues(as_json: AsJson = False) -> None:
+    """Show what waits and runs by queue and priority, and who serves it; also where no worker is there."""
+    from scheduler import report
+    from scheduler.client import PipelineClient
+
+    states = PipelineClient().queues()
+    if as_json:
+        print_json([state.model_dump(mode="json") for state in states])
+    else:
+        console.print(report.queues_table(states))

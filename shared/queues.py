@@ -1,0 +1,133 @@
+"""Queues: what waits in the broker's lists, and what workers have taken from them and not yet acknowledged."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import redis
+
+from shared.broker import DUE, lists_of, seconds_due
+from shared.catalog import PRIORITIES, QUEUES
+from shared.keys import BrokerClient
+from shared.line import Line
+from shared.records import Model
+from shared.roster import WorkerEntry
+
+
+class Place(NamedTuple):
+    """One of the lists that a queue is."""
+
+    queue: str
+    priority: str
+
+
+PLACES = tuple(Place(queue, priority) for queue in QUEUES for priority in PRIORITIES)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The messages in one list."""
+
+    length: int
+    #: Seconds for which the next one has waited, by this machine's clock; None if there is none, or it does not say.
+    oldest_seconds: float | None
+
+
+@dataclass(slots=True)
+class Taken:
+    """The messages of one list that workers have taken."""
+
+    running: int = 0
+    #: Those that lie in a worker's memory until they are due.
+    later: int = 0
+
+
+class QueueState(Model):
+    """How a queue stands at one priority."""
+
+    queue: Line
+    priority: Line
+    waiting: int
+    oldest_seconds: float | None
+    #: None where this user may not know.
+    running: int | None
+    #: Taken by a worker, to be tried again when they are due; None where this user may not know.
+    later: int | None
+    #: Names of the workers that serve the queue.
+    workers: tuple[Line, ...]
+
+
+class Queues:
+    """The queues of a broker: each is a Redis list a priority, and workers hold what they took in one hash."""
+
+    def __init__(self, client: BrokerClient) -> None:
+        self._redis: Any = client
+        self._unacknowledged = client.names.unacknowledged
+        names = (name for queue in QUEUES for name in lists_of(queue, client.names.prefix))
+        self._lists: dict[Place, str] = dict(zip(PLACES, names, strict=True))
+
+    def waiting(self) -> dict[Place, Waiting]:
+        """What waits in each list, also where no worker serves it; in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for name in self._lists.values():
+                pipe.llen(name)
+                pipe.lindex(name, -1)
+            answers = iter(pipe.execute())
+        return {place: Waiting(next(answers), _waited(next(answers))) for place in self._lists}
+
+    def taken(self) -> dict[Place, Taken]:
+        """What workers have taken from each list; what is no message of ours counts nowhere."""
+        taken = {place: Taken() for place in PLACES}
+        for entry in self._redis.hvals(self._unacknowledged):
+            if found := _place_and_due(entry):
+                place, due = found
+                if due > time.time():
+                    taken[place].later += 1
+                else:
+                    taken[place].running += 1
+        return taken
+
+    def states(self, workers: Iterable[WorkerEntry]) -> list[QueueState]:
+        """How each queue stands at each priority, in the order in which workers look."""
+        workers = tuple(workers)
+        waiting = self.waiting()
+        try:
+            taken = self.taken()
+        except redis.exceptions.NoPermissionError:
+            taken = {}
+        return [
+            QueueState(
+                queue=place.queue,
+                priority=place.priority,
+                waiting=waiting[place].length,
+                oldest_seconds=waiting[place].oldest_seconds,
+                running=taken[place].running if taken else None,
+                later=taken[place].later if taken else None,
+                workers=tuple(worker.name for worker in workers if place.queue in worker.queues),
+            )
+            for place in PLACES
+        ]
+
+
+def _waited(message: bytes | str | None) -> float | None:
+    """Seconds for which a message has waited; None for what is no message of this version."""
+    try:
+        return seconds_due(json.loads(message or "{}")["headers"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _place_and_due(entry: bytes | str) -> tuple[Place, float] | None:
+    """Where kombu's entry of a message came from, and when it is due; None for what is no message of ours."""
+    try:
+        message, _, queue = json.loads(entry)
+        number, due = message["properties"].get("priority", 0), message["headers"].get(DUE, 0.0)
+        priority = max((step, name) for name, step in PRIORITIES.items() if step <= number)[1]
+        place = Place(queue, priority)
+        return (place, float(due)) if place in PLACES else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
