@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import log, prod
 from pathlib import Path
@@ -141,10 +141,9 @@ def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | No
         Unavailable: its pretrained weights cannot be downloaded for now.
 
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed or 0)
+    with plugins.seeded(seed or 0):
         model = _module(spec, data, runtime)
-    _require_fit(model, spec, data)
+        _require_fit(model, spec, data)  # Draws the weights of lazy layers.
     if isinstance(spec, TorchvisionSpec) and spec.weights and seed is not None:
         _start_from(model, spec, runtime)
     # Convolutions with channels last take half of the time or less; a model without them is left as it is.
@@ -178,6 +177,12 @@ def load(model: nn.Module, path: Path) -> nn.Module:
 def parameters(model: nn.Module) -> int:
     """Number of trained numbers in a model."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and buffers, by name."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
 
 
 def _module(spec: ModelSpec, data: DatasetRecord, runtime: Runtime) -> nn.Module:
@@ -232,11 +237,11 @@ def _start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> No
 
 
 def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:
-    """Run one blank batch through the model, in a meaning of eval mode that leaves no trace."""
+    """Run one blank batch through the model, in eval mode: what it makes at its first call is there from then on."""
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # What is made in inference mode cannot be trained.
             logits = model(torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32))
     except plugins.MISTAKES as error:
         problem = (str(error) or type(error).__name__).splitlines()[0]
@@ -247,4 +252,6 @@ def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None
         raise InvalidSpec(
             f"model {spec.name} returns {tuple(logits.shape[1:])} logits a sample, the data have {data.classes} classes"
         )
+    if lazy := [name for name, tensor in tensors(model) if nn.parameter.is_lazy(tensor)]:
+        raise InvalidSpec(f"model {spec.name} makes no use of {lazy[0]} in eval mode: a lazy layer that has no shape")
     model.train(was_training)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,9 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from shared.errors import DistillError, InvalidSpec, Unavailable
 
@@ -88,3 +92,18 @@ def called(reference: str) -> Iterator[None]:
         if isinstance(error, OSError) and not isinstance(error, MISTAKES):
             raise Unavailable(problem) from error
         raise InvalidSpec(problem) from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the generators of torch, NumPy and Python that code draws from unasked, and put them back after it."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
+            yield
+        finally:
+            np.random.set_state(of_numpy)
+            random.setstate(of_python)

@@ -98,7 +98,10 @@ def test_parts_of_the_users_own_work_together(tmp_path: Path, mine: ModuleType) 
         (data(train=(INPUTS, [None] * 40)), "train targets must be whole numbers"),
         (data(train=(INPUTS.astype(">f4"), TARGETS)), "train inputs must be numbers"),
         (data(train=(INPUTS[:, :0], TARGETS)), "train inputs must be numbers"),
-        (data(train=(INPUTS * np.float64(1e300), TARGETS)), "a train input is not finite, or larger than float32 holds"),
+        (
+            data(train=(INPUTS * np.float64(1e300), TARGETS)),
+            "a train input is not finite, or larger than float32 holds",
+        ),
         (data(train=(np.full_like(INPUTS, np.nan), TARGETS)), "a train input is not finite"),
         (data(train=(np.array(["a"] * 40), TARGETS)), "train inputs must be numbers"),
         (data(train=(np.arange(40.0), TARGETS)), "train inputs must be numbers"),
@@ -231,7 +234,7 @@ def test_frozen_unused_and_tied_weights_are_taken(tmp_path: Path, mine: ModuleTy
     mine.model = model  # type: ignore[attr-defined]
     training = {"epochs": 1, "batch_size": 16, "optimizer": optimizer, "weight_decay": 0.1}
     run(tmp_path, until="soft_labels", teacher={"model": {"name": "mine:model"}, "training": training})
-    trained, read_again = built
+    trained, *_, read_again = built
     for name in ("frozen", "unused", "one", "head"):
         before, after = getattr(trained, name).weight, getattr(read_again, name).weight
         assert torch.equal(before, after), name
