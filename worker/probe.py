@@ -106,13 +106,16 @@ class Probe:
         return found
 
     def fault_of_bfloat16(self) -> Fault | None:
-        """What is wrong with bfloat16 for these models on this device; None where all is well."""
+        """What is wrong with bfloat16 on this device, and right in float32; None where nothing is."""
         first, second = (self._scribbled_step(byte) for byte in _SCRIBBLES)
         broken = next(chain(_not_finite(first), _not_finite(second)), None)
         if broken is not None:
-            in_float32_too = next(_not_finite(self.step(torch.float32)), None)
-            return None if in_float32_too else Fault(f"{broken} is not finite", certain=True)
+            if any(_not_finite(self.step(torch.float32))):
+                return None
+            return Fault(f"{broken} is not finite", certain=True)
         if other := _difference(first, second):
+            if self.irreproducible():
+                return None
             return Fault(f"{other} differs from one time to the next", certain=True)
         del first, second
         exact, rounded = (self.step(dtype, training=False) for dtype in (torch.float32, torch.bfloat16))

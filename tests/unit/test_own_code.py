@@ -280,8 +280,7 @@ def test_a_loss_takes_options(tmp_path: Path, mine: ModuleType) -> None:
 @pytest.mark.parametrize("change", [{"shift": 1}, {"mixup": 0.5}])
 def test_tokens_have_no_views(tmp_path: Path, mine: ModuleType, change: dict[str, Any]) -> None:
     mine.data = lambda: {"train": (TOKENS, TARGETS), "test": (TOKENS, TARGETS)}  # type: ignore[attr-defined]
-    layers = nn.Embedding(9, 4), nn.Flatten(), nn.Linear(24, 3)
-    mine.model = lambda **_: nn.Sequential(*layers)  # type: ignore[attr-defined]
+    mine.model = lambda **_: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(24, 3))  # type: ignore[attr-defined]
     training = {"epochs": 1, "augmentation": change}
     with pytest.raises(InvalidSpec, match="the samples are tokens"):
         run(tmp_path, teacher={"model": {"name": "mine:model"}, "training": training})
