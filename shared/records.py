@@ -93,7 +93,10 @@ class TrainingRecord(Model):
     seconds: float
     #: Models that were trained side by side.
     together: int
+    #: Of the matrix products.
     precision: str
+    #: Why they were not in bfloat16, which `auto` takes where the device computes it natively.
+    fallback: str | None = None
 
     @property
     def summary(self) -> str:
@@ -101,7 +104,7 @@ class TrainingRecord(Model):
         held_out = "" if self.held_out_accuracy is None else f", {self.held_out_accuracy:.1%} held out"
         return (
             f"{self.epochs} epochs in {self.seconds:.1f} s, loss {self.loss:.3f}, "
-            f"{self.train_accuracy:.1%} on training data{held_out}"
+            f"{self.train_accuracy:.1%} on training data{held_out}{', in float32' if self.fallback else ''}"
         )
 
 

@@ -35,7 +35,7 @@ class TrainingSpec(Part):
     epochs: int = Field(default=5, ge=1, le=100_000)
     """How often each sample is seen."""
     batch_size: int = Field(default=256, ge=1, le=1_048_576)
-    """Samples a step."""
+    """Samples a step; a single one that is left at the end of an epoch joins the step before it where it must."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """`sgd` has Nesterov's momentum of 0.9."""
     learning_rate: float = Field(default=1e-3, gt=0.0, le=1e3)
@@ -57,4 +57,4 @@ class TrainingSpec(Part):
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of the initial weights, the order of the samples and dropout."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto` is bfloat16 where the device computes it natively, else float32."""
+    """`auto` is bfloat16 where the device computes it natively and, by a probe, rightly for the model, else float32."""

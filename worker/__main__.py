@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from worker.app import app
+from worker import libraries
+
+libraries.restart_set_up()
+
+from worker.app import app  # noqa: E402 (not before that)
 
 app.start(sys.argv[1:])

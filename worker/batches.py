@@ -148,6 +148,22 @@ class Batches:
         return Batch(inputs, targets, logits, partner_targets, seen.shares.view_as(rows))
 
 
+def batch_sizes(samples: int, batch_size: int, *, joined: bool = False) -> list[int]:
+    """Samples of each batch of an epoch.
+
+    Args:
+        samples: all of them.
+        batch_size: samples of each batch but the last one, which has what is left.
+        joined: add a last batch of one sample to the one before it, for models that cannot be trained on one sample.
+
+    """
+    sizes = [batch_size] * (samples // batch_size)
+    left = samples % batch_size
+    if left == 1 and joined and sizes:
+        return [*sizes[:-1], batch_size + 1]
+    return [*sizes, left] if left else sizes
+
+
 def _require_images(data: Split, augmentation: AugmentationSpec) -> None:
     if data.tokens and not augmentation.changes_nothing:
         raise InvalidSpec("augmentation: the samples are tokens, which have no views")

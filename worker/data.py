@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
+import xxhash
 
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidSpec
@@ -207,7 +208,7 @@ def load(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
         StageFailed: a download failed for good, or what was downloaded is damaged.
 
     """
-    arrays = _read(dataset, runtime)
+    arrays = _LOADERS[dataset.name](runtime.downloads) if dataset.name in _LOADERS else _own(dataset, runtime)
     if dataset.labelled is not None:
         arrays = arrays.labelled_only(dataset.labelled)
     if dataset.validation:
@@ -215,11 +216,39 @@ def load(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
     return arrays
 
 
+def _own(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
+    """The arrays of the user's own callable, which must return the same ones twice; they are held once at a time."""
+    first = _digests(_read(dataset, runtime))
+    arrays = _read(dataset, runtime)
+    if differ := [name for name, digest in _digests(arrays).items() if digest != first[name]]:
+        raise InvalidSpec(
+            f"{dataset.name}: returns other {' and '.join(differ)} each time that it is called: seed what is random, "
+            "sort what a folder lists, and use neither the time nor what an earlier call has left"
+        )
+    return arrays
+
+
+def _digests(arrays: Arrays) -> dict[str, str]:
+    """A hash of each array with its type and shape, read piece by piece, and of the names; by their name in words."""
+    digests = {"class_names": repr(arrays.class_names)}
+    for name in ("train_inputs", "train_targets", "test_inputs", "test_targets"):
+        array: Array = getattr(arrays, name)
+        digest = xxhash.xxh3_128(f"{array.dtype.str} {array.shape}".encode())
+        for rows in pieces(array):
+            digest.update(np.ascontiguousarray(array[rows]).data)
+        digests[name.replace("_", " ")] = digest.hexdigest()
+    return digests
+
+
 def _read(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
-    if dataset.name in _LOADERS:
-        return _LOADERS[dataset.name](runtime.downloads)
+    """The arrays that a callable returns when it is called once, its unseeded random numbers from seed 0.
+
+    Raises:
+        InvalidSpec: it cannot be used, or returns something else.
+
+    """
     function = plugins.load(dataset.name, runtime.plugins)
-    with plugins.called(dataset.name):
+    with plugins.called(dataset.name), plugins.seeded(0):
         given = function(**dataset.options)
     if not isinstance(given, dict) or not {"train", "test"} <= given.keys():
         raise InvalidSpec(f"{dataset.name}: must return a dictionary with train=(inputs, targets) and test=(…)")

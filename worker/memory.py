@@ -82,7 +82,13 @@ class Need:
 
 
 def of_training(
-    models: Sequence[nn.Module], training: TrainingSpec, inputs: torch.Tensor, dtype: torch.dtype, data: int
+    models: Sequence[nn.Module],
+    training: TrainingSpec,
+    inputs: torch.Tensor,
+    dtype: torch.dtype,
+    data: int,
+    *,
+    joined: bool = False,
 ) -> Need:
     """What it takes to train models side by side.
 
@@ -92,6 +98,7 @@ def of_training(
         inputs: a sample `[1, ...]` as the models take it.
         dtype: of the matrix products.
         data: bytes of the samples and soft labels.
+        joined: whether the last batch has a sample more than the others.
 
     """
     weights = sum(map(_weights, models))
@@ -101,7 +108,7 @@ def of_training(
     checkpoint = CHECKPOINT_COPIES * state if inputs.device.type == "cpu" else 0
     kept = _of_a_sample(models[0], inputs, dtype)
     sample = int(WORKSPACE * len(models) * (kept.total + 2 * kept.largest))
-    return Need(data, state + checkpoint, sample, training.batch_size)
+    return Need(data, state + checkpoint, sample, training.batch_size + joined)
 
 
 def of_inference(model: nn.Module, inputs: torch.Tensor, data: int, free: int, largest_batch: int) -> Need:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from math import log, prod
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -148,11 +146,10 @@ def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | No
         StageFailed: they cannot be downloaded at all, or are damaged.
 
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed or 0)
+    with plugins.seeded(seed or 0):
         model = _module(spec, data, runtime)
-    with plugins.called(spec.name if isinstance(spec, CustomModelSpec) else "", by_line=True):
-        _require_fit(model, spec, data, trained=seed is not None)
+        with plugins.called(spec.name if isinstance(spec, CustomModelSpec) else "", by_line=True):
+            _require_fit(model, spec, data, trained=seed is not None)
     if isinstance(spec, TorchvisionSpec) and spec.weights and seed is not None:
         _start_from(model, spec, runtime)
     # Convolutions with channels last take half of the time or less; a model without them is left as it is.
@@ -199,6 +196,12 @@ def trained_parameters(model: nn.Module) -> int | None:
     """Of its parameters, those that are trained; None where all are: none is frozen by `requires_grad=False`."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return None if trained == parameters(model) else trained
+
+
+def tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and buffers, by name."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
 
 
 def _module(spec: ModelSpec, data: DatasetRecord, runtime: Runtime) -> nn.Module:
@@ -253,7 +256,10 @@ def _start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> No
 
 
 def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trained: bool) -> None:
-    """Run one blank batch through the model, in eval mode and, where it is to be trained, in training mode."""
+    """Run one blank batch through the model, in eval mode and, where it is to be trained, in training mode.
+
+    What it makes at its first call, as the weights of lazy layers, is there from then on.
+    """
     was_training = model.training
     batch = torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32)
     for training in (False, True) if trained and isinstance(spec, CustomModelSpec) else (False,):
@@ -265,6 +271,8 @@ def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trai
             problem = (str(error) or type(error).__name__).splitlines()[0] + plugins.own_line(error, spec.name)
             raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
         _require_logits(f"{spec.name}{' in training mode' if training else ''}", logits, len(batch), data.classes)
+    if lazy := [name for name, tensor in tensors(model) if is_lazy(tensor)]:
+        raise InvalidSpec(f"model {spec.name} makes no use of {lazy[0]} in eval mode: a lazy layer that has no shape")
     model.train(was_training)
 
 
@@ -302,21 +310,18 @@ def _described(output: object) -> str:
 
 @contextmanager
 def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
-    """Run something; buffers, as of batch norm, and random numbers, which a model may draw, are then as they were."""
+    """Run something; buffers, as of batch norm, are then as they were."""
     buffers = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
         for name, buffer in module.named_buffers(recurse=False)
         if not is_lazy(buffer)  # It has no values yet.
     ]
-    python, numbers = random.getstate(), np.random.get_state()
     try:
         # Not in inference mode: tensors that a model keeps of it could not be trained with.
-        with torch.set_grad_enabled(model.training), torch.random.fork_rng(devices=[]):
+        with torch.set_grad_enabled(model.training):
             yield
     finally:
         for module, name, buffer, value in buffers:
             buffer.data.copy_(value)
             module._buffers[name] = buffer
-        random.setstate(python)
-        np.random.set_state(numbers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import signal
 import traceback
 from collections.abc import Callable, Iterator
@@ -13,6 +14,9 @@ from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+import numpy as np
+import torch
 
 from shared.errors import DistillError, InvalidSpec, Unavailable
 from worker.outages import can_pass
@@ -97,6 +101,21 @@ def called(reference: str, *, by_line: bool = False) -> Iterator[None]:
         if can_pass(error):
             raise Unavailable(problem) from error
         raise InvalidSpec(problem) from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the generators of torch, NumPy and Python that code draws from unasked, and put them back after it."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            torch.manual_seed(seed)
+            np.random.seed(seed)
+            random.seed(seed)
+            yield
+        finally:
+            np.random.set_state(of_numpy)
+            random.setstate(of_python)
 
 
 def own_line(error: BaseException, reference: str) -> str:

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from shared.catalog import is_reference
-from shared.errors import InvalidSpec, StageFailed
+from shared.errors import StageFailed
 from shared.history import HISTORY, history_of
 from shared.recipes import (
     ChooseStudent,
@@ -45,15 +45,14 @@ from shared.records import (
 )
 from shared.stage import Bundle, Stage, bundle_ref
 from shared.store import Artifact, ArtifactStore
-from shared.student_spec import DistillationSpec
 from shared.training_spec import AugmentationSpec
-from worker import data, evaluation, labelling, memory, models, plugins, scores, teacher_checks
+from worker import data, evaluation, labelling, memory, models, own_code, plugins, probe, scores, teacher_checks
 from worker.batches import Batches, size_bytes
 from worker.checkpoints import Checkpoints
 from worker.crew import Alone, Crew
 from worker.desk import WEIGHTS, Desk, record_of, weights_of
-from worker.losses import UNLABELLED
-from worker.objective import Goal, SoftLoss
+from worker.objective import Goal
+from worker.probe import Findings
 from worker.runtime import Report, Runtime
 from worker.teacher_logits import TeacherLogits
 from worker.training import Member, Trained, fit
@@ -190,29 +189,34 @@ def train_models(
     stages: Bundle, desk: Desk, checkpoints: Checkpoints
 ) -> list[tuple[torch.nn.Module, Trained | StageFailed]]:
     """Train the models of some stages, which have one shape and one schedule: teacher, students and controls."""
-    first = stages[0].recipe
-    if not isinstance(first, Training):
-        raise StageFailed(f"{stages[0].kind} trains no model")
-    runtime = desk.runtime
-    dtype = runtime.dtype(first.training.precision)
-    members = [_member(stage, desk, stacked=len(stages) > 1) for stage in stages]
+    recipes, runtime = [_training_of(stage) for stage in stages], desk.runtime
+    first = recipes[0]
+    members = [_member(recipe, desk, stacked=len(stages) > 1) for recipe in recipes]
     labels, labelled = desk.soft_labels() if "soft_labels" in desk.inputs else (None, None)
     augmentation, views = _views(first, labelled)
     mapped = desk.split("train", streamed=True)
+    inputs = mapped.normalised(slice(0, 1))
     validation = desk.split("validation", streamed=True) if desk.dataset.validation_samples else None
-    size = size_bytes(mapped, augmentation, dtype)
-    size += (0 if labels is None else labels.header.size_bytes) + (validation.inputs.nbytes if validation else 0)
+    beside = (0 if labels is None else labels.header.size_bytes) + (validation.inputs.nbytes if validation else 0)
     models, free = [member.model for member in members], runtime.free_bytes
+
+    def need_of(found: Findings) -> memory.Need:
+        size = size_bytes(mapped, augmentation, found.dtype) + beside
+        return memory.of_training(models, first.training, inputs, found.dtype, size, joined=found.joined)
+
     with plugins.called(_whose(first)):
-        need = memory.of_training(models, first.training, mapped.normalised(slice(0, 1)), dtype, size)
+        need = need_of(expected := Findings(runtime.dtype(first.training.precision)))
+        need.streams(free)  # Raises where there is no room, not even for a probe.
+        found = probe.examine(recipes, models, desk.dataset, mapped, runtime)
+        need = need if found == expected else need_of(found)
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
         streamed = need.streams(free)
         train = mapped if streamed else desk.split("train")
         held_out = desk.split("validation", streamed=streamed) if validation else None
         teacher_logits = None if labels is None else TeacherLogits.of(labels, runtime.device, streamed=streamed)
-        batches = Batches(train, augmentation, views, dtype, teacher_logits)
-        outcomes = fit(members, batches, held_out, dtype, desk.report, checkpoints)
-    return [(member.model, outcome) for member, outcome in zip(members, outcomes, strict=True)]
+        batches = Batches(train, augmentation, views, found.dtype, teacher_logits)
+        outcomes = fit(members, batches, held_out, found.dtype, desk.report, checkpoints, joined=found.joined)
+    return [(member.model, _noted(outcome, found)) for member, outcome in zip(members, outcomes, strict=True)]
 
 
 def load_teacher(recipe: LoadTeacher, desk: Desk) -> WeightsRecord:
@@ -220,7 +224,10 @@ def load_teacher(recipe: LoadTeacher, desk: Desk) -> WeightsRecord:
     weights = desk.inputs["checkpoint"].path(WEIGHTS)
     model = models.load(models.build(recipe.model, desk.dataset, desk.runtime), weights, called="teacher.checkpoint")
     train = desk.split("train", streamed=True)
-    with plugins.called(recipe.model.name if is_reference(recipe.model.name) else ""):
+    name = recipe.model.name if is_reference(recipe.model.name) else ""
+    if name:
+        own_code.require_steady(model, name, train.normalised(slice(0, probe.ROWS)))
+    with plugins.called(name):
         _, batch_size = desk.inference(model, train, size_bytes=0)
         warnings = tuple(teacher_checks.check(model, recipe.normalise, desk.dataset, train, batch_size, desk.report))
     copyfile(weights, desk.folder / WEIGHTS)
@@ -360,15 +367,27 @@ def _to_train(bundle: Bundle, missing: Bundle, checkpoints: Checkpoints) -> Bund
     return missing
 
 
-def _member(stage: Stage, desk: Desk, *, stacked: bool) -> Member:
-    recipe = stage.recipe
-    if not isinstance(recipe, Training):
+def _training_of(stage: Stage) -> Training:
+    if not isinstance(stage.recipe, Training):
         raise StageFailed(f"{stage.kind} trains no model")
+    return stage.recipe
+
+
+def _noted(outcome: Trained | StageFailed, found: Findings) -> Trained | StageFailed:
+    """The outcome with what was found out before."""
+    if isinstance(outcome, StageFailed) or found.fallback is None:
+        return outcome
+    return replace(outcome, record=outcome.record.model_copy(update={"fallback": found.fallback}))
+
+
+def _member(recipe: Training, desk: Desk, *, stacked: bool) -> Member:
     model = models.build(recipe.model, desk.dataset, desk.runtime, recipe.training.seed)
     goal = Goal(label_smoothing=recipe.training.label_smoothing)
     if isinstance(recipe, Distill):
         name = recipe.distillation.loss
-        soft_loss = _own_loss(recipe.distillation, desk, stacked=stacked) if is_reference(name) else None
+        soft_loss = None
+        if is_reference(name):
+            soft_loss = own_code.soft_loss(recipe.distillation, desk.dataset, desk.runtime, stacked=stacked)
         goal = Goal(recipe.distillation, recipe.training.label_smoothing, soft_loss)
     return Member(model, recipe.training, goal)
 
@@ -391,36 +410,6 @@ def _whose_models(inputs: dict[str, Artifact]) -> str:
             case JoinTeachers(models=models) | ChooseStudent(models=models):
                 names |= {model.name for model in models}
     return " or ".join(sorted(filter(is_reference, names)))
-
-
-def _own_loss(distillation: DistillationSpec, desk: Desk, *, stacked: bool) -> SoftLoss:
-    """The user's loss, tried on two samples as it will be called: alone, or as part of a stack.
-
-    Raises:
-        InvalidSpec: it cannot be used.
-
-    """
-    function = partial(plugins.load(distillation.loss, desk.runtime.plugins), **distillation.options)
-    device = desk.runtime.device
-    logits = torch.linspace(-1.0, 1.0, 2 * desk.dataset.classes, device=device).view(2, -1).requires_grad_()
-    unlabelled = desk.dataset.labelled_samples < desk.dataset.train_samples
-    targets = torch.tensor([0, UNLABELLED if unlabelled else 1], device=device)
-    with plugins.called(distillation.loss):
-        value = function(logits, logits.detach() / 2, targets, temperature=distillation.temperature)
-    if not isinstance(value, torch.Tensor) or value.shape != ():
-        raise InvalidSpec(f"{distillation.loss}: must return a tensor without dimensions, the mean over the batch")
-    if not value.requires_grad:
-        raise InvalidSpec(f"{distillation.loss}: what it returns has no gradient: it would teach nothing")
-    if stacked:
-
-        def loss(student: torch.Tensor, teacher: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
-            result: torch.Tensor = function(student, teacher, targets, temperature=temperature)
-            return result
-
-        temperatures = torch.full((1,), distillation.temperature, device=device)
-        with plugins.called(distillation.loss):
-            torch.func.vmap(loss)(logits[None], logits.detach()[None] / 2, temperatures)
-    return function
 
 
 def _views(recipe: Training, labelled: Labels | None) -> tuple[AugmentationSpec, int | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
@@ -16,14 +16,14 @@ from shared.history import History
 from shared.records import TrainingRecord
 from shared.training_spec import TrainingSpec
 from worker import optimizers, schedules
-from worker.batches import Batches
+from worker.batches import Batches, batch_sizes
 from worker.checkpoints import Checkpoint, Checkpoints
 from worker.data import Split
 from worker.evaluation import BATCH
 from worker.models import parameters, trained_parameters
 from worker.objective import Goal, Objective
 from worker.optimizers import Group
-from worker.runtime import Report
+from worker.runtime import Report, determinism
 from worker.stack import Slice, Stack
 
 #: Of each epoch: mean loss, accuracy on the training samples, and on the held-out ones.
@@ -56,6 +56,8 @@ def fit(
     dtype: torch.dtype,
     report: Report,
     checkpoints: Checkpoints,
+    *,
+    joined: bool = False,
 ) -> list[Trained | StageFailed]:
     """Train models of one shape in place, side by side, from their last checkpoint if there is one.
 
@@ -70,6 +72,7 @@ def fit(
         dtype: of the matrix products.
         report: told of every step.
         checkpoints: where to write and to find them.
+        joined: add a last batch of one sample to the one before it.
 
     Returns:
         Of each member how it was trained, or that its loss was not finite any more.
@@ -80,8 +83,8 @@ def fit(
     """
     # Members with one learning rate stand together, so that one slice of the stack is one tensor to the optimiser.
     order = sorted(range(len(members)), key=lambda index: members[index].training.learning_rate)
-    state = _State([members[index] for index in order], batches, held_out)
-    with _determinism(members[0].training.seed, state.device):
+    state = _State([members[index] for index in order], batches, held_out, joined=joined)
+    with determinism(members[0].training.seed, state.device):
         if checkpoint := checkpoints.latest():
             try:
                 state.load(checkpoint)
@@ -134,13 +137,16 @@ class _State:
         members: Sequence[Member],
         batches: Batches,
         held_out: Split | None,
+        *,
+        joined: bool,
     ) -> None:
         self.members, self.batches, self.held_out = members, batches, held_out
         self.training = members[0].training
         self.device = batches.data.device
         self.stack = Stack([member.model for member in members])
         self.objective = Objective([member.goal for member in members], self.device)
-        self.steps_an_epoch = -(-len(batches.data) // self.training.batch_size)
+        self._sizes = batch_sizes(len(batches.data), self.training.batch_size, joined=joined)
+        self.steps_an_epoch = len(self._sizes)
         self.last_step = self.steps_an_epoch * self.training.epochs
         self._pools = [_pool(member, batches.data) for member in members]
         self._slices = [self.stack.slice(first, end) for first, end in _runs_of_one_rate(members)]
@@ -200,7 +206,7 @@ class _State:
         samples = len(self.batches.data)
         orders = [_order(samples, pool, each) for pool, each in zip(self._pools, self._generators, strict=True)]
         rows = torch.stack(orders).to(self.batches.home)
-        return rows.split(self.training.batch_size, dim=1)[self.step :]
+        return rows.split(self._sizes, dim=1)[self.step :]
 
     def descend(self, losses: torch.Tensor) -> None:
         """Take one optimiser step down the losses `[members]`."""
@@ -215,8 +221,7 @@ class _State:
 
     def end_epoch(self, dtype: torch.dtype) -> None:
         """Sum up the epoch, look at the held-out samples, and stand at the beginning of the next epoch."""
-        sizes = torch.full((self.steps_an_epoch,), self.training.batch_size, dtype=torch.float32, device=self.device)
-        sizes[-1] = len(self.batches.data) - self.training.batch_size * (self.steps_an_epoch - 1)
+        sizes = torch.tensor(self._sizes, dtype=torch.float32, device=self.device)
         losses = (self._losses @ sizes / len(self.batches.data)).tolist()
         accuracies = (self._hits / self._labelled).tolist()
         held_out = [None] * len(self.members) if self.held_out is None else self._accuracies(self.held_out, dtype)
@@ -311,21 +316,6 @@ class _State:
             together=len(self.members),
             precision=precision,
         )
-
-
-@contextmanager
-def _determinism(seed: int, device: torch.device) -> Iterator[None]:
-    """Random numbers from a seed, and algorithms that give the same bits every time."""
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # Costs time, and nothing here reads such memory.
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        # `torch.use_deterministic_algorithms` does this too, and loads a compiler to tell it: 1.3 s (torch 2.15).
-        torch._C._set_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch._C._set_deterministic_algorithms(before)
 
 
 def _order(samples: int, pool: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:

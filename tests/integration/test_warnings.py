@@ -171,7 +171,10 @@ def test_a_given_teacher_that_sees_other_inputs_than_it_was_trained_on_is_told_b
     pipeline, page = finished(client, make_spec(dataset={"name": "odd:skipping"}, teacher=given), wait_until, settings)
 
     assert [warning.kind for warning in client.status(pipeline).warnings] == ["unused_classes", "teacher_at_chance"]
-    assert "! load teacher from ignorant.safetensors: of 60 labelled training samples the teacher is right on" in command("results", pipeline)
+    assert (
+        "! load teacher from ignorant.safetensors: of 60 labelled training samples the teacher is right on"
+        in command("results", pipeline)
+    )
     assert page.count("<strong>Warning:</strong>") == 2
 
 

@@ -28,3 +28,15 @@ def test_logits_have_the_same_bits_with_any_number_of_threads() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == ["True"] * 4
+
+
+def test_a_worker_goes_through_sets_in_the_same_order_every_time() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    script = "from worker import libraries; libraries.restart_set_up(); print({*map(str, range(99))})"
+
+    orders = {
+        subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True).stdout
+        for _ in range(2)
+    }
+
+    assert len(orders) == 1

@@ -429,7 +429,7 @@ def test_frozen_unused_and_tied_weights_are_taken(tmp_path: Path, mine: ModuleTy
     mine.model = model  # type: ignore[attr-defined]
     training = {"epochs": 1, "batch_size": 16, "optimizer": optimizer, "weight_decay": 0.1}
     run(tmp_path, until="soft_labels", teacher={"model": {"name": "mine:model"}, "training": training})
-    trained, read_again = built
+    trained, *_, read_again = built
     for name in ("frozen", "unused", "one", "head"):
         before, after = getattr(trained, name).weight, getattr(read_again, name).weight
         assert torch.equal(before, after), name
@@ -475,8 +475,7 @@ def test_a_loss_takes_options(tmp_path: Path, mine: ModuleType) -> None:
 @pytest.mark.parametrize("change", [{"shift": 1}, {"mixup": 0.5}])
 def test_tokens_have_no_views(tmp_path: Path, mine: ModuleType, change: dict[str, Any]) -> None:
     mine.data = lambda: {"train": (TOKENS, TARGETS), "test": (TOKENS, TARGETS)}  # type: ignore[attr-defined]
-    layers = nn.Embedding(9, 4), nn.Flatten(), nn.Linear(24, 3)
-    mine.model = lambda **_: nn.Sequential(*layers)  # type: ignore[attr-defined]
+    mine.model = lambda **_: nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(24, 3))  # type: ignore[attr-defined]
     training = {"epochs": 1, "augmentation": change}
     with pytest.raises(InvalidSpec, match="the samples are tokens"):
         run(tmp_path, teacher={"model": {"name": "mine:model"}, "training": training})
