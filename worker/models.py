@@ -271,8 +271,8 @@ def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trai
             problem = (str(error) or type(error).__name__).splitlines()[0] + plugins.own_line(error, spec.name)
             raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
         _require_logits(f"{spec.name}{' in training mode' if training else ''}", logits, len(batch), data.classes)
-    if lazy := [name for name, tensor in tensors(model) if is_lazy(tensor)]:
-        raise InvalidSpec(f"model {spec.name} makes no use of {lazy[0]} in eval mode: a lazy layer that has no shape")
+        if lazy := [name for name, tensor in tensors(model) if is_lazy(tensor)]:
+            raise InvalidSpec(f"model {spec.name} makes no use of {lazy[0]} in eval mode: a lazy layer without a shape")
     model.train(was_training)
 
 

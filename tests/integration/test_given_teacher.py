@@ -85,11 +85,11 @@ def store_given(spec: PipelineSpec, store: ArtifactStore) -> None:
 
 
 def run(spec: PipelineSpec, store: ArtifactStore, until: str = "report") -> dict[str, Artifact]:
-    """Do a pipeline's stages up to a kind; each stage's artifact by its title."""
+    """Do a pipeline's stages up to a kind; each stage's artifact by its title, without a given file's name."""
     store_given(spec, store)
     done: dict[str, Artifact] = {}
     for stage in Plan.of(spec).stages:
-        done[stage.title] = Workshop(store, CPU, lambda *_: None).run(stage)
+        done[stage.title.partition(" from ")[0]] = Workshop(store, CPU, lambda *_: None).run(stage)
         if stage.kind == until:
             break
     return done
