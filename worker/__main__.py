@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 
+from distill_queue_main import require_own_packages
+
+require_own_packages()
+
 from worker.app import app
 
 app.start(sys.argv[1:])
