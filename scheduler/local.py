@@ -17,6 +17,7 @@ import redis
 
 from scheduler.child import STOP_SECONDS, Child, celery_command, worker_command
 from scheduler.devices import has_gpu
+from scheduler.login import logins
 from shared.errors import DistillError, InvalidSettings
 from shared.settings import Settings
 
@@ -46,7 +47,7 @@ class LocalStack:
 
         Raises:
             InvalidSettings: the broker's address is not one that can be served here, there are not enough ports, or
-                Flower's is taken.
+                Flower's is taken, or its logins are none.
             DistillError: a process does not start; the message has the end of its log.
 
         """
@@ -54,6 +55,7 @@ class LocalStack:
             raise InvalidSettings(f"DISTILL_METRICS_PORT: {self.workers} workers would need ports up to {last_port}")
         if self.flower_port is not None:
             _require_free(self.flower_port)
+            logins(os.environ)
         try:
             self._start_server()
             for number in range(1, self.workers + 1):
