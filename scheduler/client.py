@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import kombu.exceptions
-import redis
 from kombu.utils.json import dumps, loads
 from rich.console import Console
 
 from scheduler import canvas, live
 from scheduler.comparison import ComparedStudent, Order, compared
+from shared.advice import refusal
 from shared.broker import create_app, keyring
 from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline, Untrusted
-from shared.ledger import Ledger, connect
+from shared.ledger import Ledger, broker_errors, connect
 from shared.object_store import store_of
 from shared.plan import Plan
 from shared.records import ReportRecord
@@ -109,10 +109,8 @@ class PipelineClient:
             BrokerUnavailable: the broker does not answer.
 
         """
-        try:
+        with broker_errors():
             return self._roster.workers()
-        except redis.RedisError as error:
-            raise BrokerUnavailable(f"the broker does not answer: {error}") from error
 
     def served_queues(self) -> dict[str, bool]:
         """The queues that workers serve, and whether one of theirs obeys this client."""
@@ -251,7 +249,10 @@ class PipelineClient:
         try:
             self._app.signature(canvas).apply_async()
         except kombu.exceptions.OperationalError as error:
-            raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
+            address, said = self._settings.broker_address, refusal(error.__cause__ or error)
+            raise BrokerUnavailable(
+                f"the broker at {address} refuses: {said}" if said else f"no broker at {address}: {error}"
+            ) from error
 
     def _store_given(self, spec: PipelineSpec, plan: Plan) -> None:
         """Put given weights and labels into the store, so that no worker ever opens a path from a spec."""

@@ -11,7 +11,8 @@ import redis
 from redis.backoff import EqualJitterBackoff
 from redis.retry import Retry
 
-from shared.errors import BrokerUnavailable, UnknownPipeline
+from shared.advice import refusal
+from shared.errors import BrokerUnavailable, InvalidSettings, UnknownPipeline
 from shared.plan import Plan
 from shared.records import StageRecord
 from shared.seal import NO_KEYS, Keyring, unsealed
@@ -30,22 +31,28 @@ def connect(settings: Settings, *, retries: int | None = None) -> redis.Redis:
 
     Raises:
         BrokerUnavailable: it does not; the message has its address without its password.
+        InvalidSettings: its URL has an option that cannot be used.
 
     """
     backoff = EqualJitterBackoff(cap=1.0, base=0.05)
     # What listens and never answers may be no broker at all: people hear of that after two tries.
     first, later = (1, 3) if retries is None else (retries, retries)
-    client = redis.Redis.from_url(
-        settings.redis_url,
-        decode_responses=True,
-        socket_connect_timeout=3,
-        socket_timeout=settings.answer_seconds,
-        retry=Retry(backoff, retries=first),
-        **settings.tls,
-    )
     try:
+        client = redis.Redis.from_url(
+            settings.redis_url,
+            decode_responses=True,
+            socket_connect_timeout=3,
+            socket_timeout=settings.answer_seconds,
+            retry=Retry(backoff, retries=first),
+            **settings.tls,
+        )
         client.ping()
+    except (TypeError, ValueError) as error:
+        what = str(error).rpartition("() got an ")[2]
+        raise InvalidSettings(f"DISTILL_BROKER_URL: what stands behind its '?' cannot be used: {what}") from None
     except redis.RedisError as error:
+        if said := refusal(error):
+            raise BrokerUnavailable(f"the broker at {settings.broker_address} refuses: {said}") from error
         advice = _advice(error, settings)
         raise BrokerUnavailable(f"no broker at {settings.broker_address} ({error}): {advice}") from error
     client.set_retry(Retry(backoff, retries=later))
@@ -228,7 +235,10 @@ def broker_errors() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+        said = refusal(error)
+        raise BrokerUnavailable(
+            f"the broker refuses: {said}" if said else f"the broker does not answer: {error}"
+        ) from error
 
 
 def log_of(pipeline: str) -> str:
@@ -263,12 +273,11 @@ def _read_state(fields: dict[str, str], key: str) -> StageState:
 
 def _advice(error: Exception, settings: Settings) -> str:
     """What to do about a broker that does not answer."""
-    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
-        return "set its user and password in DISTILL_BROKER_URL, as redis://USER:PASSWORD@HOST:6379/0"
     if "certificate is not valid for" in str(error):
         return "call the broker by a name in its certificate"
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return "set DISTILL_BROKER_CA to the certificate of the authority that signed the broker's"
-    if not settings.encrypted and ("reset by peer" in str(error) or "closed by server" in str(error)):
-        return "use rediss:// if it is encrypted"
+    if any(ending in str(error) for ending in ("reset by peer", "closed by server", "Broken pipe")):
+        crowded = "see whether its maxclients is reached"
+        return crowded if settings.encrypted else f"use rediss:// if it is encrypted; else {crowded}"
     return "start one with 'distill up' or set DISTILL_BROKER_URL"

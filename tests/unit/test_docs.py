@@ -40,7 +40,6 @@ OF_OTHERS = (
     "No space left on device",
     "Read-only file system",
     "package.module:callable: TypeError: … (data.py:12)",
-    "command not allowed when used memory > 'maxmemory'",
     "distill doctor",
     "distill workers",
     "distill status ID",
