@@ -143,6 +143,8 @@ def _type(field: dict[str, Any]) -> str:
             return ", ".join(f"`{value}`" for value in values)
         case {"const": value}:
             return f"`{value}`"
+        case {"type": "array", "items": {"anyOf": _}}:
+            return "list of such"
         case {"type": "array", "items": items}:
             return f"list of {_type(items)}"
         case {"type": "object", "additionalProperties": values}:

@@ -16,6 +16,7 @@ import torch
 
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidSpec, Unavailable
+from shared.part import as_arguments
 from shared.records import DatasetRecord
 from worker import plugins
 from worker.runtime import Runtime
@@ -204,7 +205,7 @@ def _read(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
         return _LOADERS[dataset.name](runtime.downloads)
     function = plugins.load(dataset.name, runtime.plugins)
     with plugins.called(dataset.name):
-        given = function(**dataset.options)
+        given = function(**as_arguments(dataset.options))
     if not isinstance(given, dict) or not {"train", "test"} <= given.keys():
         raise InvalidSpec(f"{dataset.name}: must return a dictionary with train=(inputs, targets) and test=(…)")
     with plugins.called(dataset.name):

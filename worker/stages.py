@@ -17,6 +17,7 @@ import torch
 from shared.catalog import is_reference
 from shared.errors import InvalidSpec, StageFailed
 from shared.history import HISTORY, history_of
+from shared.part import as_arguments
 from shared.recipes import (
     ChooseStudent,
     Distill,
@@ -379,7 +380,7 @@ def _own_loss(distillation: DistillationSpec, desk: Desk, *, stacked: bool) -> S
         InvalidSpec: it cannot be used.
 
     """
-    function = partial(plugins.load(distillation.loss, desk.runtime.plugins), **distillation.options)
+    function = partial(plugins.load(distillation.loss, desk.runtime.plugins), **as_arguments(distillation.options))
     device = desk.runtime.device
     logits = torch.linspace(-1.0, 1.0, 2 * desk.dataset.classes, device=device).view(2, -1).requires_grad_()
     unlabelled = desk.dataset.labelled_samples < desk.dataset.train_samples
