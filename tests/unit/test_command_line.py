@@ -225,7 +225,7 @@ def test_a_low_terminal_shows_what_fails_and_runs_and_comes_next(make_spec: Make
 def test_who_waits_for_a_queue_that_nobody_serves_is_told_once(
     make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "LINE_SECONDS", -1.0)
+    monkeypatch.setattr(live, "LOOK_SECONDS", -1.0)
     plan, console = Plan.of(make_spec(device="gpu")), Console(file=io.StringIO(), width=100)
 
     live.follow([status_of(plan)] * 3, console, lambda: {"cpu": True})

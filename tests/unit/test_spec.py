@@ -104,7 +104,7 @@ distillation = {temperature = 4, alpha = 0.9}
             "name: prüfung",
             ":1: name: \"prüfung\" is no valid name: 'ü' (U+00FC) is none of letters (A to Z, a to z), digits, ",
         ),
-        ("name: digits", f"name: {'a' * 64}", '... is no valid name: it has 64 characters, 63 are the most'),
+        ("name: digits", f"name: {'a' * 64}", "... is no valid name: it has 64 characters, 63 are the most"),
         ("name: digits", "name: ''", ':1: name: "" is no valid name: it is empty'),
         (
             "name: small",
