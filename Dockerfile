@@ -15,10 +15,11 @@ ENV PIP_NO_CACHE_DIR=1
 RUN python3 -m venv /venv
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
-RUN mkdir scheduler shared worker && pip install ${PIP_OPTIONS} -c constraints.txt .
+RUN mkdir scheduler shared worker && touch distill_queue_main.py && pip install ${PIP_OPTIONS} -c constraints.txt .
 
 FROM dependencies AS code
 ARG PIP_OPTIONS=
+COPY distill_queue_main.py ./
 COPY shared shared
 COPY scheduler scheduler
 COPY worker worker
@@ -34,7 +35,7 @@ RUN stdlib=$(python3 -c "import sysconfig; print(sysconfig.get_path('stdlib'))")
         -o -name ensurepip -o -name pydoc_data -o -name sample_data -o -name __pycache__ \
         -o -name '*.c' -o -name '*.h' -o -name '*.pyi' -o -path '*/fontTools/*.so' \) -exec rm -r {} + \
     # Bytecode of what it imports, as nobody may write it later; Flower's configuration is for the monitor.
-    && python -c "import pkgutil, scheduler; \
+    && python -c "import distill_queue_main, pkgutil, scheduler; \
         [__import__(f'scheduler.{module.name}') for module in pkgutil.iter_modules(scheduler.__path__) \
             if module.name != 'flower_settings']" \
     # tar and a shell: for copies of the store.

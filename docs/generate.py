@@ -43,7 +43,8 @@ OTHER_VARIABLES = """
 
 | variable | who reads it | meaning |
 |---|---|---|
-| `FLOWER_BASIC_AUTH` | Flower | `user:password`, several with commas; without it Flower asks nobody |
+| `FLOWER_BASIC_AUTH` | Flower | `user:password`, several with commas; without a login Flower asks nobody |
+| `FLOWER_USER`, `FLOWER_PASSWORD` | Flower | one more login; this password may have commas |
 | `REDIS_PASSWORD`, `FLOWER_USER`, `FLOWER_PASSWORD` | Docker Compose, from `.env` | required |
 | `FLOWER_PORT` | Docker Compose, from `.env` | Flower's port on 127.0.0.1; 5555 |
 | `PYTHONPATH` | Python | where the packages in `DISTILL_PLUGINS` are found, if they are not installed |
@@ -142,6 +143,8 @@ def _type(field: dict[str, Any]) -> str:
             return ", ".join(f"`{value}`" for value in values)
         case {"const": value}:
             return f"`{value}`"
+        case {"type": "array", "items": {"anyOf": _}}:
+            return "list of such"
         case {"type": "array", "items": items}:
             return f"list of {_type(items)}"
         case {"type": "object", "additionalProperties": values}:

@@ -218,7 +218,7 @@ def ask(request: dict[str, Any]) -> Any:
         DistillError: it failed.
 
     """
-    command = [sys.executable, "-m", "worker.offline"]
+    command = [sys.executable, "-P", "-m", "worker.offline"]
     done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
     try:
         answer = json.loads(done.stdout.splitlines()[-1])

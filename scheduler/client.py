@@ -18,6 +18,7 @@ from rich.console import Console
 
 from scheduler import canvas, live
 from scheduler.comparison import ComparedStudent, Order, compared
+from shared.advice import refusal
 from shared.broker import create_app, keyring
 from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline, Untrusted
 from shared.ledger import Ledger, broker_errors, connect
@@ -263,7 +264,10 @@ class PipelineClient:
         try:
             self._app.signature(canvas).apply_async()
         except kombu.exceptions.OperationalError as error:
-            raise BrokerUnavailable(f"no broker at {self._settings.broker_address}: {error}") from error
+            address, said = self._settings.broker_address, refusal(error.__cause__ or error)
+            raise BrokerUnavailable(
+                f"the broker at {address} refuses: {said}" if said else f"no broker at {address}: {error}"
+            ) from error
 
     def _require_signed(self, pipeline: str, submission: Submission) -> None:
         """Refuse a submission whose plan, which is signed when it is sent, is not the one of its signed messages."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -17,6 +18,7 @@ import redis
 from pydantic import ValidationError
 
 from scheduler.access import closed_to_others, first_obstacle
+from shared.advice import refusal
 from shared.broker import keyring
 from shared.catalog import QUEUES
 from shared.errors import BrokerUnavailable, DistillError, UnknownPipeline
@@ -61,19 +63,32 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _link(settings)
     yield _signing(settings)
     try:
-        yield from _server(client)
-        yield from _memory(client)
-        yield from _persistence(client)
-        yield _clock(_server_time(client))
-        yield from _workers(client, settings)
-        yield from _refusals(client)
+        yield from _asked("server", lambda: _server(client))
+        yield from _asked("memory", lambda: _memory(client))
+        yield from _asked("persistence", lambda: _persistence(client))
+        yield from _asked("clock", lambda: [_clock(_server_time(client))])
+        yield from _asked("workers", lambda: _workers(client, settings))
+        yield from _asked("refused", lambda: _refusals(client))
     except (redis.RedisError, BrokerUnavailable) as error:
-        yield Finding(
-            "broker",
-            "bad",
-            f"it refused a question: {error}",
-            "give its user the rights of a client, as in docs/security.md",
-        )
+        yield Finding("broker", "bad", f"it answers no more: {error}")
+
+
+def _asked(subject: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
+    """The findings of a look; where the broker refuses one of its questions, that instead."""
+    try:
+        yield from look()
+    except (redis.RedisError, BrokerUnavailable) as error:
+        cause = error.__cause__ or error
+        said = refusal(cause)
+        if not said:
+            raise
+        if not isinstance(cause, redis.exceptions.NoPermissionError):
+            yield Finding(subject, "bad", f"not known: the broker refuses: {said}")
+            return
+        command = re.search(r"the '([^']+)' command", str(cause))
+        may_not = f"ask {command[1].upper()}" if command else f"look at it ({cause})"
+        advice = "give it the rights of a client, as in docs/security.md"
+        yield Finding(subject, "warning", f"not known: this user may not {may_not}", advice)
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
@@ -149,24 +164,37 @@ def _signing(settings: Settings) -> Finding:
 def _server(client: Any) -> Iterator[Finding]:
     about = client.info("server")
     name = "Valkey" if "valkey_version" in about else "Redis"
-    text = str(about.get("valkey_version", about["redis_version"]))
-    if tuple(int(part) for part in text.split(".")[:2]) < OLDEST_SERVER:
+    text = str(about.get("valkey_version") or _told(about, "redis_version"))
+    if client.info("replication").get("role") == "slave":
+        yield Finding("server", "bad", f"{name} {text}, a replica", "set DISTILL_BROKER_URL to its primary")
+    elif tuple(int(part) for part in text.split(".")[:2]) < OLDEST_SERVER:
         yield Finding("server", "bad", f"{name} {text}", "use Redis 6.2 or later, or Valkey")
     else:
         yield Finding("server", "good", f"{name} {text}")
 
 
+def _told(about: dict[str, Any], name: str) -> Any:
+    """A value of what INFO tells; a broker that somebody else runs may keep it to itself."""
+    if name not in about:
+        raise redis.ResponseError(f"its INFO tells no {name}")
+    return about[name]
+
+
 def _memory(client: Any) -> Iterator[Finding]:
-    policy = client.info("memory")["maxmemory_policy"]
-    if policy == "noeviction":
-        yield Finding("memory", "good", "nothing is evicted")
-    else:
+    about = client.info("memory")
+    policy, most = _told(about, "maxmemory_policy"), about.get("maxmemory", 0)
+    if policy != "noeviction":
         advice = "CONFIG SET maxmemory-policy noeviction: else the server may drop messages and leases"
         yield Finding("memory", "bad", f"maxmemory-policy is {policy}", advice)
+    elif most and about.get("used_memory", 0) >= most:
+        advice = "give it more (maxmemory), or lower DISTILL_HISTORY_DAYS"
+        yield Finding("memory", "bad", f"all of its {most / 1e6:,.1f} MB are full", advice)
+    else:
+        yield Finding("memory", "good", "nothing is evicted")
 
 
 def _persistence(client: Any) -> Iterator[Finding]:
-    if client.info("persistence")["aof_enabled"]:
+    if _told(client.info("persistence"), "aof_enabled"):
         yield Finding("persistence", "good", "append-only file is on")
     else:
         advice = "start it with --appendonly yes; after a loss, 'distill recover' sends unfinished pipelines again"

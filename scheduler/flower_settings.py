@@ -1,7 +1,7 @@
 """Flower's configuration: `celery -A worker.app flower --conf=scheduler/flower_settings.py` runs this file.
 
 Each name that is an option of Flower's sets it; what stands on Flower's command line wins. Where a value is not set
-here, as that of `basic_auth`, the environment has it: `FLOWER_BASIC_AUTH`.
+here, the environment may have it, as `FLOWER_URL_PREFIX`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import sys
 from typing import Any
 
 from celery import states
@@ -18,7 +19,9 @@ from flower.views.tasks import TASK_COLUMNS
 from redis import asyncio as redis
 from tornado.options import options
 
+from scheduler.login import logins
 from shared.broker_address import BrokerAddress
+from shared.errors import InvalidSettings
 
 #: In the order of the page; the task's id, a link to its own page, where 1,400 pixels still show its beginning.
 tasks_columns = "args,kwargs,state,result,worker,uuid,routing_key,runtime,received"
@@ -40,8 +43,16 @@ purge_offline_workers = 86_400
 #: For Flower's own metrics, in seconds.
 task_runtime_metric_buckets = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0, 14_400.0, 43_200.0]
 
+try:
+    # Flower has read the environment and its command line, and split what they say at commas.
+    _given = {"FLOWER_BASIC_AUTH": ",".join(options.basic_auth)} if options.basic_auth else {}
+    basic_auth = logins(os.environ | _given)
+except InvalidSettings as error:
+    sys.stderr.write(f"error: {error}\n")
+    sys.exit(2)
+
 # Without a password Flower refuses whatever its buttons ask for: then it shows none.
-read_only = not (options.basic_auth or options.auth or strtobool(os.environ.get("FLOWER_UNAUTHENTICATED_API", "no")))
+read_only = not (basic_auth or options.auth or strtobool(os.environ.get("FLOWER_UNAUTHENTICATED_API", "no")))
 
 # A stage that tells its progress is still one that runs: for the filter 'Started', and for the Terminate button.
 TASK_EVENT_TO_STATE["progress"] = states.STARTED

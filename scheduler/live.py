@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from scheduler import waiting
+from scheduler.lines import Lines
 from scheduler.waiting import Served
 from shared.errors import BrokerUnavailable
 from shared.plan import Plan
@@ -33,9 +35,8 @@ STYLES = {
     "blocked": "dim",
 }
 WARNING_MARK = "!"
-#: Seconds between two lines about the progress of a stage, where lines are all there is, and between two looks at
-#: which queues are served.
-LINE_SECONDS = 5.0
+#: Seconds between two looks at which queues are served.
+LOOK_SECONDS = 5.0
 BAR_WIDTH = 12
 #: Columns of a terminal below which bars and workers are left out.
 WIDE = 100
@@ -60,7 +61,7 @@ def _with_served(
     """Each status, and which queues are served while nothing of it has begun."""
     served, looked = None, time.monotonic()  # Workers may be starting just now.
     for status in statuses:
-        if status.state == "waiting" and time.monotonic() > looked + LINE_SECONDS:
+        if status.state == "waiting" and time.monotonic() > looked + LOOK_SECONDS:
             looked = time.monotonic()
             with suppress(BrokerUnavailable):
                 served = look()
@@ -186,23 +187,15 @@ def _seconds(state: StageState) -> str:
 
 def _print_lines(followed: Iterable[tuple[PipelineStatus, Served]], console: Console) -> None:
     """Print what became of each stage at once, its progress now and then, and that nobody serves its queue."""
-    seen: dict[str, tuple[str, float]] = {}
-    unserved = ""
+    lines, unserved = Lines(_does), ""
     for status, served in followed:
-        now = time.monotonic()
         if (why := waiting.unserved(status, served)) != unserved:
             unserved = why
             if why:
                 console.print(f"{MARKS['waiting']} {why}", markup=False, soft_wrap=True)
-        for stage in status.plan.stages:
-            state = status.states[stage.key]
-            before, since = seen.get(stage.key, ("waiting", 0.0))
-            goes_on = state.state == before
-            if goes_on and (state.state != "running" or now - since < LINE_SECONDS):
-                continue
-            seen[stage.key] = state.state, now
-            line = f"{MARKS[state.state]} {stage.title}: {_does(stage, state)}"
-            console.print(line, markup=False, soft_wrap=True)
-            for warning in status.warnings_of(stage):
+        for line in lines(status):
+            text = f"{MARKS[line.state.state]} {line.subject}: {line.words}"
+            console.print(text, markup=False, soft_wrap=True)
+            for warning in chain.from_iterable(map(status.warnings_of, line.stages)):
                 if not warning.accepted:
                     console.print(warned(warning), soft_wrap=True)

@@ -18,6 +18,7 @@ import xxhash
 
 from scheduler.child import STOP_SECONDS, Child, celery_command, worker_command
 from scheduler.devices import has_gpu
+from scheduler.login import logins
 from shared.broker_address import BrokerAddress
 from shared.errors import DistillError, InvalidSettings, store_errors
 from shared.ledger import unchecked_client
@@ -49,7 +50,7 @@ class LocalStack:
 
         Raises:
             InvalidSettings: the broker's address is not one that can be served here, there are not enough ports, or
-                Flower's is taken.
+                Flower's is taken, or its logins are none.
             DistillError: a process does not start; the message has the end of its log.
 
         """
@@ -57,6 +58,7 @@ class LocalStack:
             raise InvalidSettings(f"DISTILL_METRICS_PORT: {self.workers} workers would need ports up to {last_port}")
         if self.flower_port is not None:
             _require_free(self.flower_port)
+            logins(os.environ)
         try:
             self._start_server()
             for number in range(1, self.workers + 1):

@@ -12,6 +12,7 @@ import typer
 from scheduler.options import AsJson, Workers, console, print_json
 from shared.catalog import QUEUES
 from shared.errors import InvalidSettings
+from shared.spelling import WORKER_NAME
 
 if TYPE_CHECKING:
     from scheduler.devices import Device
@@ -62,8 +63,8 @@ def worker(
     from shared.object_store import store_of
     from shared.settings import Settings
 
-    if not name:
-        raise InvalidSettings("--name: is empty: leave it out, or say how the workers' names begin")
+    if fault := WORKER_NAME.fault(name):
+        raise InvalidSettings(f"--name: {fault}")
     settings = Settings.load()
     found = devices_of(devices, settings.threads)
     if queues is not None:

@@ -1,1 +1,1 @@
-"""The contract between the scheduler and the workers; nothing here imports torch."""
+"""The contract between distill-queue's scheduler and its workers; nothing here imports torch."""

@@ -78,7 +78,8 @@ def _replaced(data: dict[str, Any], values: dict[Path, Any], path: Path) -> dict
 def _text(value: Any) -> str:
     """A value in the words of a label: 1 and 1.0 are the same, and no digit that matters is left out."""
     if isinstance(value, list | tuple):
-        return "-".join(map(_text, value)) or "none"
+        inside = (f"[{_text(item)}]" if isinstance(item, list | tuple) else _text(item) for item in value)
+        return "-".join(inside) or "none"
     if not isinstance(value, float):
         return str(value)
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)

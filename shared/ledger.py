@@ -11,6 +11,7 @@ import redis
 from redis.backoff import EqualJitterBackoff
 from redis.retry import Retry
 
+from shared.advice import refusal
 from shared.errors import BrokerUnavailable, UnfitBroker, UnknownPipeline
 from shared.keys import BrokerClient, Keys
 from shared.plan import Plan
@@ -45,6 +46,8 @@ def connect(settings: Settings, *, retries: int | None = None) -> BrokerClient:
     try:
         mode = _mode(client)
     except redis.RedisError as error:
+        if said := refusal(error):
+            raise BrokerUnavailable(f"the broker at {settings.broker_address} refuses: {said}") from error
         advice = _advice(error, settings)
         raise BrokerUnavailable(f"no broker at {settings.broker_address} ({error}): {advice}") from error
     if why_not := UNFIT.get(mode):
@@ -245,7 +248,10 @@ def broker_errors() -> Iterator[None]:
     try:
         yield
     except redis.RedisError as error:
-        raise BrokerUnavailable(f"the broker does not answer: {error}") from error
+        said = refusal(error)
+        raise BrokerUnavailable(
+            f"the broker refuses: {said}" if said else f"the broker does not answer: {error}"
+        ) from error
 
 
 def _unknown(pipeline: str) -> UnknownPipeline:
@@ -277,14 +283,11 @@ def _retry(retries: int) -> Retry:
 
 def _advice(error: Exception, settings: Settings) -> str:
     """What to do about a broker that does not answer."""
-    if isinstance(error, redis.AuthenticationError | redis.exceptions.NoPermissionError):
-        return "set its user and password in DISTILL_BROKER_URL, as redis://USER:PASSWORD@HOST:6379/0"
-    if "DB index is out of range" in str(error):
-        return "name a database that the server has: it is started with --databases, 16 if nothing is said"
     if "certificate is not valid for" in str(error):
         return "call the broker by a name in its certificate"
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         return "set DISTILL_BROKER_CA to the certificate of the authority that signed the broker's"
-    if not settings.encrypted and ("reset by peer" in str(error) or "closed by server" in str(error)):
-        return "use rediss:// if it is encrypted"
+    if any(ending in str(error) for ending in ("reset by peer", "closed by server", "Broken pipe")):
+        crowded = "see whether its maxclients is reached"
+        return crowded if settings.encrypted else f"use rediss:// if it is encrypted; else {crowded}"
     return "start one with 'distill up' or set DISTILL_BROKER_URL"

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.catalog import MODELS, REFERENCE, RESNETS, is_reference
-from shared.part import Options, Part, unknown_name
+from shared.part import Options, Part, TorchvisionName, WeightsName, unknown_name
 
 
 class MlpSpec(Part):
@@ -41,9 +41,9 @@ class ResnetSpec(Part):
 class TorchvisionSpec(Part):
     """`torchvision/<name>`, its head fitted to the classes."""
 
-    name: str = Field(pattern=r"^torchvision/[a-z0-9_]+$")
+    name: TorchvisionName
     """A classifier of torchvision's, as `torchvision/resnet18`."""
-    weights: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_]+$")
+    weights: WeightsName | None = None
     """Name of pretrained weights to start from, as `IMAGENET1K_V1`: a worker downloads them."""
 
     @model_validator(mode="after")

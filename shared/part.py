@@ -3,15 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
+from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from shared.catalog import did_you_mean
+from shared.spelling import NAME, TORCHVISION, WEIGHTS, Spelling
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-Options = dict[str, str | int | float | bool | None]
+#: How deep lists may stand in lists.
+DEEPEST = 8
+
+
+def _spelled(spelling: Spelling, text: str) -> str:
+    if fault := spelling.fault(text):
+        raise PydanticCustomError("spelling", "is {fault}", {"fault": fault})
+    return text
+
+
+def _option(value: object, depth: int = 0) -> Any:
+    """An option as it is kept: a list as a tuple, which nobody can change."""
+    match value:
+        case bool() | None:
+            return value
+        case str():
+            return str.__str__(value)
+        case int():
+            return int(value)
+        case float() if isfinite(value):
+            return float(value)
+        case list() | tuple() if depth < DEEPEST:
+            return tuple(_option(item, depth + 1) for item in value)
+    raise PydanticCustomError("option", "an option is text, a finite number, true, false, null, or a list of such")
+
+
+def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
+    """Options as the keyword arguments of what they are for, which gets lists of its own."""
+
+    def thawed(value: Any) -> Any:
+        return [thawed(item) for item in value] if isinstance(value, tuple) else value
+
+    return {name: thawed(value) for name, value in options.items()}
+
+
+def _schema_of(spelling: Spelling) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": spelling.pattern})
+
+
+_SINGLE = [{"type": kind} for kind in ("string", "integer", "number", "boolean", "null")]
+
+Name = Annotated[str, AfterValidator(partial(_spelled, NAME)), _schema_of(NAME)]
+TorchvisionName = Annotated[str, AfterValidator(partial(_spelled, TORCHVISION)), _schema_of(TORCHVISION)]
+WeightsName = Annotated[str, AfterValidator(partial(_spelled, WEIGHTS)), _schema_of(WEIGHTS)]
+#: Text, a number, a boolean, nothing, or a tuple of such.
+Option = Annotated[
+    Any,
+    PlainValidator(_option),
+    # An editor need not know more of lists in lists.
+    WithJsonSchema({"anyOf": [*_SINGLE, {"type": "array", "items": {"anyOf": [*_SINGLE, {"type": "array"}]}}]}),
+]
+Options = dict[str, Option]
 
 
 class Part(BaseModel):

@@ -203,4 +203,6 @@ def ingredients(value: Any) -> Any:
         }
     if isinstance(value, tuple):
         return [ingredients(item) for item in value]
+    if isinstance(value, dict):
+        return {name: ingredients(item) for name, item in value.items()}
     return value

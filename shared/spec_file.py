@@ -6,7 +6,7 @@ import copy
 import json
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -81,12 +81,14 @@ class SpecFile:
 
     def explain(self, error: ValidationError, inside: Location = ()) -> str:
         """One line for each mistake: file, line, field, and what would be right; `inside` is the part that was read."""
-        mistakes = error.errors(include_url=False)
-        return "\n".join(
-            self.at(self._field_of({**e, "loc": (*inside, *e["loc"])}), _in_words(e))
-            for e in mistakes
-            if not (e["type"] == "too_short" and _has_mistakes_inside(e["loc"], mistakes))
-        )
+        return "\n".join(self.at(place, words) for place, words in self.mistakes(error, inside))
+
+    def mistakes(self, error: ValidationError, inside: Location = ()) -> Iterator[tuple[Location, str]]:
+        """Where each mistake is, and what would be right."""
+        found = error.errors(include_url=False)
+        for each in found:
+            if not (each["type"] == "too_short" and _has_mistakes_inside(each["loc"], found)):
+                yield self._field_of({**each, "loc": (*inside, *each["loc"])}), _in_words(each)
 
     def at(self, location: Location, message: str) -> str:
         """A message with the place that it speaks of before it."""
@@ -250,8 +252,8 @@ def _in_words(error: Any) -> str:
     match error["type"]:
         case "missing":
             return "required key is missing"
-        case "string_pattern_mismatch":
-            return f"{given} is no valid name: letters, digits, '_', '-' and '.', starting with a letter or digit"
+        case "spelling":
+            return f"{given} {error['msg']}"
         case "tuple_type" | "list_type":
             return f"a list is needed, not {given}"
         case "too_short":

@@ -41,6 +41,8 @@ def _copied(definitions: Schema, part: Schema, path: str) -> Schema:
     if "oneOf" in part:  # Several may fit, where a grid is in the place of what tells them apart.
         kinds = [_copied(definitions, kind, path) for kind in part["oneOf"]]
         return {key: value for key, value in part.items() if key != "oneOf"} | {"anyOf": kinds}
+    if "additionalProperties" in part:
+        return part | {"additionalProperties": _or_grid(part["additionalProperties"])}
     if "$ref" not in part:
         return part
     name = part["$ref"].rpartition("/")[2]

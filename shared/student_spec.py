@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
@@ -11,6 +12,7 @@ from shared.catalog import LOSSES, is_reference
 from shared.grid import has_grid, points
 from shared.model_spec import ModelSpec
 from shared.part import Name, Options, Part, unknown_name
+from shared.spec_file import SpecFile
 from shared.training_spec import TrainingSpec
 
 _FIELDS_OF_LOSSES = {
@@ -131,11 +133,8 @@ def _expanded(value: Any) -> Any:
         try:
             validated.append(GridPoint(label=label, student=StudentSpec.model_validate(candidate)))
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(
-                map(str, (*first["loc"], *([first["ctx"]["key"]] if "key" in first.get("ctx", {}) else [])))
-            )
-            problem = f"with {label}: {place}: {first['msg']}"
+            place, words = next(SpecFile(Path(), candidate, {}).mistakes(error))
+            problem = f"with {label}: {'.'.join(map(str, place))}: {words}"
             raise PydanticCustomError("students", "{problem}", {"problem": problem}) from None
     return StudentGrid(name=value["name"], points=tuple(validated))
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import sys
 
+from distill_queue_main import require_own_packages
+
+require_own_packages()
+
 from worker import libraries
 
 libraries.restart_set_up()
 
-from worker.app import app  # noqa: E402 (not before that)
+from worker.app import app
 
 app.start(sys.argv[1:])

@@ -5,6 +5,10 @@ from __future__ import annotations
 import sys
 from functools import cache
 
+from distill_queue_main import require_own_packages
+
+require_own_packages()
+
 from celery import Celery
 
 from shared.broker import create_app

@@ -17,6 +17,7 @@ import xxhash
 
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidSpec
+from shared.part import as_arguments
 from shared.records import DatasetRecord, DataWarning
 from worker import data_checks, plugins
 from worker.downloads import downloading
@@ -225,7 +226,8 @@ def _own(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
             f"{dataset.name}: returns other {' and '.join(differ)} each time that it is called: seed what is random, "
             "sort what a folder lists, and use neither the time nor what an earlier call has left"
         )
-    return arrays
+    splits = arrays.train_inputs, arrays.train_targets, arrays.test_inputs, arrays.test_targets
+    return replace(arrays, warnings=tuple(data_checks.check(*splits, arrays.class_names)))
 
 
 def _digests(arrays: Arrays) -> dict[str, str]:
@@ -249,7 +251,7 @@ def _read(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
     """
     function = plugins.load(dataset.name, runtime.plugins)
     with plugins.called(dataset.name), plugins.seeded(0):
-        given = function(**dataset.options)
+        given = function(**as_arguments(dataset.options))
     if not isinstance(given, dict) or not {"train", "test"} <= given.keys():
         raise InvalidSpec(f"{dataset.name}: must return a dictionary with train=(inputs, targets) and test=(…)")
     with plugins.called(dataset.name):
@@ -264,9 +266,7 @@ def _read(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
         if classes > len(train_targets):
             raise InvalidSpec(f"{dataset.name}: a target is {classes - 1:,}, with {len(train_targets):,} samples")
         names = tuple(map(str, range(classes)))
-    splits = train_inputs, train_targets, test_inputs, test_targets
-    arrays = _checked(dataset.name, Arrays(*splits, names))
-    return replace(arrays, warnings=tuple(data_checks.check(*splits, names)))
+    return _checked(dataset.name, Arrays(train_inputs, train_targets, test_inputs, test_targets, names))
 
 
 def _own_inputs(whose: str, given: Any) -> Array:

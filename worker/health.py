@@ -9,6 +9,10 @@ from __future__ import annotations
 import socket
 import sys
 
+from distill_queue_main import require_own_packages
+
+require_own_packages()
+
 from shared.errors import DistillError
 from shared.ledger import connect
 from shared.roster import Roster

@@ -19,6 +19,7 @@ from torch.nn.parameter import is_lazy
 from shared.checkpoint import misfit, tensors_in
 from shared.errors import InvalidSpec
 from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
+from shared.part import as_arguments
 from shared.records import DatasetRecord
 from worker import plugins
 from worker.downloads import downloading
@@ -216,7 +217,7 @@ def _module(spec: ModelSpec, data: DatasetRecord, runtime: Runtime) -> nn.Module
         case CustomModelSpec():
             factory = plugins.load(spec.name, runtime.plugins)
             with plugins.called(spec.name):
-                model = factory(input_shape=data.shape, classes=data.classes, **spec.options)
+                model = factory(input_shape=data.shape, classes=data.classes, **as_arguments(spec.options))
             if not isinstance(model, nn.Module):
                 raise InvalidSpec(f"{spec.name}: must return a torch.nn.Module, not {type(model).__name__}")
             return model

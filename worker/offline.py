@@ -12,6 +12,10 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
+from distill_queue_main import require_own_packages
+
+require_own_packages()
+
 import numpy as np
 import numpy.typing as npt
 import torch

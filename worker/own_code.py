@@ -13,6 +13,7 @@ from torch import nn
 
 from shared.errors import InvalidSpec
 from shared.model_spec import ModelSpec
+from shared.part import as_arguments
 from shared.records import DatasetRecord
 from shared.student_spec import DistillationSpec
 from worker import models, plugins
@@ -114,7 +115,7 @@ def soft_loss(distillation: DistillationSpec, data: DatasetRecord, runtime: Runt
 
     """
     name = distillation.loss
-    function = partial(plugins.load(name, runtime.plugins), **distillation.options)
+    function = partial(plugins.load(name, runtime.plugins), **as_arguments(distillation.options))
     logits = torch.linspace(-1.0, 1.0, 2 * data.classes, device=runtime.device).view(2, -1).requires_grad_()
     unlabelled = data.labelled_samples < data.train_samples
     targets = torch.tensor([0, UNLABELLED if unlabelled else 1], device=runtime.device)

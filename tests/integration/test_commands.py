@@ -341,7 +341,11 @@ def test_commands_are_tried_again_more_often_than_the_first(settings: Settings) 
     [
         (("labels", "info", "0"), "error: 0: no folder of a cache; of a key give at least 4 characters\n"),
         (("store", "verify", "0"), "error: 0: give at least 4 characters of a key\n"),
-        (("worker", "--name", ""), "error: --name: is empty: leave it out, or say how the workers' names begin\n"),
+        (("worker", "--name", ""), "error: --name: no valid name: it is empty\n"),
+        (
+            ("worker", "--name", "my worker"),
+            "error: --name: no valid name: ' ' is none of letters (A to Z, a to z), digits, '_', '.', '-' and '%'\n",
+        ),
     ],
 )
 def test_what_says_too_little_is_refused(command: Command, arguments: tuple[str, ...], message: str) -> None:

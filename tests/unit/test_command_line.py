@@ -272,7 +272,7 @@ def test_in_a_low_terminal_a_warning_takes_the_line_of_a_stage(make_spec: MakeSp
 def test_who_waits_for_a_queue_that_nobody_serves_is_told_once(
     make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live, "LINE_SECONDS", -1.0)
+    monkeypatch.setattr(live, "LOOK_SECONDS", -1.0)
     plan, console = Plan.of(make_spec(device="gpu")), Console(file=io.StringIO(), width=100)
 
     live.follow([status_of(plan)] * 3, console, lambda: {"cpu": True})

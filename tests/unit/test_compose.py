@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +45,9 @@ def test_secrets_have_no_default(services: Any) -> None:
     for secret in ("REDIS_PASSWORD", "FLOWER_USER", "FLOWER_PASSWORD"):
         assert text.count(f"${{{secret}") == text.count(f"${{{secret}:?")
         assert f"\n{secret}=\n" in example
-    assert "FLOWER_BASIC_AUTH" in services["flower"]["environment"]
+    # Not as FLOWER_BASIC_AUTH, which Flower splits at commas.
+    login = {name for name in services["flower"]["environment"] if name.startswith("FLOWER_")}
+    assert login == {"FLOWER_USER", "FLOWER_PASSWORD"}
 
 
 def test_flower_has_its_configuration_and_keeps_its_history(services: Any) -> None:
@@ -89,6 +98,42 @@ def test_every_service_that_runs_on_says_how_it_is(services: Any) -> None:
     assert all("healthcheck" in service for service in lasting.values())
     assert all(service["restart"] == "unless-stopped" for service in lasting.values())
     assert services["worker-cpu"]["healthcheck"]["test"] == ["CMD", "python", "-m", worker.health.__name__]
+
+
+class Everything(BaseHTTPRequestHandler):
+    """Answers each question with 200, as Flower does and as a proxy may."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def server() -> Iterator[int]:
+    """The port of a server that answers everything."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Everything) as serving:
+        threading.Thread(target=serving.serve_forever, args=[0.01], daemon=True).start()
+        yield serving.server_port
+        serving.shutdown()
+
+
+def test_a_proxy_in_the_environment_is_not_asked_how_flower_is(services: Any) -> None:
+    with server() as port:  # Nobody listens there afterwards.
+        pass
+    _, python, *arguments = services["flower"]["healthcheck"]["test"]
+    assert python == "python"
+
+    def check(flower: int, proxy: int) -> int:
+        command = [word.replace("5555", str(flower)) for word in arguments]
+        environment = os.environ | dict.fromkeys(("http_proxy", "HTTP_PROXY"), f"http://127.0.0.1:{proxy}")
+        return subprocess.run([sys.executable, *command], env=environment, stderr=subprocess.DEVNULL).returncode
+
+    with server() as alive:
+        assert check(flower=alive, proxy=port) == 0
+        assert check(flower=port, proxy=alive) != 0
 
 
 def test_every_base_image_can_be_another(services: Any) -> None:

@@ -41,7 +41,6 @@ OF_OTHERS = (
     "Read-only file system",
     "package.module:callable: TypeError: … (mine/data.py:12)",
     "Permission denied",
-    "command not allowed when used memory > 'maxmemory'",
     "distill doctor",
     "distill workers",
     "distill status ID",

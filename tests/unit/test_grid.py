@@ -62,7 +62,10 @@ def test_fields_of_one_name_are_told_apart() -> None:
         ({"distillation": {"temperature": {"grid": [1, 1.0]}}}, "a value stands twice"),
         ({"points": []}, "points"),
         ({"distillation": {"temperature": {"grid": [2, 2]}}}, "a value stands twice"),
-        ({"distillation": {"temperature": {"grid": [2, -1]}}}, "with temperature -1: distillation.temperature: Input"),
+        (
+            {"distillation": {"temperature": {"grid": [2, -1]}}},
+            "with temperature -1: distillation.temperature: input",
+        ),
         ({"distillation": {"temprature": {"grid": [2, 1]}}}, "with temprature 2: .*temprature: unknown key"),
         ({"seeds": {"grid": [2, 3]}}, "'seeds' cannot be a grid"),
         ({"name": {"grid": ["a", "b"]}}, "'name' cannot be a grid"),

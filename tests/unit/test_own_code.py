@@ -472,6 +472,38 @@ def test_a_loss_takes_options(tmp_path: Path, mine: ModuleType) -> None:
     assert set(given) == {0.25}
 
 
+def test_data_models_and_losses_take_lists_of_their_own(tmp_path: Path, mine: ModuleType) -> None:
+    given: list[Any] = []
+
+    def taken(widths: list[Any]) -> None:
+        given.append(list(widths))
+        widths.append("changed")
+
+    def model(input_shape: tuple[int, ...], classes: int, widths: list[Any]) -> nn.Module:
+        taken(widths)
+        return nn.Sequential(nn.Flatten(), nn.Linear(16, classes))
+
+    def loss(*logits: torch.Tensor, temperature: Any, widths: list[Any]) -> torch.Tensor:
+        given.append(widths)
+        return mean_square(*logits, temperature=temperature)
+
+    mine.data = lambda widths: (taken(widths), data())[1]  # type: ignore[attr-defined]
+    mine.model, mine.loss = model, loss  # type: ignore[attr-defined]
+    options = {"options": {"widths": [1, ["a", None]]}}
+    own = {"name": "mine:model"} | options
+    training = {"epochs": 1}
+    student = {"name": "s", "model": own, "training": training, "distillation": {"loss": "mine:loss"} | options}
+
+    run(
+        tmp_path,
+        dataset={"name": "mine:data"} | options,
+        teacher={"model": own, "training": training},
+        students=[student],
+    )
+
+    assert all(each == [1, ["a", None]] for each in given)
+
+
 @pytest.mark.parametrize("change", [{"shift": 1}, {"mixup": 0.5}])
 def test_tokens_have_no_views(tmp_path: Path, mine: ModuleType, change: dict[str, Any]) -> None:
     mine.data = lambda: {"train": (TOKENS, TARGETS), "test": (TOKENS, TARGETS)}  # type: ignore[attr-defined]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from safetensors.numpy import save
 from shared.errors import InvalidSettings, InvalidSpec
 from shared.model_spec import MlpSpec
 from shared.model_weights import weights_of
+from shared.part import as_arguments
+from shared.plan import Plan
 from shared.spec import PipelineSpec
-from shared.stage import label_file_ref
+from shared.stage import Stage, label_file_ref
 
 GOOD = """\
 name: digits
@@ -117,7 +120,40 @@ distillation = {temperature = 4, alpha = 0.9}
         ),
         ("name: digits", "name: digits\ntime_limits: 3", ":2: time_limits: a mapping is needed, not 3"),
         ("name: digits", "name: digits\nnonsense: 3", ":2: nonsense: unknown key (known: "),
-        ("name: digits", "name: prüfung", ':1: name: "prüfung" is no valid name'),
+        (
+            "name: digits",
+            "name: prüfung",
+            ":1: name: \"prüfung\" is no valid name: 'ü' (U+00FC) is none of letters (A to Z, a to z), digits, ",
+        ),
+        ("name: digits", f"name: {'a' * 64}", "... is no valid name: it has 64 characters, 63 are the most"),
+        ("name: digits", "name: ''", ':1: name: "" is no valid name: it is empty'),
+        (
+            "name: small",
+            r'name: "a\u200bb"',
+            "is no valid name: U+200B is none of letters (A to Z",
+        ),
+        (
+            "{name: mlp, hidden: [128]}",
+            "{name: torchvision/ResNet18}",
+            "\"torchvision/ResNet18\" is no valid name of a model: it begins with 'R', not with a small letter",
+        ),
+        (
+            "{name: mlp, hidden: [128]}",
+            "{name: torchvision/resnet18, weights: IMAGENET 1K}",
+            ".weights: \"IMAGENET 1K\" is no valid name of weights: ' ' is none of letters (A to Z, a to z), digits",
+        ),
+        (
+            "{name: mlp, hidden: [128]}",
+            "{name: 'mine:net', options: {widths: {of: 3}}}",
+            "model.options.widths: an option is text, a finite number, true, false, null, or a list of such, "
+            'not {"of": 3}',
+        ),
+        ("{name: mlp, hidden: [128]}", "{name: 'mine:net', options: {a: [.inf]}}", "or a list of such, not [Infinity]"),
+        (
+            "{name: mlp, hidden: [128]}",
+            "{name: 'mine:net', options: {a: [[[[[[[[[1]]]]]]]]]}}",
+            "a list of such, not [[",
+        ),
         ("[128]", "[0]", "students[0].model.hidden[0]: input should be greater than or equal to 1, not 0"),
         ("epochs: 5", "epochs: true", ":4: teacher.training.epochs: input should be a valid integer, not true"),
         ("epochs: 5", "epochs: '5'", "teacher.training.epochs: input should be a valid integer"),
@@ -131,7 +167,7 @@ distillation = {temperature = 4, alpha = 0.9}
         ("temperature: 4", "temperature: 0", "temperature: input should be greater than 0, not 0"),
         ("temperature: 4", "temperature: .nan", "temperature: input should be a finite number"),
         ("temperature: 4", "temperature: 4, temperature: 5", ":8: the key 'temperature' stands here twice"),
-        ("name: small", "name: ../small", ':6: students[0].name: "../small" is no valid name'),
+        ("name: small", "name: ../small", ":6: students[0].name: \"../small\" is no valid name: it begins with '.', "),
         ("{name: mlp, hidden: [128]}", "mlp", "a model is a mapping with a name, as in {name: mlp, hidden: [128]}"),
         ("{name: mlp, hidden: [128]}", "{name: mlp}", ":7: students[0].model.hidden: required key is missing"),
         (
@@ -153,6 +189,85 @@ def test_a_mistake_is_named_with_its_line_and_field(
 
     assert message in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
+
+
+#: A spec in which every part says something.
+FULL = {
+    "name": "full",
+    "dataset": {"name": "mine:data", "options": {"a": 1}, "version": "1", "validation": 0.1, "labelled": 5},
+    "teacher": {
+        "model": {"name": "mine:net", "options": {"b": [1, 2]}, "version": "1"},
+        "training": {"epochs": 2, "augmentation": {"shift": 1}, "patience": 2},
+    },
+    "average": "probabilities",
+    "soft_labels": {"dtype": "float16", "top_k": 3, "views": 2, "augmentation": {"shift": 1}, "shards": 2},
+    "students": [
+        {
+            "name": "one",
+            "model": {"name": "mlp", "hidden": [8]},
+            "distillation": {"loss": "mine:loss", "options": {"c": 1.0}, "temperature": 2},
+            "training": {"epochs": 2, "seed": 1},
+            "seeds": 2,
+        },
+        {
+            "name": "two",
+            "model": {"name": "torchvision/resnet18", "weights": "IMAGENET1K_V1"},
+            "training": {"epochs": {"grid": [1, 2]}},
+        },
+    ],
+    "evaluation": {"control": True},
+    "time_limits": {"distill": 5},
+}
+#: Each of them is wrong in most places, and one mistake.
+WRONG_VALUES = [None, True, -7, 2.5, "nö", [], ["a"], [[{}]], {"a": 1}, {"grid": []}, {"grid": ["x y"]}]
+
+
+def places(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Every place in mappings and lists."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        yield (*place, key)
+        yield from places(item, (*place, key))
+
+
+def said_of(spec: dict[str, Any]) -> str:
+    """With what words a spec is refused, if it is."""
+    try:
+        PipelineSpec.of(spec)
+    except InvalidSpec as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("place", list(places(FULL)), ids=lambda place: ".".join(map(str, place)))
+def test_a_wrong_value_is_one_message_wherever_it_stands(place: tuple[str | int, ...]) -> None:
+    *way, last = place
+
+    for wrong in WRONG_VALUES:
+        spec = copy.deepcopy(FULL)
+        part: Any = spec
+        for key in way:
+            part = part[key]
+        part[last] = wrong
+        assert said_of(spec).count("\n") == 0, wrong
+
+
+def test_a_list_is_an_option_that_travels_as_it_is() -> None:
+    spec = PipelineSpec.of(FULL)
+    stage = Plan.of(spec).trunk[1]
+
+    sent = Stage.model_validate(json.loads(stage.model_dump_json()))
+
+    assert spec.teacher.model.options == {"b": (1, 2)}
+    assert as_arguments(sent.recipe.model.options) == {"b": [1, 2]}
+    assert (sent.key, sent.of_this_version) == (stage.key, True)
+
+
+def test_keys_of_options_are_what_they_were_before_lists() -> None:
+    options = {"a": 1, "b": 1.0, "c": True, "d": None, "e": "t", "f": -0.0, "g": 10**20, "h": 1e22}
+    spec = PipelineSpec.of(FULL | {"dataset": {"name": "mine:data", "options": options, "validation": 0.1}})
+
+    assert Plan.of(spec).trunk[0].key == "a2879c6a1ebe2f758d53e95892905df148e14bcf8b5b9f7bb4faa17b8654dd02"
 
 
 def test_every_mistake_is_named_in_one_go(load: Callable[..., PipelineSpec]) -> None:

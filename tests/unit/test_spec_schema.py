@@ -20,6 +20,8 @@ GRIDS = [
     {"training": {"epochs": {"grid": [1, 2]}, "schedule": {"grid": ["constant", "one_cycle"]}}},
     {"model": {"name": "mlp", "hidden": {"grid": [[8], [8, 8]]}}},
     {"model": {"grid": [{"name": "mlp", "hidden": [8]}, {"name": "cnn"}]}},
+    {"model": {"name": "mine:net", "options": {"widths": [8, [4]], "deep": {"grid": [1, 2]}}}},
+    {"model": {"name": "mine:net", "options": {"widths": {"grid": [[8], [8, 8]]}}}},
 ]
 WRONG = [
     {"name": {"grid": ["a", "b"]}},
@@ -30,6 +32,9 @@ WRONG = [
     {"distillation": {"temperature": {"grid": [0]}}},
     {"distillation": {"temperture": 4}},
     {"training": {"epochs": {"grid": [1], "other": 2}}},
+    {"model": {"name": "mine:net", "options": {"widths": {"of": 3}}}},
+    {"model": {"name": "mine:net", "options": {"widths": {"grid": [[{}], [1]]}}}},
+    {"name": "a" * 64},
 ]
 
 

@@ -1,0 +1,72 @@
+"""Spelling: what names may be made of, and which rule one breaks."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+#: Characters of a name, at the most: it becomes part of ids, of folders and of the names of files.
+LONGEST = 63
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """What names of a kind may be made of; the characters as in a regular expression's brackets."""
+
+    #: What it is the name of, as in 'no valid name'.
+    noun: str
+    #: What may come first, and what after it.
+    first: str
+    others: str
+    #: The same in words.
+    first_in_words: str
+    others_in_words: str
+    #: What stands before them.
+    prefix: str = ""
+
+    @property
+    def pattern(self) -> str:
+        """The same as a regular expression."""
+        return f"^{self.prefix}[{self.first}][{self.others}]{{0,{LONGEST - 1}}}$"
+
+    def fault(self, text: str) -> str:
+        """Why a text that begins with the prefix is no such name; empty where it is one."""
+        name = text.removeprefix(self.prefix)
+        if not name:
+            why = "it is empty"
+        elif not re.match(f"[{self.first}]", name):
+            why = f"it begins with {_shown(name[0])}, not with {self.first_in_words}"
+        elif wrong := re.search(f"[^{self.others}]", name):
+            why = f"{_shown(wrong[0])} is none of {self.others_in_words}"
+        elif len(name) > LONGEST:
+            why = f"it has {len(name):,} characters, {LONGEST} are the most"
+        else:
+            return ""
+        return f"no valid {self.noun}: {why}"
+
+
+def _shown(character: str) -> str:
+    """A character between quotes; its number besides where it may look like another, or like nothing."""
+    if character.isascii() and character.isprintable():
+        return f"'{character}'"
+    return f"'{character}' (U+{ord(character):04X})" if character.isprintable() else f"U+{ord(character):04X}"
+
+
+_LETTER = "a letter (A to Z, a to z)"
+_LETTERS = "letters (A to Z, a to z), digits"
+#: Of pipelines and students.
+NAME = Spelling("name", "A-Za-z0-9", "A-Za-z0-9_.-", f"{_LETTER} or digit", f"{_LETTERS}, '_', '.' and '-'")
+#: How workers' names begin; Celery replaces `%i` and its like.
+WORKER_NAME = Spelling(
+    "name", "A-Za-z0-9%", "A-Za-z0-9_.%-", f"{_LETTER}, digit or '%'", f"{_LETTERS}, '_', '.', '-' and '%'"
+)
+#: Of torchvision's models, and of their weights.
+TORCHVISION = Spelling(
+    noun="name of a model",
+    first="a-z0-9_",
+    others="a-z0-9_",
+    first_in_words="a small letter (a to z), digit or '_'",
+    others_in_words="small letters (a to z), digits and '_'",
+    prefix="torchvision/",
+)
+WEIGHTS = Spelling("name of weights", "A-Za-z0-9_", "A-Za-z0-9_", f"{_LETTER}, digit or '_'", f"{_LETTERS} and '_'")
