@@ -39,12 +39,20 @@ class WorkerEntry(Model):
     does: Line = ""
     #: Names of the keys whose messages it obeys; none: it obeys what is not signed.
     keys: tuple[Line, ...] = ()
+    #: What is wrong with it, and the way out, in words; empty where nothing is.
+    trouble: Line = ""
     #: Seconds since the epoch, by the worker's own clock.
     seen: float
 
     @classmethod
     def of_this_process(
-        cls, name: str, queues: tuple[str, ...], store: str, does: str = "", keys: tuple[str, ...] = ()
+        cls,
+        name: str,
+        queues: tuple[str, ...],
+        store: str,
+        does: str = "",
+        keys: tuple[str, ...] = (),
+        trouble: str = "",
     ) -> Self:
         """The entry of the worker that this process is."""
         return cls(
@@ -57,6 +65,7 @@ class WorkerEntry(Model):
             store=store,
             does=does,
             keys=keys,
+            trouble=trouble,
             seen=time.time(),
         )
 
@@ -70,16 +79,36 @@ class Roster:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis: Any = client
+        self._called = False
 
     def enter(self, entry: WorkerEntry, seconds: float) -> None:
         """Say that a worker is there for some more seconds."""
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(_entry(entry.name), entry.model_dump_json(), px=int(seconds * 1000))
+            # Clients of an older version know nothing of what stands there seldom.
+            text = entry.model_dump_json(exclude_defaults=True)
+            pipe.set(_entry(entry.name), text, px=int(seconds * 1000))
             pipe.sadd(NAMES, entry.name)
             pipe.expire(NAMES, 2 * ceil(seconds))
             if {"gpu", "any"} <= set(entry.queues):
                 pipe.set(GPUS, "", px=int(seconds * 1000))
             pipe.execute()
+
+    def namesake(self, name: str, instance: str, seconds: float) -> str:
+        """Where another worker of a name is, in words, if one has called here since this one did; else nothing.
+
+        Who has died or was started again does not call any more: nobody is taken for a namesake of its own.
+
+        Args:
+            name: the worker's.
+            instance: what tells this worker from one of the same name.
+            seconds: for how long its call is remembered.
+
+        """
+        key, call = _caller(name), f"{instance} {socket.gethostname()} (process {os.getpid()})"
+        last = self._redis.set(key, call, px=int(seconds * 1000), get=True)
+        again = self._called
+        self._called = True
+        return last.partition(" ")[2] if again and last and not last.startswith(f"{instance} ") else ""
 
     def has_gpu_for_any(self) -> bool:
         """Whether a worker is there that takes tasks of the queue `any` to a GPU; asks for no worker's entry."""
@@ -96,6 +125,10 @@ class Roster:
 
 def _entry(name: str) -> str:
     return f"distill:worker:{name}"
+
+
+def _caller(name: str) -> str:
+    return f"distill:worker-called:{name}"
 
 
 def installed_versions() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from functools import cache
 
 from celery import Celery
@@ -13,25 +14,31 @@ from shared.settings import Settings
 from worker import libraries
 from worker.bench import Bench
 from worker.delivery import renew_deliveries
+from worker.ending import end_by_signal
 from worker.exporter import serve_metrics
 from worker.metrics import Metrics
+from worker.pulse import Pulse
 from worker.stop import Stop
-from worker.supervision import end_by_signal, notice_deaths
+from worker.supervision import watch_child
 from worker.tasks import register
+from worker.vigil import Vigil
 
 
 def create(settings: Settings) -> Celery:
     """The workers' application: tasks, renewed deliveries, metrics, and supervision of the child."""
     app = create_app(settings)
-    stop, metrics = Stop(), Metrics(on=settings.metrics_port > 0)
+    stop, pulse, metrics = Stop(), Pulse(), Metrics(on=settings.metrics_port > 0)
+    #: Tells this worker, its main process and whatever that forks, from another one of the same name.
+    app.instance = uuid.uuid4().hex[:8]
+    app.vigil = Vigil(pulse, settings.holding_seconds)
     #: The main process's connections; made at first use.
-    app.bench = cache(lambda: Bench.connect(app, settings, stop, metrics, patient=False))
+    app.bench = cache(lambda: Bench.connect(app, settings, stop, pulse, metrics, patient=False))
     app.metrics = metrics
     app.conf.worker_consumer = "worker.door:Door"
-    register(app, settings, stop, metrics)
+    register(app, settings, stop, pulse, metrics)
     renew_deliveries(app, settings, metrics)
     serve_metrics(app, settings, metrics)
-    notice_deaths(app)
+    watch_child(app, pulse)
     end_by_signal(app, stop)
     return app
 

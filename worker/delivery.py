@@ -30,6 +30,7 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
         """Eight times in a visibility timeout, from the worker's main process."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
+        namesake, namesake_until = "", 0.0
 
         def start(self, parent: Any) -> None:
             metrics.note("broker_connections")
@@ -43,10 +44,11 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
             try:
                 _renew_unacknowledged(parent.task_consumer.channel)
                 bench = app.bench()
-                queues = tuple(queue.name for queue in parent.task_consumer.queues)
+                stuck, namesake = app.vigil.stuck, self._namesake(bench, parent.hostname)
+                queues = () if stuck else tuple(queue.name for queue in parent.task_consumer.queues)
                 does = ", ".join(request.kwargsrepr for request in active_requests)
                 store, keys = settings.anywhere.store, bench.keyring.names
-                entry = WorkerEntry.of_this_process(parent.hostname, queues, store, does, keys)
+                entry = WorkerEntry.of_this_process(parent.hostname, queues, store, does, keys, stuck or namesake)
                 bench.roster.enter(entry, settings.holding_seconds)
                 if metrics.on:
                     _note_queues(bench)
@@ -56,6 +58,14 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
                     self._send_again(bench, pipeline)
             except (redis.RedisError, Unavailable, OperationalError, OSError) as error:
                 logger.warning("deliveries were not renewed, trying again soon: %s", error)
+
+        def _namesake(self, bench: Bench, name: str) -> str:
+            """What is to be said of another worker of the same name, which was seen in a visibility timeout."""
+            if where := bench.roster.namesake(name, app.instance, settings.holding_seconds):
+                self.namesake = f"another worker of this name is on {where}: give each its own with --name"
+                self.namesake_until = time.monotonic() + settings.holding_seconds
+                logger.error("%s: %s", name, self.namesake)
+            return self.namesake if time.monotonic() < self.namesake_until else ""
 
         def _send_again(self, bench: Bench, pipeline: str) -> None:
             if submission := bench.submissions.find(pipeline):
