@@ -3,7 +3,24 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
-from worker.app import app
+from shared.starter import tell
 
-app.start(sys.argv[1:])
+
+def main() -> None:
+    """Start the worker; what keeps it from starting is one message."""
+    try:
+        from worker.app import app
+    except ImportError as error:
+        _fail(f"a library of the worker cannot be loaded: {error}: install 'distill-queue[worker]' again")
+    app.start(sys.argv[1:])
+
+
+def _fail(reason: str) -> NoReturn:
+    tell(reason)
+    sys.exit(f"error: {reason}")
+
+
+if __name__ == "__main__":
+    main()

@@ -6,11 +6,12 @@ import sys
 import uuid
 from functools import cache
 
-from celery import Celery
+from celery import Celery, signals
 
 from shared.broker import create_app
 from shared.errors import InvalidSettings
 from shared.settings import Settings
+from shared.starter import READY, tell
 from worker import libraries
 from worker.bench import Bench
 from worker.delivery import renew_deliveries
@@ -40,6 +41,7 @@ def create(settings: Settings) -> Celery:
     serve_metrics(app, settings, metrics)
     watch_child(app, pulse)
     end_by_signal(app, stop)
+    signals.worker_ready.connect(lambda **_: tell(READY), weak=False, dispatch_uid=id(app))
     return app
 
 
@@ -49,6 +51,7 @@ def _create() -> Celery:
         return create(Settings.load())
     except InvalidSettings as error:
         print(f"error: {error}", file=sys.stderr)
+        tell(str(error))
         sys.exit(2)
 
 

@@ -33,7 +33,7 @@ import ctypes, os, pathlib, signal, time
 import numpy as np
 
 def data(how, path="", **_):
-    if how == "hung" and not (begun := pathlib.Path(path).with_name("begun")).exists():
+    if how == "hung" and not (begun := pathlib.Path(path).parent.with_name("begun")).exists():
         begun.touch()
         ctypes.PyDLL(None).access(path.encode(), 0)  # It holds the interpreter lock, as reading a mapped file does.
     if how == "killed":
