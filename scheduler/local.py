@@ -19,6 +19,7 @@ from scheduler.child import STOP_SECONDS, WRONG_INPUT, Child, celery_command, wo
 from scheduler.devices import has_gpu
 from shared.errors import DistillError, InvalidSettings
 from shared.settings import Settings
+from shared.temporary import provide_folder
 
 START_SECONDS = 10.0
 LAST_PORT = 65_535
@@ -103,6 +104,7 @@ class LocalStack:
 
     def _start_server(self) -> None:
         if self.server_folder is None:
+            provide_folder()
             folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="distill-")))
             path = folder / "valkey.sock"
             listen = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--appendonly", "no"]

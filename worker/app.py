@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 import uuid
 from functools import cache
+from typing import Any, NoReturn
 
 from celery import Celery, signals
 
+from shared import temporary
 from shared.broker import create_app
-from shared.errors import InvalidSettings
+from shared.errors import DistillError, InvalidSettings, Unavailable
 from shared.settings import Settings
 from shared.starter import READY, tell
 from worker import libraries
@@ -41,6 +43,7 @@ def create(settings: Settings) -> Celery:
     serve_metrics(app, settings, metrics)
     watch_child(app, pulse)
     end_by_signal(app, stop)
+    signals.worker_init.connect(_require_locks, weak=False, dispatch_uid=id(app))
     signals.worker_ready.connect(lambda **_: tell(READY), weak=False, dispatch_uid=id(app))
     return app
 
@@ -48,11 +51,24 @@ def create(settings: Settings) -> Celery:
 def _create() -> Celery:
     libraries.set_up()
     try:
+        temporary.provide_folder()
         return create(Settings.load())
-    except InvalidSettings as error:
-        print(f"error: {error}", file=sys.stderr)
-        tell(str(error))
-        sys.exit(2)
+    except (InvalidSettings, Unavailable) as error:
+        _end(error)
+
+
+def _end(error: DistillError) -> NoReturn:
+    """End a process that cannot start, with the exit code of what is wrong."""
+    print(f"error: {error}", file=sys.stderr)
+    tell(str(error))
+    sys.exit(2 if isinstance(error, InvalidSettings) else 3)
+
+
+def _require_locks(**_: Any) -> None:
+    try:
+        temporary.require_locks()
+    except Unavailable as error:
+        _end(error)
 
 
 app = _create()

@@ -62,7 +62,7 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
         def _namesake(self, bench: Bench, name: str) -> str:
             """What is to be said of another worker of the same name, which was seen in a visibility timeout."""
             if where := bench.roster.namesake(name, app.instance, settings.holding_seconds):
-                self.namesake = f"another worker of this name is on {where}: give each its own with --name"
+                self.namesake = f"another worker of this name is on {where}: give each its own, by --name or the host's"
                 self.namesake_until = time.monotonic() + settings.holding_seconds
                 logger.error("%s: %s", name, self.namesake)
             return self.namesake if time.monotonic() < self.namesake_until else ""

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from scheduler.child import Child, celery_command
-from scheduler.local import MAX_RESTARTS, LocalStack
+from scheduler.local import MAX_RESTARTS, WELL_SECONDS, LocalStack
 from shared.errors import DistillError, InvalidSettings
 from shared.settings import Settings
 
@@ -50,6 +50,34 @@ def test_all_goes_on_without_flower_and_nothing_without_workers(
     assert stack.tend() is None
     stack.children.append(dead("worker-1", tmp_path, wait_until))
     with pytest.raises(DistillError, match="worker-1 died"):
+        stack.tend()
+
+
+def test_a_worker_that_was_well_for_a_while_may_die_as_often_as_a_new_one(stack: LocalStack, tmp_path: Path) -> None:
+    child = Child("worker-1", ["sleep", "600"], {}, tmp_path / "log", restarts=MAX_RESTARTS)
+    stack.children.append(child)
+    child.start()
+    try:
+        stack.tend()
+        assert child.restarts == MAX_RESTARTS
+        child._started -= WELL_SECONDS
+        stack.tend()
+        assert child.restarts == 0
+    finally:
+        child.ask_to_end()
+        child.end(float("inf"))
+
+
+def test_a_worker_whose_settings_are_wrong_is_not_started_again(
+    stack: LocalStack, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    said = "print('error: DISTILL_X is wrong'); raise SystemExit(2)"
+    child = Child("worker-1", [sys.executable, "-S", "-c", said], {}, tmp_path / "log")
+    stack.children.append(child)
+    child.start()
+    wait_until(lambda: not child.alive, "it ends")
+
+    with pytest.raises(InvalidSettings, match="DISTILL_X is wrong"):
         stack.tend()
 
 
