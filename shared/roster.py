@@ -81,8 +81,19 @@ class Roster:
         self._redis: Any = client
         self._called = False
 
-    def enter(self, entry: WorkerEntry, seconds: float) -> None:
-        """Say that a worker is there for some more seconds."""
+    def enter(self, entry: WorkerEntry, seconds: float, instance: str = "") -> str:
+        """Say that a worker is there for some more seconds; where another one of its name is, in words, or nothing.
+
+        That one has called here since this worker did the last time. Who has died does not call any more, so that
+        nobody is taken for a namesake of the worker that was started in its place.
+
+        Args:
+            entry: the worker.
+            seconds: for how long it is there.
+            instance: what tells it from another one of its name.
+
+        """
+        call = f"{instance} {entry.host} (process {entry.pid})"
         with self._redis.pipeline(transaction=False) as pipe:
             # Clients of an older version know nothing of what stands there seldom.
             text = entry.model_dump_json(exclude_defaults=True)
@@ -91,24 +102,11 @@ class Roster:
             pipe.expire(NAMES, 2 * ceil(seconds))
             if {"gpu", "any"} <= set(entry.queues):
                 pipe.set(GPUS, "", px=int(seconds * 1000))
-            pipe.execute()
-
-    def namesake(self, name: str, instance: str, seconds: float) -> str:
-        """Where another worker of a name is, in words, if one has called here since this one did; else nothing.
-
-        Who has died or was started again does not call any more: nobody is taken for a namesake of its own.
-
-        Args:
-            name: the worker's.
-            instance: what tells this worker from one of the same name.
-            seconds: for how long its call is remembered.
-
-        """
-        key, call = _caller(name), f"{instance} {socket.gethostname()} (process {os.getpid()})"
-        last = self._redis.set(key, call, px=int(seconds * 1000), get=True)
-        again = self._called
+            pipe.set(_caller(entry.name), call, px=int(seconds * 1000), get=True)
+            last = pipe.execute()[-1] or call
+        of_itself = not self._called or last.startswith(f"{instance} ")
         self._called = True
-        return last.partition(" ")[2] if again and last and not last.startswith(f"{instance} ") else ""
+        return "" if of_itself else str(last.partition(" ")[2])
 
     def has_gpu_for_any(self) -> bool:
         """Whether a worker is there that takes tasks of the queue `any` to a GPU; asks for no worker's entry."""

@@ -44,12 +44,14 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
             try:
                 _renew_unacknowledged(parent.task_consumer.channel)
                 bench = app.bench()
-                stuck, namesake = app.vigil.stuck, self._namesake(bench, parent.hostname)
+                stuck = app.vigil.stuck
                 queues = () if stuck else tuple(queue.name for queue in parent.task_consumer.queues)
                 does = ", ".join(request.kwargsrepr for request in active_requests)
                 store, keys = settings.anywhere.store, bench.keyring.names
-                entry = WorkerEntry.of_this_process(parent.hostname, queues, store, does, keys, stuck or namesake)
-                bench.roster.enter(entry, settings.holding_seconds)
+                entry = WorkerEntry.of_this_process(
+                    parent.hostname, queues, store, does, keys, stuck or self._namesakes
+                )
+                self._note_namesake(bench.roster.enter(entry, settings.holding_seconds, app.instance))
                 if metrics.on:
                     _note_queues(bench)
                 for key in bench.leases.free_keys():
@@ -59,13 +61,17 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
             except (redis.RedisError, Unavailable, OperationalError, OSError) as error:
                 logger.warning("deliveries were not renewed, trying again soon: %s", error)
 
-        def _namesake(self, bench: Bench, name: str) -> str:
-            """What is to be said of another worker of the same name, which was seen in a visibility timeout."""
-            if where := bench.roster.namesake(name, app.instance, settings.holding_seconds):
-                self.namesake = f"another worker of this name is on {where}: give each its own, by --name or the host's"
-                self.namesake_until = time.monotonic() + settings.holding_seconds
-                logger.error("%s: %s", name, self.namesake)
-            return self.namesake if time.monotonic() < self.namesake_until else ""
+        @property
+        def _namesakes(self) -> str:
+            """What is to be said of another worker of the same name, which was there a visibility timeout ago."""
+            if time.monotonic() > self.namesake_until:
+                return ""
+            return f"another worker of this name is on {self.namesake}: give each its own, by --name or the host's"
+
+        def _note_namesake(self, where: str) -> None:
+            if where:
+                self.namesake, self.namesake_until = where, time.monotonic() + settings.holding_seconds
+                logger.error("%s", self._namesakes)
 
         def _send_again(self, bench: Bench, pipeline: str) -> None:
             if submission := bench.submissions.find(pipeline):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -89,3 +90,18 @@ def test_files_in_the_working_folder_are_not_taken_for_libraries(tmp_path: Path)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "monitoring and administrating Celery" in done.stdout
+
+
+def test_a_worker_whose_libraries_cannot_be_loaded_says_so_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "prometheus_client.py").write_text("raise ImportError('libfoo.so.1: cannot open shared object file')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+
+    done = subprocess.run(
+        celery_command("worker"), env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: a library of the worker cannot be loaded: libfoo.so.1: cannot open shared object file: "
+        "install 'distill-queue[worker]' again"
+    ]
