@@ -39,8 +39,7 @@ class Child:
 
     def start(self) -> None:
         """Start the process."""
-        if self._pipe is not None:
-            os.close(self._pipe)
+        self._hang_up()
         self._said, self._started = "", time.monotonic()
         self._pipe, theirs = os.pipe()
         os.set_blocking(self._pipe, False)
@@ -102,6 +101,13 @@ class Child:
         """The process's id."""
         return self._process.pid if self._process else None
 
+    def _hang_up(self) -> None:
+        """Hear the last that it has said."""
+        self._hear()
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
+
     def ask_to_end(self) -> None:
         """Send SIGTERM."""
         if self._process is not None and self.alive:
@@ -116,6 +122,7 @@ class Child:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._hang_up()
 
     def last_lines(self, lines: int = 5) -> str:
         """The end of its log."""

@@ -70,8 +70,10 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
 
         def _note_namesake(self, where: str) -> None:
             if where:
+                new = not self._namesakes
                 self.namesake, self.namesake_until = where, time.monotonic() + settings.holding_seconds
-                logger.error("%s", self._namesakes)
+                if new:
+                    logger.error("%s", self._namesakes)
 
         def _send_again(self, bench: Bench, pipeline: str) -> None:
             if submission := bench.submissions.find(pipeline):

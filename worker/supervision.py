@@ -184,13 +184,19 @@ def watch_child(app: Celery, pulse: Pulse) -> None:
             elif was_stuck:
                 logger.warning("the process that could not be killed is gone: the worker ends, to be started again")
                 os.kill(os.getpid(), signal.SIGTERM)
-            elif vigil.silent_seconds >= TELL_SECONDS and self.looks % LOOKS_A_WORD == 0:
-                logger.warning("the process %s gave no sign of life for %.0f s", vigil.pid, vigil.silent_seconds)
-                for request in list(active_requests):
-                    if isinstance(request, StageRequest):
-                        request.tell_of_silence()
+            elif vigil.silent_seconds >= TELL_SECONDS and not pulse.loads and self.looks % LOOKS_A_WORD == 0:
+                _tell_of_silence(vigil)
 
     app.steps["consumer"].add(WatchChild)
+
+
+def _tell_of_silence(vigil: Vigil) -> None:
+    """Say for how long the child has given no sign of life: in the log once, and where people look at stages."""
+    if vigil.silent_seconds < TELL_SECONDS + LOOKS_A_WORD * LOOK_SECONDS:
+        logger.warning("the process %s gives no sign of life", vigil.pid)
+    for request in list(active_requests):
+        if isinstance(request, StageRequest):
+            request.tell_of_silence()
 
 
 def hand_on(vigil: Vigil, pool: Any = None) -> None:

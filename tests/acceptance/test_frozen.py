@@ -82,7 +82,7 @@ def test_a_worker_that_was_paused_as_a_whole_is_innocent_when_it_goes_on(
 
     assert finish(client, client.submit(make_spec()).id) == "done"
     assert [pool_process(worker) for worker in workers] == children
-    assert not lines_of(stack, "sign of life")
+    assert not lines_of(stack, "exited with")
 
 
 def test_a_worker_that_is_told_to_end_does_so_soon_though_its_child_is_stopped(
