@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from shared.errors import store_errors
+from shared import starter
+from shared.errors import DistillError, InvalidSettings, Unavailable, store_errors
 
 #: Seconds that a child has to end after SIGTERM, before it is killed.
 STOP_SECONDS = 10.0
+#: The exit codes of a process whose settings or arguments are wrong, and of one around which something does not work.
+WRONG_INPUT, BROKEN_WORLD = 2, 3
 
 
 @dataclass(slots=True)
@@ -30,6 +33,10 @@ class Child:
     log: Path | None
     restarts: int = 0
     _process: subprocess.Popen[bytes] | None = None
+    #: The end of a pipe at which it says how its start went, and what it has said.
+    _pipe: int | None = None
+    _started: float = 0.0
+    _said: str = ""
 
     def start(self) -> None:
         """Start the process.
@@ -38,21 +45,57 @@ class Child:
             StoreUnavailable: its log cannot be written.
 
         """
-        with _opened(self.log) as log:
-            self._process = subprocess.Popen(
-                self.command,
-                env=os.environ | self.environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT if log else None,
-                start_new_session=True,
-                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-            )
+        self._hang_up()
+        self._said, self._started = "", time.monotonic()
+        self._pipe, theirs = os.pipe()
+        os.set_blocking(self._pipe, False)
+        try:
+            with _opened(self.log) as log:
+                self._process = subprocess.Popen(
+                    self.command,
+                    env=os.environ | self.environment | {starter.PIPE: str(theirs)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT if log else None,
+                    start_new_session=True,
+                    pass_fds=(theirs,),
+                    preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+                )
+        finally:
+            os.close(theirs)
+
+    @property
+    def worked(self) -> bool:
+        """Whether it has said since it was started that it works."""
+        return starter.READY in self._hear().splitlines()
+
+    @property
+    def error(self) -> str:
+        """Why it ended, as it says itself or as the end of its log has it; empty where neither says anything."""
+        said = [line for line in self._hear().splitlines() if line != starter.READY]
+        return "\n".join(said) or self.last_lines()
+
+    def failure(self, reason: str) -> DistillError:
+        """The error of a process that ended, by the exit code with which it did."""
+        kinds: dict[int | None, type[DistillError]] = {WRONG_INPUT: InvalidSettings, BROKEN_WORLD: Unavailable}
+        return kinds.get(self.exit_code, DistillError)(reason)
+
+    def _hear(self) -> str:
+        """All that it has said since it was started."""
+        with suppress(BlockingIOError):
+            while self._pipe is not None and (heard := os.read(self._pipe, 4096)):
+                self._said += heard.decode(errors="replace")
+        return self._said
 
     @property
     def alive(self) -> bool:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since it was started."""
+        return time.monotonic() - self._started
 
     @property
     def exit_code(self) -> int | None:
@@ -63,6 +106,13 @@ class Child:
     def pid(self) -> int | None:
         """The process's id."""
         return self._process.pid if self._process else None
+
+    def _hang_up(self) -> None:
+        """Hear the last that it has said."""
+        self._hear()
+        if self._pipe is not None:
+            os.close(self._pipe)
+            self._pipe = None
 
     def ask_to_end(self) -> None:
         """Send SIGTERM."""
@@ -78,6 +128,7 @@ class Child:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._hang_up()
 
     def last_lines(self, lines: int = 5) -> str:
         """The end of its log."""

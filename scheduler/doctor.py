@@ -258,6 +258,8 @@ def _worker(worker: WorkerEntry, settings: Settings) -> Finding:
     ]
     if worker.stage_format != STAGE_FORMAT:
         differences.append(f"stage format {worker.stage_format} (here {STAGE_FORMAT})")
+    if worker.trouble:
+        return Finding(worker.name, "bad", f"on {worker.host}: {worker.trouble}")
     serves = f"serves {', '.join(worker.queues)} on {worker.host}"
     if not worker.obeys(keyring(settings).signs_as):
         advice = "give this client and the worker the same DISTILL_SIGNING_KEY"

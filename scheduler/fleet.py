@@ -1,4 +1,4 @@
-"""A fleet: one worker a device of this machine, started again when it dies."""
+"""A fleet: one worker a device of this machine, started again when it dies, unless it never comes to work."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from scheduler.child import Child, worker_command
+from scheduler.child import WRONG_INPUT, Child, worker_command
 from scheduler.devices import Device
 
 #: Seconds before a worker that died is started again: doubled each time, up to the longest.
@@ -14,6 +14,8 @@ FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
 #: Seconds after which a worker that lives is taken to be well.
 WELL_SECONDS = 60.0
+#: How often a worker is started that ends each time before it works.
+MOST_STARTS = 5
 #: Seconds that workers have to hand back what they do, with some to spare (see `worker.supervision`).
 HAND_BACK_SECONDS = 20.0
 
@@ -28,6 +30,8 @@ class Berth:
     #: When it is to be started again, by the monotonic clock; None while it lives.
     due: float | None = 0.0
     wait_seconds: float = FIRST_WAIT_SECONDS
+    #: How often in a row it ended before it worked.
+    in_vain: int = 0
 
 
 @dataclass(slots=True)
@@ -53,8 +57,13 @@ class Fleet:
         return cls(berths, tell)
 
     def tend(self) -> None:
-        """Start what is to be started, and see who has died."""
-        for berth in self.berths:
+        """Start what is to be started, and see who has died.
+
+        Raises:
+            DistillError: no worker is left that could be started; of the kind that the last one's exit code says.
+
+        """
+        for berth in list(self.berths):
             if berth.due is None and not berth.worker.alive:
                 self._plan_again(berth)
             if berth.due is not None and self.now() >= berth.due:
@@ -72,9 +81,28 @@ class Fleet:
             berth.worker.end(deadline)
 
     def _plan_again(self, berth: Berth) -> None:
+        if berth.worker.worked:
+            berth.in_vain = 0
+        else:
+            berth.in_vain += 1
+            # What it was given is the same the next time.
+            if berth.in_vain >= MOST_STARTS or berth.worker.exit_code == WRONG_INPUT:
+                self._give_up(berth)
+                return
         if self.now() - berth.started >= WELL_SECONDS:
             berth.wait_seconds = FIRST_WAIT_SECONDS
         berth.due = self.now() + berth.wait_seconds
         died = f"{berth.worker.name} died (exit code {berth.worker.exit_code})"
         self.tell(f"{died}: starts again in {berth.wait_seconds:.0f} s")
         berth.wait_seconds = min(2 * berth.wait_seconds, LONGEST_WAIT_SECONDS)
+
+    def _give_up(self, berth: Berth) -> None:
+        """Go on without a worker that never comes to work."""
+        times = "once" if berth.in_vain == 1 else f"{berth.in_vain} times"
+        worker = berth.worker
+        started = f"it was started {times} and ended before it worked (exit code {worker.exit_code})"
+        reason = f"{worker.name} is given up: {started}: {worker.error or 'what it said stands above'}"
+        self.berths.remove(berth)
+        if not self.berths:
+            raise worker.failure(reason)
+        self.tell(f"{reason}; the other workers go on")

@@ -16,18 +16,21 @@ from typing import Self
 import redis
 import xxhash
 
-from scheduler.child import STOP_SECONDS, Child, celery_command, worker_command
+from scheduler.child import STOP_SECONDS, WRONG_INPUT, Child, celery_command, worker_command
 from scheduler.devices import has_gpu
 from scheduler.login import logins
 from shared.broker_address import BrokerAddress
 from shared.errors import DistillError, InvalidSettings, store_errors
 from shared.ledger import unchecked_client
 from shared.settings import Settings
+from shared.temporary import provide_folder
 
 START_SECONDS = 10.0
 LAST_PORT = 65_535
-#: How often a dead worker is started again before the stack gives up.
+#: How often a worker that dies is started again before the stack gives up, and the seconds after which one that lives
+#: is taken to be well.
 MAX_RESTARTS = 5
+WELL_SECONDS = 60.0
 FLOWER_SETTINGS = Path(__file__).with_name("flower_settings.py")
 
 
@@ -85,17 +88,20 @@ class LocalStack:
         """Start dead workers again; why Flower is given up, if it is now: all else goes on without it.
 
         Raises:
-            DistillError: the server died, or a worker dies again and again.
+            DistillError: the server died, or a worker dies again and again; of the kind that its exit code says.
 
         """
         for child in self.children:
             if child.alive:
+                if child.restarts and child.seconds >= WELL_SECONDS:
+                    child.restarts = 0
                 continue
             child.restarts += 1
-            if child.name == "valkey" or child.restarts > MAX_RESTARTS:
+            in_vain = child.exit_code == WRONG_INPUT and not child.worked
+            if child.name == "valkey" or child.restarts > MAX_RESTARTS or in_vain:
                 reason = f"{child.name} died; the end of {child.log}:\n{child.last_lines()}"
                 if child.name != "flower":
-                    raise DistillError(reason)
+                    raise child.failure(reason)
                 self.children.remove(child)
                 return reason
             child.start()
@@ -115,6 +121,7 @@ class LocalStack:
 
     def _start_server(self) -> None:
         if self.server_folder is None:
+            provide_folder()
             folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="distill-")))
             path = folder / "valkey.sock"
             listen = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--appendonly", "no"]

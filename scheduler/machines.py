@@ -78,7 +78,8 @@ def worker(
             fleet.tend()
             time.sleep(0.2)
     finally:
-        console.print("Ending: the workers hand back what they do")
+        if fleet.berths:
+            console.print("Ending: the workers hand back what they do")
         fleet.end()
 
 

@@ -156,7 +156,7 @@ def workers_table(workers: list[WorkerEntry]) -> Table:
         table.add_column(name)
     for worker in workers:
         versions = worker.versions.get("torch", "none")
-        does = escape(worker.does or "waits for work")
+        does = f"[red]{escape(worker.trouble)}[/]" if worker.trouble else escape(worker.does or "waits for work")
         about = map(escape, (worker.name, worker.host, ", ".join(worker.queues)))
         table.add_row(*about, does, escape(versions), escape(worker.store))
     return table

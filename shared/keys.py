@@ -78,6 +78,10 @@ class Keys:
         """The entry of a worker that is there."""
         return self._own(f"worker:{name}")
 
+    def worker_called(self, name: str) -> str:
+        """Which worker of a name has called last: two of one name call in turn."""
+        return self._own(f"worker-called:{name}")
+
     @property
     def gpus(self) -> str:
         """There while a worker is that takes tasks of the queue `any` to a GPU."""

@@ -34,12 +34,20 @@ class WorkerEntry(Model):
     does: Line = ""
     #: Names of the keys whose messages it obeys; none: it obeys what is not signed.
     keys: tuple[Line, ...] = ()
+    #: What is wrong with it, and the way out, in words; empty where nothing is.
+    trouble: Line = ""
     #: Seconds since the epoch, by the worker's own clock.
     seen: float
 
     @classmethod
     def of_this_process(
-        cls, name: str, queues: tuple[str, ...], store: str, does: str = "", keys: tuple[str, ...] = ()
+        cls,
+        name: str,
+        queues: tuple[str, ...],
+        store: str,
+        does: str = "",
+        keys: tuple[str, ...] = (),
+        trouble: str = "",
     ) -> Self:
         """The entry of the worker that this process is."""
         return cls(
@@ -52,6 +60,7 @@ class WorkerEntry(Model):
             store=store,
             does=does,
             keys=keys,
+            trouble=trouble,
             seen=time.time(),
         )
 
@@ -66,16 +75,34 @@ class Roster:
     def __init__(self, client: BrokerClient) -> None:
         self._redis: Any = client
         self._names = client.names
+        self._called = False
 
-    def enter(self, entry: WorkerEntry, seconds: float) -> None:
-        """Say that a worker is there for some more seconds."""
+    def enter(self, entry: WorkerEntry, seconds: float, instance: str = "") -> str:
+        """Say that a worker is there for some more seconds; where another one of its name is, in words, or nothing.
+
+        That one has called here since this worker did the last time. Who has died does not call any more, so that
+        nobody is taken for a namesake of the worker that was started in its place.
+
+        Args:
+            entry: the worker.
+            seconds: for how long it is there.
+            instance: what tells it from another one of its name.
+
+        """
+        call = f"{instance} {entry.host} (process {entry.pid})"
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(self._names.worker(entry.name), entry.model_dump_json(), px=int(seconds * 1000))
+            # Clients of an older version know nothing of what stands there seldom.
+            text = entry.model_dump_json(exclude_defaults=True)
+            pipe.set(self._names.worker(entry.name), text, px=int(seconds * 1000))
             pipe.sadd(self._names.workers, entry.name)
             pipe.expire(self._names.workers, 2 * ceil(seconds))
             if {"gpu", "any"} <= set(entry.queues):
                 pipe.set(self._names.gpus, "", px=int(seconds * 1000))
-            pipe.execute()
+            pipe.set(self._names.worker_called(entry.name), call, px=int(seconds * 1000), get=True)
+            last = pipe.execute()[-1] or call
+        of_itself = not self._called or last.startswith(f"{instance} ")
+        self._called = True
+        return "" if of_itself else str(last.partition(" ")[2])
 
     def has_gpu_for_any(self) -> bool:
         """Whether a worker is there that takes tasks of the queue `any` to a GPU; asks for no worker's entry."""

@@ -175,6 +175,7 @@ class _Run:
         deadline = time.monotonic() + seconds
         faults: list[tuple[str, Callable[[LocalStack, Settings], None]]] = [
             ("pool process killed (-9)", self._kill_child),
+            ("pool process stopped (SIGSTOP) for good", self._freeze_child),
             ("worker killed (-9), all of it", self._kill_worker),
             ("worker's main process killed (-9)", self._kill_main),
             ("worker told to end (SIGTERM)", self._end_worker),
@@ -224,6 +225,9 @@ class _Run:
 
     def _kill_child(self, stack: LocalStack, _settings: Settings) -> None:
         psutil.Process(self._worker(stack).pid).children()[0].kill()
+
+    def _freeze_child(self, stack: LocalStack, _settings: Settings) -> None:
+        psutil.Process(self._worker(stack).pid).children()[0].suspend()
 
     def _kill_worker(self, stack: LocalStack, _settings: Settings) -> None:
         os.killpg(_pid(self._worker(stack)), signal.SIGKILL)

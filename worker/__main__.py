@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from distill_queue_main import require_own_packages
 
 require_own_packages()
 
+from shared.starter import tell
 from worker import libraries
 
-libraries.restart_set_up()
 
-from worker.app import app
+def main() -> None:
+    """Start the worker; what keeps it from starting is one message."""
+    libraries.restart_set_up()
+    try:
+        from worker.app import app
+    except ImportError as error:
+        _fail(f"a library of the worker cannot be loaded: {error}: install 'distill-queue[worker]' again")
+    app.start(sys.argv[1:])
 
-app.start(sys.argv[1:])
+
+def _fail(reason: str) -> NoReturn:
+    tell(reason)
+    sys.exit(f"error: {reason}")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,52 +3,78 @@
 from __future__ import annotations
 
 import sys
+import uuid
 from functools import cache
+from typing import Any, NoReturn
 
 from distill_queue_main import require_own_packages
 
 require_own_packages()
 
-from celery import Celery
+from celery import Celery, signals
 
+from shared import temporary
 from shared.broker import create_app
-from shared.errors import InvalidSettings
+from shared.errors import DistillError, InvalidSettings, Unavailable
 from shared.settings import Settings
+from shared.starter import READY, tell
 from worker import libraries
 from worker.bench import Bench
 from worker.delivery import renew_deliveries
+from worker.ending import end_by_signal
 from worker.exporter import serve_metrics
 from worker.fitness import require_fit_broker
 from worker.metrics import Metrics
+from worker.pulse import Pulse
 from worker.stop import Stop
-from worker.supervision import end_by_signal, notice_deaths
+from worker.supervision import watch_child
 from worker.tasks import register
+from worker.vigil import Vigil
 
 
 def create(settings: Settings) -> Celery:
     """The workers' application: tasks, renewed deliveries, metrics, and supervision of the child."""
     app = create_app(settings)
-    stop, metrics = Stop(), Metrics(on=settings.metrics_port > 0)
+    stop, pulse, metrics = Stop(), Pulse(), Metrics(on=settings.metrics_port > 0)
+    #: Tells this worker, its main process and whatever that forks, from another one of the same name.
+    app.instance = uuid.uuid4().hex[:8]
+    app.vigil = Vigil(pulse, settings.holding_seconds)
     #: The main process's connections; made at first use.
-    app.bench = cache(lambda: Bench.connect(app, settings, stop, metrics, patient=False))
+    app.bench = cache(lambda: Bench.connect(app, settings, stop, pulse, metrics, patient=False))
     app.metrics = metrics
     app.conf.worker_consumer = "worker.door:Door"
     require_fit_broker(app, settings)
-    register(app, settings, stop, metrics)
+    register(app, settings, stop, pulse, metrics)
     renew_deliveries(app, settings, metrics)
     serve_metrics(app, settings, metrics)
-    notice_deaths(app)
+    watch_child(app, pulse)
     end_by_signal(app, stop)
+    signals.worker_init.connect(_require_locks, weak=False, dispatch_uid=id(app))
+    signals.worker_ready.connect(lambda **_: tell(READY), weak=False, dispatch_uid=id(app))
     return app
 
 
 def _create() -> Celery:
     libraries.set_up()
     try:
+        temporary.provide_folder()
         return create(Settings.load())
-    except InvalidSettings as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (InvalidSettings, Unavailable) as error:
+        _end(error)
+
+
+def _end(error: DistillError) -> NoReturn:
+    """End a process that cannot start, with the exit code of what is wrong."""
+    print(f"error: {error}", file=sys.stderr)
+    tell(str(error))
+    sys.exit(2 if isinstance(error, InvalidSettings) else 3)
+
+
+def _require_locks(**_: Any) -> None:
+    try:
+        temporary.require_locks()
+    except Unavailable as error:
+        _end(error)
 
 
 app = _create()

@@ -18,13 +18,19 @@ _BEGUN = "died with its worker"
 class Attempts:
     """A list a key in the broker; it starts anew whenever the stage makes progress."""
 
-    def __init__(self, client: BrokerClient, hasty: BrokerClient, limit: int, history_seconds: int) -> None:
-        """Take a client, and one that does not wait for a broker that is away: for what may be left out."""
+    def __init__(
+        self, client: BrokerClient, hasty: BrokerClient, limit: int, history_seconds: int, instance: str = ""
+    ) -> None:
+        """Take a client, and one that does not wait for a broker that is away: for what may be left out.
+
+        Of two workers of one name, each ends its own attempts only: `instance` tells them apart.
+        """
         self._redis: Any = client
         self._names = client.names
         self._hasty: Any = hasty
         self._limit = limit
         self._history_seconds = history_seconds
+        self._instance = instance
 
     def begin(self, keys: Sequence[str], worker: str) -> int:
         """Note that a worker begins stages; return which attempt this is, of the one that had most.
@@ -35,17 +41,17 @@ class Attempts:
         """
         ended = max(self._check(key) for key in keys)
         for key in keys:
-            self._append(key, worker, _BEGUN)
+            self._append(key, *self._begun(worker))
         return ended + 1
 
     def end(self, keys: Sequence[str], worker: str, reason: str) -> None:
-        """Note how the last attempt ended.
+        """Note how a worker's attempt ended.
 
         Raises:
             StageFailed: it was the last one allowed.
 
         """
-        self.withdraw(keys)
+        self.withdraw(keys, worker)
         for key in keys:
             self._append(key, worker, reason)
         for key in keys:
@@ -55,7 +61,10 @@ class Attempts:
         """How many attempts there were, unless they are used up."""
         attempts = [json.loads(text) for text in self._redis.lrange(self._names.attempts(key), 0, -1)]
         if len(attempts) >= self._limit:
-            how = "; ".join(f"{number}. on {worker}: {reason}" for number, (worker, reason) in enumerate(attempts, 1))
+            how = "; ".join(
+                f"{number}. on {worker.partition('#')[0]}: {reason}"
+                for number, (worker, reason) in enumerate(attempts, 1)
+            )
             raise StageFailed(f"given up after {len(attempts)} attempts: {how}")
         return len(attempts)
 
@@ -64,8 +73,7 @@ class Attempts:
 
         Of several stages, the one that it had begun; if it had not come so far, the message itself seems to kill.
         """
-        begun = [key for key in keys if self._last(key) == [worker, _BEGUN]]
-        self.withdraw(begun)
+        begun = self.withdraw(keys, worker)
         for key in begun or keys:
             self._append(key, worker, reason)
 
@@ -77,22 +85,24 @@ class Attempts:
         with suppress(redis.RedisError), self._hasty.pipeline() as pipe:
             for key in keys:
                 pipe.delete(self._names.attempts(key))
-                self._push(pipe, key, worker, _BEGUN)
+                self._push(pipe, key, *self._begun(worker))
             pipe.execute()
 
-    def withdraw(self, keys: Sequence[str]) -> None:
-        """Do not count the last attempt: it was not the stage that ended it."""
-        for key in keys:
-            self._redis.rpop(self._names.attempts(key))
+    def withdraw(self, keys: Sequence[str], worker: str) -> list[str]:
+        """Do not count a worker's attempt: it was not the stage that ended it; of which keys it had begun one.
+
+        Another worker that took over meanwhile has begun its own one after it.
+        """
+        begun = json.dumps(self._begun(worker))
+        return [key for key in keys if self._redis.lrem(self._names.attempts(key), -1, begun)]
 
     def forget(self, keys: Sequence[str]) -> None:
         """Begin to count anew: the stages got further, or have ended."""
         for key in keys:
             self._redis.delete(self._names.attempts(key))
 
-    def _last(self, key: str) -> list[str] | None:
-        text = self._redis.lindex(self._names.attempts(key), -1)
-        return json.loads(text) if text else None
+    def _begun(self, worker: str) -> tuple[str, str]:
+        return f"{worker}#{self._instance}" if self._instance else worker, _BEGUN
 
     def _append(self, key: str, worker: str, reason: str) -> None:
         with self._redis.pipeline() as pipe:

@@ -30,6 +30,7 @@ from worker.attempts import Attempts
 from worker.lease import Leases
 from worker.metrics import Metrics
 from worker.offers import Offers
+from worker.pulse import Pulse
 from worker.rescue import Rescue
 from worker.stop import Stop
 
@@ -45,6 +46,7 @@ class Bench:
     patient: bool
     app: Celery
     stop: Stop
+    pulse: Pulse
     store: ArtifactStore
     submissions: Submissions
     ledger: Ledger
@@ -64,7 +66,9 @@ class Bench:
     metrics: Metrics
 
     @classmethod
-    def connect(cls, app: Celery, settings: Settings, stop: Stop, metrics: Metrics, *, patient: bool) -> Self:
+    def connect(
+        cls, app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics: Metrics, *, patient: bool
+    ) -> Self:
         """Connect to the broker and the store.
 
         Raises:
@@ -73,7 +77,8 @@ class Bench:
         """
         client, hasty = connect(settings, retries=PATIENT_RETRIES if patient else 1), connect(settings, retries=0)
         ledger = Ledger(client, settings.history_seconds)
-        leases = Leases(client, hasty, settings.holding_seconds, settings.renewal_seconds, metrics)
+        holding, renewal = settings.holding_seconds, settings.renewal_seconds
+        leases = Leases(client, hasty, holding, renewal, metrics, app.instance)
         store = store_of(settings, patient=patient)
         submissions, roster = Submissions(store), Roster(client)
         return cls(
@@ -81,13 +86,14 @@ class Bench:
             patient,
             app,
             stop,
+            pulse,
             store,
             submissions,
             ledger,
             Ledger(hasty, settings.history_seconds),
             Logbook(hasty, settings.history_seconds),
             leases,
-            Attempts(client, hasty, settings.max_attempts, settings.history_seconds),
+            Attempts(client, hasty, settings.max_attempts, settings.history_seconds, app.instance),
             roster,
             Offers(client, roster),
             Rescue(client, ledger, leases, submissions, settings),

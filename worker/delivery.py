@@ -28,6 +28,7 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
         """Eight times in a visibility timeout, from the worker's main process."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
+        namesake, namesake_until = "", 0.0
 
         def start(self, parent: Any) -> None:
             metrics.note("broker_connections")
@@ -41,11 +42,14 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
             try:
                 _renew_unacknowledged(parent.task_consumer.channel)
                 bench = app.bench()
-                queues = tuple(queue.name for queue in parent.task_consumer.queues)
+                stuck = app.vigil.stuck
+                queues = () if stuck else tuple(queue.name for queue in parent.task_consumer.queues)
                 does = ", ".join(request.kwargsrepr for request in active_requests)
                 store, keys = settings.anywhere.store, bench.keyring.names
-                entry = WorkerEntry.of_this_process(parent.hostname, queues, store, does, keys)
-                bench.roster.enter(entry, settings.holding_seconds)
+                entry = WorkerEntry.of_this_process(
+                    parent.hostname, queues, store, does, keys, stuck or self._namesakes
+                )
+                self._note_namesake(bench.roster.enter(entry, settings.holding_seconds, app.instance))
                 if metrics.on:
                     _note_queues(bench)
                 for key in bench.leases.free_keys():
@@ -54,6 +58,20 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
                     self._send_again(bench, pipeline)
             except (redis.RedisError, Unavailable, OperationalError, OSError) as error:
                 logger.warning("deliveries were not renewed, trying again soon: %s", error)
+
+        @property
+        def _namesakes(self) -> str:
+            """What is to be said of another worker of the same name, which was there a visibility timeout ago."""
+            if time.monotonic() > self.namesake_until:
+                return ""
+            return f"another worker of this name is on {self.namesake}: give each its own, by --name or the host's"
+
+        def _note_namesake(self, where: str) -> None:
+            if where:
+                new = not self._namesakes
+                self.namesake, self.namesake_until = where, time.monotonic() + settings.holding_seconds
+                if new:
+                    logger.error("%s", self._namesakes)
 
         def _send_again(self, bench: Bench, pipeline: str) -> None:
             if submission := bench.submissions.find(pipeline):

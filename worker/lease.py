@@ -106,13 +106,18 @@ class Leases:
         holding_seconds: float,
         renewal_seconds: float,
         metrics: Metrics,
+        instance: str = "",
     ) -> None:
-        """Take a client, and one that does not wait for a broker that is away: for renewals."""
+        """Take a client, and one that does not wait for a broker that is away: for renewals.
+
+        Of two workers of one name, each gives up its own leases only: `instance` tells them apart.
+        """
         self._redis: Any = client
         self._names = client.names
         self._holding_ms = int(holding_seconds * 1000)
         self._renewal_seconds = renewal_seconds
         self._metrics = metrics
+        self._instance = instance
         self._acquire = self._redis.register_script(_ACQUIRE)
         self._renew = hasty.register_script(_RENEW)
         self._release = self._redis.register_script(_RELEASE)
@@ -120,7 +125,7 @@ class Leases:
 
     def acquire(self, key: str, worker: str, task_id: str, message: str) -> Lease | None:
         """The lease of a key; where another task holds it, park this task's message and return None."""
-        holder = f"{_of(worker, task_id)}{uuid.uuid4().hex}"
+        holder = f"{self._of(worker, task_id)}{uuid.uuid4().hex}"
         parked = f"{uuid.uuid4().hex} {message}"
         keys = [self._names.lease(key), self._names.parked(key), self._names.parked_keys]
         if not self._acquire(keys=keys, args=[holder, self._holding_ms, task_id, parked, key]):
@@ -144,9 +149,10 @@ class Leases:
 
     def release_of_the_dead(self, key: str, worker: str, task_id: str) -> bool:
         """Give up the lease that a worker's dead child held for a task; whether it held one."""
-        held = bool(self._release(keys=[self._names.lease(key)], args=[_of(worker, task_id)]))
+        of_task = self._of(worker, task_id)
+        held = bool(self._release(keys=[self._names.lease(key)], args=[of_task]))
         if held:
-            logger.info("lease %s %s released for the dead", key, _of(worker, task_id))
+            logger.info("lease %s %s released for the dead", key, of_task)
         return held
 
     def held(self, key: str) -> bool:
@@ -169,6 +175,9 @@ class Leases:
                 pipe.exists(self._names.lease(key))
             return [key for key, held in zip(keys, pipe.execute(), strict=True) if not held]
 
+    def _of(self, worker: str, task_id: str) -> str:
+        return f"{worker}#{self._instance}/{task_id}/"
+
     def _renew_in_broker(self, lease: Lease) -> bool:
         renewed = bool(self._renew(keys=[self._names.lease(lease.key)], args=[lease.holder, self._holding_ms]))
         self._metrics.note("lease_renewals" if renewed else "leases_lost")
@@ -182,7 +191,3 @@ class Leases:
                 return
             # When the broker comes back, renew before anybody can take what seems abandoned.
             wait = self._renewal_seconds if lease.renew() else min(0.5, self._renewal_seconds)
-
-
-def _of(worker: str, task_id: str) -> str:
-    return f"{worker}/{task_id}/"

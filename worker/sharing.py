@@ -138,8 +138,9 @@ def help_label(task: Task, bench: Bench, pipeline: str, stages: list[dict[str, A
     stage = Stage.model_validate(stages[0])
     if not bench.leases.held(stage.key):
         return "nothing left to help with"
-    from worker.runtime import Runtime
-    from worker.stages import Workshop
+    with bench.pulse.loading():
+        from worker.runtime import Runtime
+        from worker.stages import Workshop
 
     runtime = Runtime.probe(bench.settings, task.request.delivery_info["routing_key"])
     crew = SharedCrew(task, bench, pipeline, stage, shared=True)

@@ -1,33 +1,35 @@
-"""Supervision: what a worker's main process does when its child dies, must end, or is to be ended."""
+"""Supervision: what a worker's main process does when its child dies, falls silent, or must end."""
 
 from __future__ import annotations
 
 import os
 import signal
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
-from billiard.einfo import ExceptionWithTraceback
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
 from celery import Celery, bootsteps, signals
 from celery.utils.log import get_logger
 from celery.worker.request import Request
+from celery.worker.state import active_requests, reserved_requests, task_ready
 from kombu.exceptions import OperationalError
 
 from shared.broker import seconds_due
-from shared.errors import StageFailed, Unavailable
+from shared.errors import StageFailed, Unavailable, UnknownPipeline
+from shared.status import StageState
 from worker.bench import Bench
 from worker.metrics import kind_of
-from worker.stop import Stop
+from worker.pulse import Pulse
+from worker.vigil import TELL_SECONDS, Vigil
 from worker.work import over_time
 
-#: Seconds that a child has to hand back its stage before it is killed.
-HAND_BACK_SECONDS = 8.0
-#: Seconds between two looks at whether the child is still there.
+#: Seconds between two looks at whether the child is still there, and looks from one word of its silence to the next.
 LOOK_SECONDS = 0.5
+LOOKS_A_WORD = 4
 
 logger = get_logger(__name__)
 
@@ -47,12 +49,19 @@ class StageRequest(Request):  # type: ignore[misc]
         error = exc_info.exception
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
         if isinstance(error, WorkerLostError | SystemExit):
+            vigil = self.app.vigil
             with self._clearing_up() as bench:
                 self._release(bench)
-                reason = str(error).partition(" Job:")[0].rstrip(".")
-                self.app.metrics.note("attempts_lost", self.name.removeprefix("distill."), "death")
-                bench.attempts.blame(self._keys, self.hostname, reason)
-                self._note(bench, f"the process died: {reason}", "ERROR")
+                if self.worker_pid and self.worker_pid == vigil.dismissed:
+                    self._end_with_worker(bench)
+                else:
+                    silence = vigil.reason(self.worker_pid)
+                    reason = silence or str(error).partition(" Job:")[0].rstrip(".")
+                    self.app.metrics.note("attempts_lost", self.name.removeprefix("distill."), "death")
+                    bench.attempts.blame(self._keys, self.hostname, reason)
+                    if silence:
+                        bench.ledger.wait(self.kwargs["pipeline"], self._running(bench), f"{silence}: given up there")
+                    self._note(bench, f"the process {'was killed' if silence else 'died'}: {reason}", "ERROR")
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -72,8 +81,16 @@ class StageRequest(Request):  # type: ignore[misc]
         """Kill the child because the worker ends at once; the message goes back into its queue."""
         super().cancel(pool, signal, emit_retry)
         with self._clearing_up() as bench:
-            bench.attempts.withdraw(self._release(bench))
-            self._note(bench, "killed: the worker ends; another one goes on", "WARNING")
+            self._release(bench)
+            self._end_with_worker(bench)
+
+    def tell_of_silence(self) -> None:
+        """Say for how long the child has given no sign of life, where its stages' progress is read."""
+        vigil = self.app.vigil
+        words = f"no sign of life for {vigil.silent_seconds:.0f} s; killed after {vigil.allowed_seconds:.0f} s"
+        with self._clearing_up() as bench:
+            for key, state in self._running(bench).items():
+                bench.notes.note(self.kwargs["pipeline"], [key], state.model_copy(update={"progress": words}))
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         """Somebody revoked the task, as with Flower's Terminate: its pipeline is cancelled."""
@@ -93,6 +110,17 @@ class StageRequest(Request):  # type: ignore[misc]
     def _keys(self) -> list[str]:
         return [stage["key"] for stage in self.kwargs["stages"]]
 
+    def _running(self, bench: Bench) -> dict[str, StageState]:
+        """Those of the stages that the child was last heard to work on, and where they stand."""
+        states = bench.ledger.status(self.kwargs["pipeline"]).states
+        own = {key: states[key] for key in self._keys if key in states}
+        return {key: state for key, state in own.items() if (state.state, state.worker) == ("running", self.hostname)}
+
+    def _end_with_worker(self, bench: Bench) -> None:
+        """Count no attempt of a child that is killed because its worker ends."""
+        bench.attempts.withdraw(self._keys, self.hostname)
+        self._note(bench, "killed: the worker ends; another one goes on", "WARNING")
+
     def _release(self, bench: Bench) -> list[str]:
         """Give up the leases that the child held; return their keys."""
         return [key for key in self._keys if bench.leases.release_of_the_dead(key, self.hostname, self.id)]
@@ -100,7 +128,7 @@ class StageRequest(Request):  # type: ignore[misc]
     def _pass_on(self, bench: Bench) -> None:
         """Give up what the child held, and wake whoever waits for it."""
         held = self._release(bench)
-        bench.attempts.withdraw(held)
+        bench.attempts.withdraw(self._keys, self.hostname)
         for key in held:
             bench.wake(key)
 
@@ -119,45 +147,91 @@ class StageRequest(Request):  # type: ignore[misc]
             yield self.app.bench()
         except StageFailed:
             pass  # Said by whoever takes up the stage the next time.
-        except (Unavailable, OperationalError, redis.RedisError, KeyError, TypeError) as error:
+        except (Unavailable, UnknownPipeline, OperationalError, redis.RedisError, KeyError, TypeError) as error:
             logger.warning("%s: not cleared up: %s", self.name, error)
 
 
-def end_by_signal(app: Celery, stop: Stop) -> None:
-    """Have the worker's child hand back its stage on SIGTERM or SIGINT, and the worker end soon in any case."""
-
-    def ask(**_: Any) -> None:
-        if stop.asked:
-            return
-        stop.ask()
-        timer = threading.Timer(HAND_BACK_SECONDS, _end_at_once)
-        timer.daemon = True
-        timer.start()
-
-    signals.worker_shutting_down.connect(ask, weak=False, dispatch_uid=id(app))
-
-
-def notice_deaths(app: Celery) -> None:
-    """Have the worker's main process see its child's death at once.
+def watch_child(app: Celery, pulse: Pulse) -> None:
+    """Have the worker's main process see at once that its child died, and soon that it gives no sign of life.
 
     Celery looks when the child's end of a pipe closes, which the kernel does a moment before the child can be
     waited for; who looks in that moment sees it alive, and the next look would be up to 5 s later (Celery 5.7).
     """
+    signals.worker_process_init.connect(lambda **_: pulse.start(), weak=False, dispatch_uid=id(app))
 
-    class NoticeDeaths(bootsteps.StartStopStep):  # type: ignore[misc]
+    class WatchChild(bootsteps.StartStopStep):  # type: ignore[misc]
         """Looks on a timer of the main process."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, parent: Any) -> None:
-            self.timer = parent.timer.call_repeatedly(LOOK_SECONDS, parent.pool.maintain_pool)
+            _take_nothing_while_stuck(parent.task_consumer.channel.qos, app.vigil)
+            self.looks = 0
+            self.timer = parent.timer.call_repeatedly(LOOK_SECONDS, self._look, (parent.pool,))
 
         def stop(self, _parent: Any) -> None:
             self.timer.cancel()
 
-    app.steps["consumer"].add(NoticeDeaths)
+        def _look(self, pool: Any) -> None:
+            vigil, was_stuck = app.vigil, app.vigil.stuck
+            pool.maintain_pool()
+            vigil.look(_only_child(pool), time.monotonic())
+            self.looks += 1
+            if vigil.stuck:
+                if not was_stuck:
+                    logger.error("%s", vigil.stuck)
+                hand_on(vigil, pool)
+            elif was_stuck:
+                logger.warning("the process that could not be killed is gone: the worker ends, to be started again")
+                os.kill(os.getpid(), signal.SIGTERM)
+            elif vigil.silent_seconds >= TELL_SECONDS and not pulse.loads and self.looks % LOOKS_A_WORD == 0:
+                _tell_of_silence(vigil)
+
+    app.steps["consumer"].add(WatchChild)
 
 
-def _end_at_once() -> None:
-    with suppress(ProcessLookupError):
-        os.kill(os.getpid(), signal.SIGQUIT)
+def _tell_of_silence(vigil: Vigil) -> None:
+    """Say for how long the child has given no sign of life: in the log once, and where people look at stages."""
+    if vigil.silent_seconds < TELL_SECONDS + LOOKS_A_WORD * LOOK_SECONDS:
+        logger.warning("the process %s gives no sign of life", vigil.pid)
+    for request in list(active_requests):
+        if isinstance(request, StageRequest):
+            request.tell_of_silence()
+
+
+def hand_on(vigil: Vigil, pool: Any = None) -> None:
+    """Put back into their queues all messages of a child that cannot be killed.
+
+    The pool forgets them, so that the child's death, if it ever comes, has nothing to be said of.
+    """
+    for request in list(reserved_requests):
+        if (job := request._apply_result and request._apply_result()) and pool is not None:
+            job.discard()
+            with suppress(ValueError):
+                pool._pool.outbound_buffer.remove(job)
+        if request in active_requests:
+            request.on_failure(_lost(vigil.reason(request.worker_pid) or vigil.stuck))
+        else:
+            request._already_revoked = True  # Else it would still be begun, where it waits for the child to be free.
+            task_ready(request)
+            request.reject(requeue=True)
+
+
+def _take_nothing_while_stuck(qos: Any, vigil: Vigil) -> None:
+    """Have a channel ask for no message while the child cannot be used."""
+    may_consume = qos.can_consume
+    qos.can_consume = lambda: not vigil.stuck and may_consume()
+
+
+def _only_child(pool: Any) -> int | None:
+    """The process of a pool of one, as a worker has it; of more, none is watched: they share one pulse."""
+    processes = getattr(getattr(pool, "_pool", None), "_pool", None) or []
+    return processes[0].pid if len(processes) == 1 else None
+
+
+def _lost(reason: str) -> ExceptionInfo:
+    """A child's death as the pool tells of it."""
+    try:
+        raise WorkerLostError(reason)
+    except WorkerLostError:
+        return ExceptionInfo()

@@ -34,6 +34,7 @@ from shared.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
 from shared.store import Artifact
 from worker.bench import Bench
 from worker.metrics import Metrics, kind_of
+from worker.pulse import Pulse
 from worker.scribe import Scribe
 from worker.sharing import TASK, help_label
 from worker.stop import Stop
@@ -47,13 +48,13 @@ LONGEST_WAIT_SECONDS = 60.0
 logger = get_task_logger(__name__)
 
 
-def register(app: Celery, settings: Settings, stop: Stop, metrics: Metrics) -> None:
+def register(app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics: Metrics) -> None:
     """Give the application one task a kind of stage, named `distill.<kind>`."""
 
     @cache
     def bench() -> Bench:  # Not before the first task: pool processes are forked.
         wait_for_imports()
-        return Bench.connect(app, settings, stop, metrics, patient=True)
+        return Bench.connect(app, settings, stop, pulse, metrics, patient=True)
 
     def run(
         task: Task, *, pipeline: str, stages: list[dict[str, Any]], trouble_since: float = 0.0, **_others: Any

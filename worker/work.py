@@ -81,7 +81,8 @@ class Work:
         if not missing:
             return failures
         # Imports torch, before there is a lease to renew: loading its libraries stops all threads for seconds.
-        import_module("worker.stages")
+        with self.bench.pulse.loading():
+            import_module("worker.stages")
         with self._leases(missing) as leases:
             missing = self._enter_found(missing, enter)
             for stage in missing:
@@ -171,7 +172,7 @@ class Work:
                 failures = self._run(bundle, part, leases, progress, enter, number)
         except (StageStopped, Unavailable) as error:
             logger.info("%s: %s: left: %s", self.pipeline, part[0].title, error)
-            attempts.withdraw(keys)
+            attempts.withdraw(keys, self.worker)
             raise
         except SoftTimeLimitExceeded:
             failures = dict.fromkeys(keys, out_of_time(self.task))

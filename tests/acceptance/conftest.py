@@ -14,21 +14,25 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from scheduler.child import Child
 from scheduler.client import PipelineClient
 from scheduler.local import LocalStack
+from shared.plan import Plan
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.store import ArtifactStore
+from worker.runtime import Runtime
+from worker.stages import Workshop
 
 DISTILL = [str(Path(sys.executable).with_name("distill"))]
 #: A package whose models and data end their worker, raise bugs, or take for ever.
 MISBEHAVING = """
-import os, signal, time
+import ctypes, os, pathlib, signal, time
 import numpy as np
 
-def data(how, **_):
+def data(how, path="", **_):
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "bug":
@@ -40,6 +44,9 @@ def data(how, **_):
             time.sleep(600)
         except Exception:
             pass
+    if how == "hung" and not (begun := pathlib.Path(path).parent.with_name("begun")).exists():
+        begun.touch()
+        ctypes.PyDLL(None).access(path.encode(), 0)  # It holds the interpreter lock, as reading a mapped file does.
     inputs = np.zeros((8, 1, 4, 4), np.uint8)
     return {"train": (inputs, np.arange(8) % 2), "test": (inputs, np.arange(8) % 2)}
 
@@ -71,6 +78,15 @@ def long_spec(make_spec: Callable[..., PipelineSpec]) -> PipelineSpec:
     """A pipeline whose teacher takes some seconds."""
     training = {"epochs": 80, "batch_size": 16}
     return make_spec(teacher={"model": {"name": "mlp", "hidden": [32]}, "training": training})
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, long_spec: PipelineSpec) -> bytes:
+    """The weights of the long teacher, trained by this process without any disturbance."""
+    store = ArtifactStore(tmp_path_factory.mktemp("undisturbed"))
+    workshop = Workshop(store, Runtime(torch.device("cpu")), lambda *_: None)
+    _, teacher = [workshop.run(stage) for stage in Plan.of(long_spec).trunk[:2]]
+    return teacher.path("model.safetensors").read_bytes()
 
 
 @pytest.fixture

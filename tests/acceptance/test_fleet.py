@@ -107,6 +107,33 @@ def test_what_may_run_anywhere_is_left_to_a_worker_with_a_gpu_that_is_free(
     assert set(workers([state.record for state in on_cpu.states.values()])) == {"w-cpu"}
 
 
+def test_two_workers_of_one_name_are_told_apart_and_say_so(server: LocalStack, wait_until: WaitUntil) -> None:
+    environment = os.environ | server.settings.environment | {"COLUMNS": "240"}
+
+    def troubles() -> set[str]:
+        return {entry.trouble for entry in PipelineClient(server.settings).workers() if entry.trouble}
+
+    with started(server, "--devices", "cpu", "--name", "same"):
+        wait_until(lambda: names(server) == ["same-cpu"], "the first one is there")
+        assert not troubles()
+        with started(server, "--devices", "cpu", "--name", "same"):
+            wait_until(troubles, "one of them says so")
+            examined, listed = distill(environment, "doctor"), distill(environment, "workers")
+    wait_until(lambda: names(server) == [], "they are gone")
+    with started(server, "--devices", "cpu", "--name", "same"):
+        seen: set[float] = set()
+        wait_until(
+            lambda: seen.update(entry.seen for entry in PipelineClient(server.settings).workers()) or len(seen) > 3,
+            "the next one of that name has entered itself again and again",
+        )
+
+        assert not troubles(), "who comes after a worker is no second one"
+
+    assert examined.returncode == 1
+    for shown in (examined.stdout, listed.stdout):
+        assert "another worker of this name is on" in " ".join(shown.replace("│", " ").split())
+
+
 def test_queues_that_a_device_cannot_serve_are_refused_at_once(server: LocalStack) -> None:
     environment = os.environ | server.settings.environment | {"CUDA_VISIBLE_DEVICES": ""}
 

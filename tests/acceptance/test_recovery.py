@@ -10,17 +10,12 @@ from typing import Any
 
 import psutil
 import pytest
-import torch
 
 from scheduler.child import Child
 from scheduler.client import PipelineClient
 from scheduler.local import LocalStack
-from shared.plan import Plan
 from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
 from tests.acceptance.conftest import lines_of, pool_process, teacher_weights
-from worker.runtime import Runtime
-from worker.stages import Workshop
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
 TrainingWorker = Callable[[LocalStack, PipelineClient, str], Child]
@@ -29,15 +24,6 @@ TrainingWorker = Callable[[LocalStack, PipelineClient, str], Child]
 def finish(client: PipelineClient, pipeline: str) -> str:
     *_, status = client.watch(pipeline)
     return status.state
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, long_spec: PipelineSpec) -> bytes:
-    """The weights of the long teacher, trained by this process without any disturbance."""
-    store = ArtifactStore(tmp_path_factory.mktemp("undisturbed"))
-    workshop = Workshop(store, Runtime(torch.device("cpu")), lambda *_: None)
-    _, teacher = [workshop.run(stage) for stage in Plan.of(long_spec).trunk[:2]]
-    return teacher.path("model.safetensors").read_bytes()
 
 
 def test_a_killed_pool_process_hands_its_stage_on_at_once_and_the_weights_are_the_same(

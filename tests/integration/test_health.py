@@ -39,3 +39,37 @@ def test_without_a_broker_it_says_so_in_a_line(settings: Settings) -> None:
     assert found.returncode == 1
     assert found.stderr.startswith("error: no broker at redis://127.0.0.1:")
     assert found.stderr.count("\n") == 1
+
+
+def test_of_two_workers_of_one_name_each_hears_where_the_other_is(settings: Settings) -> None:
+    entry = WorkerEntry.of_this_process("celery@same", ("cpu",), str(settings.folder))
+    there = entry.model_copy(update={"host": "there", "pid": 7})
+    first, second = Roster(connect(settings)), Roster(connect(settings))
+
+    heard = [first.enter(entry, 60.0, "a") for _ in range(2)]
+    heard += [second.enter(there, 60.0, "b"), first.enter(entry, 60.0, "a"), second.enter(there, 60.0, "b")]
+    after_its_end = [second.enter(there, 60.0, "b") for _ in range(2)]
+
+    assert heard == ["", "", "", "there (process 7)", f"{entry.host} (process {entry.pid})"]
+    assert after_its_end == ["", ""]
+
+
+def test_a_worker_that_is_started_again_has_no_namesake(settings: Settings) -> None:
+    entry = WorkerEntry.of_this_process("celery@same", ("cpu",), str(settings.folder))
+    Roster(connect(settings)).enter(entry, 60.0, "killed")
+
+    again = Roster(connect(settings))
+
+    assert [again.enter(entry, 60.0, "started again") for _ in range(3)] == ["", "", ""]
+
+
+def test_what_is_wrong_with_a_worker_stands_in_its_entry_only_then(settings: Settings) -> None:
+    client = connect(settings)
+    well = WorkerEntry.of_this_process("celery@here", ("cpu",), str(settings.folder))
+
+    Roster(client).enter(well, 60.0)
+    of_a_well_one = str(client.get("distill:worker:celery@here"))
+    Roster(client).enter(well.model_copy(update={"trouble": "stuck"}), 60.0)
+
+    assert "trouble" not in of_a_well_one, "clients of an older version refuse what they do not know"
+    assert [worker.trouble for worker in Roster(client).workers()] == ["stuck"]

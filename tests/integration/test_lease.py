@@ -192,3 +192,25 @@ def test_only_the_stage_of_a_bundle_that_had_begun_is_blamed(attempts: Attempts)
     attempts.begin(["innocent"], "worker")
     with pytest.raises(StageFailed):
         attempts.begin(["guilty"], "worker")
+
+
+def test_an_attempt_is_ended_as_its_own_though_another_worker_has_begun_since(settings: Settings) -> None:
+    frozen, next_one = (Attempts(connect(settings), connect(settings), 3, 60, name) for name in "ab")
+    frozen.begin(["k"], "same-name")
+    next_one.begin(["k"], "same-name")
+
+    frozen.blame(["k"], "same-name", "froze")
+    next_one.withdraw(["k"], "same-name")
+
+    assert next_one.begin(["k"], "same-name") == 2, "the frozen one is counted, the one withdrawn is not"
+    with pytest.raises(StageFailed, match=r"1\. on same-name: froze; 2\. on same-name: died with its worker; 3"):
+        [next_one.begin(["k"], "same-name") for _ in range(3)]
+
+
+def test_a_worker_does_not_give_up_the_lease_of_another_of_its_name(settings: Settings) -> None:
+    both = [Leases(connect(settings), connect(settings), 60.0, 6.0, Metrics(on=False), name) for name in "ab"]
+    assert both[1].acquire("k", "same-name", "task", "message")
+
+    assert not both[0].release_of_the_dead("k", "same-name", "task")
+    assert both[1].held("k")
+    assert both[1].release_of_the_dead("k", "same-name", "task")

@@ -10,8 +10,9 @@ import pytest
 
 from scheduler.child import Child
 from scheduler.devices import Device, devices
-from scheduler.fleet import LONGEST_WAIT_SECONDS, WELL_SECONDS, Berth, Fleet
-from shared.errors import InvalidSettings
+from scheduler.fleet import LONGEST_WAIT_SECONDS, MOST_STARTS, WELL_SECONDS, Berth, Fleet
+from shared.errors import DistillError, InvalidSettings, Unavailable
+from shared.starter import PIPE
 
 
 @pytest.mark.parametrize(
@@ -62,9 +63,64 @@ def test_devices_that_are_not_there_or_mean_nothing_are_named(text: str, message
     assert message in str(error.value)
 
 
+def dies(code: int, *words: str) -> Child:
+    """A process that tells its starter something and ends."""
+    text = "".join(f"{word}\n" for word in words)
+    tell = f"import os, sys; os.write(int(os.environ['{PIPE}']), {text.encode()!r}); sys.exit({code})"
+    return Child("dies", [sys.executable, "-S", "-c", tell], {}, log=None)
+
+
+def tend_to_the_end(fleet: Fleet, worker: Child, clock: list[float], wait_until: Callable[..., Any]) -> int:
+    """How often a fleet starts a worker until it gives it up; what it raises then is passed on."""
+    (berth,) = [berth for berth in fleet.berths if berth.worker is worker]
+    for starts in range(100):
+        if berth not in fleet.berths:
+            return starts
+        clock[0] += LONGEST_WAIT_SECONDS
+        fleet.tend()
+        wait_until(lambda: not worker.alive, "it dies")
+        fleet.tend()
+    raise AssertionError("it is started for ever")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "starts"),
+    [(2, InvalidSettings, "once"), (3, Unavailable, f"{MOST_STARTS} times"), (1, DistillError, f"{MOST_STARTS} times")],
+)
+def test_a_worker_that_never_comes_to_work_is_given_up_with_its_reason_and_the_kind_of_its_exit_code(
+    wait_until: Callable[..., Any], code: int, kind: type[DistillError], starts: str
+) -> None:
+    worker, clock = dies(code, "DISTILL_X: is wrong"), [0.0]
+    fleet = Fleet([Berth(Device("cpu", ("any",), 1), worker)], lambda _: None, now=lambda: clock[0])
+
+    with pytest.raises(DistillError) as raised:
+        tend_to_the_end(fleet, worker, clock, wait_until)
+
+    assert type(raised.value) is kind
+    ended = f"it was started {starts} and ended before it worked (exit code {code})"
+    assert str(raised.value) == f"dies is given up: {ended}: DISTILL_X: is wrong"
+
+
+def test_the_other_workers_go_on_without_one_that_is_given_up(wait_until: Callable[..., Any]) -> None:
+    worker, well, clock, told = dies(1), Child("well", ["sleep", "600"], {}, log=None), [0.0], []
+    berths = [Berth(Device(name, ("any",), 1), child) for name, child in (("a", worker), ("b", well))]
+    fleet = Fleet(berths, told.append, now=lambda: clock[0])
+
+    try:
+        starts = tend_to_the_end(fleet, worker, clock, wait_until)
+
+        assert starts == MOST_STARTS
+        assert well.alive
+    finally:
+        well.ask_to_end()
+        well.end(float("inf"))
+    assert told[-1].startswith("dies is given up: it was started 5 times")
+    assert told[-1].endswith("(exit code 1): what it said stands above; the other workers go on")
+
+
 def test_a_worker_that_dies_is_started_again_after_ever_longer_waits(wait_until: Callable[..., Any]) -> None:
     clock, told = [0.0], []
-    worker = Child("dies", [sys.executable, "-c", "raise SystemExit(3)"], {}, log=None)
+    worker = dies(3, "ready")
     fleet = Fleet([Berth(Device("cpu", ("any",), 1), worker)], told.append, now=lambda: clock[0])
 
     waits = []

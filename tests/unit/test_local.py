@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from scheduler.child import Child, celery_command
-from scheduler.local import MAX_RESTARTS, LocalStack
+from scheduler.local import MAX_RESTARTS, WELL_SECONDS, LocalStack
 from shared.errors import DistillError, InvalidSettings
 from shared.settings import Settings
 
@@ -53,6 +54,34 @@ def test_all_goes_on_without_flower_and_nothing_without_workers(
         stack.tend()
 
 
+def test_a_worker_that_was_well_for_a_while_may_die_as_often_as_a_new_one(stack: LocalStack, tmp_path: Path) -> None:
+    child = Child("worker-1", ["sleep", "600"], {}, tmp_path / "log", restarts=MAX_RESTARTS)
+    stack.children.append(child)
+    child.start()
+    try:
+        stack.tend()
+        assert child.restarts == MAX_RESTARTS
+        child._started -= WELL_SECONDS
+        stack.tend()
+        assert child.restarts == 0
+    finally:
+        child.ask_to_end()
+        child.end(float("inf"))
+
+
+def test_a_worker_whose_settings_are_wrong_is_not_started_again(
+    stack: LocalStack, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    said = "print('error: DISTILL_X is wrong'); raise SystemExit(2)"
+    child = Child("worker-1", [sys.executable, "-S", "-c", said], {}, tmp_path / "log")
+    stack.children.append(child)
+    child.start()
+    wait_until(lambda: not child.alive, "it ends")
+
+    with pytest.raises(InvalidSettings, match="DISTILL_X is wrong"):
+        stack.tend()
+
+
 def test_files_in_the_working_folder_are_not_taken_for_libraries(tmp_path: Path) -> None:
     for name in ("celery", "flower", "redis", "worker", "shared"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('not what was meant')")
@@ -61,3 +90,18 @@ def test_files_in_the_working_folder_are_not_taken_for_libraries(tmp_path: Path)
 
     assert (done.returncode, done.stderr) == (0, "")
     assert "monitoring and administrating Celery" in done.stdout
+
+
+def test_a_worker_whose_libraries_cannot_be_loaded_says_so_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "prometheus_client.py").write_text("raise ImportError('libfoo.so.1: cannot open shared object file')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+
+    done = subprocess.run(
+        celery_command("worker"), env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "error: a library of the worker cannot be loaded: libfoo.so.1: cannot open shared object file: "
+        "install 'distill-queue[worker]' again"
+    ]

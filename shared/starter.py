@@ -1,0 +1,17 @@
+"""Starter: whoever starts a worker is told when it works, or why it cannot."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+
+#: Names the pipe that leads to the starter; of processes that nobody waits for it is not set.
+PIPE = "DISTILL_STARTER_PIPE"
+#: What a worker says as soon as it takes tasks.
+READY = "ready"
+
+
+def tell(text: str) -> None:
+    """Tell the starter something, if there is one that listens."""
+    with suppress(OSError, ValueError, KeyError):
+        os.write(int(os.environ[PIPE]), f"{text}\n".encode())

@@ -1,0 +1,57 @@
+"""Pulse: by what a worker's main process knows that its child lives; no broker and no clock are needed for it."""
+
+from __future__ import annotations
+
+import mmap
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+#: Seconds between two beats.
+BEAT_SECONDS = 0.25
+_COUNT = slice(0, 8)
+_LOADS = 8
+
+
+class Pulse:
+    """A number in memory that a process shares with the child it forks, which counts it up for as long as it lives.
+
+    A thread of the child does so, hence not while the process is stopped or hangs, nor while one call of its code holds
+    Python's interpreter lock.
+    """
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, 9)
+
+    def start(self) -> None:
+        """Beat from a thread of this process, the child, until it ends."""
+        self._memory[_LOADS] = 0
+        threading.Thread(target=self._keep_beating, name="pulse", daemon=True).start()
+
+    @property
+    def beats(self) -> int:
+        """How often it has beaten."""
+        return int.from_bytes(self._memory[_COUNT], "little")
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        """Be borne with for longer: loading large libraries stops all threads, for as long as the disk takes."""
+        self._memory[_LOADS] = 1
+        try:
+            yield
+        finally:
+            self._memory[_LOADS] = 0
+
+    @property
+    def loads(self) -> bool:
+        """Whether the child is loading libraries."""
+        return self._memory[_LOADS] == 1
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        self._memory[_COUNT] = ((self.beats + 1) % 2**64).to_bytes(8, "little")
+
+    def _keep_beating(self) -> None:
+        wait = threading.Event().wait
+        while not wait(BEAT_SECONDS):
+            self.beat()
