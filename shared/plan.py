@@ -10,9 +10,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.model_spec import MlpSpec
+from shared.model_spec import CnnSpec, MlpSpec, ModelSpec, ResnetSpec
 from shared.recipes import (
     ChooseStudent,
+    Counting,
     Distill,
     Evaluate,
     ImportSoftLabels,
@@ -283,7 +284,8 @@ class _Graded:
     def add(self, role: str, model: Stage) -> None:
         """Have a model scored for a role."""
         inputs = {"model": model.ref, **self._beside}
-        evaluation = self.evaluations.setdefault(model.key, Stage.of(f"evaluate {role}", Evaluate(), **inputs))
+        recipe = Evaluate(counting=_counting(_models_of(model)))
+        evaluation = self.evaluations.setdefault(model.key, Stage.of(f"evaluate {role}", recipe, **inputs))
         self.scores[role] = evaluation.ref
 
     def add_choice(
@@ -304,13 +306,29 @@ class _Graded:
         self.scores[f"{name}/choice"] = choice.ref
         for seed in seeds:
             inputs = {"model": choice.ref, **self._beside}
-            evaluation = Stage.of(f"evaluate {role(seed)}", Evaluate(seed=seed), **inputs)
+            chosen = Evaluate(seed=seed, counting=_counting(models))
+            evaluation = Stage.of(f"evaluate {role(seed)}", chosen, **inputs)
             self.scores[role(seed)] = self.of_chosen.setdefault(evaluation.key, evaluation).ref
 
     def branch(self, bundle: Bundle) -> tuple[Bundle, ...]:
         """Trainings, and the evaluations of those that are not chosen from."""
         evaluations = tuple(self.evaluations[model.key] for model in bundle if model.key in self.evaluations)
         return (bundle, evaluations) if evaluations else (bundle,)
+
+
+def _models_of(stage: Stage) -> tuple[ModelSpec, ...]:
+    """The models that a stage trains, loads or joins."""
+    match stage.recipe:
+        case TrainTeacher(model=model) | LoadTeacher(model=model) | Distill(model=model) | TrainControl(model=model):
+            return (model,)
+        case JoinTeachers(models=models):
+            return models
+    return ()
+
+
+def _counting(models: tuple[ModelSpec, ...]) -> Counting:
+    built_in = all(isinstance(model, MlpSpec | CnnSpec | ResnetSpec) for model in models)
+    return "layers" if built_in else "operators"
 
 
 def _what_differs(labels: tuple[str, ...]) -> tuple[str, ...]:

@@ -110,12 +110,17 @@ class ChooseStudent(Part):
     seeds: Annotated[tuple[int, ...], Field(strict=False)]
 
 
+Counting = Literal["layers", "operators"]
+
+
 class Evaluate(Part):
     """Score a model on the test set: a given one, or the one that was chosen from a grid."""
 
     kind: Literal["evaluate"] = "evaluate"
     #: Of a chosen student, the run.
     seed: int | None = None
+    #: How multiply-adds are counted: by the layers of built-in models, which are few, or by what torch computes.
+    counting: Counting = Field(default="layers", exclude_if=lambda counting: counting == "layers")
 
 
 class StudentRuns(Part):

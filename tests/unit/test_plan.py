@@ -9,7 +9,7 @@ from typing import Any
 from shared.plan import Plan
 from shared.recipes import ingredients
 from shared.spec import PipelineSpec
-from shared.stage import stage_key
+from shared.stage import Stage, stage_key
 
 MakeSpec = Callable[..., PipelineSpec]
 
@@ -59,6 +59,24 @@ def test_a_plan_that_accepts_kinds_of_a_later_version_is_read(make_spec: MakeSpe
     later = Plan.of(make_spec()).model_dump(mode="json") | {"accept": ["not_known_yet"]}
 
     assert Plan.model_validate(later).accept == ("not_known_yet",)
+
+
+def test_evaluations_of_other_than_built_in_models_are_counted_by_operators_and_have_other_keys(
+    make_spec: MakeSpec,
+) -> None:
+    def evaluations(**changes: Any) -> dict[str, Stage]:
+        return {stage.title: stage for stage in Plan.of(make_spec(**changes)).stages if stage.kind == "evaluate"}
+
+    teacher = {"model": {"name": "torchvision/resnet18"}, "training": {"epochs": 1}}
+    mixed, own = evaluations(teacher=teacher), evaluations(teacher={"model": {"name": "mine:net"}})
+
+    assert {stage.recipe.model_dump_json() for stage in evaluations().values()} == {'{"kind":"evaluate","seed":null}'}
+    assert ingredients(mixed["evaluate teacher"].recipe) == {"counting": "operators"}
+    assert ingredients(own["evaluate teacher"].recipe) == {"counting": "operators"}
+    assert ingredients(mixed["evaluate small"].recipe) == {}
+    joined = evaluations(teacher=None, teachers=[teacher, {"model": {"name": "mlp", "hidden": [8]}}])
+    assert ingredients(joined["evaluate teacher"].recipe) == {"counting": "operators"}
+    assert ingredients(joined["evaluate teacher 2"].recipe) == {}
 
 
 def test_where_a_pipeline_runs_and_what_it_is_called_is_no_part_of_a_key(make_spec: MakeSpec) -> None:
