@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,15 @@ libraries.set_up()
 
 #: Seconds after which whatever a test waits for is taken for lost, on a machine that has much else to do.
 DEADLINE_SECONDS = 120.0
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """Put the level of all logs back, which an in-process Celery worker sets."""
+    logger = logging.getLogger()
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -173,7 +173,7 @@ def test_a_bad_setting_is_named(environment: dict[str, str], write_spec: Callabl
     done = distill(environment, "submit", write_spec())
 
     assert done.returncode == 2
-    assert done.stderr.startswith("error: DISTILL_BROKER_URL: unknown scheme 'amqp'")
+    assert done.stderr.startswith("error: DISTILL_BROKER_URL: unknown scheme: use one of redis, ")
 
 
 def test_up_serves_submit_status_watch_and_flower(

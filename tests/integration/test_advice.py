@@ -18,8 +18,7 @@ from redis.retry import Retry
 from scheduler.client import PipelineClient
 from scheduler.doctor import Finding, examine
 from scheduler.local import _valkey_binary
-from shared.errors import BrokerUnavailable, InvalidSettings
-from shared.ledger import connect
+from shared.errors import BrokerUnavailable
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 
@@ -89,10 +88,6 @@ def findings(settings: Settings) -> dict[str, Finding]:
         ("--maxmemory 900kb", "its memory is full: give it more (maxmemory), or lower DISTILL_HISTORY_DAYS"),
         ("--replicaof 127.0.0.1_1", "it is a replica, which takes no writes: set DISTILL_BROKER_URL to its primary"),
         (
-            "--replicaof 127.0.0.1_1 --replica-serve-stale-data no",
-            "it is a replica that has lost its primary: set DISTILL_BROKER_URL to the primary",
-        ),
-        (
             "--min-replicas-to-write 1",
             "it takes no writes without its replicas: start them, or lower its min-replicas-to-write",
         ),
@@ -111,6 +106,17 @@ def test_a_server_that_refuses_is_told_from_one_that_is_away(
     said = refused(server.settings(), make_spec())
 
     assert re.fullmatch(r"the broker( at redis\+socket:/\S+)? refuses: " + re.escape(words), said)
+
+
+def test_a_replica_that_answers_no_questions_says_why(start: Callable[..., Server]) -> None:
+    server = start("--replicaof", "127.0.0.1 1", "--replica-serve-stale-data", "no")
+
+    with pytest.raises(BrokerUnavailable) as raised:
+        PipelineClient(server.settings()).find("tiny-00000000")
+
+    assert str(raised.value) == (
+        "the broker refuses: it is a replica that has lost its primary: set DISTILL_BROKER_URL to the primary"
+    )
 
 
 def test_a_wrong_password_is_told_from_none_and_not_repeated(start: Callable[..., Server], make_spec: MakeSpec) -> None:
@@ -176,13 +182,6 @@ def test_a_right_that_is_missing_is_named_whoever_asks(
     said = refused(server.settings(), make_spec())
 
     assert f"refuses: User default has no permissions to run the '{missing}' command: give this user the rights" in said
-
-
-def test_an_option_in_the_url_that_is_none_is_named(start: Callable[..., Server]) -> None:
-    settings = start().settings()
-
-    with pytest.raises(InvalidSettings, match=r"^DISTILL_BROKER_URL: .* unexpected keyword argument 'virtual_host'$"):
-        connect(settings.model_copy(update={"broker_url": f"{settings.broker_url}?virtual_host=1"}))
 
 
 def test_the_doctor_goes_on_past_what_this_user_may_not_ask(start: Callable[..., Server]) -> None:

@@ -111,7 +111,7 @@ def test_odd_data_of_ones_own_are_told_at_the_stage_in_the_log_in_results_and_on
 
     line = f"! prepare odd:skipping: {TEXT}"
     assert [warning.kind for warning in client.status(pipeline).warnings] == ["unused_classes"]
-    assert line in command("status", pipeline).replace("\n", " ")
+    assert line in " ".join(command("status", pipeline).split())
     assert line in command("watch", pipeline)
     assert line in command("results", pipeline)
     (told,) = json.loads(command("results", pipeline, "--json"))["warnings"]
