@@ -187,7 +187,7 @@ def revisions(recipe: Recipe) -> list[str]:
 
 #: Names of changes that concern some recipes only, and which.
 _REVISIONS: dict[str, Callable[[Recipe], bool]] = {
-    # A constant channel is divided by 1, no more by a millionth. Ours have none.
+    # A constant channel is divided by its value, no more by a millionth. Ours have none.
     "constant channels": lambda recipe: isinstance(recipe, PrepareData) and is_reference(recipe.dataset.name),
     # A training ended one epoch later.
     "patience": lambda recipe: isinstance(recipe, Training) and recipe.training.patience is not None,

@@ -52,7 +52,7 @@ class DatasetRecord(Model):
     test_samples: int
     #: Mean and standard deviation of each channel of the training inputs, as stored; none of tokens.
     mean: tuple[float, ...]
-    #: At least 1 for a channel that is constant.
+    #: For a constant channel its value, or 1 if that is smaller.
     std: tuple[float, ...]
     warnings: DataWarnings = ()
 

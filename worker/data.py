@@ -431,12 +431,15 @@ class _Statistics:
 
     @property
     def scale(self) -> tuple[float, ...]:
-        """What each channel is divided by: its deviation, and for a constant one at least 1, as scikit-learn does.
+        """What each channel is divided by: its deviation, and a constant one by its value or 1, whichever is larger.
 
-        Else whatever is not the constant explodes: a value of the test set, or the zeros of shift and cutout.
+        Else whatever is not the constant explodes: a value of the test set, or the zeros of shift and cutout, which
+        come to -1 so. (scikit-learn's scalers divide by 1, and know no such zeros.)
         """
-        constant = set(self.constant)
-        return tuple(max(1.0, each) if channel in constant else each for channel, each in enumerate(self.deviation))
+        scale = list(self.deviation)
+        for channel in self.constant:
+            scale[channel] = max(1.0, abs(self.mean[channel]), scale[channel])
+        return tuple(scale)
 
     def warnings(self, *, images: bool) -> Iterator[DataWarning]:
         """What is to be said of channels that tell nothing, or in which 0, as views of images have it, is far off."""
