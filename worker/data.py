@@ -444,21 +444,23 @@ class _Statistics:
     def warnings(self, *, images: bool) -> Iterator[DataWarning]:
         """What is to be said of channels that tell nothing, or in which 0, as views of images have it, is far off."""
         if constant := self.constant:
-            values = [f"{channel} ({self.mean[channel]:g})" for channel in constant]
-            text = f"{_counted(values, len(self.mean))} constant in the training samples, to a millionth of the value"
+            value = f" (always {self.mean[constant[0]]:g})" if len(constant) == 1 else ""
+            text = f"{_named(constant, len(self.mean))} constant{value} in the training samples, to a millionth"
             yield DataWarning(kind="constant_channels", text=f"{text}: nothing is learned from what does not vary")
         distance = [abs(mean / scale) for mean, scale in zip(self.mean, self.scale, strict=True)]
         far = [channel for channel in range(len(distance)) if distance[channel] > FAR and channel not in constant]
         if images and far:
-            values = [f"{channel} ({self.mean[channel]:g} ± {self.deviation[channel]:.2g})" for channel in far]
-            text = f"{_counted(values, len(self.mean))} nearly constant: what shift and cutout set to 0 is"
-            furthest = max(distance[channel] for channel in far)
-            yield DataWarning(kind="nearly_constant_channels", text=f"{text} {furthest:,.0f} deviations from the mean")
+            furthest = max(far, key=lambda channel: distance[channel])
+            text = f"{_named(far, len(self.mean))} nearly constant: what shift and cutout set to 0 is"
+            text = f"{text} {distance[furthest]:,.0f} deviations from the mean of {self.mean[furthest]:g}"
+            yield DataWarning(kind="nearly_constant_channels", text=text)
 
 
-def _counted(named: list[str], channels: int) -> str:
-    """Some of the channels, the first ones by name, as the subject of a sentence."""
-    return f"of {channels:,} channels, {data_checks.listed(named, len(named))} {'is' if len(named) == 1 else 'are'}"
+def _named(some: list[int], channels: int) -> str:
+    """Some of the channels, the first ones by number, as the subject of a sentence with its verb."""
+    if len(some) == 1:
+        return f"channel {some[0]} of {channels:,} is"
+    return f"{len(some):,} of {channels:,} channels ({data_checks.listed(map(str, some), len(some))}) are"
 
 
 def _first_of_each_class(targets: Array, share: float) -> npt.NDArray[np.bool_]:
