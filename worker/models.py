@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -24,6 +26,8 @@ from shared.records import DatasetRecord
 from worker import plugins
 from worker.downloads import downloading
 from worker.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 
 class Mlp(nn.Module):
@@ -257,24 +261,36 @@ def _start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> No
 
 
 def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trained: bool) -> None:
-    """Run one blank batch through the model, in eval mode and, where it is to be trained, in training mode.
+    """Run a blank batch through the model in eval mode, and where it is to be trained, a copy of it in training mode.
 
-    What it makes at its first call, as the weights of lazy layers, is there from then on.
+    What it makes at its first call, as the weights of lazy layers, is there from then on. A copy, as there are models
+    that set their weights by the first batch that they are trained on; one that cannot be copied is not tried.
     """
     was_training = model.training
-    batch = torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32)
-    for training in (False, True) if trained and isinstance(spec, CustomModelSpec) else (False,):
-        model.train(training)
+    with _leaving_no_trace(model):
+        _try(model.eval(), spec, data)
+    if lazy := [name for name, tensor in tensors(model) if is_lazy(tensor)]:
+        raise InvalidSpec(f"model {spec.name} makes no use of {lazy[0]} in eval mode: a lazy layer without a shape")
+    if trained and isinstance(spec, CustomModelSpec):
         try:
-            with _leaving_no_trace(model):
-                logits = model(batch)
-        except plugins.MISTAKES as error:
-            problem = (str(error) or type(error).__name__).splitlines()[0] + plugins.own_line(error, spec.name)
-            raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
-        _require_logits(f"{spec.name}{' in training mode' if training else ''}", logits, len(batch), data.classes)
-        if lazy := [name for name, tensor in tensors(model) if is_lazy(tensor)]:
-            raise InvalidSpec(f"model {spec.name} makes no use of {lazy[0]} in eval mode: a lazy layer without a shape")
+            spare = copy.deepcopy(model)
+        except (copy.Error, *plugins.MISTAKES):
+            logger.info("%s: not tried in training mode, as it cannot be copied", spec.name)
+        else:
+            _try(spare.train(), spec, data)
     model.train(was_training)
+
+
+def _try(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:
+    batch = torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32)
+    try:
+        # Not in inference mode: tensors that a model keeps of it could not be trained with.
+        with torch.set_grad_enabled(model.training):
+            logits = model(batch)
+    except plugins.MISTAKES as error:
+        problem = plugins.first_line(error) + plugins.own_line(error, spec.name)
+        raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
+    _require_logits(f"{spec.name}{' in training mode' if model.training else ''}", logits, len(batch), data.classes)
 
 
 def _require_logits(model_name: str, output: object, batch: int, classes: int) -> None:
@@ -319,9 +335,7 @@ def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
         if not is_lazy(buffer)  # It has no values yet.
     ]
     try:
-        # Not in inference mode: tensors that a model keeps of it could not be trained with.
-        with torch.set_grad_enabled(model.training):
-            yield
+        yield
     finally:
         for module, name, buffer, value in buffers:
             buffer.data.copy_(value)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from billiard.common import terminate_handler_fired
 
 from shared.errors import DistillError, InvalidSpec, Unavailable
 from worker.outages import can_pass
@@ -125,6 +126,11 @@ def own_line(error: BaseException, reference: str) -> str:
     return f" ({_place(error, packages)})" if lines else ""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; without any, its kind."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def _packages_of(reference: str) -> set[str]:
     """The packages that a reference names, or several joined by ` or `."""
     return {_package(each.partition(":")[0]) for each in reference.split(" or ") if ":" in each}
@@ -134,6 +140,8 @@ def _is_the_users(error: BaseException, packages: set[str], *, by_line: bool) ->
     """Whether an error is one of the user's code: by its kind, or as it came through a line of it."""
     if not packages or isinstance(error, GeneratorExit) or _package(type(error).__module__) == "billiard":
         return False  # Billiard's is the time limit's.
+    if isinstance(error, SystemExit) and terminate_handler_fired():
+        return False  # Billiard's own, too: a signal has ended the process, wherever it was.
     of_a_kind = _package(type(error).__module__) in packages or isinstance(error, (*MISTAKES, OSError))
     if of_a_kind and not by_line:
         return True

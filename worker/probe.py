@@ -131,7 +131,7 @@ class Probe:
         try:
             broken = next(_not_finite(self.step(torch.float32, rows=1)), None)
         except plugins.MISTAKES as error:
-            return (str(error) or type(error).__name__).splitlines()[0]
+            return plugins.first_line(error)
         return f"{broken} is not finite" if broken else None
 
     def _scribbled_step(self, byte: int) -> Step:
