@@ -23,7 +23,7 @@ from shared.errors import InvalidSpec
 from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from shared.part import as_arguments
 from shared.records import DatasetRecord
-from worker import plugins
+from worker import memory, plugins
 from worker.downloads import downloading
 from worker.runtime import Runtime
 
@@ -274,7 +274,9 @@ def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trai
     if trained and isinstance(spec, CustomModelSpec):
         try:
             spare = copy.deepcopy(model)
-        except (copy.Error, *plugins.MISTAKES):
+        except plugins.MISTAKES as error:
+            if memory.is_short(error):
+                raise
             logger.info("%s: not tried in training mode, as it cannot be copied", spec.name)
         else:
             _try(spare.train(), spec, data)
@@ -288,6 +290,8 @@ def _try(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:
         with torch.set_grad_enabled(model.training):
             logits = model(batch)
     except plugins.MISTAKES as error:
+        if memory.is_short(error):
+            raise
         problem = plugins.first_line(error) + plugins.own_line(error, spec.name)
         raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
     _require_logits(f"{spec.name}{' in training mode' if model.training else ''}", logits, len(batch), data.classes)

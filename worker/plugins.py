@@ -20,6 +20,7 @@ import torch
 from billiard.common import terminate_handler_fired
 
 from shared.errors import DistillError, InvalidSpec, Unavailable
+from worker import memory
 from worker.outages import can_pass
 
 #: What code raises that is wrong or called in a wrong way: it would do so again.
@@ -86,9 +87,11 @@ def called(reference: str, *, by_line: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (DistillError, MemoryError):
+    except DistillError:
         raise
     except BaseException as error:
+        if memory.is_short(error):  # The user's code asked for it, and may well have had it elsewhere.
+            raise
         packages = _packages_of(reference)
         if not _is_the_users(error, packages, by_line=by_line):
             raise

@@ -207,6 +207,7 @@ def train_models(
     with plugins.called(_whose(first)):
         need = need_of(expected := Findings(runtime.dtype(first.training.precision)))
         need.streams(free)  # Raises where there is no room, not even for a probe.
+    with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
         found = probe.examine(recipes, models, desk.dataset, mapped, runtime)
         need = need if found == expected else need_of(found)
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
