@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
-from shared.checkpoint import misfit, tensors_in
+from shared.checkpoint import misfit, mistyped, tensors_in
 from shared.errors import InvalidSpec
 from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from shared.part import as_arguments
@@ -183,12 +183,15 @@ def load(model: nn.Module, path: Path, called: str = "") -> nn.Module:
     name, own = called or path.name, model.state_dict()
     whole = [each for each, tensor in own.items() if not (tensor.is_floating_point() or tensor.is_complex())]
     shapes = {each: tuple(tensor.shape) for each, tensor in own.items()}
-    if problem := misfit(tensors_in(path, name), shapes, whole):
-        raise InvalidSpec(f"{name}: {problem}")
+    given = tensors_in(path, name)
+    if problem := mistyped(given, own, whole):
+        raise InvalidSpec(f"{name}: not the weights of this model: {problem}")
     try:
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(load_file(path))  # What fits is for the modules to say: some read older names as well.
     except (SafetensorError, RuntimeError) as error:
-        raise InvalidSpec(f"{name}: {' '.join(str(error).split())}") from error
+        if memory.is_short(error):
+            raise
+        raise InvalidSpec(f"{name}: {misfit(given, shapes, whole) or ' '.join(str(error).split())}") from error
     return model
 
 
