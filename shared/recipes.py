@@ -119,7 +119,8 @@ class Evaluate(Part):
     kind: Literal["evaluate"] = "evaluate"
     #: Of a chosen student, the run.
     seed: int | None = None
-    #: How multiply-adds are counted: by the layers of built-in models, which are few, or by what torch computes.
+    #: How multiply-adds are counted: by the layers of built-in models, which are few, or by what torch computes. It
+    #: only marks the key: a worker goes by the model itself, as recipes of earlier versions say nothing.
     counting: Counting = Field(default="layers", exclude_if=lambda counting: counting == "layers")
 
 

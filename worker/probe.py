@@ -133,7 +133,9 @@ class Probe:
             return Fault(f"{other} differs from one time to the next", certain=True)
         # On the CPU, as two models' gradients beside the model are more than a training holds.
         exact = {
-            name: tensor.cpu() for name, tensor in self.step(torch.float32, training=False).items() if _is_gradient(name)
+            name: tensor.cpu()
+            for name, tensor in self.step(torch.float32, training=False).items()
+            if _is_gradient(name)
         }
         far = _far_from(exact, self.step(torch.bfloat16, training=False))
         return Fault(far, certain=False) if far else None

@@ -287,7 +287,7 @@ def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
         agreement=None if teacher_logits is None else evaluation.agreement(logits, teacher_logits),
         parameters=models.parameters(model),
         trained_parameters=models.trained_parameters(model),
-        multiply_adds=evaluation.multiply_adds(model, test, recipe.counting),
+        multiply_adds=evaluation.multiply_adds(model, test),
         size_bytes=of_model.files[weights].size_bytes,
         latency_median_ms=latency_median_ms,
         latency_p95_ms=latency_p95_ms,
