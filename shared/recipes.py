@@ -166,6 +166,17 @@ Recipe = Annotated[
     Field(discriminator="kind"),
 ]
 
+
+def models_of(recipe: Recipe) -> tuple[ModelSpec, ...]:
+    """The models that a stage trains, loads, joins or chooses from."""
+    match recipe:
+        case TrainTeacher(model=model) | LoadTeacher(model=model) | Distill(model=model) | TrainControl(model=model):
+            return (model,)
+        case JoinTeachers(models=models) | ChooseStudent(models=models):
+            return models
+    return ()
+
+
 #: Raised by one when a stage's code changes its result, so that old artifacts are not taken for new ones.
 RECIPE_VERSIONS = dict.fromkeys((*KINDS, "checkpoint", "label_file"), 1) | {
     "prepare_data": 3,

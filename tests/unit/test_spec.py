@@ -457,3 +457,20 @@ def test_a_change_that_names_no_place_is_refused(tmp_path: Path, change: str, me
 
     with pytest.raises(InvalidSettings, match=re.escape(message)):
         PipelineSpec.load(tmp_path / "spec.yaml", [change])
+
+
+@pytest.mark.parametrize(
+    ("dataset", "normalise", "said"),
+    [
+        ("mnist_5k", "imagenet", "imagenet is of 3 channels, and samples of 'mnist_5k' are of shape (1, 28, 28)"),
+        ("digits", "unit", "unit is of pixels from 0 to 255, and those of 'digits' are from 0 to 16"),
+    ],
+)
+def test_built_in_data_that_cannot_be_normalised_so_are_told_with_their_field(
+    load: Callable[..., PipelineSpec], dataset: str, normalise: str, said: str
+) -> None:
+    given = GOOD.replace("training: {epochs: 5, learning_rate: 1e-3}", "checkpoint: w.safetensors\n  normalise: data")
+    text = f"{given}dataset: {{name: {dataset}}}\n"
+
+    with pytest.raises(InvalidSpec, match=re.escape(f"spec.yaml:5: teacher.normalise: {said}")):
+        load(text.replace("normalise: data", f"normalise: {normalise}"))
