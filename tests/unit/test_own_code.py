@@ -268,6 +268,33 @@ def test_a_mistake_that_shows_in_the_evaluation_only_is_the_users_too(
     sys.modules.pop("theirs")
 
 
+def test_a_mistake_that_shows_where_another_worker_helps_is_the_users_too(
+    tmp_path: Path, mine: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "helped.py").write_text(
+        "from torch import nn\n\nbroken = False\n\nclass Model(nn.Linear):\n    def forward(self, x):\n"
+        "        if broken:\n            raise OSError('gone')\n        return super().forward(x.flatten(1))\n\n"
+        "def model(input_shape, classes):\n    return Model(16, classes)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    take_as_its_own(mine)
+    model, training = {"name": "helped:model"}, {"epochs": 1}
+    student = {"name": "s", "model": {"name": "mlp", "hidden": [4]}}
+    spec = {"name": "own", "dataset": {"name": "mine:data"}, "students": [student]}
+    plan = Plan.of(PipelineSpec.model_validate(spec | {"teacher": {"model": model, "training": training}}))
+    runtime = Runtime(torch.device("cpu"), plugins=("mine", "helped"))
+    workshop = Workshop(ArtifactStore(tmp_path / "store"), runtime, lambda *_: None)
+    *before, labels = plan.trunk
+    for stage in before:
+        workshop.run(stage)
+
+    monkeypatch.setattr(sys.modules["helped"], "broken", True)
+
+    with pytest.raises(InvalidSpec, match=r"^helped:model: OSError: gone \(helped.py:8\)$"):
+        workshop.help(labels)
+    sys.modules.pop("helped")
+
+
 def test_a_forward_that_fails_is_named_with_the_users_own_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: ModuleType
 ) -> None:
