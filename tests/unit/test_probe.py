@@ -19,6 +19,7 @@ from shared.plan import Plan
 from shared.records import TrainingRecord
 from shared.spec import PipelineSpec
 from shared.store import Artifact, ArtifactStore
+from worker import own_code
 from worker.batches import batch_sizes
 from worker.models import Cnn, Mlp, Resnet
 from worker.probe import Probe
@@ -309,6 +310,18 @@ def test_a_mask_hides_no_wrong_gradient_in_bfloat16() -> None:
     assert fault is not None
     assert fault.certain
     assert "the gradient of body.first." in fault.what
+
+
+def test_models_are_compared_without_copies_of_their_weights() -> None:
+    model, other = Mlp(16, (8,), 3), Mlp(16, (8,), 3)
+    other.load_state_dict(model.state_dict())
+
+    marks = own_code.state_of(model)
+
+    assert all(isinstance(mark.values, str) for mark in marks.values())
+    assert own_code.difference(marks, own_code.state_of(other)) == ""
+    other.head.bias.data[0] += 1.0
+    assert own_code.difference(marks, own_code.state_of(other)) == "head.bias"
 
 
 @pytest.mark.parametrize("rows", [1, 2, 16])
