@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from shared.errors import StageFailed
+from shared.line import first_line
 from shared.training_spec import TrainingSpec
 
 #: Share of what is free that a stage plans with; the rest is for what no estimate sees, as a library's scratch space.
@@ -146,8 +147,7 @@ def running_out_fails(explanation: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_short(error):
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StageFailed(f"memory ran out ({reason}): {explanation}") from error
+        raise StageFailed(f"memory ran out ({first_line(error)}): {explanation}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from torch.nn.parameter import is_lazy
 
 from shared.checkpoint import misfit, mistyped, tensors_in
 from shared.errors import InvalidSpec
+from shared.line import first_line
 from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from shared.part import as_arguments
 from shared.records import DatasetRecord
@@ -295,7 +296,7 @@ def _try(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:
     except plugins.MISTAKES as error:
         if memory.is_short(error):
             raise
-        problem = plugins.first_line(error) + plugins.own_line(error, spec.name)
+        problem = first_line(error) + plugins.own_line(error, spec.name)
         raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
     _require_logits(f"{spec.name}{' in training mode' if model.training else ''}", logits, len(batch), data.classes)
 

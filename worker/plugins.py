@@ -129,11 +129,6 @@ def own_line(error: BaseException, reference: str) -> str:
     return f" ({_place(error, packages)})" if lines else ""
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of what an error says; without any, its kind."""
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
 def _packages_of(reference: str) -> set[str]:
     """The packages that a reference names, or several joined by ` or `."""
     return {_package(each.partition(":")[0]) for each in reference.split(" or ") if ":" in each}

@@ -17,6 +17,7 @@ from torch import nn
 
 from shared.catalog import is_reference
 from shared.errors import InvalidSpec, StageFailed
+from shared.line import first_line
 from shared.recipes import Training
 from shared.records import DatasetRecord
 from worker import memory, own_code, plugins
@@ -156,7 +157,7 @@ class Probe:
         except plugins.MISTAKES as error:
             if memory.is_short(error):
                 raise
-            return plugins.first_line(error)
+            return first_line(error)
         buffers = dict(zip(self._named_buffers(), self._state[len(self._stack.parameters) :], strict=True))
         for name, places in _not_finite(step).items():
             if name in buffers:
