@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from shared.plan import Plan
+from shared.recipes import Training
 from shared.stage import Bundle, Stage
 from shared.status import PipelineStatus, StageState
 
@@ -98,7 +99,9 @@ def titled(stages: Sequence[Stage]) -> str:
     (before, behind), numbers = next(iter(seeds.items()))
     others = len(stages) - max(1, len(numbers))
     more = f" and {others:,} other{'' if others == 1 else 's'}" if others else ""
-    return f"{before}{_of_seeds(numbers)}{behind}{more} ({len(stages):,} models together)"
+    # Evaluations are done one after another.
+    together = " together" if all(isinstance(stage.recipe, Training) for stage in stages) else ""
+    return f"{before}{_of_seeds(numbers)}{behind}{more} ({len(stages):,} models{together})"
 
 
 def _of_seeds(seeds: Sequence[int]) -> str:

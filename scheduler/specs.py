@@ -44,22 +44,24 @@ def validate(
     from shared.plan import Plan
     from shared.spec import PipelineSpec
 
-    errors: list[str] = []
+    errors: list[DistillError] = []
     described: dict[str, DatasetRecord] = {}
     for path in specs:
         try:
             spec = PipelineSpec.load(path)
             plan = Plan.of(spec)
         except DistillError as error:
-            errors.append(str(error))
+            errors.append(InvalidSettings(str(error)))
             continue
         console.print(f"{path}: {plan.name}, {len(plan.stages)} stages", markup=False, soft_wrap=True)
         try:
             _say_of_data(spec, described, read=data)
-        except InvalidInput as error:
-            errors.append(f"{path}: dataset: {error}")
-    if errors:
-        raise InvalidSettings("\n".join(errors))
+        except DistillError as error:  # A download that fails says nothing of the next spec.
+            kind = InvalidSettings if isinstance(error, InvalidInput) else type(error)
+            errors.append(kind(f"{path}: dataset: {error}"))
+    if errors:  # Of several kinds, a mistake is told as one: it does not pass.
+        kind = next((type(error) for error in errors if isinstance(error, InvalidSettings)), type(errors[0]))
+        raise kind("\n".join(map(str, errors)))
 
 
 def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], *, read: bool) -> None:
@@ -67,6 +69,7 @@ def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], *, rea
 
     Raises:
         InvalidInput: they cannot be used.
+        DistillError: they cannot be read for now.
 
     """
     from scheduler import live

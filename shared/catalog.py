@@ -67,6 +67,7 @@ Normalise = Literal["data", "none", "unit", "imagenet"]
 WarningKind = Literal[
     "constant_channels",
     "nearly_constant_channels",
+    "far_values",
     "unused_classes",
     "one_based_labels",
     "untested_classes",

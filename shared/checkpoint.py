@@ -20,6 +20,8 @@ MOST_NAMED = 3
 #: Longest side of the names in a message.
 LONGEST_NAME = 80
 
+#: What a checkpoint may lack, as torch takes 0 for it: those of torch before 0.4.1, and of other libraries, do.
+OPTIONAL = "num_batches_tracked"
 #: What is put before names by whom; any other common beginning is found too.
 KNOWN_PREFIXES = {
     "module.": "DataParallel does so",
@@ -166,6 +168,18 @@ def misfit(
     return ""
 
 
+def mistyped(given: Mapping[str, Tensor], wanted: Collection[str], whole: Collection[str] = ()) -> str:
+    """Which tensors are no floating point numbers and are to be; empty where none is, as of `misfit`.
+
+    They would be taken for weights, without the scales that quantised ones have beside them.
+    """
+    return _first(
+        f"{_short(name)} is of type {given[name].dtype}, not a floating point number"
+        for name in wanted
+        if name in given and name not in whole and not given[name].dtype.startswith(("F", "BF"))
+    )
+
+
 def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole: Collection[str]) -> str:
     """The first differences of each kind, in the model's order."""
     both = [name for name in wanted if name in given]
@@ -174,16 +188,12 @@ def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole
         for name in both
         if not _fits(given[name].shape, wanted[name])
     ]
-    # Their numbers would be taken for weights, without the scales that quantised ones have beside them.
-    types = [
-        f"{_short(name)} is of type {given[name].dtype}, not a floating point number"
-        for name in both
-        if name not in whole and not given[name].dtype.startswith(("F", "BF"))
-    ]
-    missing = [_short(name) for name in wanted if name not in given]
+    missing = [_short(name) for name in wanted if name not in given and not name.endswith(OPTIONAL)]
     unexpected = [_short(name) for name in given if name not in wanted]
-    parts = (("missing", missing), ("unexpected", unexpected), ("", shapes), ("", types))
-    return "; ".join(f"{word} {_first(names)}".strip() for word, names in parts if names)
+    parts = (("missing", missing), ("unexpected", unexpected), ("", shapes))
+    found = [f"{word} {_first(names)}".strip() for word, names in parts if names]
+    types = mistyped(given, wanted, whole)
+    return "; ".join([*found, types] if types else found)
 
 
 def _renamed(given: Mapping[str, Tensor], wanted: Mapping[str, Shape]) -> tuple[str, bool] | None:

@@ -7,6 +7,11 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; without any, its kind."""
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
 def _printable(text: str) -> str:
     return text if text.isprintable() else "".join(map(_shown, text))
 

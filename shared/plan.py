@@ -26,6 +26,7 @@ from shared.recipes import (
     Training,
     TrainTeacher,
     WriteReport,
+    models_of,
 )
 from shared.spec import Device, PipelineSpec, Priority
 from shared.stage import ArtifactRef, Bundle, Stage, checkpoint_ref, label_file_ref
@@ -284,7 +285,7 @@ class _Graded:
     def add(self, role: str, model: Stage) -> None:
         """Have a model scored for a role."""
         inputs = {"model": model.ref, **self._beside}
-        recipe = Evaluate(counting=_counting(_models_of(model)))
+        recipe = Evaluate(counting=_counting(models_of(model.recipe)))
         evaluation = self.evaluations.setdefault(model.key, Stage.of(f"evaluate {role}", recipe, **inputs))
         self.scores[role] = evaluation.ref
 
@@ -314,16 +315,6 @@ class _Graded:
         """Trainings, and the evaluations of those that are not chosen from."""
         evaluations = tuple(self.evaluations[model.key] for model in bundle if model.key in self.evaluations)
         return (bundle, evaluations) if evaluations else (bundle,)
-
-
-def _models_of(stage: Stage) -> tuple[ModelSpec, ...]:
-    """The models that a stage trains, loads or joins."""
-    match stage.recipe:
-        case TrainTeacher(model=model) | LoadTeacher(model=model) | Distill(model=model) | TrainControl(model=model):
-            return (model,)
-        case JoinTeachers(models=models):
-            return models
-    return ()
 
 
 def _counting(models: tuple[ModelSpec, ...]) -> Counting:

@@ -119,7 +119,8 @@ class Evaluate(Part):
     kind: Literal["evaluate"] = "evaluate"
     #: Of a chosen student, the run.
     seed: int | None = None
-    #: How multiply-adds are counted: by the layers of built-in models, which are few, or by what torch computes.
+    #: How multiply-adds are counted: by the layers of built-in models, which are few, or by what torch computes. It
+    #: only marks the key: a worker goes by the model itself, as recipes of earlier versions say nothing.
     counting: Counting = Field(default="layers", exclude_if=lambda counting: counting == "layers")
 
 
@@ -164,6 +165,17 @@ Recipe = Annotated[
     | WriteReport,
     Field(discriminator="kind"),
 ]
+
+
+def models_of(recipe: Recipe) -> tuple[ModelSpec, ...]:
+    """The models that a stage trains, loads, joins or chooses from."""
+    match recipe:
+        case TrainTeacher(model=model) | LoadTeacher(model=model) | Distill(model=model) | TrainControl(model=model):
+            return (model,)
+        case JoinTeachers(models=models) | ChooseStudent(models=models):
+            return models
+    return ()
+
 
 #: Raised by one when a stage's code changes its result, so that old artifacts are not taken for new ones.
 RECIPE_VERSIONS = dict.fromkeys((*KINDS, "checkpoint", "label_file"), 1) | {

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.catalog import WarningKind
 from shared.line import Line
 
 
@@ -21,8 +20,8 @@ class Model(BaseModel):
 class DataWarning(Model):
     """Something that is allowed, and seldom meant."""
 
-    #: What a spec's `accept` calls it.
-    kind: WarningKind
+    #: What a spec's `accept` calls it; of any text, as later versions know other kinds.
+    kind: Line
     text: Line
 
     def __str__(self) -> str:
@@ -96,7 +95,7 @@ class TrainingRecord(Model):
     #: Of the matrix products.
     precision: str
     #: Why they were not in bfloat16, which `auto` takes where the device computes it natively.
-    fallback: str | None = None
+    fallback: Annotated[str | None, Field(exclude_if=lambda fallback: fallback is None)] = None
 
     @property
     def summary(self) -> str:

@@ -124,6 +124,22 @@ class PipelineSpec(Part):
         return self
 
     @model_validator(mode="after")
+    def _data_can_be_normalised_so(self) -> Self:
+        facts = DATASETS.get(self.dataset.name)
+        for index, teacher in enumerate(self.all_teachers):
+            if teacher.normalise == "imagenet" and facts and facts.shape[0] != 3:
+                raise PydanticCustomError(
+                    "options",
+                    "imagenet is of 3 channels, and samples of '{name}' are of shape {shape}",
+                    {
+                        "key": f"teachers.{index}.normalise" if self.teachers else "teacher.normalise",
+                        "name": self.dataset.name,
+                        "shape": str(facts.shape),
+                    },
+                )
+        return self
+
+    @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
         seen: set[str] = set()
         for student in self.students:

@@ -37,6 +37,9 @@ TEST_SHARE = 0.2
 ROUNDING = 1e-6
 #: Deviations by which what is 0 in a view may differ from the mean, before somebody is told of it.
 FAR = 100.0
+#: Deviations from the mean that no value is, unless its channel hardly varies: of n training values none is more than
+#: sqrt(n) deviations away, a 1 in a million zeros 1,000.
+TOO_FAR = 10_000.0
 #: Number of a class that no data set has.
 LARGEST_TARGET = 2.0**53
 #: Bytes of samples, as float32, that are computed with in one go.
@@ -56,6 +59,8 @@ class Arrays:
     held_out: Array | None = None
     #: What is to be said of them.
     warnings: tuple[DataWarning, ...] = ()
+    #: Whether they are the user's own, which are looked at more closely.
+    own: bool = False
 
     def labelled_only(self, samples: int) -> Self:
         """The same with the labels of so many training samples, evenly over the classes; the others lose theirs.
@@ -98,6 +103,7 @@ class Arrays:
         """Their record, of which nothing is written."""
         train, held_out = self._train_and_held_out
         statistics = _Statistics.of(self.train_inputs, train)
+        far = statistics.far_values(self.train_inputs, self.test_inputs) if self.own else ()
         return DatasetRecord(
             shape=self.train_inputs.shape[1:],
             class_names=self.class_names,
@@ -107,7 +113,7 @@ class Arrays:
             test_samples=len(self.test_inputs),
             mean=statistics.mean,
             std=statistics.scale,
-            warnings=(*self.warnings, *statistics.warnings(images=self.train_inputs.ndim == 4)),
+            warnings=(*self.warnings, *statistics.warnings(images=self.train_inputs.ndim == 4), *far),
         )
 
     @property
@@ -227,7 +233,7 @@ def _own(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
             "sort what a folder lists, and use neither the time nor what an earlier call has left"
         )
     splits = arrays.train_inputs, arrays.train_targets, arrays.test_inputs, arrays.test_targets
-    return replace(arrays, warnings=tuple(data_checks.check(*splits, arrays.class_names)))
+    return replace(arrays, warnings=tuple(data_checks.check(*splits, arrays.class_names)), own=True)
 
 
 def _digests(arrays: Arrays) -> dict[str, str]:
@@ -454,6 +460,27 @@ class _Statistics:
             text = f"{_named(far, len(self.mean))} nearly constant: what shift and cutout set to 0 is"
             text = f"{text} {distance[furthest]:,.0f} deviations from the mean of {self.mean[furthest]:g}"
             yield DataWarning(kind="nearly_constant_channels", text=text)
+
+    def far_values(self, *splits: Array) -> Iterator[DataWarning]:
+        """What is to be said of channels with values so far from the mean that nothing beside them counts."""
+        if not self.mean:
+            return
+        furthest = [(0.0, 0.0)] * len(self.mean)
+        for inputs in splits:
+            axes = (0, *range(2, inputs.ndim))
+            for rows in pieces(inputs):
+                for ends in (inputs[rows].min(axis=axes), inputs[rows].max(axis=axes)):
+                    distances = np.abs(ends.astype(np.float64) - self.mean) / self.scale
+                    found = zip(distances.tolist(), ends.tolist(), strict=True)
+                    furthest = [max(pair) for pair in zip(furthest, found, strict=True)]
+        if far := [channel for channel, (distance, _) in enumerate(furthest) if distance > TOO_FAR]:
+            values = [f"{channel} ({furthest[channel][1]:g})" for channel in far]
+            distance = max(furthest[channel][0] for channel in far)
+            text = (
+                f"{_counted(values, len(self.mean))} up to {distance:,.0f} deviations from the training samples' mean"
+            )
+            hint = "nothing beside such a value counts: leave the channel out, or return its logarithm or its rank"
+            yield DataWarning(kind="far_values", text=f"{text}: {hint}")
 
 
 def _named(some: list[int], channels: int) -> str:

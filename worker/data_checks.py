@@ -16,6 +16,8 @@ Array = npt.NDArray[Any]
 
 #: Things that are named one by one.
 MOST_NAMED = 5
+#: Characters of the name of a class.
+LONGEST_NAME = 40
 #: Most channels that an image has.
 MOST_CHANNELS = 4
 #: Chance below which what is missing from a test set is not missing by chance.
@@ -147,7 +149,11 @@ def _of_classes(places: Array, class_names: Sequence[str]) -> str:
 
 
 def _named(places: Array, class_names: Sequence[str]) -> str:
-    return listed((class_names[place] for place in places.tolist()), len(places))
+    return listed((_short(class_names[place]) for place in places.tolist()), len(places))
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
 
 
 def _hashes(inputs: Array) -> npt.NDArray[np.uint64]:

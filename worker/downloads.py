@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import errno
+import lzma
+import pickle
 import re
+import struct
+import tarfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from socket import EAI_AGAIN, EAI_FAIL, EAI_NONAME
 from urllib.error import URLError
 
 from shared.errors import DistillError, StageFailed, Unavailable
+from worker import memory
 from worker.outages import PASSING_ERRNOS, can_pass, status_can_pass
 
 #: What torchvision and torch.hub say of a file whose checksum is another one than it should be.
@@ -22,6 +30,23 @@ _UNRESOLVED = frozenset({EAI_AGAIN, EAI_FAIL, EAI_NONAME})
 #: Errors that can pass, of which those of a folder are.
 _OF_THE_DISK = frozenset(
     {errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.ENOLCK, errno.ENOSPC, errno.EDQUOT, errno.ENFILE, errno.EMFILE}
+)
+
+#: What networks raise, and what readers of files raise where these are damaged.
+_OF_FILES_AND_NETWORKS: tuple[type[Exception], ...] = (
+    AssertionError,
+    EOFError,
+    HTTPException,
+    LookupError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    lzma.LZMAError,
+    pickle.UnpicklingError,
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -41,9 +66,11 @@ def downloading(what: str, folder: Path, by_hand: str) -> Iterator[None]:
     """
     try:
         yield
-    except (DistillError, MemoryError):
+    except DistillError:
         raise
-    except Exception as error:
+    except _OF_FILES_AND_NETWORKS as error:  # No other: a time limit passes here too.
+        if memory.is_short(error):
+            raise
         text = " ".join(str(error).split()) or type(error).__name__
         missing = f"{what} is not in {folder}, and the download failed: {text}: {by_hand}"
         if _DAMAGED_ON_ARRIVAL.search(text) and not _passes(text):

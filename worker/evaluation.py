@@ -15,9 +15,9 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from shared.predictions import Predictions
-from shared.recipes import Counting
 from worker.data import Split
 from worker.losses import cross_entropy
+from worker.models import Cnn, Ensemble, Mlp, Resnet
 from worker.runtime import Report
 
 #: Samples in one forward pass, where nothing is trained.
@@ -65,11 +65,13 @@ def negative_log_likelihood(logits: torch.Tensor, targets: torch.Tensor) -> floa
 
 
 @torch.inference_mode()
-def multiply_adds(model: nn.Module, data: Split, counting: Counting) -> int:
+def multiply_adds(model: nn.Module, data: Split) -> int:
     """Multiply-adds of one sample's forward pass: of the products of matrices and kernels."""
     model.eval()
     sample = data.normalised(slice(0, 1))
-    return _of_layers(model, sample) if counting == "layers" else _of_operators(model, sample)
+    parts = model.models if isinstance(model, Ensemble) else [model]
+    of_layers_alone = all(type(part) in (Mlp, Cnn, Resnet) for part in parts)
+    return _of_layers(model, sample) if of_layers_alone else _of_operators(model, sample)
 
 
 def _of_layers(model: nn.Module, sample: torch.Tensor) -> int:

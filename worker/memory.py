@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from shared.errors import StageFailed
+from shared.line import first_line
 from shared.training_spec import TrainingSpec
 
 #: Share of what is free that a stage plans with; the rest is for what no estimate sees, as a library's scratch space.
@@ -127,6 +128,12 @@ def free_bytes(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] + kept
 
 
+def is_short(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's own, or an allocator's of torch's."""
+    allocators = isinstance(error, RuntimeError) and any(words in str(error) for words in RAN_OUT)
+    return allocators or isinstance(error, MemoryError)
+
+
 @contextmanager
 def running_out_fails(explanation: str) -> Iterator[None]:
     """Turn an allocation that fails after all into a stage's failure: to try again would fail again.
@@ -138,10 +145,9 @@ def running_out_fails(explanation: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(words in str(error) for words in RAN_OUT):
+        if not is_short(error):
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StageFailed(f"memory ran out ({reason}): {explanation}") from error
+        raise StageFailed(f"memory ran out ({first_line(error)}): {explanation}") from error
 
 
 @dataclass(frozen=True, slots=True)

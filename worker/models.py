@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
@@ -16,14 +18,17 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
-from shared.checkpoint import misfit, tensors_in
+from shared.checkpoint import misfit, mistyped, tensors_in
 from shared.errors import InvalidSpec
+from shared.line import first_line
 from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from shared.part import as_arguments
 from shared.records import DatasetRecord
-from worker import plugins
+from worker import memory, plugins
 from worker.downloads import downloading
 from worker.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 
 class Mlp(nn.Module):
@@ -179,12 +184,15 @@ def load(model: nn.Module, path: Path, called: str = "") -> nn.Module:
     name, own = called or path.name, model.state_dict()
     whole = [each for each, tensor in own.items() if not (tensor.is_floating_point() or tensor.is_complex())]
     shapes = {each: tuple(tensor.shape) for each, tensor in own.items()}
-    if problem := misfit(tensors_in(path, name), shapes, whole):
-        raise InvalidSpec(f"{name}: {problem}")
+    given = tensors_in(path, name)
+    if problem := mistyped(given, own, whole):
+        raise InvalidSpec(f"{name}: not the weights of this model: {problem}")
     try:
-        model.load_state_dict(load_file(path))
+        model.load_state_dict(load_file(path))  # What fits is for the modules to say: some read older names as well.
     except (SafetensorError, RuntimeError) as error:
-        raise InvalidSpec(f"{name}: {' '.join(str(error).split())}") from error
+        if memory.is_short(error):
+            raise
+        raise InvalidSpec(f"{name}: {misfit(given, shapes, whole) or ' '.join(str(error).split())}") from error
     return model
 
 
@@ -257,24 +265,40 @@ def _start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> No
 
 
 def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trained: bool) -> None:
-    """Run one blank batch through the model, in eval mode and, where it is to be trained, in training mode.
+    """Run a blank batch through the model in eval mode, and where it is to be trained, a copy of it in training mode.
 
-    What it makes at its first call, as the weights of lazy layers, is there from then on.
+    What it makes at its first call, as the weights of lazy layers, is there from then on. A copy, as there are models
+    that set their weights by the first batch that they are trained on; one that cannot be copied is not tried.
     """
     was_training = model.training
-    batch = torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32)
-    for training in (False, True) if trained and isinstance(spec, CustomModelSpec) else (False,):
-        model.train(training)
+    with _leaving_no_trace(model):
+        _try(model.eval(), spec, data)
+    if lazy := [name for name, tensor in tensors(model) if is_lazy(tensor)]:
+        raise InvalidSpec(f"model {spec.name} makes no use of {lazy[0]} in eval mode: a lazy layer without a shape")
+    if trained and isinstance(spec, CustomModelSpec):
         try:
-            with _leaving_no_trace(model):
-                logits = model(batch)
+            spare = copy.deepcopy(model)
         except plugins.MISTAKES as error:
-            problem = (str(error) or type(error).__name__).splitlines()[0] + plugins.own_line(error, spec.name)
-            raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
-        _require_logits(f"{spec.name}{' in training mode' if training else ''}", logits, len(batch), data.classes)
-        if lazy := [name for name, tensor in tensors(model) if is_lazy(tensor)]:
-            raise InvalidSpec(f"model {spec.name} makes no use of {lazy[0]} in eval mode: a lazy layer without a shape")
+            if memory.is_short(error):
+                raise
+            logger.info("%s: not tried in training mode, as it cannot be copied", spec.name)
+        else:
+            _try(spare.train(), spec, data)
     model.train(was_training)
+
+
+def _try(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:
+    batch = torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32)
+    try:
+        # Not in inference mode: tensors that a model keeps of it could not be trained with.
+        with torch.set_grad_enabled(model.training):
+            logits = model(batch)
+    except plugins.MISTAKES as error:
+        if memory.is_short(error):
+            raise
+        problem = first_line(error) + plugins.own_line(error, spec.name)
+        raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
+    _require_logits(f"{spec.name}{' in training mode' if model.training else ''}", logits, len(batch), data.classes)
 
 
 def _require_logits(model_name: str, output: object, batch: int, classes: int) -> None:
@@ -319,9 +343,7 @@ def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
         if not is_lazy(buffer)  # It has no values yet.
     ]
     try:
-        # Not in inference mode: tensors that a model keeps of it could not be trained with.
-        with torch.set_grad_enabled(model.training):
-            yield
+        yield
     finally:
         for module, name, buffer, value in buffers:
             buffer.data.copy_(value)

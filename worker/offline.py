@@ -16,6 +16,11 @@ from distill_queue_main import require_own_packages
 
 require_own_packages()
 
+from worker import libraries
+
+if __name__ == "__main__":
+    libraries.restart_set_up()  # Before anything that takes time or reads them.
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -30,7 +35,7 @@ from shared.soft_labels import SoftLabels
 from shared.stage import ArtifactRef, Stage
 from shared.store import ArtifactStore
 from shared.training_spec import AugmentationSpec
-from worker import augment, data, libraries
+from worker import augment, data
 from worker.data import Split
 from worker.desk import Desk, seen_as
 from worker.evaluation import BATCH
@@ -44,7 +49,6 @@ KINDS = {"input": InvalidInput, "missing": ArtifactMissing, "store": StoreUnavai
 
 def main() -> None:
     """Answer the request on standard input."""
-    libraries.set_up()
     request = json.load(sys.stdin)
     settings = Settings.load()
     store, runtime = store_of(settings), Runtime.probe(settings, "any")

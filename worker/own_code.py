@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+import xxhash
 from torch import nn
 
 from shared.errors import InvalidSpec
@@ -26,6 +28,39 @@ GPU_ROUNDING = 0.05
 Loss = Callable[..., torch.Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A tensor as far as it is to be told from others, which takes no memory: copies would take several models'."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    #: Hash of its bytes, all that is not a number as one; of floating point numbers on a GPU they lie on the CPU.
+    values: str | torch.Tensor
+
+    def same(self, other: Mark) -> bool:
+        """Whether it has the same values as another one; on a GPU, about the same."""
+        if (self.shape, self.dtype) != (other.shape, other.dtype):
+            return False
+        if isinstance(self.values, str) or isinstance(other.values, str):
+            return isinstance(self.values, str) and self.values == other.values
+        one, another = self.values, other.values
+        if one.isfinite().all() and another.isfinite().all():
+            return bool((one - another).norm() <= GPU_ROUNDING * one.norm())
+        return bool(((one == another) | (one.isnan() & another.isnan())).all())
+
+
+def mark(tensor: torch.Tensor) -> Mark:
+    """The mark of a tensor as it is now."""
+    values = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        if tensor.is_cuda:
+            return Mark(values.shape, values.dtype, values)
+        if (nothing := values.isnan()).any():
+            values = values.masked_fill(nothing, torch.nan)
+    digest = xxhash.xxh3_128_hexdigest(values.contiguous().flatten().view(torch.uint8).numpy().data)
+    return Mark(values.shape, values.dtype, digest)
+
+
 def build_again(
     model: nn.Module, spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | None, inputs: torch.Tensor
 ) -> nn.Module:
@@ -37,7 +72,7 @@ def build_again(
     """
     again = models.build(spec, data, runtime, seed)
     require_steady(again, spec.name, inputs)  # First, as the first model has seen samples in eval mode before.
-    if other := _difference(state_of(model), state_of(again)):
+    if other := difference(state_of(model), state_of(again)):
         raise InvalidSpec(
             f"{spec.name}: gives other weights each time that it is called with one seed ({other}): draw them from "
             "torch's generator, or from one with a seed of its own, and use neither the time nor earlier calls"
@@ -59,13 +94,13 @@ def require_steady(model: nn.Module, name: str, inputs: torch.Tensor) -> None:
     """
     before = state_of(model)
     with plugins.called(name):
-        first, second = (_logits(model, inputs) for _ in range(2))
-    if not same(first, second):
+        first, second = (mark(_logits(model, inputs)) for _ in range(2))
+    if not first.same(second):
         raise InvalidSpec(
             f"{name}: gives the same samples other logits each time, in eval mode too: draw random numbers only where "
             "self.training is true"
         )
-    if other := _difference(before, state_of(model)):
+    if other := difference(before, state_of(model)):
         raise InvalidSpec(
             f"{name}: is changed by samples that go through it in eval mode ({other}): change buffers only where "
             "self.training is true"
@@ -88,7 +123,7 @@ def require_whole(
         problem = str(error).partition("\n")[2].strip().replace("\n\t", " ")
         raise InvalidSpec(f"{spec.name}: has other layers with another seed: {problem}") from error
     with plugins.called(spec.name):
-        whole = same(_logits(trained, inputs), _logits(other, inputs))
+        whole = mark(_logits(trained, inputs)).same(mark(_logits(other, inputs)))
     if not whole:
         raise InvalidSpec(
             f"{spec.name}: there is more to it than its state_dict holds, which is all that is saved: another model "
@@ -96,14 +131,14 @@ def require_whole(
         )
 
 
-def require_untouched(model: nn.Module, before: dict[str, torch.Tensor], name: str) -> None:
+def require_untouched(model: nn.Module, before: dict[str, Mark], name: str) -> None:
     """See that a model is as it was before others that were built like it were tried.
 
     Raises:
         InvalidSpec: it is not.
 
     """
-    if other := _difference(before, state_of(model)):
+    if other := difference(before, state_of(model)):
         raise InvalidSpec(f"{name}: returns parts of an earlier call again ({other}): make new ones in each call")
 
 
@@ -137,7 +172,7 @@ def soft_loss(distillation: DistillationSpec, data: DatasetRecord, runtime: Runt
     with plugins.called(name):
         require_torch_only(name, value_and_gradient)
         first, second = value_and_gradient(), value_and_gradient()
-    if not all(same(*pair) for pair in zip(first, second, strict=True)):
+    if not all(mark(one).same(mark(other)) for one, other in zip(first, second, strict=True)):
         raise InvalidSpec(
             f"{name}: gives the same logits another value or gradient each time: draw random numbers from torch's "
             "generator, and use neither the time nor earlier calls"
@@ -166,20 +201,16 @@ def require_torch_only(name: str, step: Callable[[], object]) -> None:
     raise InvalidSpec(f"{name}: draws random numbers from Python's or NumPy's generator in training: draw from torch's")
 
 
-def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
-    """A copy of all parameters and buffers by name, those that are not saved among them."""
-    return {name: tensor.detach().clone() for name, tensor in models.tensors(model)}
+def state_of(model: nn.Module) -> dict[str, Mark]:
+    """Marks of all parameters and buffers by name, those that are not saved among them."""
+    return {name: mark(tensor) for name, tensor in models.tensors(model)}
 
 
-def same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two tensors have the same values, what is not a number among them; on a GPU, about the same."""
-    if one.shape != other.shape or one.dtype != other.dtype:
-        return False
-    if torch.equal(one, other):
-        return True
-    if one.is_cuda and one.is_floating_point() and one.isfinite().all() and other.isfinite().all():
-        return bool((one - other).norm() <= GPU_ROUNDING * one.norm())
-    return bool(((one == other) | (one.isnan() & other.isnan())).all())
+def difference(one: dict[str, Mark], other: dict[str, Mark]) -> str:
+    """The first name in which two sets of tensors differ; nothing where they are the same."""
+    if one.keys() != other.keys():
+        return min(one.keys() ^ other.keys())
+    return next((name for name in one if not one[name].same(other[name])), "")
 
 
 @torch.no_grad()
@@ -187,13 +218,6 @@ def _logits(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """Logits in eval mode, as for soft labels and evaluations."""
     logits: torch.Tensor = model.eval()(inputs)
     return logits
-
-
-def _difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> str:
-    """The first name in which two models' tensors differ; nothing where they are the same."""
-    if one.keys() != other.keys():
-        return min(one.keys() ^ other.keys())
-    return next((name for name in one if not same(one[name], other[name])), "")
 
 
 def _shared(one: nn.Module, other: nn.Module) -> str:

@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from billiard.common import terminate_handler_fired
 
 from shared.errors import DistillError, InvalidSpec, Unavailable
+from worker import memory
 from worker.outages import can_pass
 
 #: What code raises that is wrong or called in a wrong way: it would do so again.
@@ -85,9 +87,11 @@ def called(reference: str, *, by_line: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (DistillError, MemoryError):
+    except DistillError:
         raise
     except BaseException as error:
+        if memory.is_short(error):  # The user's code asked for it, and may well have had it elsewhere.
+            raise
         packages = _packages_of(reference)
         if not _is_the_users(error, packages, by_line=by_line):
             raise
@@ -134,6 +138,8 @@ def _is_the_users(error: BaseException, packages: set[str], *, by_line: bool) ->
     """Whether an error is one of the user's code: by its kind, or as it came through a line of it."""
     if not packages or isinstance(error, GeneratorExit) or _package(type(error).__module__) == "billiard":
         return False  # Billiard's is the time limit's.
+    if isinstance(error, SystemExit) and terminate_handler_fired():
+        return False  # Billiard's own, too: a signal has ended the process, wherever it was.
     of_a_kind = _package(type(error).__module__) in packages or isinstance(error, (*MISTAKES, OSError))
     if of_a_kind and not by_line:
         return True

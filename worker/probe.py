@@ -17,9 +17,10 @@ from torch import nn
 
 from shared.catalog import is_reference
 from shared.errors import InvalidSpec, StageFailed
+from shared.line import first_line
 from shared.recipes import Training
 from shared.records import DatasetRecord
-from worker import own_code, plugins
+from worker import memory, own_code, plugins
 from worker.batches import batch_sizes
 from worker.data import Split
 from worker.runtime import Runtime, determinism
@@ -68,12 +69,24 @@ Step = dict[str, torch.Tensor]
 class Probe:
     """Models that may be spoilt, and a few real samples to take through them."""
 
-    def __init__(self, models: Sequence[nn.Module], inputs: torch.Tensor, seed: int) -> None:
-        """Take untrained models of one shape, samples `[rows, ...]` as they take them, and a seed for dropout."""
+    def __init__(
+        self, models: Sequence[nn.Module], inputs: torch.Tensor, seed: int, like: nn.Module | None = None
+    ) -> None:
+        """Take models that may be spoilt.
+
+        Args:
+            models: untrained ones of one shape.
+            inputs: samples `[rows, ...]` as they take them.
+            seed: for dropout.
+            like: where there is one model, another one in the same state, which is kept as it is; it saves a copy.
+
+        """
         self._models, self._seed, self._device = models, seed, inputs.device
         self._stack = Stack(models)
         self._inputs = inputs.expand(len(models), *inputs.shape)
-        self._state = [tensor.detach().clone() for tensor in self._tensors]
+        own = {tensor.data_ptr() for tensor in self._tensors}
+        state = self._tensors if like is None else chain(like.parameters(), like.buffers())
+        self._state = [each.detach().clone() if each.data_ptr() in own else each.detach() for each in state]
 
     @property
     def _tensors(self) -> Iterator[torch.Tensor]:
@@ -101,42 +114,72 @@ class Probe:
         for name, gradient in zip(trained, gradients, strict=True):
             if gradient is not None:
                 found[f"the gradient of {name}"] = gradient
-        for index, model in enumerate(self._models):
-            found |= {f"{name} of model {index}": buffer.clone() for name, buffer in model.named_buffers()}
-        return found
+        return found | {name: buffer.clone() for name, buffer in self._named_buffers().items()}
 
     def fault_of_bfloat16(self) -> Fault | None:
         """What is wrong with bfloat16 on this device, and right in float32; None where nothing is."""
-        first, second = (self._scribbled_step(byte) for byte in _SCRIBBLES)
-        broken = next(chain(_not_finite(first), _not_finite(second)), None)
-        if broken is not None:
-            if any(_not_finite(self.step(torch.float32))):
+        (first, broken), (second, broken_too) = map(self._scribbled_step, _SCRIBBLES)
+        if broken or broken_too:
+            exact = self.step(torch.float32)
+            if any(map(_is_gradient, _not_finite(exact))):
                 return None
-            return Fault(f"{broken} is not finite", certain=True)
-        if other := _difference(first, second):
+            for name, places in chain(broken.items(), broken_too.items()):
+                # What is infinite on purpose, as a mask, is so in float32 too.
+                if name in exact and (exact[name].isfinite() & places).any():
+                    return Fault(f"{name} is not finite", certain=True)
+            del exact
+        if other := own_code.difference(first, second):
             if self.irreproducible():
                 return None
             return Fault(f"{other} differs from one time to the next", certain=True)
-        del first, second
-        exact, rounded = (self.step(dtype, training=False) for dtype in (torch.float32, torch.bfloat16))
-        far = _far_from(exact, rounded)
+        # On the CPU, as two models' gradients beside the model are more than a training holds.
+        exact = {
+            name: tensor.cpu()
+            for name, tensor in self.step(torch.float32, training=False).items()
+            if _is_gradient(name)
+        }
+        far = _far_from(exact, self.step(torch.bfloat16, training=False))
         return Fault(far, certain=False) if far else None
 
     def irreproducible(self) -> str:
         """What differs between two equal steps in float32; nothing where they are the same."""
-        return _difference(self.step(torch.float32), self.step(torch.float32))
+        first, second = (_marks(self.step(torch.float32)) for _ in range(2))
+        return own_code.difference(first, second)
 
     def refusal_of_one_sample(self) -> str | None:
-        """Why the models cannot be trained on a batch of one sample; None where they can."""
-        try:
-            broken = next(_not_finite(self.step(torch.float32, rows=1)), None)
-        except plugins.MISTAKES as error:
-            return (str(error) or type(error).__name__).splitlines()[0]
-        return f"{broken} is not finite" if broken else None
+        """Why the models cannot be trained on a batch of one sample; None where they can.
 
-    def _scribbled_step(self, byte: int) -> Step:
+        What is infinite on purpose is no reason, as a mask among the buffers or the logits: these may be infinite, but
+        not what is no number.
+        """
+        try:
+            step = self.step(torch.float32, rows=1)
+        except plugins.MISTAKES as error:
+            if memory.is_short(error):
+                raise
+            return first_line(error)
+        buffers = dict(zip(self._named_buffers(), self._state[len(self._stack.parameters) :], strict=True))
+        for name, places in _not_finite(step).items():
+            if name in buffers:
+                broken = bool((buffers[name].isfinite() & places).any())
+            else:
+                broken = _is_gradient(name) or bool(step[name].isnan().any())
+            if broken:
+                return f"{name} is not finite"
+        return None
+
+    def _named_buffers(self) -> dict[str, torch.Tensor]:
+        return {
+            f"{name} of model {index}": buffer
+            for index, model in enumerate(self._models)
+            for name, buffer in model.named_buffers()
+        }
+
+    def _scribbled_step(self, byte: int) -> tuple[dict[str, own_code.Mark], Step]:
+        """The marks of what a step in bfloat16 computes, and which of its numbers are not finite."""
         with _scribbled(byte):
-            return self.step(torch.bfloat16)
+            step = self.step(torch.bfloat16)
+        return _marks(step), _not_finite(step)
 
     def _set_mode(self, *, training: bool) -> None:
         """Put the models into training mode, or into eval mode, in which cuDNN's recurrent layers have no gradient."""
@@ -165,12 +208,13 @@ def examine(
     if own:
         before = own_code.state_of(models[0])
         spare = own_code.build_again(models[0], recipes[0].model, data, runtime, first.seed, inputs)
-        probe = Probe([spare], inputs, first.seed)
+        probe = Probe([spare], inputs, first.seed, like=models[0])
         _require_reproducible(probe, name)
         own_code.require_whole(spare, recipes[0].model, data, runtime, first.seed, inputs)
         own_code.require_untouched(models[0], before, name)
     else:
-        probe = Probe(copy.deepcopy(models), inputs, first.seed)
+        like = models[0] if len(models) == 1 else None
+        probe = Probe(copy.deepcopy(models), inputs, first.seed, like)
     joined = single and _must_join(probe, name, first.batch_size, len(train))
     fault = probe.fault_of_bfloat16() if dtype == torch.bfloat16 else None
     if fault is None:
@@ -221,28 +265,28 @@ def _scribbled(byte: int) -> Iterator[None]:
         mallopt(_PERTURB, 0)
 
 
-def _not_finite(step: Step) -> Iterator[str]:
-    """What of a step is not finite, by name."""
-    return (name for name, tensor in step.items() if not tensor.isfinite().all())
+def _is_gradient(name: str) -> bool:
+    return name.startswith("the gradient")
 
 
-def _difference(one: Step, other: Step) -> str:
-    """The first name of what two steps do not have in common; nothing where they are the same."""
-    return next((name for name in one | other if not _in_both(name, one, other)), "")
+def _not_finite(step: Step) -> dict[str, torch.Tensor]:
+    """Which numbers of a step are not finite, of those tensors by name that have such."""
+    places = ((name, ~tensor.isfinite()) for name, tensor in step.items())
+    return {name: each for name, each in places if each.any()}
 
 
-def _in_both(name: str, one: Step, other: Step) -> bool:
-    return name in one and name in other and own_code.same(one[name], other[name])
+def _marks(step: Step) -> dict[str, own_code.Mark]:
+    return {name: own_code.mark(tensor) for name, tensor in step.items()}
 
 
 def _far_from(exact: Step, rounded: Step) -> str:
     """Which gradient points elsewhere than the exact one; nothing where all of them are near."""
-    names = [name for name in exact if name.startswith("the gradient") and name in rounded]
+    names = [name for name in exact if name in rounded]
     norms = {name: exact[name].norm().item() for name in names}
     largest = max(norms.values(), default=0.0)
     if not largest:
         return ""
-    products = {name: _product(exact[name], rounded[name]) for name in names}
+    products = {name: _product(exact[name].to(rounded[name].device), rounded[name]) for name in names}
     squares = {name: _product(rounded[name], rounded[name]) for name in names}
     whole = _cosine(sum(products.values()), sum(norm**2 for norm in norms.values()), sum(squares.values()))
     if not whole >= LEAST_COSINE:

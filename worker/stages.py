@@ -31,6 +31,7 @@ from shared.recipes import (
     Training,
     TrainTeacher,
     WriteReport,
+    models_of,
 )
 from shared.records import (
     ChoiceRecord,
@@ -152,7 +153,8 @@ class Workshop:
         if not isinstance(stage.recipe, SoftLabelling) or stage.ref in self.store:
             return 0
         desk = self._label_desk(stage)
-        with ExitStack() as drafts, memory.running_out_fails(OUT_OF_MEMORY):
+        own = plugins.called(_whose_models(desk.inputs), by_line=True)
+        with ExitStack() as drafts, own, memory.running_out_fails(OUT_OF_MEMORY):
             if desk.objects:  # Blocks go there one by one; the folder is this helper's own.
                 desk = replace(desk, folder=drafts.enter_context(self.store.draft(stage.ref)))
             return labelling.help_to_label(stage.recipe, desk, self.crew)
@@ -207,6 +209,7 @@ def train_models(
     with plugins.called(_whose(first)):
         need = need_of(expected := Findings(runtime.dtype(first.training.precision)))
         need.streams(free)  # Raises where there is no room, not even for a probe.
+    with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
         found = probe.examine(recipes, models, desk.dataset, mapped, runtime)
         need = need if found == expected else need_of(found)
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
@@ -286,7 +289,7 @@ def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
         agreement=None if teacher_logits is None else evaluation.agreement(logits, teacher_logits),
         parameters=models.parameters(model),
         trained_parameters=models.trained_parameters(model),
-        multiply_adds=evaluation.multiply_adds(model, test, recipe.counting),
+        multiply_adds=evaluation.multiply_adds(model, test),
         size_bytes=of_model.files[weights].size_bytes,
         latency_median_ms=latency_median_ms,
         latency_p95_ms=latency_p95_ms,
@@ -400,15 +403,8 @@ def _whose(recipe: Training) -> str:
 
 def _whose_models(inputs: dict[str, Artifact]) -> str:
     """Whose code runs where the models among some inputs do: the user's own, if there is any."""
-    names: set[str] = set()
-    for artifact in inputs.values():
-        match artifact.manifest.stage and artifact.manifest.stage.recipe:
-            case (
-                TrainTeacher(model=model) | LoadTeacher(model=model) | Distill(model=model) | TrainControl(model=model)
-            ):
-                names.add(model.name)
-            case JoinTeachers(models=models) | ChooseStudent(models=models):
-                names |= {model.name for model in models}
+    stages = [artifact.manifest.stage for artifact in inputs.values()]
+    names = {model.name for stage in stages if stage for model in models_of(stage.recipe)}
     return " or ".join(sorted(filter(is_reference, names)))
 
 

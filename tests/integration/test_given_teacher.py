@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,22 @@ def test_few_or_unbalanced_samples_are_no_proof_of_chance(tmp_path: Path) -> Non
     half[-10:] = 0
     assert told(tmp_path / "b", unbalanced, Right(2, 2), half) == []
     assert told(tmp_path / "c", unbalanced, Right(2, 0), tokens[1]) == ["teacher_at_chance"]
+
+
+def test_other_inputs_that_are_behind_are_tried_on_few_samples_alone(
+    digits: Arrays, given: Callable[[str], Path], tmp_path: Path
+) -> None:
+    targets = digits.train_targets.copy()
+    targets[::5] = (targets[::5] + 1) % 10  # The teacher is right on 80 %.
+    record = replace(digits, train_targets=targets).save(tmp_path)
+    train = Split.open(tmp_path, "train", record, CPU.device, streamed=True)
+    model, seen = models.load(models.Mlp(64, (64,), 10), given("data")), list[int]()
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+
+    warnings = list(check(model, "data", record, train, 250, lambda *_: None))
+
+    assert warnings == []
+    assert seen == [250] * 4 + [200] * 3
 
 
 def record_of(mean: tuple[float, ...], std: tuple[float, ...], shape: tuple[int, ...]) -> DatasetRecord:

@@ -229,3 +229,18 @@ def test_validate_says_in_one_message_what_is_wrong_with_data(tmp_path: Path, wr
     for _, _, said in (failed, refused, without_torch):
         assert said.count("\n") == 1
         assert "Traceback" not in said
+
+
+def test_data_that_cannot_be_read_for_now_keep_no_others_from_being_read(
+    tmp_path: Path, write_spec: Callable[..., Path]
+) -> None:
+    (tmp_path / "odd.py").write_text("def away():\n    raise ConnectionRefusedError(111, 'Connection refused')\n")
+    away = write_spec(dataset={"name": "odd:away"}).rename(tmp_path / "away.yaml")
+    good = write_spec().rename(tmp_path / "good.yaml")
+
+    code, told, error = validated(tmp_path, "--data", away, good)
+
+    assert code == 1
+    assert "digits: 1,438 training samples" in told
+    assert error.startswith(f"error: {away}: dataset: odd:away: ConnectionRefusedError")
+    assert error.count("\n") == 1

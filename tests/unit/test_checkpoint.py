@@ -80,6 +80,16 @@ def test_weights_that_fit_are_taken(tmp_path: Path) -> None:
     assert plan.trunk[1].title == "load teacher from right.safetensors"
 
 
+def test_weights_from_before_batch_norm_counted_its_batches_are_taken(tmp_path: Path) -> None:
+    weights = {"blocks.0.0.weight": np.zeros((4, 1, 3, 3), np.float32), "head.weight": np.zeros((10, 4), np.float32)}
+    weights["head.bias"] = np.zeros(10, np.float32)
+    weights |= {f"blocks.0.2.{name}": np.zeros(4, np.float32) for name in ("weight", "bias", "running_mean")}
+    save_file(weights | {"blocks.0.2.running_var": np.zeros(4, np.float32)}, tmp_path / "old.safetensors")
+    (tmp_path / "spec.yaml").write_text(SPEC % ("digits", "{name: cnn, width: 4, depth: 1}", "old.safetensors"))
+
+    assert Plan.of(PipelineSpec.load(tmp_path / "spec.yaml")).trunk[1].title == "load teacher from old.safetensors"
+
+
 def test_what_torch_saved_is_named_with_a_line_that_makes_safetensors_of_it(refused: Callable[..., str]) -> None:
     model = nn.Module()
     model.layers, model.head = nn.ModuleList([nn.Linear(64, 32)]), nn.Linear(32, 10)

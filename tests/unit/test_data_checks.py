@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -231,8 +231,15 @@ def test_a_warning_is_one_line_whatever_a_class_is_called() -> None:
     assert warning.text.isprintable()
 
 
+def test_a_class_of_a_long_name_is_named_in_short() -> None:
+    names = ["a", "b", "n" * 5_000]
+
+    (warning,) = check(table(4), labels(0, 1, samples=4), table(2), labels(0, 1, samples=2), names)
+
+    assert f"({'n' * 39}…)" in warning.text
+
+
 def test_every_kind_has_a_row_in_the_page_about_data_of_ones_own() -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "own-data.md").read_text()
 
     assert [kind for kind in WARNING_KINDS if f"| `{kind}` |" not in page] == []
-    assert get_args(DataWarning.model_fields["kind"].annotation) == WARNING_KINDS

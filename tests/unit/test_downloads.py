@@ -15,6 +15,7 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from billiard.exceptions import SoftTimeLimitExceeded
 from torchvision.datasets import MNIST
 
 from shared.dataset_spec import DatasetSpec
@@ -141,6 +142,14 @@ def test_a_file_that_lies_there_damaged_is_named_with_what_to_do(tmp_path: Path)
     (tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(b"\0\0")
 
     assert f"a file in {tmp_path}/MNIST/raw is damaged" in refused(tmp_path, StageFailed)
+
+
+@pytest.mark.parametrize("error", [SoftTimeLimitExceeded(), MemoryError(), RuntimeError("CUDA out of memory")])
+def test_a_time_limit_and_memory_that_runs_out_say_nothing_of_a_file(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as raised, downloading("the data", tmp_path, "by hand"):
+        raise error
+
+    assert raised.value is error
 
 
 @pytest.mark.parametrize(("number", "kind"), [(errno.ENOSPC, Unavailable), (errno.EACCES, StageFailed)])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 SCRIPT = """
 from worker import libraries
@@ -40,3 +43,24 @@ def test_a_worker_goes_through_sets_in_the_same_order_every_time() -> None:
     }
 
     assert len(orders) == 1
+
+
+def test_data_that_a_client_reads_go_through_sets_in_the_order_of_a_workers(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "def data():\n"
+        "    samples = [[float(row)] for row in range(9)], list(range(9))\n"
+        "    return {'train': samples, 'test': samples, 'class_names': list({*map(str, range(9))})}\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    environment |= {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}", "DISTILL_PLUGINS": "mine"}
+    ask, order = ["-P", "-m", "worker.offline"], ["-c", "print(list({*map(str, range(9))}))"]
+
+    given, expected = (
+        subprocess.run(
+            [sys.executable, *arguments], input='{"data": {"name": "mine:data"}}', env=environment | more,
+            capture_output=True, text=True, check=True,
+        ).stdout
+        for arguments, more in ((ask, {}), (order, {"PYTHONHASHSEED": "0"}))
+    )  # fmt: skip
+
+    assert json.loads(given)["result"]["class_names"] == ast.literal_eval(expected)

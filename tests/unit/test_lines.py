@@ -130,6 +130,12 @@ def test_the_tasks_of_a_plan_are_all_its_stages(make_spec: MakeSpec, plan: Plan)
     assert max(map(len, tasks(several))) == 1
 
 
+def test_evaluations_are_not_done_together(plan: Plan) -> None:
+    task = next(task for task in tasks(plan) if len(task) > 1 and task[0].kind == "evaluate")
+
+    assert titled(task).endswith(f" ({len(task)} models)")
+
+
 def test_points_of_a_grid_are_one_task_of_many(make_spec: MakeSpec) -> None:
     student = {"name": "small", "model": {"name": "mlp", "hidden": [8]}, "seeds": 2}
     student |= {"distillation": {"temperature": {"grid": [1, 2]}}}

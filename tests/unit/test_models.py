@@ -9,6 +9,8 @@ from urllib.error import URLError
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
 from shared.errors import InvalidSpec, Unavailable
 from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
@@ -121,6 +123,42 @@ def test_weights_come_back_as_they_were_saved(tmp_path: Path) -> None:
     assert all(
         torch.equal(a, b) for a, b in zip(saved.state_dict().values(), loaded.state_dict().values(), strict=True)
     )
+
+
+def test_weights_from_before_batch_norm_counted_its_batches_are_taken(tmp_path: Path) -> None:
+    spec, data = CnnSpec(width=4, depth=2), images(1, 8, 8)
+    saved, loaded = models.build(spec, data, CPU, 1), models.build(spec, data, CPU, 2)
+    weights = {name: each for name, each in saved.state_dict().items() if not name.endswith("num_batches_tracked")}
+
+    save_file({name: each.contiguous() for name, each in weights.items()}, tmp_path / "old.safetensors")
+    models.load(loaded, tmp_path / "old.safetensors")
+
+    assert all(torch.equal(loaded.state_dict()[name], each) for name, each in weights.items())
+
+
+class _Renaming(nn.Linear):
+    """A layer that also reads weights by the name that it gave them before."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        if f"{prefix}kernel" in state_dict:
+            state_dict[f"{prefix}weight"] = state_dict.pop(f"{prefix}kernel").T
+        super()._load_from_state_dict(state_dict, prefix, *others)  # type: ignore[no-untyped-call]
+
+
+def test_weights_that_a_module_reads_by_older_names_are_taken(tmp_path: Path) -> None:
+    model, kernel = nn.Sequential(_Renaming(3, 2)), torch.randn(3, 2)
+
+    save_file({"0.kernel": kernel, "0.bias": torch.zeros(2)}, tmp_path / "old.safetensors")
+    models.load(model, tmp_path / "old.safetensors")
+
+    assert torch.equal(model.state_dict()["0.weight"], kernel.T)
+
+
+def test_quantised_weights_are_not_taken_for_others(tmp_path: Path) -> None:
+    save_file({"weight": torch.ones(2, 3, dtype=torch.int8), "bias": torch.zeros(2)}, tmp_path / "small.safetensors")
+
+    with pytest.raises(InvalidSpec, match=r"small.safetensors: .*weight is of type I8, not a floating point number"):
+        models.load(nn.Linear(3, 2), tmp_path / "small.safetensors")
 
 
 def test_weights_of_another_model_and_rubbish_are_refused(tmp_path: Path) -> None:

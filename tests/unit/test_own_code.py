@@ -268,6 +268,33 @@ def test_a_mistake_that_shows_in_the_evaluation_only_is_the_users_too(
     sys.modules.pop("theirs")
 
 
+def test_a_mistake_that_shows_where_another_worker_helps_is_the_users_too(
+    tmp_path: Path, mine: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "helped.py").write_text(
+        "from torch import nn\n\nbroken = False\n\nclass Model(nn.Linear):\n    def forward(self, x):\n"
+        "        if broken:\n            raise OSError('gone')\n        return super().forward(x.flatten(1))\n\n"
+        "def model(input_shape, classes):\n    return Model(16, classes)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    take_as_its_own(mine)
+    model, training = {"name": "helped:model"}, {"epochs": 1}
+    student = {"name": "s", "model": {"name": "mlp", "hidden": [4]}}
+    spec = {"name": "own", "dataset": {"name": "mine:data"}, "students": [student]}
+    plan = Plan.of(PipelineSpec.model_validate(spec | {"teacher": {"model": model, "training": training}}))
+    runtime = Runtime(torch.device("cpu"), plugins=("mine", "helped"))
+    workshop = Workshop(ArtifactStore(tmp_path / "store"), runtime, lambda *_: None)
+    *before, labels = plan.trunk
+    for stage in before:
+        workshop.run(stage)
+
+    monkeypatch.setattr(sys.modules["helped"], "broken", True)
+
+    with pytest.raises(InvalidSpec, match=r"^helped:model: OSError: gone \(helped.py:8\)$"):
+        workshop.help(labels)
+    sys.modules.pop("helped")
+
+
 def test_a_forward_that_fails_is_named_with_the_users_own_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mine: ModuleType
 ) -> None:
@@ -333,6 +360,34 @@ def test_the_trial_in_training_mode_leaves_the_model_and_all_random_numbers_as_t
     fresh = nn.BatchNorm2d(1).state_dict()
     assert all(torch.equal(made.norm.state_dict()[name], tensor) for name, tensor in fresh.items())
     assert made.seen.item() == 0.0
+
+
+class _FromTheFirstBatch(nn.Module):
+    """A model that sets its scale by the first batch that it is trained on, as ActNorm does."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.head, self.scale, self.begun = nn.Linear(features, classes), nn.Parameter(torch.ones(())), False
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.training and not self.begun:
+            self.begun = True
+            with torch.no_grad():
+                self.scale.copy_(1.0 / (inputs.std() + 0.001))
+        return self.head(inputs.flatten(1) * self.scale)
+
+
+def test_a_model_that_begins_with_its_first_training_batch_has_seen_none_when_it_is_built(
+    tmp_path: Path, mine: ModuleType
+) -> None:
+    mine.model = lambda input_shape, classes: _FromTheFirstBatch(64, classes)  # type: ignore[attr-defined]
+    take_as_its_own(mine)
+    record = load_data(DatasetSpec(name="digits"), CPU).save(tmp_path)
+
+    made = models.build(CustomModelSpec(name="mine:model"), record, CPU, seed=1)
+
+    assert isinstance(made, _FromTheFirstBatch)
+    assert (made.begun, made.scale.item()) == (False, 1.0)
 
 
 class _Lookup(nn.Linear):
@@ -703,6 +758,21 @@ def test_an_end_that_celery_asks_for_is_not_the_users(theirs: Callable[[str], No
 
     with pytest.raises(WorkerShutdown):
         call_theirs()
+
+
+@pytest.mark.parametrize("after", ["raise", "sys.exit(1)"])
+def test_a_signal_that_ends_the_process_in_the_users_code_is_no_mistake_of_it(tmp_path: Path, after: str) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import os, signal, sys\ndef own():\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"        signal.pause()\n    except SystemExit:\n        {after}\n"
+    )
+    script = "from billiard.common import reset_signals; from worker import plugins; import mine; reset_signals()\n"
+    script += "try:\n    with plugins.called('mine:own', by_line=True): mine.own()\nexcept SystemExit: print('ended')"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}"}
+
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
+
+    assert done.stdout == "ended\n", done.stderr
 
 
 def test_a_time_limit_that_ends_the_users_code_is_no_mistake_of_it(theirs: Callable[[str], None]) -> None:

@@ -19,6 +19,7 @@ from shared.plan import Plan
 from shared.records import TrainingRecord
 from shared.spec import PipelineSpec
 from shared.store import Artifact, ArtifactStore
+from worker import own_code
 from worker.batches import batch_sizes
 from worker.models import Cnn, Mlp, Resnet
 from worker.probe import Probe
@@ -31,6 +32,32 @@ GENERATOR = np.random.default_rng(0)
 #: Of 33 samples, which leave one behind two batches of 16.
 INPUTS = GENERATOR.normal(size=(33, 1, 4, 4)).astype(np.float32)
 TARGETS = np.arange(33) % 3
+
+
+class Masked(nn.Module):
+    """A linear model with a mask that is infinite on purpose, in a buffer and, if that is asked for, in a logit."""
+
+    def __init__(self, how: str = "") -> None:
+        super().__init__()
+        self.body, self.logits = Wrong("unwritten" if how == "unwritten" else ""), how == "logits"
+        self.register_buffer("mask", torch.tensor([0.0, 0.0, -torch.inf]))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.body(inputs)
+        return logits + self.mask if self.logits else logits * self.mask.exp() + logits
+
+
+class Greedy(nn.Module):
+    """A linear model that takes more memory than there is for some numbers of samples in training mode."""
+
+    def __init__(self, rows: int) -> None:
+        super().__init__()
+        self.head, self.rows = nn.Linear(16, 3), rows
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.training and len(inputs) == self.rows:
+            torch.empty(2**50)
+        return self.head(inputs.flatten(1))
 
 
 class _Wrong(torch.autograd.Function):
@@ -78,7 +105,9 @@ def mine(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = ModuleType("mine")
     module.data = data  # type: ignore[attr-defined]
     module.model = lambda how, **_: Wrong(how)  # type: ignore[attr-defined]
-    for part in (module.data, module.model):
+    module.masked = lambda how="", **_: Masked(how)  # type: ignore[attr-defined]
+    module.greedy = lambda rows, **_: Greedy(rows)  # type: ignore[attr-defined]
+    for part in (module.data, module.model, module.masked, module.greedy):
         monkeypatch.setattr(part, "__module__", "mine")
     monkeypatch.setitem(sys.modules, "mine", module)
     return module
@@ -257,6 +286,52 @@ def test_a_model_that_can_be_trained_on_one_sample_sees_it_alone(
     tmp_path: Path, mine: ModuleType, model: dict[str, Any]
 ) -> None:
     assert record_of(train(tmp_path, model)).steps == 6
+
+
+@pytest.mark.parametrize(("batch_size", "steps"), [(16, 6), (1, 66)])
+def test_a_model_with_a_mask_can_be_trained_on_one_sample(
+    tmp_path: Path, mine: ModuleType, batch_size: int, steps: int
+) -> None:
+    artifact = train(tmp_path, {"name": "mine:masked"}, batch_size=batch_size, precision="float32")
+
+    assert record_of(artifact).steps == steps
+
+
+def test_a_mask_among_the_logits_is_no_reason_against_one_sample_or_bfloat16() -> None:
+    probe = Probe([Masked("logits")], torch.randn(16, 1, 4, 4), seed=0)
+
+    assert probe.refusal_of_one_sample() is None
+    assert probe.fault_of_bfloat16() is None
+
+
+def test_a_mask_hides_no_wrong_gradient_in_bfloat16() -> None:
+    fault = Probe([Masked("unwritten")], torch.randn(16, 1, 4, 4), seed=0).fault_of_bfloat16()
+
+    assert fault is not None
+    assert fault.certain
+    assert "the gradient of body.first." in fault.what
+
+
+def test_models_are_compared_without_copies_of_their_weights() -> None:
+    model, other = Mlp(16, (8,), 3), Mlp(16, (8,), 3)
+    other.load_state_dict(model.state_dict())
+
+    marks = own_code.state_of(model)
+
+    assert all(isinstance(mark.values, str) for mark in marks.values())
+    assert own_code.difference(marks, own_code.state_of(other)) == ""
+    other.head.bias.data[0] += 1.0
+    assert own_code.difference(marks, own_code.state_of(other)) == "head.bias"
+
+
+@pytest.mark.parametrize("rows", [1, 2, 16])
+def test_memory_that_runs_out_before_a_training_is_no_mistake_of_the_users(
+    tmp_path: Path, mine: ModuleType, rows: int
+) -> None:
+    with pytest.raises(StageFailed, match=r"^memory ran out \(.*can't allocate memory.*\): ") as failed:
+        train(tmp_path, {"name": "mine:greedy", "options": {"rows": rows}})
+
+    assert rows == 2 or "a batch of 16" in str(failed.value)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3])

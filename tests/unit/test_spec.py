@@ -457,3 +457,15 @@ def test_a_change_that_names_no_place_is_refused(tmp_path: Path, change: str, me
 
     with pytest.raises(InvalidSettings, match=re.escape(message)):
         PipelineSpec.load(tmp_path / "spec.yaml", [change])
+
+
+def test_imagenets_normalisation_of_grey_images_is_told_with_its_field(load: Callable[..., PipelineSpec]) -> None:
+    given = GOOD.replace(
+        "training: {epochs: 5, learning_rate: 1e-3}", "checkpoint: w.safetensors\n  normalise: imagenet"
+    )
+    said = (
+        "spec.yaml:5: teacher.normalise: imagenet is of 3 channels, and samples of 'mnist_5k' are of shape (1, 28, 28)"
+    )
+
+    with pytest.raises(InvalidSpec, match=re.escape(said)):
+        load(given)

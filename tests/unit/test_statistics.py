@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,35 @@ def test_a_value_that_training_never_saw_does_not_explode(tmp_path: Path) -> Non
     seen = split(tmp_path, "test", record).normalised(slice(None))
 
     torch.testing.assert_close(seen[:, 1], torch.full((100,), 1 / 7))
+
+
+def columns(last: float, samples: int = 10_000) -> Arrays:
+    """A table of one's own with a column of zeros, but for one training sample, and a test value."""
+    train = RANDOM.normal(size=(samples, 2)).astype(np.float32)
+    train[:, 1] = 0.0
+    train[7, 1] = 0.001
+    test = train[:50].copy()
+    test[3, 1] = last
+    targets = np.arange(samples) % 2
+    return Arrays(train, targets, test, targets[:50], ("a", "b"), own=True)
+
+
+def test_a_value_that_is_far_from_all_others_is_named() -> None:
+    (warning,) = columns(1.0).describe().warnings
+
+    assert warning.kind == "far_values"
+    assert warning.text.startswith("of 2 channels, 1 (1) is up to 100,0")
+    (below,) = columns(-1.0).describe().warnings
+    assert below.text.startswith("of 2 channels, 1 (-1) is up to 100,0")
+
+
+def test_rare_values_as_of_sparse_counts_are_not_far() -> None:
+    given = columns(0.001)
+    given.train_inputs[:, 1] *= 1_000
+    given.test_inputs[:, 1] *= 50_000  # Fifty of what was counted once in 10,000 samples.
+
+    assert given.describe().warnings == ()
+    assert replace(columns(1.0), own=False).describe().warnings == (), "built-in data are known"
 
 
 def test_a_channel_that_hardly_varies_is_named_where_views_have_zeros(tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""Records: read and written by other versions, too."""
+
+from __future__ import annotations
+
+from shared.records import DatasetRecord, TrainingRecord
+
+#: As earlier versions wrote it.
+TRAINING = (
+    '{"kind":"training","parameters":10,"epochs":1,"kept_epoch":1,"steps":3,"loss":0.5,"train_accuracy":0.9,'
+    '"held_out_accuracy":null,"seconds":1.5,"together":1,"precision":"float32"}'
+)
+DATA = (
+    '{"kind":"dataset","shape":[1,8,8],"class_names":["a","b"],"train_samples":8,"labelled_samples":8,'
+    '"validation_samples":0,"test_samples":2,"mean":[0.0],"std":[1.0],'
+    '"warnings":[{"kind":"of_next_year","text":"is odd"}]}'
+)
+
+
+def test_a_training_without_a_fallback_is_written_as_earlier_versions_read_it() -> None:
+    assert TrainingRecord.model_validate_json(TRAINING).model_dump_json() == TRAINING
+
+
+def test_a_fallback_comes_back_as_it_was_written() -> None:
+    record = TrainingRecord.model_validate_json(TRAINING).model_copy(update={"fallback": "the gradients are far"})
+
+    assert TrainingRecord.model_validate_json(record.model_dump_json()) == record
+
+
+def test_a_warning_of_a_kind_that_only_a_later_version_knows_is_read_and_shown() -> None:
+    (warning,) = DatasetRecord.model_validate_json(DATA).warnings
+
+    assert str(warning) == "is odd (of_next_year)"
