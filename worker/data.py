@@ -474,13 +474,10 @@ class _Statistics:
                     found = zip(distances.tolist(), ends.tolist(), strict=True)
                     furthest = [max(pair) for pair in zip(furthest, found, strict=True)]
         if far := [channel for channel, (distance, _) in enumerate(furthest) if distance > TOO_FAR]:
-            values = [f"{channel} ({furthest[channel][1]:g})" for channel in far]
-            distance = max(furthest[channel][0] for channel in far)
-            text = (
-                f"{_counted(values, len(self.mean))} up to {distance:,.0f} deviations from the training samples' mean"
-            )
+            distance, value = max(furthest)
+            text = f"{_named(far, len(self.mean))} up to {distance:,.0f} deviations from the training samples' mean"
             hint = "nothing beside such a value counts: leave the channel out, or return its logarithm or its rank"
-            yield DataWarning(kind="far_values", text=f"{text}: {hint}")
+            yield DataWarning(kind="far_values", text=f"{text} (a value of {value:g}): {hint}")
 
 
 def _named(some: list[int], channels: int) -> str:

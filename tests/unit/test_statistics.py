@@ -87,9 +87,10 @@ def test_a_value_that_is_far_from_all_others_is_named() -> None:
     (warning,) = columns(1.0).describe().warnings
 
     assert warning.kind == "far_values"
-    assert warning.text.startswith("of 2 channels, 1 (1) is up to 100,0")
+    assert warning.text.startswith("channel 1 of 2 is up to 100,0")
+    assert "deviations from the training samples' mean (a value of 1): nothing beside" in warning.text
     (below,) = columns(-1.0).describe().warnings
-    assert below.text.startswith("of 2 channels, 1 (-1) is up to 100,0")
+    assert below.text.startswith("channel 1 of 2 is up to 100,0")
 
 
 def test_rare_values_as_of_sparse_counts_are_not_far() -> None:
