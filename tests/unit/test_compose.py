@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 import worker.health
-from worker.supervision import HAND_BACK_SECONDS
+from worker.ending import HAND_BACK_SECONDS
 
 ROOT = Path(__file__).parents[2]
 #: Seconds within which a worker ends after its child was killed: see docs/reliability.md.
