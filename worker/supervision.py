@@ -30,6 +30,8 @@ from worker.work import over_time
 #: Seconds between two looks at whether the child is still there, and looks from one word of its silence to the next.
 LOOK_SECONDS = 0.5
 LOOKS_A_WORD = 4
+#: What a message, a plan or a state raises that another version wrote.
+UNREADABLE = (LookupError, TypeError, ValueError)
 
 logger = get_logger(__name__)
 
@@ -60,7 +62,8 @@ class StageRequest(Request):  # type: ignore[misc]
                     self.app.metrics.note("attempts_lost", self.name.removeprefix("distill."), "death")
                     bench.attempts.blame(self._keys, self.hostname, reason)
                     if silence:
-                        bench.ledger.wait(self.kwargs["pipeline"], self._running(bench), f"{silence}: given up there")
+                        given_up = StageState(progress=f"{silence}: given up there")
+                        bench.ledger.restate(self.kwargs["pipeline"], self._keys, self.hostname, lambda _: given_up)
                     self._note(bench, f"the process {'was killed' if silence else 'died'}: {reason}", "ERROR")
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
@@ -89,8 +92,12 @@ class StageRequest(Request):  # type: ignore[misc]
         vigil = self.app.vigil
         words = f"no sign of life for {vigil.silent_seconds:.0f} s; killed after {vigil.allowed_seconds:.0f} s"
         with self._clearing_up() as bench:
-            for key, state in self._running(bench).items():
-                bench.notes.note(self.kwargs["pipeline"], [key], state.model_copy(update={"progress": words}))
+            bench.notes.restate(
+                self.kwargs["pipeline"],
+                self._keys,
+                self.hostname,
+                lambda state: state.model_copy(update={"progress": words}),
+            )
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         """Somebody revoked the task, as with Flower's Terminate: its pipeline is cancelled."""
@@ -109,12 +116,6 @@ class StageRequest(Request):  # type: ignore[misc]
     @property
     def _keys(self) -> list[str]:
         return [stage["key"] for stage in self.kwargs["stages"]]
-
-    def _running(self, bench: Bench) -> dict[str, StageState]:
-        """Those of the stages that the child was last heard to work on, and where they stand."""
-        states = bench.ledger.status(self.kwargs["pipeline"]).states
-        own = {key: states[key] for key in self._keys if key in states}
-        return {key: state for key, state in own.items() if (state.state, state.worker) == ("running", self.hostname)}
 
     def _end_with_worker(self, bench: Bench) -> None:
         """Count no attempt of a child that is killed because its worker ends."""
@@ -147,7 +148,7 @@ class StageRequest(Request):  # type: ignore[misc]
             yield self.app.bench()
         except StageFailed:
             pass  # Said by whoever takes up the stage the next time.
-        except (Unavailable, UnknownPipeline, OperationalError, redis.RedisError, KeyError, TypeError) as error:
+        except (Unavailable, UnknownPipeline, OperationalError, redis.RedisError, *UNREADABLE) as error:
             logger.warning("%s: not cleared up: %s", self.name, error)
 
 

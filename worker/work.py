@@ -125,7 +125,7 @@ class Work:
         try:
             plan = self.bench.ledger.plan(self.pipeline, self.bench.keyring)
             stages = {stage.key: stage for stage in plan.stages}
-        except UnknownPipeline:
+        except (UnknownPipeline, ValueError):  # Forgotten, or written by another version.
             stages = {}
         except Untrusted as error:
             return StageFailed(f"the store has lost {ref.kind}/{ref.short_key}, and the pipeline's plan: {error}")
