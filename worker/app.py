@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from functools import cache
@@ -12,6 +13,8 @@ from distill_queue_main import require_own_packages
 require_own_packages()
 
 from celery import Celery, signals
+
+from celery.utils.log import get_logger
 
 from shared import temporary
 from shared.broker import create_app
@@ -30,6 +33,11 @@ from worker.stop import Stop
 from worker.supervision import watch_child
 from worker.tasks import register
 from worker.vigil import Vigil
+
+#: Whether each process has an order of sets of its own, since Python was started without a seed: it is too late for one.
+HASHES_ARE_RANDOM = os.environ.get("PYTHONHASHSEED", "random") == "random"
+
+logger = get_logger(__name__)
 
 
 def create(settings: Settings) -> Celery:
@@ -50,6 +58,7 @@ def create(settings: Settings) -> Celery:
     watch_child(app, pulse)
     end_by_signal(app, stop)
     signals.worker_init.connect(_require_locks, weak=False, dispatch_uid=id(app))
+    signals.worker_ready.connect(_warn_of_random_hashes, weak=False, dispatch_uid=(id(app), "hashes"))
     signals.worker_ready.connect(lambda **_: tell(READY), weak=False, dispatch_uid=id(app))
     return app
 
@@ -75,6 +84,14 @@ def _require_locks(**_: Any) -> None:
         temporary.require_locks()
     except Unavailable as error:
         _end(error)
+
+
+def _warn_of_random_hashes(**_: Any) -> None:
+    if HASHES_ARE_RANDOM:
+        logger.warning(
+            "PYTHONHASHSEED is not set: own data that go through sets of texts may be other ones than another worker's: "
+            "start it by 'python -P -m worker worker …' in place of 'celery -A worker.app worker …', or set it to 0"
+        )
 
 
 app = _create()

@@ -152,6 +152,12 @@ def test_every_variable_of_the_file_stands_in_its_example(services: Any) -> None
     assert used == named
 
 
+def test_sets_have_one_order_in_all_workers() -> None:
+    (image,) = (text for text in re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE) if "dependencies AS worker" in text)
+
+    assert "\nENV PYTHONHASHSEED=0\n" in image
+
+
 def test_no_image_runs_as_root() -> None:
     stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)
 
