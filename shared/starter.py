@@ -11,6 +11,12 @@ PIPE = "DISTILL_STARTER_PIPE"
 READY = "ready"
 
 
+def hang_up() -> None:
+    """Tell no more, nor have what this process starts know of the pipe."""
+    with suppress(OSError, ValueError, KeyError):
+        os.close(int(os.environ.pop(PIPE)))
+
+
 def tell(text: str) -> None:
     """Tell the starter something, if there is one that listens."""
     with suppress(OSError, ValueError, KeyError):

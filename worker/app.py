@@ -20,7 +20,7 @@ from shared import temporary
 from shared.broker import create_app
 from shared.errors import DistillError, InvalidSettings, Unavailable
 from shared.settings import Settings
-from shared.starter import READY, tell
+from shared.starter import READY, hang_up, tell
 from worker import libraries
 from worker.bench import Bench
 from worker.delivery import renew_deliveries
@@ -36,6 +36,7 @@ from worker.vigil import Vigil
 
 #: Whether each process has an order of sets of its own, since Python was started without a seed: it is too late for one.
 HASHES_ARE_RANDOM = os.environ.get("PYTHONHASHSEED", "random") == "random"
+MAIN_PROCESS = os.getpid()
 
 logger = get_logger(__name__)
 
@@ -59,7 +60,8 @@ def create(settings: Settings) -> Celery:
     end_by_signal(app, stop)
     signals.worker_init.connect(_require_locks, weak=False, dispatch_uid=id(app))
     signals.worker_ready.connect(_warn_of_random_hashes, weak=False, dispatch_uid=(id(app), "hashes"))
-    signals.worker_ready.connect(lambda **_: tell(READY), weak=False, dispatch_uid=id(app))
+    signals.worker_process_init.connect(_hang_up, weak=False, dispatch_uid=(id(app), "starter"))
+    signals.worker_ready.connect(_say_ready, weak=False, dispatch_uid=id(app))
     return app
 
 
@@ -77,6 +79,16 @@ def _end(error: DistillError) -> NoReturn:
     print(f"error: {error}", file=sys.stderr)
     tell(str(error))
     sys.exit(2 if isinstance(error, InvalidSettings) else 3)
+
+
+def _say_ready(**_: Any) -> None:
+    tell(READY)
+    hang_up()
+
+
+def _hang_up(**_: Any) -> None:
+    if os.getpid() != MAIN_PROCESS:  # A pool of one thread has no other.
+        hang_up()
 
 
 def _require_locks(**_: Any) -> None:

@@ -13,9 +13,11 @@ import redis
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
 from celery import Celery, bootsteps, signals
+from celery.platforms import EX_FAILURE
 from celery.utils.log import get_logger
+from celery.worker import state as worker_state
 from celery.worker.request import Request
-from celery.worker.state import active_requests, reserved_requests, task_ready
+from celery.worker.state import active_requests, reserved_requests, scheduled_requests, task_ready
 from kombu.exceptions import OperationalError
 
 from shared.broker import seconds_due
@@ -54,7 +56,7 @@ class StageRequest(Request):  # type: ignore[misc]
             vigil = self.app.vigil
             with self._clearing_up() as bench:
                 self._release(bench)
-                if self.worker_pid and self.worker_pid == vigil.dismissed:
+                if self.worker_pid and self.worker_pid == vigil.killed_with_worker:
                     self._end_with_worker(bench)
                 else:
                     silence = vigil.reason(self.worker_pid)
@@ -167,7 +169,7 @@ def watch_child(app: Celery, pulse: Pulse) -> None:
 
         def start(self, parent: Any) -> None:
             _take_nothing_while_stuck(parent.task_consumer.channel.qos, app.vigil)
-            self.looks = 0
+            self.looks, self.told_of = 0, None
             self.timer = parent.timer.call_repeatedly(LOOK_SECONDS, self._look, (parent.pool,))
 
         def stop(self, _parent: Any) -> None:
@@ -181,31 +183,38 @@ def watch_child(app: Celery, pulse: Pulse) -> None:
             if vigil.stuck:
                 if not was_stuck:
                     logger.error("%s", vigil.stuck)
-                hand_on(vigil, pool)
+                put_back(vigil, pool)
             elif was_stuck:
                 logger.warning("the process that could not be killed is gone: the worker ends, to be started again")
-                os.kill(os.getpid(), signal.SIGTERM)
+                _end_to_be_started_again(app)
             elif vigil.silent_seconds >= TELL_SECONDS and not pulse.loads and self.looks % LOOKS_A_WORD == 0:
-                _tell_of_silence(vigil)
+                _tell_of_silence(vigil, log=self.told_of != vigil.pid)
+                self.told_of = vigil.pid
 
     app.steps["consumer"].add(WatchChild)
 
 
-def _tell_of_silence(vigil: Vigil) -> None:
-    """Say for how long the child has given no sign of life: in the log once, and where people look at stages."""
-    if vigil.silent_seconds < TELL_SECONDS + LOOKS_A_WORD * LOOK_SECONDS:
+def _end_to_be_started_again(app: Celery) -> None:
+    """End this worker as on SIGTERM, but with the exit code of a failure, since supervisors start only such ones again."""
+    signals.worker_shutting_down.send(sender=app, sig="SIGTERM", how="Warm", exitcode=EX_FAILURE)
+    worker_state.should_stop = EX_FAILURE
+
+
+def _tell_of_silence(vigil: Vigil, *, log: bool) -> None:
+    """Say for how long the child has given no sign of life: where people look at stages, and perhaps in the log."""
+    if log:
         logger.warning("the process %s gives no sign of life", vigil.pid)
     for request in list(active_requests):
         if isinstance(request, StageRequest):
             request.tell_of_silence()
 
 
-def hand_on(vigil: Vigil, pool: Any = None) -> None:
-    """Put back into their queues all messages of a child that cannot be killed.
+def put_back(vigil: Vigil, pool: Any = None) -> None:
+    """Put back into their queues all messages of a worker whose child cannot be killed, also those that wait for a time.
 
     The pool forgets them, so that the child's death, if it ever comes, has nothing to be said of.
     """
-    for request in list(reserved_requests):
+    for request in [*reserved_requests, *scheduled_requests]:
         if (job := request._apply_result and request._apply_result()) and pool is not None:
             job.discard()
             with suppress(ValueError):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.worker.state import scheduled_requests
 from kombu.message import Message
 
 from shared.ledger import Ledger, connect
@@ -17,7 +18,7 @@ from shared.spec import PipelineSpec
 from shared.stage import Stage
 from shared.status import StageState
 from worker.app import create
-from worker.supervision import StageRequest, _lost
+from worker.supervision import StageRequest, _lost, put_back
 
 WORKER, CHILD = "worker@here", 4711
 
@@ -79,7 +80,7 @@ def attempts(settings: Settings, stage: Stage) -> list[str]:
 def test_a_silent_childs_stage_waits_and_its_message_goes_back(
     app: Celery, ledger: Ledger, settings: Settings, stage: Stage, request_of_child: StageRequest
 ) -> None:
-    app.vigil.end(CHILD)
+    app.vigil.kill_for_silence(CHILD)
 
     request_of_child.on_failure(_lost("gone"))
 
@@ -99,7 +100,7 @@ def test_what_a_newer_version_wrote_does_not_keep_a_message_from_its_queue(
     client: Any = connect(settings)
     name = "plan" if field == "plan" else f"state:{stage.key}"
     client.hset("distill:pipeline:p", name, '{"state": "pondering", "what_is_new": 1}')
-    app.vigil.end(CHILD)
+    app.vigil.kill_for_silence(CHILD)
 
     request_of_child.tell_of_silence()
     request_of_child.on_failure(_lost("gone"))
@@ -109,14 +110,25 @@ def test_what_a_newer_version_wrote_does_not_keep_a_message_from_its_queue(
     assert client.hget("distill:pipeline:p", name) == '{"state": "pondering", "what_is_new": 1}'
 
 
-def test_a_silent_childs_stage_shows_its_silence(
-    ledger: Ledger, stage: Stage, request_of_child: StageRequest
-) -> None:
+def test_a_silent_childs_stage_shows_its_silence(ledger: Ledger, stage: Stage, request_of_child: StageRequest) -> None:
     request_of_child.tell_of_silence()
 
     state = ledger.status("p").states[stage.key]
     assert (state.state, state.worker) == ("running", WORKER)
     assert state.progress.startswith("no sign of life for 0 s")
+
+
+def test_a_message_that_waits_for_a_time_goes_back_too_and_is_not_begun(
+    app: Celery, request_of_child: StageRequest
+) -> None:
+    scheduled_requests.add(request_of_child)
+
+    put_back(app.vigil)
+    put_back(app.vigil)
+
+    assert request_of_child.rejected == [True]
+    assert request_of_child.revoked()
+    assert not scheduled_requests
 
 
 def test_an_end_that_another_worker_reaches_meanwhile_stands(ledger: Ledger, stage: Stage) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from scheduler.child import Child, celery_command
-from scheduler.local import MAX_RESTARTS, WELL_SECONDS, LocalStack
-from shared.errors import DistillError, InvalidSettings
+from scheduler.child import WELL_SECONDS, Child, celery_command
+from scheduler.local import MAX_RESTARTS, LocalStack
+from shared.errors import DistillError, InvalidSettings, StoreUnavailable
 from shared.settings import Settings
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -47,7 +47,7 @@ def test_all_goes_on_without_flower_and_nothing_without_workers(
 ) -> None:
     stack.children.append(dead("flower", tmp_path, wait_until))
 
-    assert (stack.tend() or "").splitlines() == [f"flower died; the end of {tmp_path / 'log'}:", "no port"]
+    assert (stack.tend() or "").splitlines() == [f"flower died ({tmp_path / 'log'}):", "no port"]
     assert stack.tend() is None
     stack.children.append(dead("worker-1", tmp_path, wait_until))
     with pytest.raises(DistillError, match="worker-1 died"):
@@ -80,6 +80,31 @@ def test_a_worker_whose_settings_are_wrong_is_not_started_again(
 
     with pytest.raises(InvalidSettings, match="DISTILL_X is wrong"):
         stack.tend()
+
+
+def test_a_worker_that_says_why_it_ended_is_heard_though_its_log_is_gone(
+    stack: LocalStack, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    said = "import os; os.write(int(os.environ['DISTILL_STARTER_PIPE']), b'DISTILL_X is wrong\\n'); raise SystemExit(2)"
+    for script, why in ((said, "DISTILL_X is wrong"), ("raise SystemExit(2)", "it said nothing")):
+        child = Child("worker-1", [sys.executable, "-S", "-c", script], {}, tmp_path / "log")
+        stack.children = [child]
+        child.start()
+        (tmp_path / "log").unlink()
+        wait_until(lambda child=child: not child.alive, "it ends")
+
+        with pytest.raises(InvalidSettings, match=why):
+            stack.tend()
+
+
+def test_a_child_whose_log_cannot_be_opened_leaves_no_pipe_open(tmp_path: Path) -> None:
+    child = Child("worker-1", [sys.executable, "-c", ""], {}, tmp_path / "no folder" / "log")
+    before = os.listdir("/proc/self/fd")
+
+    with pytest.raises(StoreUnavailable):
+        child.start()
+
+    assert os.listdir("/proc/self/fd") == before
 
 
 def test_files_in_the_working_folder_are_not_taken_for_libraries(tmp_path: Path) -> None:
