@@ -21,8 +21,8 @@ from shared.seal import NO_KEYS, Keyring, unsealed
 from shared.settings import Settings
 from shared.status import PipelineStatus, StageState
 
-#: Notes where stages stand, of those only of which nothing else was said meanwhile: of each its field, and the texts that
-#: are there and that are to be.
+#: Notes where stages stand, but for those of which something else was said meanwhile: of each its field, the text that
+#: is there, and the one that is to be.
 _REPLACE = """
 for i = 1, #ARGV, 3 do
     if redis.call('hget', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('hset', KEYS[1], ARGV[i], ARGV[i + 2]) end

@@ -13,7 +13,6 @@ from distill_queue_main import require_own_packages
 require_own_packages()
 
 from celery import Celery, signals
-
 from celery.utils.log import get_logger
 
 from shared import temporary
@@ -34,7 +33,7 @@ from worker.supervision import watch_child
 from worker.tasks import register
 from worker.vigil import Vigil
 
-#: Whether each process has an order of sets of its own, since Python was started without a seed: it is too late for one.
+#: Whether sets of texts have another order in each process: Python was started without a seed, and it is too late now.
 HASHES_ARE_RANDOM = os.environ.get("PYTHONHASHSEED", "random") == "random"
 MAIN_PROCESS = os.getpid()
 
@@ -101,7 +100,7 @@ def _require_locks(**_: Any) -> None:
 def _warn_of_random_hashes(**_: Any) -> None:
     if HASHES_ARE_RANDOM:
         logger.warning(
-            "PYTHONHASHSEED is not set: own data that go through sets of texts may be other ones than another worker's: "
+            "PYTHONHASHSEED is not set: own data that go through sets of texts may differ from another worker's: "
             "start it by 'python -P -m worker worker …' in place of 'celery -A worker.app worker …', or set it to 0"
         )
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -195,7 +193,7 @@ def watch_child(app: Celery, pulse: Pulse) -> None:
 
 
 def _end_to_be_started_again(app: Celery) -> None:
-    """End this worker as on SIGTERM, but with the exit code of a failure, since supervisors start only such ones again."""
+    """End this worker as on SIGTERM, but as a failure: some supervisors start only what failed again."""
     signals.worker_shutting_down.send(sender=app, sig="SIGTERM", how="Warm", exitcode=EX_FAILURE)
     worker_state.should_stop = EX_FAILURE
 
@@ -210,7 +208,7 @@ def _tell_of_silence(vigil: Vigil, *, log: bool) -> None:
 
 
 def put_back(vigil: Vigil, pool: Any = None) -> None:
-    """Put back into their queues all messages of a worker whose child cannot be killed, also those that wait for a time.
+    """Put all messages of a worker whose child cannot be killed back into their queues, those with a countdown too.
 
     The pool forgets them, so that the child's death, if it ever comes, has nothing to be said of.
     """

@@ -207,8 +207,9 @@ class Work:
                 lease.confirm()
 
         settings, store = self.bench.settings, self.bench.store
-        runtime = Runtime.probe(settings, self.task.request.delivery_info["routing_key"])
-        progress.device = runtime.device_name
+        with self.bench.pulse.loading():  # The start of CUDA loads libraries too.
+            runtime = Runtime.probe(settings, self.task.request.delivery_info["routing_key"])
+            progress.device = runtime.device_name
         logger.info("%s: %s: begins on %s, attempt %d", self.pipeline, part[0].title, runtime.device_name, number)
         keys = [stage.key for stage in part]
         workshop = Workshop(
