@@ -110,11 +110,19 @@ class LocalStack:
         with store_errors(store):
             store.mkdir(parents=True, exist_ok=True)
             folder = store / "flower"
-            if not (_is_closed(store) and (not folder.exists() or _is_closed(folder))):  # A store of several users.
-                folder = _state_folder() / f"flower-{xxhash.xxh3_64_hexdigest(str(store).encode())}"
+            if _is_closed(store) and (not folder.exists() or _is_closed(folder)):
+                folder.mkdir(mode=0o700, exist_ok=True)
+                return folder
+        folder = (
+            _state_folder() / f"flower-{xxhash.xxh3_64_hexdigest(str(store).encode())}"
+        )  # A store of several users.
+        try:
             for each in (*reversed(folder.parents), folder):  # Not `parents=True`, which heeds no mode.
                 each.mkdir(mode=0o700, exist_ok=True)
-            return folder
+        except OSError as error:
+            problem = f"{error.filename or folder}: {error.strerror or error}"
+            raise InvalidSettings(f"no folder for Flower's history: {problem}: set XDG_STATE_HOME to another") from None
+        return folder
 
     def _start_server(self) -> None:
         if self.server_folder is None:

@@ -107,6 +107,22 @@ def test_a_child_whose_log_cannot_be_opened_leaves_no_pipe_open(tmp_path: Path) 
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_a_folder_for_flowers_history_that_cannot_be_made_is_named_as_such(
+    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store").chmod(mode)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+
+    if mode == 0o755:
+        assert stack.flower_folder() == tmp_path / "store" / "flower"
+        return
+    with pytest.raises(InvalidSettings, match=r"no folder for Flower's history: .*/file: .*set XDG_STATE_HOME"):
+        stack.flower_folder()
+
+
 def test_files_in_the_working_folder_are_not_taken_for_libraries(tmp_path: Path) -> None:
     for name in ("celery", "flower", "redis", "worker", "shared"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('not what was meant')")
