@@ -20,8 +20,6 @@ from shared.errors import DistillError, InvalidSettings, Unavailable, store_erro
 STOP_SECONDS = 20.0
 #: Seconds after which a child that lives is taken to be well.
 WELL_SECONDS = 60.0
-#: The exit codes of a process whose settings or arguments are wrong, and of one around which something does not work.
-WRONG_INPUT, BROKEN_WORLD = 2, 3
 
 
 @dataclass(slots=True)
@@ -83,11 +81,14 @@ class Child:
     @property
     def was_misled(self) -> bool:
         """Whether it ended because what it was given is wrong, and would do so the next time."""
-        return self.exit_code == WRONG_INPUT and not self.worked
+        return self.exit_code == starter.WRONG_INPUT and not self.worked
 
     def failure(self, reason: str) -> DistillError:
         """The error of a process that ended, by the exit code with which it did."""
-        kinds: dict[int | None, type[DistillError]] = {WRONG_INPUT: InvalidSettings, BROKEN_WORLD: Unavailable}
+        kinds: dict[int | None, type[DistillError]] = {
+            starter.WRONG_INPUT: InvalidSettings,
+            starter.BROKEN_WORLD: Unavailable,
+        }
         return kinds.get(self.exit_code, DistillError)(reason)
 
     def _hear(self) -> str:

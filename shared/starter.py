@@ -9,6 +9,8 @@ from contextlib import suppress
 PIPE = "DISTILL_STARTER_PIPE"
 #: What a worker says as soon as it takes tasks.
 READY = "ready"
+#: The exit codes of a process whose settings or arguments are wrong, and of one around which something does not work.
+WRONG_INPUT, BROKEN_WORLD = 2, 3
 
 
 def hang_up() -> None:

@@ -19,7 +19,7 @@ from shared import temporary
 from shared.broker import create_app
 from shared.errors import DistillError, InvalidSettings, Unavailable
 from shared.settings import Settings
-from shared.starter import READY, hang_up, tell
+from shared.starter import BROKEN_WORLD, READY, WRONG_INPUT, hang_up, tell
 from worker import libraries
 from worker.bench import Bench
 from worker.delivery import renew_deliveries
@@ -77,7 +77,7 @@ def _end(error: DistillError) -> NoReturn:
     """End a process that cannot start, with the exit code of what is wrong."""
     print(f"error: {error}", file=sys.stderr)
     tell(str(error))
-    sys.exit(2 if isinstance(error, InvalidSettings) else 3)
+    sys.exit(WRONG_INPUT if isinstance(error, InvalidSettings) else BROKEN_WORLD)
 
 
 def _say_ready(**_: Any) -> None:

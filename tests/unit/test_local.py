@@ -16,6 +16,7 @@ from scheduler.child import WELL_SECONDS, Child, celery_command
 from scheduler.local import MAX_RESTARTS, LocalStack
 from shared.errors import DistillError, InvalidSettings, StoreUnavailable
 from shared.settings import Settings
+from shared.starter import WRONG_INPUT
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
 
@@ -146,3 +147,11 @@ def test_a_worker_whose_libraries_cannot_be_loaded_says_so_in_one_line(tmp_path:
         "error: a library of the worker cannot be loaded: libfoo.so.1: cannot open shared object file: "
         "install 'distill-queue[worker]' again"
     ]
+
+
+def test_a_worker_whose_options_are_wrong_ends_with_the_exit_code_of_wrong_input() -> None:
+    done = subprocess.run(celery_command("worker", "--nonsense"), capture_output=True, text=True, check=False)
+
+    assert done.returncode == WRONG_INPUT
+    assert "No such option '--nonsense'" in done.stderr
+    assert "Traceback" not in done.stderr
