@@ -65,6 +65,8 @@ CMD ["celery", "-A", "worker.app", "flower", "--conf=/app/flower_settings.py", "
 
 FROM dependencies AS worker
 ARG PIP_OPTIONS=
+# Python reads it before anything else, so that the command cannot set it for itself (see worker/libraries.py).
+ENV PYTHONHASHSEED=0
 RUN pip install ${PIP_OPTIONS} -c constraints.txt '.[worker,s3]'
 COPY --from=code /wheel /wheel
 RUN pip install --no-deps --no-index --force-reinstall /wheel/*.whl

@@ -92,7 +92,7 @@ def settings_page() -> str:
     ]
     own = "\n".join(_rows(("variable", "type", "default", "meaning"), rows))
     libraries = "\n".join(
-        f"| `{name}` | a worker; `{value}` if you say nothing | see `worker/libraries.py` |"
+        f"| `{name}` | a worker (`python -P -m worker`); `{value}` if you say nothing | see `worker/libraries.py` |"
         for name, value in ENVIRONMENT.items()
     )
     return f"{SETTINGS_HEAD}\n{own}\n{OTHER_VARIABLES}{libraries}\n"

@@ -16,10 +16,10 @@ from typing import IO
 from shared import starter
 from shared.errors import DistillError, InvalidSettings, Unavailable, store_errors
 
-#: Seconds that a child has to end after SIGTERM, before it is killed.
-STOP_SECONDS = 10.0
-#: The exit codes of a process whose settings or arguments are wrong, and of one around which something does not work.
-WRONG_INPUT, BROKEN_WORLD = 2, 3
+#: Seconds that a child has to end after SIGTERM, before it is killed: more than a worker takes (see `worker.ending`).
+STOP_SECONDS = 20.0
+#: Seconds after which a child that lives is taken to be well.
+WELL_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -61,6 +61,9 @@ class Child:
                     pass_fds=(theirs,),
                     preexec_fn=_end_with_parent if sys.platform == "linux" else None,
                 )
+        except BaseException:
+            self._hang_up()
+            raise
         finally:
             os.close(theirs)
 
@@ -75,9 +78,17 @@ class Child:
         said = [line for line in self._hear().splitlines() if line != starter.READY]
         return "\n".join(said) or self.last_lines()
 
+    @property
+    def was_misled(self) -> bool:
+        """Whether it ended because what it was given is wrong, and would do so the next time."""
+        return self.exit_code == starter.WRONG_INPUT and not self.worked
+
     def failure(self, reason: str) -> DistillError:
         """The error of a process that ended, by the exit code with which it did."""
-        kinds: dict[int | None, type[DistillError]] = {WRONG_INPUT: InvalidSettings, BROKEN_WORLD: Unavailable}
+        kinds: dict[int | None, type[DistillError]] = {
+            starter.WRONG_INPUT: InvalidSettings,
+            starter.BROKEN_WORLD: Unavailable,
+        }
         return kinds.get(self.exit_code, DistillError)(reason)
 
     def _hear(self) -> str:
@@ -131,8 +142,9 @@ class Child:
         self._hang_up()
 
     def last_lines(self, lines: int = 5) -> str:
-        """The end of its log."""
-        with store_errors(self.log or Path()):
+        """The end of its log; empty where it is gone, or cannot be read."""
+        text = ""
+        with suppress(OSError):
             text = self.log.read_text(errors="replace") if self.log else ""
         return "\n".join(text.splitlines()[-lines:])
 

@@ -6,18 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from scheduler.child import WRONG_INPUT, Child, worker_command
+from scheduler.child import STOP_SECONDS, WELL_SECONDS, Child, worker_command
 from scheduler.devices import Device
 
 #: Seconds before a worker that died is started again: doubled each time, up to the longest.
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
-#: Seconds after which a worker that lives is taken to be well.
-WELL_SECONDS = 60.0
 #: How often a worker is started that ends each time before it works.
 MOST_STARTS = 5
-#: Seconds that workers have to hand back what they do, with some to spare (see `worker.supervision`).
-HAND_BACK_SECONDS = 20.0
 
 
 @dataclass(slots=True)
@@ -76,7 +72,7 @@ class Fleet:
         """Have all workers hand back what they do, and end."""
         for berth in self.berths:
             berth.worker.ask_to_end()
-        deadline = time.monotonic() + HAND_BACK_SECONDS
+        deadline = time.monotonic() + STOP_SECONDS
         for berth in self.berths:
             berth.worker.end(deadline)
 
@@ -86,7 +82,7 @@ class Fleet:
         else:
             berth.in_vain += 1
             # What it was given is the same the next time.
-            if berth.in_vain >= MOST_STARTS or berth.worker.exit_code == WRONG_INPUT:
+            if berth.in_vain >= MOST_STARTS or berth.worker.was_misled:
                 self._give_up(berth)
                 return
         if self.now() - berth.started >= WELL_SECONDS:

@@ -16,7 +16,7 @@ from typing import Self
 import redis
 import xxhash
 
-from scheduler.child import STOP_SECONDS, WRONG_INPUT, Child, celery_command, worker_command
+from scheduler.child import STOP_SECONDS, WELL_SECONDS, Child, celery_command, worker_command
 from scheduler.devices import has_gpu
 from scheduler.login import logins
 from shared.broker_address import BrokerAddress
@@ -27,10 +27,8 @@ from shared.temporary import provide_folder
 
 START_SECONDS = 10.0
 LAST_PORT = 65_535
-#: How often a worker that dies is started again before the stack gives up, and the seconds after which one that lives
-#: is taken to be well.
+#: How often a child that dies is started again before the stack gives up.
 MAX_RESTARTS = 5
-WELL_SECONDS = 60.0
 FLOWER_SETTINGS = Path(__file__).with_name("flower_settings.py")
 
 
@@ -97,9 +95,8 @@ class LocalStack:
                     child.restarts = 0
                 continue
             child.restarts += 1
-            in_vain = child.exit_code == WRONG_INPUT and not child.worked
-            if child.name == "valkey" or child.restarts > MAX_RESTARTS or in_vain:
-                reason = f"{child.name} died; the end of {child.log}:\n{child.last_lines()}"
+            if child.name == "valkey" or child.restarts > MAX_RESTARTS or child.was_misled:
+                reason = f"{child.name} died ({child.log}):\n{child.error or 'it said nothing'}"
                 if child.name != "flower":
                     raise child.failure(reason)
                 self.children.remove(child)
@@ -113,11 +110,19 @@ class LocalStack:
         with store_errors(store):
             store.mkdir(parents=True, exist_ok=True)
             folder = store / "flower"
-            if not (_is_closed(store) and (not folder.exists() or _is_closed(folder))):  # A store of several users.
-                folder = _state_folder() / f"flower-{xxhash.xxh3_64_hexdigest(str(store).encode())}"
+            if _is_closed(store) and (not folder.exists() or _is_closed(folder)):
+                folder.mkdir(mode=0o700, exist_ok=True)
+                return folder
+        folder = (
+            _state_folder() / f"flower-{xxhash.xxh3_64_hexdigest(str(store).encode())}"
+        )  # A store of several users.
+        try:
             for each in (*reversed(folder.parents), folder):  # Not `parents=True`, which heeds no mode.
                 each.mkdir(mode=0o700, exist_ok=True)
-            return folder
+        except OSError as error:
+            problem = f"{error.filename or folder}: {error.strerror or error}"
+            raise InvalidSettings(f"no folder for Flower's history: {problem}: set XDG_STATE_HOME to another") from None
+        return folder
 
     def _start_server(self) -> None:
         if self.server_folder is None:

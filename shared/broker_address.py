@@ -16,6 +16,34 @@ SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 DEFAULT_PORT = 6379
 #: What names the database of a socket; elsewhere it stands in the path.
 DATABASE_KEYS = ("db", "virtual_host")
+#: What others read in a URL's query: only these are named in a message, since any other word may be a piece of a
+#: password that begins with a raw `?`.
+OPTIONS = frozenset(
+    {
+        *DATABASE_KEYS,
+        "client_name",
+        "connection_timeout",
+        "decode_responses",
+        "encoding",
+        "fanout_patterns",
+        "fanout_prefix",
+        "global_keyprefix",
+        "health_check_interval",
+        "master_name",
+        "max_connections",
+        "password",
+        "path",
+        "protocol",
+        "queue_order_strategy",
+        "retry_on_timeout",
+        "socket_connect_timeout",
+        "socket_keepalive",
+        "socket_timeout",
+        "timeout",
+        "username",
+        "visibility_timeout",
+    }
+)
 _EXAMPLES = {scheme: f"{scheme}://host:6379/0" for scheme in SCHEMES} | {
     "redis+socket": "redis+socket:///folder/redis.sock?db=0"
 }
@@ -40,7 +68,7 @@ class BrokerAddress:
         """Read a URL.
 
         Raises:
-            ValueError: it is none of a broker. The message has no part of the URL but an unknown key of its query:
+            ValueError: it is none of a broker. The message has no part of the URL but the name of an option of others:
                 what stands where in a URL that cannot be read is not known, and any of it may be the password.
 
         """
@@ -96,7 +124,7 @@ class BrokerAddress:
 
     @property
     def redis_url(self) -> str:
-        """The URL that `redis.Redis.from_url` reads as this address."""
+        """The URL that `redis.Redis.from_url` reads as this address: for programs that have no use for our client."""
         return self._url("unix" if self.socket else self.scheme, self._login, database_key="db")
 
     @property
@@ -177,7 +205,7 @@ def _check_keys(query: str, known: tuple[str, ...]) -> set[str]:
         if key.startswith("ssl"):
             raise ValueError("what concerns TLS is no part of the URL: set DISTILL_BROKER_CA")
         if key not in known:
-            shown = f"'{key}'" if re.fullmatch("[A-Za-z_]{1,30}", key) else "that is no word"
+            shown = f"unknown key '{key}'" if key in OPTIONS else "an unknown key"
             words = ", ".join(known) or "none; the database is the path, as redis://host:6379/2"
-            raise ValueError(f"unknown key {shown} in its query (known: {words})")
+            raise ValueError(f"{shown} in its query (known: {words}; in a password write ? as %3F)")
     return {value for _, _, value in pairs}

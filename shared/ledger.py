@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
+from pydantic import ValidationError
 from redis.backoff import EqualJitterBackoff
 from redis.retry import Retry
 
@@ -19,6 +20,14 @@ from shared.records import StageRecord
 from shared.seal import NO_KEYS, Keyring, unsealed
 from shared.settings import Settings
 from shared.status import PipelineStatus, StageState
+
+#: Notes where stages stand, but for those of which something else was said meanwhile: of each its field, the text that
+#: is there, and the one that is to be.
+_REPLACE = """
+for i = 1, #ARGV, 3 do
+    if redis.call('hget', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('hset', KEYS[1], ARGV[i], ARGV[i + 2]) end
+end
+"""
 
 #: Pipelines that are looked for at once.
 PAGE_PIPELINES = 500
@@ -51,6 +60,7 @@ def connect(settings: Settings, *, retries: int | None = None) -> BrokerClient:
         advice = _advice(error, settings)
         raise BrokerUnavailable(f"no broker at {settings.broker_address} ({error}): {advice}") from error
     if why_not := UNFIT.get(mode):
+        client.close()
         raise UnfitBroker(f"no broker at {settings.broker_address}: {why_not}")
     client.set_retry(_retry(later))
     return client
@@ -77,6 +87,7 @@ class Ledger:
         self._redis: Any = client
         self._names = client.names
         self._history_seconds = history_seconds
+        self._replace = self._redis.register_script(_REPLACE)
 
     def open(self, pipeline: str, plan: Plan, keyring: Keyring = NO_KEYS) -> None:
         """Enter a new pipeline, its plan sealed; what failed for good before is tried again for it."""
@@ -147,6 +158,29 @@ class Ledger:
     def wait(self, pipeline: str, keys: Iterable[str], reason: str) -> None:
         """Note that stages wait, and why."""
         self._set_states(pipeline, keys, StageState(progress=reason))
+
+    def restate(
+        self, pipeline: str, keys: Sequence[str], worker: str, change: Callable[[StageState], StageState]
+    ) -> None:
+        """Change where those of some stages stand that a worker was last heard to work on; others are left alone.
+
+        What is said of one between the look and the change stands, as the end of it that another worker has reached.
+        What another version wrote, and this one cannot read, stands too.
+        """
+        with broker_errors():
+            name, fields = self._names.pipeline(pipeline), [f"state:{key}" for key in keys]
+            with self._redis.pipeline(transaction=False) as pipe:
+                for field in fields:
+                    pipe.hget(name, field)
+                texts = pipe.execute()
+            changes: list[str] = []
+            for field, text in zip(fields, texts, strict=True):
+                with suppress(ValidationError):
+                    state = StageState.model_validate_json(text or "{}")
+                    if (state.state, state.worker) == ("running", worker):
+                        changes += [field, text, _as_text(change(state))]
+            if changes:
+                self._replace(keys=[name], args=changes)
 
     def fail(self, pipeline: str, key: str, error: str, worker: str) -> None:
         """Note that a stage failed for good."""
@@ -223,7 +257,7 @@ class Ledger:
             return [pipeline for pipeline, known in zip(ids, pipe.execute(), strict=True) if known]
 
     def _set_states(self, pipeline: str, keys: Iterable[str], state: StageState) -> None:
-        text = state.model_dump_json(exclude_defaults=True)
+        text = _as_text(state)
         with self._writing(pipeline) as pipe:
             pipe.hset(self._names.pipeline(pipeline), mapping={f"state:{key}": text for key in keys})
 
@@ -256,6 +290,10 @@ def broker_errors() -> Iterator[None]:
 
 def _unknown(pipeline: str) -> UnknownPipeline:
     return UnknownPipeline(f"no pipeline '{pipeline}' at the broker: 'distill status' lists them")
+
+
+def _as_text(state: StageState) -> str:
+    return state.model_dump_json(exclude_defaults=True)
 
 
 def _read_state(fields: dict[str, str], key: str) -> StageState:

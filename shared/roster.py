@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from math import ceil
 from typing import Any, Self
 
+from pydantic import ValidationError
+
 from shared.keys import BrokerClient
 from shared.line import Line
 from shared.records import Model
@@ -77,7 +79,7 @@ class Roster:
         self._names = client.names
         self._called = False
 
-    def enter(self, entry: WorkerEntry, seconds: float, instance: str = "") -> str:
+    def enter(self, entry: WorkerEntry, seconds: float, instance: str) -> str:
         """Say that a worker is there for some more seconds; where another one of its name is, in words, or nothing.
 
         That one has called here since this worker did the last time. Who has died does not call any more, so that
@@ -109,12 +111,20 @@ class Roster:
         return bool(self._redis.exists(self._names.gpus))
 
     def workers(self) -> list[WorkerEntry]:
-        """The workers that are there, by name."""
+        """The workers that are there, by name, but for those whose version has entries that this one cannot read."""
         names = sorted(self._redis.smembers(self._names.workers))
         texts = self._redis.mget(map(self._names.worker, names)) if names else []
         if gone := [name for name, text in zip(names, texts, strict=True) if not text]:
             self._redis.srem(self._names.workers, *gone)  # Who is there after all enters itself again soon.
-        return [WorkerEntry.model_validate_json(text) for text in texts if text]
+        return [entry for text in texts if text and (entry := _read(text))]
+
+
+def _read(text: str) -> WorkerEntry | None:
+    """An entry; None where another version wrote it, and this one cannot read it."""
+    try:
+        return WorkerEntry.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def installed_versions() -> dict[str, str]:

@@ -256,7 +256,7 @@ class Settings(BaseSettings):
 
     @property
     def redis_url(self) -> str:
-        """The broker's URL as the redis client reads it."""
+        """The broker's URL as the redis client reads it: for programs that use that client themselves, as our tests."""
         return self.broker.redis_url
 
     @property

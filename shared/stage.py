@@ -15,7 +15,7 @@ from shared.line import Line
 from shared.recipes import RECIPE_VERSIONS, Recipe, ingredients, revisions
 
 #: Version of the message that carries a stage; a worker refuses what is newer than itself.
-STAGE_FORMAT = 4
+STAGE_FORMAT = 5
 #: Seconds after its time limit at which a stage that did not end by itself is killed.
 HARD_LIMIT_SECONDS = 20.0
 

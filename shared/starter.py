@@ -9,6 +9,14 @@ from contextlib import suppress
 PIPE = "DISTILL_STARTER_PIPE"
 #: What a worker says as soon as it takes tasks.
 READY = "ready"
+#: The exit codes of a process whose settings or arguments are wrong, and of one around which something does not work.
+WRONG_INPUT, BROKEN_WORLD = 2, 3
+
+
+def hang_up() -> None:
+    """Tell no more, nor have what this process starts know of the pipe."""
+    with suppress(OSError, ValueError, KeyError):
+        os.close(int(os.environ.pop(PIPE)))
 
 
 def tell(text: str) -> None:

@@ -20,7 +20,10 @@ def main() -> None:
         from worker.app import app
     except ImportError as error:
         _fail(f"a library of the worker cannot be loaded: {error}: install 'distill-queue[worker]' again")
-    app.start(sys.argv[1:])
+    from celery.bin.celery import celery
+
+    celery.params[0].default = app
+    celery.main(sys.argv[1:], prog_name="python -m worker")  # Not `app.start`, which forgets the exit code.
 
 
 def _fail(reason: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import uuid
 from functools import cache
@@ -12,12 +13,13 @@ from distill_queue_main import require_own_packages
 require_own_packages()
 
 from celery import Celery, signals
+from celery.utils.log import get_logger
 
 from shared import temporary
 from shared.broker import create_app
 from shared.errors import DistillError, InvalidSettings, Unavailable
 from shared.settings import Settings
-from shared.starter import READY, tell
+from shared.starter import BROKEN_WORLD, READY, WRONG_INPUT, hang_up, tell
 from worker import libraries
 from worker.bench import Bench
 from worker.delivery import renew_deliveries
@@ -30,6 +32,12 @@ from worker.stop import Stop
 from worker.supervision import watch_child
 from worker.tasks import register
 from worker.vigil import Vigil
+
+#: Whether sets of texts have another order in each process: Python was started without a seed, and it is too late now.
+HASHES_ARE_RANDOM = os.environ.get("PYTHONHASHSEED", "random") == "random"
+MAIN_PROCESS = os.getpid()
+
+logger = get_logger(__name__)
 
 
 def create(settings: Settings) -> Celery:
@@ -50,7 +58,9 @@ def create(settings: Settings) -> Celery:
     watch_child(app, pulse)
     end_by_signal(app, stop)
     signals.worker_init.connect(_require_locks, weak=False, dispatch_uid=id(app))
-    signals.worker_ready.connect(lambda **_: tell(READY), weak=False, dispatch_uid=id(app))
+    signals.worker_ready.connect(_warn_of_random_hashes, weak=False, dispatch_uid=(id(app), "hashes"))
+    signals.worker_process_init.connect(_hang_up, weak=False, dispatch_uid=(id(app), "starter"))
+    signals.worker_ready.connect(_say_ready, weak=False, dispatch_uid=id(app))
     return app
 
 
@@ -67,7 +77,17 @@ def _end(error: DistillError) -> NoReturn:
     """End a process that cannot start, with the exit code of what is wrong."""
     print(f"error: {error}", file=sys.stderr)
     tell(str(error))
-    sys.exit(2 if isinstance(error, InvalidSettings) else 3)
+    sys.exit(WRONG_INPUT if isinstance(error, InvalidSettings) else BROKEN_WORLD)
+
+
+def _say_ready(**_: Any) -> None:
+    tell(READY)
+    hang_up()
+
+
+def _hang_up(**_: Any) -> None:
+    if os.getpid() != MAIN_PROCESS:  # A pool of one thread has no other.
+        hang_up()
 
 
 def _require_locks(**_: Any) -> None:
@@ -75,6 +95,14 @@ def _require_locks(**_: Any) -> None:
         temporary.require_locks()
     except Unavailable as error:
         _end(error)
+
+
+def _warn_of_random_hashes(**_: Any) -> None:
+    if HASHES_ARE_RANDOM:
+        logger.warning(
+            "PYTHONHASHSEED is not set: own data that go through sets of texts may differ from another worker's: "
+            "start it by 'python -P -m worker worker …' in place of 'celery -A worker.app worker …', or set it to 0"
+        )
 
 
 app = _create()

@@ -19,7 +19,7 @@ class Attempts:
     """A list a key in the broker; it starts anew whenever the stage makes progress."""
 
     def __init__(
-        self, client: BrokerClient, hasty: BrokerClient, limit: int, history_seconds: int, instance: str = ""
+        self, client: BrokerClient, hasty: BrokerClient, limit: int, history_seconds: int, instance: str
     ) -> None:
         """Take a client, and one that does not wait for a broker that is away: for what may be left out.
 
@@ -102,7 +102,7 @@ class Attempts:
             self._redis.delete(self._names.attempts(key))
 
     def _begun(self, worker: str) -> tuple[str, str]:
-        return f"{worker}#{self._instance}" if self._instance else worker, _BEGUN
+        return f"{worker}#{self._instance}", _BEGUN
 
     def _append(self, key: str, worker: str, reason: str) -> None:
         with self._redis.pipeline() as pipe:

@@ -10,10 +10,11 @@ from contextlib import suppress
 from typing import Any
 
 from celery import Celery, signals
+from celery.platforms import EX_FAILURE
 from celery.utils.log import get_logger
 
 from worker.stop import Stop
-from worker.supervision import hand_on
+from worker.supervision import put_back
 from worker.vigil import Vigil
 
 #: Seconds that a child has to hand back its stage before it is killed.
@@ -24,8 +25,9 @@ SILENT_SECONDS = 3.0
 GONE_SECONDS = 2.0
 PUT_BACK_SECONDS = 1.0
 #: Seconds in which all else has ended (see `worker_soft_shutdown_timeout`).
-LAST_SECONDS = 10.0
-EXIT_FAILURE = 1
+LAST_SECONDS = 7.0
+#: Seconds within which a worker that is told to end has ended in any case: who starts one waits for longer.
+LONGEST_SECONDS = HAND_BACK_SECONDS + LAST_SECONDS + GONE_SECONDS + PUT_BACK_SECONDS
 
 logger = get_logger(__name__)
 
@@ -46,21 +48,21 @@ def _see_to_it(vigil: Vigil) -> None:
     time.sleep(HAND_BACK_SECONDS - SILENT_SECONDS)
     beats = vigil.pulse.beats
     time.sleep(SILENT_SECONDS)
-    if vigil.pulse.beats == beats and _dismiss(vigil):
+    if vigil.pulse.beats == beats and _kill_child(vigil):
         _exit(vigil)
-    if vigil.dismissed is None:
+    if vigil.killed_with_worker is None:
         with suppress(ProcessLookupError):
             os.kill(os.getpid(), signal.SIGQUIT)
     time.sleep(LAST_SECONDS)
-    _dismiss(vigil)
+    _kill_child(vigil)
     _exit(vigil)
 
 
-def _dismiss(vigil: Vigil) -> bool:
+def _kill_child(vigil: Vigil) -> bool:
     """Kill the child if there is one; whether it is there all the same."""
     if vigil.pid is None or not _is_there(vigil.pid):
         return False
-    vigil.dismiss(vigil.pid)
+    vigil.kill_with_worker(vigil.pid)
     deadline = time.monotonic() + GONE_SECONDS
     while (there := _is_there(vigil.pid)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -78,6 +80,6 @@ def _is_there(pid: int) -> bool:
 def _exit(vigil: Vigil) -> None:
     """End at once: what waits for a child that cannot be killed waits for ever."""
     logger.error("the worker ends without its process %s, which does not", vigil.pid)
-    hand_on(vigil)
+    put_back(vigil)
     time.sleep(PUT_BACK_SECONDS)
-    os._exit(EXIT_FAILURE)
+    os._exit(EX_FAILURE)

@@ -10,9 +10,7 @@ from celery.utils.log import get_logger
 from shared.errors import BrokerUnavailable, UnfitBroker
 from shared.ledger import connect
 from shared.settings import Settings
-
-#: As of the `distill` command where the broker does not work.
-EXIT_CODE = 3
+from shared.starter import BROKEN_WORLD
 
 logger = get_logger(__name__)
 
@@ -28,7 +26,7 @@ def require_fit_broker(app: Celery, settings: Settings) -> None:
                 connect(settings, retries=0).close()
             except UnfitBroker as error:
                 logger.critical("%s", error)
-                raise SystemExit(EXIT_CODE) from None
+                raise SystemExit(BROKEN_WORLD) from None
             except BrokerUnavailable:
                 pass
 

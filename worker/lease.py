@@ -106,7 +106,7 @@ class Leases:
         holding_seconds: float,
         renewal_seconds: float,
         metrics: Metrics,
-        instance: str = "",
+        instance: str,
     ) -> None:
         """Take a client, and one that does not wait for a broker that is away: for renewals.
 

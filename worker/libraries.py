@@ -12,7 +12,8 @@ ENVIRONMENT = {
     # Matrix products to the same bits with any number of threads. Without it, some of 64 or more rows by 500 or more
     # columns differ in the last ones (MKL of torch 2.15); with it they take as long.
     "MKL_CBWR": "AUTO,STRICT",
-    # The order of sets of texts, which own data and models may go through, is the same in every process.
+    # The order of sets of texts, which own data and models may go through, is the same in every process; but where
+    # Python runs already, as with `celery -A worker.app`, it comes too late for that.
     "PYTHONHASHSEED": "0",
 }
 

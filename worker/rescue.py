@@ -52,6 +52,8 @@ class Rescue:
         except UnknownPipeline:  # Its history has run out.
             self._ledger.close(pipeline)
             return False
+        except ValueError:  # Another version wrote it, whose workers see to it.
+            return False
         if status.finished:
             self._submissions.remove(pipeline)
             self._ledger.close(pipeline)

@@ -142,9 +142,9 @@ def help_label(task: Task, bench: Bench, pipeline: str, stages: list[dict[str, A
         from worker.runtime import Runtime
         from worker.stages import Workshop
 
-    runtime = Runtime.probe(bench.settings, task.request.delivery_info["routing_key"])
+        runtime = Runtime.probe(bench.settings, task.request.delivery_info["routing_key"])
+        scribe.note(f"helps on {runtime.device_name}")
     crew = SharedCrew(task, bench, pipeline, stage, shared=True)
-    scribe.note(f"helps on {runtime.device_name}")
     workshop = Workshop(bench.store, runtime, HelpersProgress(task, bench, stage), crew=crew)
     try:
         done = f"{workshop.help(stage)} blocks of {stage.title}"

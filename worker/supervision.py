@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,9 +11,11 @@ import redis
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
 from billiard.exceptions import WorkerLostError
 from celery import Celery, bootsteps, signals
+from celery.platforms import EX_FAILURE
 from celery.utils.log import get_logger
+from celery.worker import state as worker_state
 from celery.worker.request import Request
-from celery.worker.state import active_requests, reserved_requests, task_ready
+from celery.worker.state import active_requests, reserved_requests, scheduled_requests, task_ready
 from kombu.exceptions import OperationalError
 
 from shared.broker import seconds_due
@@ -30,6 +30,8 @@ from worker.work import over_time
 #: Seconds between two looks at whether the child is still there, and looks from one word of its silence to the next.
 LOOK_SECONDS = 0.5
 LOOKS_A_WORD = 4
+#: What a message, a plan or a state raises that another version wrote.
+UNREADABLE = (LookupError, TypeError, ValueError)
 
 logger = get_logger(__name__)
 
@@ -52,7 +54,7 @@ class StageRequest(Request):  # type: ignore[misc]
             vigil = self.app.vigil
             with self._clearing_up() as bench:
                 self._release(bench)
-                if self.worker_pid and self.worker_pid == vigil.dismissed:
+                if self.worker_pid and self.worker_pid == vigil.killed_with_worker:
                     self._end_with_worker(bench)
                 else:
                     silence = vigil.reason(self.worker_pid)
@@ -60,7 +62,8 @@ class StageRequest(Request):  # type: ignore[misc]
                     self.app.metrics.note("attempts_lost", self.name.removeprefix("distill."), "death")
                     bench.attempts.blame(self._keys, self.hostname, reason)
                     if silence:
-                        bench.ledger.wait(self.kwargs["pipeline"], self._running(bench), f"{silence}: given up there")
+                        given_up = StageState(progress=f"{silence}: given up there")
+                        bench.ledger.restate(self.kwargs["pipeline"], self._keys, self.hostname, lambda _: given_up)
                     self._note(bench, f"the process {'was killed' if silence else 'died'}: {reason}", "ERROR")
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
@@ -89,8 +92,12 @@ class StageRequest(Request):  # type: ignore[misc]
         vigil = self.app.vigil
         words = f"no sign of life for {vigil.silent_seconds:.0f} s; killed after {vigil.allowed_seconds:.0f} s"
         with self._clearing_up() as bench:
-            for key, state in self._running(bench).items():
-                bench.notes.note(self.kwargs["pipeline"], [key], state.model_copy(update={"progress": words}))
+            bench.notes.restate(
+                self.kwargs["pipeline"],
+                self._keys,
+                self.hostname,
+                lambda state: state.model_copy(update={"progress": words}),
+            )
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         """Somebody revoked the task, as with Flower's Terminate: its pipeline is cancelled."""
@@ -109,12 +116,6 @@ class StageRequest(Request):  # type: ignore[misc]
     @property
     def _keys(self) -> list[str]:
         return [stage["key"] for stage in self.kwargs["stages"]]
-
-    def _running(self, bench: Bench) -> dict[str, StageState]:
-        """Those of the stages that the child was last heard to work on, and where they stand."""
-        states = bench.ledger.status(self.kwargs["pipeline"]).states
-        own = {key: states[key] for key in self._keys if key in states}
-        return {key: state for key, state in own.items() if (state.state, state.worker) == ("running", self.hostname)}
 
     def _end_with_worker(self, bench: Bench) -> None:
         """Count no attempt of a child that is killed because its worker ends."""
@@ -147,7 +148,7 @@ class StageRequest(Request):  # type: ignore[misc]
             yield self.app.bench()
         except StageFailed:
             pass  # Said by whoever takes up the stage the next time.
-        except (Unavailable, UnknownPipeline, OperationalError, redis.RedisError, KeyError, TypeError) as error:
+        except (Unavailable, UnknownPipeline, OperationalError, redis.RedisError, *UNREADABLE) as error:
             logger.warning("%s: not cleared up: %s", self.name, error)
 
 
@@ -166,7 +167,7 @@ def watch_child(app: Celery, pulse: Pulse) -> None:
 
         def start(self, parent: Any) -> None:
             _take_nothing_while_stuck(parent.task_consumer.channel.qos, app.vigil)
-            self.looks = 0
+            self.looks, self.told_of = 0, None
             self.timer = parent.timer.call_repeatedly(LOOK_SECONDS, self._look, (parent.pool,))
 
         def stop(self, _parent: Any) -> None:
@@ -180,31 +181,38 @@ def watch_child(app: Celery, pulse: Pulse) -> None:
             if vigil.stuck:
                 if not was_stuck:
                     logger.error("%s", vigil.stuck)
-                hand_on(vigil, pool)
+                put_back(vigil, pool)
             elif was_stuck:
                 logger.warning("the process that could not be killed is gone: the worker ends, to be started again")
-                os.kill(os.getpid(), signal.SIGTERM)
+                _end_to_be_started_again(app)
             elif vigil.silent_seconds >= TELL_SECONDS and not pulse.loads and self.looks % LOOKS_A_WORD == 0:
-                _tell_of_silence(vigil)
+                _tell_of_silence(vigil, log=self.told_of != vigil.pid)
+                self.told_of = vigil.pid
 
     app.steps["consumer"].add(WatchChild)
 
 
-def _tell_of_silence(vigil: Vigil) -> None:
-    """Say for how long the child has given no sign of life: in the log once, and where people look at stages."""
-    if vigil.silent_seconds < TELL_SECONDS + LOOKS_A_WORD * LOOK_SECONDS:
+def _end_to_be_started_again(app: Celery) -> None:
+    """End this worker as on SIGTERM, but as a failure: some supervisors start only what failed again."""
+    signals.worker_shutting_down.send(sender=app, sig="SIGTERM", how="Warm", exitcode=EX_FAILURE)
+    worker_state.should_stop = EX_FAILURE
+
+
+def _tell_of_silence(vigil: Vigil, *, log: bool) -> None:
+    """Say for how long the child has given no sign of life: where people look at stages, and perhaps in the log."""
+    if log:
         logger.warning("the process %s gives no sign of life", vigil.pid)
     for request in list(active_requests):
         if isinstance(request, StageRequest):
             request.tell_of_silence()
 
 
-def hand_on(vigil: Vigil, pool: Any = None) -> None:
-    """Put back into their queues all messages of a child that cannot be killed.
+def put_back(vigil: Vigil, pool: Any = None) -> None:
+    """Put all messages of a worker whose child cannot be killed back into their queues, those with a countdown too.
 
     The pool forgets them, so that the child's death, if it ever comes, has nothing to be said of.
     """
-    for request in list(reserved_requests):
+    for request in [*reserved_requests, *scheduled_requests]:
         if (job := request._apply_result and request._apply_result()) and pool is not None:
             job.discard()
             with suppress(ValueError):

@@ -222,7 +222,7 @@ def _warn(bench: Bench, pipeline: str, stage: Stage, record: Record) -> None:
     """Log what a stage warns of, as far as its pipeline's spec does not accept it."""
     if warnings := warnings_of(record):
         accepted: tuple[str, ...] = ()
-        with suppress(UnknownPipeline):  # The broker has forgotten it meanwhile.
+        with suppress(UnknownPipeline, ValueError):  # The broker has forgotten it, or another version wrote it.
             accepted = bench.ledger.status(pipeline).plan.accept
         for warning in warnings:
             if warning.kind not in accepted:
@@ -290,8 +290,9 @@ def _failed(
         bench.metrics.note("stages", kind_of(message), "failed")
         logger.error("%s: %s", pipeline, error)
         raised.append(type(failure)(error))
-    if bench.ledger.status(pipeline).finished:
-        bench.close(pipeline)
+    with suppress(UnknownPipeline, ValueError):  # As where its warnings are looked for.
+        if bench.ledger.status(pipeline).finished:
+            bench.close(pipeline)
     return raised[0]
 
 

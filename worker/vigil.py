@@ -42,7 +42,7 @@ class Vigil:
     stuck: str = ""
     #: The child that is looked at, and one that is killed only because the worker ends.
     pid: int | None = None
-    dismissed: int | None = None
+    killed_with_worker: int | None = None
     _beats: int = -1
     _looked: float | None = None
     #: For how long the child was silent when it was killed.
@@ -68,22 +68,22 @@ class Vigil:
         self.silent_seconds += passed
         if self._killed_at is None:
             if self.silent_seconds >= self.allowed_seconds:
-                self.end(pid)
+                self.kill_for_silence(pid)
         elif not self.stuck and self.silent_seconds - self._killed_at >= GONE_SECONDS:
             self.stuck = (
                 f"its process {pid} cannot be killed, as where a disk or a network file system does not answer: it "
                 "takes no new task; look at the mounts of its host, or end it"
             )
 
-    def end(self, pid: int) -> None:
+    def kill_for_silence(self, pid: int) -> None:
         """Kill a child that gives no sign of life."""
         self._killed_at = self.silent_seconds
         self._reasons[pid] = f"its process gave no sign of life for {self.silent_seconds:.0f} s"
         self.kill(pid)
 
-    def dismiss(self, pid: int) -> None:
+    def kill_with_worker(self, pid: int) -> None:
         """Kill a child because the worker ends."""
-        self.dismissed = pid
+        self.killed_with_worker = pid
         self.kill(pid)
 
     def reason(self, pid: int | None) -> str:

@@ -125,7 +125,7 @@ class Work:
         try:
             plan = self.bench.ledger.plan(self.pipeline, self.bench.keyring)
             stages = {stage.key: stage for stage in plan.stages}
-        except UnknownPipeline:
+        except (UnknownPipeline, ValueError):  # Forgotten, or written by another version.
             stages = {}
         except Untrusted as error:
             return StageFailed(f"the store has lost {ref.kind}/{ref.short_key}, and the pipeline's plan: {error}")
@@ -207,8 +207,9 @@ class Work:
                 lease.confirm()
 
         settings, store = self.bench.settings, self.bench.store
-        runtime = Runtime.probe(settings, self.task.request.delivery_info["routing_key"])
-        progress.device = runtime.device_name
+        with self.bench.pulse.loading():  # The start of CUDA loads libraries too.
+            runtime = Runtime.probe(settings, self.task.request.delivery_info["routing_key"])
+            progress.device = runtime.device_name
         logger.info("%s: %s: begins on %s, attempt %d", self.pipeline, part[0].title, runtime.device_name, number)
         keys = [stage.key for stage in part]
         workshop = Workshop(

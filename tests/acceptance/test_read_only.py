@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from tests.acceptance.conftest import DISTILL
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount")
 WORKER = f"{sys.executable} -P -m worker worker -Q cpu -n here@%h"
@@ -51,3 +54,14 @@ def test_a_worker_whose_processes_cannot_share_locks_says_what_to_do(tmp_path: P
         "error: processes cannot share locks here (Read-only file system): /dev/shm is to be writable, as with "
         "'docker run --tmpfs /dev/shm'"
     )
+
+
+def test_a_worker_does_a_whole_pipeline_there(tmp_path: Path, write_spec: Callable[..., Path]) -> None:
+    spec = write_spec()
+    (folder := tmp_path / "writable").mkdir()
+
+    command = f"{DISTILL[0]} run {spec} && ! touch {tmp_path}/file && ls {folder}/store/artifacts/report"
+    done = on_read_only(command, folder, shared_memory=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Read-only file system" in done.stderr

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -27,6 +28,7 @@ from shared.settings import Settings
 from shared.spec import PipelineSpec
 from tests.acceptance.conftest import DISTILL, free_port
 from tests.conftest import wait_until
+from worker.attempts import Attempts
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
 KEY = "a key of enough letters"
@@ -235,6 +237,20 @@ def test_a_client_of_one_project_may_not_touch_what_another_one_has(
         with pytest.raises(redis.exceptions.NoPermissionError):
             client.lpush(name, "{}")
     assert client.lpush("red:any", "{}") == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "red"], ids=["no prefix", "a prefix"])
+def test_a_worker_may_note_how_each_of_its_attempts_ended(server: Any, as_user: Callable[[str], Settings]) -> None:
+    client = connect(as_user("worker"))
+    attempts = Attempts(client, client, limit=3, history_seconds=60, instance="a")
+
+    for end in (attempts.withdraw, partial(attempts.end, reason="a bug"), partial(attempts.blame, reason="killed")):
+        attempts.begin(["key"], "worker")
+        end(["key"], "worker")
+    attempts.got_further(["key"], "worker")
+
+    assert attempts.begin(["key"], "worker") == 2
+    assert server.acl_log() == [], "the rights suffice"
 
 
 def test_a_client_may_not_read_queues_or_command_workers(server: Any, as_user: Callable[[str], Settings]) -> None:

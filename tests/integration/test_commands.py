@@ -294,10 +294,10 @@ def test_the_doctor_ends_with_3_where_broker_or_store_do_not_work(
 
 def test_the_doctor_sees_that_a_worker_here_has_another_store(settings: Settings, tmp_path: Path) -> None:
     roster = Roster(connect(settings))
-    roster.enter(WorkerEntry.of_this_process("same", ("any",), settings.anywhere.store), 60)
-    roster.enter(WorkerEntry.of_this_process("other", ("any",), str(tmp_path / "elsewhere")), 60)
+    roster.enter(WorkerEntry.of_this_process("same", ("any",), settings.anywhere.store), 60, "a")
+    roster.enter(WorkerEntry.of_this_process("other", ("any",), str(tmp_path / "elsewhere")), 60, "a")
     far = WorkerEntry.of_this_process("far", ("any",), "/mnt/store").model_copy(update={"host": "far"})
-    roster.enter(far, 60)
+    roster.enter(far, 60, "a")
 
     found = {finding.subject: finding for finding in examine(settings)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 from shared.ledger import connect
 from shared.roster import Roster, WorkerEntry
@@ -18,14 +19,14 @@ def health(settings: Settings) -> subprocess.CompletedProcess[str]:
 
 def test_a_worker_on_the_roster_is_healthy(settings: Settings) -> None:
     entry = WorkerEntry.of_this_process("celery@here", ("cpu",), str(settings.folder))
-    Roster(connect(settings)).enter(entry, seconds=60.0)
+    Roster(connect(settings)).enter(entry, 60.0, "a")
 
     assert health(settings).returncode == 0
 
 
 def test_a_worker_of_another_machine_is_none_of_this_one(settings: Settings) -> None:
     entry = WorkerEntry.of_this_process("celery@there", ("cpu",), str(settings.folder))
-    Roster(connect(settings)).enter(entry.model_copy(update={"host": "elsewhere"}), seconds=60.0)
+    Roster(connect(settings)).enter(entry.model_copy(update={"host": "elsewhere"}), 60.0, "a")
 
     found = health(settings)
 
@@ -67,9 +68,19 @@ def test_what_is_wrong_with_a_worker_stands_in_its_entry_only_then(settings: Set
     client = connect(settings)
     well = WorkerEntry.of_this_process("celery@here", ("cpu",), str(settings.folder))
 
-    Roster(client).enter(well, 60.0)
+    Roster(client).enter(well, 60.0, "a")
     of_a_well_one = str(client.get("distill:worker:celery@here"))
-    Roster(client).enter(well.model_copy(update={"trouble": "stuck"}), 60.0)
+    Roster(client).enter(well.model_copy(update={"trouble": "stuck"}), 60.0, "a")
 
     assert "trouble" not in of_a_well_one, "clients of an older version refuse what they do not know"
     assert [worker.trouble for worker in Roster(client).workers()] == ["stuck"]
+
+
+def test_an_entry_that_another_version_wrote_hides_no_other(settings: Settings) -> None:
+    client: Any = connect(settings)
+    roster = Roster(client)
+    for name in ("newer@there", "one@here"):
+        roster.enter(WorkerEntry.of_this_process(name, ("any",), "store"), 60.0, "a")
+    client.set("distill:worker:newer@there", '{"name": "newer@there", "what_is_new": 1}')
+
+    assert [entry.name for entry in roster.workers()] == ["one@here"]

@@ -27,7 +27,12 @@ def sent(leases: Leases, key: str) -> list[str]:
 def leases(settings: Settings) -> Leases:
     """Leases that last a second."""
     return Leases(
-        connect(settings), connect(settings), holding_seconds=1.0, renewal_seconds=0.1, metrics=Metrics(on=False)
+        connect(settings),
+        connect(settings),
+        holding_seconds=1.0,
+        renewal_seconds=0.1,
+        metrics=Metrics(on=False),
+        instance="a",
     )
 
 
@@ -156,7 +161,7 @@ def test_the_child_of_a_dead_worker_gives_its_lease_up(
 @pytest.fixture
 def attempts(settings: Settings) -> Attempts:
     """Three attempts."""
-    return Attempts(connect(settings), connect(settings, retries=0), 3, 60)
+    return Attempts(connect(settings), connect(settings, retries=0), 3, 60, "a")
 
 
 def test_attempts_that_get_further_are_not_counted(attempts: Attempts) -> None:
@@ -176,7 +181,7 @@ def test_attempts_that_get_further_are_not_counted(attempts: Attempts) -> None:
 def test_a_stage_that_gets_further_does_not_wait_for_a_broker_that_is_away(settings: Settings) -> None:
     nobody = settings.model_copy(update={"broker_url": "redis+socket:///nobody/listens"})
     away = unchecked_client(nobody, retries=0)
-    attempts = Attempts(connect(settings), away, 3, 60)
+    attempts = Attempts(connect(settings), away, 3, 60, "a")
     attempts.begin(["k"], "worker")
 
     attempts.got_further(["k"], "worker")

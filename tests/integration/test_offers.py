@@ -28,7 +28,7 @@ def offers(settings: Settings, roster: Roster) -> Offers:
 
 
 def enter(roster: Roster, *queues: str) -> None:
-    roster.enter(WorkerEntry.of_this_process("worker@here", queues, "store"), 60.0)
+    roster.enter(WorkerEntry.of_this_process("worker@here", queues, "store"), 60.0, "a")
 
 
 def test_a_task_is_left_once_to_a_worker_with_a_gpu(roster: Roster, offers: Offers) -> None:

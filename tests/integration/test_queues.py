@@ -83,7 +83,7 @@ def test_what_workers_have_taken_is_counted_and_an_entry_that_is_no_message_cost
     settings: Settings, app: Celery, ask: Callable[..., str]
 ) -> None:
     broker: Any = connect(settings)
-    Roster(broker).enter(WorkerEntry.of_this_process("one@host", ("cpu", "any"), "store"), seconds=60.0)
+    Roster(broker).enter(WorkerEntry.of_this_process("one@host", ("cpu", "any"), "store"), 60.0, "a")
     send(app, "any", "high")
     send(app, "any", "low", countdown=600.0)
     send(app, "cpu", "normal")

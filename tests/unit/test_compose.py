@@ -17,11 +17,9 @@ import pytest
 import yaml
 
 import worker.health
-from worker.supervision import HAND_BACK_SECONDS
+from worker.ending import LONGEST_SECONDS
 
 ROOT = Path(__file__).parents[2]
-#: Seconds within which a worker ends after its child was killed: see docs/reliability.md.
-COLD_SHUTDOWN_SECONDS = 12.0
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
@@ -88,7 +86,7 @@ def test_gpu_workers_and_the_scheduler_start_on_demand(services: Any) -> None:
 def test_a_worker_has_more_time_to_end_than_it_takes(services: Any) -> None:
     service = services["worker-cpu"]
 
-    assert float(service["stop_grace_period"].rstrip("s")) > HAND_BACK_SECONDS + COLD_SHUTDOWN_SECONDS
+    assert float(service["stop_grace_period"].rstrip("s")) > LONGEST_SECONDS
     assert service["init"] is True
 
 
@@ -150,6 +148,14 @@ def test_every_variable_of_the_file_stands_in_its_example(services: Any) -> None
     named = set(re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
 
     assert used == named
+
+
+def test_sets_have_one_order_in_all_workers() -> None:
+    (image,) = (
+        text for text in re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE) if "dependencies AS worker" in text
+    )
+
+    assert "\nENV PYTHONHASHSEED=0\n" in image
 
 
 def test_no_image_runs_as_root() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from scheduler.child import Child
+from scheduler.child import WELL_SECONDS, Child
 from scheduler.devices import Device, devices
-from scheduler.fleet import LONGEST_WAIT_SECONDS, MOST_STARTS, WELL_SECONDS, Berth, Fleet
+from scheduler.fleet import LONGEST_WAIT_SECONDS, MOST_STARTS, Berth, Fleet
 from shared.errors import DistillError, InvalidSettings, Unavailable
 from shared.starter import PIPE
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from scheduler.child import Child, celery_command
-from scheduler.local import MAX_RESTARTS, WELL_SECONDS, LocalStack
-from shared.errors import DistillError, InvalidSettings
+from scheduler.child import WELL_SECONDS, Child, celery_command
+from scheduler.local import MAX_RESTARTS, LocalStack
+from shared.errors import DistillError, InvalidSettings, StoreUnavailable
 from shared.settings import Settings
+from shared.starter import WRONG_INPUT
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
 
@@ -47,7 +48,7 @@ def test_all_goes_on_without_flower_and_nothing_without_workers(
 ) -> None:
     stack.children.append(dead("flower", tmp_path, wait_until))
 
-    assert (stack.tend() or "").splitlines() == [f"flower died; the end of {tmp_path / 'log'}:", "no port"]
+    assert (stack.tend() or "").splitlines() == [f"flower died ({tmp_path / 'log'}):", "no port"]
     assert stack.tend() is None
     stack.children.append(dead("worker-1", tmp_path, wait_until))
     with pytest.raises(DistillError, match="worker-1 died"):
@@ -82,6 +83,47 @@ def test_a_worker_whose_settings_are_wrong_is_not_started_again(
         stack.tend()
 
 
+def test_a_worker_that_says_why_it_ended_is_heard_though_its_log_is_gone(
+    stack: LocalStack, tmp_path: Path, wait_until: WaitUntil
+) -> None:
+    said = "import os; os.write(int(os.environ['DISTILL_STARTER_PIPE']), b'DISTILL_X is wrong\\n'); raise SystemExit(2)"
+    for script, why in ((said, "DISTILL_X is wrong"), ("raise SystemExit(2)", "it said nothing")):
+        child = Child("worker-1", [sys.executable, "-S", "-c", script], {}, tmp_path / "log")
+        stack.children = [child]
+        child.start()
+        (tmp_path / "log").unlink()
+        wait_until(lambda child=child: not child.alive, "it ends")
+
+        with pytest.raises(InvalidSettings, match=why):
+            stack.tend()
+
+
+def test_a_child_whose_log_cannot_be_opened_leaves_no_pipe_open(tmp_path: Path) -> None:
+    child = Child("worker-1", [sys.executable, "-c", ""], {}, tmp_path / "no folder" / "log")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    with pytest.raises(StoreUnavailable):
+        child.start()
+
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o777])
+def test_a_folder_for_flowers_history_that_cannot_be_made_is_named_as_such(
+    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store").chmod(mode)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+
+    if mode == 0o755:
+        assert stack.flower_folder() == tmp_path / "store" / "flower"
+        return
+    with pytest.raises(InvalidSettings, match=r"no folder for Flower's history: .*/file: .*set XDG_STATE_HOME"):
+        stack.flower_folder()
+
+
 def test_files_in_the_working_folder_are_not_taken_for_libraries(tmp_path: Path) -> None:
     for name in ("celery", "flower", "redis", "worker", "shared"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('not what was meant')")
@@ -105,3 +147,11 @@ def test_a_worker_whose_libraries_cannot_be_loaded_says_so_in_one_line(tmp_path:
         "error: a library of the worker cannot be loaded: libfoo.so.1: cannot open shared object file: "
         "install 'distill-queue[worker]' again"
     ]
+
+
+def test_a_worker_whose_options_are_wrong_ends_with_the_exit_code_of_wrong_input() -> None:
+    done = subprocess.run(celery_command("worker", "--nonsense"), capture_output=True, text=True, check=False)
+
+    assert done.returncode == WRONG_INPUT
+    assert "No such option '--nonsense'" in done.stderr
+    assert "Traceback" not in done.stderr

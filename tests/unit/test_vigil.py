@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -144,3 +147,52 @@ def test_a_forked_child_beats_until_it_is_stopped(beating_child: tuple[Pulse, in
     os.kill(pid, signal.SIGCONT)
 
     wait_until(lambda: pulse.beats > before, "it beats again")
+
+
+@pytest.fixture
+def holding_child(request: pytest.FixtureRequest) -> Iterator[tuple[Pulse, int]]:
+    """A forked process that beats, and then keeps Python's interpreter lock for some seconds, over and over."""
+    pulse = Pulse()
+    begins, begun = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        pulse.start()
+        libc = ctypes.PyDLL(None)  # Its calls, unlike those of CDLL, keep the lock.
+        while pulse.beats == 0:
+            time.sleep(0.01)
+        while True:
+            os.write(begun, b".")
+            libc.usleep(int(request.param * 1_000_000))
+            beats = pulse.beats
+            while pulse.beats == beats:
+                time.sleep(0.01)
+    os.read(begins, 1)
+    yield pulse, pid
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    os.close(begins)
+    os.close(begun)
+
+
+@pytest.mark.parametrize(
+    ("holding_child", "silent_seconds", "killed"), [(0.4, 19.5, False), (60.0, 20.5, True)], indirect=["holding_child"]
+)
+def test_a_child_that_keeps_the_interpreter_lock_is_killed_only_where_it_does_so_for_too_long(
+    holding_child: tuple[Pulse, int], wait_until: WaitUntil, silent_seconds: float, killed: bool
+) -> None:
+    pulse, pid = holding_child
+    vigil, now = Vigil(pulse, limit_seconds=20.0), 1_000.0
+
+    for _ in range(1 + round(silent_seconds / 0.5)):  # By the vigil's clock; the child does not wake meanwhile.
+        vigil.look(pid, now)
+        now += 0.5
+
+    if killed:
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        return
+    beats = pulse.beats
+    wait_until(lambda: pulse.beats > beats, "it beats again")
+    vigil.look(pid, now)
+    assert vigil.silent_seconds == 0.0
+    assert os.waitpid(pid, os.WNOHANG) == (0, 0)
