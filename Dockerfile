@@ -15,7 +15,9 @@ ENV PIP_NO_CACHE_DIR=1
 RUN python3 -m venv /venv
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
-RUN mkdir scheduler shared worker && touch distill_queue_main.py && pip install ${PIP_OPTIONS} -c constraints.txt .
+# What is built of the empty ones is newer than the code that is copied over them, and would be taken for it.
+RUN mkdir scheduler shared worker && touch distill_queue_main.py && pip install ${PIP_OPTIONS} -c constraints.txt . \
+    && rm -rf build
 
 FROM dependencies AS code
 ARG PIP_OPTIONS=
