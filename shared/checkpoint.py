@@ -5,13 +5,14 @@ from __future__ import annotations
 import shlex
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from shared.errors import InvalidSpec
+from shared.line import listed, shortened
 
 #: The last layer's weights `[classes, features]` in every built-in model.
 HEAD = "head.weight"
@@ -173,11 +174,12 @@ def mistyped(given: Mapping[str, Tensor], wanted: Collection[str], whole: Collec
 
     They would be taken for weights, without the scales that quantised ones have beside them.
     """
-    return _first(
+    found = [
         f"{_short(name)} is of type {given[name].dtype}, not a floating point number"
         for name in wanted
         if name in given and name not in whole and not given[name].dtype.startswith(("F", "BF"))
-    )
+    ]
+    return listed(found, MOST_NAMED)
 
 
 def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole: Collection[str]) -> str:
@@ -191,7 +193,7 @@ def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole
     missing = [_short(name) for name in wanted if name not in given and not name.endswith(OPTIONAL)]
     unexpected = [_short(name) for name in given if name not in wanted]
     parts = (("missing", missing), ("unexpected", unexpected), ("", shapes))
-    found = [f"{word} {_first(names)}".strip() for word, names in parts if names]
+    found = [f"{word} {listed(names, MOST_NAMED)}".strip() for word, names in parts if names]
     types = mistyped(given, wanted, whole)
     return "; ".join([*found, types] if types else found)
 
@@ -244,12 +246,6 @@ def _shown(wanted: Shape) -> str:
     return f"[{', '.join('any' if length is None else str(length) for length in wanted)}]"
 
 
-def _first(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
-
-
 def _short(name: str) -> str:
     shown = name if name.isprintable() else repr(name)
-    return shown if len(shown) <= LONGEST_NAME else f"{shown[: LONGEST_NAME - 1]}…"
+    return shortened(shown, LONGEST_NAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -10,6 +11,17 @@ from pydantic import AfterValidator
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; without any, its kind."""
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Names behind commas, the first ones of many, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def shortened(text: str, longest: int) -> str:
+    """A text of so many characters at the most: what is cut off is told by an ellipsis."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
 def _printable(text: str) -> str:

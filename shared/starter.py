@@ -1,4 +1,4 @@
-"""Starter: whoever starts a worker is told when it works, or why it cannot."""
+"""Starter: a worker tells the process that started it that it works, or why it cannot."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ import xxhash
 
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidSpec
+from shared.line import listed
 from shared.part import as_arguments
 from shared.records import DatasetRecord, DataWarning
 from worker import data_checks, plugins
@@ -484,7 +485,7 @@ def _named(some: list[int], channels: int) -> str:
     """Some of the channels, the first ones by number, as the subject of a sentence with its verb."""
     if len(some) == 1:
         return f"channel {some[0]} of {channels:,} is"
-    return f"{len(some):,} of {channels:,} channels ({data_checks.listed(map(str, some), len(some))}) are"
+    return f"{len(some):,} of {channels:,} channels ({listed(list(map(str, some)), data_checks.MOST_NAMED)}) are"
 
 
 def _first_of_each_class(targets: Array, share: float) -> npt.NDArray[np.bool_]:

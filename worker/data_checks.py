@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from shared.line import listed, shortened
 from shared.records import DataWarning
 
 Array = npt.NDArray[Any]
@@ -131,12 +132,6 @@ def test_samples_in_training(train: Array, test: Array) -> Iterator[DataWarning]
     yield DataWarning(kind="test_samples_in_training", text=text)
 
 
-def listed(names: Iterable[str], count: int) -> str:
-    """The first of some names, of which there are so many, and how many more."""
-    shown = ", ".join(name for name, _ in zip(names, range(MOST_NAMED), strict=False))
-    return shown + (f" and {count - MOST_NAMED:,} more" if count > MOST_NAMED else "")
-
-
 def _begin_with_1(train: Array, test: Array) -> bool:
     both = train + test
     return bool(both[0] == 0 and both[1] > 0)
@@ -149,11 +144,7 @@ def _of_classes(places: Array, class_names: Sequence[str]) -> str:
 
 
 def _named(places: Array, class_names: Sequence[str]) -> str:
-    return listed((_short(class_names[place]) for place in places.tolist()), len(places))
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    return listed([shortened(class_names[place], LONGEST_NAME) for place in places.tolist()], MOST_NAMED)
 
 
 def _hashes(inputs: Array) -> npt.NDArray[np.uint64]:

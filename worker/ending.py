@@ -1,4 +1,4 @@
-"""Ending: a worker that is told to end does so soon, whatever its child is at."""
+"""Ending: bounds the time that a worker takes to end after SIGTERM, also with a child that hangs."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def check(
         data: what the samples are.
         train: the training samples.
         batch_size: of a forward pass.
-        report: told of each batch.
+        report: called after each batch.
 
     Raises:
         StageStopped: `report` raised it.

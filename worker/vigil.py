@@ -36,7 +36,7 @@ class Vigil:
     #: Seconds without a sign of life after which a child is killed: those after which its leases have run out.
     limit_seconds: float
     kill: Callable[[int], None] = _kill
-    #: For how many seconds the child has given no sign of life, while whoever looks was awake.
+    #: Seconds without a sign of life of the child, counted only while the worker's main process was running.
     silent_seconds: float = 0.0
     #: Why the child cannot be used any more though it is still there, in words; empty where it can.
     stuck: str = ""
