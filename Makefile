@@ -23,6 +23,7 @@ test: setup
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/ruff check --preview --select PLW1514 docs scheduler shared worker  # Files whose encoding is not named.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -203,7 +203,7 @@ def write_samples(spec: Path, folder: Path) -> dict[str, Any]:
             facts: dict[str, Any] = ask(
                 {"samples": stage.model_dump(mode="json"), **seen, "folder": str(draft.resolve())}
             )
-            (draft / "facts.json").write_text(json.dumps(facts, indent=1) + "\n")
+            (draft / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
             draft.rename(folder)
     return facts
 
@@ -219,7 +219,9 @@ def ask(request: dict[str, Any]) -> Any:
 
     """
     command = [sys.executable, "-P", "-m", "worker.offline"]
-    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, input=json.dumps(request), capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
     except (IndexError, ValueError):

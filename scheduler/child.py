@@ -145,7 +145,7 @@ class Child:
         """The end of its log; empty where it is gone, or cannot be read."""
         text = ""
         with suppress(OSError):
-            text = self.log.read_text(errors="replace") if self.log else ""
+            text = self.log.read_text("utf-8", errors="replace") if self.log else ""
         return "\n".join(text.splitlines()[-lines:])
 
 

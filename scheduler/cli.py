@@ -6,31 +6,46 @@ import errno
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from scheduler import labels, logs, machines, pipelines, queues, reports, specs, stores
+from scheduler.terminal import Terminal, show_logs
 from shared.errors import DistillError, InvalidInput, StoreUnavailable, Unavailable, UnknownPipeline
+from shared.text import plain_text
 
 #: What writing to a full or broken output ends with.
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 
 
 class Commands(TyperGroup):
-    """The commands; what is wrong with an option is said without pydantic's words."""
+    """The commands; what is wrong with an option is said plainly and without pydantic's words."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options that stand before a command."""
+        with _plain_errors():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was given."""
-        try:
+        with _plain_errors():
             return super().invoke(ctx)
-        except typer.BadParameter as error:
-            error.message = error.message.removeprefix("Value error, ")
-            raise
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Have typer's errors, which repeat what was given as a name of a file, command no terminal."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = plain_text(message.removeprefix("Value error, "))  # type: ignore[attr-defined]
+        raise
 
 
 app = typer.Typer(
@@ -55,6 +70,7 @@ def main() -> NoReturn:
         signal.signal(ending, lambda number, _: sys.exit(128 + number))
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # A tree's lines and marks are not in every terminal's encoding.
+    show_logs()
     try:
         try:
             app(standalone_mode=True)
@@ -94,7 +110,7 @@ def _options(
 
 
 def _print_error(error: object) -> None:
-    Console(stderr=True, emoji=False, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+    Terminal(stderr=True, soft_wrap=True).print(f"error: {error}")
 
 
 def _end_output() -> None:

@@ -14,10 +14,10 @@ from typing import Any
 
 import kombu.exceptions
 from kombu.utils.json import dumps, loads
-from rich.console import Console
 
 from scheduler import canvas, live
 from scheduler.comparison import ComparedStudent, Order, compared
+from scheduler.terminal import Terminal
 from shared.advice import refusal
 from shared.broker import create_app, keyring
 from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline, Untrusted
@@ -325,7 +325,7 @@ class Pipeline:
             PipelineFailed: it failed or was cancelled; the message says why.
 
         """
-        live.follow(self._client.watch(self.id), Console(emoji=False, highlight=False), self._client.served_queues)
+        live.follow(self._client.watch(self.id), Terminal(), self._client.served_queues)
         return self.results()
 
     def results(self) -> PipelineResults:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.text import Text
 
 from scheduler.options import console
 from shared.errors import InvalidSettings
@@ -47,9 +48,9 @@ def verify_command(
         console.print(report.check_line(check), soft_wrap=True)
         results.append(check.passed)
     if False in results:
-        console.print("[bold red]failed[/]")
+        console.print(Text("failed", "bold red"))
         raise typer.Exit(1)
-    console.print("[green]passed[/]" if all(results) else "[green]passed[/] what could be checked")
+    console.print(Text.assemble(("passed", "green"), "" if all(results) else " what could be checked"))
 
 
 @app.command()
@@ -115,7 +116,7 @@ def samples_command(
 
 
 def _print(text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)
 
 
 def _find(name: str) -> Cache:

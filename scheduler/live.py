@@ -11,7 +11,6 @@ from itertools import chain
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -80,8 +79,8 @@ class Stages:
         status, width = self.status, options.max_width
         done = sum(state.state == "done" for state in status.states.values())
         ago = in_words(max(0.0, time.time() - status.submitted))
-        head = f"[bold]{escape(status.id)}[/]  [{STYLES[status.state]}]{status.state}[/]"
-        yield f"{head}  {done} of {len(status.states)} stages, submitted {ago} ago"
+        stands = f"  {done} of {len(status.states)} stages, submitted {ago} ago"
+        yield Text.assemble((status.id, "bold"), "  ", (status.state, STYLES[status.state]), stands)
         # The line above, the cursor's, and one that says what is left out.
         warnings = [warned(warning, fit=self.fit) for warning in status.warnings if not warning.accepted]
         rows, left_out = _most_telling(status, console.height - 3 - len(warnings) if self.fit else None)
@@ -100,12 +99,12 @@ class Stages:
             table.add_row(*self._cells(branch, stage, reasons.get(stage.key), wide=width >= WIDE))
         yield table
         if left_out:
-            yield f"[dim]… and {', '.join(f'{count} {state}' for state, count in left_out.items())}[/]"
+            yield Text(f"… and {', '.join(f'{count} {state}' for state, count in left_out.items())}", "dim")
         yield from warnings
 
     def _cells(self, branch: str, stage: Stage, reason: str | None, *, wide: bool) -> Iterator[RenderableType]:
         state = self.status.states[stage.key]
-        yield f"[{STYLES[state.state]}]{MARKS[state.state]}[/] [dim]{branch}[/]{escape(stage.title)}"
+        yield Text.assemble((MARKS[state.state], STYLES[state.state]), " ", (branch, "dim"), stage.title)
         if wide:
             yield ProgressBar(1.0, state.share, width=BAR_WIDTH) if state.share is not None else ""
         # What other stages are waited for, the tree shows as well: one line is enough.
@@ -118,7 +117,7 @@ class Stages:
         )
         yield _seconds(state)
         if wide:
-            yield f"[dim]{escape(state.worker)}[/]"
+            yield Text(state.worker, "dim")
 
 
 def _most_telling(status: PipelineStatus, room: int | None) -> tuple[list[tuple[str, Stage]], Counter[str]]:
@@ -192,10 +191,10 @@ def _print_lines(followed: Iterable[tuple[PipelineStatus, Served]], console: Con
         if (why := waiting.unserved(status, served)) != unserved:
             unserved = why
             if why:
-                console.print(f"{MARKS['waiting']} {why}", markup=False, soft_wrap=True)
+                console.print(f"{MARKS['waiting']} {why}", soft_wrap=True)
         for line in lines(status):
             text = f"{MARKS[line.state.state]} {line.subject}: {line.words}"
-            console.print(text, markup=False, soft_wrap=True)
+            console.print(text, soft_wrap=True)
             for warning in chain.from_iterable(map(status.warnings_of, line.stages)):
                 if not warning.accepted:
                     console.print(warned(warning), soft_wrap=True)

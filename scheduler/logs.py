@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scheduler.options import PipelineId
+from scheduler.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -25,9 +24,6 @@ app = typer.Typer()
 STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 #: Characters of a title for which there is room from the beginning.
 LONGEST_TITLE = 32
-#: Colours that a program has printed are left out, and what else commands a terminal is shown by its number.
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
 
 
 @app.command()
@@ -41,8 +37,6 @@ def logs(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Show what the workers logged and your own code printed while they worked on a pipeline."""
-    from rich.console import Console
-
     from shared.ledger import Ledger, connect
     from shared.logbook import Logbook
     from shared.settings import Settings
@@ -62,12 +56,12 @@ def logs(
             yield from _about(logbook.follow(pipeline, lambda: ledger.status(pipeline).finished, last), wanted)
 
     titles = {each.ref.short_key: each.title for each in plan.stages}
-    console = Console(emoji=False, highlight=False, soft_wrap=True)
     if as_json:
         for line in lines():
-            sys.stdout.write(f"{_as_json(line, titles)}\n")
+            print_json(_facts(line, titles), indent=None)
             sys.stdout.flush()
         return
+    console = Terminal(soft_wrap=True)
     for text in _in_columns(lines(), titles):
         console.print(text)
 
@@ -97,10 +91,10 @@ def _keys_of(plan: Plan, name: str) -> set[str]:
     return found
 
 
-def _as_json(line: LogLine, titles: dict[str, str]) -> str:
+def _facts(line: LogLine, titles: dict[str, str]) -> dict[str, Any]:
     facts = line.model_dump(mode="json", exclude={"stages", "place"})
     stages = [{"key": key, "title": titles.get(key, "")} for key in line.stages]
-    return json.dumps(facts | {"stages": stages}, ensure_ascii=False)
+    return facts | {"stages": stages}
 
 
 def _in_columns(lines: Iterable[LogLine], titles: dict[str, str]) -> Iterator[Text]:
@@ -114,6 +108,6 @@ def _in_columns(lines: Iterable[LogLine], titles: dict[str, str]) -> Iterator[Te
         of_worker, of_stage = max(of_worker, len(line.worker)), max(of_stage, len(stage))
         time = f"{datetime.fromtimestamp(line.time, UTC).astimezone():%H:%M:%S}"
         head = f"{time}  {line.worker:{of_worker}}  {stage:{of_stage}}  "
-        message = _COLOURS.sub("", line.message.removeprefix(f"{first}: ").rstrip()).translate(_CONTROLS)
+        message = line.message.removeprefix(f"{first}: ").rstrip()
         indented = message.replace("\n", "\n" + " " * len(head))
         yield Text.assemble((head, "dim"), (indented, STYLES.get(line.level, "")))

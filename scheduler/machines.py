@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scheduler.options import AsJson, Workers, console, print_json
+from scheduler.options import AsJson, Workers, console
+from scheduler.terminal import print_json
 from shared.catalog import QUEUES
 from shared.errors import InvalidSettings
 from shared.spelling import WORKER_NAME
@@ -42,7 +43,7 @@ def up(
         console.print("In another terminal: distill submit SPEC. Ctrl-C stops all of it.")
         while True:
             if given_up := stack.tend():
-                console.print(f"Flower  is given up, the rest goes on: {given_up}", highlight=False, markup=False)
+                console.print(f"Flower  is given up, the rest goes on: {given_up}")
             time.sleep(0.5)
 
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 
+from scheduler.terminal import Terminal
 from shared.errors import InvalidSettings
+from shared.text import plain_line
 
 #: Columns of tables that go into a pipe or a file, where nobody sees them cut off.
 PIPE_COLUMNS = 200
 
-console = Console(
-    emoji=False, highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS
-)
+console = Terminal(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS)
 
 
 def known_ids(incomplete: str) -> list[str]:
@@ -29,7 +25,7 @@ def known_ids(incomplete: str) -> list[str]:
     from shared.errors import DistillError
 
     try:
-        return [pipeline for pipeline in PipelineClient().ids() if pipeline.startswith(incomplete)]
+        return [plain_line(pipeline) for pipeline in PipelineClient().ids() if pipeline.startswith(incomplete)]
     except DistillError:
         return []
 
@@ -54,18 +50,6 @@ PipelineIds = Annotated[
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Worker processes to start.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
-
-
-def print_json(value: Any) -> None:
-    """Print a value as JSON."""
-    typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
-
-
-def print_csv(rows: Sequence[dict[str, Any]]) -> None:
-    """Print rows that have the same keys as comma-separated values, with a line of names first."""
-    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
 
 
 def not_both(as_json: bool, as_csv: bool) -> None:

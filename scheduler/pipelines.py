@@ -22,9 +22,8 @@ from scheduler.options import (
     console,
     known_ids,
     not_both,
-    print_csv,
-    print_json,
 )
+from scheduler.terminal import print_csv, print_json, say
 from shared.errors import InvalidSettings, PipelineFailed
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def submit(
     client = PipelineClient(settings)
     pipelines = [client.submit(spec).id for spec in read]
     for pipeline in pipelines:
-        typer.echo(pipeline)
+        say(pipeline)
     if follow:
         _watch_all(client, pipelines)
 
@@ -137,9 +136,9 @@ def cancel(pipelines: PipelineIds) -> None:
         client.cancel(pipeline)
         if status and status.finished:
             ended = "cancelled" if status.state == "cancelled" else "finished"
-            console.print(f"{pipeline} is {ended} already", markup=False, soft_wrap=True)
+            console.print(f"{pipeline} is {ended} already", soft_wrap=True)
         else:
-            console.print(f"Cancelled {pipeline}", markup=False, soft_wrap=True)
+            console.print(f"Cancelled {pipeline}", soft_wrap=True)
 
 
 @app.command()
@@ -149,7 +148,7 @@ def retry(pipelines: PipelineIds) -> None:
 
     client = PipelineClient()
     for pipeline in _known(client, pipelines):
-        typer.echo(client.retry(pipeline))
+        say(client.retry(pipeline))
 
 
 @app.command()
@@ -159,7 +158,7 @@ def recover() -> None:
 
     recovered = PipelineClient().recover()
     for pipeline in recovered:
-        typer.echo(pipeline)
+        say(pipeline)
     console.print(f"{len(recovered)} pipelines recovered")
 
 
@@ -219,7 +218,7 @@ def _watch_all(client: PipelineClient, pipelines: list[str]) -> None:
     errors = []
     for pipeline in pipelines:
         if len(pipelines) > 1 and not console.is_terminal:  # A terminal's tree has it.
-            console.print(pipeline, markup=False, soft_wrap=True)
+            console.print(pipeline, soft_wrap=True)
         _follow(client, pipeline)
         try:
             _show(client.results(pipeline))
@@ -255,6 +254,6 @@ def _show(results: PipelineResults) -> None:
 def _write(results: PipelineResults, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(results.model_dump_json(indent=1) + "\n")
+        path.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise InvalidSettings(f"{path}: {error.strerror or error}") from error

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from scheduler.options import AsJson, console, print_json
+from scheduler.options import AsJson, console
+from scheduler.terminal import print_json
 
 app = typer.Typer()
 

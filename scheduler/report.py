@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from scheduler.caches import Cache, Check
 from scheduler.comparison import ComparedStudent
@@ -52,7 +52,7 @@ def scores_table(results: PipelineResults) -> Table:
             shown = controls
     table.caption = "agrees: chooses the teacher's class · gain: points over the control, trained without the teacher"
     for name, choice in _choices(results.scores.students):
-        best = escape(choice.labels[choice.best])
+        best = choice.labels[choice.best]
         table.caption += f"\n{name}: {best}, best of {len(choice.labels)} on held-out samples{choice.tie}"
     if verdicts := [f"{score.name} {score.verdict}" for score in results.scores.students if score.verdict]:
         seeds = max(len(score.runs) for score in results.scores.students)
@@ -87,8 +87,8 @@ def comparison_table(students: list[ComparedStudent]) -> Table:
     for student in students:
         accuracy = f"{student.accuracy:.2%}"
         table.add_row(
-            f"{student.student} [dim]of {student.pipeline}\n{escape(student.about)}[/]",
-            f"[bold]{accuracy}[/]" if student.accuracy == best else accuracy,
+            Text.assemble(f"{student.student} ", (f"of {student.pipeline}\n{student.about}", "dim")),
+            Text(accuracy, "bold" if student.accuracy == best else ""),
             _percent(student.teacher_accuracy),
             _gain(student.gain, student.gain_high),
             f"{student.parameters:,}",
@@ -107,7 +107,7 @@ def stages_table(results: PipelineResults) -> Table:
     table.add_column("seconds", justify="right")
     for stage in results.stages:
         seconds = f"{stage.seconds:.1f}"
-        table.add_row(escape(stage.title), stage.key[:8], stage.outcome, escape(stage.worker), seconds)
+        table.add_row(stage.title, stage.key[:8], stage.outcome, stage.worker, seconds)
     return table
 
 
@@ -119,9 +119,8 @@ def plan_table(plan: Plan, store: ArtifactStore) -> Table:
     titles = {stage.key: stage.title for stage in plan.stages}
     for stage in plan.stages:
         needs = dict.fromkeys(titles.get(ref.key, ref.kind) for ref in stage.inputs.values())
-        there = "[green]yes[/green]" if stage.ref in store else "no"
-        needed = escape(", ".join(needs))
-        table.add_row(escape(stage.title), stage.kind, stage.ref.short_key, needed, there)
+        there = Text("yes", "green") if stage.ref in store else "no"
+        table.add_row(stage.title, stage.kind, stage.ref.short_key, ", ".join(needs), there)
     return table
 
 
@@ -135,7 +134,7 @@ def pipelines_table(pipelines: list[PipelineStatus]) -> Table:
         submitted = datetime.fromtimestamp(status.submitted, UTC).astimezone()
         stages = f"{done}/{len(status.states)}"
         when = f"{submitted:%Y-%m-%d %H:%M}"
-        table.add_row(escape(status.id), _styled(status.state), when, stages, escape(_now(status)))
+        table.add_row(status.id, _styled(status.state), when, stages, _now(status))
     return table
 
 
@@ -156,9 +155,8 @@ def workers_table(workers: list[WorkerEntry]) -> Table:
         table.add_column(name)
     for worker in workers:
         versions = worker.versions.get("torch", "none")
-        does = f"[red]{escape(worker.trouble)}[/]" if worker.trouble else escape(worker.does or "waits for work")
-        about = map(escape, (worker.name, worker.host, ", ".join(worker.queues)))
-        table.add_row(*about, does, escape(versions), escape(worker.store))
+        does = Text(worker.trouble, "red") if worker.trouble else worker.does or "waits for work"
+        table.add_row(worker.name, worker.host, ", ".join(worker.queues), does, versions, worker.store)
     return table
 
 
@@ -173,7 +171,7 @@ def queues_table(states: list[QueueState]) -> Table:
         oldest = "" if state.oldest_seconds is None else in_words(state.oldest_seconds)
         taken = ("?" if number is None else f"{number:,}" for number in (state.running, state.later))
         workers = ", ".join(state.workers) or "none"
-        table.add_row(state.queue, state.priority, f"{state.waiting:,}", oldest, *taken, escape(workers))
+        table.add_row(state.queue, state.priority, f"{state.waiting:,}", oldest, *taken, workers)
     table.caption = "oldest: how long the next one has waited · later: at a worker, to be tried again when it is due"
     if any(state.running is None for state in states):
         table.caption += "\n?: this user may not read what workers have taken: see docs/security.md"
@@ -183,9 +181,9 @@ def queues_table(states: list[QueueState]) -> Table:
 def findings_table(findings: list[Finding]) -> Table:
     """What the doctor found, and what to do."""
     table = Table.grid(padding=(0, 2))
-    marks = {"good": "[green]✓[/]", "warning": "[yellow]![/]", "bad": "[bold red]✗[/]"}
+    marks = {"good": Text("✓", "green"), "warning": Text("!", "yellow"), "bad": Text("✗", "bold red")}
     for finding in findings:
-        table.add_row(marks[finding.state], escape(finding.subject), escape(finding.detail), escape(finding.advice))
+        table.add_row(marks[finding.state], finding.subject, finding.detail, finding.advice)
     return table
 
 
@@ -219,14 +217,14 @@ def cache_table(cache: Cache) -> Table:
     if record and record.entropy is not None:
         rows["entropy"] = f"{record.entropy:.4f} nats on average, at temperature 1"
     for name, value in rows.items():
-        table.add_row(f"[dim]{name}[/]", escape(value))
+        table.add_row(Text(name, "dim"), value)
     return table
 
 
-def check_line(check: Check) -> str:
+def check_line(check: Check) -> Text:
     """What was verified."""
-    mark = {True: "[green]✓[/]", False: "[bold red]✗[/]", None: "[yellow]–[/]"}[check.passed]
-    return f"{mark} {check.name}: {escape(check.detail)}"
+    marks = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "yellow")}
+    return Text.assemble(marks[check.passed], f" {check.name}: {check.detail}")
 
 
 def head_table(
@@ -240,8 +238,8 @@ def head_table(
         table.add_column(name)
     for sample, (row, target) in enumerate(zip(probabilities, targets, strict=True)):
         order = np.argsort(-row, kind="stable")
-        first = (f"{escape(names[index])} {row[index]:.2%}" for index in order[:shown])
-        label = escape(names[target]) if target >= 0 else ""
+        first = (f"{names[index]} {row[index]:.2%}" for index in order[:shown])
+        label = names[target] if target >= 0 else ""
         table.add_row(str(sample), label, *first, f"{row[order[shown:]].sum():.2%}")
     return table
 
@@ -303,5 +301,5 @@ def _costs(record: EvaluationRecord, scores: ReportRecord) -> tuple[str, ...]:
     )
 
 
-def _styled(state: str) -> str:
-    return f"[{STYLES[state]}]{state}[/]"
+def _styled(state: str) -> Text:
+    return Text(state, STYLES[state])

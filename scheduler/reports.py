@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scheduler.options import PipelineId
+from scheduler.terminal import say
 from shared.errors import InvalidSettings, store_errors
 
 if TYPE_CHECKING:
@@ -48,13 +49,13 @@ def report(
     except (BrokerUnavailable, UnknownPipeline) as error:
         if not _is_there(kept):
             raise
-        typer.echo(f"as it was written at the pipeline's end: {error}", err=True)
+        say(f"as it was written at the pipeline's end: {error}", err=True)
         if output:
             with store_errors(kept):
                 page = kept.read_text("utf-8")
             _put(page, output)
     path = output or kept
-    typer.echo(path)
+    say(path)
     if show:
         webbrowser.open(path.absolute().as_uri())
 

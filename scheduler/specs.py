@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scheduler.options import AsJson, Changes, SpecPath, SpecPaths, console, print_json
+from scheduler.options import AsJson, Changes, SpecPath, SpecPaths, console
+from scheduler.terminal import print_json
 from shared.errors import DistillError, InvalidInput, InvalidSettings
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ app = typer.Typer()
 @app.command()
 def init(path: Annotated[Path, typer.Argument(metavar="FILE")] = Path("pipeline.yaml")) -> None:
     """Write a commented spec to start from."""
-    text = (files("scheduler") / "starter.yaml").read_text()
+    text = (files("scheduler") / "starter.yaml").read_text("utf-8")
     try:
-        with path.open("x") as file:
+        with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
         raise InvalidSettings(f"{path}: is there already: name another file") from None
@@ -53,7 +54,7 @@ def validate(
         except DistillError as error:
             errors.append(InvalidSettings(str(error)))
             continue
-        console.print(f"{path}: {plan.name}, {len(plan.stages)} stages", markup=False, soft_wrap=True)
+        console.print(f"{path}: {plan.name}, {len(plan.stages)} stages", soft_wrap=True)
         try:
             _say_of_data(spec, described, read=data)
         except DistillError as error:  # A download that fails says nothing of the next spec.
@@ -81,18 +82,18 @@ def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], *, rea
     dataset = spec.dataset
     if not read:
         if is_reference(dataset.name):
-            console.print(f"  {dataset.name} was not read: --data reads it", markup=False, soft_wrap=True)
+            console.print(f"  {dataset.name} was not read: --data reads it", soft_wrap=True)
         return
     if (asked := dataset.model_dump_json()) not in described:
         described[asked] = DatasetRecord.model_validate(ask({"data": dataset.model_dump(mode="json")}))
     record = described[asked]
-    console.print(f"  {dataset.name}: {samples(record)}", markup=False, soft_wrap=True)
+    console.print(f"  {dataset.name}: {samples(record)}", soft_wrap=True)
     told = [warning for warning in record.warnings if warning.kind not in spec.accept]
     for warning in told:
         console.print(live.warned(warning), soft_wrap=True)
     if told:
         kinds = ", ".join(dict.fromkeys(warning.kind for warning in told))
-        console.print(f"  if that is meant so, say it in the spec: accept: [{kinds}]", markup=False, soft_wrap=True)
+        console.print(f"  if that is meant so, say it in the spec: accept: [{kinds}]", soft_wrap=True)
 
 
 @app.command()
@@ -158,7 +159,6 @@ def _shape(facts: DatasetFacts) -> str:
 
 
 def _list(known: dict[str, str], as_json: bool) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     known = known | {"package.module:callable": "your own: docs/spec.md and examples/custom"}
@@ -167,5 +167,5 @@ def _list(known: dict[str, str], as_json: bool) -> None:
         return
     table = Table.grid(padding=(0, 2))
     for name, about in known.items():
-        table.add_row(name, escape(about))
+        table.add_row(name, about)
     console.print(table)

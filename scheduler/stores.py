@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scheduler.options import AsJson, print_json
+from scheduler.options import AsJson
+from scheduler.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from scheduler.garbage import Piece, Removal
@@ -96,7 +96,7 @@ def verify(
                 if goes:
                     store.set_aside(ref)
                 if not as_json and (verdict.detail or verdict.bad):
-                    console.print(_verdict_line(verdict) + (" (set aside)" if goes else ""), markup=False)
+                    console.print(_verdict_line(verdict) + (" (set aside)" if goes else ""))
             progress.advance(task, size)
     if as_json:
         print_json([_verdict_facts(verdict) for verdict in verdicts])
@@ -171,7 +171,6 @@ def _reach(settings: Settings, store: ArtifactStore, *, without_broker: bool = F
 
 
 def _holdings_table(holdings: Iterable[Holding]) -> Table:
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table()
@@ -187,10 +186,10 @@ def _holdings_table(holdings: Iterable[Holding]) -> Table:
         table.add_row(
             each.ref.kind,
             each.ref.short_key,
-            escape(each.title),
+            each.title,
             _amount(each.size_bytes),
             "" if each.created is None else f"{datetime.fromtimestamp(each.created, UTC).astimezone():%Y-%m-%d %H:%M}",
-            escape(each.host),
+            each.host,
             "" if not each.seconds else f"{each.seconds:,.1f} s",
             "".join(first) + (f" +{others}" if others > 0 else ""),
         )
@@ -244,7 +243,5 @@ def _amount(size_bytes: int) -> str:
     return f"{size_bytes / 1e3:,.1f} kB"
 
 
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(emoji=False, highlight=False, soft_wrap=True, stderr=stderr)
+def _console(*, stderr: bool = False) -> Terminal:
+    return Terminal(soft_wrap=True, stderr=stderr)

@@ -20,16 +20,22 @@ DistillError
 ├── UnknownPipeline         no pipeline of this id
 └── PipelineFailed          a pipeline ended without all of its results
 
-Each takes one positional message, so that it crosses Redis whole.
+Each takes one positional message, so that it crosses Redis whole. What others have written of it, as the error of own
+code or the name of a file, is shown and stored wherever the message is: it is made plain here, once and for all.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from shared.text import plain_text
+
 
 class DistillError(Exception):
     """Root of the errors that are shown to users without a traceback."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(plain_text(message))
 
 
 class InvalidInput(DistillError):

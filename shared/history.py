@@ -38,7 +38,7 @@ class History(BaseModel):
 
     def write(self, path: Path) -> None:
         """Write it into a file; the same history gives the same bytes."""
-        path.write_text(self.model_dump_json())
+        path.write_text(self.model_dump_json(), encoding="utf-8")
 
 
 def history_of(seed: int) -> str:

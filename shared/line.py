@@ -1,4 +1,4 @@
-"""Lines: text of others that is shown to people, without what a terminal or a log would obey."""
+"""Lines: text of others in records, cleaned as it comes in; and how names are listed and cut short."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+from shared.text import plain_line, plain_text, said
+
 
 def first_line(error: BaseException) -> str:
     """The first line of what an error says; without any, its kind."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return (said(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def listed(names: Sequence[str], most: int) -> str:
@@ -24,21 +26,7 @@ def shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _printable(text: str) -> str:
-    return text if text.isprintable() else "".join(map(_shown, text))
-
-
-def _printable_lines(text: str) -> str:
-    return "\n".join(map(_printable, text.split("\n")))
-
-
-def _shown(character: str) -> str:
-    if character.isprintable():
-        return character
-    return " " if character.isspace() else "\N{REPLACEMENT CHARACTER}"
-
-
 #: One line: no line breaks, which would begin another one in a log, and no escape sequences or turned directions.
-Line = Annotated[str, AfterValidator(_printable)]
+Line = Annotated[str, AfterValidator(plain_line)]
 #: Several lines, else like one.
-Lines = Annotated[str, AfterValidator(_printable_lines)]
+Lines = Annotated[str, AfterValidator(plain_text)]

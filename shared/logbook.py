@@ -9,13 +9,14 @@ from typing import Any
 from shared.errors import BrokerUnavailable
 from shared.keys import BrokerClient
 from shared.ledger import broker_errors
+from shared.line import Line, Lines
 from shared.records import Model
+from shared.text import plain_text
 
 #: Lines of a pipeline that are kept, the newest ones; Redis lets go of a hundred or so at a time.
 KEPT_LINES = 10_000
-#: Longest message, in characters; of a longer one its beginning and, since a traceback's last line says most, its end.
+#: Longest message, in characters; of a longer one its beginning and its end.
 LONGEST_MESSAGE = 4_000
-_BEGINNING = 1_000
 #: Lines that are read at once.
 PAGE_LINES = 1_000
 #: Seconds for which a reader waits for another line, so also those after which a finished pipeline has no more.
@@ -31,11 +32,11 @@ class LogLine(Model):
     #: Seconds since the epoch, by the worker's own clock.
     time: float
     #: As the module `logging` names it.
-    level: str
-    worker: str
+    level: Line
+    worker: Line
     #: Short keys of the stages that it is about; none where it is about the whole pipeline.
-    stages: tuple[str, ...]
-    message: str
+    stages: tuple[Line, ...]
+    message: Lines
     #: Where it stands in the log, once it does.
     place: str = ""
 
@@ -112,23 +113,13 @@ class Logbook:
         return [_line(place, fields) for _, page in streams for place, fields in page]
 
 
-def shortened(message: str) -> str:
-    """A message of bearable length, of characters that every terminal's and server's encoding has."""
-    whole = message.encode("utf-8", "backslashreplace").decode()
-    if len(whole) <= LONGEST_MESSAGE:
-        return whole
-    end = LONGEST_MESSAGE - _BEGINNING
-    left_out = len(whole) - LONGEST_MESSAGE
-    return f"{whole[:_BEGINNING]}\n… {left_out:,} characters are left out …\n{whole[-end:]}"
-
-
 def _fields(line: LogLine) -> dict[str, str]:
     return {
         "time": f"{line.time:.3f}",
         "level": line.level,
         "worker": line.worker,
         "stages": " ".join(line.stages),
-        "message": shortened(line.message),
+        "message": plain_text(line.message, LONGEST_MESSAGE),
     }
 
 

@@ -136,7 +136,7 @@ class SoftLabelsWriter:
             finished = self._finished
             header = self.header.sealed(tuple(finished[block] for block in range(self.header.blocks)))
             fresh = self.folder / f"{HEADER}.{os.getpid()}"
-            fresh.write_text(header.model_dump_json(indent=1))
+            fresh.write_text(header.model_dump_json(indent=1), encoding="utf-8")
             fresh.replace(self.folder / LABELS / HEADER)
         return SoftLabels.open(self.folder / LABELS)
 

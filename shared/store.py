@@ -426,7 +426,7 @@ def file_of(pipeline: str, folder: Path, suffix: str) -> Path:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a draft's manifest, its last file, and bring both to the disk."""
-    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
     _fsync(folder / MANIFEST)
     _fsync(folder)
 

@@ -47,7 +47,7 @@ class Submissions:
         with store_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             with draft_file(path) as draft:
-                with draft.open("w") as file:
+                with draft.open("w", encoding="utf-8") as file:
                     file.write(text)
                     file.flush()
                     os.fsync(file.fileno())

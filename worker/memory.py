@@ -195,7 +195,7 @@ def _weights(model: nn.Module) -> int:
 
 def _free_of_the_machine() -> int:
     """Bytes that this process can have: of the machine, and of each control group that it is in."""
-    lines = dict(line.split(":", 1) for line in _MEMINFO.read_text().splitlines())
+    lines = dict(line.split(":", 1) for line in _MEMINFO.read_text("ascii").splitlines())
     free = int(lines["MemAvailable"].split()[0]) * 1024
     return min([free, *_free_of_control_groups()])
 
@@ -203,7 +203,7 @@ def _free_of_the_machine() -> int:
 def _free_of_control_groups() -> Iterator[int]:
     """Bytes left in this process's control group and in those around it (version 2 of the interface)."""
     try:
-        own = Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip().lstrip("/")
+        own = Path("/proc/self/cgroup").read_text("utf-8", "surrogateescape").rpartition("::")[2].strip().lstrip("/")
     except OSError:
         return
     folder = _CGROUPS / own
@@ -211,8 +211,8 @@ def _free_of_control_groups() -> Iterator[int]:
         if not group.is_relative_to(_CGROUPS):
             return
         try:
-            limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-            cache = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+            limit, used = ((group / f"memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
+            cache = dict(line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
         except (OSError, ValueError):
             continue
         if limit != "max":

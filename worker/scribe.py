@@ -13,7 +13,8 @@ from itertools import count
 from typing import Self
 
 from shared.errors import BrokerUnavailable
-from shared.logbook import LONGEST_MESSAGE, Logbook, LogLine, shortened
+from shared.logbook import LONGEST_MESSAGE, Logbook, LogLine
+from shared.text import plain_text
 
 #: Seconds between two writes: what a killed process loses at most.
 WRITE_SECONDS = 0.5
@@ -80,7 +81,7 @@ class Scribe(logging.Handler):
 
     def line(self, message: str, level: str = "INFO", when: float | None = None) -> LogLine:
         """A line without its pipeline's name, under which it is read."""
-        message = shortened(message.removeprefix(f"{self._pipeline}: "))
+        message = plain_text(message.removeprefix(f"{self._pipeline}: "), LONGEST_MESSAGE)
         when = time.time() if when is None else when
         return LogLine(time=when, level=level, worker=self._worker, stages=self._stages, message=message)
 

@@ -336,7 +336,7 @@ def write_report(recipe: WriteReport, desk: Desk) -> ReportRecord:
         students.append(score.model_copy(update=chosen))
     teachers = tuple(evaluations[f"teacher {number}"] for number in range(1, recipe.teachers + 1))
     report = ReportRecord(teacher=evaluations.get("teacher"), teachers=teachers, students=tuple(students))
-    (desk.folder / REPORT).write_text(report.model_dump_json(indent=1))
+    (desk.folder / REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
     return report
 
 

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from scheduler import live, report
 from scheduler.comparison import compared
-from scheduler.logs import _as_json
+from scheduler.logs import _facts
+from scheduler.terminal import print_json
 from scheduler.waiting import facts_of, reasons
 from shared.logbook import LogLine
 from shared.plan import Plan
@@ -341,10 +342,12 @@ def test_results_have_a_row_a_model_and_seed() -> None:
     assert {row["trained_parameters"] for row in rows} == {10}
 
 
-def test_a_log_line_is_json_with_its_characters_as_they_are() -> None:
+def test_a_log_line_is_json_with_its_characters_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     line = LogLine(time=0.0, level="INFO", worker="w", stages=("12345678",), message="Prüfung")
 
-    assert '"message": "Prüfung"' in _as_json(line, {"12345678": "prepare Prüfung"})
+    print_json(_facts(line, {"12345678": "prepare Prüfung"}), indent=None)
+
+    assert '"message": "Prüfung"' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (7200, "2.0 h")])

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from scheduler import live, report
+from scheduler.terminal import Terminal
 from shared.plan import Plan
 from shared.roster import WorkerEntry
 from shared.spec import PipelineSpec
@@ -21,7 +21,7 @@ NASTY = "a\nERROR b \x1b]0;c\x07 \u202ed [bold red]e[/] [/bold]"
 
 
 def shown(table: object) -> str:
-    console = Console(file=StringIO(), width=400, force_terminal=False)
+    console = Terminal(file=StringIO(), width=400)
     console.print(table)
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
@@ -41,7 +41,7 @@ def status(make_spec: MakeSpec) -> PipelineStatus:
 def test_states_and_titles_are_one_plain_line(status: PipelineStatus) -> None:
     text = shown(live.Stages(status)) + shown(report.pipelines_table([status]))
 
-    assert "a ERROR b �]0;c� �d [bold red]e[/] [/bold]" in text
+    assert r"a ERROR b \x1b]0;c\x07 \u202ed [bold red]e[/] [/bold]" in text
     assert "[bold]id" in text
     assert not any(character in text for character in "\x1b\x07\u202e")
 
@@ -56,7 +56,7 @@ def test_a_worker_describes_itself_in_one_plain_line() -> None:
 
 
 def test_an_error_keeps_its_lines() -> None:
-    assert StageState(error="one\ntwo\x1b").error == "one\ntwo�"
+    assert StageState(error="one\ntwo\x1b").error == r"one" "\n" r"two\x1b"
 
 
 def test_a_list_of_pipelines_has_the_beginning_of_an_error_only(make_spec: MakeSpec) -> None:

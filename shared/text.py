@@ -1,0 +1,83 @@
+"""Text of others, as it can be kept and shown: it can be encoded, is of bearable length, and commands no terminal.
+
+It comes from own code, files, the environment, the broker and the store, and goes into terminals, logs, records and
+pages. What stands here is the one place that says what becomes of it on the way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from typing import Any
+
+#: Characters of a line and of a text of several lines, at the most.
+LONGEST_LINE = 10_000
+LONGEST_TEXT = 100_000
+
+#: Categories of characters that are not shown but obeyed, or that no encoding has: controls, which begin a terminal's
+#: commands; formats, which turn the direction of what follows; halves of pairs; what begins a line or a paragraph.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+#: Formats that are part of words and emoji: the zero width non-joiner and joiner.
+_JOINERS = "\u200c\u200d"
+#: Characters that may be one of these; all others are printable ASCII.
+_UNUSUAL = re.compile(r"[^\x20-\x7e]")
+_BREAKS = re.compile("\r\n|[\t\n\v\f\r\x85\u2028\u2029]")
+#: What programs print to be shown in colours.
+_COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
+#: Characters for which the note has room that says how many are left out.
+_NOTE = 60
+
+
+def plain_line(text: str, longest: int = LONGEST_LINE) -> str:
+    """A text as one line: its line breaks and tabs are spaces, an ellipsis stands for what is too long."""
+    spaced = _BREAKS.sub(" ", _COLOURS.sub("", text[: longest + 1]))
+    whole = _UNUSUAL.sub(_shown, spaced)
+    return whole if len(text) <= longest and len(whole) <= longest else f"{whole[: longest - 1]}…"
+
+
+def plain_text(text: str, longest: int = LONGEST_TEXT) -> str:
+    """A text of several lines, which keeps line breaks and tabs; of one that is too long, the beginning and the end."""
+    lines = _COLOURS.sub("", _abridged(text, longest)).replace("\r\n", "\n")
+    return _abridged(_UNUSUAL.sub(_shown_or_break, lines), longest)
+
+
+def encodable(text: str) -> str:
+    """A text without halves of pairs, which JSON and file names may hold and UTF-8 has not; else as it is."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def said(error: BaseException, longest: int = LONGEST_TEXT) -> str:
+    """What an error says; own code may have made its class, whose own words may be an error too."""
+    try:
+        text = str(error)
+    except Exception as failure:
+        text = f"its text cannot be had: {type(failure).__name__}"
+    return plain_text(text, longest)
+
+
+def json_text(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
+    """JSON of a value, in which no character is one that a terminal obeys; programs read it as the value it was."""
+    text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
+    return _UNUSUAL.sub(lambda found: found[0] if found[0] == "\n" else _shown(found, json.dumps), text)
+
+
+def _shown_or_break(found: re.Match[str]) -> str:
+    return found[0] if found[0] in "\n\t" else _shown(found)
+
+
+def _shown(found: re.Match[str], literal: Any = ascii) -> str:
+    """A character, or its number where it is not shown by itself, as a literal has it between its quotes."""
+    character = found[0]
+    hidden = unicodedata.category(character) in _HIDDEN and character not in _JOINERS
+    return str(literal(character)[1:-1]) if hidden else character
+
+
+def _abridged(text: str, longest: int) -> str:
+    """A text of so many characters at the most; since a traceback's last line says most, with its end."""
+    if len(text) <= longest:
+        return text
+    room = longest - _NOTE
+    beginning = room // 4
+    note = f"\n… {len(text) - room:,} characters are left out …\n"
+    return f"{text[:beginning]}{note}{text[beginning - room :]}"
