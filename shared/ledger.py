@@ -74,6 +74,8 @@ def unchecked_client(settings: Settings, *, retries: int) -> BrokerClient:
         socket_connect_timeout=3,
         socket_timeout=settings.answer_seconds,
         retry=_retry(retries),
+        # Whatever anybody has written into it, or is to be: a text that UTF-8 has not ends no command.
+        encoding_errors="backslashreplace",
         **options,
     )
     client.names = Keys.of(settings.prefix)

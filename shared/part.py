@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from shared.catalog import did_you_mean
 from shared.spelling import NAME, TORCHVISION, WEIGHTS, Spelling
+from shared.text import encodable
 
 #: How deep lists may stand in lists.
 DEEPEST = 8
@@ -29,7 +30,7 @@ def _option(value: object, depth: int = 0) -> Any:
         case bool() | None:
             return value
         case str():
-            return str.__str__(value)
+            return _text(str.__str__(value))
         case int():
             return int(value)
         case float() if isfinite(value):
@@ -37,6 +38,13 @@ def _option(value: object, depth: int = 0) -> Any:
         case list() | tuple() if depth < DEEPEST:
             return tuple(_option(item, depth + 1) for item in value)
     raise PydanticCustomError("option", "an option is text, a finite number, true, false, null, or a list of such")
+
+
+def _text(text: str) -> str:
+    """A text that messages, files and the broker can carry."""
+    if encodable(text) != text:
+        raise PydanticCustomError("option", "has an escape that is no character")
+    return text
 
 
 def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
@@ -64,7 +72,7 @@ Option = Annotated[
     # An editor need not know more of lists in lists.
     WithJsonSchema({"anyOf": [*_SINGLE, {"type": "array", "items": {"anyOf": [*_SINGLE, {"type": "array"}]}}]}),
 ]
-Options = dict[str, Option]
+Options = dict[Annotated[str, AfterValidator(_text)], Option]
 
 
 class Part(BaseModel):

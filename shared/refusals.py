@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from shared.keys import BrokerClient
-from shared.line import Line
+from shared.line import Line, Lines
 from shared.records import Model
 
 #: Refusals that are kept, the newest.
@@ -25,7 +25,7 @@ class Refusal(Model):
     reason: Line
     task: Line = ""
     queue: Line = ""
-    body: str = ""
+    body: Lines = ""
 
 
 class Refusals:

@@ -210,7 +210,7 @@ class PipelineSpec(Part):
             InvalidSpec: the mapping cannot be used; one line a mistake, with its field.
 
         """
-        return cls._of(SpecFile(Path("spec"), values, {}))
+        return cls._of(SpecFile.of(values))
 
     @classmethod
     def _of(cls, source: SpecFile) -> Self:

@@ -54,6 +54,17 @@ class SpecFile:
         _require_text(path, data)
         return cls(path, data, lines)
 
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Self:
+        """A mapping as if it stood in a file.
+
+        Raises:
+            InvalidSpec: it holds text that no file could.
+
+        """
+        _require_text(Path("spec"), values)
+        return cls(Path("spec"), values, {})
+
     @staticmethod
     def written(data: dict[str, Any]) -> str:
         """Plain values as YAML that `read` reads as they are, all of it ASCII: it may be copied from a page."""

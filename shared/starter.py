@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
+from shared.text import plain_text
+
 #: Names the pipe that leads to the starter; of processes that nobody waits for it is not set.
 PIPE = "DISTILL_STARTER_PIPE"
 #: What a worker says as soon as it takes tasks.
 READY = "ready"
 #: The exit codes of a process whose settings or arguments are wrong, and of one around which something does not work.
 WRONG_INPUT, BROKEN_WORLD = 2, 3
+#: Characters that are told, at the most: a pipe that nobody reads holds 64 kB, and who writes more into it would wait.
+LONGEST = 10_000
 
 
 def hang_up() -> None:
@@ -22,4 +26,4 @@ def hang_up() -> None:
 def tell(text: str) -> None:
     """Tell the starter something, if there is one that listens."""
     with suppress(OSError, ValueError, KeyError):
-        os.write(int(os.environ[PIPE]), f"{text}\n".encode())
+        os.write(int(os.environ[PIPE]), f"{plain_text(text, LONGEST)}\n".encode())

@@ -20,12 +20,14 @@ from shared.broker import create_app
 from shared.errors import DistillError, InvalidSettings, Unavailable
 from shared.settings import Settings
 from shared.starter import BROKEN_WORLD, READY, WRONG_INPUT, hang_up, tell
+from shared.text import plain_line
 from worker import libraries
 from worker.bench import Bench
 from worker.delivery import renew_deliveries
 from worker.ending import end_by_signal
 from worker.exporter import serve_metrics
 from worker.fitness import require_fit_broker
+from worker.log_formatter import format_logs
 from worker.metrics import Metrics
 from worker.pulse import Pulse
 from worker.stop import Stop
@@ -57,6 +59,8 @@ def create(settings: Settings) -> Celery:
     serve_metrics(app, settings, metrics)
     watch_child(app, pulse)
     end_by_signal(app, stop)
+    format_logs()
+    signals.celeryd_init.connect(_require_plain_name, weak=False, dispatch_uid=id(app))
     signals.worker_init.connect(_require_locks, weak=False, dispatch_uid=id(app))
     signals.worker_ready.connect(_warn_of_random_hashes, weak=False, dispatch_uid=(id(app), "hashes"))
     signals.worker_process_init.connect(_hang_up, weak=False, dispatch_uid=(id(app), "starter"))
@@ -88,6 +92,17 @@ def _say_ready(**_: Any) -> None:
 def _hang_up(**_: Any) -> None:
     if os.getpid() != MAIN_PROCESS:  # A pool of one thread has no other.
         hang_up()
+
+
+def _require_plain_name(sender: str, **_: Any) -> None:
+    """See that the worker's name, which is shown and stored with all that it does, is a name."""
+    if (shown := plain_line(sender)) != sender:
+        _end(
+            InvalidSettings(
+                f"-n: {shown}: no valid name of a worker: a character of it, or of this host's name, is not shown: "
+                "start it with -n NAME@HOST"
+            )
+        )
 
 
 def _require_locks(**_: Any) -> None:

@@ -20,6 +20,7 @@ from shared.errors import InvalidSpec
 from shared.line import listed
 from shared.part import as_arguments
 from shared.records import DatasetRecord, DataWarning
+from shared.text import encodable
 from worker import data_checks, plugins
 from worker.downloads import downloading
 from worker.runtime import Runtime
@@ -267,7 +268,8 @@ def _read(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
             for split in ("train", "test")
             for inputs, targets in (given[split],)
         )
-        names = tuple(given.get("class_names") or ())
+        # A folder's name may be of bytes that are no UTF-8.
+        names = tuple(encodable(name) if isinstance(name, str) else name for name in given.get("class_names") or ())
     if not names:
         classes = int(max(train_targets.max(), test_targets.max())) + 1
         if classes > len(train_targets):

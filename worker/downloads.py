@@ -18,6 +18,7 @@ from socket import EAI_AGAIN, EAI_FAIL, EAI_NONAME
 from urllib.error import URLError
 
 from shared.errors import DistillError, StageFailed, Unavailable
+from shared.text import said
 from worker import memory
 from worker.outages import PASSING_ERRNOS, can_pass, status_can_pass
 
@@ -71,7 +72,7 @@ def downloading(what: str, folder: Path, by_hand: str) -> Iterator[None]:
     except _OF_FILES_AND_NETWORKS as error:  # No other: a time limit passes here too.
         if memory.is_short(error):
             raise
-        text = " ".join(str(error).split()) or type(error).__name__
+        text = " ".join(said(error).split()) or type(error).__name__
         missing = f"{what} is not in {folder}, and the download failed: {text}: {by_hand}"
         if _DAMAGED_ON_ARRIVAL.search(text) and not _passes(text):
             raise Unavailable(f"{what} arrived damaged, its checksum is another one: {text}: {by_hand}") from error

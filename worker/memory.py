@@ -12,6 +12,7 @@ from torch import nn
 
 from shared.errors import StageFailed
 from shared.line import first_line
+from shared.text import said
 from shared.training_spec import TrainingSpec
 
 #: Share of what is free that a stage plans with; the rest is for what no estimate sees, as a library's scratch space.
@@ -130,7 +131,7 @@ def free_bytes(device: torch.device) -> int:
 
 def is_short(error: BaseException) -> bool:
     """Whether an error says that memory ran out: Python's own, or an allocator's of torch's."""
-    allocators = isinstance(error, RuntimeError) and any(words in str(error) for words in RAN_OUT)
+    allocators = isinstance(error, RuntimeError) and any(words in said(error) for words in RAN_OUT)
     return allocators or isinstance(error, MemoryError)
 
 

@@ -20,6 +20,7 @@ import torch
 from billiard.common import terminate_handler_fired
 
 from shared.errors import DistillError, InvalidSpec, Unavailable
+from shared.text import plain_line, said
 from worker import memory
 from worker.outages import can_pass
 
@@ -96,12 +97,12 @@ def called(reference: str, *, by_line: bool = False) -> Iterator[None]:
         if not _is_the_users(error, packages, by_line=by_line):
             raise
         logger.error("%s raised", reference, exc_info=error)
-        said = f"{type(error).__name__}: {error}".removesuffix(": ")
-        if len(said) > LONGEST_ERROR:
-            said = f"{said[:LONGEST_ERROR]} … (all of it is in the log)"
+        words = f"{type(error).__name__}: {said(error)}".removesuffix(": ")
+        if len(words) > LONGEST_ERROR:
+            words = f"{words[:LONGEST_ERROR]} … (more of it is in the log)"
         if isinstance(error, SystemExit | KeyboardInterrupt):
-            said += ": code that a worker calls must not end its process"
-        problem = f"{reference}: {said}{_file_read(error, said)} ({_place(error, packages)})"
+            words += ": code that a worker calls must not end its process"
+        problem = f"{reference}: {words}{_file_read(error, words)} ({_place(error, packages)})"
         if can_pass(error):
             raise Unavailable(problem) from error
         raise InvalidSpec(problem) from error
@@ -163,7 +164,7 @@ def _place(error: BaseException, packages: set[str]) -> str:
     return f"{'/'.join(path.parts[-below:])}:{line}"
 
 
-def _file_read(error: BaseException, said: str) -> str:
+def _file_read(error: BaseException, words: str) -> str:
     """The name of the file that a library was reading, where the error's own text lacks it.
 
     Pillow's says "image file is truncated", and not which: the object that was reading knows it.
@@ -172,7 +173,8 @@ def _file_read(error: BaseException, said: str) -> str:
     names = [getattr(each, "__dict__", {}).get("filename") for each in readers]
     for name in (getattr(error, "filename", None), *reversed(names)):
         if isinstance(name, str | Path) and str(name) and not isinstance(error, SyntaxError):
-            return "" if str(name) in said else f" in {name}"
+            shown = plain_line(str(name))
+            return "" if shown in words else f" in {shown}"
     return ""
 
 

@@ -30,11 +30,15 @@ from shared.recipes import Training
 from shared.stage import ArtifactRef, Bundle, Stage, bundle_ref
 from shared.status import StageState
 from shared.store import Artifact
+from shared.text import said
 from worker.bench import Bench
 from worker.lease import Lease
 from worker.progress import Progress
 from worker.scribe import Scribe
 from worker.sharing import SharedCrew
+
+#: Characters of what a bug says that are kept of each attempt.
+LONGEST_REASON = 2_000
 
 logger = get_task_logger(__name__)
 
@@ -259,4 +263,5 @@ def over_time(limit_seconds: float) -> str:
 def _in_words(error: Exception) -> str:
     """The error and the place in the code that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno}, in {last.name})"
+    place = f"{Path(last.filename).name}:{last.lineno}, in {last.name}"
+    return f"{type(error).__name__}: {said(error, LONGEST_REASON)} ({place})"

@@ -592,7 +592,7 @@ def test_a_package_that_cannot_be_imported_is_named(
     [
         (KeyError("no such column"), "mine:data: KeyError: 'no such column' (test_own_code.py:"),
         (RuntimeError(), "mine:data: RuntimeError (test_own_code.py:"),
-        (ValueError("x" * 9000), "xxx … (all of it is in the log) (test_own_code.py:"),
+        (ValueError("x" * 9000), "xxx … (more of it is in the log) (test_own_code.py:"),
     ],
 )
 def test_a_mistake_is_told_in_a_few_words_and_logged_in_all(
