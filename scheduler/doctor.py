@@ -31,6 +31,7 @@ from shared.roster import Roster, WorkerEntry, installed_versions
 from shared.settings import Settings
 from shared.stage import STAGE_FORMAT
 from shared.status import in_words
+from shared.text import plain_line
 
 #: The oldest server that knows every command used here.
 OLDEST_SERVER = (6, 2)
@@ -279,5 +280,5 @@ def _has_another_store(worker: WorkerEntry, settings: Settings) -> bool:
     if settings.is_remote or "://" in worker.store:
         return worker.store != settings.store
     theirs = Path(worker.store)
-    here = worker.host == socket.gethostname() and theirs.is_absolute()
+    here = worker.host == plain_line(socket.gethostname()) and theirs.is_absolute()
     return here and theirs.resolve() != settings.folder.resolve()

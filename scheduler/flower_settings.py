@@ -22,6 +22,7 @@ from tornado.options import options
 from scheduler.login import logins
 from shared.broker_address import BrokerAddress
 from shared.errors import InvalidSettings
+from shared.text import plain_line, plain_text
 
 #: In the order of the page; the task's id, a link to its own page, where 1,400 pixels still show its beginning.
 tasks_columns = "args,kwargs,state,result,worker,uuid,routing_key,runtime,received"
@@ -72,7 +73,7 @@ broker.RedisSocket = RedisSocket
 
 def format_task(task: Task) -> Task:
     """The task as the pages show it: where its arguments would stand, its pipeline and its stage in words."""
-    task.args, _, task.kwargs = (task.kwargs or "").partition(" · ")
+    task.args, _, task.kwargs = plain_line(str(task.kwargs or "")).partition(" · ")
     failed = task.state in (states.FAILURE, states.RETRY)
     title = task.kwargs.partition(" · ")[0]  # An error begins with it.
     task.result = _in_words(task.exception if failed else task.result).removeprefix(f"{title}: ")
@@ -84,8 +85,8 @@ def format_task(task: Task) -> Task:
 
 def _in_words(shown: str | None) -> str:
     """A text without the quotes, and the name of the error, that Python puts around it; it may be cut off."""
-    text = re.sub(r"""^\w+\((?=['"])""", "", shown or "")
+    text = re.sub(r"""^\w+\((?=['"])""", "", str(shown or ""))
     try:
-        return str(ast.literal_eval(text.removesuffix(")")))
+        return plain_text(str(ast.literal_eval(text.removesuffix(")"))))
     except (ValueError, SyntaxError):
-        return text.strip("'\"")
+        return plain_text(text.strip("'\""))

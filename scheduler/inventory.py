@@ -16,6 +16,7 @@ from shared.recipes import Labels
 from shared.soft_labels import SoftLabels
 from shared.stage import SHORTEST_KEY, ArtifactRef, checkpoint_ref, label_file_ref
 from shared.store import Artifact, ArtifactStore, Entry, Manifest, is_sealed
+from shared.text import plain_line
 
 #: What artifacts that no stage made are called.
 GIVEN = {"checkpoint": "given weights", "label_file": "given labels"}
@@ -128,11 +129,13 @@ def _holding(entry: Entry, reach: Reach) -> Holding:
     created, seconds = facts.get("created"), facts.get("seconds")
     return Holding(
         ref=ref,
-        title=str(stage.get("title") or GIVEN.get(ref.kind, "") if facts else "its manifest cannot be read"),
+        title=plain_line(
+            str(stage.get("title") or GIVEN.get(ref.kind, "") if facts else "its manifest cannot be read")
+        ),
         size_bytes=entry.size_bytes,
         created=created if isinstance(created, int | float) else None,
         used=entry.used,
-        host=str(provenance.get("host", "")),
+        host=plain_line(str(provenance.get("host", ""))),
         seconds=seconds if isinstance(seconds, int | float) else None,
         pipelines=reach.pipelines.get(ref.key, ()),
     )

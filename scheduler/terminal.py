@@ -50,10 +50,9 @@ class PlainFormatter(logging.Formatter):
 
 
 def show_logs() -> None:
-    """Print warnings of all loggers to standard error, as Python does by itself, but plain."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(PlainFormatter())
-    logging.getLogger().addHandler(handler)
+    """Have warnings of all loggers, which Python prints where nobody has set up logging, be plain."""
+    if logging.lastResort:
+        logging.lastResort.setFormatter(PlainFormatter())
 
 
 def say(text: object, *, err: bool = False) -> None:

@@ -26,7 +26,18 @@ def shortened(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def _sealed(text: str) -> str:
+    """A line of characters that Python calls printable, all others being spaces or stand-ins."""
+    line = plain_line(text)
+    return "".join(
+        each if each.isprintable() else " " if each.isspace() else "\N{REPLACEMENT CHARACTER}" for each in line
+    )
+
+
 #: One line: no line breaks, which would begin another one in a log, and no escape sequences or turned directions.
 Line = Annotated[str, AfterValidator(plain_line)]
+#: One line that a manifest's checksum covers: it is read as it was written, also by earlier versions, which know no
+#: other spaces and no joiners in it.
+SealedLine = Annotated[str, AfterValidator(_sealed)]
 #: Several lines, else like one.
 Lines = Annotated[str, AfterValidator(plain_text)]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.line import Line
+from shared.line import SealedLine
 
 
 class Model(BaseModel):
@@ -21,8 +21,8 @@ class DataWarning(Model):
     """Something that is allowed, and seldom meant."""
 
     #: What a spec's `accept` calls it; of any text, as later versions know other kinds.
-    kind: Line
-    text: Line
+    kind: SealedLine
+    text: SealedLine
 
     def __str__(self) -> str:
         return f"{self.text} ({self.kind})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
@@ -16,6 +17,7 @@ from shared.report_sections import sections
 from shared.report_sentences import headlines, samples
 from shared.status import PipelineStatus
 from shared.store import ArtifactStore
+from shared.text import plain_text
 
 
 def write_page(status: PipelineStatus, store: ArtifactStore, path: Path) -> None:
@@ -36,7 +38,9 @@ def write_page(status: PipelineStatus, store: ArtifactStore, path: Path) -> None
 
 def render(facts: ReportFacts) -> str:
     """The page; what users named is shown as text, whatever it is."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
+    )
     template = environment.from_string((files("shared") / "report.html").read_text(encoding="utf-8"))
     return template.render(
         name=facts.status.plan.name,
@@ -48,6 +52,11 @@ def render(facts: ReportFacts) -> str:
         students=len(facts.students),
         sections=sections(facts),
     )
+
+
+def _shown(value: Any) -> Any:
+    """What stands at a place of the page: text as text that turns no direction; what is HTML already stays so."""
+    return plain_text(value) if type(value) is str else value
 
 
 def _data(facts: ReportFacts) -> str:

@@ -20,7 +20,6 @@ from pydantic import Field, ValidationError
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, UnknownPipeline, store_errors
 from shared.folders import draft_folder, found_in, size_below
-from shared.line import Line
 from shared.objects import Objects
 from shared.records import Model, Record
 from shared.stage import ArtifactRef, Stage
@@ -45,8 +44,8 @@ class FileEntry(Model):
 class Provenance(Model):
     """Where and with what an artifact was made."""
 
-    host: Line
-    device: Line
+    host: str
+    device: str
     versions: dict[str, str]
 
 

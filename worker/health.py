@@ -17,6 +17,7 @@ from shared.errors import DistillError
 from shared.ledger import connect
 from shared.roster import Roster
 from shared.settings import Settings
+from shared.text import plain_line
 
 
 def workers_here(settings: Settings) -> list[str]:
@@ -26,7 +27,7 @@ def workers_here(settings: Settings) -> list[str]:
         BrokerUnavailable: the broker does not answer.
 
     """
-    here = socket.gethostname()
+    here = plain_line(socket.gethostname())
     return [entry.name for entry in Roster(connect(settings, retries=0)).workers() if entry.host == here]
 
 

@@ -16,6 +16,7 @@ import torch
 from shared.errors import Unavailable
 from shared.settings import Settings
 from shared.store import Provenance
+from shared.text import plain_line
 from worker import memory
 
 
@@ -85,7 +86,7 @@ class Runtime:
         """What an artifact made here says of its making."""
         packages = ("distill-queue", "torch", "numpy")
         return Provenance(
-            host=socket.gethostname(),
+            host=plain_line(socket.gethostname()),
             device=self.device_name,
             versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
         )

@@ -1,0 +1,176 @@
+"""Text of others, in the broker, the store and files, commands no terminal in which it is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from scheduler.cli import main
+from shared.encoding import Encoding
+from shared.ledger import connect
+from shared.plan import Plan
+from shared.records import Estimate, EvaluationRecord, ReportRecord, StageRecord, StudentRun, StudentScore
+from shared.settings import Settings
+from shared.soft_labels import SoftLabelsHeader
+from shared.soft_labels_writer import SoftLabelsWriter
+from shared.spec import PipelineSpec
+from shared.stage import STAGE_FORMAT
+from shared.store import ArtifactStore, Provenance
+
+MakeSpec = Callable[..., PipelineSpec]
+Command = Callable[..., tuple[int, str, str]]
+#: A line break, a title and a link for a terminal, a colour by a control of one byte, a turned direction.
+COMMANDS = "a\nERROR b \x1b]0;c\x07\x1b]8;;http://x\x1b\\ \x9b31m \u202ed"
+#: Rich's markup.
+MARKUP = "[bold red]e[/] [link=http://x]f[/] [/bold]"
+#: What is to stay as it is: Chinese, Persian with its joiner, an accent, a family of one emoji.
+LEGITIMATE = "李 می\u200cروم é 👩\u200d👧"
+HOSTILE = f"{COMMANDS} {MARKUP} {LEGITIMATE}"
+
+
+def evaluation() -> EvaluationRecord:
+    return EvaluationRecord(
+        samples=100, accuracy=0.9, negative_log_likelihood=0.5, agreement=None, parameters=10, multiply_adds=10,
+        size_bytes=40, latency_median_ms=0.1, latency_p95_ms=0.2, throughput=1e3, device=HOSTILE, training_seconds=None,
+    )  # fmt: skip
+
+
+def enter_raw(settings: Settings, plan: Plan, pipeline: str) -> None:
+    """Write a pipeline into the broker as somebody would who knows nothing of our models."""
+    broker, facts = connect(settings), plan.model_dump(mode="json")
+    for stage in facts["trunk"]:
+        stage["title"] = HOSTILE
+    key, last = plan.trunk[0].key, plan.report.key
+    score = StudentScore(
+        name=HOSTILE, runs=(StudentRun(seed=0, student=evaluation(), control=None),),
+        accuracy=Estimate(mean=0.9, deviation=None, low=None, high=None, n=1),
+        control_accuracy=None, gain=None, gap_closed=None,
+    )  # fmt: skip
+    done = StageRecord(
+        key=last, kind="report", title=HOSTILE, outcome="computed", seconds=1.0, worker=HOSTILE,
+        record=ReportRecord(teacher=None, students=(score,)),
+    )  # fmt: skip
+    fields = {
+        "plan": json.dumps(facts),
+        "submitted": str(time.time()),
+        f"state:{key}": json.dumps({"state": "running", "progress": HOSTILE, "worker": HOSTILE, "error": HOSTILE}),
+        f"record:{last}": done.model_dump_json(),
+    }
+    broker.hset(broker.names.pipeline(pipeline), mapping=fields)
+    broker.zadd(broker.names.pipelines, {pipeline: time.time()})
+    line = {"time": "0", "level": HOSTILE, "worker": HOSTILE, "stages": key[:8], "message": HOSTILE}
+    broker.xadd(broker.names.log(pipeline), line)  # type: ignore[arg-type]
+
+
+def enter_worker(settings: Settings) -> None:
+    broker = connect(settings)
+    entry = {
+        "name": HOSTILE, "host": HOSTILE, "pid": 1, "queues": ["any", HOSTILE], "versions": {"torch": HOSTILE},
+        "stage_format": STAGE_FORMAT, "store": HOSTILE, "does": HOSTILE, "trouble": "", "seen": time.time(),
+    }  # fmt: skip
+    for name, changes in {HOSTILE: {}, "troubled": {"trouble": HOSTILE}}.items():
+        broker.set(broker.names.worker(name), json.dumps(entry | changes))
+        broker.sadd(broker.names.workers, name)
+    refusal = {"time": 0.0, "worker": HOSTILE, "reason": HOSTILE, "task": HOSTILE, "queue": HOSTILE, "body": HOSTILE}
+    broker.lpush(broker.names.refused, json.dumps(refusal))
+    broker.incr(broker.names.refused_count)
+
+
+def enter_artifact(settings: Settings, plan: Plan) -> Path:
+    """An artifact of soft labels whose names of classes, title and host are hostile."""
+    store, ref = ArtifactStore(settings.folder), plan.trunk[0].ref
+    with store.draft(ref) as draft:
+        (draft / "data").write_text("x")
+        provenance = Provenance(host=HOSTILE, device=HOSTILE, versions={})
+        made = store.commit(ref, draft, stage=plan.trunk[0], record=None, provenance=provenance, seconds=1.0)
+    manifest = made.folder / "manifest.json"
+    facts = json.loads(manifest.read_text("utf-8"))
+    facts["stage"]["title"] = HOSTILE
+    manifest.write_text(json.dumps(facts), encoding="utf-8")
+    header = SoftLabelsHeader(
+        dataset_key="", teacher_key="", class_names=(HOSTILE, "b\x1b"), samples=2, views=1, block_rows=2,
+        encoding=Encoding(dtype="float32"), augmentation={}, augmentation_fingerprint="",
+    )  # fmt: skip
+    import numpy as np
+
+    folder = settings.folder.parent / "cache"
+    folder.mkdir()
+    writer = SoftLabelsWriter.begin(folder, header)
+    writer.write(0, np.zeros((2, 2), np.float32))
+    return writer.seal().folder
+
+
+@pytest.fixture
+def command(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run the command in this process: its exit code, and what it printed and complained of."""
+    for name in [name for name in os.environ if name.startswith("DISTILL_")]:
+        monkeypatch.delenv(name)
+    for name, value in settings.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("scheduler.cli.signal.signal", lambda *_: None)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["distill", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run
+
+
+def obeyed(text: str) -> set[str]:
+    """What a terminal would obey, but for line breaks."""
+    hidden = {each for each in text if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+    return hidden - set("\n\u200c\u200d")
+
+
+def test_nothing_that_others_have_written_is_obeyed_by_the_terminal(
+    settings: Settings, command: Command, make_spec: MakeSpec, write_spec: Callable[..., Path]
+) -> None:
+    plan = Plan.of(make_spec())
+    for pipeline in ("known", f"id {HOSTILE}"):
+        enter_raw(settings, plan, pipeline)
+    enter_worker(settings)
+    cache = enter_artifact(settings, plan)
+    spec = write_spec(name="fine").rename(settings.folder.parent / f"{COMMANDS[:40].replace('/', '')}.yaml")
+    wrong = write_spec(dataset={"name": HOSTILE})
+
+    shown = {
+        arguments: command(*arguments)
+        for arguments in (
+            ("status",), ("status", "known"), ("status", f"id {HOSTILE}"), ("status", HOSTILE), ("results", "known"),
+            ("compare", "known"), ("results", "known", "--csv"), ("logs", "known"), ("logs", "known", HOSTILE),
+            ("workers",), ("queues",), ("doctor",), ("validate", spec), ("validate", wrong), ("plan", spec),
+            ("labels", "info", cache), ("labels", "head", cache), ("store", "ls"), ("store", "verify"),
+            ("store", "ls", "--kind", HOSTILE), ("cancel", HOSTILE), ("store", "verify", HOSTILE),
+            ("report", f"id {HOSTILE}"), (HOSTILE,), (f"--{HOSTILE}",), ("plan", "a", HOSTILE),
+        )
+    }  # fmt: skip
+    facts = {
+        arguments: command(*arguments)[1]
+        for arguments in (
+            ("status", "--json"), ("status", "known", "--json"), ("results", "known", "--json"),
+            ("compare", "known", "--json"), ("workers", "--json"), ("queues", "--json"), ("logs", "known", "--json"),
+            ("store", "ls", "--json"),
+        )
+    }  # fmt: skip
+
+    for arguments, (code, out, err) in shown.items():
+        assert not obeyed(out + err), (arguments, out, err)
+        assert code in (0, 1, 2), (arguments, out, err)
+        assert "Traceback" not in err, arguments
+    for arguments, text in facts.items():
+        assert not obeyed(text), (arguments, text)
+        assert json.loads(text)
+    for arguments in (("logs", "known"), ("results", "known"), ("status", "known")):
+        assert MARKUP in " ".join(shown[arguments][1].split()), arguments
+        assert LEGITIMATE in " ".join(shown[arguments][1].split()), arguments
+    assert all(line.startswith(("00:", "01:", " ")) for line in shown["logs", "known"][1].splitlines())
