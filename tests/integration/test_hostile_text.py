@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
 import time
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from celery.contrib.testing.worker import start_worker
 
 from scheduler.cli import main
+from scheduler.client import PipelineClient
 from shared.encoding import Encoding
 from shared.ledger import connect
+from shared.logbook import Logbook
 from shared.plan import Plan
 from shared.records import Estimate, EvaluationRecord, ReportRecord, StageRecord, StudentRun, StudentScore
 from shared.settings import Settings
@@ -23,6 +28,7 @@ from shared.soft_labels_writer import SoftLabelsWriter
 from shared.spec import PipelineSpec
 from shared.stage import STAGE_FORMAT
 from shared.store import ArtifactStore, Provenance
+from worker.app import create
 
 MakeSpec = Callable[..., PipelineSpec]
 Command = Callable[..., tuple[int, str, str]]
@@ -33,6 +39,38 @@ MARKUP = "[bold red]e[/] [link=http://x]f[/] [/bold]"
 #: What is to stay as it is: Chinese, Persian with its joiner, an accent, a family of one emoji.
 LEGITIMATE = "李 می\u200cروم é 👩\u200d👧"
 HOSTILE = f"{COMMANDS} {MARKUP} {LEGITIMATE}"
+
+UNWRITABLE = """
+import logging, os, sys
+import numpy as np
+
+class Mute(ValueError):
+    def __str__(self):
+        raise KeyError("no words")
+
+class Loud(ValueError):
+    def __str__(self):
+        return "x" * 30_000_000
+
+def data(how, **_):
+    if how == "half of a pair":
+        raise ValueError("\\ud800")
+    if how == "commands":
+        raise ValueError("a\\0\\x1b]0;b\\x07\\x9b31m\\u202e")
+    if how == "bytes":
+        open(os.fsdecode(b"/nowhere/\\xff.npy"))
+    if how == "no words":
+        raise Mute
+    if how == "too many words":
+        raise Loud
+    print("printed \\udcff \\x1b[31mred\\x1b[0m")
+    sys.stderr.write("complained \\ud800\\n")
+    logging.addLevelName(35, "\\ud800")
+    logging.getLogger("own\\ud800").log(35, "logged \\x1b]0;%s", "\\ud800", exc_info=Mute())
+    inputs = np.zeros((8, 1, 4, 4), np.uint8)
+    samples = {"train": (inputs, np.arange(8) % 2), "test": (inputs, np.arange(8) % 2)}
+    return samples | {"class_names": (os.fsdecode(b"\\xff"), "b")}
+"""
 
 
 def evaluation() -> EvaluationRecord:
@@ -98,7 +136,6 @@ def enter_artifact(settings: Settings, plan: Plan) -> Path:
         dataset_key="", teacher_key="", class_names=(HOSTILE, "b\x1b"), samples=2, views=1, block_rows=2,
         encoding=Encoding(dtype="float32"), augmentation={}, augmentation_fingerprint="",
     )  # fmt: skip
-    import numpy as np
 
     folder = settings.folder.parent / "cache"
     folder.mkdir()
@@ -124,6 +161,17 @@ def command(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         return int(ended.value.code or 0), printed.out, printed.err
 
     return run
+
+
+@pytest.fixture
+def worker(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A worker in a thread of this process that may import own code which says what cannot be written."""
+    (tmp_path / "unwritable.py").write_text(UNWRITABLE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    app = create(settings.model_copy(update={"plugins": ("unwritable",)}))
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30, loglevel="info"):
+        yield
+    gc.collect()
 
 
 def obeyed(text: str) -> set[str]:
@@ -174,3 +222,35 @@ def test_nothing_that_others_have_written_is_obeyed_by_the_terminal(
         assert MARKUP in " ".join(shown[arguments][1].split()), arguments
         assert LEGITIMATE in " ".join(shown[arguments][1].split()), arguments
     assert all(line.startswith(("00:", "01:", " ")) for line in shown["logs", "known"][1].splitlines())
+
+
+@pytest.mark.usefixtures("worker")
+def test_own_code_that_says_what_cannot_be_written_fails_with_a_readable_error(
+    settings: Settings, make_spec: MakeSpec
+) -> None:
+    client, logbook = PipelineClient(settings), Logbook(connect(settings), settings.history_seconds)
+    said = {
+        "half of a pair": r"ValueError: \ud800 (unwritable.py:15)",
+        "commands": r"ValueError: a\x00\x1b]0;b\x07\x9b31m\u202e (unwritable.py:17)",
+        "bytes": r"FileNotFoundError: [Errno 2] No such file or directory: '/nowhere/\udcff.npy' (unwritable.py:19)",
+        "no words": "Mute: its text cannot be had: KeyError (unwritable.py:21)",
+        "too many words": f"Loud: {'x' * 494} … (more of it is in the log) (unwritable.py:23)",
+    }
+
+    *failing, fine = (
+        client.submit(make_spec(name="own", dataset={"name": "unwritable:data", "options": {"how": how}}))
+        for how in (*said, "fine")
+    )
+    ends = {pipeline.id: [*client.watch(pipeline)][-1] for pipeline in (*failing, fine)}
+
+    for pipeline, error in zip(failing, said.values(), strict=True):
+        assert ends[pipeline.id].errors == [f"prepare unwritable:data: {error}"]
+    assert ends[fine.id].state == "done"
+    data = ArtifactStore(settings.folder).open(fine.status.plan.trunk[0].ref)
+    assert data.manifest.record.class_names == (r"\udcff", "b")
+    told = {line.message: line.level for line in logbook.read(fine.id)}
+    assert told[r"printed \udcff red"] == "INFO"
+    assert told[r"complained \ud800"] == "WARNING"
+    (logged,) = (message for message in told if message.startswith(r"logged \x1b]0;\ud800"))
+    assert logged.endswith("Mute: <exception str() failed>")
+    assert told[logged] == r"\ud800"
