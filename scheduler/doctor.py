@@ -281,4 +281,4 @@ def _has_another_store(worker: WorkerEntry, settings: Settings) -> bool:
         return worker.store != settings.store
     theirs = Path(worker.store)
     here = worker.host == plain_line(socket.gethostname()) and theirs.is_absolute()
-    return here and theirs.resolve() != settings.folder.resolve()
+    return here and str(theirs.resolve()) != plain_line(str(settings.folder.resolve()))

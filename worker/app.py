@@ -96,13 +96,9 @@ def _hang_up(**_: Any) -> None:
 
 def _require_plain_name(sender: str, **_: Any) -> None:
     """See that the worker's name, which is shown and stored with all that it does, is a name."""
-    if (shown := plain_line(sender)) != sender:
-        _end(
-            InvalidSettings(
-                f"-n: {shown}: no valid name of a worker: a character of it, or of this host's name, is not shown: "
-                "start it with -n NAME@HOST"
-            )
-        )
+    if plain_line(sender) != sender:
+        problem = "a character of it, or of this host's name, is none that is shown"
+        _end(InvalidSettings(f"-n: no valid name of a worker: {sender!a}: {problem}: start it with -n NAME@HOST"))
 
 
 def _require_locks(**_: Any) -> None:

@@ -27,6 +27,7 @@ from shared.stage import Stage
 from shared.store import Manifest, Provenance
 from shared.text import encodable, json_text, plain_line, plain_text, said
 from tests.conftest import small_spec
+from worker.app import _require_plain_name as require_plain_name
 from worker.log_formatter import LogFormatter, format_logs
 
 #: Any text: halves of pairs, controls and formats more often than chance has them, and whole commands to terminals.
@@ -198,6 +199,15 @@ def test_celerys_formatters_are_replaced_and_others_stay() -> None:
     assert isinstance(celerys.formatter, LogFormatter)
     assert celerys.formatter.format(record("\x1b]0;x\x07")) == r"??? \x1b]0;x\x07"
     assert other.formatter is theirs
+
+
+def test_a_worker_whose_name_is_not_shown_does_not_start(capsys: pytest.CaptureFixture[str]) -> None:
+    require_plain_name("worker-größer@host")
+
+    with pytest.raises(SystemExit, match="2"):
+        require_plain_name("a\x1b[31m@host")
+
+    assert r"error: -n: no valid name of a worker: 'a\x1b[31m@host': a character of it" in capsys.readouterr().err
 
 
 def test_a_spec_of_a_program_with_half_of_a_character_is_refused_by_name() -> None:
