@@ -241,14 +241,16 @@ def test_own_code_that_says_what_cannot_be_written_fails_with_a_readable_error(
         client.submit(make_spec(name="own", dataset={"name": "unwritable:data", "options": {"how": how}}))
         for how in (*said, "fine")
     )
-    ends = {pipeline.id: [*client.watch(pipeline)][-1] for pipeline in (*failing, fine)}
+    ends = [[*client.watch(pipeline)][-1] for pipeline in failing]
+    stage = fine.status.plan.trunk[0]
+    next(status for status in client.watch(fine) if status.states[stage.key].state == "done")
+    fine.cancel()
 
-    for pipeline, error in zip(failing, said.values(), strict=True):
-        assert ends[pipeline.id].errors == [f"prepare unwritable:data: {error}"]
-    assert ends[fine.id].state == "done"
-    data = ArtifactStore(settings.folder).open(fine.status.plan.trunk[0].ref)
+    assert [end.errors for end in ends] == [[f"prepare unwritable:data: {error}"] for error in said.values()]
+    data = ArtifactStore(settings.folder).open(stage.ref)
     assert data.manifest.record.class_names == (r"\udcff", "b")
-    told = {line.message: line.level for line in logbook.read(fine.id)}
+    lines = logbook.follow(fine.id, lambda: fine.status.finished)
+    told = {line.message: line.level for line in lines}
     assert told[r"printed \udcff red"] == "INFO"
     assert told[r"complained \ud800"] == "WARNING"
     (logged,) = (message for message in told if message.startswith(r"logged \x1b]0;\ud800"))
