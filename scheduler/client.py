@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -352,7 +353,7 @@ class Pipeline:
             for stage in status.plan.stages
             for state in [status.states[stage.key]]
         ]
-        return f"<p><b>{self.id}</b>: {status.state}</p>" + html_table(("", "stage", "", "worker"), rows)
+        return f"<p><b>{escape(self.id)}</b>: {status.state}</p>" + html_table(("", "stage", "", "worker"), rows)
 
 
 def _stages_in(canvas: Any) -> Iterator[tuple[str, Stage]]:

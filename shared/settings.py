@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from shared.broker_address import BrokerAddress
 from shared.catalog import KINDS, STORE_DRIVERS, did_you_mean
 from shared.errors import InvalidSettings
+from shared.text import encodable, plain_line
 
 #: Characters of a signing key, at the least.
 SHORTEST_KEY = 16
@@ -123,6 +124,13 @@ class Settings(BaseSettings):
         """
         return cls()
 
+    @field_validator("broker_url", "prefix", "signing_key", "metrics_address", mode="before")
+    @classmethod
+    def _text(cls, value: object) -> object:
+        if isinstance(value, str) and encodable(value) != value:  # A path may be of any bytes.
+            raise ValueError("holds bytes that are no UTF-8")
+        return value
+
     @field_validator("broker_url")
     @classmethod
     def _one_address(cls, url: str) -> str:
@@ -174,7 +182,7 @@ class Settings(BaseSettings):
     def _known_kinds(cls, limits: dict[str, float]) -> dict[str, float]:
         for kind in limits:
             if kind not in KINDS:
-                raise ValueError(f"unknown kind of stage '{kind}'{did_you_mean(kind, KINDS)}")
+                raise ValueError(f"unknown kind of stage '{plain_line(kind)}'{did_you_mean(kind, KINDS)}")
         return limits
 
     @field_validator("plugins", mode="before")

@@ -38,9 +38,8 @@ def main() -> None:
     except DistillError as error:
         sys.exit(f"error: {error}")
     if not names:
-        sys.exit(
-            f"error: no worker of {socket.gethostname()} is on the roster: it starts, or it does not reach the broker"
-        )
+        here = plain_line(socket.gethostname())
+        sys.exit(f"error: no worker of {here} is on the roster: it starts, or it does not reach the broker")
 
 
 if __name__ == "__main__":
