@@ -77,4 +77,4 @@ def print_csv(rows: Sequence[dict[str, Any]]) -> None:
 
 def _plain(text: str) -> str:
     """A piece of what is printed, all of it: what is too long was cut where it came in."""
-    return text if text.isprintable() else plain_text(text, sys.maxsize)
+    return plain_text(text, sys.maxsize)

@@ -31,6 +31,8 @@ _NOTE = 60
 
 def plain_line(text: str, longest: int = LONGEST_LINE) -> str:
     """A text as one line: its line breaks and tabs are spaces, an ellipsis stands for what is too long."""
+    if len(text) <= longest and text.isprintable():
+        return text
     spaced = _BREAKS.sub(" ", _COLOURS.sub("", text[: longest + 1]))
     whole = _UNUSUAL.sub(_shown, spaced)
     return whole if len(text) <= longest and len(whole) <= longest else f"{whole[: longest - 1]}…"
@@ -38,6 +40,8 @@ def plain_line(text: str, longest: int = LONGEST_LINE) -> str:
 
 def plain_text(text: str, longest: int = LONGEST_TEXT) -> str:
     """A text of several lines, which keeps line breaks and tabs; of one that is too long, the beginning and the end."""
+    if len(text) <= longest and text.isprintable():
+        return text
     lines = _COLOURS.sub("", _abridged(text, longest)).replace("\r\n", "\n")
     return _abridged(_UNUSUAL.sub(_shown_or_break, lines), longest)
 
