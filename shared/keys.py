@@ -11,6 +11,29 @@ from redis.client import Pipeline
 from shared.errors import UnreadableRecord
 from shared.skipped import Skipped, shown
 
+#: The types of values, by the names of keys without what all begin with; of many keys, by how those begin.
+TYPES = {
+    "pipelines": "zset",
+    "unfinished": "zset",
+    "pipeline:": "hash",
+    "logs:": "stream",
+    "failure:": "string",
+    "lease:": "string",
+    "parked:": "hash",
+    "parked": "set",
+    "attempts:": "list",
+    "blocks:": "string",
+    "offered:": "string",
+    "workers": "set",
+    "worker:": "string",
+    "worker-called:": "string",
+    "gpus": "string",
+    "refused": "list",
+    "refused:": "string",
+    "looked": "string",
+    "rescue": "string",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -117,6 +140,23 @@ class Keys:
         """Kombu's hash of the messages that workers have taken and not yet acknowledged."""
         return f"{self.prefix}unacked"
 
+    @property
+    def unacknowledged_times(self) -> str:
+        """Kombu's sorted set of when these were taken, or last renewed."""
+        return f"{self.prefix}unacked_index"
+
+    @property
+    def own(self) -> str:
+        """How all names begin but kombu's and Celery's."""
+        return self._own("")
+
+    def type_of(self, name: str) -> str:
+        """The type of value that a key of this project holds; empty where this version knows no such key."""
+        if name in (self.unacknowledged, self.unacknowledged_times):
+            return "hash" if name == self.unacknowledged else "zset"
+        family, is_one_of_many, _ = name.removeprefix(self.own).partition(":")
+        return TYPES.get(f"{family}:" if is_one_of_many else family, "")
+
     def _own(self, name: str) -> str:
         return f"{self.prefix}distill:{name}"
 
@@ -145,7 +185,7 @@ class BrokerClient(redis.Redis):
         try:
             return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
         except redis.ResponseError as error:
-            if found := _of_wrong_type(error, args):
+            if found := wrong_type(error, args):
                 raise found from error
             raise
 
@@ -171,7 +211,7 @@ class BrokerPipeline(Pipeline):
         """
         commands = [command for command, _ in self.command_stack]
         answers: list[Any] = super().execute(raise_on_error=False)
-        answers = [_of_wrong_type(answer, command) or answer for answer, command in zip(answers, commands, strict=True)]
+        answers = [wrong_type(answer, command) or answer for answer, command in zip(answers, commands, strict=True)]
         if raise_on_error:
             for answer in answers:
                 if isinstance(answer, Exception):
@@ -179,7 +219,7 @@ class BrokerPipeline(Pipeline):
         return answers
 
 
-def _of_wrong_type(answer: object, command: tuple[Any, ...]) -> UnreadableRecord | None:
+def wrong_type(answer: object, command: tuple[Any, ...]) -> UnreadableRecord | None:
     """The error of a key that holds another type, if an answer is the broker's word of that."""
     if not isinstance(answer, redis.ResponseError) or "WRONGTYPE" not in str(answer):
         return None

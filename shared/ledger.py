@@ -299,11 +299,9 @@ class Ledger:
         answers: list[Any] = pipe.execute(raise_on_error=False)
         own = shown(self._names.pipeline(pipeline))
         for answer in answers:
-            if isinstance(answer, UnreadableRecord) and not str(answer).startswith(own):
-                self._skipped.note(str(answer), answer)
-            elif isinstance(answer, Exception):
+            if isinstance(answer, UnreadableRecord) and str(answer).startswith(own):
                 raise answer
-        return answers
+        return list(self._skipped.among(answers))
 
     def _put_off(self, pipe: Any, pipeline: str) -> None:
         """Put off the expiry of a pipeline of which something was heard."""

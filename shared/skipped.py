@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from shared.errors import UnreadableRecord
 
@@ -19,11 +20,11 @@ logger = logging.getLogger(__name__)
 class Skipped:
     """The records that a process has passed over: every other record is read as if they were not there."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Callable[[], object] = lambda: None) -> None:
+        """Call `tell` for each that is passed over for the first time."""
         #: Why each was passed over, by its name; the first ones.
         self.reasons: dict[str, str] = {}
-        #: Called with every record that is passed over for the first time.
-        self.tell: Callable[[], object] = lambda: None
+        self.tell = tell
 
     def note(self, name: str, reason: object) -> None:
         """Pass over a record: log it if it is a new one, with a reason that is one line."""
@@ -32,6 +33,20 @@ class Skipped:
         self.reasons[name] = str(reason)
         logger.warning("passed over: %s", reason)
         self.tell()
+
+    def among(self, answers: Sequence[Any]) -> Sequence[Any]:
+        """The broker's answers to several commands: those of keys that cannot be read are passed over.
+
+        Raises:
+            Exception: the first of the answers that is another error.
+
+        """
+        for answer in answers:
+            if isinstance(answer, UnreadableRecord):
+                self.note(str(answer), answer)
+            elif isinstance(answer, Exception):
+                raise answer
+        return answers
 
     @contextmanager
     def unreadable(self, name: str) -> Iterator[None]:
