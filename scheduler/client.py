@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import kombu.exceptions
+from celery.canvas import Signature
 from kombu.utils.json import dumps, loads
 
 from scheduler import canvas, live
@@ -21,18 +22,26 @@ from scheduler.comparison import ComparedStudent, Order, compared
 from scheduler.terminal import Terminal
 from shared.advice import refusal
 from shared.broker import create_app, keyring
-from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline, Untrusted
+from shared.errors import (
+    BrokerUnavailable,
+    InvalidSpec,
+    PipelineFailed,
+    UnknownPipeline,
+    UnreadableRecord,
+    Untrusted,
+)
 from shared.ledger import Ledger, broker_errors, connect
+from shared.line import first_line
 from shared.object_store import store_of
 from shared.plan import Plan
 from shared.queues import Queues, QueueState
-from shared.records import ReportRecord
+from shared.records import UNREADABLE, ReportRecord
 from shared.results import PipelineResults, html_table
 from shared.roster import Roster, WorkerEntry
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.stage import ArtifactRef, Stage, checkpoint_ref, label_file_ref
-from shared.status import PipelineStatus
+from shared.status import PipelineStatus, UnreadablePipeline
 from shared.store import Provenance
 from shared.submissions import Submission, Submissions
 from shared.teacher_spec import LabelTeacherSpec
@@ -154,10 +163,14 @@ class PipelineClient:
             UnknownPipeline: neither the broker nor the store knows one of this id.
 
         """
-        status = self.find(pipeline)
+        try:
+            status = self.find(pipeline)
+            unfinished = status is not None and not status.finished
+        except UnreadableRecord:  # A newer version's workers, which can read it, obey all the same.
+            unfinished = True
         self._submissions.remove(str(pipeline))
-        if status and not status.finished:
-            self._ledger.cancel(status.id)
+        if unfinished:
+            self._ledger.cancel(str(pipeline))
 
     def recover(self) -> list[str]:
         """Enqueue again each unfinished pipeline that the store knows and the broker does not; return their ids."""
@@ -173,8 +186,8 @@ class PipelineClient:
                     self._require_signed(pipeline, submission)
                     self._enqueue(pipeline, submission)
                     recovered.append(pipeline)
-                except Untrusted as error:
-                    logger.warning("%s is passed over: %s", pipeline, error)
+                except (Untrusted, UnreadableRecord, *UNREADABLE, AttributeError) as error:
+                    logger.warning("%s is passed over: %s", pipeline, first_line(error))
         return recovered
 
     def status(self, pipeline: Pipeline | str) -> PipelineStatus:
@@ -191,8 +204,15 @@ class PipelineClient:
         return self._ledger.pipelines()
 
     def pipelines(self, limit: int | None = None) -> list[PipelineStatus]:
-        """Where the pipelines that the broker knows stand, the newest first, at most so many."""
-        return [self._ledger.status(pipeline) for pipeline in self._ledger.pipelines(limit)]
+        """Where the pipelines that the broker knows stand, the newest first, at most so many.
+
+        Those that this version cannot read are left out: `standings` has them, too.
+        """
+        return [each for each in self.standings(limit) if isinstance(each, PipelineStatus)]
+
+    def standings(self, limit: int | None = None) -> list[PipelineStatus | UnreadablePipeline]:
+        """As `pipelines`, with those that this version cannot read."""
+        return self._ledger.standings(self._ledger.pipelines(limit))
 
     def watch(self, pipeline: Pipeline | str) -> Iterator[PipelineStatus]:
         """The pipeline's status again and again, until it is finished.
@@ -260,10 +280,10 @@ class PipelineClient:
         return Pipeline(pipeline, self)
 
     def _enqueue(self, pipeline: str, submission: Submission) -> None:
-        canvas = loads(self._keyring.open("kept", submission.canvas))
+        canvas = self._canvas(pipeline, submission)
         self._ledger.open(pipeline, submission.plan, self._keyring)
         try:
-            self._app.signature(canvas).apply_async()
+            canvas.apply_async()
         except kombu.exceptions.OperationalError as error:
             address, said = self._settings.broker_address, refusal(error.__cause__ or error)
             raise BrokerUnavailable(
@@ -272,10 +292,20 @@ class PipelineClient:
 
     def _require_signed(self, pipeline: str, submission: Submission) -> None:
         """Refuse a submission whose plan, which is signed when it is sent, is not the one of its signed messages."""
-        canvas = loads(self._keyring.open("kept", submission.canvas))
-        signed = {(of, stage.model_dump_json()) for of, stage in _stages_in(canvas)}
+        try:
+            canvas = loads(self._keyring.open("kept", submission.canvas))
+            signed = {(of, stage.model_dump_json()) for of, stage in _stages_in(canvas)}
+        except UNREADABLE as error:
+            raise UnreadableRecord(f"its messages are not readable: {first_line(error)}") from None
         if signed != {(pipeline, stage.model_dump_json()) for stage in submission.plan.stages}:
             raise Untrusted("its plan is not the one whose messages are signed")
+
+    def _canvas(self, pipeline: str, submission: Submission) -> Signature:
+        """The messages of a submission, to be sent."""
+        try:
+            return self._app.signature(loads(self._keyring.open("kept", submission.canvas)))
+        except UNREADABLE as error:
+            raise UnreadableRecord(f"the messages of {pipeline} are not readable: {first_line(error)}") from None
 
     def _store_given(self, spec: PipelineSpec, plan: Plan) -> None:
         """Put given weights and labels into the store, so that no worker ever opens a path from a spec."""
@@ -372,6 +402,7 @@ def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
 
     Raises:
         PipelineFailed: it failed, or is not finished; the message says why.
+        UnreadableRecord: it is done, and this version cannot read what came out of it.
 
     """
     if status.state == "cancelled":
@@ -384,6 +415,9 @@ def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
         raise PipelineFailed(f"{status.id} failed: {errors}: {advice}")
     report = status.states[status.plan.report.key].record
     if report is None or not isinstance(report.record, ReportRecord):
+        if status.state == "done":
+            why = status.states[status.plan.report.key].progress
+            raise UnreadableRecord(f"{status.id} is done, and what came out of it cannot be read: of the report, {why}")
         raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
     stages = tuple(state.record for state in status.states.values() if state.record)
     return PipelineResults.of(status.id, status.plan, report.record, stages, status.warnings)

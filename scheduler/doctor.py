@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import socket
@@ -15,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import redis
-from pydantic import ValidationError
 
 from scheduler.access import closed_to_others, first_obstacle
 from shared.advice import refusal
@@ -23,12 +23,15 @@ from shared.broker import keyring
 from shared.catalog import QUEUES
 from shared.errors import BrokerUnavailable, DistillError, UnknownPipeline
 from shared.folders import draft_folder
+from shared.keys import Keys, other_type
 from shared.ledger import Ledger, connect
 from shared.object_store import store_of
 from shared.objects import Objects
+from shared.queues import Queues
 from shared.refusals import Refusals
 from shared.roster import Roster, WorkerEntry, installed_versions
 from shared.settings import Settings
+from shared.skipped import Skipped, shown
 from shared.stage import STAGE_FORMAT
 from shared.status import in_words
 from shared.text import plain_line
@@ -38,6 +41,9 @@ OLDEST_SERVER = (6, 2)
 #: Seconds by which clocks may differ, and bytes that should be free in the store.
 CLOCK_SECONDS = 2.0
 FREE_BYTES = 1_000_000_000
+#: Records that cannot be read of which the doctor tells, and keys that are looked at in one round trip.
+MOST_RECORDS = 5
+PAGE_KEYS = 500
 #: Where it stands how several users share a store.
 SHARED_STORE = "docs/how-to/shared-store.md"
 
@@ -60,6 +66,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     except DistillError as error:
         yield Finding("broker", "bad", str(error))
         return
+    client.skipped = Skipped(level=logging.DEBUG)  # They are told of among the findings.
     yield Finding("broker", "good", f"{settings.broker_address} answers")
     yield _link(settings)
     yield _signing(settings)
@@ -70,6 +77,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _asked("clock", lambda: [_clock(_server_time(client))])
         yield from _asked("workers", lambda: _workers(client, settings))
         yield from _asked("refused", lambda: _refusals(client))
+        yield from _asked("records", lambda: _records(client))
     except (redis.RedisError, BrokerUnavailable) as error:
         yield Finding("broker", "bad", f"it answers no more: {error}")
 
@@ -216,8 +224,10 @@ def _clock(their_time: float) -> Finding:
 
 def _workers(client: Any, settings: Settings) -> Iterator[Finding]:
     workers = Roster(client).workers()
-    waiting = _pipelines_by_queue(Ledger(client, settings.history_seconds))
-    if not workers:
+    waiting = _pipelines_by_queue(Ledger(client, settings.history_seconds), client.skipped)
+    if unreadable := client.skipped.reasons.get(client.names.workers):
+        yield Finding("workers", "bad", f"not known: {unreadable}")
+    elif not workers:
         advice = "start some with 'distill up' or 'distill worker'"
         yield Finding("workers", "warning", "none is there: what is submitted waits", advice)
     served = {queue for worker in workers for queue in worker.queues}
@@ -231,14 +241,45 @@ def _workers(client: Any, settings: Settings) -> Iterator[Finding]:
         yield Finding("queues", "warning", f"nobody serves the queue '{queue}'{who}", advice)
 
 
-def _pipelines_by_queue(ledger: Ledger) -> Counter[str]:
+def _pipelines_by_queue(ledger: Ledger, skipped: Skipped) -> Counter[str]:
     """How many pipelines each queue has; those that are cancelled leave messages, for which nobody waits."""
     waiting = Counter[str]()
-    for pipeline in ledger.untouched_since(inf):
-        with suppress(UnknownPipeline, ValidationError):  # Its history has run out, or it is of another version.
+    unfinished: list[str] = []
+    with skipped.unreadable("unfinished"):
+        unfinished = ledger.untouched_since(inf)
+    for pipeline in unfinished:
+        with suppress(UnknownPipeline), skipped.unreadable(pipeline):
             status = ledger.status(pipeline)
             waiting[status.plan.device] += not status.finished
     return waiting
+
+
+def _records(client: Any) -> Iterator[Finding]:
+    """What was passed over in all that was looked at, and what is of another type than this project's keys are."""
+    Queues(client).waiting()
+    with suppress(redis.exceptions.NoPermissionError):  # Not every client may ask that of all keys.
+        for name, kind in _types(client, client.names):
+            if kind not in ("none", client.names.type_of(name) or kind):
+                client.skipped.note(name, other_type(shown(name)))
+    found = list(dict.fromkeys(client.skipped.reasons.values()))
+    if not found:
+        yield Finding("records", "good", "all that was looked at can be read")
+        return
+    more = f" (and {len(found) - MOST_RECORDS:,} more)" if len(found) > MOST_RECORDS else ""
+    detail = f"not readable, and passed over: {'; '.join(found[:MOST_RECORDS])}{more}"
+    yield Finding("records", "warning", detail, "use the newest version on all machines; what is of none, DEL it")
+
+
+def _types(client: Any, names: Keys) -> Iterator[tuple[str, str]]:
+    """The types of all keys of this project, by name."""
+    found = list(client.scan_iter(f"{names.own}*", count=1000))
+    found += [names.unacknowledged, names.unacknowledged_times]
+    for start in range(0, len(found), PAGE_KEYS):
+        page = found[start : start + PAGE_KEYS]
+        with client.pipeline(transaction=False) as pipe:
+            for name in page:
+                pipe.type(name)
+            yield from zip(page, pipe.execute(), strict=True)
 
 
 def _refusals(client: Any) -> Iterator[Finding]:

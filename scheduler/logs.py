@@ -12,10 +12,12 @@ import typer
 
 from scheduler.options import PipelineId
 from scheduler.terminal import Terminal, print_json
+from shared.errors import UnreadableRecord
 
 if TYPE_CHECKING:
     from rich.text import Text
 
+    from shared.ledger import Ledger
     from shared.logbook import LogLine
     from shared.plan import Plan
 
@@ -44,8 +46,16 @@ def logs(
     settings = Settings.load()
     client = connect(settings)
     ledger, logbook = Ledger(client, settings.history_seconds), Logbook(client, settings.history_seconds)
-    plan = ledger.status(pipeline).plan
-    wanted = None if stage is None else _keys_of(plan, stage)
+    titles: dict[str, str] = {}
+    wanted: set[str] | None = None
+    try:
+        plan = ledger.status(pipeline).plan
+    except UnreadableRecord:  # The lines can be read without their stages' titles.
+        if stage is not None:
+            raise
+    else:
+        titles = {each.ref.short_key: each.title for each in plan.stages}
+        wanted = None if stage is None else _keys_of(plan, stage)
 
     def lines() -> Iterator[LogLine]:
         there = list(logbook.read(pipeline))
@@ -53,9 +63,8 @@ def logs(
         yield from shown if tail is None else deque(shown, maxlen=tail)
         if follow:
             last = there[-1].place if there else ""
-            yield from _about(logbook.follow(pipeline, lambda: ledger.status(pipeline).finished, last), wanted)
+            yield from _about(logbook.follow(pipeline, lambda: _is_finished(ledger, pipeline), last), wanted)
 
-    titles = {each.ref.short_key: each.title for each in plan.stages}
     if as_json:
         for line in lines():
             print_json(_facts(line, titles), indent=None)
@@ -64,6 +73,14 @@ def logs(
     console = Terminal(soft_wrap=True)
     for text in _in_columns(lines(), titles):
         console.print(text)
+
+
+def _is_finished(ledger: Ledger, pipeline: str) -> bool:
+    """Whether no more lines are to come, as far as this version can tell."""
+    try:
+        return ledger.status(pipeline).finished
+    except UnreadableRecord:
+        return True
 
 
 def _about(lines: Iterable[LogLine], wanted: set[str] | None) -> Iterator[LogLine]:
@@ -101,7 +118,7 @@ def _in_columns(lines: Iterable[LogLine], titles: dict[str, str]) -> Iterator[Te
     """Lines for people; columns grow with what stands in them, since nobody knows what is to come."""
     from rich.text import Text
 
-    of_worker, of_stage = 0, min(LONGEST_TITLE, max(map(len, titles.values())))
+    of_worker, of_stage = 0, min(LONGEST_TITLE, max(map(len, titles.values()), default=0))
     for line in lines:
         first = titles.get(line.stages[0], line.stages[0]) if line.stages else ""
         stage = f"{first} +{len(line.stages) - 1}" if len(line.stages) > 1 else first

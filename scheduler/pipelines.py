@@ -24,7 +24,7 @@ from scheduler.options import (
     not_both,
 )
 from scheduler.terminal import print_csv, print_json, say
-from shared.errors import InvalidSettings, PipelineFailed
+from shared.errors import InvalidSettings, PipelineFailed, UnreadableRecord
 
 if TYPE_CHECKING:
     from scheduler.client import PipelineClient
@@ -103,7 +103,7 @@ def status(
     client = PipelineClient()
     served = client.served_queues()
     if pipeline is None:
-        found = client.pipelines(limit)
+        found = client.standings(limit)
         if as_json:
             print_json([facts_of(status, served) for status in found])
         elif not found:
@@ -131,7 +131,7 @@ def cancel(pipelines: PipelineIds) -> None:
     from scheduler.client import PipelineClient
 
     client = PipelineClient()
-    found = {pipeline: client.find(pipeline) for pipeline in pipelines}
+    found = {pipeline: _found(client, pipeline) for pipeline in pipelines}
     for pipeline, status in found.items():
         client.cancel(pipeline)
         if status and status.finished:
@@ -208,6 +208,14 @@ def _load(path: Path, changes: list[str] | None) -> PipelineSpec:
     return PipelineSpec.load(path, changes or ())
 
 
+def _found(client: PipelineClient, pipeline: str) -> PipelineStatus | None:
+    """Where a known pipeline stands, as far as this version can read it."""
+    try:
+        return client.find(pipeline)
+    except UnreadableRecord:
+        return None
+
+
 def _known(client: PipelineClient, pipelines: list[str]) -> list[str]:
     """The ids without repeats, all of them known: nothing is done for the first where the last is wrong."""
     return [client.pipeline(pipeline).id for pipeline in dict.fromkeys(pipelines)]
@@ -222,7 +230,7 @@ def _watch_all(client: PipelineClient, pipelines: list[str]) -> None:
         _follow(client, pipeline)
         try:
             _show(client.results(pipeline))
-        except PipelineFailed as error:
+        except (PipelineFailed, UnreadableRecord) as error:
             errors.append(str(error))
     if errors:
         raise PipelineFailed("\n".join(errors))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from statistics import fmean
 from textwrap import shorten
@@ -23,7 +23,7 @@ from shared.queues import QueueState
 from shared.records import ChoiceRecord, EvaluationRecord, ReportRecord, StudentScore
 from shared.results import PipelineResults
 from shared.roster import WorkerEntry
-from shared.status import PipelineStatus, in_words
+from shared.status import PipelineStatus, UnreadablePipeline, in_words
 from shared.store import ArtifactStore
 
 #: Characters of an error in the list of pipelines; 'distill status ID' has all of it.
@@ -124,12 +124,15 @@ def plan_table(plan: Plan, store: ArtifactStore) -> Table:
     return table
 
 
-def pipelines_table(pipelines: list[PipelineStatus]) -> Table:
-    """One row a pipeline."""
+def pipelines_table(pipelines: Sequence[PipelineStatus | UnreadablePipeline]) -> Table:
+    """One row a pipeline; one that cannot be read has the reason in it."""
     table = Table()
     for name in ("pipeline", "state", "submitted", "stages", "now"):
         table.add_column(name, overflow="fold", no_wrap=name in ("pipeline", "state", "stages"))
     for status in pipelines:
+        if isinstance(status, UnreadablePipeline):
+            table.add_row(status.id, Text("unreadable", "red"), "", "", status.why)
+            continue
         done = sum(state.state == "done" for state in status.states.values())
         submitted = datetime.fromtimestamp(status.submitted, UTC).astimezone()
         stages = f"{done}/{len(status.states)}"

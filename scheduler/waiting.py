@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from shared.plan import Plan
-from shared.status import PipelineStatus
+from shared.status import PipelineStatus, UnreadablePipeline
 
 #: The queues that workers serve, and whether one of theirs obeys this client; None: not known.
 Served = Mapping[str, bool] | None
@@ -68,8 +68,11 @@ def _listed(titles: list[str]) -> str:
     return titles[0] + (f" and {len(titles) - 1} more" if len(titles) > 1 else "")
 
 
-def facts_of(status: PipelineStatus, served: Served = None) -> dict[str, Any]:
+def facts_of(status: PipelineStatus | UnreadablePipeline, served: Served = None) -> dict[str, Any]:
     """Where a pipeline stands, for programs: what `distill status --json` prints."""
+    if isinstance(status, UnreadablePipeline):
+        facts = {"id": status.id, "state": "unreadable", "why": status.why}
+        return facts | {"submitted": None, "stages": [], "warnings": []}
     waits = reasons(status, served)
     stages = []
     for stage in status.plan.stages:

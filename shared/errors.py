@@ -18,6 +18,7 @@ DistillError
 ├── StageFailed             a stage ended for good without a result
 │   └── OverTime            its pipeline's time limit ended it; another pipeline may give it longer
 ├── UnknownPipeline         no pipeline of this id
+├── UnreadableRecord        what stands at the broker or in the store is not what this version can read
 └── PipelineFailed          a pipeline ended without all of its results
 
 Each takes one positional message, so that it crosses Redis whole. What others have written of it, as the error of own
@@ -104,6 +105,10 @@ class OverTime(StageFailed):
 
 class UnknownPipeline(DistillError):
     """The broker knows no pipeline of that id."""
+
+
+class UnreadableRecord(DistillError):
+    """A record at the broker or in the store is garbage, of another type, or of a version that writes it otherwise."""
 
 
 class PipelineFailed(DistillError):

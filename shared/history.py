@@ -14,7 +14,7 @@ HISTORY = "history.json"
 class History(BaseModel):
     """What each epoch came to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     #: Mean loss over the epoch's batches.
     losses: tuple[float, ...]

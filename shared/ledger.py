@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import redis
-from pydantic import ValidationError
 from redis.backoff import EqualJitterBackoff
 from redis.retry import Retry
 
 from shared.advice import refusal
-from shared.errors import BrokerUnavailable, UnfitBroker, UnknownPipeline
+from shared.errors import BrokerUnavailable, UnfitBroker, UnreadableRecord
 from shared.keys import BrokerClient, Keys
 from shared.plan import Plan
 from shared.records import StageRecord
-from shared.seal import NO_KEYS, Keyring, unsealed
+from shared.seal import NO_KEYS, Keyring
 from shared.settings import Settings
-from shared.status import PipelineStatus, StageState
+from shared.skipped import shown
+from shared.stage import STAGE_FORMAT
+from shared.status import PipelineStatus, StageState, UnreadablePipeline, standing, unknown
+from shared.text import BYTES_OR_ESCAPES
 
 #: Notes where stages stand, but for those of which something else was said meanwhile: of each its field, the text that
 #: is there, and the one that is to be.
@@ -71,11 +74,11 @@ def unchecked_client(settings: Settings, *, retries: int) -> BrokerClient:
     options: dict[str, Any] = settings.broker.redis_options | settings.tls
     client = BrokerClient(
         decode_responses=True,
+        # Bytes that are no text cost the record that they are in, and a name of such bytes is still the key's.
+        encoding_errors=BYTES_OR_ESCAPES,
         socket_connect_timeout=3,
         socket_timeout=settings.answer_seconds,
         retry=_retry(retries),
-        # Whatever anybody has written into it, or is to be: a text that UTF-8 has not ends no command.
-        encoding_errors="backslashreplace",
         **options,
     )
     client.names = Keys.of(settings.prefix)
@@ -87,7 +90,7 @@ class Ledger:
 
     def __init__(self, client: BrokerClient, history_seconds: int) -> None:
         self._redis: Any = client
-        self._names = client.names
+        self._names, self._skipped = client.names, client.skipped
         self._history_seconds = history_seconds
         self._replace = self._redis.register_script(_REPLACE)
 
@@ -107,14 +110,14 @@ class Ledger:
 
     def close(self, pipeline: str) -> None:
         """Note that a pipeline is finished."""
-        with broker_errors():
+        with broker_errors(), self._skipped.unreadable(self._names.unfinished):
             self._redis.zrem(self._names.unfinished, pipeline)
 
     def untouched_since(self, then: float) -> list[str]:
         """Unfinished pipelines of which nothing was heard since a time, in seconds since the epoch."""
         with broker_errors():
             pipelines: list[str] = self._redis.zrangebyscore(self._names.unfinished, "-inf", then)
-        return pipelines
+        return self._with_ids(pipelines)
 
     def plan(self, pipeline: str, keyring: Keyring) -> Plan:
         """The plan of a pipeline, to be obeyed.
@@ -122,20 +125,28 @@ class Ledger:
         Raises:
             UnknownPipeline: the broker knows none of this id.
             Untrusted: the plan was not sealed with one of the keys.
+            UnreadableRecord: this version cannot read it, or does not know all that its stages say.
 
         """
         with broker_errors():
             text = self._redis.hget(self._names.pipeline(pipeline), "plan")
         if text is None:
-            raise _unknown(pipeline)
-        return Plan.model_validate_json(keyring.open("plan", text))
+            raise unknown(pipeline)
+        name = f"the plan of {shown(pipeline)}"
+        plan = Plan.read(keyring.open("plan", text), name)
+        if max(stage.format for stage in plan.stages) > STAGE_FORMAT:
+            raise UnreadableRecord(f"{name} was written by a newer version of distill-queue: use that one")
+        return plan
 
     def plan_texts(self) -> list[tuple[str, str]]:
         """Each known pipeline's id and plan, as JSON of whatever version wrote it."""
         with broker_errors():
             names = list(self._redis.scan_iter(self._names.pipeline("*"), count=1000))
-            texts = [(name.removeprefix(self._names.pipeline("")), self._redis.hget(name, "plan")) for name in names]
-        return [(pipeline, text) for pipeline, text in texts if text]
+            texts: dict[str, str | None] = {}
+            for name in names:
+                with self._skipped.unreadable(name):  # Of a value of another type, no version has a plan.
+                    texts[name.removeprefix(self._names.pipeline(""))] = self._redis.hget(name, "plan")
+        return [(pipeline, text) for pipeline, text in texts.items() if text]
 
     def leased(self) -> set[str]:
         """Keys that some worker works on now."""
@@ -177,8 +188,8 @@ class Ledger:
                 texts = pipe.execute()
             changes: list[str] = []
             for field, text in zip(fields, texts, strict=True):
-                with suppress(ValidationError):
-                    state = StageState.model_validate_json(text or "{}")
+                with suppress(UnreadableRecord):
+                    state = StageState.read(text or "{}", field)
                     if (state.state, state.worker) == ("running", worker):
                         changes += [field, text, _as_text(change(state))]
             if changes:
@@ -214,37 +225,41 @@ class Ledger:
             if also:
                 also(pipe)
             self._put_off(pipe, pipeline)
-            entered, text, *_ = pipe.execute()
-        return record if entered else StageRecord.model_validate_json(text)
+            entered, text, *_ = self._execute(pipe, pipeline)
+        if entered:
+            return record
+        with self._skipped.unreadable(f"{pipeline} {name}"):
+            return StageRecord.read(text, f"{shown(name)} of {shown(pipeline)}")
+        return record
 
     def status(self, pipeline: str) -> PipelineStatus:
         """Where a pipeline stands.
 
         Raises:
             UnknownPipeline: the broker knows none of this id.
+            UnreadableRecord: it knows one, and this version cannot read what it is.
             BrokerUnavailable: the broker does not answer.
 
         """
         with broker_errors():
             fields = self._redis.hgetall(self._names.pipeline(pipeline))
-        if "plan" not in fields:
-            raise _unknown(pipeline)
-        plan = Plan.model_validate_json(unsealed(fields["plan"]))
-        states = {stage.key: _read_state(fields, stage.key) for stage in plan.stages}
-        for key in plan.blocked_by({key for key, state in states.items() if state.state == "failed"}):
-            if states[key].state != "done":
-                states[key] = StageState(state="blocked")
-        if "cancelled" in fields:
-            unfinished = [key for key, state in states.items() if state.state in ("waiting", "running", "blocked")]
-            states |= dict.fromkeys(unfinished, StageState(state="cancelled"))
-        return PipelineStatus(id=pipeline, submitted=float(fields["submitted"]), plan=plan, states=states)
+        return PipelineStatus.of(pipeline, fields)
+
+    def standings(self, pipelines: Sequence[str]) -> list[PipelineStatus | UnreadablePipeline]:
+        """Where pipelines stand, as far as the broker still knows them and this version can read it."""
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for pipeline in pipelines:
+                pipe.hgetall(self._names.pipeline(pipeline))
+            answers = pipe.execute(raise_on_error=False)
+        found = (_standing(pipeline, answer) for pipeline, answer in zip(pipelines, answers, strict=True))
+        return [each for each in found if each]
 
     def pipelines(self, limit: int | None = None) -> list[str]:
         """Ids of the pipelines that the broker still knows, the newest first, at most so many."""
         known: list[str] = []
         with broker_errors():
             self._redis.zremrangebyscore(self._names.pipelines, "-inf", time.time() - 10 * self._history_seconds)
-            ids = self._redis.zrevrange(self._names.pipelines, 0, -1)
+            ids = self._with_ids(self._redis.zrevrange(self._names.pipelines, 0, -1))
             for start in range(0, len(ids), PAGE_PIPELINES):
                 if limit is not None and len(known) >= limit:
                     break
@@ -256,7 +271,16 @@ class Ledger:
         with self._redis.pipeline(transaction=False) as pipe:
             for pipeline in ids:
                 pipe.hexists(self._names.pipeline(pipeline), "plan")
-            return [pipeline for pipeline, known in zip(ids, pipe.execute(), strict=True) if known]
+            answers = pipe.execute(raise_on_error=False)
+            # What is of another type is there, and is told of as not readable.
+            return [pipeline for pipeline, known in zip(ids, answers, strict=True) if known]
+
+    def _with_ids(self, pipelines: list[str]) -> list[str]:
+        """Those of some pipelines whose ids can be the names of files, as all are that were ever given."""
+        for pipeline in pipelines:
+            if not is_id(pipeline):
+                self._skipped.note(pipeline, f"{shown(pipeline)} at the broker is no pipeline's id")
+        return [pipeline for pipeline in pipelines if is_id(pipeline)]
 
     def _set_states(self, pipeline: str, keys: Iterable[str], state: StageState) -> None:
         text = _as_text(state)
@@ -269,7 +293,16 @@ class Ledger:
         with broker_errors(), self._redis.pipeline() as pipe:
             yield pipe
             self._put_off(pipe, pipeline)
-            pipe.execute()
+            self._execute(pipe, pipeline)
+
+    def _execute(self, pipe: Any, pipeline: str) -> list[Any]:
+        """Execute commands for a pipeline, of which its own key must be right: others of another type are skipped."""
+        answers: list[Any] = pipe.execute(raise_on_error=False)
+        own = shown(self._names.pipeline(pipeline))
+        for answer in answers:
+            if isinstance(answer, UnreadableRecord) and str(answer).startswith(own):
+                raise answer
+        return list(self._skipped.among(answers))
 
     def _put_off(self, pipe: Any, pipeline: str) -> None:
         """Put off the expiry of a pipeline of which something was heard."""
@@ -290,26 +323,28 @@ def broker_errors() -> Iterator[None]:
         ) from error
 
 
-def _unknown(pipeline: str) -> UnknownPipeline:
-    return UnknownPipeline(f"no pipeline '{pipeline}' at the broker: 'distill status' lists them")
+def is_id(pipeline: str) -> bool:
+    """Whether a text can be a pipeline's id: a name, of which folders and files are made, and what makes it unique."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", pipeline) is not None
+
+
+def _standing(pipeline: str, answer: Any) -> PipelineStatus | UnreadablePipeline | None:
+    """Where a pipeline stands of whose key the broker has answered this: its fields, or that it has none."""
+    if isinstance(answer, UnreadableRecord):
+        return UnreadablePipeline(pipeline, str(answer))
+    if isinstance(answer, Exception):
+        raise answer
+    return standing(pipeline, answer)
 
 
 def _as_text(state: StageState) -> str:
     return state.model_dump_json(exclude_defaults=True)
 
 
-def _read_state(fields: dict[str, str], key: str) -> StageState:
-    if record := fields.get(f"record:{key}"):
-        done = StageRecord.model_validate_json(record)
-        return StageState(state="done", progress=done.record.summary, worker=done.worker, record=done)
-    state = fields.get(f"state:{key}")
-    return StageState.model_validate_json(state) if state else StageState()
-
-
 def _mode(client: BrokerClient) -> str:
     """In which mode the server is, asked in place of a PING: no right is needed for it, as there is for INFO."""
     try:
-        greeting: Any = client.execute_command("HELLO")  # type: ignore[no-untyped-call]
+        greeting: Any = client.execute_command("HELLO")
     except redis.ResponseError as error:
         if "not allowed in cluster mode" in str(error):  # As Redis says of any database but 0.
             return "cluster"

@@ -6,11 +6,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from pydantic import ConfigDict, Field
+
 from shared.errors import BrokerUnavailable
 from shared.keys import BrokerClient
 from shared.ledger import broker_errors
 from shared.line import Line, Lines
-from shared.records import Model
+from shared.records import UNREADABLE, Model
+from shared.skipped import shown
+from shared.status import LAST_TIME
 from shared.text import plain_text
 
 #: Lines of a pipeline that are kept, the newest ones; Redis lets go of a hundred or so at a time.
@@ -29,8 +33,10 @@ AGAIN_SECONDS = 0.2
 class LogLine(Model):
     """Something that a worker said."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     #: Seconds since the epoch, by the worker's own clock.
-    time: float
+    time: float = Field(ge=0.0, le=LAST_TIME)
     #: As the module `logging` names it.
     level: Line
     worker: Line
@@ -46,11 +52,11 @@ class Logbook:
 
     def __init__(self, client: BrokerClient, history_seconds: int) -> None:
         self._redis: Any = client
-        self._names = client.names
+        self._names, self._skipped = client.names, client.skipped
         self._history_seconds = history_seconds
 
     def write(self, pipeline: str, lines: Sequence[LogLine]) -> None:
-        """Add lines, in one round trip.
+        """Add lines, in one round trip; there is no place for them where the log's key is of another type.
 
         Raises:
             BrokerUnavailable: the broker does not answer; some of the lines may be there.
@@ -60,7 +66,7 @@ class Logbook:
             for line in lines:
                 self.add(pipe, pipeline, line)
             pipe.expire(self._names.log(pipeline), self._history_seconds)
-            pipe.execute()
+            self._skipped.among(pipe.execute(raise_on_error=False))
 
     def add(self, pipe: Any, pipeline: str, line: LogLine) -> None:
         """Have a line sent with whatever else a round trip brings; whoever sends it puts off the log's expiry."""
@@ -77,7 +83,7 @@ class Logbook:
         while True:
             with broker_errors():
                 page = self._redis.xrange(self._names.log(pipeline), start, count=PAGE_LINES)
-            yield from (_line(place, fields) for place, fields in page)
+            yield from self._lines(pipeline, page)
             if len(page) < PAGE_LINES:
                 return
             start = f"({page[-1][0]}"
@@ -99,18 +105,26 @@ class Logbook:
                 time.sleep(AGAIN_SECONDS)
                 continue
             deadline = time.monotonic() + AWAY_SECONDS
-            for line in came:
-                yield line
-                place = line.place
+            yield from self._lines(pipeline, came)
+            place = came[-1][0] if came else place
             if ended and not came:
                 return
 
-    def _await(self, pipeline: str, place: str) -> list[LogLine]:
-        """The lines after a place, once there are any; none if there are none for a while."""
+    def _await(self, pipeline: str, place: str) -> list[tuple[str, dict[str, str]]]:
+        """The entries after a place, once there are any; none if there are none for a while."""
         with broker_errors():
             wait_ms = int(LAST_WORD_SECONDS * 1000)
             streams = self._redis.xread({self._names.log(pipeline): place or "0"}, count=PAGE_LINES, block=wait_ms)
-        return [_line(place, fields) for _, page in streams for place, fields in page]
+        return [entry for _, page in streams for entry in page]
+
+    def _lines(self, pipeline: str, page: Iterable[tuple[str, dict[str, str]]]) -> Iterator[LogLine]:
+        """The lines of a page, but for entries that are none."""
+        for place, fields in page:
+            try:
+                yield _line(place, fields)
+            except UNREADABLE:
+                name = self._names.log(pipeline)
+                self._skipped.note(name, f"{shown(name)} at the broker has entries that are no lines of a log")
 
 
 def _fields(line: LogLine) -> dict[str, str]:

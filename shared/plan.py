@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from shared.model_spec import CnnSpec, MlpSpec, ModelSpec, ResnetSpec
 from shared.recipes import (
@@ -28,6 +28,7 @@ from shared.recipes import (
     WriteReport,
     models_of,
 )
+from shared.records import Model
 from shared.spec import Device, PipelineSpec, Priority
 from shared.stage import ArtifactRef, Bundle, Stage, checkpoint_ref, label_file_ref
 from shared.student_spec import StudentGrid, StudentSpec
@@ -41,26 +42,24 @@ SMALLEST_BUNDLE = 3
 LONGEST_FILE_NAME = 60
 
 
-class Plan(BaseModel):
+class Plan(Model):
     """A pipeline's stages: those before the students in order, then branches side by side, then the end in order."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     device: Device
     #: No part of any key, like the three below.
     priority: Priority = "normal"
     #: Seconds a stage of a kind may take at one go.
-    time_limits: dict[str, float] = {}
+    time_limits: dict[str, float] = Field(default={})
     #: How many workers share the soft labels.
     shards: Literal["auto"] | int = "auto"
     #: Kinds of warnings that are not shown; left out where there are none, so that earlier versions read it.
     accept: Annotated[tuple[str, ...], Field(exclude_if=lambda accept: not accept)] = ()
     #: The data; then, in order, all that comes between the teachers and the students.
-    trunk: tuple[Stage, ...]
+    trunk: Annotated[tuple[Stage, ...], Field(min_length=1)]
     #: Several teachers, made side by side after the first stage of the trunk; a single one is part of the trunk.
     teachers: tuple[Stage, ...] = ()
-    branches: tuple[tuple[Bundle, ...], ...]
+    branches: tuple[Annotated[tuple[Bundle, ...], Field(min_length=1)], ...]
     #: What needs all branches, in order.
     tail: tuple[Bundle, ...] = ()
     report: Stage

@@ -14,8 +14,9 @@ from shared.broker import DUE, lists_of, seconds_due
 from shared.catalog import PRIORITIES, QUEUES
 from shared.keys import BrokerClient
 from shared.line import Line
-from shared.records import Model
+from shared.records import UNREADABLE, Model
 from shared.roster import WorkerEntry
+from shared.skipped import shown
 
 
 class Place(NamedTuple):
@@ -66,30 +67,44 @@ class Queues:
 
     def __init__(self, client: BrokerClient) -> None:
         self._redis: Any = client
-        self._unacknowledged = client.names.unacknowledged
+        self._unacknowledged, self._skipped = client.names.unacknowledged, client.skipped
         names = (name for queue in QUEUES for name in lists_of(queue, client.names.prefix))
         self._lists: dict[Place, str] = dict(zip(PLACES, names, strict=True))
 
     def waiting(self) -> dict[Place, Waiting]:
-        """What waits in each list, also where no worker serves it; in one round trip."""
+        """What waits in each list, also where no worker serves it; nothing in what is no list; in one round trip."""
         with self._redis.pipeline(transaction=False) as pipe:
             for name in self._lists.values():
                 pipe.llen(name)
                 pipe.lindex(name, -1)
-            answers = iter(pipe.execute())
-        return {place: Waiting(next(answers), _waited(next(answers))) for place in self._lists}
+            answers = iter(pipe.execute(raise_on_error=False))
+        return {place: self._found(next(answers), next(answers)) for place in self._lists}
 
     def taken(self) -> dict[Place, Taken]:
         """What workers have taken from each list; what is no message of ours counts nowhere."""
         taken = {place: Taken() for place in PLACES}
-        for entry in self._redis.hvals(self._unacknowledged):
-            if found := _place_and_due(entry):
-                place, due = found
-                if due > time.time():
-                    taken[place].later += 1
-                else:
-                    taken[place].running += 1
+        entries: list[str] = []
+        with self._skipped.unreadable(self._unacknowledged):
+            entries = self._redis.hvals(self._unacknowledged)
+        for entry in entries:
+            try:
+                place, due = _place_and_due(entry)
+            except (*UNREADABLE, AttributeError):
+                name = self._unacknowledged
+                self._skipped.note(f"{name} entries", f"{shown(name)} at the broker has entries that are no messages")
+                continue
+            if place not in taken:
+                continue
+            if due > time.time():
+                taken[place].later += 1
+            else:
+                taken[place].running += 1
         return taken
+
+    def _found(self, length: Any, last: Any) -> Waiting:
+        """What waits in a list, as the broker has answered of it."""
+        self._skipped.among((length,))
+        return Waiting(0, None) if isinstance(length, Exception) else Waiting(length, _waited(last))
 
     def states(self, workers: Iterable[WorkerEntry]) -> list[QueueState]:
         """How each queue stands at each priority, in the order in which workers look."""
@@ -117,17 +132,13 @@ def _waited(message: bytes | str | None) -> float | None:
     """Seconds for which a message has waited; None for what is no message of this version."""
     try:
         return seconds_due(json.loads(message or "{}")["headers"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (*UNREADABLE, AttributeError):
         return None
 
 
-def _place_and_due(entry: bytes | str) -> tuple[Place, float] | None:
-    """Where kombu's entry of a message came from, and when it is due; None for what is no message of ours."""
-    try:
-        message, _, queue = json.loads(entry)
-        number, due = message["properties"].get("priority", 0), message["headers"].get(DUE, 0.0)
-        priority = max((step, name) for name, step in PRIORITIES.items() if step <= number)[1]
-        place = Place(queue, priority)
-        return (place, float(due)) if place in PLACES else None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
+def _place_and_due(entry: bytes | str) -> tuple[Place, float]:
+    """Where kombu's entry of a message came from, which may be no place of ours, and when it is due."""
+    message, _, queue = json.loads(entry)
+    number, due = message["properties"].get("priority", 0), message["headers"].get(DUE, 0.0)
+    priority = max((step, name) for name, step in PRIORITIES.items() if step <= number)[1]
+    return Place(str(queue), priority), float(due)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ConfigDict
 
 from shared.keys import BrokerClient
 from shared.line import Line, Lines
@@ -14,10 +14,14 @@ from shared.records import Model
 KEPT = 100
 #: Characters of what the sender wrote that are kept.
 LONGEST_TEXT = 2_000
+#: Digits of a count that Redis keeps, with one to spare.
+LONGEST_COUNT = 20
 
 
 class Refusal(Model):
     """A message that was refused. All but the time, the worker and the reason is what its sender claims."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     #: Seconds since the epoch, by the worker's clock.
     time: float
@@ -33,7 +37,7 @@ class Refusals:
 
     def __init__(self, client: BrokerClient) -> None:
         self._redis: Any = client
-        self._names = client.names
+        self._names, self._skipped = client.names, client.skipped
 
     def enter(self, refusal: Refusal) -> None:
         """Keep a refusal, and count it."""
@@ -41,18 +45,18 @@ class Refusals:
             pipe.lpush(self._names.refused, refusal.model_dump_json())
             pipe.ltrim(self._names.refused, 0, KEPT - 1)
             pipe.incr(self._names.refused_count)
-            pipe.execute()
+            self._skipped.among(pipe.execute(raise_on_error=False))
 
     @property
     def count(self) -> int:
-        """How many there were since the broker was emptied."""
-        return int(self._redis.get(self._names.refused_count) or 0)
+        """How many there were since the broker was emptied; 0 where what counts them is no number."""
+        text = self._redis.get(self._names.refused_count) or "0"
+        return int(text) if text.isdecimal() and len(text) < LONGEST_COUNT else 0
 
     @property
     def last(self) -> Refusal | None:
         """The newest; None if there is none that this version can read."""
-        text = self._redis.lindex(self._names.refused, 0)
-        try:
-            return Refusal.model_validate_json(text) if text else None
-        except ValidationError:
-            return None
+        with self._skipped.unreadable(self._names.refused):
+            if text := self._redis.lindex(self._names.refused, 0):
+                return Refusal.read(text, f"the last entry of {self._names.refused}")
+        return None

@@ -10,11 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from math import ceil
 from typing import Any, Self
 
-from pydantic import ValidationError
+from pydantic import ConfigDict
 
 from shared.keys import BrokerClient
 from shared.line import Line
 from shared.records import Model
+from shared.skipped import shown
 from shared.stage import STAGE_FORMAT
 
 #: Packages whose versions matter to what a worker computes or understands.
@@ -23,6 +24,8 @@ PACKAGES = ("distill-queue", "celery", "torch", "numpy")
 
 class WorkerEntry(Model):
     """A worker as it describes itself."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     name: Line
     host: Line
@@ -76,7 +79,7 @@ class Roster:
 
     def __init__(self, client: BrokerClient) -> None:
         self._redis: Any = client
-        self._names = client.names
+        self._names, self._skipped = client.names, client.skipped
         self._called = False
 
     def enter(self, entry: WorkerEntry, seconds: float, instance: str) -> str:
@@ -101,7 +104,9 @@ class Roster:
             if {"gpu", "any"} <= set(entry.queues):
                 pipe.set(self._names.gpus, "", px=int(seconds * 1000))
             pipe.set(self._names.worker_called(entry.name), call, px=int(seconds * 1000), get=True)
-            last = pipe.execute()[-1] or call
+            # A key of another type costs what it would say of the worker; the others say theirs.
+            last = self._skipped.among(pipe.execute(raise_on_error=False))[-1]
+        last = last if last and isinstance(last, str) else call
         of_itself = not self._called or last.startswith(f"{instance} ")
         self._called = True
         return "" if of_itself else str(last.partition(" ")[2])
@@ -112,19 +117,17 @@ class Roster:
 
     def workers(self) -> list[WorkerEntry]:
         """The workers that are there, by name, but for those whose version has entries that this one cannot read."""
-        names = sorted(self._redis.smembers(self._names.workers))
+        names: list[str] = []
+        with self._skipped.unreadable(self._names.workers):
+            names = sorted(self._redis.smembers(self._names.workers))
         texts = self._redis.mget(map(self._names.worker, names)) if names else []
         if gone := [name for name, text in zip(names, texts, strict=True) if not text]:
             self._redis.srem(self._names.workers, *gone)  # Who is there after all enters itself again soon.
-        return [entry for text in texts if text and (entry := _read(text))]
-
-
-def _read(text: str) -> WorkerEntry | None:
-    """An entry; None where another version wrote it, and this one cannot read it."""
-    try:
-        return WorkerEntry.model_validate_json(text)
-    except ValidationError:
-        return None
+        found = []
+        for name, text in zip(names, texts, strict=True):
+            with self._skipped.unreadable(self._names.worker(name)):
+                found += [WorkerEntry.read(text, f"the entry of the worker {shown(name)}")] if text else []
+        return found
 
 
 def installed_versions() -> dict[str, str]:

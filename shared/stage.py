@@ -28,7 +28,7 @@ Key = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class ArtifactRef(BaseModel):
     """Where an artifact lives in the store."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: str = Field(pattern=r"^[a-z_]+$")
     key: Key
@@ -40,9 +40,13 @@ class ArtifactRef(BaseModel):
 
 
 class Stage(BaseModel):
-    """One unit of work: what a Celery task receives, and all that its result depends on."""
+    """One unit of work: what a Celery task receives, and all that its result depends on.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    A version that adds a field here which a worker must know gives its stages another format: other fields are passed
+    over, but never one of the recipe, which is an ingredient of the key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     format: int = STAGE_FORMAT
     key: Key

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal, Self
 
-from shared.line import Line, Lines
+from pydantic import ConfigDict
+
+from shared.errors import UnknownPipeline, UnreadableRecord
+from shared.line import Line, Lines, shortened
 from shared.plan import Plan
 from shared.records import Model, StageRecord, StageWarning, warnings_of
+from shared.seal import unsealed
 from shared.stage import Stage
+
+#: The last time that a calendar has, in seconds since the epoch.
+LAST_TIME = 253_402_300_799.0
 
 
 class StageState(Model):
     """Where a stage of a pipeline stands."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     state: Literal["waiting", "running", "done", "failed", "blocked", "cancelled"] = "waiting"
     #: What it does or waits for now, in words.
@@ -34,6 +44,30 @@ class PipelineStatus(Model):
     submitted: float
     plan: Plan
     states: dict[str, StageState]
+
+    @classmethod
+    def of(cls, pipeline: str, fields: Mapping[str, str]) -> Self:
+        """Where a pipeline stands whose hash in the ledger has these fields.
+
+        A stage whose state or record cannot be read costs only itself: it has no state, or no record.
+
+        Raises:
+            UnknownPipeline: the hash is not there, or has no plan.
+            UnreadableRecord: its plan, or the time at which it was submitted, cannot be read.
+
+        """
+        if "plan" not in fields:
+            raise unknown(pipeline)
+        plan = Plan.read(unsealed(fields["plan"]), f"the plan of {pipeline!r}")
+        states = {stage.key: _state(fields, stage.key) for stage in plan.stages}
+        for key in plan.blocked_by({key for key, state in states.items() if state.state == "failed"}):
+            if states[key].state != "done":
+                states[key] = StageState(state="blocked")
+        if "cancelled" in fields:
+            unfinished = [key for key, state in states.items() if state.state in ("waiting", "running", "blocked")]
+            states |= dict.fromkeys(unfinished, StageState(state="cancelled"))
+        submitted = _time(fields.get("submitted", ""), f"the time of submission of {pipeline!r}")
+        return cls(id=pipeline, submitted=submitted, plan=plan, states=states)
 
     @property
     def state(self) -> Literal["waiting", "running", "done", "failed", "cancelled"]:
@@ -68,6 +102,55 @@ class PipelineStatus(Model):
     def errors(self) -> list[str]:
         """The errors of the stages that failed."""
         return [state.error for state in self.states.values() if state.state == "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadablePipeline:
+    """A pipeline of which the broker has a record, and this version cannot read it."""
+
+    id: str
+    #: In one line, with the pipeline's id.
+    why: str
+
+
+def standing(pipeline: str, fields: Mapping[str, str]) -> PipelineStatus | UnreadablePipeline | None:
+    """Where a pipeline stands whose hash has these fields; None for one whose history has run out."""
+    try:
+        return PipelineStatus.of(pipeline, fields)
+    except UnknownPipeline:
+        return None
+    except UnreadableRecord as error:
+        return UnreadablePipeline(pipeline, str(error))
+
+
+def unknown(pipeline: str) -> UnknownPipeline:
+    """The error that the broker knows no pipeline of an id."""
+    return UnknownPipeline(f"no pipeline '{pipeline}' at the broker: 'distill status' lists them")
+
+
+def _state(fields: Mapping[str, str], key: str) -> StageState:
+    """Where a stage stands: as its record says, if there is one, or as was last said of it."""
+    if record := fields.get(f"record:{key}"):
+        try:
+            done = StageRecord.read(record, "its record")
+        except UnreadableRecord as error:
+            return StageState(state="done", progress=str(error))
+        return StageState(state="done", progress=done.record.summary, worker=done.worker, record=done)
+    try:
+        return StageState.read(fields.get(f"state:{key}") or "{}", "its state")
+    except UnreadableRecord as error:
+        return StageState(progress=str(error))
+
+
+def _time(text: str, name: str) -> float:
+    """Seconds since the epoch."""
+    try:
+        time = float(text)
+    except ValueError:
+        time = -1.0
+    if not 0.0 <= time <= LAST_TIME:
+        raise UnreadableRecord(f"{name} is not readable: {shortened(text, 40)!r} is no time")
+    return time
 
 
 def in_words(seconds: float) -> str:

@@ -7,9 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from shared.errors import store_errors
+from shared.errors import UnreadableRecord, store_errors
 from shared.folders import draft_file, found_in
 from shared.plan import Plan
 from shared.records import Model
@@ -69,9 +67,9 @@ class Submissions:
         if text is None:
             return None
         try:
-            return Submission.model_validate_json(text)
-        except ValidationError:
-            logger.warning("%s: not a pipeline of this version: it is passed over", path)
+            return Submission.read(text, str(path))
+        except UnreadableRecord as error:
+            logger.warning("it is passed over: %s", error)
             return None
 
     def __iter__(self) -> Iterator[tuple[str, Submission]]:

@@ -6,6 +6,7 @@ pages. What stands here is the one place that says what becomes of it on the way
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import unicodedata
@@ -25,6 +26,9 @@ _UNUSUAL = re.compile(r"[^\x20-\x7e]")
 _BREAKS = re.compile("\r\n|[\t\n\v\f\r\x85\u2028\u2029]")
 #: What programs print to be shown in colours.
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
+#: How the broker's client reads and writes what UTF-8 has not: bytes come back as the bytes that they were, and halves
+#: of pairs are written as their numbers.
+BYTES_OR_ESCAPES = "bytes-or-escapes"
 #: Characters for which the note has room that says how many are left out.
 _NOTE = 60
 
@@ -64,6 +68,16 @@ def json_text(value: Any, *, indent: int | None = None, ascii_only: bool = False
     """JSON of a value, in which no character is one that a terminal obeys; programs read it as the value it was."""
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
     return _UNUSUAL.sub(lambda found: found[0] if found[0] == "\n" else _shown(found, json.dumps), text)
+
+
+def _bytes_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error("surrogateescape")(error)
+    except UnicodeError:
+        return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error(BYTES_OR_ESCAPES, _bytes_or_escapes)
 
 
 def _shown_or_break(found: re.Match[str]) -> str:

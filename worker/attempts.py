@@ -9,8 +9,9 @@ from typing import Any
 
 import redis
 
-from shared.errors import StageFailed
+from shared.errors import StageFailed, UnreadableRecord
 from shared.keys import BrokerClient
+from shared.records import UNREADABLE
 
 _BEGUN = "died with its worker"
 
@@ -59,7 +60,8 @@ class Attempts:
 
     def _check(self, key: str) -> int:
         """How many attempts there were, unless they are used up."""
-        attempts = [json.loads(text) for text in self._redis.lrange(self._names.attempts(key), 0, -1)]
+        texts = self._redis.lrange(self._names.attempts(key), 0, -1)
+        attempts = [attempt for text in texts if (attempt := _read(text))]
         if len(attempts) >= self._limit:
             how = "; ".join(
                 f"{number}. on {worker.partition('#')[0]}: {reason}"
@@ -82,7 +84,7 @@ class Attempts:
 
         While the broker is away the stage goes on, and the old count stands until it gets further again.
         """
-        with suppress(redis.RedisError), self._hasty.pipeline() as pipe:
+        with suppress(redis.RedisError, UnreadableRecord), self._hasty.pipeline() as pipe:
             for key in keys:
                 pipe.delete(self._names.attempts(key))
                 self._push(pipe, key, *self._begun(worker))
@@ -112,3 +114,12 @@ class Attempts:
     def _push(self, pipe: Any, key: str, worker: str, reason: str) -> None:
         pipe.rpush(self._names.attempts(key), json.dumps([worker, reason]))
         pipe.expire(self._names.attempts(key), self._history_seconds)
+
+
+def _read(text: str) -> tuple[str, str] | None:
+    """The worker of an attempt and how it ended; None for what is none."""
+    try:
+        worker, reason, *_ = json.loads(text)
+    except UNREADABLE:
+        return None
+    return (worker, reason) if isinstance(worker, str) and isinstance(reason, str) else None

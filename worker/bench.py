@@ -11,19 +11,22 @@ import redis
 from celery import Celery
 from celery.canvas import Signature
 from celery.utils.log import get_logger
+from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps, loads
 
 from shared.broker import PATIENT_RETRIES, keyring
-from shared.errors import Untrusted
+from shared.errors import UnreadableRecord, Untrusted
 from shared.keys import BrokerClient
 from shared.ledger import Ledger, connect
 from shared.logbook import Logbook
 from shared.object_store import store_of
 from shared.queues import Queues
+from shared.records import UNREADABLE
 from shared.refusals import LONGEST_TEXT, Refusal, Refusals
 from shared.roster import Roster
 from shared.seal import Keyring
 from shared.settings import Settings
+from shared.skipped import Skipped
 from shared.store import ArtifactStore
 from shared.submissions import Submissions
 from worker.attempts import Attempts
@@ -76,6 +79,7 @@ class Bench:
 
         """
         client, hasty = connect(settings, retries=PATIENT_RETRIES if patient else 1), connect(settings, retries=0)
+        client.skipped = hasty.skipped = Skipped(lambda: metrics.note("records_unreadable"))
         ledger = Ledger(client, settings.history_seconds)
         holding, renewal = settings.holding_seconds, settings.renewal_seconds
         leases = Leases(client, hasty, holding, renewal, metrics, app.instance)
@@ -118,13 +122,26 @@ class Bench:
         return self.keyring.seal("kept", dumps(message))
 
     def send(self, kept: str) -> None:
-        """Send a task or a canvas that was kept; one that nobody with the key has sealed is refused."""
+        """Send a task or a canvas that was kept; one that nobody with the key has sealed, or that is none, is refused.
+
+        Raises:
+            UnreadableRecord: its queue at the broker is something else.
+
+        """
         try:
-            message = self.keyring.open("kept", kept)
+            message = self.app.signature(loads(self.keyring.open("kept", kept)))
+            message.apply_async(retry=self.patient)
         except Untrusted as error:
-            self.refuse(Refusal(time=time.time(), worker=node(), reason=str(error), body=kept[:LONGEST_TEXT]))
-        else:
-            self.app.signature(loads(message)).apply_async(retry=self.patient)
+            self._refuse_kept(kept, str(error))
+        except OperationalError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            raise UnreadableRecord("its queue at the broker is of another type: 'distill doctor' says which") from error
+        except (*UNREADABLE, AttributeError) as error:
+            self._refuse_kept(kept, f"it cannot be read: {type(error).__name__}: {error}"[:LONGEST_TEXT])
+
+    def _refuse_kept(self, kept: str, reason: str) -> None:
+        self.refuse(Refusal(time=time.time(), worker=node(), reason=reason, body=kept[:LONGEST_TEXT]))
 
     def refuse(self, refusal: Refusal) -> None:
         """Say once that a message was refused, and keep and count it."""
@@ -132,5 +149,5 @@ class Bench:
         logger.error("refused %r from %r: %s", refusal.task or "a kept message", refusal.queue, refusal.reason)
         try:
             self.refusals.enter(refusal)
-        except redis.RedisError as error:
+        except (redis.RedisError, UnreadableRecord) as error:
             logger.warning("the refused message is not kept: %s", error)

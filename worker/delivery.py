@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import redis
@@ -12,17 +14,23 @@ from celery.worker.state import active_requests
 from kombu.exceptions import OperationalError
 
 from shared.catalog import QUEUES
-from shared.errors import Unavailable
+from shared.errors import Unavailable, UnreadableRecord
+from shared.keys import wrong_type
 from shared.roster import WorkerEntry
 from shared.settings import Settings
+from shared.skipped import Skipped, shown
 from worker.bench import Bench
 from worker.metrics import Metrics
+
+#: What says that the broker is away, by itself or behind another error.
+AWAY = (redis.ConnectionError, redis.TimeoutError)
 
 logger = get_logger(__name__)
 
 
 def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
     """Add to the application's workers the step that renews what they hold and wakes whom the dead left waiting."""
+    skipped = Skipped(lambda: metrics.note("records_unreadable"))
 
     class RenewDeliveries(bootsteps.StartStopStep):  # type: ignore[misc]
         """Eight times in a visibility timeout, from the worker's main process."""
@@ -39,25 +47,28 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
             self.timer.cancel()
 
         def _tick(self, parent: Any) -> None:
-            try:
-                _renew_unacknowledged(parent.task_consumer.channel)
-                bench = app.bench()
-                stuck = app.vigil.stuck
-                queues = () if stuck else tuple(queue.name for queue in parent.task_consumer.queues)
-                does = ", ".join(request.kwargsrepr for request in active_requests)
-                store, keys = settings.anywhere.store, bench.keyring.names
-                entry = WorkerEntry.of_this_process(
-                    parent.hostname, queues, store, does, keys, stuck or self._namesakes
-                )
-                self._note_namesake(bench.roster.enter(entry, settings.holding_seconds, app.instance))
-                if metrics.on:
-                    _note_queues(bench)
-                for key in bench.leases.free_keys():
-                    bench.wake(key)
-                for pipeline in bench.rescue.stranded():
-                    self._send_again(bench, pipeline)
-            except (redis.RedisError, Unavailable, OperationalError, OSError) as error:
-                logger.warning("deliveries were not renewed, trying again soon: %s", error)
+            parts: dict[str, Callable[[], object]] = {
+                "deliveries were not renewed": lambda: _renew_unacknowledged(parent.task_consumer.channel),
+                "the worker was not entered into the roster": lambda: self._enter(app.bench(), parent),
+                "queues were not measured": lambda: _note_queues(app.bench()) if metrics.on else None,
+                "tasks that wait were not woken": lambda: _wake(app.bench(), skipped),
+                "pipelines that stand still were not sent again": lambda: _rescue(app.bench(), skipped),
+            }
+            for left_undone, part in parts.items():
+                try:
+                    with guarded(left_undone, skipped):
+                        part()
+                except (redis.RedisError, Unavailable, OperationalError) as error:
+                    logger.warning("%s, trying again soon: %s", left_undone, error)
+                    return
+
+        def _enter(self, bench: Bench, parent: Any) -> None:
+            stuck = app.vigil.stuck
+            queues = () if stuck else tuple(queue.name for queue in parent.task_consumer.queues)
+            does = ", ".join(request.kwargsrepr for request in active_requests)
+            store, keys = settings.anywhere.store, bench.keyring.names
+            entry = WorkerEntry.of_this_process(parent.hostname, queues, store, does, keys, stuck or self._namesakes)
+            self._note_namesake(bench.roster.enter(entry, settings.holding_seconds, app.instance))
 
         @property
         def _namesakes(self) -> str:
@@ -73,13 +84,44 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
                 if new:
                     logger.error("%s", self._namesakes)
 
-        def _send_again(self, bench: Bench, pipeline: str) -> None:
+    app.steps["consumer"].add(RenewDeliveries)
+
+
+@contextmanager
+def guarded(left_undone: str, skipped: Skipped) -> Iterator[None]:
+    """Do a part of the housekeeping, or what it does for one key or pipeline, so that the others are done as well.
+
+    Raises:
+        Exception: the broker is away; the others would wait for it, too, while the worker does nothing else.
+
+    """
+    try:
+        yield
+    except UnreadableRecord as error:
+        skipped.note(str(error), f"{left_undone}: {error}")
+    except (redis.RedisError, Unavailable, OperationalError, OSError) as error:
+        if isinstance(error, AWAY) or isinstance(error.__cause__, AWAY):
+            raise
+        logger.warning("%s, trying again soon: %s", left_undone, error)
+    except Exception:
+        logger.exception("%s: a bug", left_undone)
+
+
+def _wake(bench: Bench, skipped: Skipped) -> None:
+    """Send what waits for keys that are free."""
+    for key in bench.leases.free_keys():
+        with guarded(f"what waits for {shown(key)} was not woken", skipped):
+            bench.wake(key)
+
+
+def _rescue(bench: Bench, skipped: Skipped) -> None:
+    """Send pipelines again that stand still."""
+    for pipeline in bench.rescue.stranded():
+        with guarded(f"{pipeline} stands still and was not sent again", skipped):
             if submission := bench.submissions.find(pipeline):
                 logger.warning("%s stands still, and nothing is queued for it: it is sent again", pipeline)
                 bench.send(submission.canvas)
                 bench.logbook.note(pipeline, "", (), "stood still, with nothing queued: sent again", "WARNING")
-
-    app.steps["consumer"].add(RenewDeliveries)
 
 
 def _renew_unacknowledged(channel: Any) -> None:
@@ -87,7 +129,10 @@ def _renew_unacknowledged(channel: Any) -> None:
     tags = list(channel.qos._delivered)
     if tags:
         with channel.conn_or_acquire() as client:
-            client.zadd(channel.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
+            try:
+                client.zadd(channel.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
+            except redis.ResponseError as error:
+                raise wrong_type(error, ("ZADD", channel.unacked_index_key)) or error from error
 
 
 def _note_queues(bench: Bench) -> None:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
 import redis
@@ -17,17 +18,20 @@ from shared.errors import LeaseLost
 from shared.keys import BrokerClient
 from worker.metrics import Metrics
 
+# A lease without an end is none that a worker has written: it is given one (by Redis 7 and Valkey). A set of another
+# type costs only that a task is not found there whose holder dies.
 _ACQUIRE = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
+redis.pcall('EXPIRE', KEYS[1], ARGV[6], 'NX')
 redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
-redis.call('SADD', KEYS[3], ARGV[5])
+redis.pcall('SADD', KEYS[3], ARGV[5])
 return 0
 """
 
-# A lease that ran out while the broker was away is still its holder's if nobody took it.
+# A lease that ran out while the broker was away is still its holder's if nobody took it; so is what is no text.
 _RENEW = """
-local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+local holder = redis.pcall('GET', KEYS[1])
+if type(holder) == 'string' and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
@@ -35,12 +39,12 @@ return 1
 # A message may be parked again between its being sent and this.
 _UNPARK = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
-if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('SREM', KEYS[2], ARGV[3]) end
+if redis.call('EXISTS', KEYS[1]) == 0 then redis.pcall('SREM', KEYS[2], ARGV[3]) end
 """
 
 _RELEASE = """
-local holder = redis.call('GET', KEYS[1])
-if holder and string.sub(holder, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+local holder = redis.pcall('GET', KEYS[1])
+if type(holder) == 'string' and string.sub(holder, 1, #ARGV[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
 
@@ -113,7 +117,7 @@ class Leases:
         Of two workers of one name, each gives up its own leases only: `instance` tells them apart.
         """
         self._redis: Any = client
-        self._names = client.names
+        self._names, self._skipped = client.names, client.skipped
         self._holding_ms = int(holding_seconds * 1000)
         self._renewal_seconds = renewal_seconds
         self._metrics = metrics
@@ -128,7 +132,8 @@ class Leases:
         holder = f"{self._of(worker, task_id)}{uuid.uuid4().hex}"
         parked = f"{uuid.uuid4().hex} {message}"
         keys = [self._names.lease(key), self._names.parked(key), self._names.parked_keys]
-        if not self._acquire(keys=keys, args=[holder, self._holding_ms, task_id, parked, key]):
+        end = ceil(self._holding_ms / 1000)
+        if not self._acquire(keys=keys, args=[holder, self._holding_ms, task_id, parked, key, end]):
             return None
         logger.info("lease %s %s taken", key, holder)
         return Lease(key, holder, self._renew_in_broker)
@@ -157,17 +162,22 @@ class Leases:
 
     def held(self, key: str) -> bool:
         """Whether somebody works on a key."""
-        return bool(self._redis.exists(self._names.lease(key)))
+        name = self._names.lease(key)
+        return bool(self._redis.exists(name)) and not end_at_last(self._redis, name, self._holding_ms / 1000)
 
     def unpark(self, key: str, send: Callable[[str], None]) -> None:
         """Send the messages that wait for a key, and forget each once it is sent."""
-        for task_id, parked in self._redis.hgetall(self._names.parked(key)).items():
+        waiting: dict[str, str] = {}
+        with self._skipped.unreadable(self._names.parked(key)):
+            waiting = self._redis.hgetall(self._names.parked(key))
+        for task_id, parked in waiting.items():
             send(parked.partition(" ")[2])
             self._unpark(keys=[self._names.parked(key), self._names.parked_keys], args=[task_id, parked, key])
 
     def free_keys(self) -> list[str]:
         """Keys that tasks wait for although nobody holds them: their holder died; none if somebody looked just now."""
         if not self._redis.set(self._names.looked, "", nx=True, px=int(self._renewal_seconds * 500)):
+            end_at_last(self._redis, self._names.looked, self._renewal_seconds)
             return []
         keys = sorted(self._redis.smembers(self._names.parked_keys))
         with self._redis.pipeline(transaction=False) as pipe:
@@ -191,3 +201,15 @@ class Leases:
                 return
             # When the broker comes back, renew before anybody can take what seems abandoned.
             wait = self._renewal_seconds if lease.renew() else min(0.5, self._renewal_seconds)
+
+
+def end_at_last(client: Any, name: str, seconds: float) -> bool:
+    """Give a key that was written to last for ever an end, as all have that workers write; whether it had none.
+
+    A mark or a lease that never ends would keep all workers from what it stands for. Servers before Redis 7 are not
+    able to do it.
+    """
+    try:
+        return bool(client.expire(name, ceil(seconds), nx=True))
+    except redis.ResponseError:
+        return False

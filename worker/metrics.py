@@ -28,6 +28,7 @@ Name = Literal[
     "lease_renewals",
     "leases_lost",
     "broker_connections",
+    "records_unreadable",
 ]
 
 
@@ -55,6 +56,7 @@ METRICS: dict[Name, Metric] = {
     "lease_renewals": Metric("counter", "Renewals of leases."),
     "leases_lost": Metric("counter", "Leases that another worker was seen to have taken over."),
     "broker_connections": Metric("counter", "Connections of the worker to its broker: the first one, and one a loss."),
+    "records_unreadable": Metric("counter", "Records at the broker that were passed over, as they cannot be read."),
 }
 
 

@@ -9,7 +9,7 @@ from typing import Self
 from celery import Task
 from celery.utils.log import get_task_logger
 
-from shared.errors import Cancelled, HandedBack, LeaseLost, Unavailable
+from shared.errors import Cancelled, HandedBack, LeaseLost, Unavailable, UnreadableRecord
 from shared.stage import Bundle
 from shared.status import StageState, in_words
 from worker.bench import Bench
@@ -114,7 +114,12 @@ class Progress:
             # Flower's column is narrow: what it cuts off is not how long it takes.
             words = " · ".join(filter(None, (left, progress, self.device)))
             self.task.send_event("task-progress", result=words, retry=False)
-        except (Unavailable, OSError, *self.task.app.connection_for_write().connection_errors) as error:
+        except (
+            Unavailable,
+            UnreadableRecord,
+            OSError,
+            *self.task.app.connection_for_write().connection_errors,
+        ) as error:
             logger.warning("progress could not be told: %s", error)
             return False
         return True

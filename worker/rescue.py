@@ -7,13 +7,13 @@ from typing import Any
 
 from celery.utils.log import get_logger
 
-from shared.errors import UnknownPipeline
+from shared.errors import StoreUnavailable, UnknownPipeline
 from shared.keys import BrokerClient
 from shared.ledger import Ledger
 from shared.queues import Queues
 from shared.settings import Settings
 from shared.submissions import Submissions
-from worker.lease import Leases
+from worker.lease import Leases, end_at_last
 
 #: Seconds for which a task may lie in a worker's memory before it is tried again, with some to spare.
 LONGEST_SILENCE_SECONDS = 75.0
@@ -32,27 +32,36 @@ class Rescue:
         self, client: BrokerClient, ledger: Ledger, leases: Leases, submissions: Submissions, settings: Settings
     ) -> None:
         self._redis: Any = client
-        self._names, self._queues = client.names, Queues(client)
+        self._names, self._skipped, self._queues = client.names, client.skipped, Queues(client)
         self._ledger, self._leases, self._submissions = ledger, leases, submissions
         self._silence_seconds = max(LONGEST_SILENCE_SECONDS, 2 * settings.holding_seconds)
         self._pause_ms = int(settings.holding_seconds * 1000)
 
     def stranded(self) -> list[str]:
-        """Pipelines to be sent again; none if another worker has looked just now."""
+        """Pipelines to be sent again; none if another worker has looked just now.
+
+        One that this version cannot read is left to the workers of that which wrote it.
+        """
         if not self._redis.set(self._names.rescue, "", nx=True, px=self._pause_ms):
+            end_at_last(self._redis, self._names.rescue, self._pause_ms / 1000)
             return []
         if any(waiting.length for waiting in self._queues.waiting().values()):
             return []
         silent = self._ledger.untouched_since(time.time() - self._silence_seconds)
-        return [pipeline for pipeline in silent if self._stands_still(pipeline)]
+        found = []
+        for pipeline in silent:
+            try:
+                with self._skipped.unreadable(pipeline):
+                    found += [pipeline] if self._stands_still(pipeline) else []
+            except StoreUnavailable as error:  # Perhaps of this one's file only.
+                logger.warning("%s: it is not known whether it stands still: %s", pipeline, error)
+        return found
 
     def _stands_still(self, pipeline: str) -> bool:
         try:
             status = self._ledger.status(pipeline)
         except UnknownPipeline:  # Its history has run out.
             self._ledger.close(pipeline)
-            return False
-        except ValueError:  # Another version wrote it, whose workers see to it.
             return False
         if status.finished:
             self._submissions.remove(pipeline)

@@ -12,7 +12,8 @@ from celery import Task
 from celery.utils.log import get_task_logger
 from kombu.exceptions import OperationalError
 
-from shared.errors import DistillError, HandedBack, LeaseLost
+from shared.errors import DistillError, HandedBack, LeaseLost, UnreadableRecord
+from shared.skipped import shown
 from shared.stage import Stage
 from worker.bench import Bench
 from worker.scribe import Scribe
@@ -48,7 +49,7 @@ class SharedCrew:
         queue, own = self._queue, self.task.request.hostname
         try:
             return sum(queue in worker.queues and worker.name != own for worker in self.bench.roster.workers())
-        except redis.RedisError:
+        except (redis.RedisError, UnreadableRecord):
             return 0
 
     def call(self, helpers: int, seconds: float, /) -> bool:
@@ -82,7 +83,7 @@ class SharedCrew:
         while True:
             try:
                 block = self._next_block() if self.shared else self._begun
-            except redis.RedisError as error:
+            except (redis.RedisError, UnreadableRecord) as error:
                 logger.warning("%s: blocks are not shared any more: %s", self.pipeline, error)
                 return
             if block >= total:
@@ -94,7 +95,10 @@ class SharedCrew:
         with self.bench.counters.pipeline() as pipe:
             pipe.incr(self._counter)
             pipe.expire(self._counter, self.bench.settings.history_seconds)  # Also where it was gone before.
-            return int(pipe.execute()[0]) - 1
+            block = int(pipe.execute()[0]) - 1
+        if block < 0:
+            raise UnreadableRecord(f"{shown(self._counter)} at the broker is no counter of blocks")
+        return block
 
     @property
     def _queue(self) -> str:

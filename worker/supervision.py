@@ -19,7 +19,7 @@ from celery.worker.state import active_requests, reserved_requests, scheduled_re
 from kombu.exceptions import OperationalError
 
 from shared.broker import seconds_due
-from shared.errors import StageFailed, Unavailable, UnknownPipeline
+from shared.errors import StageFailed, Unavailable, UnknownPipeline, UnreadableRecord
 from shared.status import StageState
 from worker.bench import Bench
 from worker.metrics import kind_of
@@ -148,7 +148,14 @@ class StageRequest(Request):  # type: ignore[misc]
             yield self.app.bench()
         except StageFailed:
             pass  # Said by whoever takes up the stage the next time.
-        except (Unavailable, UnknownPipeline, OperationalError, redis.RedisError, *UNREADABLE) as error:
+        except (
+            Unavailable,
+            UnknownPipeline,
+            UnreadableRecord,
+            OperationalError,
+            redis.RedisError,
+            *UNREADABLE,
+        ) as error:
             logger.warning("%s: not cleared up: %s", self.name, error)
 
 

@@ -27,6 +27,7 @@ from shared.errors import (
     StageFailed,
     Unavailable,
     UnknownPipeline,
+    UnreadableRecord,
 )
 from shared.records import Record, StageRecord, warnings_of
 from shared.settings import Settings
@@ -67,6 +68,8 @@ def register(app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics:
             logger.error("%s: %s: left for later: %s", pipeline, task.name, error)
             time.sleep(_jittered(NEWER_SECONDS))
             raise Reject(str(error), requeue=True) from None
+        except UnreadableRecord as error:
+            raise _unreadable(bench(), pipeline, stages, task.request.hostname, error) from None
         except SoftTimeLimitExceeded:
             with _scribe(task, bench(), pipeline, stages):
                 raise _failed(bench(), pipeline, stages, task.request.hostname, out_of_time(task)) from None
@@ -222,7 +225,7 @@ def _warn(bench: Bench, pipeline: str, stage: Stage, record: Record) -> None:
     """Log what a stage warns of, as far as its pipeline's spec does not accept it."""
     if warnings := warnings_of(record):
         accepted: tuple[str, ...] = ()
-        with suppress(UnknownPipeline, ValueError):  # The broker has forgotten it, or another version wrote it.
+        with suppress(UnknownPipeline, UnreadableRecord):  # The broker has forgotten it, or another version wrote it.
             accepted = bench.ledger.status(pipeline).plan.accept
         for warning in warnings:
             if warning.kind not in accepted:
@@ -290,10 +293,22 @@ def _failed(
         bench.metrics.note("stages", kind_of(message), "failed")
         logger.error("%s: %s", pipeline, error)
         raised.append(type(failure)(error))
-    with suppress(UnknownPipeline, ValueError):  # As where its warnings are looked for.
+    with suppress(UnknownPipeline, UnreadableRecord):  # As where its warnings are looked for.
         if bench.ledger.status(pipeline).finished:
             bench.close(pipeline)
     return raised[0]
+
+
+def _unreadable(
+    bench: Bench, pipeline: str, messages: list[dict[str, Any]], worker: str, error: UnreadableRecord
+) -> DistillError:
+    """End stages of which a key at the broker is something else: to try again would change nothing."""
+    failure = StageFailed(str(error))
+    try:
+        return _failed(bench, pipeline, messages, worker, failure)
+    except UnreadableRecord:  # It is the pipeline's own.
+        logger.error("%s: its stages are left undone: %s", pipeline, error)
+        return failure
 
 
 def _titled(title: str, reason: str) -> str:

@@ -24,6 +24,7 @@ from shared.errors import (
     StageStopped,
     Unavailable,
     UnknownPipeline,
+    UnreadableRecord,
     Untrusted,
 )
 from shared.recipes import Training
@@ -129,7 +130,7 @@ class Work:
         try:
             plan = self.bench.ledger.plan(self.pipeline, self.bench.keyring)
             stages = {stage.key: stage for stage in plan.stages}
-        except (UnknownPipeline, ValueError):  # Forgotten, or written by another version.
+        except (UnknownPipeline, UnreadableRecord):  # Forgotten, or written by another version.
             stages = {}
         except Untrusted as error:
             return StageFailed(f"the store has lost {ref.kind}/{ref.short_key}, and the pipeline's plan: {error}")
@@ -180,7 +181,7 @@ class Work:
             raise
         except SoftTimeLimitExceeded:
             failures = dict.fromkeys(keys, out_of_time(self.task))
-        except (InvalidInput, StageFailed) as error:
+        except (InvalidInput, StageFailed, UnreadableRecord) as error:
             failures = dict.fromkeys(keys, error)
         except Exception as error:
             logger.exception("%s: %s: a bug", self.pipeline, part[0].title)

@@ -266,4 +266,4 @@ def test_a_mangled_submission_does_not_keep_the_others_from_being_recovered(
     caplog.set_level("WARNING", logger="shared.submissions")
 
     assert list(submissions) == [("a", submission), ("c", submission)]
-    assert "b.json: not a pipeline of this version" in caplog.text
+    assert "b.json is not readable" in caplog.text
