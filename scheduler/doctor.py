@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 import socket
@@ -64,6 +65,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     except DistillError as error:
         yield Finding("broker", "bad", str(error))
         return
+    client.skipped = Skipped(level=logging.DEBUG)  # They are told of among the findings.
     yield Finding("broker", "good", f"{settings.broker_address} answers")
     yield _link(settings)
     yield _signing(settings)

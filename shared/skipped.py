@@ -20,19 +20,19 @@ logger = logging.getLogger(__name__)
 class Skipped:
     """The records that a process has passed over: every other record is read as if they were not there."""
 
-    def __init__(self, tell: Callable[[], object] = lambda: None) -> None:
-        """Call `tell` for each that is passed over for the first time."""
+    def __init__(self, tell: Callable[[], object] = lambda: None, level: int = logging.WARNING) -> None:
+        """Log each at a level, and call `tell`, when it is passed over for the first time."""
         #: Why each was passed over, by its name; the first ones.
         self.reasons: dict[str, str] = {}
-        self.tell = tell
+        self._tell, self._level = tell, level
 
     def note(self, name: str, reason: object) -> None:
         """Pass over a record: log it if it is a new one, with a reason that is one line."""
         if name in self.reasons or len(self.reasons) >= MOST_REMEMBERED:
             return
         self.reasons[name] = str(reason)
-        logger.warning("passed over: %s", reason)
-        self.tell()
+        logger.log(self._level, "passed over: %s", reason)
+        self._tell()
 
     def among(self, answers: Sequence[Any]) -> Sequence[Any]:
         """The broker's answers to several commands: those of keys that cannot be read are passed over.
