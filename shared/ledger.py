@@ -109,7 +109,7 @@ class Ledger:
 
     def close(self, pipeline: str) -> None:
         """Note that a pipeline is finished."""
-        with broker_errors():
+        with broker_errors(), self._skipped.unreadable(self._names.unfinished):
             self._redis.zrem(self._names.unfinished, pipeline)
 
     def untouched_since(self, then: float) -> list[str]:

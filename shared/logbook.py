@@ -55,7 +55,7 @@ class Logbook:
         self._history_seconds = history_seconds
 
     def write(self, pipeline: str, lines: Sequence[LogLine]) -> None:
-        """Add lines, in one round trip.
+        """Add lines, in one round trip; there is no place for them where the log's key is of another type.
 
         Raises:
             BrokerUnavailable: the broker does not answer; some of the lines may be there.
@@ -65,7 +65,7 @@ class Logbook:
             for line in lines:
                 self.add(pipe, pipeline, line)
             pipe.expire(self._names.log(pipeline), self._history_seconds)
-            pipe.execute()
+            self._skipped.among(pipe.execute(raise_on_error=False))
 
     def add(self, pipe: Any, pipeline: str, line: LogLine) -> None:
         """Have a line sent with whatever else a round trip brings; whoever sends it puts off the log's expiry."""

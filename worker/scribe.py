@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from itertools import count
 from typing import Self
 
-from shared.errors import BrokerUnavailable, UnreadableRecord
+from shared.errors import BrokerUnavailable
 from shared.logbook import LONGEST_MESSAGE, Logbook, LogLine, shortened
 
 #: Seconds between two writes: what a killed process loses at most.
@@ -40,7 +40,6 @@ class Scribe(logging.Handler):
         self._stages = tuple(key[:8] for key in keys)
         self._waiting: deque[LogLine] = deque()
         self._left_out = 0
-        self._untold = False
         self._lines = count()
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._write_down, name="scribe", daemon=True)
@@ -133,10 +132,6 @@ class Scribe(logging.Handler):
         except BrokerUnavailable:
             self._left_out += left_out
             self._waiting.extendleft(reversed(lines))
-        except UnreadableRecord as error:  # The pipeline's log is none: there is no place for its lines.
-            if not self._untold:
-                logger.warning("%s: its log is not written: %s", self._pipeline, error)
-            self._untold = True
 
 
 class Printed(io.TextIOBase):

@@ -6,6 +6,7 @@ import gc
 import json
 import logging
 import socket
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from celery.contrib.testing.worker import start_worker
 
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
+from shared.broker import lists_of
 from shared.errors import UnreadableRecord
 from shared.ledger import Ledger, connect
 from shared.logbook import Logbook
@@ -87,7 +89,7 @@ def put_bad_pipelines(broker: Any, plan: Plan) -> list[str]:
         broker.hset(f"distill:pipeline:{pipeline}", mapping=fields)
     broker.set("distill:pipeline:text", "garbage")
     for pipeline in (*bad, "text", *NO_IDS):
-        broker.zadd("distill:pipelines", {pipeline: 1.0})
+        broker.zadd("distill:pipelines", {pipeline: time.time()})
         broker.zadd("distill:unfinished", {pipeline: 0.0})
     for pipeline in NO_IDS:
         broker.hset(f"distill:pipeline:{pipeline}", mapping=whole)
@@ -111,7 +113,7 @@ def test_a_pipeline_that_cannot_be_read_is_listed_as_such_and_hides_no_other_one
     reasons = {each.id: each.why for each in found if each.id != "whole"}
     assert sorted(reasons) == sorted(bad)
     assert all(pipeline in why and "\n" not in why for pipeline, why in reasons.items())
-    with pytest.raises(UnreadableRecord, match="'no-device' was written by another version.*: device: "):
+    with pytest.raises(UnreadableRecord, match=r"'no-device' was written by another version.*: device: "):
         ledger.status("no-device")
 
 
@@ -158,20 +160,20 @@ def test_nothing_that_cannot_be_read_keeps_a_pipeline_from_being_done(
 ) -> None:
     plan = Plan.of(make_spec())
     data, teacher, labels = (stage.key for stage in plan.trunk)
-    for name in ("distill:workers", "distill:parked", "distill:unfinished", "distill:gpus"):
+    for name in ("distill:workers", "distill:unfinished", "distill:gpus"):
         broker.set(name, "garbage")
     for name in (f"distill:attempts:{data}", f"distill:blocks:{data}"):
         broker.rpush(name, "garbage", "[]", "[1, 2]", '["w", "x", "newer"]')
     broker.rpush(f"distill:failure:{teacher}", "garbage")
     broker.set(f"distill:lease:{labels}", "garbage")
 
-    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30, loglevel="warning"):
         pipeline = client.submit(make_spec()).id
         broker.set(f"distill:logs:{pipeline}", "garbage")
         *_, status = client.watch(pipeline)
 
     assert status.state == "done"
-    assert sum("distill:logs" in record.getMessage() for record in caplog.records) <= len(plan.stages)
+    assert sum("distill:logs" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_stage_fails_in_one_sentence_where_its_own_key_is_of_another_type(
@@ -179,7 +181,7 @@ def test_a_stage_fails_in_one_sentence_where_its_own_key_is_of_another_type(
 ) -> None:
     broken, other = make_spec(), make_spec(dataset={"name": "digits", "validation": 0.2})
     key = Plan.of(broken).trunk[0].key
-    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30, loglevel="warning"):
         broker.set(f"distill:attempts:{key}", "garbage")
         failed = client.submit(broken).id
         lost = client.submit(other).id
@@ -201,7 +203,7 @@ class Housekeeping:
         message = app.signature("distill.prepare_data", kwargs={"pipeline": "p", "stages": []}, queue="gpu")
         self.parked = f"x {app.bench().kept(message)}"
         self.stranded = client.submit(spec).id
-        app.send_task("distill.prepare_data", kwargs={"pipeline": "p", "stages": []}, queue="any", countdown=1_000)
+        app.send_task("distill.prepare_data", kwargs={"pipeline": "p", "stages": []}, queue="cpu", countdown=1_000)
 
     def renewed(self) -> Callable[[], Any]:
         """Whether the time of what the worker holds moves."""
@@ -216,8 +218,8 @@ class Housekeeping:
 
     def measured(self) -> Callable[[], Any]:
         """Whether queues are measured."""
-        self.broker.delete("gpu")
-        self.broker.rpush("gpu\x06\x163", *"12345")  # Of another priority.
+        self._empty()
+        self.broker.rpush(lists_of("gpu")[1], *"12345")
         return lambda: b'distill_queue_length{queue="gpu"} 5.0' in self._metrics()
 
     def woken(self) -> Callable[[], Any]:
@@ -226,17 +228,20 @@ class Housekeeping:
         self.broker.hset(f"distill:parked:{KEY}", "task", self.parked)
         self.broker.sadd("distill:parked", KEY)
         self.broker.delete("distill:looked")
-        return lambda: self.broker.llen("gpu")
+        return self._sent
 
     def rescued(self) -> Callable[[], Any]:
         """Whether a pipeline that stands still is sent again."""
         self._empty()
         self.broker.zadd("distill:unfinished", {self.stranded: 0.0})
         self.broker.delete("distill:rescue")
-        return lambda: self.broker.llen("gpu")
+        return self._sent
+
+    def _sent(self) -> bool:
+        return any(self.broker.type(name) == "list" for name in lists_of("gpu"))
 
     def _empty(self) -> None:
-        self.broker.delete(*(name for name in self.broker.keys("gpu*")), "gpu")
+        self.broker.delete(*lists_of("gpu"))
 
     def _metrics(self) -> bytes:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.settings.metrics_port}/metrics") as answer:
@@ -252,11 +257,13 @@ def test_each_part_of_the_housekeeping_goes_on_while_another_one_is_down(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.WARNING)
-    with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
+    with start_worker(
+        app, pool="solo", perform_ping_check=False, shutdown_timeout=30, loglevel="warning", queues=["cpu"]
+    ):
         work = Housekeeping(app, settings, client, make_spec(device="gpu"))
         wait_until(lambda: work.broker.zcard("unacked_index"), "the worker holds a message")
         put_bad_pipelines(work.broker, Plan.of(make_spec()))
-        for key, entry in {"bad": "garbage", "worse": "x {}", "odd": 'x {"task": 5}', "list": "x []"}.items():
+        for key, entry in {"bad": "garbage", "worse": "x {}", "list": "x []"}.items():
             work.broker.hset(f"distill:parked:{key}", "task", entry)
             work.broker.sadd("distill:parked", key)
         work.broker.set("distill:parked:text", "garbage")
@@ -265,7 +272,7 @@ def test_each_part_of_the_housekeeping_goes_on_while_another_one_is_down(
             "distill:workers": (),
             "distill:unfinished": ("rescued",),
             "distill:parked": ("woken",),
-            "gpu\x06\x169": (),
+            lists_of("any")[0]: (),
             "distill:refused": (),
             "": (),
         }
