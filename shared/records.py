@@ -44,8 +44,9 @@ def _why_not(error: Exception) -> str:
     """Why a text cannot be read: it is no JSON object at all, or one that another version writes."""
     if not isinstance(error, ValidationError):
         return f"is not readable: {shortened(str(error), LONGEST_REASON)}"
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"]))
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = first.get("ctx", {}).get("key")  # Of what is unknown, as `shared.part` says it.
+    where = ".".join(map(str, (*first["loc"], *((key,) if key else ()))))
     if not where:
         return f"is not readable: {shortened(first['msg'], LONGEST_REASON)}"
     what = shortened(f"{where}: {first['msg']}", LONGEST_REASON)
