@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test lint format docs chaos test-compose bench bench-labels bench-scale clean
+.PHONY: setup demo test lint format docs chaos test-compose test-upgrade bench bench-labels bench-scale clean
 
 setup: .venv/ready
 
@@ -39,6 +39,10 @@ chaos: setup
 # Docker and Docker Compose, with a registry or with debootstrap; it takes about ten minutes.
 test-compose: setup
 	$(BIN)/python -m tests.compose
+
+# An earlier commit's client and worker beside this version's; it takes some minutes. `make test-upgrade COMMIT=…` takes another one.
+test-upgrade: setup
+	$(BIN)/python -m tests.upgrade $(if $(COMMIT),--commit $(COMMIT))
 
 bench: setup .venv-bench/ready
 	$(BIN)/python -m benchmarks.main_job
