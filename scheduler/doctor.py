@@ -224,7 +224,9 @@ def _clock(their_time: float) -> Finding:
 def _workers(client: Any, settings: Settings) -> Iterator[Finding]:
     workers = Roster(client).workers()
     waiting = _pipelines_by_queue(Ledger(client, settings.history_seconds), client.skipped)
-    if not workers:
+    if unreadable := client.skipped.reasons.get(client.names.workers):
+        yield Finding("workers", "bad", f"not known: {unreadable}")
+    elif not workers:
         advice = "start some with 'distill up' or 'distill worker'"
         yield Finding("workers", "warning", "none is there: what is submitted waits", advice)
     served = {queue for worker in workers for queue in worker.queues}

@@ -206,8 +206,12 @@ def test_the_doctor_goes_on_past_a_key_that_is_not_what_it_should_be(start: Call
     found = findings(server.settings())
 
     assert found["workers"].state == "bad"
-    assert found["workers"].detail.startswith("not known: the broker refuses: WRONGTYPE")
+    assert found["workers"].detail.startswith(
+        "not known: 'distill:workers' at the broker holds a value of another type"
+    )
     assert found["clock"].state == "good"
+    assert found["records"].state == "warning"
+    assert "the last entry of distill:refused was written by another version" in found["records"].detail
 
 
 def test_the_doctor_sees_a_replica_and_a_full_server(start: Callable[..., Server]) -> None:
