@@ -413,10 +413,10 @@ def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
         )
         raise PipelineFailed(f"{status.id} failed: {errors}: {advice}")
     report = status.states[status.plan.report.key].record
-    if report is None and status.state == "done":
-        why = status.states[status.plan.report.key].progress
-        raise UnreadableRecord(f"{status.id} is done, but of its report {why}")
     if report is None or not isinstance(report.record, ReportRecord):
+        if status.state == "done":
+            why = status.states[status.plan.report.key].progress
+            raise UnreadableRecord(f"{status.id} is done, and what came out of it cannot be read: of the report, {why}")
         raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
     stages = tuple(state.record for state in status.states.values() if state.record)
     return PipelineResults.of(status.id, status.plan, report.record, stages, status.warnings)

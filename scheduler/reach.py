@@ -11,6 +11,7 @@ from typing import Self
 
 from shared.ledger import Ledger
 from shared.plan import Plan
+from shared.records import UNREADABLE
 from shared.stage import Bundle, bundle_ref
 from shared.submissions import Submissions
 
@@ -53,7 +54,7 @@ def _bundles(text: str) -> Iterator[Bundle]:
     try:
         facts = json.loads(text)
         plan = Plan.model_validate(facts.get("plan", facts))
-    except (ValueError, AttributeError):
+    except (*UNREADABLE, AttributeError):
         return
     branches: Iterable[tuple[Bundle, ...]] = (*plan.branches, plan.tail)
     yield from (bundle for branch in branches for bundle in branch)

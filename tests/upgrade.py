@@ -38,7 +38,7 @@ DEFAULT_COMMIT = "8ebca0b"
 #: Seconds within which a pipeline is done, and after which an unrenewed message is given to another worker.
 DEADLINE_SECONDS = 180.0
 VISIBILITY_SECONDS = 3.0
-#: What is looked at: a pipeline from its submission to its results, cancelling, a worker's death, a broker's loss, seals.
+#: What is looked at: a pipeline and its results, cancelling, a worker's death, a broker's loss, signed messages.
 PARTS = ("submitted", "stopped", "killed", "lost", "signed")
 SIGNING_KEY = "an upgrade has one signing key"
 #: What some earlier version cannot do: a pattern of 'client → worker: check', and why.
