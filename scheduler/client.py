@@ -9,32 +9,33 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import kombu.exceptions
-from kombu.utils.json import dumps, loads
 from rich.console import Console
 
-from scheduler import canvas, live
+from scheduler import live
 from scheduler.comparison import ComparedStudent, Order, compared
-from shared.advice import refusal
-from shared.broker import create_app, keyring
 from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline, Untrusted
 from shared.ledger import Ledger, broker_errors, connect
 from shared.object_store import store_of
 from shared.plan import Plan
-from shared.queues import Queues, QueueState
 from shared.records import ReportRecord
 from shared.results import PipelineResults, html_table
 from shared.roster import Roster, WorkerEntry
+from shared.seal import Keyring
 from shared.settings import Settings
 from shared.spec import PipelineSpec
-from shared.stage import ArtifactRef, Stage, checkpoint_ref, label_file_ref
+from shared.stage import ArtifactRef, checkpoint_ref, label_file_ref
 from shared.status import PipelineStatus
 from shared.store import Provenance
 from shared.submissions import Submission, Submissions
 from shared.teacher_spec import LabelTeacherSpec
+
+if TYPE_CHECKING:
+    from scheduler.sender import Sender
+    from shared.queues import QueueState
 
 logger = logging.getLogger(__name__)
 
@@ -56,10 +57,9 @@ class PipelineClient:
 
         """
         self._settings = settings or Settings.load()
-        client = connect(self._settings)
-        self._ledger, self._roster = Ledger(client, self._settings.history_seconds), Roster(client)
-        self._queues = Queues(client)
-        self._app, self._keyring = create_app(self._settings, keeps_results=False), keyring(self._settings)
+        self._broker = connect(self._settings)
+        self._ledger, self._roster = Ledger(self._broker, self._settings.history_seconds), Roster(self._broker)
+        self._keyring = Keyring.of(self._settings.signing_keys)
         self._store = store_of(self._settings)
         self._submissions = Submissions(self._store)
 
@@ -121,8 +121,10 @@ class PipelineClient:
             BrokerUnavailable: the broker does not answer.
 
         """
+        from shared.queues import Queues  # With Celery, for which a client that reads no queues need not wait.
+
         with broker_errors():
-            return self._queues.states(self._roster.workers())
+            return Queues(self._broker).states(self._roster.workers())
 
     def served_queues(self) -> dict[str, bool]:
         """The queues that workers serve, and whether one of theirs obeys this client."""
@@ -242,11 +244,16 @@ class PipelineClient:
         statuses = [self.status(each) for each in given]
         return compared([(results_of(status), status.plan) for status in statuses], order)
 
+    @cached_property
+    def _sender(self) -> Sender:
+        from scheduler.sender import Sender  # With Celery, for which a client that only reads need not wait.
+
+        return Sender(self._settings, self._keyring)
+
     def _send(self, plan: Plan) -> Pipeline:
         """Enqueue a new pipeline of a plan."""
         pipeline = f"{plan.name}-{secrets.token_hex(4)}"
-        signature = canvas.build(self._app, plan, pipeline)
-        submission = Submission(plan=plan, canvas=self._keyring.seal("kept", dumps(signature)))
+        submission = Submission(plan=plan, canvas=self._sender.messages(plan, pipeline))
         self._submissions.enter(pipeline, submission)
         try:
             self._enqueue(pipeline, submission)
@@ -259,20 +266,12 @@ class PipelineClient:
         return Pipeline(pipeline, self)
 
     def _enqueue(self, pipeline: str, submission: Submission) -> None:
-        canvas = loads(self._keyring.open("kept", submission.canvas))
         self._ledger.open(pipeline, submission.plan, self._keyring)
-        try:
-            self._app.signature(canvas).apply_async()
-        except kombu.exceptions.OperationalError as error:
-            address, said = self._settings.broker_address, refusal(error.__cause__ or error)
-            raise BrokerUnavailable(
-                f"the broker at {address} refuses: {said}" if said else f"no broker at {address}: {error}"
-            ) from error
+        self._sender.send(submission.canvas)
 
     def _require_signed(self, pipeline: str, submission: Submission) -> None:
         """Refuse a submission whose plan, which is signed when it is sent, is not the one of its signed messages."""
-        canvas = loads(self._keyring.open("kept", submission.canvas))
-        signed = {(of, stage.model_dump_json()) for of, stage in _stages_in(canvas)}
+        signed = self._sender.stages_in(submission.canvas)
         if signed != {(pipeline, stage.model_dump_json()) for stage in submission.plan.stages}:
             raise Untrusted("its plan is not the one whose messages are signed")
 
@@ -353,17 +352,6 @@ class Pipeline:
             for state in [status.states[stage.key]]
         ]
         return f"<p><b>{self.id}</b>: {status.state}</p>" + html_table(("", "stage", "", "worker"), rows)
-
-
-def _stages_in(canvas: Any) -> Iterator[tuple[str, Stage]]:
-    """The stages of all messages in a canvas, each with its pipeline's id."""
-    match canvas:
-        case {"pipeline": str(pipeline), "stages": list(stages)}:
-            yield from ((pipeline, Stage.model_validate(stage)) for stage in stages)
-        case dict():
-            yield from (found for part in canvas.values() for found in _stages_in(part))
-        case list():
-            yield from (found for part in canvas for found in _stages_in(part))
 
 
 def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:

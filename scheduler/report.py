@@ -6,25 +6,28 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from statistics import fmean
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
 from rich.markup import escape
 from rich.table import Table
 
-from scheduler.caches import Cache, Check
-from scheduler.comparison import ComparedStudent
-from scheduler.doctor import Finding
 from scheduler.live import STYLES
-from shared.encoding import Floats
 from shared.plan import Plan
-from shared.queues import QueueState
 from shared.records import ChoiceRecord, EvaluationRecord, ReportRecord, StudentScore
 from shared.results import PipelineResults
 from shared.roster import WorkerEntry
 from shared.status import PipelineStatus, in_words
 from shared.store import ArtifactStore
+
+if TYPE_CHECKING:  # With numpy or Celery, for which a list of pipelines need not wait.
+    import numpy as np
+    import numpy.typing as npt
+
+    from scheduler.caches import Cache, Check
+    from scheduler.comparison import ComparedStudent
+    from scheduler.doctor import Finding
+    from shared.encoding import Floats
+    from shared.queues import QueueState
 
 #: Characters of an error in the list of pipelines; 'distill status ID' has all of it.
 LONGEST_ERROR = 80
@@ -239,7 +242,7 @@ def head_table(
     for name in ("label", *("first", "second", "third")[:shown], "others"):
         table.add_column(name)
     for sample, (row, target) in enumerate(zip(probabilities, targets, strict=True)):
-        order = np.argsort(-row, kind="stable")
+        order = (-row).argsort(kind="stable")
         first = (f"{escape(names[index])} {row[index]:.2%}" for index in order[:shown])
         label = escape(names[target]) if target >= 0 else ""
         table.add_row(str(sample), label, *first, f"{row[order[shown:]].sum():.2%}")

@@ -83,12 +83,13 @@ class Part(BaseModel):
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:
         if isinstance(data, dict):
+            fields = cls.__pydantic_fields__
             for key in data:
-                if key not in cls.model_fields:
+                if key not in fields:
                     raise PydanticCustomError(
                         "unknown_key",
                         "unknown key{hint}",
-                        {"key": str(key), "hint": did_you_mean(str(key), cls.model_fields)},
+                        {"key": str(key), "hint": did_you_mean(str(key), fields)},
                     )
         return data
 
