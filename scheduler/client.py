@@ -6,7 +6,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +18,7 @@ from rich.console import Console
 from scheduler import live
 from scheduler.comparison import ComparedStudent, Order, compared
 from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline, Untrusted
-from shared.ledger import Ledger, broker_errors, connect
+from shared.ledger import PAGE_PIPELINES, Ledger, broker_errors, connect
 from shared.object_store import store_of
 from shared.plan import Plan
 from shared.records import ReportRecord
@@ -187,13 +187,23 @@ class PipelineClient:
         """
         return self._ledger.status(str(pipeline))
 
-    def ids(self) -> list[str]:
-        """Ids of the pipelines that the broker knows, the newest first."""
-        return self._ledger.pipelines()
+    def ids(self, limit: int | None = None) -> list[str]:
+        """Ids of the pipelines that the broker knows, the newest first, at most so many."""
+        return self._ledger.pipelines(limit)
 
     def pipelines(self, limit: int | None = None) -> list[PipelineStatus]:
         """Where the pipelines that the broker knows stand, the newest first, at most so many."""
-        return [self._ledger.status(pipeline) for pipeline in self._ledger.pipelines(limit)]
+        return list(self.standings(self._ledger.pipelines(limit)))
+
+    def standings(self, pipelines: Sequence[str]) -> Iterator[PipelineStatus]:
+        """Where pipelines stand, those that the broker knows; read page by page, so that there may be many.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+
+        """
+        for start in range(0, len(pipelines), PAGE_PIPELINES):
+            yield from self._ledger.standings(pipelines[start : start + PAGE_PIPELINES])
 
     def watch(self, pipeline: Pipeline | str) -> Iterator[PipelineStatus]:
         """The pipeline's status again and again, until it is finished.

@@ -8,22 +8,20 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
 
 import redis
-from pydantic import ValidationError
 
 from scheduler.access import closed_to_others, first_obstacle
 from shared.advice import refusal
 from shared.broker import keyring
 from shared.catalog import QUEUES
-from shared.errors import BrokerUnavailable, DistillError, UnknownPipeline
+from shared.errors import BrokerUnavailable, DistillError
 from shared.folders import draft_folder
-from shared.ledger import Ledger, connect
+from shared.ledger import PAGE_PIPELINES, Ledger, connect
 from shared.object_store import store_of
 from shared.objects import Objects
 from shared.refusals import Refusals
@@ -232,10 +230,9 @@ def _workers(client: Any, settings: Settings) -> Iterator[Finding]:
 
 def _pipelines_by_queue(ledger: Ledger) -> Counter[str]:
     """How many pipelines each queue has; those that are cancelled leave messages, for which nobody waits."""
-    waiting = Counter[str]()
-    for pipeline in ledger.untouched_since(inf):
-        with suppress(UnknownPipeline, ValidationError):  # Its history has run out, or it is of another version.
-            status = ledger.status(pipeline)
+    waiting, pipelines = Counter[str](), ledger.untouched_since(inf)
+    for start in range(0, len(pipelines), PAGE_PIPELINES):
+        for status in ledger.standings(pipelines[start : start + PAGE_PIPELINES]):
             waiting[status.plan.device] += not status.finished
     return waiting
 

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -59,6 +59,15 @@ AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     typer.echo(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def print_json_list(values: Iterable[Any]) -> None:
+    """Print a list of values as JSON, one after the other, so that there may be many."""
+    written = 0
+    for written, value in enumerate(values, start=1):
+        text = json.dumps([value], indent=1, ensure_ascii=False)
+        typer.echo(("[\n" if written == 1 else ",\n") + text.removeprefix("[\n").removesuffix("\n]"), nl=False)
+    typer.echo("\n]" if written else "[]")
 
 
 def print_csv(rows: Sequence[dict[str, Any]]) -> None:

@@ -24,6 +24,7 @@ from scheduler.options import (
     not_both,
     print_csv,
     print_json,
+    print_json_list,
 )
 from shared.errors import InvalidSettings, PipelineFailed
 
@@ -104,13 +105,14 @@ def status(
     client = PipelineClient()
     served = client.served_queues()
     if pipeline is None:
-        found = client.pipelines(limit)
+        ids = client.ids(limit)
+        found = client.standings(ids)
         if as_json:
-            print_json([facts_of(status, served) for status in found])
-        elif not found:
+            print_json_list(facts_of(status, served) for status in found)
+        elif not ids:
             console.print("no pipelines yet: distill submit SPEC")
         else:
-            console.print(report.pipelines_table(found))
+            report.print_pipelines(console, found, ids)
     elif as_json:
         print_json(facts_of(client.status(pipeline), served))
     else:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from statistics import fmean
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scheduler.listing import Column, print_listing
 from scheduler.live import STYLES
 from shared.plan import Plan
 from shared.records import ChoiceRecord, EvaluationRecord, ReportRecord, StudentScore
@@ -128,18 +131,22 @@ def plan_table(plan: Plan, store: ArtifactStore) -> Table:
     return table
 
 
-def pipelines_table(pipelines: list[PipelineStatus]) -> Table:
-    """One row a pipeline."""
-    table = Table()
-    for name in ("pipeline", "state", "submitted", "stages", "now"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("pipeline", "state", "stages"))
-    for status in pipelines:
-        done = sum(state.state == "done" for state in status.states.values())
-        submitted = datetime.fromtimestamp(status.submitted, UTC).astimezone()
-        stages = f"{done}/{len(status.states)}"
-        when = f"{submitted:%Y-%m-%d %H:%M}"
-        table.add_row(escape(status.id), _styled(status.state), when, stages, escape(_now(status)))
-    return table
+def print_pipelines(console: Console, pipelines: Iterable[PipelineStatus], ids: Iterable[str]) -> None:
+    """Print one row a pipeline, each as soon as it is known; the ids of all are."""
+    columns = (
+        Column("pipeline", max(map(cell_len, ids), default=0)),
+        Column("state", max(map(len, STYLES)), styles=STYLES),
+        Column("submitted", len("2026-01-01 00:00")),
+        Column("stages", right=True),
+        Column("now", folds=True),
+    )
+    print_listing(console, columns, map(_pipeline_row, pipelines))
+
+
+def _pipeline_row(status: PipelineStatus) -> tuple[str, ...]:
+    done = sum(state.state == "done" for state in status.states.values())
+    submitted = datetime.fromtimestamp(status.submitted, UTC).astimezone()
+    return (status.id, status.state, f"{submitted:%Y-%m-%d %H:%M}", f"{done}/{len(status.states)}", _now(status))
 
 
 def _now(status: PipelineStatus) -> str:
@@ -304,7 +311,3 @@ def _costs(record: EvaluationRecord, scores: ReportRecord) -> tuple[str, ...]:
         f"{fastest.latency_p95_ms:.3f}",
         f"{fastest.throughput:,.0f}",
     )
-
-
-def _styled(state: str) -> str:
-    return f"[{STYLES[state]}]{state}[/]"

@@ -17,9 +17,9 @@ from shared.errors import BrokerUnavailable, UnfitBroker, UnknownPipeline
 from shared.keys import BrokerClient, Keys
 from shared.plan import Plan
 from shared.records import StageRecord
-from shared.seal import NO_KEYS, Keyring, unsealed
+from shared.seal import NO_KEYS, Keyring
 from shared.settings import Settings
-from shared.status import PipelineStatus, StageState
+from shared.status import PipelineStatus, StageState, unknown
 
 #: Notes where stages stand, but for those of which something else was said meanwhile: of each its field, the text that
 #: is there, and the one that is to be.
@@ -125,7 +125,7 @@ class Ledger:
         with broker_errors():
             text = self._redis.hget(self._names.pipeline(pipeline), "plan")
         if text is None:
-            raise _unknown(pipeline)
+            raise unknown(pipeline)
         return Plan.model_validate_json(keyring.open("plan", text))
 
     def plan_texts(self) -> list[tuple[str, str]]:
@@ -225,29 +225,36 @@ class Ledger:
         """
         with broker_errors():
             fields = self._redis.hgetall(self._names.pipeline(pipeline))
-        if "plan" not in fields:
-            raise _unknown(pipeline)
-        plan = Plan.model_validate_json(unsealed(fields["plan"]))
-        states = {stage.key: _read_state(fields, stage.key) for stage in plan.stages}
-        for key in plan.blocked_by({key for key, state in states.items() if state.state == "failed"}):
-            if states[key].state != "done":
-                states[key] = StageState(state="blocked")
-        if "cancelled" in fields:
-            unfinished = [key for key, state in states.items() if state.state in ("waiting", "running", "blocked")]
-            states |= dict.fromkeys(unfinished, StageState(state="cancelled"))
-        return PipelineStatus(id=pipeline, submitted=float(fields["submitted"]), plan=plan, states=states)
+        return PipelineStatus.of(pipeline, fields)
+
+    def standings(self, pipelines: Sequence[str]) -> list[PipelineStatus]:
+        """Where pipelines stand, as far as the broker still knows them and this version can read it; one round trip."""
+        with broker_errors(), self._redis.pipeline(transaction=False) as pipe:
+            for pipeline in pipelines:
+                pipe.hgetall(self._names.pipeline(pipeline))
+            answers = pipe.execute()
+        found = []
+        for pipeline, fields in zip(pipelines, answers, strict=True):
+            with suppress(UnknownPipeline, ValidationError):
+                found.append(PipelineStatus.of(pipeline, fields))
+        return found
 
     def pipelines(self, limit: int | None = None) -> list[str]:
         """Ids of the pipelines that the broker still knows, the newest first, at most so many."""
-        known: list[str] = []
+        known, looked_at = dict[str, None](), 0
         with broker_errors():
             self._redis.zremrangebyscore(self._names.pipelines, "-inf", time.time() - 10 * self._history_seconds)
-            ids = self._redis.zrevrange(self._names.pipelines, 0, -1)
-            for start in range(0, len(ids), PAGE_PIPELINES):
-                if limit is not None and len(known) >= limit:
-                    break
-                known += self._known(ids[start : start + PAGE_PIPELINES])
-        return known[:limit]
+            ids = self._page(0)
+            while ids and (limit is None or len(known) < limit):
+                known |= dict.fromkeys(self._known(ids))  # What is submitted meanwhile moves some to the next page.
+                looked_at += len(ids)
+                ids = self._page(looked_at) if len(ids) == PAGE_PIPELINES else []
+        return list(known)[:limit]
+
+    def _page(self, start: int) -> list[str]:
+        """Ids of the pipelines from a place on, the newest first."""
+        ids: list[str] = self._redis.zrevrange(self._names.pipelines, start, start + PAGE_PIPELINES - 1)
+        return ids
 
     def _known(self, ids: list[str]) -> list[str]:
         """Those of some pipelines whose state has not expired."""
@@ -288,20 +295,8 @@ def broker_errors() -> Iterator[None]:
         ) from error
 
 
-def _unknown(pipeline: str) -> UnknownPipeline:
-    return UnknownPipeline(f"no pipeline '{pipeline}' at the broker: 'distill status' lists them")
-
-
 def _as_text(state: StageState) -> str:
     return state.model_dump_json(exclude_defaults=True)
-
-
-def _read_state(fields: dict[str, str], key: str) -> StageState:
-    if record := fields.get(f"record:{key}"):
-        done = StageRecord.model_validate_json(record)
-        return StageState(state="done", progress=done.record.summary, worker=done.worker, record=done)
-    state = fields.get(f"state:{key}")
-    return StageState.model_validate_json(state) if state else StageState()
 
 
 def _mode(client: BrokerClient) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from typing import Literal, Self
 
+from shared.errors import UnknownPipeline
 from shared.line import Line, Lines
 from shared.plan import Plan
 from shared.records import Model, StageRecord, StageWarning, warnings_of
+from shared.seal import unsealed
 from shared.stage import Stage
 
 
@@ -26,6 +28,10 @@ class StageState(Model):
     record: StageRecord | None = None
 
 
+#: Of which nothing was said yet; one for all, as most stages of a long queue stand so.
+WAITING = StageState()
+
+
 class PipelineStatus(Model):
     """Where a pipeline stands; `states` has one entry a stage, by key, in the plan's order."""
 
@@ -34,6 +40,26 @@ class PipelineStatus(Model):
     submitted: float
     plan: Plan
     states: dict[str, StageState]
+
+    @classmethod
+    def of(cls, pipeline: str, fields: Mapping[str, str]) -> Self:
+        """Where a pipeline stands whose hash in the ledger has these fields.
+
+        Raises:
+            UnknownPipeline: the hash is not there, or has no plan.
+
+        """
+        if "plan" not in fields:
+            raise unknown(pipeline)
+        plan = Plan.model_validate_json(unsealed(fields["plan"]))
+        states = {stage.key: _state(fields, stage.key) for stage in plan.stages}
+        for key in plan.blocked_by({key for key, state in states.items() if state.state == "failed"}):
+            if states[key].state != "done":
+                states[key] = StageState(state="blocked")
+        if "cancelled" in fields:
+            unfinished = [key for key, state in states.items() if state.state in ("waiting", "running", "blocked")]
+            states |= dict.fromkeys(unfinished, StageState(state="cancelled"))
+        return cls(id=pipeline, submitted=float(fields["submitted"]), plan=plan, states=states)
 
     @property
     def state(self) -> Literal["waiting", "running", "done", "failed", "cancelled"]:
@@ -68,6 +94,20 @@ class PipelineStatus(Model):
     def errors(self) -> list[str]:
         """The errors of the stages that failed."""
         return [state.error for state in self.states.values() if state.state == "failed"]
+
+
+def unknown(pipeline: str) -> UnknownPipeline:
+    """The error that the broker knows no pipeline of an id."""
+    return UnknownPipeline(f"no pipeline '{pipeline}' at the broker: 'distill status' lists them")
+
+
+def _state(fields: Mapping[str, str], key: str) -> StageState:
+    """Where a stage stands: as its record says, if there is one, or as was last said of it."""
+    if record := fields.get(f"record:{key}"):
+        done = StageRecord.model_validate_json(record)
+        return StageState(state="done", progress=done.record.summary, worker=done.worker, record=done)
+    state = fields.get(f"state:{key}")
+    return StageState.model_validate_json(state) if state else WAITING
 
 
 def in_words(seconds: float) -> str:
