@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from scheduler.reach import Reach
 from shared.catalog import KINDS, did_you_mean
@@ -141,7 +141,7 @@ def _holding(entry: Entry, reach: Reach) -> Holding:
 def _read(manifest: bytes) -> dict[str, Any]:
     """A manifest's facts; none where it cannot be read."""
     try:
-        facts = json.loads(manifest)
+        facts = from_json(manifest)
     except ValueError:
         return {}
     return facts if isinstance(facts, dict) else {}

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import islice, zip_longest
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.text import Text
+from rich.text import Span, Text
 
 #: Between two columns.
 GAP = "  "
 #: Characters that a column keeps which goes on in the next line where there is no room.
 NARROWEST = 16
-#: Lines that are printed at once.
-PAGE_LINES = 200
+#: Rows that are printed at once.
+PAGE_ROWS = 200
 
 
 @dataclass(slots=True)
@@ -41,15 +41,10 @@ def print_listing(console: Console, columns: Sequence[Column], rows: Iterable[Se
     for column in columns:
         column.width = max(column.width, cell_len(column.name))
     _narrow(columns, console.width)
-    page = Text(style="bold")
-    _add(page, [column.name for column in columns], columns, console)
-    lines = 1
-    for row in rows:
-        if lines == 1 or lines >= PAGE_LINES:
-            console.print(page, soft_wrap=True, end="")
-            page, lines = Text(), 1
-        lines += _add(page, row, columns, console)
-    console.print(page, soft_wrap=True, end="")
+    console.print(_page([[column.name for column in columns]], columns, console), style="bold", soft_wrap=True)
+    left = iter(rows)
+    while some := list(islice(left, PAGE_ROWS)):
+        console.print(_page(some, columns, console), soft_wrap=True)
 
 
 def _narrow(columns: Sequence[Column], room: int) -> None:
@@ -63,17 +58,22 @@ def _narrow(columns: Sequence[Column], room: int) -> None:
         widest.width -= widest.width > NARROWEST
 
 
-def _add(page: Text, row: Sequence[str], columns: Sequence[Column], console: Console) -> int:
-    """Add a row to a page; return of how many lines it is."""
-    folded = [_folded(cell, column, console) for cell, column in zip(row, columns, strict=True)]
-    for cells in zip_longest(*folded, fillvalue=""):
-        for column, cell in zip(columns, cells, strict=True):
-            room = " " * (column.width - cell_len(cell))
-            page.append(f"{room}{cell}" if column.right else cell, column.styles.get(cell))
-            if column is not columns[-1]:
-                page.append(GAP if column.right else f"{room}{GAP}")
-        page.append("\n")
-    return max(map(len, folded))
+def _page(rows: Iterable[Sequence[str]], columns: Sequence[Column], console: Console) -> Text:
+    """Rows as lines: one each, or several where a cell folds."""
+    lines, spans, place = list[str](), list[Span](), 0
+    for row in rows:
+        folded = [_folded(cell, column, console) for cell, column in zip(row, columns, strict=True)]
+        for cells in zip_longest(*folded, fillvalue=""):
+            line = ""
+            for cell, column in zip(cells, columns, strict=True):
+                room = " " * (column.width - cell_len(cell))
+                if style := column.styles.get(cell):
+                    start = place + len(line) + (len(room) if column.right else 0)
+                    spans.append(Span(start, start + len(cell), style))
+                line += (f"{room}{cell}" if column.right else f"{cell}{room}") + GAP
+            lines.append(line.rstrip())
+            place += len(lines[-1]) + 1
+    return Text("\n".join(lines), spans=spans)
 
 
 def _folded(cell: str, column: Column, console: Console) -> list[str]:

@@ -128,12 +128,19 @@ class Ledger:
             raise unknown(pipeline)
         return Plan.model_validate_json(keyring.open("plan", text))
 
-    def plan_texts(self) -> list[tuple[str, str]]:
-        """Each known pipeline's id and plan, as JSON of whatever version wrote it."""
+    def plan_texts(self) -> Iterator[tuple[str, str]]:
+        """Each known pipeline's id and plan, as JSON of whatever version wrote it; read page by page."""
         with broker_errors():
             names = list(self._redis.scan_iter(self._names.pipeline("*"), count=1000))
-            texts = [(name.removeprefix(self._names.pipeline("")), self._redis.hget(name, "plan")) for name in names]
-        return [(pipeline, text) for pipeline, text in texts if text]
+            for start in range(0, len(names), PAGE_PIPELINES):
+                page = names[start : start + PAGE_PIPELINES]
+                with self._redis.pipeline(transaction=False) as pipe:
+                    for name in page:
+                        pipe.hget(name, "plan")
+                    texts = pipe.execute()
+                for name, text in zip(page, texts, strict=True):
+                    if text:
+                        yield name.removeprefix(self._names.pipeline("")), text
 
     def leased(self) -> set[str]:
         """Keys that some worker works on now."""
