@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at a pipeline that is watched.
-WATCH_SECONDS = 0.1
+#: Seconds between two looks at a pipeline that is watched: at least, and at most. Between, so many times as long as a
+#: look takes, so that who watches a large pipeline keeps neither the broker nor a core busy.
+WATCH_SECONDS, LONGEST_WATCH_SECONDS, PAUSES_A_LOOK = 0.1, 2.0, 4.0
 #: Seconds for which whoever watches waits for a broker that went away.
 AWAY_SECONDS = 600.0
 
@@ -215,6 +216,7 @@ class PipelineClient:
         """
         deadline, away = time.monotonic() + AWAY_SECONDS, False
         while True:
+            pause, looked = WATCH_SECONDS, time.monotonic()
             try:
                 status = self.status(pipeline)
             except BrokerUnavailable:
@@ -226,10 +228,11 @@ class PipelineClient:
             else:
                 away = False
                 deadline = time.monotonic() + AWAY_SECONDS
+                pause = min(max(pause, PAUSES_A_LOOK * (time.monotonic() - looked)), LONGEST_WATCH_SECONDS)
                 yield status
                 if status.finished:
                     return
-            time.sleep(WATCH_SECONDS)
+            time.sleep(pause)
 
     def results(self, pipeline: Pipeline | str) -> PipelineResults:
         """What came out of a finished pipeline.
