@@ -166,11 +166,14 @@ class PipelineClient:
         recovered = []
         known = set(self._ledger.pipelines())
         # All is read before the first one is sent: what cannot be read is an error, and not half of a recovery.
-        kept = [(*each, each[1].plan.report.ref in self._store) for each in self._submissions]
+        kept = [
+            (pipeline, None if pipeline in known else submission, submission.plan.report.ref in self._store)
+            for pipeline, submission in self._submissions
+        ]
         for pipeline, submission, is_finished in kept:
             if is_finished:
                 self._submissions.remove(pipeline)
-            elif pipeline not in known:
+            elif submission:
                 try:
                     self._require_signed(pipeline, submission)
                     self._enqueue(pipeline, submission)
