@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, Literal
 
 from pydantic import ValidationError
@@ -128,11 +129,11 @@ def _holding(entry: Entry, reach: Reach) -> Holding:
     created, seconds = facts.get("created"), facts.get("seconds")
     return Holding(
         ref=ref,
-        title=str(stage.get("title") or GIVEN.get(ref.kind, "") if facts else "its manifest cannot be read"),
+        title=intern(str(stage.get("title") or GIVEN.get(ref.kind, "") if facts else "its manifest cannot be read")),
         size_bytes=entry.size_bytes,
         created=created if isinstance(created, int | float) else None,
         used=entry.used,
-        host=str(provenance.get("host", "")),
+        host=intern(str(provenance.get("host", ""))),  # Thousands of artifacts have the same few.
         seconds=seconds if isinstance(seconds, int | float) else None,
         pipelines=reach.pipelines.get(ref.key, ()),
     )

@@ -175,7 +175,6 @@ def _print_holdings(holdings: Sequence[Holding]) -> None:
     from scheduler.listing import Column, print_listing
     from scheduler.options import console
 
-    rows = [_row(each) for each in holdings]
     columns = (
         Column("kind"),
         Column("key"),
@@ -186,9 +185,10 @@ def _print_holdings(holdings: Sequence[Holding]) -> None:
         Column("took", right=True),
         Column("needed by", folds=True),
     )
-    for column, cells in zip(columns, zip(*rows, strict=True), strict=True):
-        column.width = max(map(cell_len, cells))
-    print_listing(console, columns, rows)
+    for row in map(_row, holdings):  # Made anew when they are printed: all at once are more than the holdings.
+        for column, cell in zip(columns, row, strict=True):
+            column.width = max(column.width, cell_len(cell))
+    print_listing(console, columns, map(_row, holdings))
 
 
 def _row(holding: Holding) -> tuple[str, ...]:
