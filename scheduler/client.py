@@ -6,7 +6,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -197,17 +197,18 @@ class PipelineClient:
 
     def pipelines(self, limit: int | None = None) -> list[PipelineStatus]:
         """Where the pipelines that the broker knows stand, the newest first, at most so many."""
-        return list(self.standings(self._ledger.pipelines(limit)))
+        return list(self.standings(limit))
 
-    def standings(self, pipelines: Sequence[str]) -> Iterator[PipelineStatus]:
-        """Where pipelines stand, those that the broker knows; read page by page, so that there may be many.
+    def standings(self, limit: int | None = None) -> Iterator[PipelineStatus]:
+        """As `pipelines`, one after the other: read page by page, so that there may be many.
 
         Raises:
             BrokerUnavailable: the broker does not answer.
 
         """
-        for start in range(0, len(pipelines), PAGE_PIPELINES):
-            yield from self._ledger.standings(pipelines[start : start + PAGE_PIPELINES])
+        ids = self._ledger.pipelines(limit)
+        for start in range(0, len(ids), PAGE_PIPELINES):
+            yield from self._ledger.standings(ids[start : start + PAGE_PIPELINES])
 
     def watch(self, pipeline: Pipeline | str) -> Iterator[PipelineStatus]:
         """The pipeline's status again and again, until it is finished.

@@ -27,7 +27,7 @@ class Column:
     """A column: as wide as its name, or wider."""
 
     name: str
-    #: Characters of its widest cell, as far as that is known; a wider one moves what follows in its line.
+    #: Characters of its widest cell, as far as that is known before; a wider one moves what follows in its line.
     width: int = 0
     right: bool = False
     #: Whether a cell for which there is no room goes on in the next line.
@@ -37,14 +37,20 @@ class Column:
 
 
 def print_listing(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows, a cell a column, below the columns' names; a last column that folds may take all the room."""
-    for column in columns:
-        column.width = max(column.width, cell_len(column.name))
+    """Print rows, a cell a column, below the columns' names: as wide as the first page of them needs, or as is said.
+
+    A last column that folds may take all the room.
+    """
+    left, names = iter(rows), [column.name for column in columns]
+    page = list(islice(left, PAGE_ROWS))
+    for row in (names, *page):
+        for column, cell in zip(columns, row, strict=True):
+            column.width = max(column.width, cell_len(cell))
     _narrow(columns, console.width)
-    console.print(_page([[column.name for column in columns]], columns, console), style="bold", soft_wrap=True)
-    left = iter(rows)
-    while some := list(islice(left, PAGE_ROWS)):
-        console.print(_page(some, columns, console), soft_wrap=True)
+    console.print(_page([names], columns, console), style="bold", soft_wrap=True)
+    while page:
+        console.print(_page(page, columns, console), soft_wrap=True)
+        page = list(islice(left, PAGE_ROWS))
 
 
 def _narrow(columns: Sequence[Column], room: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -105,14 +106,13 @@ def status(
     client = PipelineClient()
     served = client.served_queues()
     if pipeline is None:
-        ids = client.ids(limit)
-        found = client.standings(ids)
+        found = client.standings(limit)
         if as_json:
             print_json_list(facts_of(status, served) for status in found)
-        elif not ids:
+        elif (newest := next(found, None)) is None:
             console.print("no pipelines yet: distill submit SPEC")
         else:
-            report.print_pipelines(console, found, ids)
+            report.print_pipelines(console, chain((newest,), found))
     elif as_json:
         print_json(facts_of(client.status(pipeline), served))
     else:

@@ -8,7 +8,6 @@ from statistics import fmean
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -131,12 +130,12 @@ def plan_table(plan: Plan, store: ArtifactStore) -> Table:
     return table
 
 
-def print_pipelines(console: Console, pipelines: Iterable[PipelineStatus], ids: Iterable[str]) -> None:
-    """Print one row a pipeline, each as soon as it is known; the ids of all are."""
+def print_pipelines(console: Console, pipelines: Iterable[PipelineStatus]) -> None:
+    """Print one row a pipeline, each soon after it is known."""
     columns = (
-        Column("pipeline", max(map(cell_len, ids), default=0)),
+        Column("pipeline"),
         Column("state", max(map(len, STYLES)), styles=STYLES),
-        Column("submitted", len("2026-01-01 00:00")),
+        Column("submitted"),
         Column("stages", right=True),
         Column("now", folds=True),
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -84,7 +85,9 @@ def size_below(folder: Path) -> int:
 
 def _entries_below(folder: Path) -> Iterator[os.DirEntry[str]]:
     """What lies below a folder, as the system lists it: of most entries it tells without another look what they are."""
-    folders = [str(folder)]
+    folders = list[str]()
+    with suppress(*GONE):
+        folders += [str(folder)] if stat.S_ISDIR(folder.lstat().st_mode) else []
     while folders:
         found: list[os.DirEntry[str]] = []
         with suppress(*GONE), os.scandir(folders.pop()) as entries:

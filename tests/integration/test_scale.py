@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from redis.connection import AbstractConnection
 
+import scheduler.client
 import shared.ledger
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
@@ -89,7 +90,8 @@ def test_many_pipelines_read_at_once_stand_as_each_does_alone(
     ids = [f"p{number}" for number in range(PIPELINES)]
     for number, pipeline in enumerate(ids):
         standing_anyhow(ledger, plan, pipeline, seed=number)
-    monkeypatch.setattr(shared.ledger, "PAGE_PIPELINES", 7)
+    for module in (scheduler.client, shared.ledger):
+        monkeypatch.setattr(module, "PAGE_PIPELINES", 7)
 
     found = client.pipelines()
 
@@ -98,7 +100,7 @@ def test_many_pipelines_read_at_once_stand_as_each_does_alone(
     assert client.ids() == ids[::-1]
     assert client.ids(10) == ids[:-11:-1]
     assert [status.id for status in client.pipelines(9)] == ids[:-10:-1]
-    assert [status.id for status in client.standings(["gone", "p3", "p1"])] == ["p3", "p1"]
+    assert [status.id for status in ledger.standings(["gone", "p3", "p1"])] == ["p3", "p1"]
 
 
 @pytest.mark.parametrize("what", ["status", "store gc", "doctor"])

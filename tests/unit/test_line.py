@@ -28,7 +28,7 @@ def shown(table: object) -> str:
 
 def listed(status: PipelineStatus) -> str:
     console = Console(file=StringIO(), width=400, force_terminal=False)
-    report.print_pipelines(console, [status], [status.id])
+    report.print_pipelines(console, [status])
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
