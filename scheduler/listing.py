@@ -59,8 +59,9 @@ def _narrow(columns: Sequence[Column], room: int) -> None:
     excess = sum(column.width for column in columns) + len(GAP) * (len(columns) - 1) - room
     if last.folds and excess < 0:
         last.width -= excess
-    for _ in range(excess):
-        widest = max((column for column in columns if column.folds), key=lambda column: column.width)
+    folding = [column for column in columns if column.folds]
+    for _ in range(excess if folding else 0):
+        widest = max(folding, key=lambda column: column.width)
         widest.width -= widest.width > NARROWEST
 
 

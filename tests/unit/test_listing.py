@@ -47,6 +47,7 @@ def test_a_terminal_too_narrow_for_any_list_gets_all_of_it() -> None:
 
     assert lines[1].startswith("i" * 30)
     assert "".join(lines[1:]).count("n") == 30
+    assert printed([Column("id")], [("i" * 30,)], width=10) == ["id", "i" * 30]
 
 
 def test_only_the_cells_of_their_column_have_its_styles() -> None:
