@@ -54,7 +54,7 @@ bench-labels: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks.sharing
 
 bench-scale: setup
-	$(BIN)/python -m benchmarks.scale
+	$(BIN)/python -m benchmarks.scale --profile
 
 # torchdistill has needs of its own; 1.1.4 is its last version with a cache of the teacher's outputs.
 .venv-bench/ready: pyproject.toml constraints.txt

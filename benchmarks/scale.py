@@ -4,8 +4,11 @@
    group that a chord joins) on one server with the same settings of delivery, in turn. Here every stage is found in the
    store; there every task returns its title.
 2. The commands while many pipelines wait, and what a waiting one takes of the server's memory.
-3. A sweep of single trainings by one worker of one core, and by two.
-4. What workers that have nothing to do ask of the server.
+3. The commands that list or look through many pipelines and artifacts: seconds, processor time and memory; with
+   `--profile`, the functions in which the time goes.
+4. From the start of a stack, with Flower, to its first worker.
+5. A sweep of single trainings by one worker of one core, and by two.
+6. What workers that have nothing to do ask of the server.
 
 Each part prints a table of Markdown, as they stand in docs/scaling.md.
 """
@@ -16,6 +19,7 @@ import argparse
 import gc
 import os
 import platform
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,10 +36,12 @@ import redis
 from celery import Celery, chain, group
 from celery.canvas import Signature
 
+from benchmarks.lists import COLUMNS, cost_of, fill, profile_of
 from scheduler.child import Child
 from scheduler.client import PipelineClient
 from scheduler.local import LocalStack
 from shared.broker import create_app
+from shared.object_store import store_of
 from shared.plan import Plan
 from shared.settings import Settings
 from shared.spec import PipelineSpec
@@ -50,6 +56,8 @@ SWEEP_STUDENTS, SWEEP_EPOCHS = 8, 60
 #: Seconds for which workers without work are listened to; two renewals of the usual settings and more.
 IDLE_SECONDS = 30.0
 LIMIT_SECONDS = 600.0
+#: Rounds of a command that lists; the best one counts.
+ROUNDS_OF_LISTS = 3
 #: Seconds between two looks at whether a single chain has ended, and at whether many have.
 LOOK_SECONDS, SELDOM_SECONDS = 0.0005, 0.02
 
@@ -59,12 +67,19 @@ def main() -> None:
     parts: dict[str, Callable[[argparse.Namespace], None]] = {
         "nothing": nothing,
         "waiting": waiting,
+        "lists": lists,
+        "start": start,
         "sweep": sweep,
         "idle": idle,
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*parts, []], help="which to measure; all by default")
     parser.add_argument("--pipelines", type=int, default=10_000, help="how many wait")
+    parser.add_argument("--listed", type=int, default=2_000, help="how many wait while all of them are listed")
+    parser.add_argument(
+        "--artifacts", type=int, nargs="*", default=[5_000, 100_000], help="how many the store holds, ascending"
+    )
+    parser.add_argument("--profile", action="store_true", help="say where the time of the lists goes")
     parser.add_argument("--workers", type=int, default=64, help="how many are idle")
     parser.add_argument("--raw-worker", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -177,6 +192,61 @@ def waiting(options: argparse.Namespace) -> None:
     rows.append(("submitting one from Python", f"{each * 1e3:.1f} ms"))
     rows.append(("server's memory for one", f"{memory / 1e3:.1f} kB"))
     _print_table(f"{options.pipelines:,} pipelines wait", ("", ""), rows)
+
+
+def lists(options: argparse.Namespace) -> None:
+    """The commands that list or look through many pipelines, and those that list many artifacts."""
+    with _server() as (settings, _, _):
+        client, spec = PipelineClient(settings), PipelineSpec.load(SPEC)
+        pipelines = [client.submit(spec).id for _number in range(options.listed)]
+        every = ["-n", str(options.listed)]
+        _print_costs(
+            f"{options.listed:,} pipelines wait",
+            settings,
+            (
+                ["status"],
+                ["status", *every],
+                ["status", *every, "--json"],
+                ["status", pipelines[0]],
+                ["workers"],
+                ["queues"],
+                ["logs", pipelines[0]],
+                ["cancel", pipelines[0]],
+                ["doctor"],
+                ["recover"],
+                ["store", "ls"],
+                ["store", "gc", "--dry-run"],
+            ),
+            profiled=options.profile,
+        )
+    with _server() as (settings, _, _):
+        store, there = store_of(settings), 0
+        for artifacts in options.artifacts:
+            fill(store, there, artifacts)
+            there = artifacts
+            commands = (["store", "ls"], ["store", "ls", "--json"], ["store", "gc", "--dry-run", "--keep-days", "0"])
+            _print_costs(f"{artifacts:,} artifacts", settings, commands, profiled=options.profile)
+
+
+def start(_: argparse.Namespace) -> None:
+    """From the start of `distill up` to its first worker, and what the processes take of the processor until then."""
+    rows = []
+    for flower_port in (None, _free_port()):
+        seconds, processor = [], []
+        for _round in range(3):
+            with tempfile.TemporaryDirectory() as name:
+                before, started = os.times(), time.monotonic()
+                with LocalStack(Settings(store=name, threads=1), workers=1, flower_port=flower_port) as stack:
+                    client = PipelineClient(stack.settings)
+                    while not client.workers():
+                        time.sleep(SELDOM_SECONDS)
+                    seconds.append(time.monotonic() - started)
+                    stack.idle = True
+                after = os.times()
+                processor.append(sum(after[:4]) - sum(before[:4]))
+        what = "with Flower" if flower_port else "without Flower"
+        rows.append((what, f"{min(seconds):.1f} s", f"{min(processor):.1f} s"))
+    _print_table("From the start to the first worker", ("", "seconds", "processor"), rows)
 
 
 def sweep(_: argparse.Namespace) -> None:
@@ -309,6 +379,18 @@ def _sweep_spec(seed: int, epochs: int) -> PipelineSpec:
     return PipelineSpec.model_validate(
         {"name": "sweep", "teacher": teacher, "students": students, "evaluation": {"control": False}, "fuse": "off"}
     )
+
+
+def _print_costs(title: str, settings: Settings, commands: Sequence[list[str]], *, profiled: bool) -> None:
+    _print_table(title, COLUMNS, [cost_of(settings, command, ROUNDS_OF_LISTS).row for command in commands])
+    for command in commands if profiled else ():
+        print(f"\n`distill {' '.join(command)}`\n\n```\n{profile_of(settings, command)}\n```", flush=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def _command(settings: Settings, command: list[str]) -> float:

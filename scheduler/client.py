@@ -9,19 +9,14 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import kombu.exceptions
-from celery.canvas import Signature
-from kombu.utils.json import dumps, loads
-
-from scheduler import canvas, live
+from scheduler import live
 from scheduler.comparison import ComparedStudent, Order, compared
 from scheduler.terminal import Terminal
-from shared.advice import refusal
-from shared.broker import create_app, keyring
 from shared.errors import (
     BrokerUnavailable,
     InvalidSpec,
@@ -30,26 +25,31 @@ from shared.errors import (
     UnreadableRecord,
     Untrusted,
 )
-from shared.ledger import Ledger, broker_errors, connect
+from shared.ledger import PAGE_PIPELINES, Ledger, broker_errors, connect
 from shared.line import first_line
 from shared.object_store import store_of
 from shared.plan import Plan
-from shared.queues import Queues, QueueState
 from shared.records import UNREADABLE, ReportRecord
 from shared.results import PipelineResults, html_table
 from shared.roster import Roster, WorkerEntry
+from shared.seal import Keyring
 from shared.settings import Settings
 from shared.spec import PipelineSpec
-from shared.stage import ArtifactRef, Stage, checkpoint_ref, label_file_ref
+from shared.stage import ArtifactRef, checkpoint_ref, label_file_ref
 from shared.status import PipelineStatus, UnreadablePipeline
 from shared.store import Provenance
 from shared.submissions import Submission, Submissions
 from shared.teacher_spec import LabelTeacherSpec
 
+if TYPE_CHECKING:
+    from scheduler.sender import Sender
+    from shared.queues import QueueState
+
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at a pipeline that is watched.
-WATCH_SECONDS = 0.1
+#: Seconds between two looks at a pipeline that is watched: at least, and at most. Between, so many times as long as a
+#: look takes, so that who watches a large pipeline keeps neither the broker nor a core busy.
+WATCH_SECONDS, LONGEST_WATCH_SECONDS, PAUSES_A_LOOK = 0.1, 2.0, 4.0
 #: Seconds for which whoever watches waits for a broker that went away.
 AWAY_SECONDS = 600.0
 
@@ -66,10 +66,9 @@ class PipelineClient:
 
         """
         self._settings = settings or Settings.load()
-        client = connect(self._settings)
-        self._ledger, self._roster = Ledger(client, self._settings.history_seconds), Roster(client)
-        self._queues = Queues(client)
-        self._app, self._keyring = create_app(self._settings, keeps_results=False), keyring(self._settings)
+        self._broker = connect(self._settings)
+        self._ledger, self._roster = Ledger(self._broker, self._settings.history_seconds), Roster(self._broker)
+        self._keyring = Keyring.of(self._settings.signing_keys)
         self._store = store_of(self._settings)
         self._submissions = Submissions(self._store)
 
@@ -131,8 +130,10 @@ class PipelineClient:
             BrokerUnavailable: the broker does not answer.
 
         """
+        from shared.queues import Queues  # With Celery, for which a client that reads no queues need not wait.
+
         with broker_errors():
-            return self._queues.states(self._roster.workers())
+            return Queues(self._broker).states(self._roster.workers())
 
     def served_queues(self) -> dict[str, bool]:
         """The queues that workers serve, and whether one of theirs obeys this client."""
@@ -177,11 +178,14 @@ class PipelineClient:
         recovered = []
         known = set(self._ledger.pipelines())
         # All is read before the first one is sent: what cannot be read is an error, and not half of a recovery.
-        kept = [(*each, each[1].plan.report.ref in self._store) for each in self._submissions]
+        kept = [
+            (pipeline, None if pipeline in known else submission, submission.plan.report.ref in self._store)
+            for pipeline, submission in self._submissions
+        ]
         for pipeline, submission, is_finished in kept:
             if is_finished:
                 self._submissions.remove(pipeline)
-            elif pipeline not in known:
+            elif submission:
                 try:
                     self._require_signed(pipeline, submission)
                     self._enqueue(pipeline, submission)
@@ -199,9 +203,9 @@ class PipelineClient:
         """
         return self._ledger.status(str(pipeline))
 
-    def ids(self) -> list[str]:
-        """Ids of the pipelines that the broker knows, the newest first."""
-        return self._ledger.pipelines()
+    def ids(self, limit: int | None = None) -> list[str]:
+        """Ids of the pipelines that the broker knows, the newest first, at most so many."""
+        return self._ledger.pipelines(limit)
 
     def pipelines(self, limit: int | None = None) -> list[PipelineStatus]:
         """Where the pipelines that the broker knows stand, the newest first, at most so many.
@@ -210,9 +214,16 @@ class PipelineClient:
         """
         return [each for each in self.standings(limit) if isinstance(each, PipelineStatus)]
 
-    def standings(self, limit: int | None = None) -> list[PipelineStatus | UnreadablePipeline]:
-        """As `pipelines`, with those that this version cannot read."""
-        return self._ledger.standings(self._ledger.pipelines(limit))
+    def standings(self, limit: int | None = None) -> Iterator[PipelineStatus | UnreadablePipeline]:
+        """As `pipelines`, one after the other, with those that this version cannot read; there may be many.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+
+        """
+        ids = self._ledger.pipelines(limit)
+        for start in range(0, len(ids), PAGE_PIPELINES):
+            yield from self._ledger.standings(ids[start : start + PAGE_PIPELINES])
 
     def watch(self, pipeline: Pipeline | str) -> Iterator[PipelineStatus]:
         """The pipeline's status again and again, until it is finished.
@@ -224,6 +235,7 @@ class PipelineClient:
         """
         deadline, away = time.monotonic() + AWAY_SECONDS, False
         while True:
+            pause, looked = WATCH_SECONDS, time.monotonic()
             try:
                 status = self.status(pipeline)
             except BrokerUnavailable:
@@ -235,10 +247,11 @@ class PipelineClient:
             else:
                 away = False
                 deadline = time.monotonic() + AWAY_SECONDS
+                pause = min(max(pause, PAUSES_A_LOOK * (time.monotonic() - looked)), LONGEST_WATCH_SECONDS)
                 yield status
                 if status.finished:
                     return
-            time.sleep(WATCH_SECONDS)
+            time.sleep(pause)
 
     def results(self, pipeline: Pipeline | str) -> PipelineResults:
         """What came out of a finished pipeline.
@@ -263,11 +276,16 @@ class PipelineClient:
         statuses = [self.status(each) for each in given]
         return compared([(results_of(status), status.plan) for status in statuses], order)
 
+    @cached_property
+    def _sender(self) -> Sender:
+        from scheduler.sender import Sender  # With Celery, for which a client that only reads need not wait.
+
+        return Sender(self._settings, self._keyring)
+
     def _send(self, plan: Plan) -> Pipeline:
         """Enqueue a new pipeline of a plan."""
         pipeline = f"{plan.name}-{secrets.token_hex(4)}"
-        signature = canvas.build(self._app, plan, pipeline)
-        submission = Submission(plan=plan, canvas=self._keyring.seal("kept", dumps(signature)))
+        submission = Submission(plan=plan, canvas=self._sender.messages(plan, pipeline))
         self._submissions.enter(pipeline, submission)
         try:
             self._enqueue(pipeline, submission)
@@ -280,32 +298,15 @@ class PipelineClient:
         return Pipeline(pipeline, self)
 
     def _enqueue(self, pipeline: str, submission: Submission) -> None:
-        canvas = self._canvas(pipeline, submission)
+        messages = self._sender.opened(submission.canvas, pipeline)
         self._ledger.open(pipeline, submission.plan, self._keyring)
-        try:
-            canvas.apply_async()
-        except kombu.exceptions.OperationalError as error:
-            address, said = self._settings.broker_address, refusal(error.__cause__ or error)
-            raise BrokerUnavailable(
-                f"the broker at {address} refuses: {said}" if said else f"no broker at {address}: {error}"
-            ) from error
+        self._sender.send(messages)
 
     def _require_signed(self, pipeline: str, submission: Submission) -> None:
         """Refuse a submission whose plan, which is signed when it is sent, is not the one of its signed messages."""
-        try:
-            canvas = loads(self._keyring.open("kept", submission.canvas))
-            signed = {(of, stage.model_dump_json()) for of, stage in _stages_in(canvas)}
-        except UNREADABLE as error:
-            raise UnreadableRecord(f"its messages are not readable: {first_line(error)}") from None
+        signed = self._sender.stages_in(submission.canvas, pipeline)
         if signed != {(pipeline, stage.model_dump_json()) for stage in submission.plan.stages}:
             raise Untrusted("its plan is not the one whose messages are signed")
-
-    def _canvas(self, pipeline: str, submission: Submission) -> Signature:
-        """The messages of a submission, to be sent."""
-        try:
-            return self._app.signature(loads(self._keyring.open("kept", submission.canvas)))
-        except UNREADABLE as error:
-            raise UnreadableRecord(f"the messages of {pipeline} are not readable: {first_line(error)}") from None
 
     def _store_given(self, spec: PipelineSpec, plan: Plan) -> None:
         """Put given weights and labels into the store, so that no worker ever opens a path from a spec."""
@@ -384,17 +385,6 @@ class Pipeline:
             for state in [status.states[stage.key]]
         ]
         return f"<p><b>{escape(self.id)}</b>: {status.state}</p>" + html_table(("", "stage", "", "worker"), rows)
-
-
-def _stages_in(canvas: Any) -> Iterator[tuple[str, Stage]]:
-    """The stages of all messages in a canvas, each with its pipeline's id."""
-    match canvas:
-        case {"pipeline": str(pipeline), "stages": list(stages)}:
-            yield from ((pipeline, Stage.model_validate(stage)) for stage in stages)
-        case dict():
-            yield from (found for part in canvas.values() for found in _stages_in(part))
-        case list():
-            yield from (found for part in canvas for found in _stages_in(part))
 
 
 def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:

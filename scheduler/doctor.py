@@ -21,10 +21,10 @@ from scheduler.access import closed_to_others, first_obstacle
 from shared.advice import refusal
 from shared.broker import keyring
 from shared.catalog import QUEUES
-from shared.errors import BrokerUnavailable, DistillError, UnknownPipeline
+from shared.errors import BrokerUnavailable, DistillError
 from shared.folders import draft_folder
 from shared.keys import Keys, other_type
-from shared.ledger import Ledger, connect
+from shared.ledger import PAGE_PIPELINES, Ledger, connect
 from shared.object_store import store_of
 from shared.objects import Objects
 from shared.queues import Queues
@@ -33,7 +33,7 @@ from shared.roster import Roster, WorkerEntry, installed_versions
 from shared.settings import Settings
 from shared.skipped import Skipped, shown
 from shared.stage import STAGE_FORMAT
-from shared.status import in_words
+from shared.status import UnreadablePipeline, in_words
 from shared.text import plain_line
 
 #: The oldest server that knows every command used here.
@@ -247,9 +247,11 @@ def _pipelines_by_queue(ledger: Ledger, skipped: Skipped) -> Counter[str]:
     unfinished: list[str] = []
     with skipped.unreadable("unfinished"):
         unfinished = ledger.untouched_since(inf)
-    for pipeline in unfinished:
-        with suppress(UnknownPipeline), skipped.unreadable(pipeline):
-            status = ledger.status(pipeline)
+    for start in range(0, len(unfinished), PAGE_PIPELINES):
+        for status in ledger.standings(unfinished[start : start + PAGE_PIPELINES]):
+            if isinstance(status, UnreadablePipeline):
+                skipped.note(status.id, status.why)
+                continue
             waiting[status.plan.device] += not status.finished
     return waiting
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from sys import intern
 from typing import Any, Literal
 
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from scheduler.reach import Reach
 from shared.catalog import KINDS, did_you_mean
@@ -129,13 +130,13 @@ def _holding(entry: Entry, reach: Reach) -> Holding:
     created, seconds = facts.get("created"), facts.get("seconds")
     return Holding(
         ref=ref,
-        title=plain_line(
-            str(stage.get("title") or GIVEN.get(ref.kind, "") if facts else "its manifest cannot be read")
+        title=intern(
+            plain_line(str(stage.get("title") or GIVEN.get(ref.kind, "") if facts else "its manifest cannot be read"))
         ),
         size_bytes=entry.size_bytes,
         created=created if isinstance(created, int | float) else None,
         used=entry.used,
-        host=plain_line(str(provenance.get("host", ""))),
+        host=intern(plain_line(str(provenance.get("host", "")))),  # Thousands of artifacts have the same few.
         seconds=seconds if isinstance(seconds, int | float) else None,
         pipelines=reach.pipelines.get(ref.key, ()),
     )
@@ -144,7 +145,7 @@ def _holding(entry: Entry, reach: Reach) -> Holding:
 def _read(manifest: bytes) -> dict[str, Any]:
     """A manifest's facts; none where it cannot be read."""
     try:
-        facts = json.loads(manifest)
+        facts = from_json(manifest)
     except ValueError:
         return {}
     return facts if isinstance(facts, dict) else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,7 +24,7 @@ from scheduler.options import (
     known_ids,
     not_both,
 )
-from scheduler.terminal import print_csv, print_json, say
+from scheduler.terminal import print_csv, print_json, print_json_list, say
 from shared.errors import InvalidSettings, PipelineFailed, UnreadableRecord
 
 if TYPE_CHECKING:
@@ -105,11 +106,11 @@ def status(
     if pipeline is None:
         found = client.standings(limit)
         if as_json:
-            print_json([facts_of(status, served) for status in found])
-        elif not found:
+            print_json_list(facts_of(status, served) for status in found)
+        elif (newest := next(found, None)) is None:
             console.print("no pipelines yet: distill submit SPEC")
         else:
-            console.print(report.pipelines_table(found))
+            report.print_pipelines(console, chain((newest,), found))
     elif as_json:
         print_json(facts_of(client.status(pipeline), served))
     else:

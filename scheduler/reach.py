@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Self
 
+from pydantic_core import from_json
+
 from shared.ledger import Ledger
-from shared.plan import Plan
-from shared.records import UNREADABLE
-from shared.stage import Bundle, bundle_ref
+from shared.seal import unsealed
+from shared.stage import bundle_key
 from shared.submissions import Submissions
 
-_KEY = re.compile(r"\b[0-9a-f]{64}\b")
+#: Of a key, in hexadecimal digits.
+KEY_CHARACTERS = 64
+_KEY = re.compile(rf"\b[0-9a-f]{{{KEY_CHARACTERS}}}\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +40,33 @@ class Reach:
 
         """
         # The broker first: of a pipeline that is submitted between the two looks, the store knows before the broker.
-        texts = [*(ledger.plan_texts() if ledger else ()), *submissions.texts()]
-        leased = ledger.leased() if ledger else set()
-        pipelines, worked_on = defaultdict[str, dict[str, None]](dict), set(leased)
+        texts = chain(ledger.plan_texts() if ledger else (), submissions.texts())
+        pipelines, bundles = defaultdict[str, dict[str, None]](dict), dict[str, set[str]]()
         for pipeline, text in texts:
-            for key in set(_KEY.findall(text)):
+            for key in _keys(text):
                 pipelines[key][pipeline] = None
-            for bundle in _bundles(text):
-                pipelines[bundle_ref(bundle).key][pipeline] = None
-                if not leased.isdisjoint(stage.key for stage in bundle):
-                    worked_on.add(bundle_ref(bundle).key)
+            for keys in _bundles(text):
+                bundle = bundle_key(keys)
+                bundles[bundle] = keys
+                pipelines[bundle][pipeline] = None
+        leased = ledger.leased() if ledger else set()
+        worked_on = leased | {bundle for bundle, keys in bundles.items() if not leased.isdisjoint(keys)}
         return cls({key: tuple(sorted(ids)) for key, ids in pipelines.items()}, frozenset(worked_on))
 
 
-def _bundles(text: str) -> Iterator[Bundle]:
-    """The bundles of a plan or a submission; none of what another version wrote: its keys are known from its text."""
-    try:
-        facts = json.loads(text)
-        plan = Plan.model_validate(facts.get("plan", facts))
-    except (*UNREADABLE, AttributeError):
-        return
-    branches: Iterable[tuple[Bundle, ...]] = (*plan.branches, plan.tail)
-    yield from (bundle for branch in branches for bundle in branch)
+def _keys(text: str) -> set[str]:
+    """The keys in a text, whatever it is."""
+    # Between quotes, as all keys in JSON are: to look for keys in what is shorter takes three times as long.
+    long_enough = {part for part in text.split('"') if len(part) >= KEY_CHARACTERS}
+    return {key for part in long_enough for key in _KEY.findall(part)}
+
+
+def _bundles(text: str) -> Iterator[set[str]]:
+    """The keys of each bundle of several stages in a plan or a submission, as far as its shape is one that is known."""
+    # Not as a `Plan`: that would take ten times as long, and say nothing of one of another version.
+    with suppress(ValueError, TypeError, AttributeError, LookupError):
+        facts = from_json(unsealed(text))
+        plan = facts.get("plan", facts)
+        for bundle in chain(*plan["branches"], plan.get("tail", ())):
+            if len(bundle) > 1:
+                yield {str(stage["key"]) for stage in bundle}

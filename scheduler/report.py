@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from statistics import fmean
 from textwrap import shorten
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from scheduler.caches import Cache, Check
-from scheduler.comparison import ComparedStudent
-from scheduler.doctor import Finding
+from scheduler.listing import Column, print_listing
 from scheduler.live import STYLES
-from shared.encoding import Floats
 from shared.plan import Plan
-from shared.queues import QueueState
 from shared.records import ChoiceRecord, EvaluationRecord, ReportRecord, StudentScore
 from shared.results import PipelineResults
 from shared.roster import WorkerEntry
 from shared.status import PipelineStatus, UnreadablePipeline, in_words
 from shared.store import ArtifactStore
 
+if TYPE_CHECKING:  # With numpy or Celery, for which a list of pipelines need not wait.
+    import numpy as np
+    import numpy.typing as npt
+
+    from scheduler.caches import Cache, Check
+    from scheduler.comparison import ComparedStudent
+    from scheduler.doctor import Finding
+    from shared.encoding import Floats
+    from shared.queues import QueueState
+
 #: Characters of an error in the list of pipelines; 'distill status ID' has all of it.
 LONGEST_ERROR = 80
+#: State of a pipeline that this version cannot read.
+UNREADABLE = "unreadable"
 
 
 def scores_table(results: PipelineResults) -> Table:
@@ -124,21 +131,24 @@ def plan_table(plan: Plan, store: ArtifactStore) -> Table:
     return table
 
 
-def pipelines_table(pipelines: Sequence[PipelineStatus | UnreadablePipeline]) -> Table:
-    """One row a pipeline; one that cannot be read has the reason in it."""
-    table = Table()
-    for name in ("pipeline", "state", "submitted", "stages", "now"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("pipeline", "state", "stages"))
-    for status in pipelines:
-        if isinstance(status, UnreadablePipeline):
-            table.add_row(status.id, Text("unreadable", "red"), "", "", status.why)
-            continue
-        done = sum(state.state == "done" for state in status.states.values())
-        submitted = datetime.fromtimestamp(status.submitted, UTC).astimezone()
-        stages = f"{done}/{len(status.states)}"
-        when = f"{submitted:%Y-%m-%d %H:%M}"
-        table.add_row(status.id, _styled(status.state), when, stages, _now(status))
-    return table
+def print_pipelines(console: Console, pipelines: Iterable[PipelineStatus | UnreadablePipeline]) -> None:
+    """Print one row a pipeline, each soon after it is known; one that cannot be read has the reason in it."""
+    columns = (
+        Column("pipeline"),
+        Column("state", max(map(len, STYLES)), styles=STYLES | {UNREADABLE: "red"}),
+        Column("submitted"),
+        Column("stages", right=True),
+        Column("now", folds=True),
+    )
+    print_listing(console, columns, map(_pipeline_row, pipelines))
+
+
+def _pipeline_row(status: PipelineStatus | UnreadablePipeline) -> tuple[str, ...]:
+    if isinstance(status, UnreadablePipeline):
+        return (status.id, UNREADABLE, "", "", status.why)
+    done = sum(state.state == "done" for state in status.states.values())
+    submitted = datetime.fromtimestamp(status.submitted, UTC).astimezone()
+    return (status.id, status.state, f"{submitted:%Y-%m-%d %H:%M}", f"{done}/{len(status.states)}", _now(status))
 
 
 def _now(status: PipelineStatus) -> str:
@@ -240,7 +250,7 @@ def head_table(
     for name in ("label", *("first", "second", "third")[:shown], "others"):
         table.add_column(name)
     for sample, (row, target) in enumerate(zip(probabilities, targets, strict=True)):
-        order = np.argsort(-row, kind="stable")
+        order = (-row).argsort(kind="stable")
         first = (f"{names[index]} {row[index]:.2%}" for index in order[:shown])
         label = names[target] if target >= 0 else ""
         table.add_row(str(sample), label, *first, f"{row[order[shown:]].sum():.2%}")
@@ -302,7 +312,3 @@ def _costs(record: EvaluationRecord, scores: ReportRecord) -> tuple[str, ...]:
         f"{fastest.latency_p95_ms:.3f}",
         f"{fastest.throughput:,.0f}",
     )
-
-
-def _styled(state: str) -> Text:
-    return Text(state, STYLES[state])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +14,6 @@ from scheduler.options import AsJson
 from scheduler.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from scheduler.garbage import Piece, Removal
     from scheduler.inventory import Holding, Verdict
     from scheduler.reach import Reach
@@ -56,7 +54,7 @@ def list_command(
         return
     console = _console()
     if found:
-        console.print(_holdings_table(found))
+        _print_holdings(found)
     sizes = Counter[str]()
     for each in found:
         sizes[each.ref.kind] += each.size_bytes
@@ -170,30 +168,41 @@ def _reach(settings: Settings, store: ArtifactStore, *, without_broker: bool = F
     return Reach.now(ledger, Submissions(store))
 
 
-def _holdings_table(holdings: Iterable[Holding]) -> Table:
-    from rich.table import Table
+def _print_holdings(holdings: Sequence[Holding]) -> None:
+    from rich.cells import cell_len
 
-    table = Table()
-    for name in ("kind", "key", "title"):
-        table.add_column(name)
-    table.add_column("size", justify="right", no_wrap=True)
-    for name in ("made", "on"):
-        table.add_column(name)
-    table.add_column("took", justify="right", no_wrap=True)
-    table.add_column("needed by")
-    for each in holdings:
-        first, others = each.pipelines[:1], len(each.pipelines) - 1
-        table.add_row(
-            each.ref.kind,
-            each.ref.short_key,
-            each.title,
-            _amount(each.size_bytes),
-            "" if each.created is None else f"{datetime.fromtimestamp(each.created, UTC).astimezone():%Y-%m-%d %H:%M}",
-            each.host,
-            "" if not each.seconds else f"{each.seconds:,.1f} s",
-            "".join(first) + (f" +{others}" if others > 0 else ""),
-        )
-    return table
+    from scheduler.listing import Column, print_listing
+    from scheduler.options import console
+
+    columns = (
+        Column("kind"),
+        Column("key"),
+        Column("title", folds=True),
+        Column("size", right=True),
+        Column("made"),
+        Column("on", folds=True),
+        Column("took", right=True),
+        Column("needed by", folds=True),
+    )
+    for row in map(_row, holdings):  # Made anew when they are printed: all at once are more than the holdings.
+        for column, cell in zip(columns, row, strict=True):
+            column.width = max(column.width, cell_len(cell))
+    print_listing(console, columns, map(_row, holdings))
+
+
+def _row(holding: Holding) -> tuple[str, ...]:
+    first, others = holding.pipelines[:1], len(holding.pipelines) - 1
+    made = None if holding.created is None else datetime.fromtimestamp(holding.created, UTC).astimezone()
+    return (
+        holding.ref.kind,
+        holding.ref.short_key,
+        holding.title,
+        _amount(holding.size_bytes),
+        f"{made:%Y-%m-%d %H:%M}" if made else "",
+        holding.host,
+        "" if not holding.seconds else f"{holding.seconds:,.1f} s",
+        "".join(first) + (f" +{others}" if others > 0 else ""),
+    )
 
 
 def _verdict_line(verdict: Verdict) -> str:

@@ -62,8 +62,16 @@ def say(text: object, *, err: bool = False) -> None:
 
 def print_json(value: Any, *, indent: int | None = 1) -> None:
     """Print a value as JSON, in the characters that the output has."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    typer.echo(json_text(value, indent=indent, ascii_only=codecs.lookup(encoding).name != "utf-8"))
+    typer.echo(_json(value, indent))
+
+
+def print_json_list(values: Iterable[Any]) -> None:
+    """Print a list of values as JSON, one after the other, so that there may be many."""
+    written = 0
+    for written, value in enumerate(values, start=1):
+        text = _json([value], 1).removeprefix("[\n").removesuffix("\n]")
+        typer.echo(("[\n" if written == 1 else ",\n") + text, nl=False)
+    typer.echo("\n]" if written else "[]")
 
 
 def print_csv(rows: Sequence[dict[str, Any]]) -> None:
@@ -73,6 +81,11 @@ def print_csv(rows: Sequence[dict[str, Any]]) -> None:
     writer.writerows(
         {name: plain_line(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows
     )
+
+
+def _json(value: Any, indent: int | None) -> str:
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return json_text(value, indent=indent, ascii_only=codecs.lookup(encoding).name != "utf-8")
 
 
 def _plain(text: str) -> str:

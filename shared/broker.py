@@ -38,7 +38,7 @@ def lists_of(queue: str, prefix: str = "") -> list[str]:
 
 def keyring(settings: Settings) -> Keyring:
     """The keys with which this process signs, and whose messages it obeys."""
-    return Keyring(tuple(map(Key, settings.signing_keys)))
+    return Keyring.of(settings.signing_keys)
 
 
 class ClientBackend(DisabledBackend):  # type: ignore[misc]

@@ -59,6 +59,8 @@ LOSSES = {
     "mse": "mean squared difference of the logits",
 }
 
+#: How the numbers of soft labels are stored.
+Dtype = Literal["float32", "float16", "uint8"]
 #: What a given teacher wants of its inputs: as all models here, as they are stored, pixels from 0 to 1, or these less
 #: ImageNet's means and divided by its deviations.
 Normalise = Literal["data", "none", "unit", "imagenet"]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.catalog import Dtype
 from shared.errors import InvalidInput
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-
-Dtype = Literal["float32", "float16", "uint8"]
 
 #: Largest logit that float16 and uint8 hold.
 LARGEST_SMALL = 65_504.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,24 +65,32 @@ def found_below(folder: Path) -> Iterator[Path]:
 
     """
     with store_errors(folder):
-        for place, folders, files in os.walk(folder, onerror=_refuse):
-            yield from (Path(place, name) for name in (*folders, *files))
+        yield from (Path(entry.path) for entry in _entries_below(folder))
 
 
 def size_below(folder: Path) -> int:
-    """Bytes of the files below a folder.
+    """Bytes of the files below a folder; what is no file, as a link, has none.
 
     Raises:
         StoreUnavailable: a folder cannot be read.
 
     """
     total = 0
-    for path in found_below(folder):
-        with store_errors(path), suppress(*GONE):
-            total += path.lstat().st_size if path.is_file() else 0
+    with store_errors(folder):
+        for entry in _entries_below(folder):
+            with suppress(*GONE):
+                total += entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
     return total
 
 
-def _refuse(error: OSError) -> None:
-    if not isinstance(error, GONE):
-        raise error
+def _entries_below(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What lies below a folder, as the system lists it: of most entries it tells without another look what they are."""
+    folders = list[str]()
+    with suppress(*GONE):
+        folders += [str(folder)] if stat.S_ISDIR(folder.lstat().st_mode) else []
+    while folders:
+        found: list[os.DirEntry[str]] = []
+        with suppress(*GONE), os.scandir(folders.pop()) as entries:
+            found += entries
+        folders += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
+        yield from found

@@ -138,15 +138,20 @@ class Ledger:
             raise UnreadableRecord(f"{name} was written by a newer version of distill-queue: use that one")
         return plan
 
-    def plan_texts(self) -> list[tuple[str, str]]:
-        """Each known pipeline's id and plan, as JSON of whatever version wrote it."""
+    def plan_texts(self) -> Iterator[tuple[str, str]]:
+        """Each known pipeline's id and plan, as JSON of whatever version wrote it; read page by page."""
         with broker_errors():
             names = list(self._redis.scan_iter(self._names.pipeline("*"), count=1000))
-            texts: dict[str, str | None] = {}
-            for name in names:
-                with self._skipped.unreadable(name):  # Of a value of another type, no version has a plan.
-                    texts[name.removeprefix(self._names.pipeline(""))] = self._redis.hget(name, "plan")
-        return [(pipeline, text) for pipeline, text in texts.items() if text]
+            for start in range(0, len(names), PAGE_PIPELINES):
+                page = names[start : start + PAGE_PIPELINES]
+                with self._redis.pipeline(transaction=False) as pipe:
+                    for name in page:
+                        pipe.hget(name, "plan")
+                    # Of a value of another type, no version has a plan.
+                    texts = self._skipped.among(pipe.execute(raise_on_error=False))
+                for name, text in zip(page, texts, strict=True):
+                    if isinstance(text, str):
+                        yield name.removeprefix(self._names.pipeline("")), text
 
     def leased(self) -> set[str]:
         """Keys that some worker works on now."""
@@ -256,15 +261,21 @@ class Ledger:
 
     def pipelines(self, limit: int | None = None) -> list[str]:
         """Ids of the pipelines that the broker still knows, the newest first, at most so many."""
-        known: list[str] = []
+        known, looked_at = dict[str, None](), 0
         with broker_errors():
             self._redis.zremrangebyscore(self._names.pipelines, "-inf", time.time() - 10 * self._history_seconds)
-            ids = self._with_ids(self._redis.zrevrange(self._names.pipelines, 0, -1))
-            for start in range(0, len(ids), PAGE_PIPELINES):
-                if limit is not None and len(known) >= limit:
-                    break
-                known += self._known(ids[start : start + PAGE_PIPELINES])
-        return known[:limit]
+            ids = self._page(0)
+            while ids and (limit is None or len(known) < limit):
+                # What is submitted meanwhile moves some to the next page.
+                known |= dict.fromkeys(self._known(self._with_ids(ids)))
+                looked_at += len(ids)
+                ids = self._page(looked_at) if len(ids) == PAGE_PIPELINES else []
+        return list(known)[:limit]
+
+    def _page(self, start: int) -> list[str]:
+        """Ids of the pipelines from a place on, the newest first."""
+        ids: list[str] = self._redis.zrevrange(self._names.pipelines, start, start + PAGE_PIPELINES - 1)
+        return ids
 
     def _known(self, ids: list[str]) -> list[str]:
         """Those of some pipelines whose state has not expired."""

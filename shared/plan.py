@@ -137,8 +137,8 @@ class Plan(Model):
         They are all that come after a failed one, whether they need it or not: its task ends the chain that it is in.
         """
         blocked: set[str] = set()
-        for before, bundle in self._steps:
-            if any(stage.key in failed | blocked for stage in before):
+        for before, bundle in self._steps if failed else ():
+            if any(stage.key in failed or stage.key in blocked for stage in before):
                 blocked |= {stage.key for stage in bundle}
         return blocked - failed
 

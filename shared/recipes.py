@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from shared.catalog import KINDS, Normalise, is_reference
+from shared.catalog import KINDS, Dtype, Normalise, is_reference
 from shared.dataset_spec import DatasetSpec
-from shared.encoding import Dtype, Encoding
 from shared.model_spec import ModelSpec
 from shared.part import Name, Part
 from shared.student_spec import DistillationSpec
 from shared.training_spec import AugmentationSpec, TrainingSpec
+
+if TYPE_CHECKING:
+    from shared.encoding import Encoding
 
 
 class PrepareData(Part):
@@ -66,6 +68,8 @@ class Labels(Part):
     @property
     def encoding(self) -> Encoding:
         """How a row is stored."""
+        from shared.encoding import Encoding  # With numpy, which a client that lists pipelines need not load.
+
         return Encoding(dtype=self.dtype, top_k=self.top_k)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -54,6 +55,11 @@ class Keyring:
     """The keys of a process: it signs with the first and obeys all; without keys it obeys what is not signed."""
 
     keys: tuple[Key, ...] = ()
+
+    @classmethod
+    def of(cls, secrets: Iterable[str]) -> Keyring:
+        """The keys of some secrets."""
+        return cls(tuple(map(Key, secrets)))
 
     @property
     def signs_as(self) -> str:

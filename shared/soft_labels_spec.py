@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from shared.encoding import Dtype
+from shared.catalog import Dtype
 from shared.part import Part
 from shared.training_spec import AugmentationSpec
 

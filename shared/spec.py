@@ -13,7 +13,6 @@ from shared.catalog import DATASETS, KINDS, WARNING_KINDS, WarningKind, did_you_
 from shared.checkpoint import HEAD, misfit, tensors_in
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidInput, InvalidSpec
-from shared.label_file import LabelFile
 from shared.model_weights import weights_of
 from shared.part import Name, Part
 from shared.soft_labels_spec import SoftLabelsSpec
@@ -275,6 +274,8 @@ class PipelineSpec(Part):
 
     def _require_labels_in(self, path: Path, name: str) -> None:
         """Refuse a file that holds no labels, or those of other views or, as far as is known here, other classes."""
+        from shared.label_file import LabelFile  # With numpy: only a spec that names such a file needs it.
+
         facts = DATASETS.get(self.dataset.name)
         with LabelFile.open(path, name) as file:
             if file.views != self.soft_labels.views:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -83,8 +83,12 @@ def bundle_ref(bundle: Bundle) -> ArtifactRef:
     """Where a bundle's unfinished work lives: that of a single stage, where the stage's own does."""
     if len(bundle) == 1:
         return bundle[0].ref
-    keys = ",".join(sorted(stage.key for stage in bundle))
-    return ArtifactRef(kind="bundle", key=hashlib.sha256(keys.encode()).hexdigest())
+    return ArtifactRef(kind="bundle", key=bundle_key(stage.key for stage in bundle))
+
+
+def bundle_key(keys: Iterable[str]) -> str:
+    """The key of the unfinished work of several stages, by theirs."""
+    return hashlib.sha256(",".join(sorted(keys)).encode()).hexdigest()
 
 
 def stage_key(kind: str, recipe: Any, inputs: dict[str, ArtifactRef], revisions: Sequence[str] = ()) -> str:

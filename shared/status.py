@@ -9,11 +9,12 @@ from typing import Literal, Self
 from pydantic import ConfigDict
 
 from shared.errors import UnknownPipeline, UnreadableRecord
-from shared.line import Line, Lines, shortened
+from shared.line import Line, Lines
 from shared.plan import Plan
 from shared.records import Model, StageRecord, StageWarning, warnings_of
 from shared.seal import unsealed
 from shared.stage import Stage
+from shared.text import plain_line
 
 #: The last time that a calendar has, in seconds since the epoch.
 LAST_TIME = 253_402_300_799.0
@@ -34,6 +35,10 @@ class StageState(Model):
     worker: Line = ""
     error: Lines = ""
     record: StageRecord | None = None
+
+
+#: Of which nothing was said yet; one for all, as most stages of a long queue stand so.
+WAITING = StageState()
 
 
 class PipelineStatus(Model):
@@ -136,8 +141,9 @@ def _state(fields: Mapping[str, str], key: str) -> StageState:
         except UnreadableRecord as error:
             return StageState(state="done", progress=str(error))
         return StageState(state="done", progress=done.record.summary, worker=done.worker, record=done)
+    state = fields.get(f"state:{key}")
     try:
-        return StageState.read(fields.get(f"state:{key}") or "{}", "its state")
+        return StageState.read(state, "its state") if state else WAITING
     except UnreadableRecord as error:
         return StageState(progress=str(error))
 
@@ -149,7 +155,7 @@ def _time(text: str, name: str) -> float:
     except ValueError:
         time = -1.0
     if not 0.0 <= time <= LAST_TIME:
-        raise UnreadableRecord(f"{name} is not readable: {shortened(text, 40)!r} is no time")
+        raise UnreadableRecord(f"{name} is not readable: {plain_line(text, 40)!r} is no time")
     return time
 
 

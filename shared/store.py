@@ -225,8 +225,9 @@ class ArtifactStore:
     def manifest_text(self, ref: ArtifactRef) -> bytes:
         """What others read as an artifact's manifest; empty where there is none."""
         path = self.folder(ref) / MANIFEST
-        with store_errors(path):
-            return path.read_bytes() if path.is_file() else b""
+        with store_errors(path), suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return path.read_bytes()
+        return b""
 
     def bytes_below(self, folder: str) -> int:
         """Bytes of what lies in a folder of the store, such as `partial`."""

@@ -51,13 +51,13 @@ class DistillationSpec(Part):
     def _must_be_known(self) -> Self:
         if self.loss not in LOSSES and not is_reference(self.loss):
             raise unknown_name("loss", "loss", self.loss, (*LOSSES, "package.module:callable"))
-        own = is_reference(self.loss)
+        own, fields = is_reference(self.loss), type(self).__pydantic_fields__
         for field, of_own in (("standardise", False), ("options", True), ("version", True)):
-            if of_own != own and getattr(self, field) != type(self).model_fields[field].default:
+            if of_own != own and getattr(self, field) != fields[field].default:
                 whose = "a loss of your own" if of_own else "the losses of this system"
                 raise PydanticCustomError("options", "belongs to {whose} only", {"key": field, "whose": whose})
         for field, loss in _FIELDS_OF_LOSSES.items():
-            if loss != self.loss and getattr(self, field) != type(self).model_fields[field].default:
+            if loss != self.loss and getattr(self, field) != fields[field].default:
                 raise PydanticCustomError(
                     "options",
                     "belongs to loss '{owner}', not to '{loss}'",

@@ -26,6 +26,12 @@ def shown(table: object) -> str:
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
+def listed(status: PipelineStatus) -> str:
+    console = Terminal(file=StringIO(), width=400)
+    report.print_pipelines(console, [status])
+    return str(console.file.getvalue())  # type: ignore[attr-defined]
+
+
 @pytest.fixture
 def status(make_spec: MakeSpec) -> PipelineStatus:
     """A pipeline in whose every text there is something nasty."""
@@ -39,7 +45,7 @@ def status(make_spec: MakeSpec) -> PipelineStatus:
 
 
 def test_states_and_titles_are_one_plain_line(status: PipelineStatus) -> None:
-    text = shown(live.Stages(status)) + shown(report.pipelines_table([status]))
+    text = shown(live.Stages(status)) + listed(status)
 
     assert r"a ERROR b \x1b]0;c\x07 \u202ed [bold red]e[/] [/bold]" in text
     assert "[bold]id" in text
@@ -64,8 +70,8 @@ def test_a_list_of_pipelines_has_the_beginning_of_an_error_only(make_spec: MakeS
     failed = StageState(state="failed", error="prepare mine: RuntimeError: " + "word " * 2000)
     states = {stage.key: StageState(state="blocked") for stage in plan.stages} | {plan.stages[0].key: failed}
 
-    text = shown(report.pipelines_table([PipelineStatus(id="long", submitted=0.0, plan=plan, states=states)]))
+    text = listed(PipelineStatus(id="long", submitted=0.0, plan=plan, states=states))
 
-    assert len(text.splitlines()) == 5
+    assert len(text.splitlines()) == 2
     assert "prepare mine: RuntimeError: word word" in text
     assert "word …" in text

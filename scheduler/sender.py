@@ -1,0 +1,85 @@
+"""The sender: makes a pipeline's messages and sends them; loads Celery, which a client that only reads never needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import kombu.exceptions
+from celery.canvas import Signature
+from kombu.utils.json import dumps, loads
+
+from scheduler import canvas
+from shared.advice import refusal
+from shared.broker import create_app
+from shared.errors import BrokerUnavailable, UnreadableRecord
+from shared.line import first_line
+from shared.plan import Plan
+from shared.records import UNREADABLE
+from shared.seal import Keyring
+from shared.settings import Settings
+from shared.stage import Stage
+
+
+class Sender:
+    """Has plans done by the workers at the broker of the settings."""
+
+    def __init__(self, settings: Settings, keyring: Keyring) -> None:
+        self._app, self._keyring = create_app(settings, keeps_results=False), keyring
+        self._address = settings.broker_address
+
+    def messages(self, plan: Plan, pipeline: str) -> str:
+        """The messages of a pipeline, sealed: what `send` sends, also later and from elsewhere."""
+        return self._keyring.seal("kept", dumps(canvas.build(self._app, plan, pipeline)))
+
+    def opened(self, messages: str, pipeline: str) -> Signature:
+        """The messages of a pipeline as they are sent.
+
+        Raises:
+            Untrusted: they were not sealed with one of the keys.
+            UnreadableRecord: this version cannot read them.
+
+        """
+        try:
+            return self._app.signature(loads(self._keyring.open("kept", messages)))
+        except UNREADABLE as error:
+            raise UnreadableRecord(f"the messages of {pipeline} are not readable: {first_line(error)}") from None
+
+    def send(self, opened: Signature) -> None:
+        """Send messages.
+
+        Raises:
+            BrokerUnavailable: the broker does not take them.
+
+        """
+        try:
+            opened.apply_async()
+        except kombu.exceptions.OperationalError as error:
+            said = refusal(error.__cause__ or error)
+            raise BrokerUnavailable(
+                f"the broker at {self._address} refuses: {said}" if said else f"no broker at {self._address}: {error}"
+            ) from error
+
+    def stages_in(self, messages: str, pipeline: str) -> set[tuple[str, str]]:
+        """The stages in the messages of a pipeline, as JSON, each behind the pipeline's id that it says.
+
+        Raises:
+            Untrusted: they were not sealed with one of the keys.
+            UnreadableRecord: this version cannot read them.
+
+        """
+        opened = self.opened(messages, pipeline)
+        try:
+            return {(of, stage.model_dump_json()) for of, stage in _stages_in(opened)}
+        except UNREADABLE as error:
+            raise UnreadableRecord(f"the messages of {pipeline} are not readable: {first_line(error)}") from None
+
+
+def _stages_in(part: Any) -> Iterator[tuple[str, Stage]]:
+    match part:
+        case {"pipeline": str(pipeline), "stages": list(stages)}:
+            yield from ((pipeline, Stage.model_validate(stage)) for stage in stages)
+        case dict():
+            yield from (found for each in part.values() for found in _stages_in(each))
+        case list():
+            yield from (found for each in part for found in _stages_in(each))
