@@ -13,7 +13,9 @@ from shared.catalog import DATASETS, KINDS, WARNING_KINDS, WarningKind, did_you_
 from shared.checkpoint import HEAD, misfit, tensors_in
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidInput, InvalidSpec
+from shared.given_file import LONGEST_PATH, shown
 from shared.label_file import LabelFile
+from shared.line import shortened
 from shared.model_weights import weights_of
 from shared.part import Name, Part
 from shared.soft_labels_spec import SoftLabelsSpec
@@ -200,7 +202,7 @@ class PipelineSpec(Part):
             InvalidSettings: a change is of another form, or names no place in the spec.
 
         """
-        return cls._of(SpecFile.read(Path(path)).changed(changes))
+        return cls.from_file(SpecFile.read(Path(path)).changed(changes))
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
@@ -210,10 +212,16 @@ class PipelineSpec(Part):
             InvalidSpec: the mapping cannot be used; one line a mistake, with its field.
 
         """
-        return cls._of(SpecFile(Path("spec"), values, {}))
+        return cls.from_file(SpecFile.of(values))
 
     @classmethod
-    def _of(cls, source: SpecFile) -> Self:
+    def from_file(cls, source: SpecFile) -> Self:
+        """The spec in a file that is parsed already.
+
+        Raises:
+            InvalidSpec: as for `load`.
+
+        """
         try:
             spec = cls.model_validate(source.data)
         except ValidationError as error:
@@ -305,13 +313,14 @@ class PipelineSpec(Part):
 def _existing(name: str, source: SpecFile, place: Location) -> Path:
     """The absolute path of a file that a spec names, relative to its own folder."""
     try:
-        path = (source.path.parent / name).resolve()
+        folder = source.path.parent if source.path.is_file() else Path()  # A pipe lies in no folder of the user's.
+        path = (folder / name).resolve()
         if path.is_file():
             return path
         if path.is_dir():
             files = sorted(each.name for each in path.iterdir() if each.suffix in (".safetensors", ".npz"))
             which = f"one of {', '.join(files[:5])}" if len(files) > 1 else "".join(files) or "it has no such"
             raise InvalidSpec(source.at(place, f"{name} is a folder: name the file in it ({which})"))
-    except (ValueError, OSError) as error:
-        raise InvalidSpec(source.at(place, f"no path of a file: {error}")) from None
-    raise InvalidSpec(source.at(place, f"no such file: {path}"))
+    except (ValueError, OSError, RuntimeError) as error:  # A NUL, a name too long, a loop of links.
+        raise InvalidSpec(source.at(place, shortened(f"no path of a file: {error}", LONGEST_PATH))) from None
+    raise InvalidSpec(source.at(place, f"{'a pipe or a device' if path.exists() else 'no such file'}: {shown(path)}"))
