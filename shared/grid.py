@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
+from math import prod
 from typing import Any
 
 #: Most points of one student.
@@ -17,6 +18,11 @@ def has_grid(data: Any) -> bool:
     return isinstance(data, dict) and any(True for _ in _grids(data))
 
 
+def number_of_points(data: Any) -> int:
+    """How many combinations the grids in a mapping have; 1 without a grid."""
+    return prod(len(values) for _, values in _grids(data)) if isinstance(data, dict) else 1
+
+
 def points(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """What tells the points apart, and the mapping with one value of each grid in its place, for all combinations.
 
@@ -24,15 +30,13 @@ def points(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         ValueError: a grid is empty or has a value twice, or there are too many points.
 
     """
-    grids = dict(_grids(data))
-    count = 1
+    grids, count = dict(_grids(data)), number_of_points(data)
     for path, values in grids.items():
         name = ".".join(path)
         if not values:
             raise ValueError(f"{name}: the grid has no values")
         if len({_text(value) for value in values}) < len(values):
             raise ValueError(f"{name}: a value stands twice in the grid")
-        count *= len(values)
     if count > LARGEST_GRID:
         raise ValueError(f"the grid has {count:,} points, more than {LARGEST_GRID}")
     names = [path[-1] if [other[-1] for other in grids].count(path[-1]) == 1 else ".".join(path) for path in grids]

@@ -116,8 +116,8 @@ def dump_yaml(data: dict[str, Any]) -> str:
     return yaml.dump(data, Dumper=_Yaml12Dumper, default_flow_style=None, sort_keys=False, width=110)
 
 
-def require_plain(value: Any) -> None:
-    """Refuse what is beyond the limits, and text that no message, file or broker could carry.
+def require_plain(value: Any) -> int:
+    """Count values; refuse what is beyond the limits, and text that no message, file or broker could carry.
 
     Raises:
         Malformed: it is nested too deeply, has too many values, a number too long, or half a character.
@@ -145,6 +145,7 @@ def require_plain(value: Any) -> None:
             open_values.extend((each, depth + 1) for each in value.values())
         elif isinstance(value, list | tuple):
             open_values.extend((each, depth + 1) for each in value)
+    return count
 
 
 def _require_characters(text: str) -> None:

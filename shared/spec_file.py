@@ -102,6 +102,8 @@ class SpecFile:
             InvalidSettings: a change is not of this form, or names no place in the spec.
 
         """
+        if not changes:
+            return self
         data = copy.deepcopy(self.data)
         for change in changes:
             place, equals, text = change.partition("=")
