@@ -30,6 +30,7 @@ from shared.results import PipelineResults, html_table
 from shared.roster import Roster, WorkerEntry
 from shared.settings import Settings
 from shared.spec import PipelineSpec
+from shared.spelling import pipeline_id
 from shared.stage import ArtifactRef, Stage, checkpoint_ref, label_file_ref
 from shared.status import PipelineStatus
 from shared.store import Provenance
@@ -102,7 +103,7 @@ class PipelineClient:
             Untrusted: its plan is not signed with this client's key, and so may be somebody else's.
 
         """
-        return self._send(self._ledger.plan(str(pipeline), self._keyring))
+        return self._send(self._ledger.plan(pipeline_id(str(pipeline)), self._keyring))
 
     def workers(self) -> list[WorkerEntry]:
         """The workers that are there, by name.
@@ -183,7 +184,7 @@ class PipelineClient:
             UnknownPipeline: the broker knows none of this id.
 
         """
-        return self._ledger.status(str(pipeline))
+        return self._ledger.status(pipeline_id(str(pipeline)))
 
     def ids(self) -> list[str]:
         """Ids of the pipelines that the broker knows, the newest first."""

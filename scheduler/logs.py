@@ -25,6 +25,8 @@ app = typer.Typer()
 STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 #: Characters of a title for which there is room from the beginning.
 LONGEST_TITLE = 32
+#: Lines that can be asked for.
+MOST_LINES = 1_000_000_000
 #: Colours that a program has printed are left out, and what else commands a terminal is shown by its number.
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
@@ -37,7 +39,9 @@ def logs(
         str | None, typer.Argument(metavar="STAGE", help="A stage's title or key, or the beginning of one.")
     ] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the pipeline is finished.")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", min=0, help="Of what is there, the last lines only.")] = None,
+    tail: Annotated[
+        int | None, typer.Option("--tail", min=0, max=MOST_LINES, help="Of what is there, the last lines only.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Show what the workers logged and your own code printed while they worked on a pipeline."""
@@ -46,11 +50,12 @@ def logs(
     from shared.ledger import Ledger, connect
     from shared.logbook import Logbook
     from shared.settings import Settings
+    from shared.spelling import pipeline_id
 
     settings = Settings.load()
     client = connect(settings)
     ledger, logbook = Ledger(client, settings.history_seconds), Logbook(client, settings.history_seconds)
-    plan = ledger.status(pipeline).plan
+    plan = ledger.status(pipeline_id(pipeline)).plan
     wanted = None if stage is None else _keys_of(plan, stage)
 
     def lines() -> Iterator[LogLine]:

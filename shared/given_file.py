@@ -9,7 +9,7 @@ import time
 from io import FileIO
 from pathlib import Path
 
-from shared.errors import InvalidInput
+from shared.errors import InvalidInput, InvalidSettings
 from shared.line import shortened
 
 #: Seconds within which a pipe has to be opened by what writes to it, and within which that has to come to its end.
@@ -17,6 +17,8 @@ WRITER_SECONDS = 1.0
 PIPE_SECONDS = 60.0
 #: Characters of a path in a message, at the most.
 LONGEST_PATH = 200
+
+_NUL = "no path of a file: it has a NUL"
 
 
 def read_text(path: Path, most_bytes: int) -> str:
@@ -57,14 +59,25 @@ def require_file(path: Path, most_bytes: int | None = None) -> None:
         raise InvalidInput(f"{shown(path)}: {_why(error)}") from error
 
 
+def require_path(path: Path) -> None:
+    """Refuse what is the path of nothing: Python raises a `ValueError` where it is used.
+
+    Raises:
+        InvalidSettings: it has a NUL.
+
+    """
+    if "\0" in str(path):
+        raise InvalidSettings(f"{shown(path)}: {_NUL}")
+
+
 def shown(path: Path | str) -> str:
     """A path for a message."""
     return shortened(str(path), LONGEST_PATH)
 
 
 def _why(error: OSError | ValueError) -> str:
-    """Why a path cannot be used; a `ValueError` is raised for one with a NUL or half a character."""
-    return (error.strerror or str(error)) if isinstance(error, OSError) else "no path of a file: it has a NUL"
+    """Why a path cannot be used: Python raises a `ValueError` for one with a NUL."""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else _NUL
 
 
 def _read(path: Path, most_bytes: int) -> bytes:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import product
-from math import prod
 from typing import Any
 
 #: Most points of one student.
 LARGEST_GRID = 256
+
+#: As many points as are counted.
+_UNCOUNTED = 1_000_000_000
 
 Path = tuple[str, ...]
 
@@ -19,8 +21,11 @@ def has_grid(data: Any) -> bool:
 
 
 def number_of_points(data: Any) -> int:
-    """How many combinations the grids in a mapping have; 1 without a grid."""
-    return prod(len(values) for _, values in _grids(data)) if isinstance(data, dict) else 1
+    """How many combinations the grids in a mapping have; 1 without a grid. Of very many, only that they are many."""
+    count = 1
+    for _, values in _grids(data) if isinstance(data, dict) else ():
+        count = min(count * len(values), _UNCOUNTED)
+    return count
 
 
 def points(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -7,7 +7,15 @@ from functools import partial
 from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, PlainValidator, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from shared.catalog import did_you_mean
@@ -98,7 +106,9 @@ def at_most(most: int) -> BeforeValidator:
 
     def refuse(value: Any) -> Any:
         if isinstance(value, list | tuple) and len(value) > most:
-            raise PydanticCustomError("options", "{count} items: {most} are the most", {"count": len(value), "most": most})
+            raise PydanticCustomError(
+                "options", "{count} items: {most} are the most", {"count": len(value), "most": most}
+            )
         return value
 
     return BeforeValidator(refuse)

@@ -17,11 +17,11 @@ from shared.given_file import LONGEST_PATH, shown
 from shared.grid import LARGEST_GRID, number_of_points
 from shared.label_file import LabelFile
 from shared.line import shortened
-from shared.markup import require_plain
+from shared.markup import Location, require_plain
 from shared.model_weights import weights_of
 from shared.part import Name, Part, at_most
 from shared.soft_labels_spec import SoftLabelsSpec
-from shared.spec_file import Location, SpecFile
+from shared.spec_file import SpecFile
 from shared.student_spec import AnyStudent, StudentGrid, StudentSpec
 from shared.teacher_spec import LabelTeacherSpec, OneTeacher, TeacherSpec, WeightedTeacherSpec
 

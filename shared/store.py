@@ -25,6 +25,8 @@ from shared.records import Model, Record
 from shared.stage import ArtifactRef, Stage
 
 MANIFEST = "manifest.json"
+#: Characters of a pipeline's id, at the most: a file is named for it.
+LONGEST_ID = 200
 
 logger = logging.getLogger(__name__)
 
@@ -419,8 +421,9 @@ def file_of(pipeline: str, folder: Path, suffix: str) -> Path:
         UnknownPipeline: no pipeline has such an id.
 
     """
-    if Path(pipeline).name != pipeline or pipeline in ("", ".."):
-        raise UnknownPipeline(f"'{pipeline}' is no pipeline's id")
+    is_name = Path(pipeline).name == pipeline and "\0" not in pipeline and len(pipeline) <= LONGEST_ID
+    if not is_name or pipeline in ("", ".."):
+        raise UnknownPipeline(f"{pipeline[:LONGEST_ID]!a} is no pipeline's id")
     return folder / f"{pipeline}{suffix}"
 
 
