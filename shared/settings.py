@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     """The key of that certificate, in PEM."""
     signing_key: SecretStr = SecretStr("")
     """Secret of clients and workers with which messages are signed; more after commas are accepted, not signed with."""
-    store: Annotated[str, BeforeValidator(_location), Field(max_length=LONGEST_PLACE)] = ".distill"
+    store: Annotated[str, BeforeValidator(_location)] = ".distill"
     """Where the artifacts lie, the same for every worker: a folder, or an object store as `s3://bucket/prefix`."""
     cache: Path = Path(".distill/cache")
     """Folder of what this machine keeps of an object store: copies of artifacts, and its own logs and downloads."""
@@ -144,12 +144,12 @@ class Settings(BaseSettings):
         BrokerAddress.parse(url)
         return url
 
-    @field_validator("cache")
+    @field_validator("store", "cache")
     @classmethod
-    def _short_enough(cls, cache: Path) -> Path:
-        if len(str(cache)) > LONGEST_PLACE:
+    def _short_enough(cls, place: str | Path) -> str | Path:
+        if len(str(place)) > LONGEST_PLACE:
             raise ValueError(f"a path of more than {LONGEST_PLACE:,} characters")
-        return cache
+        return place
 
     @field_validator("prefix")
     @classmethod

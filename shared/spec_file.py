@@ -126,9 +126,10 @@ class SpecFile:
 
     def explain(self, error: ValidationError, inside: Location = ()) -> str:
         """One line for each mistake: file, line, field, and what would be right; `inside` is the part that was read."""
-        mistakes = [self.at(place, words) for place, words in islice(self.mistakes(error, inside), MOST_MISTAKES)]
-        if (more := error.error_count() - len(mistakes)) > 0 and len(mistakes) == MOST_MISTAKES:
-            mistakes.append(f"{shown(self.path)}: and {more:,} more mistakes")
+        found = list(islice(self.mistakes(error, inside), MOST_MISTAKES + 1))
+        mistakes = [self.at(place, words) for place, words in found[:MOST_MISTAKES]]
+        if len(found) > MOST_MISTAKES:
+            mistakes.append(f"{shown(self.path)}: and more mistakes")
         return "\n".join(mistakes)
 
     def mistakes(self, error: ValidationError, inside: Location = ()) -> Iterator[tuple[Location, str]]:
