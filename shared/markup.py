@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -69,8 +70,7 @@ def parse_json(text: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            seen: set[str] = set()
-            twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
             raise Malformed(f"the key '{shortened(twice, 100)}' stands there twice in one mapping")
         return found
 
@@ -346,7 +346,7 @@ def _scalar(event: Any) -> Any:
         raise _unknown_tag(event)
     else:
         tag = event.tag
-        if tag in _PATTERNS and not _matches(tag, text):
+        if tag in _PATTERNS and not _PATTERNS[tag].fullmatch(text):
             raise Malformed(f"'{shortened(text, 60)}' is no {tag.removeprefix(_TAG)}", line)
     match tag.removeprefix(_TAG):
         case "null":
@@ -363,11 +363,6 @@ def _scalar(event: Any) -> Any:
             return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
         case _:
             return text
-
-
-def _matches(tag: str, text: str) -> bool:
-    """Whether a text may have a tag that is written before it: an integer is a number, too."""
-    return bool(_PATTERNS[tag].fullmatch(text))
 
 
 def _unknown_tag(event: Any) -> Malformed:

@@ -215,7 +215,7 @@ class Settings(BaseSettings):
     def _names_of_packages(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if not all(part.isidentifier() for part in name.split(".")):
-                raise ValueError(f"'{shortened(name, 60)}' is no name of a package")
+                raise ValueError(f"{shortened(ascii(name), 60)} is no name of a package")
         return names
 
     @field_validator("plugins", mode="before")
