@@ -354,9 +354,8 @@ def _scalar(event: Any) -> Any:
         case "bool":
             return text.lower() == "true"
         case "int":
-            if (
-                len(text.lstrip("+-")) > MOST_DIGITS
-            ):  # Python refuses to read some thousand digits, with words of its own.
+            # Python refuses to read some thousand digits, with words of its own.
+            if len(text.lstrip("+-")) > MOST_DIGITS:
                 raise _too_long(line)
             return int(text)
         case "float":
