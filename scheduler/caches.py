@@ -27,6 +27,7 @@ from shared.errors import (
     store_errors,
 )
 from shared.folders import draft_folder
+from shared.given_file import require_file, require_path, shown
 from shared.label_file import LabelFile
 from shared.label_statistics import LabelStatistics, better_than_chance
 from shared.recipes import PrepareData
@@ -163,6 +164,7 @@ def import_file(path: Path, folder: Path, encoding: Encoding) -> SoftLabels:
 
     """
     _require_new(folder)
+    require_file(path)
     with LabelFile.open(path) as file:
         facts = file.facts.model_dump()
         facts["class_names"] = facts["class_names"] or tuple(map(str, range(file.classes)))
@@ -249,22 +251,23 @@ def _named(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise InvalidSettings(f"{folder}: {error.strerror or error}") from error
+        raise InvalidSettings(f"{shown(folder)}: {error.strerror or error}") from error
 
 
 def _require_new(folder: Path) -> None:
     with _named(folder):
+        require_path(folder)
         if folder.exists():
             raise InvalidSettings(f"{folder}: is there already")
 
 
 def _ref_of(name: str, store: ArtifactStore) -> ArtifactRef:
-    known = [ref for kind in KINDS for ref in store.refs(kind)]
+    known, called = [ref for kind in KINDS for ref in store.refs(kind)], shown(name)
     if len(name) < SHORTEST_KEY:
-        raise InvalidSettings(f"{name}: no folder of a cache; of a key give at least {SHORTEST_KEY} characters")
+        raise InvalidSettings(f"{called}: no folder of a cache; of a key give at least {SHORTEST_KEY} characters")
     found = [ref for ref in known if ref.key.startswith(name)]
     if len(found) == 1:
         return found[0]
     keys = ", ".join(ref.short_key for ref in (found or known)[:10]) or "none"
     what = "several keys begin so" if found else "no folder of a cache, and no key of one in the store"
-    raise InvalidSettings(f"{name}: {what} (in {store}: {keys})")
+    raise InvalidSettings(f"{called}: {what} (in {store}: {keys})")

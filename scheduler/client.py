@@ -35,6 +35,7 @@ from shared.roster import Roster, WorkerEntry
 from shared.seal import Keyring
 from shared.settings import Settings
 from shared.spec import PipelineSpec
+from shared.spelling import pipeline_id
 from shared.stage import ArtifactRef, checkpoint_ref, label_file_ref
 from shared.status import PipelineStatus, UnreadablePipeline
 from shared.store import Provenance
@@ -111,7 +112,7 @@ class PipelineClient:
             Untrusted: its plan is not signed with this client's key, and so may be somebody else's.
 
         """
-        return self._send(self._ledger.plan(str(pipeline), self._keyring))
+        return self._send(self._ledger.plan(pipeline_id(str(pipeline)), self._keyring))
 
     def workers(self) -> list[WorkerEntry]:
         """The workers that are there, by name.
@@ -201,7 +202,7 @@ class PipelineClient:
             UnknownPipeline: the broker knows none of this id.
 
         """
-        return self._ledger.status(str(pipeline))
+        return self._ledger.status(pipeline_id(str(pipeline)))
 
     def ids(self, limit: int | None = None) -> list[str]:
         """Ids of the pipelines that the broker knows, the newest first, at most so many."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.errors import InvalidSettings
+from shared.line import shortened
 
 _PART = re.compile(r"cpu(?::(?P<workers>[1-9]\d{0,2}))?|cuda:(?P<gpus>\d+(?:,\d+)*)")
 
@@ -64,7 +65,9 @@ def _read(text: str) -> tuple[list[str], int]:
     cpus = 0
     for part in text.split("+"):
         if not (match := _PART.fullmatch(part)):
-            raise InvalidSettings(f"--devices: cannot read '{part}': use auto, cpu, cpu:4, cuda:0,1 or cpu:2+cuda:0")
+            raise InvalidSettings(
+                f"--devices: cannot read '{shortened(part, 60)}': use auto, cpu, cpu:4, cuda:0,1 or cpu:2+cuda:0"
+            )
         if match["gpus"]:
             gpus += match["gpus"].split(",")
         else:

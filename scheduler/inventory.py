@@ -13,6 +13,8 @@ from pydantic_core import from_json
 from scheduler.reach import Reach
 from shared.catalog import KINDS, did_you_mean
 from shared.errors import ArtifactDamaged, ArtifactMissing, InvalidSettings, StoreUnavailable
+from shared.given_file import shown
+from shared.line import shortened
 from shared.recipes import Labels
 from shared.soft_labels import SoftLabels
 from shared.stage import SHORTEST_KEY, ArtifactRef, checkpoint_ref, label_file_ref
@@ -80,7 +82,7 @@ def holdings(store: ArtifactStore, reach: Reach, kind: str | None = None) -> lis
 
     """
     if kind is not None and kind not in ORDER:
-        raise InvalidSettings(f"--kind: unknown kind '{kind}'{did_you_mean(kind, ORDER)}")
+        raise InvalidSettings(f"--kind: unknown kind '{shortened(kind, 60)}'{did_you_mean(kind, ORDER)}")
     found = [_holding(entry, reach) for entry in store.entries() if kind in (None, entry.ref.kind)]
     place = {name: number for number, name in enumerate(ORDER)}
     return sorted(found, key=lambda each: (place.get(each.ref.kind, len(place)), each.created or 0.0))
@@ -96,9 +98,9 @@ def named(store: ArtifactStore, names: Sequence[str]) -> list[tuple[ArtifactRef,
     known = [(entry.ref, entry.size_bytes) for entry in store.entries()]
     for name in names:
         if len(name) < SHORTEST_KEY:
-            raise InvalidSettings(f"{name}: give at least {SHORTEST_KEY} characters of a key")
+            raise InvalidSettings(f"{shown(name)}: give at least {SHORTEST_KEY} characters of a key")
         if not any(ref.key.startswith(name) for ref, _ in known):
-            raise InvalidSettings(f"{name}: no key in {store} begins so: 'distill store ls' lists them")
+            raise InvalidSettings(f"{shown(name)}: no key in {store} begins so: 'distill store ls' lists them")
     return [(ref, size) for ref, size in known if not names or ref.key.startswith(tuple(names))]
 
 

@@ -26,6 +26,8 @@ app = typer.Typer()
 STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 #: Characters of a title for which there is room from the beginning.
 LONGEST_TITLE = 32
+#: Lines that can be asked for.
+MOST_LINES = 1_000_000_000
 
 
 @app.command()
@@ -35,13 +37,16 @@ def logs(
         str | None, typer.Argument(metavar="STAGE", help="A stage's title or key, or the beginning of one.")
     ] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the pipeline is finished.")] = False,
-    tail: Annotated[int | None, typer.Option("--tail", min=0, help="Of what is there, the last lines only.")] = None,
+    tail: Annotated[
+        int | None, typer.Option("--tail", min=0, max=MOST_LINES, help="Of what is there, the last lines only.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Show what the workers logged and your own code printed while they worked on a pipeline."""
     from shared.ledger import Ledger, connect
     from shared.logbook import Logbook
     from shared.settings import Settings
+    from shared.spelling import pipeline_id
 
     settings = Settings.load()
     client = connect(settings)
@@ -49,7 +54,7 @@ def logs(
     titles: dict[str, str] = {}
     wanted: set[str] | None = None
     try:
-        plan = ledger.status(pipeline).plan
+        plan = ledger.status(pipeline_id(pipeline)).plan
     except UnreadableRecord:  # The lines can be read without their stages' titles.
         if stage is not None:
             raise

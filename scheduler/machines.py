@@ -13,6 +13,7 @@ from scheduler.options import AsJson, Workers, console
 from scheduler.terminal import print_json
 from shared.catalog import QUEUES
 from shared.errors import InvalidSettings
+from shared.line import shortened
 from shared.spelling import WORKER_NAME
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _queues(text: str, device: Device) -> tuple[str, ...]:
     queues = tuple(text.split(","))
     for queue in queues:
         if queue not in QUEUES:
-            raise InvalidSettings(f"--queues: unknown queue '{queue}' (known: {', '.join(QUEUES)})")
+            raise InvalidSettings(f"--queues: unknown queue '{shortened(queue, 60)}' (known: {', '.join(QUEUES)})")
         if queue == "gpu" and not device.gpu:
             raise InvalidSettings(f"--queues: '{device.name}' is no GPU: it cannot serve the queue 'gpu'")
     return queues

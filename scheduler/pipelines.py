@@ -93,7 +93,9 @@ def submit(
 @app.command()
 def status(
     pipeline: Annotated[str | None, typer.Argument(metavar="[ID]", autocompletion=known_ids)] = None,
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Most pipelines to list, the newest first.")] = 50,
+    limit: Annotated[
+        int, typer.Option("-n", "--limit", min=1, max=1_000_000, help="Most pipelines to list, the newest first.")
+    ] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List the pipelines; or show the stages of one: where they stand, and why they wait."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +13,7 @@ import typer
 from scheduler.options import PipelineId
 from scheduler.terminal import say
 from shared.errors import InvalidSettings, store_errors
+from shared.given_file import require_path, shown
 
 if TYPE_CHECKING:
     from shared.status import PipelineStatus
@@ -89,18 +92,28 @@ def _page(status: PipelineStatus, store: ArtifactStore) -> str:
 
 def _require_place(output: Path) -> None:
     """Refuse a folder that is not there, and a file that is no report: it may have been named by mistake."""
+    require_path(output)
     try:
         if not output.parent.is_dir():
-            raise InvalidSettings(f"--output: {output.parent}: no such folder")
+            raise InvalidSettings(f"--output: {shown(output.parent)}: no such folder")
         if output.is_file() and output.resolve().suffix.lower() not in (".html", ".htm"):
             raise InvalidSettings(f"--output: {output}: is there already, and is no .html: name another file")
     except OSError as error:
-        raise InvalidSettings(f"--output: {output}: {error.strerror or error}") from error
+        raise InvalidSettings(f"--output: {shown(output)}: {error.strerror or error}") from error
 
 
 def _put(page: str, output: Path) -> None:
     """Write a page to where the user says, which may be a link, a pipe or a device, and stays one."""
     try:
-        output.write_text(page, encoding="utf-8")
+        with open(output, "w", encoding="utf-8", opener=_open_at_once) as file:
+            file.write(page)
     except OSError as error:
-        raise InvalidSettings(f"--output: {output}: {error.strerror or error}") from error
+        why = "a pipe that nothing reads" if error.errno == errno.ENXIO else error.strerror or error
+        raise InvalidSettings(f"--output: {output}: {why}") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file to be written; fail for a pipe without a reader, for which `open` would wait for ever."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor

@@ -11,6 +11,7 @@ import typer
 from scheduler.options import AsJson, Changes, SpecPath, SpecPaths, console
 from scheduler.terminal import print_json
 from shared.errors import DistillError, InvalidInput, InvalidSettings
+from shared.given_file import require_path, shown
 
 if TYPE_CHECKING:
     from shared.catalog import DatasetFacts
@@ -23,14 +24,15 @@ app = typer.Typer()
 @app.command()
 def init(path: Annotated[Path, typer.Argument(metavar="FILE")] = Path("pipeline.yaml")) -> None:
     """Write a commented spec to start from."""
+    require_path(path)
     text = (files("scheduler") / "starter.yaml").read_text("utf-8")
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except FileExistsError:
-        raise InvalidSettings(f"{path}: is there already: name another file") from None
+        raise InvalidSettings(f"{shown(path)}: is there already: name another file") from None
     except OSError as error:
-        raise InvalidSettings(f"{path}: {error.strerror or error}") from error
+        raise InvalidSettings(f"{shown(path)}: {error.strerror or error}") from error
     console.print(f"{path}: edit it, then 'distill plan {path}' and 'distill run {path}'", soft_wrap=True)
 
 

@@ -84,7 +84,7 @@ class BrokerAddress:
         login, _, place = authority.rpartition("@")
         user, password = (_decoded(text) or None for text in login.partition(":")[::2])
         if scheme == "redis+socket":
-            if place or len(path) < 2:
+            if place or len(path) < 2 or "\0" in _decoded(path):
                 raise ValueError(f"no path of a socket alone: use {_EXAMPLES[scheme]}")
             return cls(scheme, "", DEFAULT_PORT, _decoded(path), _database_of_socket(query), user, password)
         _check_keys(query, ())

@@ -9,12 +9,23 @@ from typing import Any
 #: Most points of one student.
 LARGEST_GRID = 256
 
+#: As many points as are counted.
+_UNCOUNTED = 1_000_000_000
+
 Path = tuple[str, ...]
 
 
 def has_grid(data: Any) -> bool:
     """Whether a grid stands anywhere in a mapping; a mapping of one number named `grid` is none."""
     return isinstance(data, dict) and any(True for _ in _grids(data))
+
+
+def number_of_points(data: Any) -> int:
+    """How many combinations the grids in a mapping have; 1 without a grid. Of very many, only that they are many."""
+    count = 1
+    for _, values in _grids(data) if isinstance(data, dict) else ():
+        count = min(count * len(values), _UNCOUNTED)
+    return count
 
 
 def points(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
@@ -24,15 +35,13 @@ def points(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         ValueError: a grid is empty or has a value twice, or there are too many points.
 
     """
-    grids = dict(_grids(data))
-    count = 1
+    grids, count = dict(_grids(data)), number_of_points(data)
     for path, values in grids.items():
         name = ".".join(path)
         if not values:
             raise ValueError(f"{name}: the grid has no values")
         if len({_text(value) for value in values}) < len(values):
             raise ValueError(f"{name}: a value stands twice in the grid")
-        count *= len(values)
     if count > LARGEST_GRID:
         raise ValueError(f"the grid has {count:,} points, more than {LARGEST_GRID}")
     names = [path[-1] if [other[-1] for other in grids].count(path[-1]) == 1 else ".".join(path) for path in grids]

@@ -20,6 +20,7 @@ from shared.checkpoint import kind_of
 from shared.encoding import Array
 from shared.errors import InvalidInput, InvalidSettings, InvalidSpec
 from shared.folders import draft_folder
+from shared.given_file import require_path, shown
 from shared.soft_labels import Augmentation, SoftLabels, SoftLabelsHeader
 
 SUFFIXES = (".npz", ".safetensors")
@@ -115,8 +116,9 @@ def export(labels: SoftLabels, path: Path) -> None:
         InvalidSettings: the file is there, or cannot be written.
 
     """
+    require_path(path)
     if path.suffix not in SUFFIXES:
-        raise InvalidSettings(f"{path}: soft labels are written to {' and '.join(SUFFIXES)} files")
+        raise InvalidSettings(f"{shown(path)}: soft labels are written to {' and '.join(SUFFIXES)} files")
     header = labels.header
     facts = LabelFacts.model_validate(header.model_dump(include=set(LabelFacts.model_fields))).model_dump_json()
     try:
@@ -139,7 +141,7 @@ def export(labels: SoftLabels, path: Path) -> None:
                 fresh.chmod(array.stat().st_mode)  # safetensors makes its file for one user alone.
             fresh.rename(path)
     except (OSError, SafetensorError) as error:
-        raise InvalidSettings(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+        raise InvalidSettings(f"{shown(path)}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _write_array(labels: SoftLabels, file: IO[bytes]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,6 +19,7 @@ from shared.records import StageRecord
 from shared.seal import NO_KEYS, Keyring
 from shared.settings import Settings
 from shared.skipped import shown
+from shared.spelling import is_pipeline_id
 from shared.stage import STAGE_FORMAT
 from shared.status import PipelineStatus, StageState, UnreadablePipeline, standing, unknown
 from shared.text import BYTES_OR_ESCAPES
@@ -289,9 +289,9 @@ class Ledger:
     def _with_ids(self, pipelines: list[str]) -> list[str]:
         """Those of some pipelines whose ids can be the names of files, as all are that were ever given."""
         for pipeline in pipelines:
-            if not is_id(pipeline):
+            if not is_pipeline_id(pipeline):
                 self._skipped.note(pipeline, f"{shown(pipeline)} at the broker is no pipeline's id")
-        return [pipeline for pipeline in pipelines if is_id(pipeline)]
+        return [pipeline for pipeline in pipelines if is_pipeline_id(pipeline)]
 
     def _set_states(self, pipeline: str, keys: Iterable[str], state: StageState) -> None:
         text = _as_text(state)
@@ -332,11 +332,6 @@ def broker_errors() -> Iterator[None]:
         raise BrokerUnavailable(
             f"the broker refuses: {said}" if said else f"the broker does not answer: {error}"
         ) from error
-
-
-def is_id(pipeline: str) -> bool:
-    """Whether a text can be a pipeline's id: a name, of which folders and files are made, and what makes it unique."""
-    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", pipeline) is not None
 
 
 def _standing(pipeline: str, answer: Any) -> PipelineStatus | UnreadablePipeline | None:

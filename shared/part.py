@@ -7,7 +7,15 @@ from functools import partial
 from math import isfinite
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, PlainValidator, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainValidator,
+    WithJsonSchema,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from shared.catalog import did_you_mean
@@ -97,6 +105,19 @@ class Part(BaseModel):
                 "unknown_key", "unknown key{hint}", {"key": key, "hint": did_you_mean(key, fields)}
             )
         return data
+
+
+def at_most(most: int) -> BeforeValidator:
+    """Refuse a list that is too long before its items are looked at, each of which may be wrong."""
+
+    def refuse(value: Any) -> Any:
+        if isinstance(value, list | tuple) and len(value) > most:
+            raise PydanticCustomError(
+                "options", "{count} items: {most} are the most", {"count": len(value), "most": most}
+            )
+        return value
+
+    return BeforeValidator(refuse)
 
 
 def unknown_name(key: str, noun: str, name: str, known: Iterable[str]) -> PydanticCustomError:

@@ -11,15 +11,23 @@ from typing import Annotated, Any, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from shared.broker_address import BrokerAddress
 from shared.catalog import KINDS, STORE_DRIVERS, did_you_mean
-from shared.errors import InvalidSettings
-from shared.text import encodable, plain_line
+from shared.errors import InvalidInput, InvalidSettings
+from shared.given_file import require_file
+from shared.markup import parse_json
+from shared.text import plain_line
 
 #: Characters of a signing key, at the least.
 SHORTEST_KEY = 16
+#: Bytes of a file of certificates, at the most: those of all authorities together are a quarter of a million.
+MOST_PEM_BYTES = 10_000_000
+#: Characters of the path of a store, at the most: those of what lies in it come after it.
+LONGEST_PLACE = 1_000
+#: Characters of what is wrong with a setting.
+LONGEST_WORDS = 500
 
 
 def _location(value: object) -> object:
@@ -30,7 +38,7 @@ def _location(value: object) -> object:
         return value
     parts = urlsplit(value)
     if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost") or not parts.path:
+        if parts.netloc not in ("", "localhost") or not parts.path or "\0" in unquote(parts.path):
             raise ValueError("not a folder of this machine: use file:///folder")
         return unquote(parts.path)
     if parts.scheme not in STORE_DRIVERS:
@@ -81,7 +89,7 @@ class Settings(BaseSettings):
     """Seconds between two checkpoints of a training; a killed one loses at most these."""
     retry_seconds: float = Field(default=900.0, ge=0.0, le=30 * 86_400.0)
     """Seconds for which a stage is tried again while the store or a download does not work."""
-    time_limits: dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]] = {}
+    time_limits: Annotated[dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]], NoDecode] = {}
     """Seconds that a stage of a kind may take at one go, as `{"train_teacher": 3600}`; a spec may say otherwise."""
     history_days: float = Field(default=7.0, gt=0.001, le=3_650.0)
     """Days that a pipeline's state and results stay in the broker after its last change."""
@@ -104,15 +112,11 @@ class Settings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            problems = (
+            problems = dict.fromkeys(
                 ": ".join((*(f"DISTILL_{str(name).upper()}" for name in e["loc"][:1]), _in_words(e["msg"])))
-                for e in error.errors()
+                for e in error.errors(include_input=False, include_url=False)
             )
             raise InvalidSettings("; ".join(problems)) from None
-        except SettingsError as error:
-            # Its message has the field's name in quotes, and speaks of its own classes besides.
-            name = str(error).partition('field "')[2].partition('"')[0]
-            raise InvalidSettings(f"DISTILL_{name.upper()}: not valid JSON: {error.__cause__}") from None
 
     @classmethod
     def load(cls) -> Self:
@@ -124,18 +128,28 @@ class Settings(BaseSettings):
         """
         return cls()
 
-    @field_validator("broker_url", "prefix", "signing_key", "metrics_address", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _text(cls, value: object) -> object:
-        if isinstance(value, str) and encodable(value) != value:  # A path may be of any bytes.
-            raise ValueError("holds bytes that are no UTF-8")
-        return value
+    def _of_characters(cls, values: Any) -> Any:
+        """Refuse bytes that are no UTF-8: they get here as halves of characters, which no message could have."""
+        for name, value in values.items() if isinstance(values, dict) else ():
+            text = str(value) if isinstance(value, str | Path) else ""
+            if "\0" in text or (not text.isascii() and text.encode(errors="replace").decode() != text):
+                raise ValueError(f"DISTILL_{str(name).upper()}: not UTF-8 text, or with a NUL")
+        return values
 
     @field_validator("broker_url")
     @classmethod
     def _one_address(cls, url: str) -> str:
         BrokerAddress.parse(url)
         return url
+
+    @field_validator("store", "cache")
+    @classmethod
+    def _short_enough(cls, place: str | Path) -> str | Path:
+        if len(str(place)) > LONGEST_PLACE:
+            raise ValueError(f"a path of more than {LONGEST_PLACE:,} characters")
+        return place
 
     @field_validator("prefix")
     @classmethod
@@ -159,31 +173,50 @@ class Settings(BaseSettings):
         if (self.broker_certificate is None) != (self.broker_key is None):
             raise ValueError("DISTILL_BROKER_CERTIFICATE and DISTILL_BROKER_KEY: give both or none")
         for name in given:
-            _readable(f"DISTILL_{name.upper()}", getattr(self, name))
+            try:
+                require_file(getattr(self, name), MOST_PEM_BYTES)
+            except InvalidInput as error:
+                raise ValueError(f"DISTILL_{name.upper()}: {error}") from None
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             if self.broker_ca:
                 context.load_verify_locations(self.broker_ca)
-        except (ssl.SSLError, ValueError):
+        except (OSError, ValueError):
             raise ValueError(f"DISTILL_BROKER_CA: {self.broker_ca}: no certificate in PEM") from None
         try:
             if self.broker_certificate:
                 # A key that is locked is refused here, rather than asked for its password by every process.
                 context.load_cert_chain(self.broker_certificate, self.broker_key, password=lambda: b"")
-        except (ssl.SSLError, ValueError):
+        except (OSError, ValueError):
             raise ValueError(
                 f"DISTILL_BROKER_CERTIFICATE: {self.broker_certificate}: no certificate that goes with the key "
                 f"{self.broker_key}, both in PEM and without a password"
             ) from None
         return self
 
-    @field_validator("time_limits")
+    @field_validator("time_limits", mode="before")
     @classmethod
-    def _known_kinds(cls, limits: dict[str, float]) -> dict[str, float]:
-        for kind in limits:
+    def _known_kinds_in_json(cls, value: object) -> object:
+        limits = parse_json(value) if isinstance(value, str) else value
+        for kind in limits if isinstance(limits, dict) else ():
             if kind not in KINDS:
-                raise ValueError(f"unknown kind of stage '{plain_line(kind)}'{did_you_mean(kind, KINDS)}")
+                raise ValueError(f"unknown kind of stage '{plain_line(str(kind), 60)}'{did_you_mean(kind, KINDS)}")
         return limits
+
+    @field_validator("metrics_address")
+    @classmethod
+    def _host(cls, address: str) -> str:
+        if not re.fullmatch(r"[0-9A-Za-z:%-]{1,63}(\.[0-9A-Za-z-]{1,63})*", address):
+            raise ValueError("no IP address, and no name of a host")
+        return address
+
+    @field_validator("plugins")
+    @classmethod
+    def _names_of_packages(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise ValueError(f"{plain_line(ascii(name), 60)} is no name of a package")
+        return names
 
     @field_validator("plugins", mode="before")
     @classmethod
@@ -292,16 +325,9 @@ class Settings(BaseSettings):
 
 
 def _in_words(message: str) -> str:
-    return message.removeprefix("Value error, ")
+    return plain_line(message.removeprefix("Value error, "), LONGEST_WORDS)
 
 
 def _keys(secret: SecretStr) -> tuple[str, ...]:
     parts = (part.strip() for part in secret.get_secret_value().split(","))
     return tuple(part for part in parts if part)
-
-
-def _readable(name: str, path: Path) -> None:
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        raise ValueError(f"{name}: {path}: {error.strerror or error}") from None

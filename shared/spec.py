@@ -13,12 +13,24 @@ from shared.catalog import DATASETS, KINDS, WARNING_KINDS, WarningKind, did_you_
 from shared.checkpoint import HEAD, misfit, tensors_in
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidInput, InvalidSpec
+from shared.given_file import LONGEST_PATH, shown
+from shared.grid import LARGEST_GRID, number_of_points
+from shared.label_file import LabelFile
+from shared.line import shortened
+from shared.markup import Location, require_plain
 from shared.model_weights import weights_of
-from shared.part import Name, Part
+from shared.part import Name, Part, at_most
 from shared.soft_labels_spec import SoftLabelsSpec
-from shared.spec_file import Location, SpecFile
+from shared.spec_file import SpecFile
 from shared.student_spec import AnyStudent, StudentGrid, StudentSpec
 from shared.teacher_spec import LabelTeacherSpec, OneTeacher, TeacherSpec, WeightedTeacherSpec
+
+#: Trainings of students in one pipeline, controls left out.
+MOST_TRAININGS = 10_000
+#: Values of all students with a grid, each once for each of its points.
+MOST_GROWN_VALUES = 250_000
+#: Characters of a path, at the most, as Linux has it.
+LONGEST_NAME = 4_096
 
 
 def _must_be_a_known_kind(kind: Any) -> Any:
@@ -29,6 +41,30 @@ def _must_be_a_known_kind(kind: Any) -> Any:
             {"name": kind, "hint": did_you_mean(kind, WARNING_KINDS)},
         )
     return kind
+
+
+def _must_not_grow(students: Any) -> Any:
+    """Refuse students whose grids and seeds would make far more of them than what is written."""
+    trainings = values = 0
+    for student in students if isinstance(students, list | tuple) else ():
+        if isinstance(student, dict):
+            points, seeds = number_of_points(student), student.get("seeds", 1)
+            trainings += points * (seeds if type(seeds) is int and seeds > 0 else 1)
+            if points > 1:
+                values += min(points, LARGEST_GRID) * require_plain(student)
+    if trainings > MOST_TRAININGS:
+        raise PydanticCustomError(
+            "students",
+            "{trainings} trainings, as students times points of their grids times seeds: {most} are the most",
+            {"trainings": f"{trainings:,}", "most": f"{MOST_TRAININGS:,}"},
+        )
+    if values > MOST_GROWN_VALUES:
+        raise PydanticCustomError(
+            "students",
+            "{values} values with all grids written out: {most} are the most",
+            {"values": f"{values:,}", "most": f"{MOST_GROWN_VALUES:,}"},
+        )
+    return students
 
 
 AcceptedKind = Annotated[WarningKind, BeforeValidator(_must_be_a_known_kind)]
@@ -55,13 +91,18 @@ class PipelineSpec(Part):
     """What is learned from and tested on; `mnist_5k` where nothing is said."""
     teacher: OneTeacher | None = None
     """Whom the students learn from; either this or `teachers` is required."""
-    teachers: Annotated[tuple[WeightedTeacherSpec, ...], Field(strict=False, max_length=100)] = ()
+    teachers: Annotated[tuple[WeightedTeacherSpec, ...], Field(strict=False, max_length=100), at_most(100)] = ()
     """In place of one: teachers whose average the students learn from."""
     average: Literal["probabilities", "logits"] = "probabilities"
     """What of several teachers is averaged; the logarithm of averaged probabilities stands for logits."""
     soft_labels: SoftLabelsSpec = SoftLabelsSpec()
     """How the teacher's logits are stored, and of which views."""
-    students: Annotated[tuple[AnyStudent, ...], Field(strict=False, min_length=1, max_length=1000)]
+    students: Annotated[
+        tuple[AnyStudent, ...],
+        Field(strict=False, min_length=1, max_length=1000),
+        BeforeValidator(_must_not_grow),
+        at_most(1000),
+    ]
     """At least one."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """Whether there are controls."""
@@ -73,7 +114,7 @@ class PipelineSpec(Part):
     """`auto` trains students, controls and seeds of one shape together, as one stacked model."""
     time_limits: dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]] = Field(default={})
     """Seconds that a stage of a kind may take at one go, as `{train_teacher: 3600}`."""
-    accept: Annotated[tuple[AcceptedKind, ...], Field(strict=False)] = ()
+    accept: Annotated[tuple[AcceptedKind, ...], Field(strict=False), at_most(100)] = ()
     """Warnings that are meant so and not to be shown, by their kinds, as `[unused_classes]`."""
 
     @property
@@ -199,7 +240,7 @@ class PipelineSpec(Part):
             InvalidSettings: a change is of another form, or names no place in the spec.
 
         """
-        return cls._of(SpecFile.read(Path(path)).changed(changes))
+        return cls.from_file(SpecFile.read(Path(path)).changed(changes))
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
@@ -209,10 +250,16 @@ class PipelineSpec(Part):
             InvalidSpec: the mapping cannot be used; one line a mistake, with its field.
 
         """
-        return cls._of(SpecFile.of(values))
+        return cls.from_file(SpecFile.of(values))
 
     @classmethod
-    def _of(cls, source: SpecFile) -> Self:
+    def from_file(cls, source: SpecFile) -> Self:
+        """The spec in a file that is parsed already.
+
+        Raises:
+            InvalidSpec: as for `load`.
+
+        """
         try:
             spec = cls.model_validate(source.data)
         except ValidationError as error:
@@ -274,8 +321,6 @@ class PipelineSpec(Part):
 
     def _require_labels_in(self, path: Path, name: str) -> None:
         """Refuse a file that holds no labels, or those of other views or, as far as is known here, other classes."""
-        from shared.label_file import LabelFile  # With numpy: only a spec that names such a file needs it.
-
         facts = DATASETS.get(self.dataset.name)
         with LabelFile.open(path, name) as file:
             if file.views != self.soft_labels.views:
@@ -306,13 +351,16 @@ class PipelineSpec(Part):
 def _existing(name: str, source: SpecFile, place: Location) -> Path:
     """The absolute path of a file that a spec names, relative to its own folder."""
     try:
-        path = (source.path.parent / name).resolve()
+        if len(name) > LONGEST_NAME:  # To resolve it takes time that grows with the square of its length.
+            raise OSError(f"it has more than {LONGEST_NAME:,} characters")
+        folder = source.path.parent if source.path.is_file() else Path()  # A pipe lies in no folder of the user's.
+        path = (folder / name).resolve()
         if path.is_file():
             return path
         if path.is_dir():
             files = sorted(each.name for each in path.iterdir() if each.suffix in (".safetensors", ".npz"))
             which = f"one of {', '.join(files[:5])}" if len(files) > 1 else "".join(files) or "it has no such"
             raise InvalidSpec(source.at(place, f"{name} is a folder: name the file in it ({which})"))
-    except (ValueError, OSError) as error:
-        raise InvalidSpec(source.at(place, f"no path of a file: {error}")) from None
-    raise InvalidSpec(source.at(place, f"no such file: {path}"))
+    except (ValueError, OSError, RuntimeError) as error:  # A NUL, a name too long, a loop of links.
+        raise InvalidSpec(source.at(place, shortened(f"no path of a file: {error}", LONGEST_PATH))) from None
+    raise InvalidSpec(source.at(place, f"{'a pipe or a device' if path.exists() else 'no such file'}: {shown(path)}"))

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from shared.errors import UnknownPipeline
+
 #: Characters of a name, at the most: it becomes part of ids, of folders and of the names of files.
 LONGEST = 63
+#: Characters of a pipeline's id, at the most.
+LONGEST_ID = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,23 @@ class Spelling:
         else:
             return ""
         return f"no valid {self.noun}: {why}"
+
+
+def is_pipeline_id(text: str) -> bool:
+    """Whether a text can be the id of a pipeline, of which files are named: its name and some more characters."""
+    return len(text) <= LONGEST_ID and re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]*", text) is not None
+
+
+def pipeline_id(text: str) -> str:
+    """A text that may be the id of a pipeline, which is its name and some more characters.
+
+    Raises:
+        UnknownPipeline: no pipeline has such an id.
+
+    """
+    if not is_pipeline_id(text):
+        raise UnknownPipeline(f"{text[:LONGEST_ID]!a} is no pipeline's id")
+    return text
 
 
 def _shown(character: str) -> str:

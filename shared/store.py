@@ -18,10 +18,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from shared.errors import ArtifactDamaged, ArtifactMissing, UnknownPipeline, store_errors
+from shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
 from shared.folders import draft_folder, found_in, size_below
 from shared.objects import Objects
 from shared.records import Model, Record
+from shared.spelling import pipeline_id
 from shared.stage import ArtifactRef, Stage
 
 MANIFEST = "manifest.json"
@@ -426,9 +427,7 @@ def file_of(pipeline: str, folder: Path, suffix: str) -> Path:
         UnknownPipeline: no pipeline has such an id.
 
     """
-    if Path(pipeline).name != pipeline or pipeline in ("", ".."):
-        raise UnknownPipeline(f"'{pipeline}' is no pipeline's id")
-    return folder / f"{pipeline}{suffix}"
+    return folder / f"{pipeline_id(pipeline)}{suffix}"
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

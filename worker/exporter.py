@@ -68,8 +68,9 @@ class Exporter:
         address, port = settings.metrics_address, settings.metrics_port
         try:
             server, _ = start_http_server(port, address, self.registry)
-        except OSError as error:
-            logger.warning("no metrics at %s:%d: %s: set DISTILL_METRICS_PORT", address, port, error.strerror or error)
+        except (OSError, UnicodeError) as error:  # A name that is none of a host's is the latter.
+            why = getattr(error, "strerror", None) or error
+            logger.warning("no metrics at %s:%d: %s: set DISTILL_METRICS_PORT", address, port, why)
             return
         # A child that outlives this process for a moment must not keep the port from the next one.
         os.register_at_fork(after_in_child=server.socket.close)

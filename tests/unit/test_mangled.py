@@ -239,7 +239,11 @@ def test_a_spec_that_is_a_link_a_folder_or_huge_is_one_error(tmp_path: Path) -> 
     with (tmp_path / "huge.yaml").open("wb") as file:
         file.truncate(100_000_000)
 
-    for name, message in (("loop", "symbolic links"), ("folder", "Is a directory"), ("huge", "this is no spec")):
+    for name, message in (
+        ("loop", "symbolic links"),
+        ("folder", "Is a directory"),
+        ("huge", "larger than 1,000,000 bytes"),
+    ):
         with pytest.raises(InvalidSpec, match=message):
             PipelineSpec.load(tmp_path / f"{name}.yaml")
 
