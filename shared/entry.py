@@ -52,7 +52,7 @@ def read_entry(data: bytes, queue: str) -> Payload:
 
     Returns:
         A dict of `body` (text, base64), `content-type`, `content-encoding`, `headers` and `properties`, of the shapes
-        that kombu relies on. What is wrong with the headers that only Celery obeys, `check_task` says.
+        that kombu relies on. What is wrong with the headers that only Celery obeys, `check_headers` says.
 
     """
     try:
@@ -112,34 +112,34 @@ def unpack(data: bytes) -> bytes:
     return body
 
 
-def check_task(headers: Mapping[str, Any], body: object) -> None:
-    """Look at what Celery makes a task of.
-
-    Args:
-        headers: the headers that it is to obey.
-        body: the decoded body: positional arguments, keyword arguments, and what comes after the task.
+def check_body(body: object) -> None:
+    """Look at the decoded body of a task: positional arguments, keyword arguments, and what comes after the task.
 
     Raises:
         ValueError: one of them is not what it may be.
 
     """
-    check_body(body)
-    for name in ("task", "id"):
-        if name not in headers:
-            raise ValueError(f"it has no header {name!r}")
-    _check(headers, TASK_HEADERS, "header")
-
-
-def check_body(body: object) -> None:
-    """Raise ValueError where a decoded body cannot be that of a task."""
     if not isinstance(body, list) or len(body) != 3:
         raise ValueError("its body is not the three parts of a task")
     arguments, keywords, embedded = body
     if not isinstance(arguments, list) or not isinstance(keywords, dict) or not isinstance(embedded, dict):
         raise ValueError("its body is not a list of arguments and two objects")
     _check_depth(body)
-    _check(embedded, EMBEDDED, "what comes after it,")
+    _check(embedded, EMBEDDED, "body's")
     _check(keywords, KEYWORDS, "argument")
+
+
+def check_headers(headers: Mapping[str, Any]) -> None:
+    """Look at the headers of a task that Celery obeys.
+
+    Raises:
+        ValueError: one of them is not what it may be.
+
+    """
+    for name in ("task", "id"):
+        if name not in headers:
+            raise ValueError(f"it has no header {name!r}")
+    _check(headers, TASK_HEADERS, "header")
 
 
 def check_command(body: object) -> None:
