@@ -191,12 +191,12 @@ def _check_message(payload: object) -> None:
         raise ValueError("it is no message")
     payload["headers"] = payload.get("headers") or {}
     for name, check in MESSAGE.items():
-        if not check(payload.get(name)):
+        if not check(payload.setdefault(name, None)):
             raise ValueError(f"{name!r} is not what it may be")
     _check(payload["headers"], HEADERS, "header")
     properties = payload["properties"]
     for name, check in PROPERTIES.items():
-        if not check(properties.get(name)):
+        if not check(properties.setdefault(name, None)):
             raise ValueError(f"the property {name!r} is not what it may be")
     if properties.get("body_encoding") == "base64":
         base64.b64decode(payload["body"] or "")

@@ -1,9 +1,9 @@
 """The transport: kombu's own for Redis, where nothing that somebody wrote into the broker can end who reads it.
 
 It takes the place of kombu's for `redis://` and `rediss://`, in workers, clients and Flower alike. What it does
-otherwise: each entry goes through `shared.entry` first, also one that a worker took and did not acknowledge; and a key of
-another type under one of kombu's names costs what is in it, and nothing else. It follows kombu 5.7, whose private methods
-it overrides.
+otherwise: each entry goes through `shared.entry` first, also one that a worker took and did not acknowledge; and a key
+of another type under one of kombu's names costs what is in it, and nothing else. It follows kombu 5.7, whose private
+methods it overrides.
 """
 
 from __future__ import annotations
