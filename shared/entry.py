@@ -212,19 +212,16 @@ def _check(values: Mapping[str, Any], table: Mapping[str, Check], what: str) -> 
 def _check_depth(value: object) -> None:
     level = [value]
     for _ in range(DEEPEST):
-        level = [
-            part
-            for whole in level
-            if isinstance(whole, dict | list)
-            for part in (whole.values() if isinstance(whole, dict) else whole)
-        ]
-        if not level:
+        below: list[object] = []
+        for part in level:
+            if isinstance(part, dict):
+                below.extend(part.values())
+            elif isinstance(part, list):
+                below.extend(part)
+        if not below:
             return
+        level = below
     raise ValueError(f"it is nested more than {DEEPEST} deep")
-
-
-def _is_nothing(value: object) -> bool:
-    return value is None
 
 
 def _is_text(value: object) -> bool:
@@ -255,6 +252,10 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and abs(value) < 2**63 and math.isfinite(value)
 
 
+def _is_number_or_text(value: object) -> bool:
+    return _is_number(value) or _is_text(value)
+
+
 def _is_time(value: object) -> bool:
     """Whether it is a time as Celery writes it, of a year that every zone's clocks can tell."""
     try:
@@ -280,8 +281,8 @@ def _list_of(check: Check) -> Check:
     return lambda value: isinstance(value, list) and all(map(check, value))
 
 
-def _one_of(*checks: Check) -> Check:
-    return lambda value: any(check(value) for check in checks)
+def _maybe(check: Check) -> Check:
+    return lambda value: value is None or check(value)
 
 
 def _is_limits(value: object) -> bool:
@@ -291,9 +292,9 @@ def _is_limits(value: object) -> bool:
 
 #: What kombu relies on in a message, in its properties and in any headers.
 MESSAGE: Mapping[str, Check] = {
-    "body": _one_of(_is_nothing, _is_text),
-    "content-type": _one_of(_is_nothing, _is_line),
-    "content-encoding": _one_of(_is_nothing, _is_line),
+    "body": _maybe(_is_text),
+    "content-type": _maybe(_is_line),
+    "content-encoding": _maybe(_is_line),
     "headers": _is_object,
     "properties": _is_object,
 }
@@ -301,46 +302,46 @@ PROPERTIES: Mapping[str, Check] = {
     "delivery_tag": _is_id,
     "delivery_info": _is_place,
     "body_encoding": lambda value: value in (None, "base64", "utf-8"),
-    "priority": _one_of(_is_nothing, _is_priority),
-    "correlation_id": _one_of(_is_nothing, _is_text),
-    "reply_to": _one_of(_is_nothing, _is_text),
+    "priority": _maybe(_is_priority),
+    "correlation_id": _maybe(_is_text),
+    "reply_to": _maybe(_is_text),
 }
 HEADERS: Mapping[str, Check] = {
     "compression": lambda value: value is None or value in COMPRESSIONS,
-    "clock": _one_of(_is_nothing, _is_count),
-    "ticket": _one_of(_is_nothing, _is_line),
-    "hostname": _one_of(_is_nothing, _is_line),
-    "expires": _one_of(_is_nothing, _is_number, _is_text),
+    "clock": _maybe(_is_count),
+    "ticket": _maybe(_is_line),
+    "hostname": _maybe(_is_line),
+    "expires": _maybe(_is_number_or_text),
 }
 #: What Celery obeys in a task's headers, in what its body says of the tasks after it, and in a control command.
 TASK_HEADERS: Mapping[str, Check] = {
-    "lang": _one_of(_is_nothing, _is_line),
+    "lang": _maybe(_is_line),
     "task": _is_id,
     "id": _is_id,
-    "root_id": _one_of(_is_nothing, _is_id),
-    "parent_id": _one_of(_is_nothing, _is_id),
-    "group": _one_of(_is_nothing, _is_id),
-    "group_index": _one_of(_is_nothing, _is_count),
-    "shadow": _one_of(_is_nothing, _is_line),
-    "meth": _one_of(_is_nothing, _is_line),
-    "origin": _one_of(_is_nothing, _is_line),
+    "root_id": _maybe(_is_id),
+    "parent_id": _maybe(_is_id),
+    "group": _maybe(_is_id),
+    "group_index": _maybe(_is_count),
+    "shadow": _maybe(_is_line),
+    "meth": _maybe(_is_line),
+    "origin": _maybe(_is_line),
     "argsrepr": _is_text,
     "kwargsrepr": _is_text,
-    "eta": _one_of(_is_nothing, _is_time),
-    "expires": _one_of(_is_nothing, _is_time),
-    "timelimit": _one_of(_is_nothing, _is_limits),
+    "eta": _maybe(_is_time),
+    "expires": _maybe(_is_time),
+    "timelimit": _maybe(_is_limits),
     "retries": _is_count,
     "replaced_task_nesting": _is_count,
-    "ignore_result": _one_of(_is_nothing, _is_flag),
-    "stamped_headers": _one_of(_is_nothing, _list_of(_is_line)),
-    "stamps": _one_of(_is_nothing, _is_object),
+    "ignore_result": _maybe(_is_flag),
+    "stamped_headers": _maybe(_list_of(_is_line)),
+    "stamps": _maybe(_is_object),
     DUE: _is_number,
 }
 EMBEDDED: Mapping[str, Check] = {
-    "callbacks": _one_of(_is_nothing, _list_of(_is_object)),
-    "errbacks": _one_of(_is_nothing, _list_of(_is_object)),
-    "chain": _one_of(_is_nothing, _list_of(_is_object)),
-    "chord": _one_of(_is_nothing, _is_object),
+    "callbacks": _maybe(_list_of(_is_object)),
+    "errbacks": _maybe(_list_of(_is_object)),
+    "chain": _maybe(_list_of(_is_object)),
+    "chord": _maybe(_is_object),
     SIGNED_HEADERS: _is_object,
 }
 KEYWORDS: Mapping[str, Check] = {
@@ -348,12 +349,12 @@ KEYWORDS: Mapping[str, Check] = {
     "stages": _list_of(_is_object),
 }
 COMMAND: Mapping[str, Check] = {
-    "arguments": _one_of(_is_nothing, _is_object),
-    "destination": _one_of(_is_nothing, _list_of(_is_line)),
-    "pattern": _one_of(_is_nothing, _is_text),
+    "arguments": _maybe(_is_object),
+    "destination": _maybe(_list_of(_is_line)),
+    "pattern": _maybe(_is_text),
     "matcher": lambda value: value in (None, "glob", "pcre"),
-    "ticket": _one_of(_is_nothing, _is_line),
-    "reply_to": _one_of(_is_nothing, _is_place),
+    "ticket": _maybe(_is_line),
+    "reply_to": _maybe(_is_place),
 }
 #: What Flower relies on in an event.
 EVENT: Mapping[str, Check] = {
@@ -367,12 +368,12 @@ EVENT: Mapping[str, Check] = {
     "active": _is_count,
     "processed": _is_count,
     "loadavg": _list_of(_is_number),
-    "name": _one_of(_is_nothing, _is_text),
-    "args": _one_of(_is_nothing, _is_text),
-    "kwargs": _one_of(_is_nothing, _is_text),
-    "queue": _one_of(_is_nothing, _is_text),
-    "retries": _one_of(_is_nothing, _is_count),
-    "runtime": _one_of(_is_nothing, _is_number),
-    "root_id": _one_of(_is_nothing, _is_id),
-    "parent_id": _one_of(_is_nothing, _is_id),
+    "name": _maybe(_is_text),
+    "args": _maybe(_is_text),
+    "kwargs": _maybe(_is_text),
+    "queue": _maybe(_is_text),
+    "retries": _maybe(_is_count),
+    "runtime": _maybe(_is_number),
+    "root_id": _maybe(_is_id),
+    "parent_id": _maybe(_is_id),
 }

@@ -205,8 +205,8 @@ def test_headers_that_were_altered_after_they_were_signed_have_no_effect(
 
     assert status.state == "done"
     assert refusals.count == 0
-    assert f"distill.prepare_data[{task}] received" in caplog.text
-    assert "another" not in caplog.text
+    assert f"/{task}/" in caplog.text, "the lease is that of the task that was signed"
+    assert "/another/" not in caplog.text
 
 
 def test_a_message_of_the_version_before_is_obeyed_and_its_headers_are_looked_at(
