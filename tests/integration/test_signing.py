@@ -230,6 +230,31 @@ def test_a_message_of_the_version_before_is_obeyed_and_its_headers_are_looked_at
     assert refusals.last.reason == "it cannot be read: the header 'timelimit' is not what it may be"
 
 
+def test_a_task_that_is_tried_again_is_signed_with_its_new_headers_and_no_older_ones(
+    signed: Settings, refusals: Refusals, make_spec: MakeSpec, wait_until: WaitUntil
+) -> None:
+    PipelineClient(signed).submit(make_spec())
+    message = queued(signed)
+    body = json.loads(opened(message).partition(" ")[2])
+    body[1]["stages"][0]["format"] += 1  # As of a newer version, to which a worker leaves it.
+    put(signed, message | packed(keyring(signed).seal("message", json.dumps(body))))
+    broker: Any = connect(signed)
+
+    def again() -> dict[str, Any] | None:
+        taken = [json.loads(entry)[0] for entry in broker.hvals(broker.names.unacknowledged)]
+        return next((each for each in taken if each["headers"]["retries"] == 1), None)
+
+    with working(signed):
+        message = wait_until(again, "the worker has taken the second try, for when it is due")
+
+    headers = json.loads(opened(message).partition(" ")[2])[2][SIGNED_HEADERS]
+    assert (headers["retries"], headers["eta"]) == (1, message["headers"]["eta"])
+    assert headers["id"] == message["headers"]["id"]
+    assert SIGNED_HEADERS not in headers
+    assert SIGNED_HEADERS not in message["headers"]
+    assert refusals.count == 0
+
+
 @pytest.mark.parametrize(("clients", "workers"), [((), (KEY,)), ((KEY,), ()), ((OTHER,), (KEY,))])
 def test_a_client_whose_key_differs_is_told_why_nothing_happens(
     settings: Settings,
