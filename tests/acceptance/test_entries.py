@@ -65,7 +65,7 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Fleet]]:
+def workers(tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec) -> Iterator[dict[str, Fleet]]:
     """Two workers at one server: one obeys what is signed, the other one, behind a prefix, anybody."""
     folder = tmp_path_factory.mktemp("entries")
     with LocalStack(Settings(store=folder / "server"), workers=0) as stack:
@@ -78,6 +78,8 @@ def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Flee
         try:
             for fleet in fleets.values():
                 wait_until(PipelineClient(fleet.settings).workers, "the worker enters itself")
+            for fleet in fleets.values():  # Both load torch at the same time.
+                PipelineClient(fleet.settings).submit(make_spec())
             yield fleets
         finally:
             for fleet in fleets.values():
