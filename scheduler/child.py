@@ -162,8 +162,7 @@ def celery_command(*arguments: str) -> list[str]:
 
 def worker_command(queues: str, name: str, *options: str) -> list[str]:
     """The command line of a worker of some queues, separated by commas."""
-    # Gossip would have each worker read each other's heartbeats: of N workers N² messages every two seconds.
-    return celery_command("worker", "-Q", queues, "-n", f"{name}@%h", "-l", "INFO", "--without-gossip", *options)
+    return celery_command("worker", "-Q", queues, "-n", f"{name}@%h", "-l", "INFO", *options)
 
 
 def _end_with_parent() -> None:

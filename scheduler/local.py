@@ -146,7 +146,7 @@ class LocalStack:
 
     def _start_worker(self, number: int) -> None:
         name = f"worker-{number}"
-        command = worker_command("cpu,gpu,any" if has_gpu() else "cpu,any", name, "--without-mingle")
+        command = worker_command("cpu,gpu,any" if has_gpu() else "cpu,any", name)
         first_port = self.settings.metrics_port
         port = {"DISTILL_METRICS_PORT": str(first_port + number - 1)} if first_port else {}
         self._start(Child(name, command, self._environment() | port, self._log(name)))

@@ -14,7 +14,9 @@ from kombu.transport.redis import Channel
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
+from shared import transport
 from shared.catalog import PRIORITIES, QUEUES
+from shared.entry import DUE, SIGNED_HEADERS
 from shared.keys import Keys
 from shared.seal import Key, Keyring
 from shared.settings import Settings
@@ -23,8 +25,6 @@ from shared.settings import Settings
 PATIENT_RETRIES = 900
 #: Seconds within which a connection is made, with a packet or two lost.
 CONNECT_SECONDS = 5
-#: Header of a message: since when, in seconds since the epoch, it waits to be taken.
-DUE = "distill_due"
 #: Seconds for which the branches of one pipeline may wait for each other: 90 days.
 LONGEST_PIPELINE_SECONDS = 90 * 86_400
 #: How the content types of signed messages begin; the name of the key follows.
@@ -55,7 +55,8 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
     visibility timeout, which workers renew for what they hold (see `worker.delivery`).
     A client needs no result backend: it reads the ledger.
     """
-    transport = {
+    transport.install()
+    options = {
         "visibility_timeout": settings.holding_seconds,
         "unacked_restore_interval": min(5.0, settings.renewal_seconds),
         "unacked_restore_throttle": 1,
@@ -72,6 +73,8 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
     serializers = [_serializer(key) for key in keyring(settings).keys] or ["json"]
     patience = {"max_retries": PATIENT_RETRIES, "interval_start": 0.1, "interval_step": 0.2, "interval_max": 1.0}
     signals.before_task_publish.connect(_note_due)
+    if settings.signing_keys:
+        signals.before_task_publish.connect(_put_headers_into_body)
     app = Celery("distill", broker=url, backend=url if keeps_results else ClientBackend, set_as_current=False)
     app.conf.update(
         broker_use_ssl=settings.tls,
@@ -100,8 +103,8 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
         result_expires=settings.history_seconds,
         # A branch may take longer than results are kept, and the others' results wait for it.
         result_chord_expires=LONGEST_PIPELINE_SECONDS,
-        broker_transport_options=transport,
-        result_backend_transport_options=transport | {"retry_policy": patience},
+        broker_transport_options=options,
+        result_backend_transport_options=options | {"retry_policy": patience},
         # Celery would else forget that a stage is done where the first word of it goes into a dead connection.
         result_backend_always_retry=True,
         result_backend_max_retries=PATIENT_RETRIES,
@@ -131,6 +134,12 @@ def _note_due(headers: dict[str, Any], **_: Any) -> None:
     """Note when a message is sent; one with a countdown lies in a worker's memory until that is over."""
     eta = headers.get("eta")
     headers[DUE] = datetime.fromisoformat(eta).timestamp() if eta else time.time()
+
+
+def _put_headers_into_body(headers: dict[str, Any], body: tuple[Any, Any, dict[str, Any]], **_: Any) -> None:
+    """Put the headers that workers obey into what is signed; a task that is sent again has those of the last time."""
+    headers.pop(SIGNED_HEADERS, None)
+    body[2][SIGNED_HEADERS] = dict(headers)
 
 
 def _serializer(key: Key) -> str:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import redis
 
-from shared.broker import DUE, lists_of, seconds_due
+from shared.broker import lists_of, seconds_due
 from shared.catalog import PRIORITIES, QUEUES
+from shared.entry import DUE
 from shared.keys import BrokerClient
 from shared.line import Line
 from shared.records import UNREADABLE, Model

@@ -146,7 +146,7 @@ class Bench:
     def refuse(self, refusal: Refusal) -> None:
         """Say once that a message was refused, and keep and count it."""
         # Quoted: its sender may have put line breaks into it, to write lines of a log.
-        logger.error("refused %r from %r: %s", refusal.task or "a kept message", refusal.queue, refusal.reason)
+        logger.error("refused %r from %r: %s", refusal.task or "a message", refusal.queue, refusal.reason)
         try:
             self.refusals.enter(refusal)
         except (redis.RedisError, UnreadableRecord) as error:

@@ -11,7 +11,8 @@ import pytest
 import redis
 
 from scheduler.client import PipelineClient
-from shared.broker import DUE, create_app, seconds_due
+from shared.broker import create_app, seconds_due
+from shared.entry import DUE
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 

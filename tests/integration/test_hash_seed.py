@@ -14,7 +14,7 @@ from scheduler.child import Child, celery_command
 from shared.settings import Settings
 
 CELERY = [str(Path(sys.executable).with_name("celery")), "-A", "worker.app"]
-OPTIONS = ("worker", "-Q", "cpu", "-l", "INFO", "--without-gossip", "--without-mingle")
+OPTIONS = ("worker", "-Q", "cpu", "-l", "INFO")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from celery.contrib.testing.worker import start_worker
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
 from scheduler.waiting import reasons
-from shared.broker import lists_of
+from shared.broker import keyring, lists_of
+from shared.entry import SIGNED_HEADERS
 from shared.errors import Untrusted
 from shared.ledger import Ledger, connect
 from shared.plan import Plan
@@ -169,6 +170,89 @@ def test_forged_messages_are_refused_counted_and_kept_without_a_traceback(
     assert len(lines) == len(FORGERIES)
     assert all("distill.prepare_data" in line for line in lines)
     assert not [record for record in caplog.records if record.exc_info]
+
+
+#: What somebody without the key would like a message's headers to say.
+HEADERS = {
+    "task": "distill.report",
+    "id": "another",
+    "expires": "2001-01-01T00:00:00+00:00",
+    "eta": "2099-01-01T00:00:00+00:00",
+    "timelimit": [1, 1],
+    "retries": 5,
+    "shadow": {},
+    "something": "else",
+}
+
+
+def test_headers_that_were_altered_after_they_were_signed_have_no_effect(
+    signed: Settings, refusals: Refusals, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = PipelineClient(signed)
+    pipeline = client.submit(make_spec()).id
+    message = queued(signed)
+    task = message["headers"]["id"]
+    away = {"exchange": "celeryev", "routing_key": "gpu"}
+    put(
+        signed,
+        message
+        | {"headers": HEADERS | {"compression": message["headers"]["compression"]}}
+        | {"properties": message["properties"] | {"delivery_info": away, "reply_to": "x", "correlation_id": "y"}},
+    )
+
+    with working(signed), caplog.at_level("INFO"):
+        status = finish(client, pipeline)
+
+    assert status.state == "done"
+    assert refusals.count == 0
+    assert f"/{task}/" in caplog.text, "the lease is that of the task that was signed"
+    assert "/another/" not in caplog.text
+
+
+def test_a_message_of_the_version_before_is_obeyed_and_its_headers_are_looked_at(
+    signed: Settings, refusals: Refusals, make_spec: MakeSpec
+) -> None:
+    client = PipelineClient(signed)
+    pipeline = client.submit(make_spec()).id
+    message = queued(signed)
+    body = json.loads(opened(message).partition(" ")[2])
+    del body[2][SIGNED_HEADERS]
+    before = message | packed(keyring(signed).seal("message", json.dumps(body)))
+    put(signed, before | {"headers": before["headers"] | {"timelimit": "long"}})
+    put(signed, before)
+
+    with working(signed):
+        status = finish(client, pipeline)
+
+    assert status.state == "done"
+    assert refusals.count == 1
+    assert refusals.last is not None
+    assert refusals.last.reason == "it cannot be read: the header 'timelimit' is not what it may be"
+
+
+def test_a_task_that_is_tried_again_is_signed_with_its_new_headers_and_no_older_ones(
+    signed: Settings, refusals: Refusals, make_spec: MakeSpec, wait_until: WaitUntil
+) -> None:
+    PipelineClient(signed).submit(make_spec())
+    message = queued(signed)
+    body = json.loads(opened(message).partition(" ")[2])
+    body[1]["stages"][0]["format"] += 1  # As of a newer version, to which a worker leaves it.
+    put(signed, message | packed(keyring(signed).seal("message", json.dumps(body))))
+    broker: Any = connect(signed)
+
+    def again() -> dict[str, Any] | None:
+        taken = [json.loads(entry)[0] for entry in broker.hvals(broker.names.unacknowledged)]
+        return next((each for each in taken if each["headers"]["retries"] == 1), None)
+
+    with working(signed):
+        message = wait_until(again, "the worker has taken the second try, for when it is due")
+
+    headers = json.loads(opened(message).partition(" ")[2])[2][SIGNED_HEADERS]
+    assert (headers["retries"], headers["eta"]) == (1, message["headers"]["eta"])
+    assert headers["id"] == message["headers"]["id"]
+    assert SIGNED_HEADERS not in headers
+    assert SIGNED_HEADERS not in message["headers"]
+    assert refusals.count == 0
 
 
 @pytest.mark.parametrize(("clients", "workers"), [((), (KEY,)), ((KEY,), ()), ((OTHER,), (KEY,))])
