@@ -1,6 +1,7 @@
 """Folders that several users may share: read without taking a closed one for an empty one, filled with the usual modes.
 
 `Path.glob` passes over what it may not read, and `tempfile` gives what it makes to one user alone, whatever umask says.
+What is counted or removed is reached through folders alone: a link may lead to where nothing of the store lies.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -56,6 +58,45 @@ def found_in(folder: Path) -> list[Path]:
     return []
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder itself; a link to one is none.
+
+    Raises:
+        StoreUnavailable: it cannot be looked at.
+
+    """
+    with store_errors(path), suppress(*GONE):
+        return stat.S_ISDIR(path.lstat().st_mode)
+    return False
+
+
+@contextmanager
+def held(root: Path, *names: str, make: bool = False) -> Iterator[int]:
+    """A descriptor of a folder below a root, which is reached through folders alone.
+
+    Args:
+        root: a folder, or a link to one.
+        names: of the folders on the way, one in the other.
+        make: whether to make those that are not there.
+
+    Raises:
+        NotADirectoryError: a link or something else lies on the way.
+        OSError: a folder is not there, or cannot be opened.
+
+    """
+    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in names:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=here)
+            before, here = here, os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(before)
+        yield here
+    finally:
+        os.close(here)
+
+
 def found_below(folder: Path) -> Iterator[Path]:
     """All files and folders below a folder; what vanishes meanwhile is passed over, links are not followed.
 
@@ -63,6 +104,8 @@ def found_below(folder: Path) -> Iterator[Path]:
         StoreUnavailable: a folder cannot be read.
 
     """
+    if not is_folder(folder):
+        return
     with store_errors(folder):
         for place, folders, files in os.walk(folder, onerror=_refuse):
             yield from (Path(place, name) for name in (*folders, *files))
@@ -78,7 +121,8 @@ def size_below(folder: Path) -> int:
     total = 0
     for path in found_below(folder):
         with store_errors(path), suppress(*GONE):
-            total += path.lstat().st_size if path.is_file() else 0
+            facts = path.lstat()
+            total += facts.st_size if stat.S_ISREG(facts.st_mode) else 0
     return total
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, UnknownPipeline, store_errors
-from shared.folders import draft_folder, found_in, size_below
+from shared.folders import draft_folder, found_in, is_folder, size_below
 from shared.objects import Objects
 from shared.records import Model, Record
 from shared.stage import ArtifactRef, Stage
@@ -211,9 +211,10 @@ class ArtifactStore:
         return [ref for ref, _ in self._folders_of(kind) if ref in self]
 
     def folders(self) -> Iterator[tuple[ArtifactRef, Path]]:
-        """The folder of each artifact, by kind and key; of what lacks its manifest too."""
-        for folder in found_in(self.root / "artifacts"):
-            yield from self._folders_of(folder.name)
+        """The folder of each artifact, by kind and key; of what lacks its manifest too. No link is followed."""
+        if is_folder(self.root / "artifacts"):
+            for folder in found_in(self.root / "artifacts"):
+                yield from self._folders_of(folder.name)
 
     def entries(self) -> Iterator[Entry]:
         """What there is of each artifact, by kind and key; of what lacks its manifest too."""
@@ -331,10 +332,13 @@ class ArtifactStore:
                 probe.write(b"x")
 
     def _folders_of(self, kind: str) -> Iterator[tuple[ArtifactRef, Path]]:
-        for group in found_in(self.root / "artifacts" / kind):
+        groups = found_in(self.root / "artifacts" / kind) if is_folder(self.root / "artifacts" / kind) else ()
+        for group in filter(is_folder, groups):
             for folder in found_in(group):
                 with suppress(ValidationError):  # None of ours.
-                    yield ArtifactRef(kind=kind, key=folder.name), folder
+                    ref = ArtifactRef(kind=kind, key=folder.name)
+                    if folder == self.folder(ref) and is_folder(folder):
+                        yield ref, folder
 
     def _unless_damaged(self, ref: ArtifactRef, how: Callable[[ArtifactRef], Artifact]) -> Artifact | None:
         try:
