@@ -53,7 +53,7 @@ def _bundles(text: str) -> Iterator[Bundle]:
     try:
         facts = json.loads(text)
         plan = Plan.model_validate(facts.get("plan", facts))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return
     branches: Iterable[tuple[Bundle, ...]] = (*plan.branches, plan.tail)
     yield from (bundle for branch in branches for bundle in branch)

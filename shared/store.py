@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +20,15 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, UnknownPipeline, store_errors
+from shared.files import NoFile, read
 from shared.folders import draft_folder, found_in, is_folder, size_below
 from shared.objects import Objects
 from shared.records import Model, Record
 from shared.stage import ArtifactRef, Stage
 
 MANIFEST = "manifest.json"
+#: Largest manifest that is read: of a data set of a million classes.
+MOST_MANIFEST_BYTES = 64_000_000
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +87,7 @@ class Manifest(Model):
 def is_sealed(manifest: str) -> bool:
     """Whether the text of a manifest, of this version or another, is as it was sealed."""
     # As it was written but for the white space outside of strings: numbers keep their digits.
-    compact = re.sub(r'("(?:[^"\\]|\\.)*")|\s+', lambda match: match[1] or "", manifest)
+    compact = re.sub(r'("(?:[^"\\]|\\.)*"?)|\s+', lambda match: match[1] or "", manifest)
     content, _, checksum = compact.rpartition(',"checksum":')
     return checksum == f'"{hashlib.sha256((content + "}").encode()).hexdigest()}"}}'
 
@@ -184,7 +188,9 @@ class ArtifactStore:
         folder = self.folder(ref)
         with store_errors(folder):
             try:
-                text = (folder / MANIFEST).read_bytes()
+                text = read(folder / MANIFEST, MOST_MANIFEST_BYTES)
+            except NoFile as error:
+                raise ArtifactDamaged(f"{folder / MANIFEST}: {error}") from None
             except FileNotFoundError:
                 if folder.is_dir():
                     raise ArtifactDamaged(f"{folder / MANIFEST}: missing") from None
@@ -226,8 +232,9 @@ class ArtifactStore:
     def manifest_text(self, ref: ArtifactRef) -> bytes:
         """What others read as an artifact's manifest; empty where there is none."""
         path = self.folder(ref) / MANIFEST
-        with store_errors(path):
-            return path.read_bytes() if path.is_file() else b""
+        with store_errors(path), suppress(NoFile):
+            return read(path, MOST_MANIFEST_BYTES) if path.is_file() else b""
+        return b""
 
     def bytes_below(self, folder: str) -> int:
         """Bytes of what lies in a folder of the store, such as `partial`."""
@@ -383,6 +390,8 @@ class ArtifactStore:
                 status = path.stat()
             except FileNotFoundError:
                 raise ArtifactDamaged(f"{path}: missing") from None
+            if not stat.S_ISREG(status.st_mode):
+                raise ArtifactDamaged(f"{path}: not a file")
             if status.st_size != entry.size_bytes:
                 raise ArtifactDamaged(f"{path}: {status.st_size:,} bytes long instead of {entry.size_bytes:,}")
             stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
