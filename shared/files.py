@@ -34,17 +34,6 @@ class NoArchive(ValueError):
     """A zip archive that nobody makes by NumPy; the message says why."""
 
 
-def require_file(path: Path) -> None:
-    """Refuse what is no regular file: to open a pipe may take for ever, and devices have no end.
-
-    Raises:
-        NoFile: it is something else.
-        OSError: there is nothing, or it cannot be looked at.
-
-    """
-    _require_regular(path.stat().st_mode)
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[io.BufferedReader]:
     """A regular file, opened for reading; links to one are followed.
