@@ -44,9 +44,14 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
 
     """
     # Not to wait for a writer where it is a pipe; of a regular file this changes nothing.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        _require_regular(os.fstat(file.fileno()).st_mode)
-        yield file
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+            raise NoFile(f"{_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
 
 
 def read(path: Path, most_bytes: int) -> bytes:
@@ -105,8 +110,3 @@ class _ArchiveFile(io.BufferedReader):
             if isinstance(error, OSError) and error.errno != errno.EINVAL:
                 raise
             raise zipfile.BadZipFile("a damaged zip archive") from None
-
-
-def _require_regular(mode: int) -> None:
-    if not stat.S_ISREG(mode):
-        raise NoFile(f"{_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")

@@ -29,6 +29,8 @@ from tests.fuzz.guard import HANGS_SECONDS, Guard
 from tests.fuzz.targets import TARGETS, Target, emptied
 
 KEPT = Path(".fuzz")
+#: Inputs of one kind that are kept.
+MOST_KEPT = 3
 BY_NAME = {target.name: target for target in TARGETS}
 
 
@@ -112,8 +114,9 @@ def _hear(child: subprocess.Popen[str], outcomes: dict[str, Outcome]) -> None:
             return
         said, now = json.loads(line), time.monotonic()
         outcome = outcomes[said["target"]]
-        outcome.seconds, last = outcome.seconds + now - last, now
-        outcome.inputs = said["number"]
+        if "began" not in said:
+            outcome.seconds += now - last
+        outcome.inputs, last = said["number"], now
         if kind := said.get("kind"):
             outcome.findings[kind] += 1
             outcome.first.setdefault(kind, (said["path"], said["detail"]))
@@ -135,10 +138,10 @@ def _be_child(names: list[str], start: int, inputs: int, seed: int, place: Path,
         for name in names:  # Loads what the targets need, before anything is measured.
             for example in examples[name]:
                 _try(BY_NAME[name], example, Path(scratch, "input"))
-        guard = Guard(Path(scratch))
+        guard, kept = Guard(Path(scratch)), Counter[str]()
         for name in names:
             target = BY_NAME[name]
-            _say({"target": name, "number": start})
+            _say({"target": name, "number": start, "began": True})
             for number in range(start, inputs):
                 place.write_text(f"{name} {number}")
                 data = input_of(target, examples[name], seed, number)
@@ -146,9 +149,11 @@ def _be_child(names: list[str], start: int, inputs: int, seed: int, place: Path,
                 finding = guard.run(partial(_feed, target, data, folder))
                 said: dict[str, object] = {"target": name, "number": number + 1}
                 if finding:
-                    KEPT.mkdir(exist_ok=True)
                     path = KEPT / f"{name}-{seed}-{number}"
-                    path.write_bytes(data)
+                    kept[finding.kind] += 1
+                    if kept[finding.kind] <= MOST_KEPT:
+                        KEPT.mkdir(exist_ok=True)
+                        path.write_bytes(data)
                     said |= {"kind": finding.kind, "detail": finding.detail, "path": str(path)}
                 if finding or number % 100 == 99 or number + 1 == inputs:
                     _say(said)
