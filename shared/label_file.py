@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -226,7 +227,11 @@ def _text(archive: zipfile.ZipFile, name: str) -> Array:
             raise ValueError(f"{what} is {dtype}, not text")
         if (count := math.prod(shape)) > MOST_CLASSES or count * dtype.itemsize != size - file.tell():
             raise ValueError(f"{what} is not what its header says")
-        return np.frombuffer(file.read(count * dtype.itemsize), dtype, count).reshape(shape)
+        content = file.read(count * dtype.itemsize)
+        letters = np.frombuffer(content, np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        if letters.size and letters.max() > sys.maxunicode:  # Python ends with an error of its own making else.
+            raise ValueError(f"{what} has letters that are none")
+        return np.frombuffer(content, dtype, count).reshape(shape)
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import random
 import select
 import subprocess
@@ -19,6 +20,8 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +32,8 @@ from tests.fuzz.guard import HANGS_SECONDS, Guard
 from tests.fuzz.targets import TARGETS, Target, emptied
 
 KEPT = Path(".fuzz")
+#: Where inputs lie that are given as files: in memory, where there is such a folder, as there are many.
+SCRATCH = next((name for name in ("/dev/shm",) if Path(name).is_dir()), None)
 #: Inputs of one kind that are kept.
 MOST_KEPT = 3
 BY_NAME = {target.name: target for target in TARGETS}
@@ -39,11 +44,17 @@ class Outcome:
     """What was found at a target."""
 
     inputs: int = 0
+    #: Of the processor.
     seconds: float = 0.0
     #: How many inputs found the same, by its kind.
     findings: Counter[str] = field(default_factory=Counter)
     #: Of each kind, the file of the first input and what it led to.
     first: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def note(self, kind: str, where: str, detail: str) -> None:
+        """Count a finding."""
+        self.findings[kind] += 1
+        self.first.setdefault(kind, (where, detail))
 
 
 def main() -> None:
@@ -52,6 +63,7 @@ def main() -> None:
     parser.add_argument("targets", metavar="TARGET", nargs="*", help=f"Of {', '.join(BY_NAME)}; all without.")
     parser.add_argument("--inputs", type=int, default=10_000, help="Inputs of each target.")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="Targets at a time.")
     parser.add_argument("--replay", type=Path, help="Give a target this file alone: its name says which.")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--start", type=int, default=0, help="The number of the first input; --inputs ends them.")
@@ -66,16 +78,12 @@ def main() -> None:
     if given.child:
         _be_child(names, given.start, given.inputs, given.seed, given.place, given.first)
         return
-    outcomes = fuzz(names, given.inputs, given.seed, given.start)
     console = Console(emoji=False, highlight=False, markup=False, soft_wrap=True)
-    for name, outcome in outcomes.items():
-        found = outcome.findings.total()
-        console.print(f"{name:20} {outcome.inputs:8,} inputs {outcome.seconds:7.1f} s {found:6,} findings")
-    for name, outcome in outcomes.items():
-        for kind, count in outcome.findings.most_common():
-            path, detail = outcome.first[kind]
-            console.print(f"\n{name}: {kind} ({count:,} inputs, the first one: {path})\n{detail}")
-    sys.exit(any(outcome.findings for outcome in outcomes.values()))
+    shares = [names[first :: given.jobs] for first in range(min(given.jobs, len(names)))]
+    with ThreadPoolExecutor(given.jobs) as pool:
+        runs = [Run(share, given.inputs, given.seed, given.start, partial(_tell, console)) for share in shares]
+        found = any(list(pool.map(Run.end, runs)))
+    sys.exit(found)
 
 
 def input_of(target: Target, examples: list[bytes], seed: int, number: int) -> bytes:
@@ -83,43 +91,67 @@ def input_of(target: Target, examples: list[bytes], seed: int, number: int) -> b
     return target.make(random.Random(f"{seed} {target.name} {number}"), examples)
 
 
-def fuzz(names: list[str], inputs: int, seed: int, start: int = 0) -> dict[str, Outcome]:
-    """Give so many inputs to each of some targets, in a child that is begun anew where one takes it along."""
-    outcomes, left, first = {name: Outcome() for name in names}, list(names), start
-    with tempfile.NamedTemporaryFile("w+") as place:
+@dataclass(slots=True)
+class Run:
+    """So many inputs, given to each of some targets in a child, which is begun anew where one takes it along."""
+
+    names: list[str]
+    inputs: int
+    seed: int
+    start: int
+    tell: Callable[[str, Outcome], None]
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+
+    def end(self) -> bool:
+        """Go through all of them; whether anything is found."""
+        left, start = self.names, self.start
+        with tempfile.NamedTemporaryFile("w+") as place:
+            while True:
+                place.truncate(0)
+                options = [
+                    f"--inputs={self.inputs}",
+                    f"--seed={self.seed}",
+                    f"--start={start}",
+                    f"--first={self.start}",
+                ]
+                command = [sys.executable, "-m", "tests.fuzz", *left, *options, "--child", f"--place={place.name}"]
+                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+                    self._hear(child)
+                if child.returncode == 0:
+                    return any(outcome.findings for outcome in self.outcomes.values())
+                at, number = _place_in(Path(place.name)) or sys.exit("the targets cannot be prepared")
+                again = f"python -m tests.fuzz {at} --seed {self.seed} --start {number} --inputs {number + 1}"
+                self._of(at).note(f"exit {child.returncode}", again, "The process ended with this input.")
+                left, start = left[left.index(at) :], number + 1
+
+    def _hear(self, child: subprocess.Popen[str]) -> None:
+        """Take in what a child says, and kill it where it says nothing for too long."""
+        assert child.stdout
         while True:
-            place.truncate(0)
-            options = [f"--inputs={inputs}", f"--seed={seed}", f"--start={start}", f"--first={first}", "--child"]
-            command = [sys.executable, "-m", "tests.fuzz", *left, *options, f"--place={place.name}"]
-            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
-                _hear(child, outcomes)
-            if child.returncode == 0:
-                break
-            at, number = _place_in(Path(place.name)) or sys.exit("the targets cannot be prepared")
-            again, kind = f"{at} --seed {seed} --start {number} --inputs {number + 1}", f"exit {child.returncode}"
-            outcomes[at].findings[kind] += 1
-            outcomes[at].first.setdefault(kind, (f"python -m tests.fuzz {again}", "The process ended with it."))
-            left, start = left[left.index(at) :], number + 1
-    return outcomes
+            if not select.select([child.stdout], [], [], 2 * HANGS_SECONDS + 60)[0]:
+                child.kill()
+            if not (line := child.stdout.readline()):
+                return
+            said = json.loads(line)
+            outcome = self._of(said["target"])
+            outcome.seconds += said["seconds"]
+            outcome.inputs = said["number"]
+            if kind := said.get("kind"):
+                outcome.note(kind, said["path"], said["detail"])
+            if said["number"] >= self.inputs:
+                self.tell(said["target"], outcome)
+
+    def _of(self, name: str) -> Outcome:
+        return self.outcomes.setdefault(name, Outcome())
 
 
-def _hear(child: subprocess.Popen[str], outcomes: dict[str, Outcome]) -> None:
-    """Take in what a child says, and kill it where it says nothing for too long."""
-    assert child.stdout
-    last = time.monotonic()
-    while True:
-        if not select.select([child.stdout], [], [], 2 * HANGS_SECONDS + 60)[0]:
-            child.kill()
-        if not (line := child.stdout.readline()):
-            return
-        said, now = json.loads(line), time.monotonic()
-        outcome = outcomes[said["target"]]
-        if "began" not in said:
-            outcome.seconds += now - last
-        outcome.inputs, last = said["number"], now
-        if kind := said.get("kind"):
-            outcome.findings[kind] += 1
-            outcome.first.setdefault(kind, (said["path"], said["detail"]))
+def _tell(console: Console, name: str, outcome: Outcome) -> None:
+    """Print what was found at a target."""
+    found = outcome.findings.total()
+    console.print(f"{name:20} {outcome.inputs:8,} inputs {outcome.seconds:7.1f} s {found:6,} findings")
+    for kind, count in outcome.findings.most_common():
+        where, detail = outcome.first[kind]
+        console.print(f"\n{name}: {kind} ({count:,} inputs, the first one: {where})\n{detail}")
 
 
 def _place_in(path: Path) -> tuple[str, int] | None:
@@ -133,7 +165,7 @@ def _be_child(names: list[str], start: int, inputs: int, seed: int, place: Path,
     logging.disable()
     warnings.simplefilter("ignore")
     sys.dont_write_bytecode = True
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
         examples = {name: list(BY_NAME[name].examples(emptied(Path(scratch, f"of {name}")))) for name in names}
         for name in names:  # Loads what the targets need, before anything is measured.
             for example in examples[name]:
@@ -141,7 +173,7 @@ def _be_child(names: list[str], start: int, inputs: int, seed: int, place: Path,
         guard, kept = Guard(Path(scratch)), Counter[str]()
         for name in names:
             target = BY_NAME[name]
-            _say({"target": name, "number": start, "began": True})
+            began = time.process_time()
             for number in range(start, inputs):
                 place.write_text(f"{name} {number}")
                 data = input_of(target, examples[name], seed, number)
@@ -156,14 +188,15 @@ def _be_child(names: list[str], start: int, inputs: int, seed: int, place: Path,
                         path.write_bytes(data)
                     said |= {"kind": finding.kind, "detail": finding.detail, "path": str(path)}
                 if finding or number % 100 == 99 or number + 1 == inputs:
-                    _say(said)
+                    _say(said | {"seconds": time.process_time() - began})
+                    began = time.process_time()
             start = first
 
 
 def _replay(path: Path) -> int:
     """Give a file to its target again; whether something is found."""
     target = BY_NAME[path.name.rsplit("-", 2)[0]]
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=SCRATCH) as scratch:
         examples = target.examples(emptied(Path(scratch, "examples")))
         _try(target, examples[0], Path(scratch, "input"))
         guard = Guard(Path(scratch))

@@ -157,6 +157,9 @@ def rubbish(path: Path, kind: str) -> Path:
             pack(path, sizes={"facts": 1_500_000_000}, logits=as_file(values), facts=header_of((1,), "<U375000000"))
         case "a bomb of names":
             pack(path, logits=as_file(values), class_names=header_of((3_900_000, 0), "<U1") + bytes(15_600_000))
+        case "names of no letters":
+            names = header_of((3,), "<U1") + np.array([1, 0x110000, 2], "<u4").tobytes()
+            pack(path, logits=as_file(values), class_names=names)
         case "packed by another method":
             with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
                 archive.writestr("logits.npy", as_file(values))
@@ -223,6 +226,7 @@ def pack(path: Path, sizes: dict[str, int] | None = None, **members: bytes) -> N
         ("a bomb", "logits of 400,000,000 classes: 4,194,304 are the most"),
         ("a bomb of facts", "no soft labels: facts is larger than 16,000,000 bytes"),
         ("a bomb of names", "no soft labels: class_names is not what its header says"),
+        ("names of no letters", "class_names has letters that are none"),
         ("packed by another method", "its member 'logits.npy' is packed in a way that NumPy never uses"),
         ("many members", "the list of its members is longer than 1,000,000 bytes"),
         ("a header too deep", "no soft labels"),
