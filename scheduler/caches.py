@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from shared.array_file import read_array
 from shared.encoding import Encoding
 from shared.errors import (
     ArtifactDamaged,
@@ -27,7 +28,7 @@ from shared.errors import (
     store_errors,
 )
 from shared.folders import draft_folder
-from shared.given_file import require_file, require_path, shown
+from shared.given_file import require_path, shown
 from shared.label_file import LabelFile
 from shared.label_statistics import LabelStatistics, better_than_chance
 from shared.recipes import PrepareData
@@ -86,9 +87,7 @@ class Cache:
         if key not in {ref.key for ref in self.store.refs("prepare_data")}:
             return None
         dataset = self.store.open(ArtifactRef(kind="prepare_data", key=key))
-        with store_errors(dataset.folder):
-            found: npt.NDArray[np.int64] = np.load(dataset.path("train_targets.npy"))
-        return found
+        return read_array(dataset.path("train_targets.npy"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,8 +163,7 @@ def import_file(path: Path, folder: Path, encoding: Encoding) -> SoftLabels:
 
     """
     _require_new(folder)
-    require_file(path)
-    with LabelFile.open(path) as file:
+    with _named(path), LabelFile.open(path) as file:
         facts = file.facts.model_dump()
         facts["class_names"] = facts["class_names"] or tuple(map(str, range(file.classes)))
         header = SoftLabelsHeader(
@@ -247,7 +245,7 @@ def random_seed() -> int:
 
 @contextmanager
 def _named(folder: Path) -> Iterator[None]:
-    """Raise what the file system refuses of a folder that the user has named as `InvalidSettings`."""
+    """Raise what the file system refuses of what the user has named as `InvalidSettings`."""
     try:
         yield
     except OSError as error:

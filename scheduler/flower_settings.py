@@ -14,11 +14,13 @@ from typing import Any
 
 from celery import states
 from celery.events.state import TASK_EVENT_TO_STATE, Task
+from flower import events
 from flower.utils import broker, strtobool
 from flower.views.tasks import TASK_COLUMNS
 from redis import asyncio as redis
 from tornado.options import options
 
+from scheduler.flower_events import cleaned_batch
 from scheduler.login import logins
 from shared.broker_address import BrokerAddress
 from shared.errors import InvalidSettings
@@ -71,6 +73,16 @@ class RedisSocket(broker.RedisSocket):  # type: ignore[misc]
 broker.RedisSocket = RedisSocket
 
 
+class Receiver(events.EventReceiver):  # type: ignore[misc]
+    """What takes in the events: those that no worker sends would leave pages that end with an error."""
+
+    def _receive(self, body: object, message: object, *_: object) -> None:
+        super()._receive(cleaned_batch(body), message)
+
+
+events.EventReceiver = Receiver
+
+
 def format_task(task: Task) -> Task:
     """The task as the pages show it: where its arguments would stand, its pipeline and its stage in words."""
     task.args, _, task.kwargs = plain_line(str(task.kwargs or "")).partition(" · ")
@@ -88,5 +100,5 @@ def _in_words(shown: str | None) -> str:
     text = re.sub(r"""^\w+\((?=['"])""", "", str(shown or ""))
     try:
         return plain_text(str(ast.literal_eval(text.removesuffix(")"))))
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return plain_text(text.strip("'\""))

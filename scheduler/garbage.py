@@ -16,6 +16,12 @@ from shared.store import ArtifactStore
 
 #: Seconds for which unfinished and damaged things are left alone: whoever works on them writes more often.
 GRACE_SECONDS = 86_400.0
+#: What the store calls the folders in `partial/`, and what it has set aside in `damaged/`, as patterns.
+PARTIAL = "[0-9a-f]{64}"
+DAMAGED = rf"[a-z_]+-{PARTIAL}(-\d+)?"
+#: What is told of names that are none of the store's, and how many of these.
+STAYS = "%s: nothing that a store makes: %s: it stays"
+MOST_NAMED = 5
 
 logger = logging.getLogger(__name__)
 

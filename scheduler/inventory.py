@@ -25,6 +25,8 @@ from shared.text import plain_line
 GIVEN = {"checkpoint": "given weights", "label_file": "given labels"}
 #: Kinds in the order in which they are listed.
 ORDER = (*GIVEN, *KINDS)
+#: Seconds since the epoch that a manifest may name, up to the year 2096.
+LATEST = 4e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +131,17 @@ def verdict_on(store: ArtifactStore, ref: ArtifactRef) -> Verdict | None:
 def _holding(entry: Entry, reach: Reach) -> Holding:
     ref, facts = entry.ref, _read(entry.manifest)
     stage, provenance = _part(facts, "stage"), _part(facts, "provenance")
-    created, seconds = facts.get("created"), facts.get("seconds")
+    created, seconds = (_number(facts.get(name)) for name in ("created", "seconds"))
     return Holding(
         ref=ref,
         title=intern(
             plain_line(str(stage.get("title") or GIVEN.get(ref.kind, "") if facts else "its manifest cannot be read"))
         ),
         size_bytes=entry.size_bytes,
-        created=created if isinstance(created, int | float) else None,
+        created=created,
         used=entry.used,
         host=intern(plain_line(str(provenance.get("host", "")))),  # Thousands of artifacts have the same few.
-        seconds=seconds if isinstance(seconds, int | float) else None,
+        seconds=seconds,
         pipelines=reach.pipelines.get(ref.key, ()),
     )
 
@@ -156,6 +158,12 @@ def _read(manifest: bytes) -> dict[str, Any]:
 def _part(facts: dict[str, Any], name: str) -> dict[str, Any]:
     part = facts.get(name)
     return part if isinstance(part, dict) else {}
+
+
+def _number(value: object) -> float | None:
+    """A number of seconds that a clock can show; None of anything else."""
+    shown = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LATEST
+    return value if shown and isinstance(value, int | float) else None
 
 
 def _of_this_version(artifact: Artifact, ref: ArtifactRef) -> bool:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-from scheduler.garbage import Garbage, Piece, Removal
+from scheduler.garbage import DAMAGED, MOST_NAMED, PARTIAL, STAYS, Garbage, Piece, Removal
 from shared.errors import StoreUnavailable
+from shared.line import listed
 from shared.objects import Facts, Objects
 from shared.store import MANIFEST, place_of
 
 #: Seconds for which what pipelines need is taken to be known, while pieces are removed.
 LOOK_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 class ObjectGarbage(Garbage):
@@ -50,9 +55,9 @@ class ObjectGarbage(Garbage):
             what: Literal["artifact", "draft"] = "artifact" if entry.manifest else "draft"
             folder = Path(place_of(entry.ref))
             yield Piece(what, entry.ref.kind, entry.ref.key, folder, entry.size_bytes, int(entry.used * 1e9))
-        for folder, found in self._folders("partial"):
+        for folder, found in self._folders("partial", PARTIAL):
             yield Piece("unfinished", "", folder.name, folder, _size(found), _newest(found))
-        for folder, found in self._folders("damaged"):
+        for folder, found in self._folders("damaged", DAMAGED):
             kind, key = (*folder.name.split("-"), "", "")[:2]
             yield Piece("damaged", kind, key, folder, _size(found), _newest(found))
 
@@ -75,13 +80,16 @@ class ObjectGarbage(Garbage):
         if piece.what == "artifact":
             self._objects.remove(f"used/{piece.kind}/{piece.key}")
 
-    def _folders(self, name: str) -> Iterator[tuple[Path, dict[str, Facts]]]:
-        """The folders in one, and what lies below each."""
+    def _folders(self, name: str, pattern: str) -> Iterator[tuple[Path, dict[str, Facts]]]:
+        """The folders in one whose names are the store's own, and what lies below each."""
         found: dict[str, dict[str, Facts]] = {}
         for path, facts in self._objects.list(name).items():
-            found.setdefault(path.split("/")[1], {})[path] = facts
+            found.setdefault("".join(path.split("/")[1:2]), {})[path] = facts
+        if others := [repr(folder) for folder in found if not re.fullmatch(pattern, folder)]:
+            logger.warning(STAYS, f"{self.store}/{name}", listed(others, MOST_NAMED))
         for folder, below in found.items():
-            yield Path(name, folder), below
+            if re.fullmatch(pattern, folder):
+                yield Path(name, folder), below
 
 
 def _size(found: dict[str, Facts]) -> int:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import shlex
+import struct
 import zipfile
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
 from shared.errors import InvalidSpec
+from shared.files import NoArchive, NoFile, opened, opened_archive
 from shared.line import listed, shortened
 
 #: The last layer's weights `[classes, features]` in every built-in model.
 HEAD = "head.weight"
+#: Largest header of a safetensors file that is read: of some hundred thousand tensors.
+MOST_HEADER_BYTES = 20_000_000
 #: Tensors of each kind of difference that are named one by one.
 MOST_NAMED = 3
 #: Longest side of the names in a message.
@@ -59,22 +65,42 @@ def tensors_in(path: Path, called: str = "") -> dict[str, Tensor]:
     """
     name = called or str(path)
     try:
-        with safe_open(path, framework="numpy") as weights:
+        with opened_tensors(path) as weights:
             slices = {each: weights.get_slice(each) for each in weights.keys()}  # noqa: SIM118 (it is no mapping)
             return {each: Tensor(tuple(it.get_shape()), it.get_dtype()) for each, it in slices.items()}
     except OSError as error:
         raise InvalidSpec(f"{name}: {error.strerror or error}") from error
+    except NoFile as error:
+        raise InvalidSpec(f"{name}: {error}") from None
     except SafetensorError as error:
         raise InvalidSpec(f"{name}: no safetensors file: {_advice(path, name) or error}") from error
+
+
+@contextmanager
+def opened_tensors(path: Path) -> Iterator[Any]:
+    """A safetensors file as its library opens it for NumPy, which would wait for a pipe, and take in any header.
+
+    Raises:
+        NoFile: it is no regular file.
+        SafetensorError: it is damaged, or no safetensors file.
+        OSError: it cannot be opened.
+
+    """
+    with opened(path) as file:
+        length = int.from_bytes(file.read(8), "little")
+    if MOST_HEADER_BYTES < length <= path.stat().st_size:
+        raise SafetensorError(f"its header is longer than {MOST_HEADER_BYTES:,} bytes")
+    with safe_open(path, framework="numpy") as tensors:
+        yield tensors
 
 
 def kind_of(path: Path) -> str:
     """What a file is that is not what was asked for, by its first bytes; empty where they do not tell."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             start = file.read(512)
         size = path.stat().st_size
-    except OSError:
+    except (OSError, NoFile):
         return ""
     if not start:
         return "an empty file"
@@ -87,8 +113,8 @@ def kind_of(path: Path) -> str:
     for beginning, kind in _BEGINNINGS.items():
         if start.startswith(beginning):
             return kind
-    if zipfile.is_zipfile(path):
-        return _kind_of_archive(path)
+    if kind := _kind_of_archive(path):
+        return kind
     if start.startswith(b"PK"):
         return "an archive that ends too early: the copy or download broke off"
     header = int.from_bytes(start[:8], "little")
@@ -108,10 +134,12 @@ _BEGINNINGS = {
 
 def _kind_of_archive(path: Path) -> str:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with opened_archive(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return "a damaged zip archive"
+    except NoArchive:
+        return "a zip archive"
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
+        return "a damaged zip archive" if zipfile.is_zipfile(path) else ""
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
         return "a pickle, as torch.save writes it"
     return "arrays of NumPy's" if any(name.endswith(".npy") for name in names) else "a zip archive"
@@ -135,11 +163,11 @@ def _advice(path: Path, name: str) -> str:
 def _broken_off(path: Path) -> str:
     """What to say of a header that is whole, of tensors that the file is too short for."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             length = int.from_bytes(file.read(8), "little")
             brace = file.read(1)
         whole = brace == b"{" and 8 + length <= path.stat().st_size
-    except OSError:
+    except (OSError, NoFile):
         return ""
     return "its tensors are cut off, or overlap: copy or download it again" if whole else ""
 
@@ -205,11 +233,12 @@ def _renamed(given: Mapping[str, Tensor], wanted: Mapping[str, Shape]) -> tuple[
         return None
     for names, others, added in ((given, wanted, False), (wanted, given, True)):
         known = set(others)
+        lengths = sorted({len(name) for name in known}, reverse=True)  # Not each dot: a name may be of dots alone.
         prefixes = Counter(
-            name[: place + 1]
+            name[:-length]
             for name in names
-            for place, letter in enumerate(name)
-            if letter == "." and name[place + 1 :] in known
+            for length in lengths
+            if name[:-length].endswith(".") and name[-length:] in known
         )
         for prefix, count in prefixes.most_common(1):
             if count > fitting and count > len(wanted) // 2:

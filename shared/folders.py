@@ -1,6 +1,7 @@
 """Folders that several users may share: read without taking a closed one for an empty one, filled with the usual modes.
 
 `Path.glob` passes over what it may not read, and `tempfile` gives what it makes to one user alone, whatever umask says.
+What is counted or removed is reached through folders alone: a link may lead to where nothing of the store lies.
 """
 
 from __future__ import annotations
@@ -55,6 +56,45 @@ def found_in(folder: Path) -> list[Path]:
     with store_errors(folder), suppress(*GONE):
         return sorted(folder.iterdir())
     return []
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder itself; a link to one is none.
+
+    Raises:
+        StoreUnavailable: it cannot be looked at.
+
+    """
+    with store_errors(path), suppress(*GONE):
+        return stat.S_ISDIR(path.lstat().st_mode)
+    return False
+
+
+@contextmanager
+def held(root: Path, *names: str, make: bool = False) -> Iterator[int]:
+    """A descriptor of a folder below a root, which is reached through folders alone.
+
+    Args:
+        root: a folder, or a link to one.
+        names: of the folders on the way, one in the other.
+        make: whether to make those that are not there.
+
+    Raises:
+        NotADirectoryError: a link or something else lies on the way.
+        OSError: a folder is not there, or cannot be opened.
+
+    """
+    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in names:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=here)
+            before, here = here, os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(before)
+        yield here
+    finally:
+        os.close(here)
 
 
 def found_below(folder: Path) -> Iterator[Path]:

@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any, Protocol, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from shared.checkpoint import kind_of
+from shared.array_file import HEADER_ERRORS, array_header
+from shared.checkpoint import kind_of, opened_tensors
 from shared.encoding import Array
 from shared.errors import InvalidInput, InvalidSettings, InvalidSpec
+from shared.files import NoFile, opened_archive
 from shared.folders import draft_folder
 from shared.given_file import require_path, shown
-from shared.soft_labels import Augmentation, SoftLabels, SoftLabelsHeader
+from shared.line import listed, shortened
+from shared.soft_labels import BLOCK_LOGITS, Augmentation, SoftLabels, SoftLabelsHeader
 
 SUFFIXES = (".npz", ".safetensors")
-#: Largest facts or names of classes that are read.
+#: Largest facts or names of classes that are read, and how many names at the most: a row of logits is one block.
 MOST_TEXT_BYTES = 16_000_000
+MOST_CLASSES = BLOCK_LOGITS
+#: Names of other arrays that are told, and characters of one.
+MOST_NAMED, LONGEST_NAME = 5, 40
 
 
 class LabelFacts(BaseModel):
@@ -77,9 +84,12 @@ class LabelFile:
                 source = _npz(path, name) if path.suffix == ".npz" else _safetensors(path, name)
                 shape, dtype, facts, rows = opened.enter_context(source)
                 if len(shape) not in (2, 3) or min(shape) < 1 or shape[-1] < 2:
+                    shown = shortened(str(shape), LONGEST_NAME)
                     raise InvalidSpec(
-                        f"{name}: logits are [samples, classes] or [views, samples, classes], not {shape}"
+                        f"{name}: logits are [samples, classes] or [views, samples, classes], not {shown}"
                     )
+                if shape[-1] > MOST_CLASSES:
+                    raise InvalidSpec(f"{name}: logits of {shape[-1]:,} classes: {MOST_CLASSES:,} are the most")
                 if dtype.kind != "f":
                     raise InvalidSpec(f"{name}: logits are floating point numbers, not {dtype}")
                 found = cls(name, shape, LabelFacts.model_validate_json(facts or "{}"), rows)
@@ -162,12 +172,14 @@ def _parsing(name: str, path: Path | None = None) -> Iterator[None]:
         yield
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidSpec(f"{name}: its facts: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        where = shortened(".".join(map(str, first["loc"])), LONGEST_NAME)
+        raise InvalidSpec(f"{name}: its facts: {where}: {first['msg']}") from None
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
         raise InvalidSpec(f"{name}: {error.strerror}") from None
+    except NoFile as error:
+        raise InvalidSpec(f"{name}: {error}") from None
     except (
-        KeyError, ValueError, EOFError, RuntimeError, RecursionError, NotImplementedError, SyntaxError,
-        zipfile.BadZipFile, zlib.error, SafetensorError,
+        *HEADER_ERRORS, LookupError, RuntimeError, zipfile.BadZipFile, zlib.error, SafetensorError,
     ) as error:  # fmt: skip
         of_another = isinstance(error, zipfile.BadZipFile | SafetensorError)
         problem = (kind_of(path) if of_another and path else "") or error
@@ -176,11 +188,10 @@ def _parsing(name: str, path: Path | None = None) -> Iterator[None]:
 
 @contextmanager
 def _npz(path: Path, name: str) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], str, _Rows]]:
-    with zipfile.ZipFile(path) as archive:
+    with opened_archive(path) as archive:
         names = set(archive.namelist())
         if "logits.npy" not in names:
-            arrays = ", ".join(sorted(each.removesuffix(".npy") for each in names)) or "nothing"
-            raise InvalidSpec(f"{name}: no array 'logits' (found: {arrays})")
+            raise InvalidSpec(f"{name}: no array 'logits' (found: {_listed(sorted(names))})")
         facts: dict[str, Any] = {}
         if "facts.npy" in names:
             facts = json.loads(_text(archive, "facts.npy").item())
@@ -189,9 +200,11 @@ def _npz(path: Path, name: str) -> Iterator[tuple[tuple[int, ...], np.dtype[Any]
         if "class_names.npy" in names:
             facts["class_names"] = _text(archive, "class_names.npy").tolist()
         with archive.open("logits.npy") as file:
-            shape, fortran, dtype = _array_header(file)
+            shape, fortran, dtype = array_header(file)
             if (length := archive.getinfo("logits.npy").file_size - file.tell()) != math.prod(shape) * dtype.itemsize:
-                raise InvalidSpec(f"{name}: logits {shape} of {dtype} are not {length:,} bytes")
+                raise InvalidSpec(
+                    f"{name}: logits {shortened(str(shape), LONGEST_NAME)} of {dtype} are not {length:,} bytes"
+                )
             if fortran:
                 raise InvalidSpec(f"{name}: logits are in Fortran's order: save numpy.ascontiguousarray(logits)")
 
@@ -206,27 +219,34 @@ def _npz(path: Path, name: str) -> Iterator[tuple[tuple[int, ...], np.dtype[Any]
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> Array:
-    if archive.getinfo(name).file_size > MOST_TEXT_BYTES:
-        raise ValueError(f"{name.removesuffix('.npy')} is larger than {MOST_TEXT_BYTES:,} bytes")
+    """An array of texts; what its header claims is compared with what is there before any room is made for it."""
+    what, size = name.removesuffix(".npy"), archive.getinfo(name).file_size
+    if size > MOST_TEXT_BYTES:
+        raise ValueError(f"{what} is larger than {MOST_TEXT_BYTES:,} bytes")
     with archive.open(name) as file:
-        array: Array = np.lib.format.read_array(file, allow_pickle=False)
-    if array.dtype.kind != "U":
-        raise ValueError(f"{name.removesuffix('.npy')} is {array.dtype}, not text")
-    return array
+        shape, _, dtype = array_header(file)
+        if dtype.kind != "U":
+            raise ValueError(f"{what} is {dtype}, not text")
+        if (count := math.prod(shape)) > MOST_CLASSES or count * dtype.itemsize != size - file.tell():
+            raise ValueError(f"{what} is not what its header says")
+        content = file.read(count * dtype.itemsize)
+        letters = np.frombuffer(content, np.dtype(np.uint32).newbyteorder(dtype.byteorder))
+        if letters.size and letters.max() > sys.maxunicode:  # Python ends with an error of its own making else.
+            raise ValueError(f"{what} has letters that are none")
+        return np.frombuffer(content, dtype, count).reshape(shape)
 
 
-def _array_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)
+def _listed(names: Sequence[str]) -> str:
+    shown = [shortened(name.removesuffix(".npy"), LONGEST_NAME) for name in names]
+    return listed([name if name.isprintable() else repr(name) for name in shown], MOST_NAMED) or "nothing"
 
 
 @contextmanager
 def _safetensors(path: Path, name: str) -> Iterator[tuple[tuple[int, ...], np.dtype[Any], str, _Rows]]:
-    with safe_open(path, framework="numpy") as file:
+    with opened_tensors(path) as file:
         names = sorted(file.keys())
         if "logits" not in names:
-            raise InvalidSpec(f"{name}: no tensor 'logits' (found: {', '.join(names) or 'nothing'})")
+            raise InvalidSpec(f"{name}: no tensor 'logits' (found: {_listed(names)})")
         tensor = file.get_slice("logits")
         shape = tuple(tensor.get_shape())
         types = {"F16": np.float16, "F32": np.float32, "F64": np.float64}

@@ -35,6 +35,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 #: Under which name each driver says when an object was written.
 TIMES = ("LastModified", "mtime", "updated", "last_modified")
+#: Parts of a path that lead elsewhere than into a folder.
+STEPS = frozenset({"", ".", ".."})
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +134,15 @@ class Objects:
                 return False
 
     def list(self, folder: str = "") -> dict[str, Facts]:
-        """The objects whose names begin with a folder's, by name."""
+        """The objects whose names begin with a folder's, by name.
+
+        Those are passed over whose names a driver or a server may take for others, as it goes up at each `..`.
+        """
         with self._at(folder) as (driver, path):
             root = path.removesuffix(folder)
             found = driver.find(path.rstrip("/"), detail=True, timeout=10 * self.seconds)
-            return {name.removeprefix(root): _facts(about) for name, about in sorted(found.items())}
+            names = {name: name.removeprefix(root) for name in sorted(found)}
+            return {own: _facts(found[name]) for name, own in names.items() if STEPS.isdisjoint(own.split("/"))}
 
     def remove(self, *names: str) -> None:
         """Remove objects; those that are gone already are no error."""

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from shared.array_file import read_array
 from shared.calibration import Calibration
 
 PREDICTIONS, CONFIDENCES = "predictions.npy", "confidences.npy"
@@ -27,8 +28,14 @@ class Predictions:
 
     @classmethod
     def read(cls, classes: Path, confidences: Path) -> Self:
-        """Those in two files."""
-        return cls(np.load(classes), np.load(confidences))
+        """Those in two files.
+
+        Raises:
+            ArtifactDamaged: one is no array.
+            StoreUnavailable: one cannot be read.
+
+        """
+        return cls(read_array(classes), read_array(confidences))
 
     def write(self, folder: Path) -> None:
         """Write the two files into a folder."""

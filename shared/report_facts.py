@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from shared.array_file import read_array
 from shared.calibration import Calibration
 from shared.errors import ArtifactDamaged, ArtifactMissing, PipelineFailed, store_errors
 from shared.history import HISTORY, History, history_of
@@ -243,8 +244,8 @@ class _Reader:
             if isinstance(found, Artifact):
                 with store_errors(found.folder), suppress(FileNotFoundError):
                     if mapped and not self.store.objects:
-                        return np.asarray(np.load(found.path(name), mmap_mode="r"))
-                    return np.asarray(np.load(self.store.verified(found, name)))
+                        return read_array(found.path(name), mapped=True)
+                    return read_array(self.store.verified(found, name))
                 found = "damaged"
         except (ArtifactDamaged, ValueError):
             found = "damaged"

@@ -13,8 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from shared.encoding import Array, Column, Encoding, Floats, OutsideMass, outside_mass, softmax
 from shared.errors import ArtifactDamaged, InvalidInput, store_errors
+from shared.files import read
 
 HEADER = "soft_labels.json"
+#: Largest header that is read: with the checksums of seven million blocks.
+MOST_HEADER_BYTES = 256_000_000
 #: Rows under one checksum: at most these, and not more than give `BLOCK_LOGITS` logits.
 BLOCK_ROWS = 1_024
 BLOCK_LOGITS = 2**22
@@ -122,7 +125,7 @@ class SoftLabels:
         folder = Path(folder)
         with store_errors(folder):
             try:
-                header = SoftLabelsHeader.model_validate_json((folder / HEADER).read_bytes())
+                header = SoftLabelsHeader.model_validate_json(read(folder / HEADER, MOST_HEADER_BYTES))
                 if not header.whole:
                     raise ValueError(f"{HEADER} was altered, or its labels were never finished")
                 for column in header.encoding.columns(header.classes):
@@ -135,7 +138,7 @@ class SoftLabels:
                 first = error.errors()[0]
                 where = ".".join(map(str, first["loc"]))
                 raise ArtifactDamaged(f"{folder}: no soft labels of this version: {where}: {first['msg']}") from None
-            except (FileNotFoundError, NotADirectoryError, ValueError, InvalidInput) as error:
+            except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, InvalidInput) as error:
                 raise ArtifactDamaged(f"{folder}: no soft labels of this version: {error}") from error
 
     def __len__(self) -> int:

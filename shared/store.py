@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,13 +20,16 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
-from shared.folders import draft_folder, found_in, size_below
+from shared.files import NoFile, read
+from shared.folders import draft_folder, found_in, is_folder, size_below
 from shared.objects import Objects
 from shared.records import Model, Record
 from shared.spelling import pipeline_id
 from shared.stage import ArtifactRef, Stage
 
 MANIFEST = "manifest.json"
+#: Largest manifest that is read: of a data set of a million classes.
+MOST_MANIFEST_BYTES = 64_000_000
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +88,7 @@ class Manifest(Model):
 def is_sealed(manifest: str) -> bool:
     """Whether the text of a manifest, of this version or another, is as it was sealed."""
     # As it was written but for the white space outside of strings: numbers keep their digits.
-    compact = re.sub(r'("(?:[^"\\]|\\.)*")|\s+', lambda match: match[1] or "", manifest)
+    compact = re.sub(r'("(?:[^"\\]|\\.)*"?)|\s+', lambda match: match[1] or "", manifest)
     content, _, checksum = compact.rpartition(',"checksum":')
     return checksum == f'"{hashlib.sha256((content + "}").encode()).hexdigest()}"}}'
 
@@ -185,7 +189,9 @@ class ArtifactStore:
         folder = self.folder(ref)
         with store_errors(folder):
             try:
-                text = (folder / MANIFEST).read_bytes()
+                text = read(folder / MANIFEST, MOST_MANIFEST_BYTES)
+            except NoFile as error:
+                raise ArtifactDamaged(f"{folder / MANIFEST}: {error}") from None
             except FileNotFoundError:
                 if folder.is_dir():
                     raise ArtifactDamaged(f"{folder / MANIFEST}: missing") from None
@@ -212,9 +218,10 @@ class ArtifactStore:
         return [ref for ref, _ in self._folders_of(kind) if ref in self]
 
     def folders(self) -> Iterator[tuple[ArtifactRef, Path]]:
-        """The folder of each artifact, by kind and key; of what lacks its manifest too."""
-        for folder in found_in(self.root / "artifacts"):
-            yield from self._folders_of(folder.name)
+        """The folder of each artifact, by kind and key; of what lacks its manifest too. No link is followed."""
+        if is_folder(self.root / "artifacts"):
+            for folder in found_in(self.root / "artifacts"):
+                yield from self._folders_of(folder.name)
 
     def entries(self) -> Iterator[Entry]:
         """What there is of each artifact, by kind and key; of what lacks its manifest too."""
@@ -226,8 +233,8 @@ class ArtifactStore:
     def manifest_text(self, ref: ArtifactRef) -> bytes:
         """What others read as an artifact's manifest; empty where there is none."""
         path = self.folder(ref) / MANIFEST
-        with store_errors(path), suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            return path.read_bytes()
+        with store_errors(path), suppress(FileNotFoundError, NotADirectoryError, NoFile):
+            return read(path, MOST_MANIFEST_BYTES)
         return b""
 
     def bytes_below(self, folder: str) -> int:
@@ -333,10 +340,13 @@ class ArtifactStore:
                 probe.write(b"x")
 
     def _folders_of(self, kind: str) -> Iterator[tuple[ArtifactRef, Path]]:
-        for group in found_in(self.root / "artifacts" / kind):
+        groups = found_in(self.root / "artifacts" / kind) if is_folder(self.root / "artifacts" / kind) else ()
+        for group in filter(is_folder, groups):
             for folder in found_in(group):
                 with suppress(ValidationError):  # None of ours.
-                    yield ArtifactRef(kind=kind, key=folder.name), folder
+                    ref = ArtifactRef(kind=kind, key=folder.name)
+                    if folder == self.folder(ref) and is_folder(folder):
+                        yield ref, folder
 
     def _unless_damaged(self, ref: ArtifactRef, how: Callable[[ArtifactRef], Artifact]) -> Artifact | None:
         try:
@@ -381,6 +391,8 @@ class ArtifactStore:
                 status = path.stat()
             except FileNotFoundError:
                 raise ArtifactDamaged(f"{path}: missing") from None
+            if not stat.S_ISREG(status.st_mode):
+                raise ArtifactDamaged(f"{path}: not a file")
             if status.st_size != entry.size_bytes:
                 raise ArtifactDamaged(f"{path}: {status.st_size:,} bytes long instead of {entry.size_bytes:,}")
             stamp = (status.st_size, status.st_mtime_ns, status.st_ino)

@@ -8,10 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.errors import UnreadableRecord, store_errors
+from shared.files import NoFile, read
 from shared.folders import draft_file, found_in
 from shared.plan import Plan
 from shared.records import Model
 from shared.store import ArtifactStore, file_of
+
+#: Largest submission that is read.
+MOST_BYTES = 64_000_000
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +86,7 @@ class Submissions:
         """Each kept pipeline's id and submission, as JSON of whatever version wrote it."""
         for path in self._paths():
             if (text := self._read(path)) is not None:  # Else finished at this moment.
-                yield path.stem, text.decode()
+                yield path.stem, text.decode(errors="replace")
 
     def _path(self, pipeline: str) -> Path:
         return file_of(pipeline, self._folder, ".json")
@@ -97,6 +101,9 @@ class Submissions:
             return self._objects.read(path.name)
         with store_errors(path):
             try:
-                return path.read_bytes()
+                return read(path, MOST_BYTES)
             except FileNotFoundError:
+                return None
+            except NoFile as error:
+                logger.warning("%s: no pipeline: %s: it is passed over", path, error)
                 return None

@@ -116,7 +116,7 @@ class Checkpoints:
                     facts = json.loads((file.metadata() or {})["facts"])
                 if facts["format"] == self._format:
                     return Checkpoint(load(data), facts)
-            except (SafetensorError, KeyError, ValueError) as error:
+            except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
                 logger.warning("%s: no checkpoint of this version: %s", path, error)
         return None
 
@@ -126,7 +126,7 @@ class Checkpoints:
 
     def _names(self) -> set[str]:
         """Of those here, and of those that another machine has written."""
-        here = {path.name for path in found_in(self.folder) if path.suffix == ".safetensors"}
+        here = {path.name for path in found_in(self.folder) if path.suffix == ".safetensors" and path.is_file()}
         return here | {name for name in (self.objects.list() if self.objects else ()) if name.endswith(".safetensors")}
 
     def _read(self, path: Path) -> bytes:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 import xxhash
 
+from shared.array_file import read_array
 from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidSpec
 from shared.line import listed
@@ -150,8 +151,8 @@ class Split:
         )
         inputs: torch.Tensor | Array = mapped_inputs(folder, split)
         if not streamed:
-            inputs = torch.from_numpy(np.load(folder / f"{split}_inputs.npy")).to(device)
-        targets = torch.from_numpy(np.load(folder / f"{split}_targets.npy"))
+            inputs = torch.from_numpy(read_array(folder / f"{split}_inputs.npy")).to(device)
+        targets = torch.from_numpy(read_array(folder / f"{split}_targets.npy"))
         return cls(inputs, targets.to(device), mean, std, int((targets >= 0).sum()))
 
     def __len__(self) -> int:
@@ -189,7 +190,7 @@ class Split:
 
 def mapped_inputs(folder: Path, split: str) -> Array:
     """A split's inputs `[samples, *shape]` as they lie on the disk, memory-mapped."""
-    return np.asarray(np.load(folder / f"{split}_inputs.npy", mmap_mode="r"))
+    return read_array(folder / f"{split}_inputs.npy", mapped=True)
 
 
 def pieces(samples: torch.Tensor | Array) -> Iterator[slice]:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from shared.array_file import read_array
 from shared.encoding import LARGEST_SMALL, Array
 from shared.errors import InvalidSpec, StoreUnavailable, store_errors
 from shared.label_file import LabelFile
@@ -263,8 +264,7 @@ def _read_bytes(labelling: Labelling) -> int:
 
 def _targets(desk: Desk) -> npt.NDArray[np.int64]:
     """The labels of the training samples, -1 where one has none."""
-    targets: npt.NDArray[np.int64] = np.load(desk.inputs["dataset"].path("train_targets.npy"))
-    return targets
+    return read_array(desk.inputs["dataset"].path("train_targets.npy"))
 
 
 def _record(labels: SoftLabels, targets: npt.NDArray[np.int64], helped: int = 0) -> SoftLabelsRecord:

@@ -395,6 +395,26 @@ def test_garbage_goes_from_the_object_store_unless_it_is_needed_by_then(
     assert not store.objects.list("damaged")
 
 
+def test_objects_whose_names_lead_elsewhere_or_that_no_store_makes_are_no_garbage(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, key = machine("alpha"), "ab" + 62 * "0"
+    driver, root = store.objects._connect()
+    names = ["partial", "partial/../x", "partial/notes", f"artifacts/report/../{key}/../../f", "damaged/of somebody/f"]
+    for name in (*names, f"partial/{key}/../../y"):
+        driver.pipe_file(f"{root}/{name}", b"somebody's")
+    monkeypatch.setattr(garbage, "GRACE_SECONDS", -1.0)
+    found = ObjectGarbage(store, Reach, keep_seconds=-1.0)
+
+    pieces = found.find()
+    found.remove(pieces)
+
+    assert pieces == []
+    assert holdings(store, Reach()) == []
+    assert all(driver.exists(f"{root}/{name}") for name in names)
+    assert "nothing that a store makes: 'notes'" in caplog.text.replace("'', ", "")
+
+
 def test_what_was_used_lately_is_no_garbage(machine: Machine, stage: Stage) -> None:
     commit(machine("alpha"), stage)
     machine("beta").find(stage.ref)

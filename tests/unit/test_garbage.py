@@ -239,3 +239,94 @@ def test_a_pipeline_of_another_version_keeps_what_it_names(store: ArtifactStore,
     (folder / "newer.json").write_text(json.dumps({"stages": {"of a newer kind": plan.report.key}}))
 
     assert Reach.now(None, Submissions(store)).pipelines == {plan.report.key: ("newer",)}
+
+
+KEY = "ab" + 62 * "0"
+
+
+def link(place: str) -> Callable[[Path, Path], None]:
+    """Put a link to what lies elsewhere at a place in the store."""
+
+    def put(root: Path, elsewhere: Path) -> None:
+        (root / place).parent.mkdir(parents=True, exist_ok=True)
+        (root / place).symlink_to(elsewhere)
+
+    return put
+
+
+def in_trash(name: str) -> Callable[[Path, Path], None]:
+    """Put a folder with something in it into the trash."""
+
+    def put(root: Path, elsewhere: Path) -> None:
+        (root / "trash" / name).mkdir(parents=True)
+        (root / "trash" / name / "file").write_text("more")
+
+    return put
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        link("artifacts"),
+        link("artifacts/train_teacher"),
+        link("artifacts/train_teacher/ab"),
+        link(f"artifacts/train_teacher/ab/{KEY}"),
+        link("partial"),
+        link(f"partial/{KEY}"),
+        link(f"partial/{KEY}/draft-1"),
+        link("damaged"),
+        link(f"damaged/train_teacher-{KEY}-1"),
+        link("trash"),
+        link("trash/1-ab"),
+        link("trash/1-ab.doomed"),
+        link(f"trash/1-ab.doomed/partial+{KEY}"),
+        link(f"trash/1-ab/partial+{KEY}"),
+        in_trash("1-ab/..+..+..+escaped"),
+        in_trash("1-ab/..+escaped"),
+        in_trash("1-ab/+etc+passwd"),
+        in_trash("1-ab.doomed/..+escaped"),
+        in_trash("of somebody"),
+    ],
+)
+def test_nothing_outside_of_the_store_is_listed_counted_or_moved_and_no_link_is_followed(
+    store: ArtifactStore, plan: Plan, tmp_path: Path, caplog: pytest.LogCaptureFixture, put: Callable[..., None]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    for place in (f"artifacts/train_teacher/ab/{KEY}", f"train_teacher/ab/{KEY}", f"ab/{KEY}", KEY, f"draft-1/{KEY}"):
+        (elsewhere / place).mkdir(parents=True, exist_ok=True)
+        (elsewhere / place / "file").write_text("somebody's")
+    (elsewhere / f"damaged/train_teacher-{KEY}-1").mkdir(parents=True)
+    (elsewhere / "1-ab.doomed" / f"partial+{KEY}").mkdir(parents=True)
+    put(store.root, elsewhere)
+    age(tmp_path, 100.0)
+    before = sorted(tmp_path.rglob("*"))
+    found = garbage(store, Reach(), keep_days=0.0)
+
+    found.clear_trash()
+    pieces = found.find()
+    found.remove(pieces)
+
+    assert [piece.what for piece in pieces if piece.path.is_symlink()] == []
+    assert sum(piece.size_bytes for piece in pieces) == 0
+    gone = {path for path in before if not path.exists() and not path.is_symlink()}
+    assert all(path.name in (KEY, "1-ab.doomed", "1-ab") for path in gone)  # Empty folders of the store itself.
+    assert all(path.is_relative_to(store.root) for path in gone)
+    assert not (tmp_path / "escaped").exists()
+    assert list(store.entries()) == []
+    assert store.bytes_below("artifacts") + store.bytes_below("partial") + store.bytes_below("damaged") == 0
+    assert "nothing that a store makes" in caplog.text or (store.root / "partial" / KEY / "draft-1").is_symlink()
+
+
+def test_a_link_in_a_piece_goes_and_what_it_leads_to_stays(store: ArtifactStore, plan: Plan, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").write_text("somebody's")
+    made = commit(store, plan.report)
+    (made.folder / "more").symlink_to(kept)
+    age(made.folder, 100.0)
+    found = garbage(store, Reach())
+
+    removal = found.remove(found.find())
+
+    assert names(removal.removed) == ["artifact report"]
+    assert (kept / "file").read_text() == "somebody's"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -131,7 +134,69 @@ def rubbish(path: Path, kind: str) -> Path:
             with zipfile.ZipFile(path.with_suffix(".whole.npz")) as whole, zipfile.ZipFile(path, "w") as cut:
                 cut.writestr("logits.npy", whole.read("logits.npy")[:-5])
             path.with_suffix(".whole.npz").unlink()
+        case "its list leads before the file":
+            np.savez(path, logits=values)
+            end = path.read_bytes().rindex(b"PK\5\6")
+            data = bytearray(path.read_bytes())
+            data[end + 12 : end + 20] = (8).to_bytes(4, "little") + (2**31).to_bytes(4, "little")
+            path.write_bytes(data)
+        case "a member lies elsewhere":
+            np.savez(path, logits=values)
+            with zipfile.ZipFile(path, "a") as archive:
+                archive.writestr("more", b"")
+                archive.filelist[0].header_offset = 2**62
+        case "logits of 10^15 samples":
+            pack(path, logits=header_of((10**15, 3), "<f4") + values.tobytes())
+        case "facts of 10^15 letters":
+            pack(path, logits=as_file(values), facts=header_of((10**15,), "<U4"))
+        case "a bomb":
+            pack(
+                path, sizes={"logits": 128 + 4 * 400_000_000}, logits=header_of((1, 400_000_000), "<f4") + bytes(9_999)
+            )
+        case "a bomb of facts":
+            pack(path, sizes={"facts": 1_500_000_000}, logits=as_file(values), facts=header_of((1,), "<U375000000"))
+        case "a bomb of names":
+            pack(path, logits=as_file(values), class_names=header_of((3_900_000, 0), "<U1") + bytes(15_600_000))
+        case "names of no letters":
+            names = header_of((3,), "<U1") + np.array([1, 0x110000, 2], "<u4").tobytes()
+            pack(path, logits=as_file(values), class_names=names)
+        case "packed by another method":
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+                archive.writestr("logits.npy", as_file(values))
+        case "many members":
+            pack(path, logits=as_file(values), **{f"{'x' * 30_000}{number}": b"" for number in range(40)})
+        case "a header too deep":
+            pack(path, logits=b"\x93NUMPY\1\0\x10\x27" + b"(" * 300 + b" " * 9_700 + values.tobytes())
+        case "a folder":
+            path.mkdir()
+        case "a pipe":
+            os.mkfifo(path)
+        case "a link to a device":
+            path.symlink_to("/dev/zero")
+        case "a link to itself":
+            path.symlink_to(path)
     return path
+
+
+def as_file(values: npt.NDArray[Any]) -> bytes:
+    np.save(buffer := io.BytesIO(), values)
+    return buffer.getvalue()
+
+
+def header_of(shape: tuple[int, ...], dtype: str) -> bytes:
+    np.lib.format.write_array_header_1_0(
+        buffer := io.BytesIO(), {"descr": dtype, "fortran_order": False, "shape": shape}
+    )
+    return buffer.getvalue()
+
+
+def pack(path: Path, sizes: dict[str, int] | None = None, **members: bytes) -> None:
+    """Write an archive of such members; its list may claim other sizes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+        for name, size in (sizes or {}).items():
+            archive.getinfo(f"{name}.npy").file_size = size
 
 
 @pytest.mark.parametrize(
@@ -154,20 +219,66 @@ def rubbish(path: Path, kind: str) -> Path:
         ("pickled facts", "no soft labels"),
         ("cut off", "no soft labels"),
         ("cut off inside", "logits (10, 3) of float32 are not 115 bytes"),
+        ("its list leads before the file", "no soft labels: a damaged zip archive"),
+        ("a member lies elsewhere", "no soft labels"),
+        ("logits of 10^15 samples", "logits (1000000000000000, 3) of float32 are not 120 bytes"),
+        ("facts of 10^15 letters", "no soft labels: facts is not what its header says"),
+        ("a bomb", "logits of 400,000,000 classes: 4,194,304 are the most"),
+        ("a bomb of facts", "no soft labels: facts is larger than 16,000,000 bytes"),
+        ("a bomb of names", "no soft labels: class_names is not what its header says"),
+        ("names of no letters", "class_names has letters that are none"),
+        ("packed by another method", "its member 'logits.npy' is packed in a way that NumPy never uses"),
+        ("many members", "the list of its members is longer than 1,000,000 bytes"),
+        ("a header too deep", "no soft labels"),
+        ("a folder", "a folder, not a file"),
+        ("a pipe", "a pipe, not a file"),
+        ("a link to a device", "a device, not a file"),
+        ("a link to itself", "Too many levels of symbolic links"),
     ],
 )
 def test_a_file_that_cannot_be_used_gives_one_error_and_no_cache(tmp_path: Path, kind: str, message: str) -> None:
     path = rubbish(tmp_path / "x.npz", kind)
 
-    with pytest.raises(InvalidInput) as raised:
-        import_file(path, tmp_path / "cache", Encoding(dtype="float32"))
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidInput) as raised:
+            import_file(path, tmp_path / "cache", Encoding(dtype="float32"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
 
     assert message in str(raised.value)
     assert str(path) in str(raised.value)
+    assert peak < 50_000_000
     assert [path.name for path in tmp_path.iterdir()] == ["x.npz"]
 
 
-@pytest.mark.parametrize("content", [b"", b"\x08\0\0\0\0\0\0\0{}      ", b"rubbish" * 9])
+def tensors(header: str | dict[str, Any], *, length: int | None = None, data: bytes = b"") -> bytes:
+    text = header.encode() if isinstance(header, str) else json.dumps(header).encode()
+    return (len(text) if length is None else length).to_bytes(8, "little") + text + data
+
+
+FLOATS = {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\x08\0\0\0\0\0\0\0{}      ",
+        b"rubbish" * 9,
+        tensors({"logits": FLOATS}, length=2**63, data=bytes(24)),
+        tensors({"logits": FLOATS, "more": FLOATS}, data=bytes(24)),
+        tensors({"logits": FLOATS | {"dtype": "F1"}}, data=bytes(24)),
+        tensors({"logits": FLOATS | {"shape": [10**15, 3]}}, data=bytes(24)),
+        tensors({"logits": FLOATS | {"shape": [2**62, 2**62]}}, data=bytes(24)),
+        tensors({"logits": FLOATS | {"data_offsets": [24, 0]}}, data=bytes(24)),
+        tensors({"logits": FLOATS}, data=bytes(23)),
+        tensors("[" * 9_000),
+        tensors(" " * 20_000_001),
+    ],
+    ids=range(12),
+)
 def test_a_safetensors_file_that_is_none_gives_one_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.safetensors").write_bytes(content)
 

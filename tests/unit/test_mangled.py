@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
+from scheduler.reach import Reach
+from shared.array_file import read_array
 from shared.checkpoint import tensors_in
 from shared.errors import ArtifactDamaged, InvalidSettings, InvalidSpec, UnknownPipeline
 from shared.plan import Plan
@@ -100,6 +104,85 @@ def opened(artifact: Artifact, text: bytes) -> Manifest | None:
         return None
     finally:
         path.write_bytes(whole)
+
+
+def folder_at(path: Path) -> None:
+    path.mkdir()
+
+
+def pipe_at(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def device_at(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def nothing_at(path: Path) -> None:
+    path.symlink_to(path.parent / "gone")
+
+
+def deep_json_at(path: Path) -> None:
+    path.write_text("[" * 100_000)
+
+
+NO_FILES = (folder_at, pipe_at, device_at, nothing_at, deep_json_at)
+
+
+@pytest.mark.parametrize("put", NO_FILES)
+def test_what_lies_in_the_place_of_a_file_of_the_store_is_no_file_and_waited_for_by_nobody(
+    artifact: Artifact, tmp_path: Path, make_spec: MakeSpec, put: Callable[[Path], None]
+) -> None:
+    store, ref = ArtifactStore(tmp_path / "store"), artifact.manifest.stage.ref
+    labels = written(tmp_path / "labels", logits())
+    submissions, submission = Submissions(store), Submission(plan=Plan.of(make_spec()), canvas="{}")
+    submissions.enter("a", submission)
+    checkpoints = Checkpoints(tmp_path / "checkpoints", 1.0)
+    checkpoints.save(1, Checkpoint({"a": torch.zeros(2)}, {}))
+    places = {
+        "column": labels.folder / "logits.bin",
+        "header": labels.folder / HEADER,
+        "file": artifact.path("file"),
+        "manifest": artifact.folder / MANIFEST,
+    }
+    for path in (store.root / "pipelines" / "b.json", tmp_path / "checkpoints" / f"{2:012}-{'0' * 64}.safetensors"):
+        put(path)
+
+    found = {}
+    for name, path in places.items():
+        path.unlink()
+        put(path)
+        with pytest.raises(ArtifactDamaged) as raised:
+            store.open(ref) if name in ("file", "manifest") else SoftLabels.open(labels.folder)
+        found[name] = str(raised.value)
+
+    assert all("\n" not in message and str(tmp_path) in message for message in found.values())
+    assert store.find(ref) is None
+    assert list(submissions) == [("a", submission)]
+    assert set(Reach.now(None, submissions).pipelines)
+    assert checkpoints.latest() is not None
+    checkpoints.save(3, Checkpoint({"a": torch.zeros(2)}, {}))
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "message"),
+    [
+        ((10**15, 3), "<f4", "its header claims float32 (1000000000000000, 3), and 40 bytes follow"),
+        ((5,), "|O", "its header claims object (5,), and 40 bytes follow"),
+        ((11,), "<f4", "its header claims float32 (11,), and 40 bytes follow"),
+        ((), "<f4", "its header claims float32 (), and 40 bytes follow"),
+    ],
+)
+def test_an_array_whose_header_lies_is_refused_before_there_is_room_for_it(
+    tmp_path: Path, shape: tuple[int, ...], dtype: str, message: str
+) -> None:
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
+        file.write(bytes(40))
+
+    for mapped in (False, True):
+        with pytest.raises(ArtifactDamaged, match=re.escape(message)):
+            read_array(tmp_path / "x.npy", mapped=mapped)
 
 
 @mangling

@@ -1,0 +1,58 @@
+"""Array files: NumPy's `.npy`, of which the header is compared with the file before any room is made for an array."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import tokenize
+import warnings
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from shared.encoding import Array
+from shared.errors import ArtifactDamaged, store_errors
+from shared.files import opened
+
+#: What NumPy's reader of headers raises where there is none, beside `ValueError`.
+HEADER_ERRORS = (ValueError, TypeError, ArithmeticError, EOFError, SyntaxError, MemoryError, RecursionError,
+                 struct.error, tokenize.TokenError)  # fmt: skip
+
+Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
+
+
+def array_header(file: IO[bytes]) -> Header:
+    """Shape, whether in Fortran's order, and type of the array that begins here.
+
+    Raises:
+        HEADER_ERRORS: there is none.
+
+    """
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    with warnings.catch_warnings(action="ignore"):  # Of a header that Python 2 wrote, or text that is like one.
+        return read(file)
+
+
+def read_array(path: Path, *, mapped: bool = False) -> Array:
+    """The array in an artifact's file: in memory, or mapped as it lies on the disk.
+
+    Raises:
+        ArtifactDamaged: it is no array of numbers, or its header says otherwise than the file.
+        StoreUnavailable: it cannot be read.
+
+    """
+    with store_errors(path):
+        try:
+            with opened(path) as file:
+                shape, _, dtype = array_header(file)
+                length = os.fstat(file.fileno()).st_size - file.tell()
+                if dtype.hasobject or math.prod(shape) * dtype.itemsize != length:
+                    raise ValueError(f"its header claims {dtype} {str(shape)[:60]}, and {length:,} bytes follow")
+            return np.asarray(np.load(path, mmap_mode="r" if mapped else None))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ArtifactDamaged(f"{path}: {error.strerror}") from None
+        except HEADER_ERRORS as error:
+            raise ArtifactDamaged(f"{path}: no array: {error}") from error

@@ -1,0 +1,112 @@
+"""Files that others may have put there: opened only where they are files, and read no further than is sensible."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+#: Largest list of its members that an archive may have: some ten thousand names.
+MOST_DIRECTORY_BYTES = 1_000_000
+#: How NumPy compresses. What the others make of a few bytes has no bound, and is made at once.
+COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+#: What else may lie in a file's place.
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+class NoFile(ValueError):
+    """Something else than a file lies in a file's place, or one that is too large; the message says what."""
+
+
+class NoArchive(ValueError):
+    """A zip archive that nobody makes by NumPy; the message says why."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[io.BufferedReader]:
+    """A regular file, opened for reading; links to one are followed.
+
+    Raises:
+        NoFile: it is something else.
+        OSError: it cannot be opened.
+
+    """
+    # Not to wait for a writer where it is a pipe; of a regular file this changes nothing.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+            raise NoFile(f"{_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            yield file
+    finally:
+        os.close(descriptor)
+
+
+def read(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        NoFile: it is something else, or larger.
+        OSError: it cannot be read.
+
+    """
+    with opened(path) as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise NoFile(f"larger than {most_bytes:,} bytes")
+    return content
+
+
+@contextmanager
+def opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip archive such as NumPy writes; to open it takes no more memory than a short list of members.
+
+    Raises:
+        NoFile: it is no regular file.
+        NoArchive: it has too many members, or they are packed in another way.
+        zipfile.BadZipFile: it is damaged, or no archive.
+        OSError: it cannot be read.
+
+    """
+    with opened(path) as plain, zipfile.ZipFile(file := _ArchiveFile(plain.raw)) as archive:
+        file.most = None
+        for member in archive.infolist():
+            if member.compress_type not in COMPRESSIONS:
+                raise NoArchive(f"its member {member.filename[:80]!r} is packed in a way that NumPy never uses")
+        yield archive
+
+
+class _ArchiveFile(io.BufferedReader):
+    """An archive's file: pieces are bounded until the list of members is read, and each place is in the file."""
+
+    most: int | None = MOST_DIRECTORY_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read a piece; `NoArchive` where it is longer than the list of members may be."""
+        if self.most is None:
+            return super().read(size)
+        content = super().read(self.most + 1 if size is None or not 0 <= size <= self.most else size)
+        if len(content) > self.most:
+            raise NoArchive(f"the list of its members is longer than {self.most:,} bytes")
+        return content
+
+    def seek(self, place: int, whence: int = os.SEEK_SET, /) -> int:
+        """Go to a place; what a damaged list names may lie before the beginning, which is no matter of the disk."""
+        try:
+            return super().seek(place, whence)
+        except (OSError, OverflowError) as error:
+            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+                raise
+            raise zipfile.BadZipFile("a damaged zip archive") from None
