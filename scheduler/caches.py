@@ -16,6 +16,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from shared.arrays import read_array
 from shared.encoding import Encoding
 from shared.errors import (
     ArtifactDamaged,
@@ -85,9 +86,7 @@ class Cache:
         if key not in {ref.key for ref in self.store.refs("prepare_data")}:
             return None
         dataset = self.store.open(ArtifactRef(kind="prepare_data", key=key))
-        with store_errors(dataset.folder):
-            found: npt.NDArray[np.int64] = np.load(dataset.path("train_targets.npy"))
-        return found
+        return read_array(dataset.path("train_targets.npy"))
 
 
 @dataclass(frozen=True, slots=True)

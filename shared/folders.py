@@ -31,7 +31,7 @@ def draft_folder(parent: Path, prefix: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        clear_away(folder)
 
 
 @contextmanager
@@ -41,7 +41,14 @@ def draft_file(path: Path) -> Iterator[Path]:
     try:
         yield draft
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # As of a disk that is only read: why it was not written is to be said, not this.
+            draft.unlink(missing_ok=True)
+
+
+def clear_away(folder: Path) -> None:
+    """Remove a folder as far as that is possible: what stays of it does no harm."""
+    with suppress(OSError):  # `rmtree` raises what looking at an open folder raises, whatever it is told.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def found_in(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from shared.arrays import read_array, write_array
 from shared.calibration import Calibration
 
 PREDICTIONS, CONFIDENCES = "predictions.npy", "confidences.npy"
@@ -28,12 +29,12 @@ class Predictions:
     @classmethod
     def read(cls, classes: Path, confidences: Path) -> Self:
         """Those in two files."""
-        return cls(np.load(classes), np.load(confidences))
+        return cls(read_array(classes), read_array(confidences))
 
     def write(self, folder: Path) -> None:
         """Write the two files into a folder."""
-        np.save(folder / PREDICTIONS, self.classes)
-        np.save(folder / CONFIDENCES, self.confidences)
+        write_array(folder / PREDICTIONS, self.classes)
+        write_array(folder / CONFIDENCES, self.confidences)
 
     def __len__(self) -> int:
         return len(self.classes)

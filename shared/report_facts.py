@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal, Self
@@ -11,6 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from shared.arrays import map_array, read_array
 from shared.calibration import Calibration
 from shared.errors import ArtifactDamaged, ArtifactMissing, PipelineFailed, store_errors
 from shared.history import HISTORY, History, history_of
@@ -241,10 +241,12 @@ class _Reader:
         found = self._open(data.ref)
         try:
             if isinstance(found, Artifact):
-                with store_errors(found.folder), suppress(FileNotFoundError):
-                    if mapped and not self.store.objects:
-                        return np.asarray(np.load(found.path(name), mmap_mode="r"))
-                    return np.asarray(np.load(self.store.verified(found, name)))
+                if not mapped or self.store.objects:
+                    return read_array(self.store.verified(found, name))
+                with store_errors(found.folder):
+                    is_there = found.path(name).is_file()
+                if is_there:
+                    return map_array(found.path(name))
                 found = "damaged"
         except (ArtifactDamaged, ValueError):
             found = "damaged"

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import re
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, UnknownPipeline, store_errors
-from shared.folders import draft_folder, found_in, size_below
+from shared.folders import clear_away, draft_folder, found_in, size_below
 from shared.objects import Objects
 from shared.records import Model, Record
 from shared.stage import ArtifactRef, Stage
@@ -256,7 +255,7 @@ class ArtifactStore:
 
     def forget_partial(self, ref: ArtifactRef) -> None:
         """Remove a stage's unfinished work."""
-        shutil.rmtree(self.partial(ref), ignore_errors=True)
+        clear_away(self.partial(ref))
 
     def set_aside(self, ref: ArtifactRef) -> None:
         """Move a damaged artifact out of the way."""
@@ -297,7 +296,7 @@ class ArtifactStore:
                 key=ref.key,
                 stage=stage,
                 # A draft that a commit was refused for has a manifest already.
-                files={path.name: _seal(path) for path in sorted(draft.iterdir()) if path.name != MANIFEST},
+                files={path.name: _seal(path) for path in found_in(draft) if path.name != MANIFEST},
                 record=record,
                 provenance=provenance,
                 seconds=seconds,

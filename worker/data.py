@@ -15,16 +15,15 @@ import numpy.typing as npt
 import torch
 import xxhash
 
+from shared.arrays import Array, map_array, read_array, write_array
 from shared.dataset_spec import DatasetSpec
-from shared.errors import InvalidSpec
+from shared.errors import InvalidSpec, store_errors
 from shared.line import listed
 from shared.part import as_arguments
 from shared.records import DatasetRecord, DataWarning
 from worker import data_checks, plugins
 from worker.downloads import downloading
 from worker.runtime import Runtime
-
-Array = npt.NDArray[Any]
 
 #: Where Debian's package `dataset-fashion-mnist` puts its files.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -149,8 +148,8 @@ class Split:
         )
         inputs: torch.Tensor | Array = mapped_inputs(folder, split)
         if not streamed:
-            inputs = torch.from_numpy(np.load(folder / f"{split}_inputs.npy")).to(device)
-        targets = torch.from_numpy(np.load(folder / f"{split}_targets.npy"))
+            inputs = torch.from_numpy(read_array(folder / f"{split}_inputs.npy")).to(device)
+        targets = torch.from_numpy(read_array(folder / f"{split}_targets.npy"))
         return cls(inputs, targets.to(device), mean, std, int((targets >= 0).sum()))
 
     def __len__(self) -> int:
@@ -188,7 +187,7 @@ class Split:
 
 def mapped_inputs(folder: Path, split: str) -> Array:
     """A split's inputs `[samples, *shape]` as they lie on the disk, memory-mapped."""
-    return np.asarray(np.load(folder / f"{split}_inputs.npy", mmap_mode="r"))
+    return map_array(folder / f"{split}_inputs.npy")
 
 
 def pieces(samples: torch.Tensor | Array) -> Iterator[slice]:
@@ -388,14 +387,15 @@ def _stratified(inputs: Array, targets: Array) -> Arrays:
 
 def _write(folder: Path, split: str, inputs: Array, targets: Array, rows: Array) -> None:
     """Write some rows of the inputs and targets of a split."""
-    np.save(folder / f"{split}_targets.npy", targets[rows])
+    write_array(folder / f"{split}_targets.npy", targets[rows])
     header = {
         "descr": np.lib.format.dtype_to_descr(inputs.dtype),
         "fortran_order": False,
         "shape": (len(rows), *inputs.shape[1:]),
     }
     # Written, not mapped: on a full disk a mapped file would kill the process.
-    with (folder / f"{split}_inputs.npy").open("wb") as file:
+    path = folder / f"{split}_inputs.npy"
+    with store_errors(path), path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for piece in pieces(inputs):
             file.write(inputs[rows[piece]].tobytes())

@@ -17,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from shared.arrays import read_array
 from shared.encoding import LARGEST_SMALL, Array
 from shared.errors import InvalidSpec, StoreUnavailable, store_errors
+from shared.folders import size_below
 from shared.label_file import LabelFile
 from shared.label_statistics import LabelStatistics, better_than_chance
 from shared.recipes import ImportSoftLabels, Labels, SoftLabelling
@@ -263,15 +265,14 @@ def _read_bytes(labelling: Labelling) -> int:
 
 def _targets(desk: Desk) -> npt.NDArray[np.int64]:
     """The labels of the training samples, -1 where one has none."""
-    targets: npt.NDArray[np.int64] = np.load(desk.inputs["dataset"].path("train_targets.npy"))
-    return targets
+    return read_array(desk.inputs["dataset"].path("train_targets.npy"))
 
 
 def _record(labels: SoftLabels, targets: npt.NDArray[np.int64], helped: int = 0) -> SoftLabelsRecord:
     return SoftLabelsRecord(
         samples=len(labels),
         views=labels.header.views,
-        size_bytes=sum(path.stat().st_size for path in labels.folder.iterdir()),
+        size_bytes=size_below(labels.folder),
         blocks_of_helpers=helped,
         **LabelStatistics.of(labels, targets).model_dump(),
     )
