@@ -26,6 +26,7 @@ from scheduler.options import (
     print_json,
 )
 from shared.errors import InvalidSettings, PipelineFailed
+from shared.folders import write_whole
 
 if TYPE_CHECKING:
     from scheduler.client import PipelineClient
@@ -255,6 +256,6 @@ def _show(results: PipelineResults) -> None:
 def _write(results: PipelineResults, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(results.model_dump_json(indent=1) + "\n")
+        write_whole(path, results.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise InvalidSettings(f"{path}: {error.strerror or error}") from error

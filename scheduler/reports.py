@@ -10,6 +10,7 @@ import typer
 
 from scheduler.options import PipelineId
 from shared.errors import InvalidSettings, store_errors
+from shared.folders import write_whole
 
 if TYPE_CHECKING:
     from shared.status import PipelineStatus
@@ -100,6 +101,6 @@ def _require_place(output: Path) -> None:
 def _put(page: str, output: Path) -> None:
     """Write a page to where the user says, which may be a link, a pipe or a device, and stays one."""
     try:
-        output.write_text(page, encoding="utf-8")
+        write_whole(output, page)
     except OSError as error:
         raise InvalidSettings(f"--output: {output}: {error.strerror or error}") from error

@@ -10,6 +10,7 @@ import typer
 
 from scheduler.options import AsJson, Changes, SpecPath, SpecPaths, console, print_json
 from shared.errors import DistillError, InvalidInput, InvalidSettings
+from shared.folders import removed_if_unfinished
 
 if TYPE_CHECKING:
     from shared.catalog import DatasetFacts
@@ -24,8 +25,9 @@ def init(path: Annotated[Path, typer.Argument(metavar="FILE")] = Path("pipeline.
     """Write a commented spec to start from."""
     text = (files("scheduler") / "starter.yaml").read_text()
     try:
-        with path.open("x") as file:
+        with path.open("x") as file, removed_if_unfinished(path):
             file.write(text)
+            file.flush()
     except FileExistsError:
         raise InvalidSettings(f"{path}: is there already: name another file") from None
     except OSError as error:

@@ -45,6 +45,35 @@ def draft_file(path: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that a user has named, whole or not at all; into a link, a pipe or a device as it comes.
+
+    Raises:
+        OSError: it cannot be written.
+
+    """
+    is_other = path.is_symlink() or (path.exists() and not path.is_file())
+    if is_other or not os.access(path.parent, os.W_OK):
+        path.write_text(text, encoding="utf-8")
+        return
+    with draft_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+        if path.exists():
+            draft.chmod(path.stat().st_mode)
+        draft.replace(path)
+
+
+@contextmanager
+def removed_if_unfinished(path: Path) -> Iterator[None]:
+    """Remove a new file that cannot be written to its end."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
 def clear_away(folder: Path) -> None:
     """Remove a folder as far as that is possible: what stays of it does no harm."""
     with suppress(OSError):  # `rmtree` raises what looking at an open folder raises, whatever it is told.

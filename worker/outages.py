@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Iterator
 from urllib.error import HTTPError
+from zipfile import BadZipFile
 
 #: Numbers of the system's errors that pass by themselves, with what it is that passes. Not among them: what is wrong
 #: with a name or a right, as ENOENT, EACCES, EISDIR, ENAMETOOLONG and EINVAL.
@@ -91,7 +92,9 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.append(each)
         yield each
-        related = (each.__cause__, getattr(each, "reason", None), *each.args)
+        # `zipfile` says of an archive that cannot be read that it is none, and names no cause.
+        hidden = each.__context__ if isinstance(each, BadZipFile) else None
+        related = (each.__cause__, hidden, getattr(each, "reason", None), *each.args)
         waiting += [other for other in related if isinstance(other, BaseException)]
 
 
