@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.stage import ArtifactRef
 from shared.store import ArtifactStore
+from tests.faulty_disk import build, look
 from tests.small_disk import SmallDisk, can_mount, small_disk
 from worker import tasks
 from worker.app import create
@@ -34,7 +36,7 @@ TROUBLES = {
     "read-only": (SmallDisk.set_read_only, SmallDisk.set_writable, "Read-only file system"),
 }
 
-pytestmark = pytest.mark.skipif(not can_mount(), reason="needs root, to mount")
+needs_mount = pytest.mark.skipif(not can_mount(), reason="needs root, to mount")
 
 
 @pytest.fixture
@@ -65,6 +67,7 @@ def retries(settings: Settings, pipeline: str) -> list[str]:
     return [line.message for line in lines if "tries again in" in line.message]
 
 
+@needs_mount
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_trouble_in_a_checkpoint_that_outlasts_all_attempts_is_waited_for(
     disk: SmallDisk,
@@ -104,6 +107,7 @@ def test_trouble_in_a_checkpoint_that_outlasts_all_attempts_is_waited_for(
     assert not list((settings.folder / "partial").iterdir())
 
 
+@needs_mount
 @pytest.mark.parametrize("trouble", TROUBLES)
 def test_a_submission_to_a_disk_in_trouble_leaves_nothing(
     disk: SmallDisk, settings: Settings, make_spec: MakeSpec, trouble: str
@@ -119,3 +123,10 @@ def test_a_submission_to_a_disk_in_trouble_leaves_nothing(
 
     assert client.ids() == [before]
     assert [path.stem for path in (settings.folder / "pipelines").iterdir()] == [before]
+
+
+@pytest.mark.skipif(which("cc") is None, reason="needs a C compiler")
+def test_whatever_call_of_a_stage_fails_it_is_the_store_that_does_not_work(tmp_path: Path) -> None:
+    looked = look(build(tmp_path), points=2, seed=0)
+
+    assert looked.returncode == 0, looked.stdout + looked.stderr
