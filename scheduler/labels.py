@@ -84,8 +84,8 @@ def export_command(
     """Write a cache's logits, decoded, into one file for other programs."""
     from shared.label_file import export
 
-    export(_find(cache).labels, path)
-    _print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
+    size_bytes = export(_find(cache).labels, path)
+    _print(f"{path}: {size_bytes / 1e6:,.1f} MB")
 
 
 @app.command("import")

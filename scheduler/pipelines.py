@@ -26,6 +26,7 @@ from scheduler.options import (
 )
 from scheduler.terminal import print_csv, print_json, print_json_list, say
 from shared.errors import InvalidSettings, PipelineFailed, UnreadableRecord
+from shared.folders import write_whole
 
 if TYPE_CHECKING:
     from scheduler.client import PipelineClient
@@ -265,6 +266,6 @@ def _show(results: PipelineResults) -> None:
 def _write(results: PipelineResults, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(results.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        write_whole(path, results.model_dump_json(indent=1) + "\n")
     except OSError as error:
         raise InvalidSettings(f"{path}: {error.strerror or error}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ import typer
 from scheduler.options import PipelineId
 from scheduler.terminal import say
 from shared.errors import InvalidSettings, store_errors
+from shared.folders import write_whole
 from shared.given_file import require_path, shown
 
 if TYPE_CHECKING:
@@ -105,15 +105,7 @@ def _require_place(output: Path) -> None:
 def _put(page: str, output: Path) -> None:
     """Write a page to where the user says, which may be a link, a pipe or a device, and stays one."""
     try:
-        with open(output, "w", encoding="utf-8", opener=_open_at_once) as file:
-            file.write(page)
+        write_whole(output, page)
     except OSError as error:
         why = "a pipe that nothing reads" if error.errno == errno.ENXIO else error.strerror or error
         raise InvalidSettings(f"--output: {output}: {why}") from error
-
-
-def _open_at_once(path: str, flags: int) -> int:
-    """Open a file to be written; fail for a pipe without a reader, for which `open` would wait for ever."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
-    os.set_blocking(descriptor, True)
-    return descriptor

@@ -11,6 +11,7 @@ import typer
 from scheduler.options import AsJson, Changes, SpecPath, SpecPaths, console
 from scheduler.terminal import print_json
 from shared.errors import DistillError, InvalidInput, InvalidSettings
+from shared.folders import removed_if_unfinished
 from shared.given_file import require_path, shown
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ def init(path: Annotated[Path, typer.Argument(metavar="FILE")] = Path("pipeline.
     require_path(path)
     text = (files("scheduler") / "starter.yaml").read_text("utf-8")
     try:
-        with path.open("x", encoding="utf-8") as file:
+        with path.open("x", encoding="utf-8") as file, removed_if_unfinished(path):
             file.write(text)
+            file.flush()
     except FileExistsError:
         raise InvalidSettings(f"{shown(path)}: is there already: name another file") from None
     except OSError as error:

@@ -1,4 +1,9 @@
-"""Array files: NumPy's `.npy`, of which the header is compared with the file before any room is made for an array."""
+"""Array files: NumPy's `.npy`, of which the header is compared with the file before any room is made for an array.
+
+NumPy reads and writes real files through the C library, and loses its error: a disk that cannot be read is then "a file
+that ends early" (ValueError), a full one "1000 requested and 0 written" (OSError without a number). So it is given a
+file that it does not know as one of the system's.
+"""
 
 from __future__ import annotations
 
@@ -51,8 +56,30 @@ def read_array(path: Path, *, mapped: bool = False) -> Array:
                 length = os.fstat(file.fileno()).st_size - file.tell()
                 if dtype.hasobject or math.prod(shape) * dtype.itemsize != length:
                     raise ValueError(f"its header claims {dtype} {str(shape)[:60]}, and {length:,} bytes follow")
-            return np.asarray(np.load(path, mmap_mode="r" if mapped else None))
+                if mapped:
+                    return np.asarray(np.load(path, mmap_mode="r"))
+                file.seek(0)
+                array: Array = np.lib.format.read_array(_ThroughPython(file), allow_pickle=False)
+                return array
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ArtifactDamaged(f"{path}: {error.strerror}") from None
         except HEADER_ERRORS as error:
             raise ArtifactDamaged(f"{path}: no array: {error}") from error
+
+
+def write_array(path: Path, array: Array) -> None:
+    """Write an array, the same bytes as `numpy.save`.
+
+    Raises:
+        StoreUnavailable: the file cannot be written.
+
+    """
+    with store_errors(path), path.open("wb") as file:
+        np.lib.format.write_array(_ThroughPython(file), array, allow_pickle=False)
+
+
+class _ThroughPython:
+    """A file that NumPy does not know as one of the system's."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.read, self.write = file.read, file.write

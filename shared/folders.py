@@ -33,7 +33,7 @@ def draft_folder(parent: Path, prefix: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        clear_away(folder)
 
 
 @contextmanager
@@ -43,7 +43,44 @@ def draft_file(path: Path) -> Iterator[Path]:
     try:
         yield draft
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # As of a disk that is only read: why it was not written is to be said, not this.
+            draft.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that a user has named, whole or not at all; into a link, a pipe or a device as it comes.
+
+    Raises:
+        OSError: it cannot be written.
+
+    """
+    is_other = path.is_symlink() or (path.exists() and not path.is_file())
+    if is_other or not os.access(path.parent, os.W_OK):
+        with open(path, "w", encoding="utf-8", opener=_open_at_once) as file:
+            file.write(text)
+        return
+    with draft_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+        if path.exists():
+            draft.chmod(path.stat().st_mode)
+        draft.replace(path)
+
+
+@contextmanager
+def removed_if_unfinished(path: Path) -> Iterator[None]:
+    """Remove a new file that cannot be written to its end."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def clear_away(folder: Path) -> None:
+    """Remove a folder as far as that is possible: what stays of it does no harm."""
+    with suppress(OSError):  # `rmtree` raises what looking at an open folder raises, whatever it is told.
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def found_in(folder: Path) -> list[Path]:
@@ -134,3 +171,10 @@ def _entries_below(folder: Path) -> Iterator[os.DirEntry[str]]:
             found += entries
         folders += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
         yield from found
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file to be written; fail for a pipe without a reader, for which `open` would wait for ever."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor

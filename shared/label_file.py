@@ -119,8 +119,11 @@ def _are_probabilities(logits: Array) -> bool:
     return bool((logits >= 0.0).all() and (np.abs(logits.sum(axis=1, dtype=np.float64) - 1.0) < 1e-2).all())
 
 
-def export(labels: SoftLabels, path: Path) -> None:
+def export(labels: SoftLabels, path: Path) -> int:
     """Write a cache's logits as float16 where they are dense float16, else as float32; whole, or not at all.
+
+    Returns:
+        The file's size in bytes.
 
     Raises:
         InvalidSettings: the file is there, or cannot be written.
@@ -149,9 +152,11 @@ def export(labels: SoftLabels, path: Path) -> None:
                     _write_array(labels, file)
                 save_file({"logits": np.load(array, mmap_mode="r")}, fresh, {"facts": facts})
                 fresh.chmod(array.stat().st_mode)  # safetensors makes its file for one user alone.
+            size_bytes = fresh.stat().st_size
             fresh.rename(path)
     except (OSError, SafetensorError) as error:
         raise InvalidSettings(f"{shown(path)}: {getattr(error, 'strerror', None) or error}") from error
+    return size_bytes
 
 
 def _write_array(labels: SoftLabels, file: IO[bytes]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, StoreUnavailable, store_errors
-from shared.folders import found_below, found_in, size_below
+from shared.folders import clear_away, found_below, found_in, size_below
 from shared.objects import Facts, Objects
 from shared.settings import Settings
 from shared.stage import ArtifactRef
@@ -356,7 +356,7 @@ class ObjectStore(ArtifactStore):
 
     def _drop(self, ref: ArtifactRef) -> None:
         """Remove this machine's copy; who has one of its files open reads on."""
-        shutil.rmtree(self.folder(ref), ignore_errors=True)
+        clear_away(self.folder(ref))
 
 
 def _object_of(manifest: Manifest, name: str) -> str:

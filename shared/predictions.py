@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from shared.array_file import read_array
+from shared.array_file import read_array, write_array
 from shared.calibration import Calibration
 
 PREDICTIONS, CONFIDENCES = "predictions.npy", "confidences.npy"
@@ -39,8 +39,8 @@ class Predictions:
 
     def write(self, folder: Path) -> None:
         """Write the two files into a folder."""
-        np.save(folder / PREDICTIONS, self.classes)
-        np.save(folder / CONFIDENCES, self.confidences)
+        write_array(folder / PREDICTIONS, self.classes)
+        write_array(folder / CONFIDENCES, self.confidences)
 
     def __len__(self) -> int:
         return len(self.classes)

@@ -17,7 +17,7 @@ import xxhash
 
 from shared.encoding import Array, Column
 from shared.errors import InvalidInput, StoreUnavailable, store_errors
-from shared.folders import GONE, found_in
+from shared.folders import GONE, clear_away, found_in
 from shared.objects import Objects
 from shared.soft_labels import HEADER, SoftLabels, SoftLabelsHeader, checksum_of
 
@@ -62,14 +62,14 @@ class SoftLabelsWriter:
         with store_errors(folder):
             for other in found_in(folder):
                 if other != writer.folder:
-                    shutil.rmtree(other, ignore_errors=True)
+                    clear_away(other)
             if writer._is_ready():
                 writer._forget_altered()
             else:
                 try:
                     writer._take_room()
                 except OSError:
-                    shutil.rmtree(writer.folder, ignore_errors=True)
+                    clear_away(writer.folder)
                     raise
         if objects and writer.objects:
             objects.remove(*(other for other in objects.list() if not other.startswith(f"{name}/")))

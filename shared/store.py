@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import re
-import shutil
 import stat
 import tempfile
 import time
@@ -21,7 +20,7 @@ from pydantic import Field, ValidationError
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
 from shared.files import NoFile, read
-from shared.folders import draft_folder, found_in, is_folder, size_below
+from shared.folders import clear_away, draft_folder, found_in, is_folder, size_below
 from shared.objects import Objects
 from shared.records import Model, Record
 from shared.spelling import pipeline_id
@@ -265,7 +264,7 @@ class ArtifactStore:
 
     def forget_partial(self, ref: ArtifactRef) -> None:
         """Remove a stage's unfinished work."""
-        shutil.rmtree(self.partial(ref), ignore_errors=True)
+        clear_away(self.partial(ref))
 
     def set_aside(self, ref: ArtifactRef) -> None:
         """Move a damaged artifact out of the way."""
@@ -306,7 +305,7 @@ class ArtifactStore:
                 key=ref.key,
                 stage=stage,
                 # A draft that a commit was refused for has a manifest already.
-                files={path.name: _seal(path) for path in sorted(draft.iterdir()) if path.name != MANIFEST},
+                files={path.name: _seal(path) for path in found_in(draft) if path.name != MANIFEST},
                 record=record,
                 provenance=provenance,
                 seconds=seconds,

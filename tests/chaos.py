@@ -41,6 +41,8 @@ WORKERS = 3
 #: Seconds: small ones, so that minutes of chaos have many recoveries in them.
 VISIBILITY_SECONDS = 6.0
 CHECKPOINT_SECONDS = 0.5
+#: Seconds for which a disk is full: longer than all attempts of a stage would take, if they were counted.
+FULL_SECONDS = 8.0, 25.0
 #: Seconds after the last fault within which everything must be done.
 DEADLINE_SECONDS = 600.0
 #: Kinds whose files depend on nothing but their key; the report holds timings.
@@ -183,7 +185,7 @@ class _Run:
             ("server restarted", self._restart_server),
             ("server killed (-9) and restarted", self._kill_server),
             ("all connections cut", self._cut),
-            ("disk full for a worker, 1 to 4 s", self._fill_disk),
+            ("disk full for a worker, 8 to 25 s", self._fill_disk),
             ("byte of an artifact flipped", self._flip),
         ]
         while time.monotonic() < deadline:
@@ -268,7 +270,7 @@ class _Run:
             if child.is_running():
                 child.rlimit(psutil.RLIMIT_FSIZE, (-1, -1))
 
-        self.pending.append((time.monotonic() + self.random.uniform(1.0, 4.0), make_room))
+        self.pending.append((time.monotonic() + self.random.uniform(*FULL_SECONDS), make_room))
 
     def _flip(self, _stack: LocalStack, settings: Settings) -> None:
         path = self.random.choice(sorted(path for path in settings.folder.glob("artifacts/*/*/*/*") if path.is_file()))

@@ -8,12 +8,13 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from shared.errors import store_errors
@@ -112,8 +113,7 @@ class Checkpoints:
                 logger.warning("%s: damaged: the training goes on from an earlier one", path)
                 continue
             try:
-                with safe_open(path, framework="pt") as file:
-                    facts = json.loads((file.metadata() or {})["facts"])
+                facts = json.loads(_metadata(data)["facts"])
                 if facts["format"] == self._format:
                     return Checkpoint(load(data), facts)
             except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -154,6 +154,16 @@ def _is_proven(path: Path, data: bytes) -> bool:
     return hashlib.sha256(data).hexdigest() == path.stem.partition("-")[2]
 
 
+def _metadata(data: bytes) -> dict[str, str]:
+    """What a safetensors file says beside its tensors: a header's length in 8 bytes, then the header as JSON.
+
+    Not by `safe_open`, which takes whatever keeps it from opening a file for there being none.
+    """
+    length = int.from_bytes(data[:8], "little")
+    metadata: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
+    return metadata
+
+
 def _own(tensor: torch.Tensor) -> torch.Tensor:
     """A copy in memory of its own, as safetensors wants it."""
     return tensor.detach().cpu().clone().contiguous()
@@ -168,4 +178,5 @@ def _write(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         draft.replace(path)
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # Why it was not written is to be said, and not that its draft stays.
+            draft.unlink(missing_ok=True)

@@ -15,9 +15,10 @@ import numpy.typing as npt
 import torch
 import xxhash
 
-from shared.array_file import read_array
+from shared.array_file import read_array, write_array
 from shared.dataset_spec import DatasetSpec
-from shared.errors import InvalidSpec
+from shared.encoding import Array
+from shared.errors import InvalidSpec, store_errors
 from shared.line import listed
 from shared.part import as_arguments
 from shared.records import DatasetRecord, DataWarning
@@ -25,8 +26,6 @@ from shared.text import encodable
 from worker import data_checks, plugins
 from worker.downloads import downloading
 from worker.runtime import Runtime
-
-Array = npt.NDArray[Any]
 
 #: Where Debian's package `dataset-fashion-mnist` puts its files.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -391,14 +390,15 @@ def _stratified(inputs: Array, targets: Array) -> Arrays:
 
 def _write(folder: Path, split: str, inputs: Array, targets: Array, rows: Array) -> None:
     """Write some rows of the inputs and targets of a split."""
-    np.save(folder / f"{split}_targets.npy", targets[rows])
+    write_array(folder / f"{split}_targets.npy", targets[rows])
     header = {
         "descr": np.lib.format.dtype_to_descr(inputs.dtype),
         "fortran_order": False,
         "shape": (len(rows), *inputs.shape[1:]),
     }
     # Written, not mapped: on a full disk a mapped file would kill the process.
-    with (folder / f"{split}_inputs.npy").open("wb") as file:
+    path = folder / f"{split}_inputs.npy"
+    with store_errors(path), path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for piece in pieces(inputs):
             file.write(inputs[rows[piece]].tobytes())

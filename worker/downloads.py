@@ -81,7 +81,9 @@ def downloading(what: str, folder: Path, by_hand: str) -> Iterator[None]:
             raise (Unavailable if passes else StageFailed)(missing) from error
         if isinstance(error, OSError) and error.errno is not None and _is_of_the_disk(error):
             problem = f"{what}: {error.filename or folder}: {error.strerror or text}"
-            raise (Unavailable if can_pass(error) else StageFailed)(problem) from error
+            # It is a folder of the store, which is written again when that is.
+            passes = can_pass(error) or error.errno == errno.EROFS
+            raise (Unavailable if passes else StageFailed)(problem) from error
         if can_pass(error):
             raise Unavailable(missing) from error
         damaged = f"{what}: a file in {folder} is damaged ({text}): remove it, and it is downloaded again"

@@ -19,13 +19,14 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
 from shared.checkpoint import misfit, mistyped, tensors_in
-from shared.errors import InvalidSpec
+from shared.errors import InvalidSpec, StoreUnavailable, store_errors
 from shared.line import first_line
 from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from shared.part import as_arguments
 from shared.records import DatasetRecord
 from worker import memory, plugins
 from worker.downloads import downloading
+from worker.outages import can_pass
 from worker.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -166,7 +167,8 @@ def save(model: nn.Module, path: Path) -> None:
     """Write a model's weights as safetensors."""
     # Cloned, as safetensors takes no tensors that share memory: tied weights.
     weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
-    path.write_bytes(save_tensors(weights))
+    with store_errors(path):
+        path.write_bytes(save_tensors(weights))
 
 
 def load(model: nn.Module, path: Path, called: str = "") -> nn.Module:
@@ -179,21 +181,11 @@ def load(model: nn.Module, path: Path, called: str = "") -> nn.Module:
 
     Raises:
         InvalidSpec: the file is no safetensors file or belongs to another model.
+        StoreUnavailable: it cannot be read.
 
     """
-    name, own = called or path.name, model.state_dict()
-    whole = [each for each, tensor in own.items() if not (tensor.is_floating_point() or tensor.is_complex())]
-    shapes = {each: tuple(tensor.shape) for each, tensor in own.items()}
-    given = tensors_in(path, name)
-    if problem := mistyped(given, own, whole):
-        raise InvalidSpec(f"{name}: not the weights of this model: {problem}")
-    try:
-        model.load_state_dict(load_file(path))  # What fits is for the modules to say: some read older names as well.
-    except (SafetensorError, RuntimeError) as error:
-        if memory.is_short(error):
-            raise
-        raise InvalidSpec(f"{name}: {misfit(given, shapes, whole) or ' '.join(str(error).split())}") from error
-    return model
+    with _read_errors(path):
+        return _load(model, path, called or path.name)
 
 
 def parameters(model: nn.Module) -> int:
@@ -211,6 +203,41 @@ def tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Parameters and buffers, by name."""
     yield from model.named_parameters()
     yield from model.named_buffers()
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """Tell a file that cannot be read from one that is wrong, whatever safetensors and torch make of it.
+
+    Both open it by themselves. Of whatever keeps it from that safetensors says "No such file"; torch raises a
+    `RuntimeError`.
+    """
+    with store_errors(path):
+        path.open("rb").close()
+        try:
+            yield
+        except InvalidSpec as error:
+            if isinstance(error.__cause__, OSError):
+                raise error.__cause__ from None
+            if can_pass(error):
+                raise StoreUnavailable(f"store: {path}: {first_line(error.__cause__ or error)}") from error
+            raise
+
+
+def _load(model: nn.Module, path: Path, name: str) -> nn.Module:
+    own = model.state_dict()
+    whole = [each for each, tensor in own.items() if not (tensor.is_floating_point() or tensor.is_complex())]
+    shapes = {each: tuple(tensor.shape) for each, tensor in own.items()}
+    given = tensors_in(path, name)
+    if problem := mistyped(given, own, whole):
+        raise InvalidSpec(f"{name}: not the weights of this model: {problem}")
+    try:
+        model.load_state_dict(load_file(path))  # What fits is for the modules to say: some read older names as well.
+    except (SafetensorError, RuntimeError) as error:
+        if memory.is_short(error):
+            raise
+        raise InvalidSpec(f"{name}: {misfit(given, shapes, whole) or ' '.join(str(error).split())}") from error
+    return model
 
 
 def _module(spec: ModelSpec, data: DatasetRecord, runtime: Runtime) -> nn.Module:

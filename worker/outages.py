@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import socket
 from collections.abc import Iterator
 from urllib.error import HTTPError
+from zipfile import BadZipFile
 
 #: Numbers of the system's errors that pass by themselves, with what it is that passes. Not among them: what is wrong
 #: with a name or a right, as ENOENT, EACCES, EISDIR, ENAMETOOLONG and EINVAL.
@@ -33,6 +36,15 @@ PASSING_ERRNOS: dict[int, str] = {
     errno.ENETDOWN: "the same",
     errno.ENETRESET: "the same",
 }
+
+#: Those of them that a disk or a share has, by the system's words for them.
+_OF_DISKS = {
+    os.strerror(number)
+    for number in (errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.ENFILE, errno.EMFILE)
+}
+#: What libraries make of an error of the system when they raise one of their own: torch "unable to open file <…>:
+#: Stale file handle (116)", safetensors "Input/output error (os error 5)", Arrow "[errno 28] No space left on device".
+_SAID = re.compile("|".join(map(re.escape, sorted(_OF_DISKS))))
 
 #: Errors of clients of the network that pass by themselves, by the package's name; none of the packages is needed.
 PASSING_OF_CLIENTS: dict[str, frozenset[str]] = {
@@ -80,7 +92,9 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.append(each)
         yield each
-        related = (each.__cause__, getattr(each, "reason", None), *each.args)
+        # `zipfile` says of an archive that cannot be read that it is none, and names no cause.
+        hidden = each.__context__ if isinstance(each, BadZipFile) else None
+        related = (each.__cause__, hidden, getattr(each, "reason", None), *each.args)
         waiting += [other for other in related if isinstance(other, BaseException)]
 
 
@@ -98,7 +112,7 @@ def _verdict(error: BaseException) -> bool | None:
         return True
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in PASSING_ERRNOS
-    return None
+    return True if any(isinstance(said, str) and _SAID.search(said) for said in error.args) else None
 
 
 def _is_of(known: dict[str, frozenset[str]], error: Exception) -> bool:

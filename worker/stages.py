@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from shared.catalog import is_reference
-from shared.errors import StageFailed
+from shared.errors import StageFailed, store_errors
 from shared.history import HISTORY, history_of
 from shared.recipes import (
     ChooseStudent,
@@ -97,14 +97,8 @@ class Workshop:
             if isinstance(outcome, StageFailed):
                 raise outcome
             return outcome
-        if isinstance(stage.recipe, Labels):
-            return self._label(stage)
-        started = time.monotonic()
-        inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
-        own = plugins.called(_whose_models(inputs), by_line=True)
-        with self.store.draft(stage.ref) as folder, own, memory.running_out_fails(OUT_OF_MEMORY):
-            record = _story(stage)(Desk(inputs, folder, self.runtime, self.report))
-            return self._commit(stage, folder, record, time.monotonic() - started)
+        with store_errors(self.store.root):
+            return self._label(stage) if isinstance(stage.recipe, Labels) else self._make(stage)
 
     def train(self, bundle: Bundle, missing: Bundle) -> dict[str, Artifact | StageFailed]:
         """Train the models of a bundle that are missing, side by side, and commit each.
@@ -120,6 +114,31 @@ class Workshop:
             StageStopped, InvalidInput, Unavailable: as for `run`.
 
         """
+        with store_errors(self.store.root):
+            return self._train(bundle, missing)
+
+    def help(self, stage: Stage) -> int:
+        """Help another worker with a stage's soft labels; return how many blocks were done here.
+
+        Raises:
+            StageStopped, InvalidInput, Unavailable: as for `run`.
+
+        """
+        if not isinstance(stage.recipe, SoftLabelling) or stage.ref in self.store:
+            return 0
+        with store_errors(self.store.root):
+            return self._help(stage.recipe, stage)
+
+    def _make(self, stage: Stage) -> Artifact:
+        """Do a stage that leaves nothing for a later attempt to go on with."""
+        started = time.monotonic()
+        inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
+        own = plugins.called(_whose_models(inputs), by_line=True)
+        with self.store.draft(stage.ref) as folder, own, memory.running_out_fails(OUT_OF_MEMORY):
+            record = _story(stage)(Desk(inputs, folder, self.runtime, self.report))
+            return self._commit(stage, folder, record, time.monotonic() - started)
+
+    def _train(self, bundle: Bundle, missing: Bundle) -> dict[str, Artifact | StageFailed]:
         started = time.monotonic()
         ref = bundle_ref(bundle)
         device = self.runtime.device.type
@@ -148,16 +167,13 @@ class Workshop:
                 outcomes[stage.key] = self._commit(stage, folder, outcome.record, seconds)
         return outcomes
 
-    def help(self, stage: Stage) -> int:
-        """Help another worker with a stage's soft labels; return how many blocks were done here."""
-        if not isinstance(stage.recipe, SoftLabelling) or stage.ref in self.store:
-            return 0
+    def _help(self, recipe: SoftLabelling, stage: Stage) -> int:
         desk = self._label_desk(stage)
         own = plugins.called(_whose_models(desk.inputs), by_line=True)
         with ExitStack() as drafts, own, memory.running_out_fails(OUT_OF_MEMORY):
             if desk.objects:  # Blocks go there one by one; the folder is this helper's own.
                 desk = replace(desk, folder=drafts.enter_context(self.store.draft(stage.ref)))
-            return labelling.help_to_label(stage.recipe, desk, self.crew)
+            return labelling.help_to_label(recipe, desk, self.crew)
 
     def _label(self, stage: Stage) -> Artifact:
         """Compute or import soft labels: block by block into a folder that a later attempt goes on with."""

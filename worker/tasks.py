@@ -25,6 +25,7 @@ from shared.errors import (
     InvalidInput,
     LeaseLost,
     StageFailed,
+    StoreUnavailable,
     Unavailable,
     UnknownPipeline,
     UnreadableRecord,
@@ -151,30 +152,38 @@ def run_stages(
         bench.ledger.wait(pipeline, _unfinished(bundle, records), handed_back)
         raise _left(task, "task-retried", exception=handed_back) from None
     except Unavailable as error:
-        since = trouble_since if time.time() - started < LONGEST_WAIT_SECONDS else 0.0
-        since = since or time.time()
-        if time.time() - since < bench.settings.retry_seconds:
-            _try_again(task, bench, pipeline, _unfinished(bundle, records), error, since)
-        reason = f"{error} (tried again for {time.time() - since:,.0f} s)"
+        reason = _try_again_for_long(task, bench, pipeline, _unfinished(bundle, records), error, trouble_since, started)
         failures = dict.fromkeys(_unfinished(bundle, records), StageFailed(reason))
     except Stumbled as error:
         _try_again(task, bench, pipeline, _unfinished(bundle, records), error, trouble_since)
     if failures:
         raise _failed(bench, pipeline, messages, worker, failures)
     if bundle[0].kind == "report":
-        bench.close(pipeline)
-        if records[bundle[0].key].outcome == "computed":  # Else 'distill report' writes it when somebody asks.
-            _write_page(bench, pipeline)
+        try:
+            bench.close(pipeline)
+            # Of one that was found, 'distill report' writes it when somebody asks.
+            if records[bundle[0].key].outcome == "computed" or trouble_since:
+                _write_page(bench, pipeline)
+        except StoreUnavailable as error:  # What stays of a finished pipeline is removed by the rescue.
+            reason = _try_again_for_long(task, bench, pipeline, [], error, trouble_since, started)
+            logger.warning("%s: its report cannot be written: %s", pipeline, reason)
     return "; ".join([*(records[stage.key].summary for stage in bundle), *dict.fromkeys(devices)])
 
 
 def _write_page(bench: Bench, pipeline: str) -> None:
-    """Write a finished pipeline's page: nobody waits for it, and a pipeline is done without it."""
+    """Write a finished pipeline's page: nobody waits for it, and a pipeline is done without it.
+
+    Raises:
+        StoreUnavailable: it cannot be written for now.
+
+    """
     try:
         from shared.report_page import write_page  # Loads matplotlib, which no other task needs.
 
         write_page(bench.ledger.status(pipeline), bench.store, bench.store.report(pipeline))
         bench.store.share_report(pipeline)
+    except StoreUnavailable:
+        raise
     except Exception:
         logger.warning("%s: its report cannot be written", pipeline, exc_info=True)
 
@@ -259,12 +268,32 @@ def _leave_to_newer_workers(
     raise task.retry(countdown=_jittered(NEWER_SECONDS), kwargsrepr=task.request.kwargsrepr)
 
 
+def _try_again_for_long(
+    task: Task,
+    bench: Bench,
+    pipeline: str,
+    keys: list[str],
+    error: Unavailable,
+    trouble_since: float,
+    started: float,
+) -> str:
+    """Put the task into its queue again, unless the trouble has lasted for too long: then say so.
+
+    Trouble that comes after a long time of work is new.
+    """
+    since = (trouble_since if time.time() - started < LONGEST_WAIT_SECONDS else 0.0) or time.time()
+    if time.time() - since < bench.settings.retry_seconds:
+        _try_again(task, bench, pipeline, keys, error, since)
+    return f"{error} (tried again for {time.time() - since:,.0f} s)"
+
+
 def _try_again(
     task: Task, bench: Bench, pipeline: str, keys: list[str], error: Exception, trouble_since: float
 ) -> NoReturn:
     """Put the task into its queue again, for a time that grows with each try."""
     countdown = _jittered(min(LONGEST_WAIT_SECONDS, 2.0 ** min(task.request.retries + 1, 10)))
-    bench.ledger.wait(pipeline, keys, f"tries again in {countdown:.0f} s: {error}")
+    if keys:
+        bench.ledger.wait(pipeline, keys, f"tries again in {countdown:.0f} s: {error}")
     logger.warning("%s: %s: tries again in %.0f s: %s", pipeline, task.name, countdown, error)
     kwargs = task.request.kwargs | {"trouble_since": trouble_since}
     raise task.retry(kwargs=kwargs, countdown=countdown, kwargsrepr=task.request.kwargsrepr) from error
@@ -293,7 +322,8 @@ def _failed(
         bench.metrics.note("stages", kind_of(message), "failed")
         logger.error("%s: %s", pipeline, error)
         raised.append(type(failure)(error))
-    with suppress(UnknownPipeline, UnreadableRecord):  # As where its warnings are looked for.
+    # As where its warnings are looked for; what stays of it in a store that cannot be written is removed by the rescue.
+    with suppress(UnknownPipeline, UnreadableRecord, StoreUnavailable):
         if bench.ledger.status(pipeline).finished:
             bench.close(pipeline)
     return raised[0]

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from shared.encoding import Encoding
+from shared.encoding import Array, Encoding
 from shared.soft_labels import SoftLabels
-from worker.data import Array, take
+from worker.data import take
 
 #: Types that index tensors can be taken from, by their size; the bits are those of the unsigned ones.
 _SIGNED = {1: np.uint8, 2: np.int16, 4: np.int32}

@@ -34,6 +34,7 @@ from shared.store import Artifact
 from shared.text import said
 from worker.bench import Bench
 from worker.lease import Lease
+from worker.outages import can_pass
 from worker.progress import Progress
 from worker.scribe import Scribe
 from worker.sharing import SharedCrew
@@ -184,6 +185,9 @@ class Work:
         except (InvalidInput, StageFailed, UnreadableRecord) as error:
             failures = dict.fromkeys(keys, error)
         except Exception as error:
+            if can_pass(error):  # Of the disk or the network, whatever made an error of its own of it.
+                attempts.withdraw(keys, self.worker)
+                raise Unavailable(_in_words(error)) from error
             logger.exception("%s: %s: a bug", self.pipeline, part[0].title)
             self.bench.metrics.note("attempts_lost", part[0].kind, "error")
             reason = _in_words(error)

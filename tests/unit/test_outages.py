@@ -10,6 +10,7 @@ from email.message import Message
 from http.client import IncompleteRead
 from types import ModuleType
 from urllib.error import HTTPError, URLError
+from zipfile import BadZipFile
 
 import pytest
 from PIL import UnidentifiedImageError
@@ -52,6 +53,10 @@ def client_error(package: str, *names: str, base: type[Exception] = Exception) -
         client_error("requests", "ConnectionError", base=OSError)("reset"),
         client_error("botocore", "EndpointConnectionError")("no endpoint"),
         client_error("fsspec", "FSTimeoutError")(),
+        RuntimeError("unable to mmap 2728 bytes from file </store/model.safetensors>: Input/output error (5)"),
+        client_error("safetensors_rust", "SafetensorError")("I/O error: Stale file handle (os error 116)"),
+        client_error("pyarrow.lib", "ArrowException")("[errno 28] Error writing: No space left on device"),
+        ValueError("Disk quota exceeded"),
     ],
     ids=repr,
 )
@@ -89,9 +94,17 @@ def raised_from(error: Exception, cause: Exception) -> Exception:
     return error
 
 
+def hiding(error: Exception, other: Exception) -> Exception:
+    error.__context__ = other
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "passes"),
     [
+        (hiding(BadZipFile("File is not a zip file"), numbered(errno.EIO)[0]), True),
+        (hiding(BadZipFile("File is not a zip file"), numbered(errno.EINVAL)[0]), False),
+        (hiding(ValueError("wrong"), numbered(errno.EIO)[0]), False),
         (raised_from(ValueError("no data"), ConnectionError("away")), True),
         (client_error("requests", "ConnectionError", base=OSError)(numbered(errno.ENETUNREACH)[0]), True),
         (client_error("requests", "ConnectionError", base=OSError)(socket.gaierror(socket.EAI_NONAME, "")), False),
