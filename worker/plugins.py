@@ -21,6 +21,7 @@ from billiard.common import terminate_handler_fired
 
 from shared.errors import DistillError, InvalidSpec, Unavailable
 from worker import memory
+from worker.generators import seed_generators
 from worker.outages import can_pass
 
 #: What code raises that is wrong or called in a wrong way: it would do so again.
@@ -113,7 +114,7 @@ def seeded(seed: int) -> Iterator[None]:
     of_python, of_numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
-            torch.manual_seed(seed)
+            seed_generators(seed)
             np.random.seed(seed)
             random.seed(seed)
             yield
