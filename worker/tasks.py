@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from typing import Any, NoReturn
@@ -160,18 +160,37 @@ def run_stages(
         raise _failed(bench, pipeline, messages, worker, failures)
     if bundle[0].kind == "report":
         bench.close(pipeline)
-        if records[bundle[0].key].outcome == "computed":  # Else 'distill report' writes it when somebody asks.
-            _write_page(bench, pipeline)
+        # Else 'distill report' writes it when somebody asks.
+        _write_pages(bench, pipeline if records[bundle[0].key].outcome == "computed" else None, serves)
     return "; ".join([*(records[stage.key].summary for stage in bundle), *dict.fromkeys(devices)])
 
 
+def _write_pages(bench: Bench, pipeline: str | None, serves: Collection[str]) -> None:
+    """Write a finished pipeline's page and those that are still owed, unless a message waits for this worker.
+
+    A page takes as long as many small stages, and none waits for it. What is left to whoever ends a pipeline next, and
+    what a worker that dies had taken, 'distill report' and 'distill run' write when somebody asks.
+    """
+    try:
+        if pipeline:
+            bench.pages.owe(pipeline)
+        while not bench.stop.asked and not bench.queues.any_waits(serves) and (owed := bench.pages.take()):
+            _write_page(bench, owed)
+    except SoftTimeLimitExceeded:
+        logger.warning("%s: pages of reports are left for later: the task has reached its time limit", pipeline)
+    except redis.RedisError as error:
+        logger.warning("%s: pages of reports are left for later: %s", pipeline, error)
+
+
 def _write_page(bench: Bench, pipeline: str) -> None:
-    """Write a finished pipeline's page: nobody waits for it, and a pipeline is done without it."""
+    """Write a finished pipeline's page: a pipeline is done without it."""
     try:
         from shared.report_page import write_page  # Loads matplotlib, which no other task needs.
 
         write_page(bench.ledger.status(pipeline), bench.store, bench.store.report(pipeline))
         bench.store.share_report(pipeline)
+    except SoftTimeLimitExceeded:
+        raise
     except Exception:
         logger.warning("%s: its report cannot be written", pipeline, exc_info=True)
 
