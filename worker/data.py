@@ -147,11 +147,13 @@ class Split:
             torch.tensor(values, device=device).reshape(-1, *[1] * (len(record.shape) - 1))
             for values in (record.mean, record.std)
         )
-        inputs: torch.Tensor | Array = mapped_inputs(folder, split)
-        if not streamed:
-            inputs = torch.from_numpy(np.load(folder / f"{split}_inputs.npy")).to(device)
         targets = torch.from_numpy(np.load(folder / f"{split}_targets.npy"))
-        return cls(inputs, targets.to(device), mean, std, int((targets >= 0).sum()))
+        mapped = cls(mapped_inputs(folder, split), targets.to(device), mean, std, int((targets >= 0).sum()))
+        return mapped if streamed else mapped.read_whole()
+
+    def read_whole(self) -> Self:
+        """The same with its inputs on the device, read now."""
+        return replace(self, inputs=torch.from_numpy(np.array(self.inputs)).to(self.device))
 
     def __len__(self) -> int:
         return len(self.targets)
