@@ -105,14 +105,14 @@ def compare(pipelines: int, rounds: int) -> None:
         ours.start()
         theirs.start()
         client, app = PipelineClient(settings), raw_app(settings, keeps_results=False)
-        _through_us(client, server, [0, 1])  # They load their libraries.
+        _await_pages(folder, _through_us(client, server, [0, 1]))  # They load their libraries.
         _through_celery(app, server, [0, 1], folder)
         for number in range(1, rounds + 1):
             seeds = range(1_000 * number, 1_000 * number + pipelines)
             _measure(raw, theirs, pipelines, partial(_through_celery, app, server, seeds, folder))
             ids = _measure(new, ours, pipelines, partial(_through_us, client, server, seeds))
             started = time.monotonic()
-            _finish([(folder / "reports" / f"{each}.html").is_file for each in ids], LOOK_SECONDS)
+            _await_pages(folder, ids)
             new.pages.append(time.monotonic() - started)
             _measure(found, ours, pipelines, partial(_through_us, client, server, seeds))
         for worker in (ours, theirs):
@@ -136,7 +136,7 @@ def profile(pipelines: int) -> None:
         worker = Child("worker", command, settings.environment | path, folder / "ours.log")
         worker.start()
         client = PipelineClient(settings)
-        _through_us(client, server, [0, 1])
+        _await_pages(folder, _through_us(client, server, [0, 1]))
         before = json.loads(readings.read_text())
         started = time.monotonic()
         _through_us(client, server, range(1_000, 1_000 + pipelines))
@@ -144,15 +144,22 @@ def profile(pipelines: int) -> None:
         after = json.loads(readings.read_text())
         worker.ask_to_end()
         worker.end(time.monotonic() + 30)
-    stages, nothing = STAGES * pipelines, (0.0, 0)
-    of_each = {name: [after.get(name, nothing)[i] - before.get(name, nothing)[i] for i in (0, 1)] for name in TIMED}
-    of_each[BETWEEN] = [seconds - sum(spent for spent, _ in of_each.values()), stages]
+    stages, nothing = STAGES * pipelines, (0.0, 0.0, 0)
+    of_each = {name: [after.get(name, nothing)[i] - before.get(name, nothing)[i] for i in range(3)] for name in TIMED}
+    of_each[BETWEEN] = [seconds - sum(spent for spent, *_ in of_each.values()), 0.0, stages]
     rows = [
-        (name, f"{calls / stages:.1f}", f"{1e3 * spent / stages:.2f}", f"{spent / seconds:.0%}")
-        for name, (spent, calls) in sorted(of_each.items(), key=lambda item: -item[1][0])
+        (
+            name,
+            f"{calls / stages:.1f}",
+            f"{1e3 * spent / stages:.2f}",
+            f"{1e3 * busy / stages:.2f}" if name != BETWEEN else "",
+            f"{spent / seconds:.0%}",
+        )
+        for name, (spent, busy, calls) in sorted(of_each.items(), key=lambda item: -item[1][0])
     ]
-    rows.append(("all", "", f"{1e3 * seconds / stages:.2f}", ""))
-    _print_table("Where the time of a new stage goes", ("", "calls a stage", "ms a stage", "share"), rows)
+    rows.append(("all", "", f"{1e3 * seconds / stages:.2f}", "", ""))
+    columns = ("", "calls a stage", "ms a stage", "of them processor", "share")
+    _print_table("Where the time of a new stage goes", columns, rows)
 
 
 def raw_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
@@ -207,6 +214,11 @@ def _through_us(client: PipelineClient, server: Any, seeds: Sequence[int]) -> li
     return ids
 
 
+def _await_pages(folder: Path, pipelines: Sequence[str]) -> None:
+    """Wait for the reports of pipelines: their worker draws them when it has nothing else to do."""
+    _finish([(folder / "reports" / f"{each}.html").is_file for each in pipelines], LOOK_SECONDS)
+
+
 def _has(server: Any, pipeline: str, record: str) -> bool:
     return bool(server.hexists(f"distill:pipeline:{pipeline}", record))
 
@@ -235,12 +247,12 @@ def _processor_seconds(worker: Child) -> float:
 
 
 class Clock:
-    """Seconds and calls of what is timed, in one thread; what is timed inside of another is not counted there."""
+    """Seconds, those of the processor and calls of what is timed, in one thread; nothing is counted twice."""
 
     def __init__(self) -> None:
-        self.spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+        self.spent: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0])
         self._running: list[str] = []
-        self._since = 0.0
+        self._since = self._busy = 0.0
         self._thread = threading.get_ident()
 
     def timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -252,7 +264,7 @@ class Clock:
                 return function(*arguments, **options)
             self._turn()
             self._running.append(name)
-            self.spent[name][1] += 1
+            self.spent[name][2] += 1
             try:
                 return function(*arguments, **options)
             finally:
@@ -264,10 +276,12 @@ class Clock:
         return wrapper
 
     def _turn(self) -> None:
-        now = time.perf_counter()
+        now, busy = time.perf_counter(), time.thread_time()
         if self._running:
-            self.spent[self._running[-1]][0] += now - self._since
-        self._since = now
+            spent = self.spent[self._running[-1]]
+            spent[0] += now - self._since
+            spent[1] += busy - self._busy
+        self._since, self._busy = now, busy
 
 
 def _clocked_worker() -> None:

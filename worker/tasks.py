@@ -178,7 +178,7 @@ def _write_pages(bench: Bench, pipeline: str | None, serves: Collection[str]) ->
             _write_page(bench, owed)
     except SoftTimeLimitExceeded:
         logger.warning("%s: pages of reports are left for later: the task has reached its time limit", pipeline)
-    except redis.RedisError as error:
+    except (redis.RedisError, UnicodeError) as error:
         logger.warning("%s: pages of reports are left for later: %s", pipeline, error)
 
 
