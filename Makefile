@@ -59,6 +59,7 @@ bench-labels: .venv-bench/ready
 
 bench-scale: setup
 	$(BIN)/python -m benchmarks.scale --profile
+	$(BIN)/python -m benchmarks.small_stages --profile
 
 # torchdistill has needs of its own; 1.1.4 is its last version with a cache of the teacher's outputs.
 .venv-bench/ready: pyproject.toml constraints.txt

@@ -64,7 +64,7 @@ def report(
 
 
 def page_of(status: PipelineStatus, store: ArtifactStore) -> Path:
-    """The page of a finished pipeline: as its last stage wrote it, or written now."""
+    """The page of a finished pipeline: as a worker wrote it, or written now."""
     path = store.report(status.id)
     if not _is_there(path):
         _write(status, store, path)

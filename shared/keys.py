@@ -126,6 +126,11 @@ class Keys:
         return self._own("refused:count")
 
     @property
+    def pages(self) -> str:
+        """The list of finished pipelines whose report a worker writes once nothing waits for it."""
+        return self._own("pages")
+
+    @property
     def looked(self) -> str:
         """There while some worker has just looked for tasks that nobody will wake."""
         return self._own("looked")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -80,6 +80,14 @@ class Queues:
                 pipe.lindex(name, -1)
             answers = iter(pipe.execute(raise_on_error=False))
         return {place: self._found(next(answers), next(answers)) for place in self._lists}
+
+    def any_waits(self, queues: Collection[str]) -> bool:
+        """Whether a message waits in one of some queues; in one round trip."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for place, name in self._lists.items():
+                if place.queue in queues:
+                    pipe.exists(name)
+            return any(pipe.execute())
 
     def taken(self) -> dict[Place, Taken]:
         """What workers have taken from each list; what is no message of ours counts nowhere."""

@@ -40,10 +40,16 @@ class Attempts:
             StageFailed: the attempts of one are used up; the message says how they ended.
 
         """
-        ended = max(self._check(key) for key in keys)
-        for key in keys:
-            self._append(key, *self._begun(worker))
-        return ended + 1
+        with self._redis.pipeline() as pipe:
+            for key in keys:
+                pipe.lrange(self._names.attempts(key), 0, -1)
+                self._push(pipe, key, *self._begun(worker))
+            before = pipe.execute()[::3]
+        try:
+            return max(map(self._count, before)) + 1
+        except StageFailed:
+            self.withdraw(keys, worker)
+            raise
 
     def end(self, keys: Sequence[str], worker: str, reason: str) -> None:
         """Note how a worker's attempt ended.
@@ -56,11 +62,10 @@ class Attempts:
         for key in keys:
             self._append(key, worker, reason)
         for key in keys:
-            self._check(key)
+            self._count(self._redis.lrange(self._names.attempts(key), 0, -1))
 
-    def _check(self, key: str) -> int:
+    def _count(self, texts: Sequence[str]) -> int:
         """How many attempts there were, unless they are used up."""
-        texts = self._redis.lrange(self._names.attempts(key), 0, -1)
         attempts = [attempt for text in texts if (attempt := _read(text))]
         if len(attempts) >= self._limit:
             how = "; ".join(

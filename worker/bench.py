@@ -33,6 +33,7 @@ from worker.attempts import Attempts
 from worker.lease import Leases
 from worker.metrics import Metrics
 from worker.offers import Offers
+from worker.pages import Pages
 from worker.pulse import Pulse
 from worker.rescue import Rescue
 from worker.stop import Stop
@@ -61,6 +62,7 @@ class Bench:
     roster: Roster
     offers: Offers
     rescue: Rescue
+    pages: Pages
     keyring: Keyring
     refusals: Refusals
     #: The broker's counters, as of blocks that are given away.
@@ -101,6 +103,7 @@ class Bench:
             roster,
             Offers(client, roster),
             Rescue(client, ledger, leases, submissions, settings),
+            Pages(hasty, settings.history_seconds),
             keyring(settings),
             Refusals(hasty),
             hasty,

@@ -138,6 +138,8 @@ class Split:
     std: torch.Tensor
     #: How many of the targets are labels.
     labelled: int
+    #: The array that is mapped; None where the inputs were never in a file.
+    file: Path | None = None
 
     @classmethod
     def open(
@@ -148,11 +150,16 @@ class Split:
             torch.tensor(values, device=device).reshape(-1, *[1] * (len(record.shape) - 1))
             for values in (record.mean, record.std)
         )
-        inputs: torch.Tensor | Array = mapped_inputs(folder, split)
-        if not streamed:
-            inputs = torch.from_numpy(read_array(folder / f"{split}_inputs.npy")).to(device)
         targets = torch.from_numpy(read_array(folder / f"{split}_targets.npy"))
-        return cls(inputs, targets.to(device), mean, std, int((targets >= 0).sum()))
+        file = folder / f"{split}_inputs.npy"
+        mapped = cls(read_array(file, mapped=True), targets.to(device), mean, std, int((targets >= 0).sum()), file)
+        return mapped if streamed else mapped.read_whole()
+
+    def read_whole(self) -> Self:
+        """The same with its inputs on the device, read now."""
+        # Not from the map: what the disk refuses there is a signal that ends the process.
+        inputs = self.inputs if self.file is None else torch.from_numpy(read_array(self.file)).to(self.device)
+        return replace(self, inputs=inputs)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -185,11 +192,6 @@ class Split:
     def normalise(self, inputs: torch.Tensor) -> torch.Tensor:
         """Samples as the model takes them: mean 0 and deviation 1 a channel; from float32 on the stored scale."""
         return (inputs - self.mean) / self.std
-
-
-def mapped_inputs(folder: Path, split: str) -> Array:
-    """A split's inputs `[samples, *shape]` as they lie on the disk, memory-mapped."""
-    return read_array(folder / f"{split}_inputs.npy", mapped=True)
 
 
 def pieces(samples: torch.Tensor | Array) -> Iterator[slice]:

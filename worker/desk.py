@@ -55,7 +55,7 @@ class Desk:
         """
         mapped = self.split(name, streamed=True)
         streams, batch_size = self.inference(model, mapped, mapped.inputs.nbytes)
-        return mapped if streams else self.split(name), batch_size
+        return mapped if streams else mapped.read_whole(), batch_size
 
     def inference(self, model: torch.nn.Module, mapped: data.Split, size_bytes: int) -> tuple[bool, int]:
         """Whether samples of so many bytes are to be streamed through a model, and the size of batches that fit.

@@ -19,6 +19,7 @@ from shared.part import as_arguments
 from shared.records import DatasetRecord
 from shared.student_spec import DistillationSpec
 from worker import models, plugins
+from worker.generators import seed_generators
 from worker.losses import UNLABELLED
 from worker.runtime import Runtime
 
@@ -161,7 +162,7 @@ def soft_loss(distillation: DistillationSpec, data: DatasetRecord, runtime: Runt
 
     def value_and_gradient() -> list[torch.Tensor]:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            seed_generators(0)
             value = loss(logits, logits.detach() / 2, distillation.temperature)
         if not isinstance(value, torch.Tensor) or value.shape != ():
             raise InvalidSpec(f"{name}: must return a tensor without dimensions, the mean over the batch")

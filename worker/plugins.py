@@ -22,6 +22,7 @@ from billiard.common import terminate_handler_fired
 from shared.errors import DistillError, InvalidSpec, Unavailable
 from shared.text import plain_line, said
 from worker import memory
+from worker.generators import seed_generators
 from worker.outages import can_pass
 
 #: What code raises that is wrong or called in a wrong way: it would do so again.
@@ -114,7 +115,7 @@ def seeded(seed: int) -> Iterator[None]:
     of_python, of_numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
-            torch.manual_seed(seed)
+            seed_generators(seed)
             np.random.seed(seed)
             random.seed(seed)
             yield

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Protocol, Self
@@ -18,6 +19,7 @@ from shared.settings import Settings
 from shared.store import Provenance
 from shared.text import plain_line
 from worker import memory
+from worker.generators import seed_generators
 
 
 class Report(Protocol):
@@ -84,12 +86,7 @@ class Runtime:
     @property
     def provenance(self) -> Provenance:
         """What an artifact made here says of its making."""
-        packages = ("distill-queue", "torch", "numpy")
-        return Provenance(
-            host=plain_line(socket.gethostname()),
-            device=self.device_name,
-            versions={"python": platform.python_version(), **{name: version(name) for name in packages}},
-        )
+        return Provenance(host=plain_line(socket.gethostname()), device=self.device_name, versions=_versions())
 
 
 @contextmanager
@@ -105,7 +102,7 @@ def determinism(seed: int, device: torch.device, *, fill: bool = False) -> Itera
     before = torch.are_deterministic_algorithms_enabled()
     torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]  # Costs time.
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        seed_generators(seed)
         # `torch.use_deterministic_algorithms` does this too, and loads a compiler to tell it: 1.3 s (torch 2.15).
         torch._C._set_deterministic_algorithms(True, warn_only=True)
         try:
@@ -113,6 +110,13 @@ def determinism(seed: int, device: torch.device, *, fill: bool = False) -> Itera
         finally:
             torch._C._set_deterministic_algorithms(before)
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide on results, as this process has loaded them."""
+    packages = ("distill-queue", "torch", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 
 
 def _has_native_bfloat16(device: torch.device) -> bool:

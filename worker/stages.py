@@ -230,8 +230,8 @@ def train_models(
         need = need if found == expected else need_of(found)
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
         streamed = need.streams(free)
-        train = mapped if streamed else desk.split("train")
-        held_out = desk.split("validation", streamed=streamed) if validation else None
+        train = mapped if streamed else mapped.read_whole()
+        held_out = validation if validation is None or streamed else validation.read_whole()
         teacher_logits = None if labels is None else TeacherLogits.of(labels, runtime.device, streamed=streamed)
         batches = Batches(train, augmentation, views, found.dtype, teacher_logits)
         outcomes = fit(members, batches, held_out, found.dtype, desk.report, checkpoints, joined=found.joined)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from functools import cache, partial
 from typing import Any, NoReturn
@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 import redis
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, Task
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, Reject, TaskPredicate
 from celery.utils.log import get_task_logger
+from kombu.exceptions import OperationalError
 from pydantic import ValidationError
 
 from shared.catalog import KINDS
@@ -41,7 +42,7 @@ from worker.scribe import Scribe
 from worker.sharing import TASK, help_label
 from worker.stop import Stop
 from worker.time_limit import wait_for_imports
-from worker.work import Enter, Outcome, Parked, Stumbled, Work, out_of_time
+from worker.work import Enter, Outcome, Parked, Stumbled, Work, in_words, out_of_time
 
 #: Seconds after which a stage that only a newer worker can do is offered again, and the longest wait of a retry.
 NEWER_SECONDS = 10.0
@@ -61,19 +62,26 @@ def register(app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics:
     def run(
         task: Task, *, pipeline: str, stages: list[dict[str, Any]], trouble_since: float = 0.0, **_others: Any
     ) -> str:
+        if not (stages and all(isinstance(stage, dict) for stage in stages)):
+            raise InvalidInput(f"{pipeline}: a message without stages")
         try:
             with _scribe(task, bench(), pipeline, stages) as scribe:
                 return run_stages(task, bench(), pipeline, stages, trouble_since, scribe)
-        except (redis.RedisError, BrokerUnavailable) as error:
+        except (redis.RedisError, BrokerUnavailable, OperationalError) as error:
             # It refuses what a stage needs of it, or is away for very long: another time, perhaps elsewhere.
             logger.error("%s: %s: left for later: %s", pipeline, task.name, error)
             time.sleep(_jittered(NEWER_SECONDS))
             raise Reject(str(error), requeue=True) from None
         except UnreadableRecord as error:
-            raise _unreadable(bench(), pipeline, stages, task.request.hostname, error) from None
+            raise _ended(bench(), pipeline, stages, task.request.hostname, str(error)) from None
         except SoftTimeLimitExceeded:
             with _scribe(task, bench(), pipeline, stages):
                 raise _failed(bench(), pipeline, stages, task.request.hostname, out_of_time(task)) from None
+        except (TaskPredicate, DistillError):
+            raise
+        except Exception as error:  # Outside of an attempt: without a word of it, the pipeline would wait for ever.
+            logger.exception("%s: %s: a bug", pipeline, task.name)
+            raise _ended(bench(), pipeline, stages, task.request.hostname, in_words(error)) from error
 
     def help_out(task: Task, *, pipeline: str, stages: list[dict[str, Any]], **_newer: Any) -> str:
         with _scribe(task, bench(), pipeline, stages) as scribe:
@@ -161,17 +169,37 @@ def run_stages(
     if bundle[0].kind == "report":
         try:
             bench.close(pipeline)
-            # Of one that was found, 'distill report' writes it when somebody asks.
-            if records[bundle[0].key].outcome == "computed" or trouble_since:
-                _write_page(bench, pipeline)
         except StoreUnavailable as error:  # What stays of a finished pipeline is removed by the rescue.
-            reason = _try_again_for_long(task, bench, pipeline, [], error, trouble_since, started)
-            logger.warning("%s: its report cannot be written: %s", pipeline, reason)
+            logger.warning("%s: its submission cannot be removed: %s", pipeline, error)
+        # Of one that was found, 'distill report' writes it when somebody asks.
+        _write_pages(bench, pipeline if records[bundle[0].key].outcome == "computed" else None, serves)
     return "; ".join([*(records[stage.key].summary for stage in bundle), *dict.fromkeys(devices)])
 
 
+def _write_pages(bench: Bench, pipeline: str | None, serves: Collection[str]) -> None:
+    """Write a finished pipeline's page and those that are still owed, unless a message waits for this worker.
+
+    A page takes as long as many small stages, and none waits for it. What is left to whoever ends a pipeline next, and
+    what a worker that dies had taken, 'distill report' and 'distill run' write when somebody asks.
+    """
+    try:
+        if pipeline:
+            bench.pages.owe(pipeline)
+        while not bench.stop.asked and not bench.queues.any_waits(serves) and (owed := bench.pages.take()):
+            try:
+                _write_page(bench, owed)
+            except StoreUnavailable as error:
+                logger.warning("%s: its report is left for later: %s", owed, error)
+                bench.pages.owe(owed)
+                return
+    except SoftTimeLimitExceeded:
+        logger.warning("%s: pages of reports are left for later: the task has reached its time limit", pipeline)
+    except (redis.RedisError, UnicodeError) as error:
+        logger.warning("%s: pages of reports are left for later: %s", pipeline, error)
+
+
 def _write_page(bench: Bench, pipeline: str) -> None:
-    """Write a finished pipeline's page: nobody waits for it, and a pipeline is done without it.
+    """Write a finished pipeline's page: a pipeline is done without it.
 
     Raises:
         StoreUnavailable: it cannot be written for now.
@@ -182,7 +210,7 @@ def _write_page(bench: Bench, pipeline: str) -> None:
 
         write_page(bench.ledger.status(pipeline), bench.store, bench.store.report(pipeline))
         bench.store.share_report(pipeline)
-    except StoreUnavailable:
+    except (SoftTimeLimitExceeded, StoreUnavailable):
         raise
     except Exception:
         logger.warning("%s: its report cannot be written", pipeline, exc_info=True)
@@ -329,14 +357,12 @@ def _failed(
     return raised[0]
 
 
-def _unreadable(
-    bench: Bench, pipeline: str, messages: list[dict[str, Any]], worker: str, error: UnreadableRecord
-) -> DistillError:
-    """End stages of which a key at the broker is something else: to try again would change nothing."""
-    failure = StageFailed(str(error))
+def _ended(bench: Bench, pipeline: str, messages: list[dict[str, Any]], worker: str, reason: str) -> DistillError:
+    """Fail stages that another try would not help, though the pipeline itself may be what cannot be read."""
+    failure = StageFailed(reason)
     try:
         return _failed(bench, pipeline, messages, worker, failure)
-    except UnreadableRecord:  # It is the pipeline's own.
+    except UnreadableRecord as error:
         logger.error("%s: its stages are left undone: %s", pipeline, error)
         return failure
 

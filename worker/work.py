@@ -187,10 +187,10 @@ class Work:
         except Exception as error:
             if can_pass(error):  # Of the disk or the network, whatever made an error of its own of it.
                 attempts.withdraw(keys, self.worker)
-                raise Unavailable(_in_words(error)) from error
+                raise Unavailable(in_words(error)) from error
             logger.exception("%s: %s: a bug", self.pipeline, part[0].title)
             self.bench.metrics.note("attempts_lost", part[0].kind, "error")
-            reason = _in_words(error)
+            reason = in_words(error)
             try:
                 attempts.end(keys, self.worker, reason)
             except StageFailed as last:
@@ -265,7 +265,7 @@ def over_time(limit_seconds: float) -> str:
     return f"took longer than its time limit of {limit_seconds:g} s: raise it under 'time_limits' in the spec"
 
 
-def _in_words(error: Exception) -> str:
+def in_words(error: Exception) -> str:
     """The error and the place in the code that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}, in {last.name}"

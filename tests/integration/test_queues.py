@@ -16,7 +16,7 @@ from scheduler.client import PipelineClient
 from shared.broker import create_app
 from shared.catalog import PRIORITIES
 from shared.ledger import connect
-from shared.queues import PLACES, QueueState
+from shared.queues import PLACES, Queues, QueueState
 from shared.roster import Roster, WorkerEntry
 from shared.settings import Settings
 
@@ -68,7 +68,10 @@ def test_what_waits_is_counted_by_queue_and_priority_also_where_no_worker_is(
 
     states = read(settings)
     printed = json.loads(ask("--json"))
+    queues = Queues(connect(settings))
 
+    assert queues.any_waits({"cpu", "any"})
+    assert not queues.any_waits({"cpu"})
     assert list(states) == list(PLACES)
     waiting = {place: state.waiting for place, state in states.items() if state.waiting}
     assert waiting == {("any", "high"): 1, ("any", "normal"): 2, ("any", "low"): 1, ("gpu", "low"): 1}

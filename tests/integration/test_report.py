@@ -15,11 +15,13 @@ from playwright.sync_api import Browser, Page
 
 from scheduler.client import PipelineClient
 from scheduler.reports import page_of
+from shared.ledger import connect
 from shared.settings import Settings
 from shared.spec import PipelineSpec
 from shared.status import PipelineStatus
 from shared.store import ArtifactStore
 from worker.app import create
+from worker.pages import Pages
 
 MakeSpec = Callable[..., PipelineSpec]
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -181,3 +183,22 @@ def test_a_page_that_cannot_be_written_is_a_warning_and_no_failure(
 
     assert status.state == "done"
     assert client.results(pipeline).scores.students
+
+
+def test_pages_are_written_once_nothing_waits_for_the_worker(
+    settings: Settings, make_spec: MakeSpec, wait_until: WaitUntil
+) -> None:
+    client, store = PipelineClient(settings), ArtifactStore(settings.folder)
+    training = [{"epochs": 1, "seed": seed} for seed in range(2)]
+    teachers = [{"model": {"name": "mlp", "hidden": [8]}, "training": each} for each in training]
+    ids = [client.submit(make_spec(teacher=teacher, evaluation={"control": False})).id for teacher in teachers]
+    pages = [store.report(pipeline) for pipeline in ids]
+
+    with start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        wait_until(lambda: all(page.is_file() for page in pages), "all pages are written")
+    gc.collect()
+
+    states = [state for pipeline in ids for state in client.status(pipeline).states.values()]
+    last = max(state.record.ended for state in states if state.record)
+    assert min(page.stat().st_mtime for page in pages) > last - 0.01, "files' times are a few milliseconds behind"
+    assert Pages(connect(settings), 60).take() is None
