@@ -163,6 +163,7 @@ def import_file(path: Path, folder: Path, encoding: Encoding) -> SoftLabels:
 
     """
     _require_new(folder)
+    require_path(path)
     with _named(path), LabelFile.open(path) as file:
         facts = file.facts.model_dump()
         facts["class_names"] = facts["class_names"] or tuple(map(str, range(file.classes)))

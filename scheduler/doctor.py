@@ -9,7 +9,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -23,7 +22,7 @@ from shared.broker import keyring
 from shared.catalog import QUEUES
 from shared.errors import BrokerUnavailable, DistillError
 from shared.folders import draft_folder
-from shared.keys import Keys, other_type
+from shared.keys import TYPES, Keys, other_type
 from shared.ledger import PAGE_PIPELINES, Ledger, connect
 from shared.object_store import store_of
 from shared.objects import Objects
@@ -41,9 +40,8 @@ OLDEST_SERVER = (6, 2)
 #: Seconds by which clocks may differ, and bytes that should be free in the store.
 CLOCK_SECONDS = 2.0
 FREE_BYTES = 1_000_000_000
-#: Records that cannot be read of which the doctor tells, and keys that are looked at in one round trip.
+#: Records that cannot be read of which the doctor tells.
 MOST_RECORDS = 5
-PAGE_KEYS = 500
 #: Where it stands how several users share a store.
 SHARED_STORE = "docs/how-to/shared-store.md"
 
@@ -259,10 +257,9 @@ def _pipelines_by_queue(ledger: Ledger, skipped: Skipped) -> Counter[str]:
 def _records(client: Any) -> Iterator[Finding]:
     """What was passed over in all that was looked at, and what is of another type than this project's keys are."""
     Queues(client).waiting()
-    with suppress(redis.exceptions.NoPermissionError):  # Not every client may ask that of all keys.
-        for name, kind in _types(client, client.names):
-            if kind not in ("none", client.names.type_of(name) or kind):
-                client.skipped.note(name, other_type(shown(name)))
+    for name, kind in _types(client, client.names):
+        if kind != (client.names.type_of(name) or kind):
+            client.skipped.note(name, other_type(shown(name)))
     found = list(dict.fromkeys(client.skipped.reasons.values()))
     if not found:
         yield Finding("records", "good", "all that was looked at can be read")
@@ -273,15 +270,10 @@ def _records(client: Any) -> Iterator[Finding]:
 
 
 def _types(client: Any, names: Keys) -> Iterator[tuple[str, str]]:
-    """The types of all keys of this project, by name."""
-    found = list(client.scan_iter(f"{names.own}*", count=1000))
-    found += [names.unacknowledged, names.unacknowledged_times]
-    for start in range(0, len(found), PAGE_KEYS):
-        page = found[start : start + PAGE_KEYS]
-        with client.pipeline(transaction=False) as pipe:
-            for name in page:
-                pipe.type(name)
-            yield from zip(page, pipe.execute(), strict=True)
+    """The names of all keys of this project, each with its type; a client may scan, though not ask each key for it."""
+    for kind in sorted(set(TYPES.values())):
+        for pattern in (f"{names.own}*", f"{names.unacknowledged}*"):
+            yield from ((name, kind) for name in client.scan_iter(pattern, count=1000, _type=kind))
 
 
 def _refusals(client: Any) -> Iterator[Finding]:

@@ -52,19 +52,27 @@ def read_array(path: Path, *, mapped: bool = False) -> Array:
     with store_errors(path):
         try:
             with opened(path) as file:
-                shape, _, dtype = array_header(file)
-                length = os.fstat(file.fileno()).st_size - file.tell()
-                if dtype.hasobject or math.prod(shape) * dtype.itemsize != length:
-                    raise ValueError(f"its header claims {dtype} {str(shape)[:60]}, and {length:,} bytes follow")
+                _require_honest(file)
                 if mapped:
                     return np.asarray(np.load(path, mmap_mode="r"))
-                file.seek(0)
                 array: Array = np.lib.format.read_array(_ThroughPython(file), allow_pickle=False)
                 return array
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
             raise ArtifactDamaged(f"{path}: {error.strerror}") from None
-        except HEADER_ERRORS as error:
+        except ValueError as error:
             raise ArtifactDamaged(f"{path}: no array: {error}") from error
+
+
+def _require_honest(file: IO[bytes]) -> None:
+    """Raise `ValueError` where an array's header is none, or claims other than what follows; else go back to it."""
+    try:
+        shape, _, dtype = array_header(file)
+        length = os.fstat(file.fileno()).st_size - file.tell()
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize != length:
+            raise ValueError(f"its header claims {dtype} {str(shape)[:60]}, and {length:,} bytes follow")
+    except HEADER_ERRORS as error:
+        raise ValueError(str(error)) from error
+    file.seek(0)
 
 
 def write_array(path: Path, array: Array) -> None:

@@ -10,6 +10,7 @@ from io import FileIO
 from pathlib import Path
 
 from shared.errors import InvalidInput, InvalidSettings
+from shared.files import NoFile, opened
 from shared.line import shortened
 
 #: Seconds within which a pipe has to be opened by what writes to it, and within which that has to come to its end.
@@ -40,7 +41,7 @@ def read_text(path: Path, most_bytes: int) -> str:
         raise InvalidInput(f"{shown(path)}: not UTF-8 text (byte {error.start})") from None
 
 
-def require_file(path: Path, most_bytes: int | None = None) -> None:
+def require_file(path: Path, most_bytes: int) -> None:
     """Refuse what other code is to read, if it is no file that can be opened: a pipe or device might never end.
 
     Raises:
@@ -48,15 +49,14 @@ def require_file(path: Path, most_bytes: int | None = None) -> None:
 
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
-            raise InvalidInput(f"{shown(path)}: {what}, and no file")
-        if most_bytes is not None and status.st_size > most_bytes:
-            raise InvalidInput(f"{shown(path)}: larger than {most_bytes:,} bytes")
-        path.open("rb").close()
+        with opened(path) as file:
+            size_bytes = os.fstat(file.fileno()).st_size
+    except NoFile as error:
+        raise InvalidInput(f"{shown(path)}: {error}") from None
     except (OSError, ValueError) as error:
         raise InvalidInput(f"{shown(path)}: {_why(error)}") from error
+    if size_bytes > most_bytes:
+        raise InvalidInput(f"{shown(path)}: larger than {most_bytes:,} bytes")
 
 
 def require_path(path: Path) -> None:

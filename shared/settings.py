@@ -135,7 +135,7 @@ class Settings(BaseSettings):
         for name, value in values.items() if isinstance(values, dict) else ():
             text = str(value) if isinstance(value, str | Path) else ""
             if "\0" in text or (not text.isascii() and text.encode(errors="replace").decode() != text):
-                raise ValueError(f"DISTILL_{str(name).upper()}: not UTF-8 text, or with a NUL")
+                raise ValueError(f"DISTILL_{str(name).upper()}: holds bytes that are no UTF-8, or a NUL")
         return values
 
     @field_validator("broker_url")

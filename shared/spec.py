@@ -15,7 +15,6 @@ from shared.dataset_spec import DatasetSpec
 from shared.errors import InvalidInput, InvalidSpec
 from shared.given_file import LONGEST_PATH, shown
 from shared.grid import LARGEST_GRID, number_of_points
-from shared.label_file import LabelFile
 from shared.line import shortened
 from shared.markup import Location, require_plain
 from shared.model_weights import weights_of
@@ -321,6 +320,8 @@ class PipelineSpec(Part):
 
     def _require_labels_in(self, path: Path, name: str) -> None:
         """Refuse a file that holds no labels, or those of other views or, as far as is known here, other classes."""
+        from shared.label_file import LabelFile  # With numpy: only a spec that names such a file needs it.
+
         facts = DATASETS.get(self.dataset.name)
         with LabelFile.open(path, name) as file:
             if file.views != self.soft_labels.views:

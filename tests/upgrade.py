@@ -2,7 +2,7 @@
 
 `python -m tests.upgrade --commit 8ebca0b` takes that commit's tree out of git, has each version's worker do what the
 other one's client submits, and prints a table of what worked. What an earlier version cannot do, and cannot be taught
-any more, stands in `KNOWN` with its reason.
+any more, is listed as known, with its reason.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ DEADLINE_SECONDS = 180.0
 VISIBILITY_SECONDS = 3.0
 #: What is looked at: a pipeline and its results, cancelling, a worker's death, a broker's loss, signed messages.
 PARTS = ("submitted", "stopped", "killed", "lost", "signed")
+#: Why an earlier version's worker does not do what this version's client submits.
+FORMAT = "its workers leave stages of a newer format to newer workers"
 SIGNING_KEY = "an upgrade has one signing key"
-#: What some earlier version cannot do: a pattern of 'client → worker: check', and why.
-KNOWN: dict[str, str] = {}
 
 
 def spec_of(seed: int, *, epochs: int = 2) -> dict[str, Any]:
@@ -125,6 +125,8 @@ class Upgrade:
     #: By what was looked at and 'client → worker': a mark, and what there is to say.
     found: dict[str, dict[str, tuple[str, str]]] = field(default_factory=dict)
     directions: list[str] = field(default_factory=list)
+    #: What the earlier version cannot do: a pattern of 'client → worker: check', and why.
+    known: dict[str, str] = field(default_factory=dict)
 
     @contextmanager
     def check(self, what: str, client: Version, worker: Version) -> Iterator[None]:
@@ -136,12 +138,16 @@ class Upgrade:
         try:
             yield
         except (AssertionError, subprocess.TimeoutExpired, ValueError, LookupError) as error:
-            known = [why for pattern, why in KNOWN.items() if re.search(pattern, f"{direction}: {what}")]
-            row[direction] = ("known", known[0]) if known else ("failed", str(error) or type(error).__name__)
+            why = self.why_not(f"{direction}: {what}")
+            row[direction] = ("known", why) if why else ("failed", str(error) or type(error).__name__)
         else:
             row[direction] = ("works", "")
         mark, words = row[direction]
         sys.stderr.write(f"{direction}: {what}: {mark} {words}\n")
+
+    def why_not(self, what: str) -> str:
+        """Why the earlier version cannot do something; empty where it should."""
+        return next((why for pattern, why in self.known.items() if re.search(pattern, what)), "")
 
     @property
     def failed(self) -> bool:
@@ -160,10 +166,19 @@ class Upgrade:
                 again = worker.distill("retry", pipeline).strip()
                 assert {stage["outcome"] for stage in client.wait(again)["stages"]} == {"found"}
         with client.worker(), self.check("what the other has made is found", client, worker):
+            assert client.tree == ROOT or FORMAT not in self.known.values(), FORMAT
             before = self._made()
             found = worker.wait(worker.submit(spec_of(seed)))
             assert {stage["outcome"] for stage in found["stages"]} == {"found"}
             assert self._made() == before, "artifacts were made again"
+
+    def left(self, client: Version, worker: Version, seed: int) -> None:
+        """Have a worker leave what it does not know to one of the client's version."""
+        with self.check("stages of a newer format are left to newer workers", client, worker), worker.worker():
+            pipeline = client.submit(spec_of(seed))
+            until(lambda: "update it" in str(client.facts(pipeline)), "the worker says that it is too old")
+            with client.worker():
+                client.wait(pipeline)
 
     def stopped(self, client: Version, worker: Version, seed: int) -> None:
         """Have each version cancel what the other one has; what waits, and what is at work."""
@@ -254,6 +269,12 @@ def run(commit: str, folder: Path, parts: tuple[str, ...] = PARTS) -> Upgrade:
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(tree, filter="data")
     upgrade = Upgrade(store)
+    lags = _format_of(tree) < _format_of(ROOT)
+    if lags:
+        upgrade.known["^earlier client → this worker: what the other has made is found"] = FORMAT
+    if not (tree / "scheduler" / "queues.py").exists():
+        whose = r"^earlier client.*: queues \(the client's\)|^this client.*: queues \(the other's\)"
+        upgrade.known[whose] = "it has no such command"
     with LocalStack(Settings(store=folder / "server"), workers=0) as stack:
         common = {
             "DISTILL_BROKER_URL": stack.settings.broker_url,
@@ -270,6 +291,10 @@ def run(commit: str, folder: Path, parts: tuple[str, ...] = PARTS) -> Upgrade:
             earlier, this = Version("earlier", tree, environment, folder), Version("this", ROOT, environment, folder)
             for number, (client, worker) in enumerate(((earlier, this), (this, earlier))):
                 first = seed + 10 * number
+                if lags and worker is earlier:
+                    if not key:
+                        upgrade.left(client, worker, first)
+                    continue
                 if key and "signed" in parts:
                     upgrade.signed(client, worker, first)
                 if key:
@@ -307,6 +332,13 @@ def main() -> None:
         table.add_row(what, *(f"{mark}: {words}" if words else mark for mark, words in cells))
     Console(width=160, markup=False, highlight=False).print(table)
     sys.exit(upgrade.failed)
+
+
+def _format_of(tree: Path) -> int:
+    """The format of a version's stages."""
+    found = re.search(r"^STAGE_FORMAT = (\d+)$", (tree / "shared" / "stage.py").read_text(), re.MULTILINE)
+    assert found
+    return int(found[1])
 
 
 def _at_work(facts: dict[str, Any]) -> bool:

@@ -14,7 +14,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -656,9 +655,6 @@ TARGETS = (
     Target("entry", _entries, _either(_as_bytes(), _as_tree), _feed_entry),
     Target("events", _events, _either(_as_bytes(), _as_tree, _as_tree), _feed_events),
 )
-# What these two are given to is in the making.
-_NEEDS = {"records": "shared.skipped", "entry": "shared.entry"}
-TARGETS = tuple(each for each in TARGETS if find_spec(_NEEDS.get(each.name, "shared")))
 
 
 def emptied(folder: Path) -> Path:

@@ -117,9 +117,9 @@ def test_a_spec_from_a_pipe_is_yaml_whose_paths_are_of_the_working_folder(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("pipe", "a pipe or a device, and no file"),
-        ("/dev/zero", "a pipe or a device, and no file"),
-        ("folder", "a folder, and no file"),
+        ("pipe", "a pipe, not a file"),
+        ("/dev/zero", "a device, not a file"),
+        ("folder", "a folder, not a file"),
         ("absent", "No such file"),
         ("a\0b", "it has a NUL"),
         ("huge", "larger than 1,000 bytes"),

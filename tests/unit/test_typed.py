@@ -43,9 +43,9 @@ def test_a_mapping_from_python_has_the_limits_of_a_file(value: dict[Any, Any]) -
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("pipe.npz", "pipe.npz: a pipe or a device, and no file"),
-        ("zero.npz", "zero.npz: a pipe or a device, and no file"),
-        ("folder.npz", "folder.npz: a folder, and no file"),
+        ("pipe.npz", "pipe.npz: a pipe, not a file"),
+        ("zero.npz", "zero.npz: a device, not a file"),
+        ("folder.npz", "folder.npz: a folder, not a file"),
         ("a\0.npz", "it has a NUL"),
     ],
 )
@@ -101,10 +101,10 @@ def test_certificates_are_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv("DISTILL_BROKER_CERTIFICATE", __file__ if name == "KEY" else "")
         monkeypatch.setenv("DISTILL_BROKER_KEY", __file__ if name == "CERTIFICATE" else "")
         for path, message in (
-            (tmp_path / "pipe", "a pipe or a device, and no file"),
-            ("/dev/zero", "a pipe or a device, and no file"),
+            (tmp_path / "pipe", "a pipe, not a file"),
+            ("/dev/zero", "a device, not a file"),
             (tmp_path / "huge", "larger than 10,000,000 bytes"),
-            (tmp_path, "a folder, and no file"),
+            (tmp_path, "a folder, not a file"),
             ("x" * 10_000, "File name too long"),
         ):
             monkeypatch.setenv(f"DISTILL_BROKER_{name}", str(path))
