@@ -138,8 +138,8 @@ def _kind_of_archive(path: Path) -> str:
             names = archive.namelist()
     except NoArchive:
         return "a zip archive"
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
-        return "a damaged zip archive" if zipfile.is_zipfile(path) else ""
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+        return "" if str(error) == "File is not a zip file" else "a damaged zip archive"
     if any(name.rpartition("/")[2] == "data.pkl" for name in names):
         return "a pickle, as torch.save writes it"
     return "arrays of NumPy's" if any(name.endswith(".npy") for name in names) else "a zip archive"

@@ -107,6 +107,7 @@ class _ArchiveFile(io.BufferedReader):
         try:
             return super().seek(place, whence)
         except (OSError, OverflowError) as error:
-            if isinstance(error, OSError) and error.errno != errno.EINVAL:
+            # While the list is looked for, `zipfile` itself knows what to do where a file is too short for it.
+            if isinstance(error, OSError) and (error.errno != errno.EINVAL or self.most is not None):
                 raise
             raise zipfile.BadZipFile("a damaged zip archive") from None

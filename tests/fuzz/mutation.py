@@ -22,6 +22,9 @@ TEXTS = (
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (None, True, False, [], {}, [[]], {"": {}}, [None], *NUMBERS, *TEXTS)
 
+#: Values in a tree, at about the most: a few changes could make millions of them.
+MOST_PLACES = 20_000
+
 _DIGITS = re.compile(rb"\d+")
 
 
@@ -42,18 +45,18 @@ def mutated_tree(generator: random.Random, examples: Sequence[Any]) -> Any:
         match generator.randrange(8):
             case 0 | 1 | 2:
                 holder[key] = copy.deepcopy(generator.choice(VALUES))
-            case 3:
+            case 3 if len(places) < MOST_PLACES:
                 other, at = generator.choice(places)
                 holder[key] = copy.deepcopy(other[at])
-            case 4 if isinstance(holder, dict):
+            case 4 if isinstance(holder, dict) and len(places) < MOST_PLACES:
                 holder[generator.choice((*TEXTS, "format", "version", key + "x"))] = holder[key]
             case 5 if isinstance(holder, dict) or len(holder) > 1:
                 del holder[key]
             case 6:
-                for _ in range(generator.choice((1, 1, 2, 50, 400))):
+                for _ in range(generator.choice((1, 1, 2, 50, 150))):
                     holder[key] = generator.choice((lambda it: [it], lambda it: {"a": it}))(holder[key])
             case 7 if isinstance(holder[key], list):
-                holder[key] = holder[key] * generator.choice((0, 2, 3, 300))
+                holder[key] = holder[key] * min(generator.choice((0, 2, 3, 300)), MOST_PLACES // len(places))
             case _:
                 holder[key] = str(holder[key])[:5_000] if not isinstance(holder[key], str) else [holder[key]]
         if len(tree) != 1:
