@@ -22,8 +22,8 @@ from shared.errors import ArtifactDamaged, store_errors
 from shared.files import opened
 
 #: What NumPy's reader of headers raises where there is none, beside `ValueError`.
-HEADER_ERRORS = (ValueError, TypeError, ArithmeticError, EOFError, SyntaxError, MemoryError, RecursionError,
-                 struct.error, tokenize.TokenError)  # fmt: skip
+HEADER_ERRORS = (ValueError, TypeError, ArithmeticError, EOFError, SyntaxError, SystemError, MemoryError,
+                 RecursionError, struct.error, tokenize.TokenError)  # fmt: skip
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 

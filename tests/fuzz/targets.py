@@ -192,7 +192,7 @@ def _sealed_manifest(generator: random.Random, examples: Examples) -> bytes:
 def _feed_manifest(data: bytes, folder: Path) -> None:
     from scheduler.inventory import holdings, verdict_on
     from scheduler.reach import Reach
-    from scheduler.stores import _holdings_table, _verdict_line
+    from scheduler.stores import _row, _verdict_line
     from shared.stage import ArtifactRef
     from shared.store import ArtifactStore
 
@@ -201,7 +201,8 @@ def _feed_manifest(data: bytes, folder: Path) -> None:
     store.folder(ref).mkdir(parents=True)
     (store.folder(ref) / "manifest.json").write_bytes(data)
     (store.folder(ref) / "file").write_text("content")
-    _holdings_table(holdings(store, Reach()))
+    for holding in holdings(store, Reach()):
+        _row(holding)
     if verdict := verdict_on(store, ref):
         _verdict_line(verdict)
     store.find(ref)
