@@ -194,7 +194,7 @@ def _write_pages(bench: Bench, pipeline: str | None, serves: Collection[str]) ->
                 return
     except SoftTimeLimitExceeded:
         logger.warning("%s: pages of reports are left for later: the task has reached its time limit", pipeline)
-    except (redis.RedisError, UnicodeError) as error:
+    except (redis.RedisError, UnreadableRecord) as error:
         logger.warning("%s: pages of reports are left for later: %s", pipeline, error)
 
 
