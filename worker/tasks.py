@@ -81,7 +81,11 @@ def register(app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics:
             raise
         except Exception as error:  # Outside of an attempt: without a word of it, the pipeline would wait for ever.
             logger.exception("%s: %s: a bug", pipeline, task.name)
-            raise _ended(bench(), pipeline, stages, task.request.hostname, in_words(error)) from error
+            reason = in_words(error)
+            if task.request.retries + 1 < settings.max_attempts:  # What it lacked, as memory, may be there by then.
+                keys = [str(stage.get("key", "")) for stage in stages]
+                _try_again(task, bench(), pipeline, keys, Stumbled(reason), trouble_since)
+            raise _ended(bench(), pipeline, stages, task.request.hostname, reason) from error
 
     def help_out(task: Task, *, pipeline: str, stages: list[dict[str, Any]], **_newer: Any) -> str:
         with _scribe(task, bench(), pipeline, stages) as scribe:
