@@ -9,7 +9,7 @@ from typing import Any
 
 from shared.errors import UnreadableRecord
 
-#: Records that are remembered, so that each is logged once: of more, which no accident makes, only the number is.
+#: Records that are remembered, so that each is logged and counted once; more, which no accident makes, are neither.
 MOST_REMEMBERED = 1_000
 #: Characters of a record's name, which may be anybody's, that are shown.
 LONGEST_NAME = 150
