@@ -16,7 +16,7 @@ from celery.contrib.testing.worker import start_worker
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
 from shared.broker import lists_of
-from shared.errors import BrokerUnavailable, PipelineFailed, UnknownPipeline, UnreadableRecord
+from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline, UnreadableRecord
 from shared.ledger import Ledger, connect
 from shared.plan import Plan
 from shared.settings import Settings
@@ -503,6 +503,19 @@ def test_what_fails_outside_of_an_attempt_is_tried_again_a_few_times(
     assert [error.partition(" (")[0] for error in status.errors] == [
         "prepare digits: MemoryError: no room for a thread"
     ][: times - 2]
+
+
+def test_a_pipeline_whose_messages_workers_would_refuse_is_not_submitted(
+    client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.sender.LONGEST_MESSAGES", 1_000)
+
+    with pytest.raises(
+        InvalidSpec, match=r"its .* stages make messages of .* submit the students in several pipelines"
+    ):
+        client.submit(make_spec())
+
+    assert not client.pipelines()
 
 
 @pytest.mark.usefixtures("worker")
