@@ -19,7 +19,6 @@ from pydantic import ValidationError
 
 from shared.catalog import KINDS
 from shared.errors import (
-    BrokerUnavailable,
     Cancelled,
     DistillError,
     HandedBack,
@@ -67,8 +66,8 @@ def register(app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics:
         try:
             with _scribe(task, bench(), pipeline, stages) as scribe:
                 return run_stages(task, bench(), pipeline, stages, trouble_since, scribe)
-        except (redis.RedisError, BrokerUnavailable, OperationalError) as error:
-            # It refuses what a stage needs of it, or is away for very long: another time, perhaps elsewhere.
+        except (redis.RedisError, Unavailable, OperationalError) as error:
+            # The broker refuses what a stage needs of it, or is away for very long: another time, perhaps elsewhere.
             logger.error("%s: %s: left for later: %s", pipeline, task.name, error)
             time.sleep(_jittered(NEWER_SECONDS))
             raise Reject(str(error), requeue=True) from None
