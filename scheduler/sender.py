@@ -12,13 +12,17 @@ from kombu.utils.json import dumps, loads
 from scheduler import canvas
 from shared.advice import refusal
 from shared.broker import create_app
-from shared.errors import BrokerUnavailable, UnreadableRecord
+from shared.entry import LONGEST_BODY
+from shared.errors import BrokerUnavailable, InvalidSpec, UnreadableRecord
 from shared.line import first_line
 from shared.plan import Plan
 from shared.records import UNREADABLE
 from shared.seal import Keyring
 from shared.settings import Settings
 from shared.stage import Stage
+
+#: Bytes of a pipeline's messages, at the most; as they are sent, each stage takes about 140 more.
+LONGEST_MESSAGES = LONGEST_BODY * 3 // 4
 
 
 class Sender:
@@ -29,8 +33,19 @@ class Sender:
         self._address = settings.broker_address
 
     def messages(self, plan: Plan, pipeline: str) -> str:
-        """The messages of a pipeline, sealed: what `send` sends, also later and from elsewhere."""
-        return self._keyring.seal("kept", dumps(canvas.build(self._app, plan, pipeline)))
+        """The messages of a pipeline, sealed: what `send` sends, also later and from elsewhere.
+
+        Raises:
+            InvalidSpec: they are longer than workers accept.
+
+        """
+        text = dumps(canvas.build(self._app, plan, pipeline))
+        if len(text) > LONGEST_MESSAGES:
+            raise InvalidSpec(
+                f"its {len(plan.stages):,} stages make messages of {len(text) / 2**20:,.0f} MiB, and "
+                f"{LONGEST_MESSAGES / 2**20:,.0f} MiB are the most: submit the students in several pipelines"
+            )
+        return self._keyring.seal("kept", text)
 
     def opened(self, messages: str, pipeline: str) -> Signature:
         """The messages of a pipeline as they are sent.

@@ -36,8 +36,8 @@ MOST_PARTS = 100_000
 KEPT_BYTES = 2_000
 #: How kombu calls zlib; other compressions are not unpacked.
 COMPRESSIONS = ("application/x-gzip", "gzip", "zlib")
-#: The exchange of events, to which Flower listens.
-EVENTS = "celeryev"
+#: Encodings of bodies; of another name, Python would unpack some without an end, as `bz2`.
+ENCODINGS = ("utf-8", "binary")
 
 Check = Callable[[object], bool]
 Payload = dict[str, Any]
@@ -148,24 +148,6 @@ def check_command(body: object) -> None:
         raise ValueError("it is no control command")
     _check_depth(body)
     _check(body, COMMAND, "part")
-
-
-def holds_events(payload: Payload) -> bool:
-    """Whether a message of `read_entry` is an event or a list of them, as those who watch workers can take them."""
-    if payload["content-type"] != "application/json" or payload["headers"].get("compression"):
-        return False
-    try:
-        body = json.loads(base64.b64decode(payload["body"] or ""))
-        _check_depth(body)
-        for event in body if isinstance(body, list) else [body]:
-            if not isinstance(event, dict) or not {"type", "hostname", "timestamp"} <= event.keys():
-                return False
-            if event["type"].startswith("task-") and not _is_id(event.get("uuid")):
-                return False
-            _check(event, EVENT, "field")
-    except (ValueError, AttributeError, RecursionError):
-        return False
-    return True
 
 
 def _parsed(data: bytes) -> Any:
@@ -294,7 +276,7 @@ def _is_limits(value: object) -> bool:
 MESSAGE: Mapping[str, Check] = {
     "body": _maybe(_is_text),
     "content-type": _maybe(_is_line),
-    "content-encoding": _maybe(_is_line),
+    "content-encoding": lambda value: value in (None, *ENCODINGS),
     "headers": _is_object,
     "properties": _is_object,
 }
@@ -355,25 +337,4 @@ COMMAND: Mapping[str, Check] = {
     "matcher": lambda value: value in (None, "glob", "pcre"),
     "ticket": _maybe(_is_line),
     "reply_to": _maybe(_is_place),
-}
-#: What Flower relies on in an event.
-EVENT: Mapping[str, Check] = {
-    "type": _is_id,
-    "hostname": _is_line,
-    "timestamp": _is_number,
-    "utcoffset": _is_number,
-    "clock": _is_count,
-    "pid": _is_count,
-    "freq": _is_number,
-    "active": _is_count,
-    "processed": _is_count,
-    "loadavg": _list_of(_is_number),
-    "name": _maybe(_is_text),
-    "args": _maybe(_is_text),
-    "kwargs": _maybe(_is_text),
-    "queue": _maybe(_is_text),
-    "retries": _maybe(_is_count),
-    "runtime": _maybe(_is_number),
-    "root_id": _maybe(_is_id),
-    "parent_id": _maybe(_is_id),
 }

@@ -28,6 +28,7 @@ TYPES = {
     "worker:": "string",
     "worker-called:": "string",
     "gpus": "string",
+    "pages": "list",
     "refused": "list",
     "refused:": "string",
     "looked": "string",

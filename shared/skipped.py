@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from shared.errors import UnreadableRecord
+from shared.line import shortened
 
-#: Records that are remembered, so that each is logged once: of more, which no accident makes, only the number is.
+#: Records that are remembered, so that each is logged and counted once; more, which no accident makes, are neither.
 MOST_REMEMBERED = 1_000
 #: Characters of a record's name, which may be anybody's, that are shown.
 LONGEST_NAME = 150
@@ -59,4 +60,4 @@ class Skipped:
 
 def shown(name: str) -> str:
     """A name that may be anything, between quotes and without what a terminal would obey."""
-    return repr(name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…")
+    return repr(shortened(name, LONGEST_NAME))

@@ -25,10 +25,8 @@ from redis.exceptions import ResponseError
 from shared.catalog import QUEUES
 from shared.entry import (
     COMPRESSIONS,
-    EVENTS,
     REASON,
     UNREADABLE,
-    holds_events,
     read_entry,
     read_taken,
     unpack,
@@ -202,9 +200,6 @@ class Channel(redis.Channel):  # type: ignore[misc]
 
     def _deliver_fanout_message(self, message: dict[str, Any], exchange: str) -> bool:
         if exchange not in self._fanout_to_queue:
-            return False
-        if exchange == EVENTS and not holds_events(message):
-            logger.warning("an event is left out that cannot be read")
             return False
         return bool(super()._deliver_fanout_message(message, exchange))
 

@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 
 from shared.broker import seconds_due
 from shared.errors import StageFailed, Unavailable, UnknownPipeline, UnreadableRecord
+from shared.records import UNREADABLE
 from shared.status import StageState
 from worker.bench import Bench
 from worker.metrics import kind_of
@@ -30,8 +31,6 @@ from worker.work import over_time
 #: Seconds between two looks at whether the child is still there, and looks from one word of its silence to the next.
 LOOK_SECONDS = 0.5
 LOOKS_A_WORD = 4
-#: What a message, a plan or a state raises that another version wrote.
-UNREADABLE = (LookupError, TypeError, ValueError)
 
 logger = get_logger(__name__)
 

@@ -19,7 +19,6 @@ from pydantic import ValidationError
 
 from shared.catalog import KINDS
 from shared.errors import (
-    BrokerUnavailable,
     Cancelled,
     DistillError,
     HandedBack,
@@ -67,8 +66,8 @@ def register(app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics:
         try:
             with _scribe(task, bench(), pipeline, stages) as scribe:
                 return run_stages(task, bench(), pipeline, stages, trouble_since, scribe)
-        except (redis.RedisError, BrokerUnavailable, OperationalError) as error:
-            # It refuses what a stage needs of it, or is away for very long: another time, perhaps elsewhere.
+        except (redis.RedisError, Unavailable, OperationalError) as error:
+            # The broker refuses what a stage needs of it, or is away for very long: another time, perhaps elsewhere.
             logger.error("%s: %s: left for later: %s", pipeline, task.name, error)
             time.sleep(_jittered(NEWER_SECONDS))
             raise Reject(str(error), requeue=True) from None
@@ -81,7 +80,11 @@ def register(app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics:
             raise
         except Exception as error:  # Outside of an attempt: without a word of it, the pipeline would wait for ever.
             logger.exception("%s: %s: a bug", pipeline, task.name)
-            raise _ended(bench(), pipeline, stages, task.request.hostname, in_words(error)) from error
+            reason = in_words(error)
+            if task.request.retries + 1 < settings.max_attempts:  # What it lacked, as memory, may be there by then.
+                keys = [str(stage.get("key", "")) for stage in stages]
+                _try_again(task, bench(), pipeline, keys, Stumbled(reason), trouble_since)
+            raise _ended(bench(), pipeline, stages, task.request.hostname, reason) from error
 
     def help_out(task: Task, *, pipeline: str, stages: list[dict[str, Any]], **_newer: Any) -> str:
         with _scribe(task, bench(), pipeline, stages) as scribe:
@@ -194,7 +197,7 @@ def _write_pages(bench: Bench, pipeline: str | None, serves: Collection[str]) ->
                 return
     except SoftTimeLimitExceeded:
         logger.warning("%s: pages of reports are left for later: the task has reached its time limit", pipeline)
-    except (redis.RedisError, UnicodeError) as error:
+    except (redis.RedisError, UnreadableRecord) as error:
         logger.warning("%s: pages of reports are left for later: %s", pipeline, error)
 
 

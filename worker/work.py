@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -163,7 +163,8 @@ class Work:
                 yield lease
         finally:
             if not lease.lost:  # Whoever took over wakes them.
-                self.bench.wake(stage.key)
+                with suppress(UnreadableRecord):  # Of what another one waits in; the housekeeping says so.
+                    self.bench.wake(stage.key)
 
     def _attempt(self, bundle: Bundle, part: Bundle, leases: list[Lease], enter: Enter) -> dict[str, DistillError]:
         """Do stages together that the store lacks, once; of those that failed for good, why, by key."""
@@ -198,7 +199,8 @@ class Work:
             else:
                 raise Stumbled(reason) from error
         attempts.forget(keys)
-        given_up = [key for key, failure in failures.items() if not isinstance(failure, OverTime)]
+        # Another pipeline may have more time for it, and records that can be read.
+        given_up = [key for key, failure in failures.items() if not isinstance(failure, OverTime | UnreadableRecord)]
         for key in given_up:
             self.bench.ledger.give_up(key, str(failures[key]))
         if len(given_up) == len(keys):

@@ -160,7 +160,7 @@ def test_nothing_that_cannot_be_read_keeps_a_pipeline_from_being_done(
 ) -> None:
     plan = Plan.of(make_spec())
     data, teacher, labels = (stage.key for stage in plan.trunk)
-    for name in ("distill:workers", "distill:unfinished", "distill:gpus"):
+    for name in ("distill:workers", "distill:unfinished", "distill:gpus", "distill:pages"):
         broker.set(name, "garbage")
     for name in (f"distill:attempts:{data}", f"distill:blocks:{data}"):
         broker.rpush(name, "garbage", "[]", "[1, 2]", '["w", "x", "newer"]')

@@ -16,7 +16,7 @@ from celery.contrib.testing.worker import start_worker
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
 from shared.broker import lists_of
-from shared.errors import BrokerUnavailable, PipelineFailed, UnknownPipeline
+from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline, UnreadableRecord
 from shared.ledger import Ledger, connect
 from shared.plan import Plan
 from shared.settings import Settings
@@ -478,6 +478,58 @@ def test_a_broker_that_refuses_what_a_stage_needs_costs_the_pipeline_nothing(
 
     assert finish(client, client.submit(make_spec()).id).state == "done"
     assert refused
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(("times", "state"), [(2, "done"), (3, "failed")])
+def test_what_fails_outside_of_an_attempt_is_tried_again_a_few_times(
+    client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, times: int, state: str
+) -> None:
+    from worker.lease import Leases
+
+    acquire, failing = Leases.acquire, iter([True] * times)
+
+    def fail_at_first(self: Leases, key: str, worker: str, task_id: str, message: str) -> Any:
+        if next(failing, False):
+            raise MemoryError("no room for a thread")
+        return acquire(self, key, worker, task_id, message)
+
+    monkeypatch.setattr("worker.tasks.LONGEST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(Leases, "acquire", fail_at_first)
+
+    status = finish(client, client.submit(make_spec()).id)
+
+    assert status.state == state
+    assert [error.partition(" (")[0] for error in status.errors] == [
+        "prepare digits: MemoryError: no room for a thread"
+    ][: times - 2]
+
+
+def test_a_pipeline_whose_messages_workers_would_refuse_is_not_submitted(
+    client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.sender.LONGEST_MESSAGES", 1_000)
+
+    with pytest.raises(
+        InvalidSpec, match=r"its .* stages make messages of .* submit the students in several pipelines"
+    ):
+        client.submit(make_spec())
+
+    assert not client.pipelines()
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_stage_is_done_though_what_waits_for_it_cannot_be_sent(
+    client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from worker.lease import Leases
+
+    def unpark(*_: object) -> None:
+        raise UnreadableRecord("its queue at the broker is of another type")
+
+    monkeypatch.setattr(Leases, "unpark", unpark)
+
+    assert finish(client, client.submit(make_spec()).id).state == "done"
 
 
 @pytest.mark.usefixtures("worker")
