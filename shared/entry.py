@@ -113,7 +113,7 @@ def unpack(data: bytes) -> bytes:
 
 
 def check_body(body: object) -> None:
-    """Look at the decoded body of a task: positional arguments, keyword arguments, and what comes after the task.
+    """Look at the decoded body of a task: no positional arguments, keyword arguments, and what comes after the task.
 
     Raises:
         ValueError: one of them is not what it may be.
@@ -122,11 +122,11 @@ def check_body(body: object) -> None:
     if not isinstance(body, list) or len(body) != 3:
         raise ValueError("its body is not the three parts of a task")
     arguments, keywords, embedded = body
-    if not isinstance(arguments, list) or not isinstance(keywords, dict) or not isinstance(embedded, dict):
-        raise ValueError("its body is not a list of arguments and two objects")
+    if arguments != [] or not isinstance(keywords, dict) or not isinstance(embedded, dict):
+        raise ValueError("its body is not an empty list and two objects")
     _check_depth(body)
     _check(embedded, EMBEDDED, "body's")
-    _check(keywords, KEYWORDS, "argument")
+    _check_keywords(keywords)
 
 
 def check_headers(headers: Mapping[str, Any]) -> None:
@@ -189,6 +189,13 @@ def _check(values: Mapping[str, Any], table: Mapping[str, Check], what: str) -> 
     for name, check in table.items():
         if name in values and not check(values[name]):
             raise ValueError(f"the {what} {name!r} is not what it may be")
+
+
+def _check_keywords(keywords: Mapping[str, Any]) -> None:
+    for name in ("pipeline", "stages"):
+        if name not in keywords:
+            raise ValueError(f"it has no argument {name!r}")
+    _check(keywords, KEYWORDS, "argument")
 
 
 def _check_depth(value: object) -> None:
@@ -272,6 +279,33 @@ def _is_limits(value: object) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(part is None or _is_seconds(part) for part in value)
 
 
+def _is_stage(value: object) -> bool:
+    """Whether it has what workers of all versions look at in a stage before they read it."""
+    return isinstance(value, dict) and _is_line(value.get("key")) and _is_count(value.get("format", 0))
+
+
+def _is_signature(value: object) -> bool:
+    """Whether it is a task of ours as Celery sends it, or several one after or beside the other."""
+    if not isinstance(value, dict) or not _is_id(value.get("task")) or value.get("args") != []:
+        return False
+    keywords, options = value.get("kwargs"), value.get("options")
+    if not isinstance(keywords, dict) or not isinstance(options, dict):
+        return False
+    match value.get("subtask_type"):
+        case None:
+            try:
+                _check_keywords(keywords)
+            except ValueError:
+                return False
+            return value.get("immutable") is True
+        case "chain" | "group":
+            return _list_of(_is_signature)(keywords.get("tasks"))
+        case "chord":
+            return _is_signature(keywords.get("header")) and _is_signature(keywords.get("body"))
+        case _:
+            return False
+
+
 #: What kombu relies on in a message, in its properties and in any headers.
 MESSAGE: Mapping[str, Check] = {
     "body": _maybe(_is_text),
@@ -320,15 +354,17 @@ TASK_HEADERS: Mapping[str, Check] = {
     DUE: _is_number,
 }
 EMBEDDED: Mapping[str, Check] = {
-    "callbacks": _maybe(_list_of(_is_object)),
-    "errbacks": _maybe(_list_of(_is_object)),
-    "chain": _maybe(_list_of(_is_object)),
-    "chord": _maybe(_is_object),
+    "callbacks": _maybe(_list_of(_is_signature)),
+    "errbacks": _maybe(_list_of(_is_signature)),
+    "chain": _maybe(_list_of(_is_signature)),
+    "chord": _maybe(_is_signature),
     SIGNED_HEADERS: _is_object,
 }
 KEYWORDS: Mapping[str, Check] = {
     "pipeline": _is_line,
-    "stages": _list_of(_is_object),
+    "stages": _list_of(_is_stage),
+    "trouble_since": _is_number,
+    "self": lambda _value: False,  # Celery's own argument.
 }
 COMMAND: Mapping[str, Check] = {
     "arguments": _maybe(_is_object),

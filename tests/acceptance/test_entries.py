@@ -152,17 +152,28 @@ def rubbish(fleet: Fleet, message: Message) -> dict[str, bytes]:
     _, keywords, embedded = said(message)
     stage = keywords["stages"][0]
     deep = json.loads(nested(900))
+    task = {"task": "distill.evaluate", "args": [], "kwargs": keywords, "options": {}, "immutable": True}
+    chord = task | {"task": "celery.chord", "subtask_type": "chord", "kwargs": {"header": 5, "body": 5}}
     bodies = {
         "no arguments": "[]",
         "two parts": "[[],{}]",
         "four parts": "[[],{},{},{}]",
         "a body that is an object": "{}",
         "arguments that are an object": "[{},{},{}]",
+        "an argument without a name": json.dumps([[5], keywords, embedded]),
+        "an argument of Celery's": json.dumps([[], keywords | {"self": 5}, embedded]),
+        "no stages": json.dumps([[], {"pipeline": "of nothing"}, embedded]),
+        "a stage without a key": json.dumps([[], keywords | {"stages": [{}]}, embedded]),
+        "a stage of no format": json.dumps([[], keywords | {"stages": [stage | {"format": "new"}]}, embedded]),
         "deep arguments": f'[[],{{"stages": {nested(900)}}},{{}}]',
         "a deep recipe": json.dumps([[], keywords | {"stages": [stage | {"recipe": deep}]}, embedded]),
         "stages that are a number": json.dumps([[], keywords | {"stages": 5}, embedded]),
         "a chain that is a number": json.dumps([[], keywords, embedded | {"chain": 5}]),
+        "a chain of what is no task": json.dumps([[], keywords, embedded | {"chain": [{}]}]),
+        "a chain of a task without stages": json.dumps([[], keywords, embedded | {"chain": [task | {"kwargs": {}}]}]),
+        "a task after it that is a number": json.dumps([[], keywords, embedded | {"callbacks": [5]}]),
         "a chord that is a list": json.dumps([[], keywords, embedded | {"chord": []}]),
+        "a chord of two numbers": json.dumps([[], keywords, embedded | {"chord": chord}]),
         "a body of half a bracket": "[",
         "a body too deep to read": "[" * 200_000,
     }
