@@ -16,7 +16,6 @@ from shared.errors import ArtifactDamaged, ArtifactMissing, InvalidSettings, Sto
 from shared.given_file import shown
 from shared.line import shortened
 from shared.recipes import Labels
-from shared.soft_labels import SoftLabels
 from shared.stage import SHORTEST_KEY, ArtifactRef, checkpoint_ref, label_file_ref
 from shared.store import Artifact, ArtifactStore, Entry, Manifest, is_sealed
 from shared.text import plain_line
@@ -114,6 +113,8 @@ def verdict_on(store: ArtifactStore, ref: ArtifactRef) -> Verdict | None:
             if stage and stage.ref != ref:
                 raise ArtifactDamaged(f"{artifact.folder}: its stage is {stage.kind}/{stage.ref.short_key}")
             if stage and isinstance(stage.recipe, Labels):
+                from shared.soft_labels import SoftLabels  # NumPy, which a listing does without.
+
                 SoftLabels.open(artifact.folder).verify()
             if not _of_this_version(artifact, ref):
                 return Verdict(ref, "of another version", "whole, but this version would give it another key")

@@ -45,12 +45,18 @@ def print_listing(console: Console, columns: Sequence[Column], rows: Iterable[Se
     page = list(islice(left, PAGE_ROWS))
     for row in (names, *page):
         for column, cell in zip(columns, row, strict=True):
-            column.width = max(column.width, cell_len(cell))
+            column.width = max(column.width, width_of(cell))
     _narrow(columns, console.width)
     console.print(_page([names], columns, console), style="bold", soft_wrap=True)
     while page:
         console.print(_page(page, columns, console), soft_wrap=True)
         page = list(islice(left, PAGE_ROWS))
+
+
+def width_of(cell: str) -> int:
+    """Columns of a terminal that a cell takes."""
+    # Hardly a cell has others, whose widths are to be looked up one by one.
+    return len(cell) if cell.isascii() and cell.isprintable() else cell_len(cell)
 
 
 def _narrow(columns: Sequence[Column], room: int) -> None:
@@ -73,7 +79,7 @@ def _page(rows: Iterable[Sequence[str]], columns: Sequence[Column], console: Con
         for cells in zip_longest(*folded, fillvalue=""):
             line = ""
             for cell, column in zip(cells, columns, strict=True):
-                room = " " * (column.width - cell_len(cell))
+                room = " " * (column.width - width_of(cell))
                 if style := column.styles.get(cell):
                     start = place + len(line) + (len(room) if column.right else 0)
                     spans.append(Span(start, start + len(cell), style))
@@ -85,6 +91,6 @@ def _page(rows: Iterable[Sequence[str]], columns: Sequence[Column], console: Con
 
 def _folded(cell: str, column: Column, console: Console) -> list[str]:
     """The lines of a cell."""
-    if not column.folds or cell_len(cell) <= column.width:
+    if not column.folds or width_of(cell) <= column.width:
         return [cell]
     return [line.plain.rstrip() for line in Text(cell).wrap(console, column.width, overflow="fold")]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from scheduler.options import AsJson
-from scheduler.terminal import Terminal, print_json
+from scheduler.terminal import Terminal, print_json, print_json_list
 
 if TYPE_CHECKING:
     from scheduler.garbage import Piece, Removal
@@ -49,8 +49,8 @@ def list_command(
     found = holdings(store, reach, kind)
     apart = {name: store.bytes_below(name) for name in ("partial", "damaged", "trash")}
     if as_json:
-        facts = {"artifacts": [each.facts for each in found]}
-        print_json(facts | {f"{name}_bytes": size for name, size in apart.items()})
+        sizes_apart = {f"{name}_bytes": size for name, size in apart.items()}
+        print_json_list((each.facts for each in found), lambda page: {"artifacts": page, **sizes_apart})
         return
     console = _console()
     if found:
@@ -169,9 +169,7 @@ def _reach(settings: Settings, store: ArtifactStore, *, without_broker: bool = F
 
 
 def _print_holdings(holdings: Sequence[Holding]) -> None:
-    from rich.cells import cell_len
-
-    from scheduler.listing import Column, print_listing
+    from scheduler.listing import Column, print_listing, width_of
     from scheduler.options import console
 
     columns = (
@@ -186,19 +184,18 @@ def _print_holdings(holdings: Sequence[Holding]) -> None:
     )
     for row in map(_row, holdings):  # Made anew when they are printed: all at once are more than the holdings.
         for column, cell in zip(columns, row, strict=True):
-            column.width = max(column.width, cell_len(cell))
+            column.width = max(column.width, width_of(cell))
     print_listing(console, columns, map(_row, holdings))
 
 
 def _row(holding: Holding) -> tuple[str, ...]:
     first, others = holding.pipelines[:1], len(holding.pipelines) - 1
-    made = None if holding.created is None else datetime.fromtimestamp(holding.created, UTC).astimezone()
     return (
         holding.ref.kind,
         holding.ref.short_key,
         holding.title,
         _amount(holding.size_bytes),
-        f"{made:%Y-%m-%d %H:%M}" if made else "",
+        "" if holding.created is None else time.strftime("%Y-%m-%d %H:%M", time.localtime(holding.created)),
         holding.host,
         "" if not holding.seconds else f"{holding.seconds:,.1f} s",
         "".join(first) + (f" +{others}" if others > 0 else ""),

@@ -6,7 +6,8 @@ import codecs
 import csv
 import logging
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import IO, Any
 
 import typer
@@ -15,6 +16,9 @@ from rich.segment import Segment
 from rich.text import Text
 
 from shared.text import json_text, plain_line, plain_text
+
+#: Values of a list that are printed as JSON at once.
+PAGE_VALUES = 100
 
 
 class Terminal(Console):
@@ -65,13 +69,22 @@ def print_json(value: Any, *, indent: int | None = 1) -> None:
     typer.echo(_json(value, indent))
 
 
-def print_json_list(values: Iterable[Any]) -> None:
-    """Print a list of values as JSON, one after the other, so that there may be many."""
-    written = 0
-    for written, value in enumerate(values, start=1):
-        text = _json([value], 1).removeprefix("[\n").removesuffix("\n]")
-        typer.echo(("[\n" if written == 1 else ",\n") + text, nl=False)
-    typer.echo("\n]" if written else "[]")
+def print_json_list(values: Iterable[Any], around: Callable[[list[Any]], Any] = list) -> None:
+    """Print a list of values as JSON, page by page, so that there may be many.
+
+    Args:
+        values: of the list.
+        around: puts the list, or a page of it, into what it is a part of; no null comes before it.
+
+    """
+    left = iter(values)
+    before, _, after = _json(around([None]), 1).partition("null")
+    written, between = False, "," + before[before.rindex("\n") :]
+    while page := list(islice(left, PAGE_VALUES)):
+        text = _json(around(page), 1).removeprefix(before).removesuffix(after)
+        typer.echo((between if written else before) + text, nl=False)
+        written = True
+    typer.echo(after if written else _json(around([]), 1))
 
 
 def print_csv(rows: Sequence[dict[str, Any]]) -> None:

@@ -116,7 +116,7 @@ class PipelineFailed(DistillError):
 
 
 @contextmanager
-def store_errors(path: Path) -> Iterator[None]:
+def store_errors(path: str | Path) -> Iterator[None]:
     """Raise what the file system refuses as `StoreUnavailable`."""
     try:
         yield

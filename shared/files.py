@@ -16,6 +16,9 @@ MOST_DIRECTORY_BYTES = 1_000_000
 #: How NumPy compresses. What the others make of a few bytes has no bound, and is made at once.
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
+#: Bytes that are read at once of a file that is held in memory: most are shorter.
+PIECE_BYTES = 65_536
+
 #: What else may lie in a file's place.
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -35,7 +38,7 @@ class NoArchive(ValueError):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[io.BufferedReader]:
+def opened(path: str | Path) -> Iterator[io.BufferedReader]:
     """A regular file, opened for reading; links to one are followed.
 
     Raises:
@@ -43,18 +46,11 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
         OSError: it cannot be opened.
 
     """
-    # Not to wait for a writer where it is a pipe; of a regular file this changes nothing.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
-            raise NoFile(f"{_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            yield file
-    finally:
-        os.close(descriptor)
+    with _descriptor(path) as descriptor, os.fdopen(descriptor, "rb", closefd=False) as file:
+        yield file
 
 
-def read(path: Path, most_bytes: int) -> bytes:
+def read(path: str | Path, most_bytes: int) -> bytes:
     """The content of a regular file.
 
     Raises:
@@ -62,11 +58,14 @@ def read(path: Path, most_bytes: int) -> bytes:
         OSError: it cannot be read.
 
     """
-    with opened(path) as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
+    pieces, left = list[bytes](), most_bytes + 1
+    with _descriptor(path) as descriptor:
+        while piece := os.read(descriptor, min(left, PIECE_BYTES)):
+            pieces.append(piece)
+            left -= len(piece)
+    if not left:
         raise NoFile(f"larger than {most_bytes:,} bytes")
-    return content
+    return b"".join(pieces)
 
 
 @contextmanager
@@ -111,3 +110,16 @@ class _ArchiveFile(io.BufferedReader):
             if isinstance(error, OSError) and (error.errno != errno.EINVAL or self.most is not None):
                 raise
             raise zipfile.BadZipFile("a damaged zip archive") from None
+
+
+@contextmanager
+def _descriptor(path: str | Path) -> Iterator[int]:
+    """A descriptor of a regular file."""
+    # Not to wait for a writer where it is a pipe; of a regular file this changes nothing.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):
+            raise NoFile(f"{_KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
+        yield descriptor
+    finally:
+        os.close(descriptor)

@@ -95,6 +95,18 @@ def found_in(folder: Path) -> list[Path]:
     return []
 
 
+def folders_in(folder: str) -> list[os.DirEntry[str]]:
+    """The folders in a folder, by name; a link to one is none.
+
+    Raises:
+        StoreUnavailable: it cannot be read.
+
+    """
+    with store_errors(folder), suppress(*GONE), os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if entry.is_dir(follow_symlinks=False)), key=lambda entry: entry.name)
+    return []
+
+
 def is_folder(path: Path) -> bool:
     """Whether a path is a folder itself; a link to one is none.
 
@@ -145,7 +157,7 @@ def found_below(folder: Path) -> Iterator[Path]:
         yield from (Path(entry.path) for entry in _entries_below(folder))
 
 
-def size_below(folder: Path) -> int:
+def size_below(folder: str | Path) -> int:
     """Bytes of the files below a folder; what is no file, as a link, has none.
 
     Raises:
@@ -160,11 +172,11 @@ def size_below(folder: Path) -> int:
     return total
 
 
-def _entries_below(folder: Path) -> Iterator[os.DirEntry[str]]:
+def _entries_below(folder: str | Path) -> Iterator[os.DirEntry[str]]:
     """What lies below a folder, as the system lists it: of most entries it tells without another look what they are."""
     folders = list[str]()
     with suppress(*GONE):
-        folders += [str(folder)] if stat.S_ISDIR(folder.lstat().st_mode) else []
+        folders += [str(folder)] if stat.S_ISDIR(os.lstat(folder).st_mode) else []
     while folders:
         found: list[os.DirEntry[str]] = []
         with suppress(*GONE), os.scandir(folders.pop()) as entries:

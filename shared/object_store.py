@@ -320,7 +320,7 @@ class ObjectStore(ArtifactStore):
         copies: list[tuple[float, ArtifactRef, int]] = []
         for ref, folder in self.folders():
             with suppress(OSError, StoreUnavailable):  # Gone meanwhile, or closed to this user, who cannot drop it.
-                copies.append((folder.stat().st_mtime, ref, size_below(folder)))
+                copies.append((folder.stat().st_mtime, ref, size_below(folder.path)))
         room = self._cache_bytes - size_bytes - self._until_look
         for used, ref, size in sorted(copies, key=lambda copy: copy[0], reverse=True):
             room -= size

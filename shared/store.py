@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 
 from shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
 from shared.files import NoFile, read
-from shared.folders import clear_away, draft_folder, found_in, is_folder, size_below
+from shared.folders import clear_away, draft_folder, folders_in, found_in, is_folder, size_below
 from shared.objects import Objects
 from shared.records import Model, Record
 from shared.spelling import pipeline_id
@@ -216,10 +216,10 @@ class ArtifactStore:
         """The artifacts of a kind, by key."""
         return [ref for ref, _ in self._folders_of(kind) if ref in self]
 
-    def folders(self) -> Iterator[tuple[ArtifactRef, Path]]:
+    def folders(self) -> Iterator[tuple[ArtifactRef, os.DirEntry[str]]]:
         """The folder of each artifact, by kind and key; of what lacks its manifest too. No link is followed."""
         if is_folder(self.root / "artifacts"):
-            for folder in found_in(self.root / "artifacts"):
+            for folder in folders_in(f"{self.root}/artifacts"):
                 yield from self._folders_of(folder.name)
 
     def entries(self) -> Iterator[Entry]:
@@ -227,14 +227,12 @@ class ArtifactStore:
         with store_errors(self.root):
             for ref, folder in self.folders():
                 with suppress(FileNotFoundError):  # Taken for garbage at this moment.
-                    yield Entry(ref, size_below(folder), folder.stat().st_mtime, self.manifest_text(ref))
+                    used = folder.stat(follow_symlinks=False).st_mtime
+                    yield Entry(ref, size_below(folder.path), used, _manifest_text(folder.path))
 
     def manifest_text(self, ref: ArtifactRef) -> bytes:
         """What others read as an artifact's manifest; empty where there is none."""
-        path = self.folder(ref) / MANIFEST
-        with store_errors(path), suppress(FileNotFoundError, NotADirectoryError, NoFile):
-            return read(path, MOST_MANIFEST_BYTES)
-        return b""
+        return _manifest_text(str(self.folder(ref)))
 
     def bytes_below(self, folder: str) -> int:
         """Bytes of what lies in a folder of the store, such as `partial`."""
@@ -338,14 +336,14 @@ class ArtifactStore:
             with tempfile.TemporaryFile(dir=self.root) as probe:
                 probe.write(b"x")
 
-    def _folders_of(self, kind: str) -> Iterator[tuple[ArtifactRef, Path]]:
-        groups = found_in(self.root / "artifacts" / kind) if is_folder(self.root / "artifacts" / kind) else ()
-        for group in filter(is_folder, groups):
-            for folder in found_in(group):
+    def _folders_of(self, kind: str) -> Iterator[tuple[ArtifactRef, os.DirEntry[str]]]:
+        folder = self.root / "artifacts" / kind
+        for group in folders_in(str(folder)) if is_folder(folder) else ():
+            for artifact in folders_in(group.path):
                 with suppress(ValidationError):  # None of ours.
-                    ref = ArtifactRef(kind=kind, key=folder.name)
-                    if folder == self.folder(ref) and is_folder(folder):
-                        yield ref, folder
+                    ref = ArtifactRef(kind=kind, key=artifact.name)
+                    if ref.key[:2] == group.name:
+                        yield ref, artifact
 
     def _unless_damaged(self, ref: ArtifactRef, how: Callable[[ArtifactRef], Artifact]) -> Artifact | None:
         try:
@@ -446,6 +444,14 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     (folder / MANIFEST).write_text(_text_of(manifest), encoding="utf-8")
     _fsync(folder / MANIFEST)
     _fsync(folder)
+
+
+def _manifest_text(folder: str) -> bytes:
+    """What lies in a folder as an artifact's manifest; empty where there is nothing."""
+    path = f"{folder}/{MANIFEST}"
+    with store_errors(path), suppress(FileNotFoundError, NotADirectoryError, NoFile):
+        return read(path, MOST_MANIFEST_BYTES)
+    return b""
 
 
 def _text_of(manifest: Manifest) -> str:

@@ -23,6 +23,7 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 _JOINERS = "\u200c\u200d"
 #: Characters that may be one of these; all others are printable ASCII.
 _UNUSUAL = re.compile(r"[^\x20-\x7e]")
+_UNUSUAL_IN_LINES = re.compile(r"[^\n\t\x20-\x7e]")
 _BREAKS = re.compile("\r\n|[\t\n\v\f\r\x85\u2028\u2029]")
 #: What programs print to be shown in colours.
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
@@ -47,7 +48,7 @@ def plain_text(text: str, longest: int = LONGEST_TEXT) -> str:
     if len(text) <= longest and text.isprintable():
         return text
     lines = _COLOURS.sub("", _abridged(text, longest)).replace("\r\n", "\n")
-    return _abridged(_UNUSUAL.sub(_shown_or_break, lines), longest)
+    return _abridged(_UNUSUAL_IN_LINES.sub(_shown, lines), longest)
 
 
 def encodable(text: str) -> str:
@@ -67,7 +68,7 @@ def said(error: BaseException, longest: int = LONGEST_TEXT) -> str:
 def json_text(value: Any, *, indent: int | None = None, ascii_only: bool = False) -> str:
     """JSON of a value, in which no character is one that a terminal obeys; programs read it as the value it was."""
     text = json.dumps(value, indent=indent, ensure_ascii=ascii_only)
-    return _UNUSUAL.sub(lambda found: found[0] if found[0] == "\n" else _shown(found, json.dumps), text)
+    return _UNUSUAL_IN_LINES.sub(lambda found: _shown(found, json.dumps), text)
 
 
 def _bytes_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
@@ -78,10 +79,6 @@ def _bytes_or_escapes(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 codecs.register_error(BYTES_OR_ESCAPES, _bytes_or_escapes)
-
-
-def _shown_or_break(found: re.Match[str]) -> str:
-    return found[0] if found[0] in "\n\t" else _shown(found)
 
 
 def _shown(found: re.Match[str], literal: Any = ascii) -> str:

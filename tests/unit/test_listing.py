@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from scheduler.listing import PAGE_ROWS, Column, print_listing
-from scheduler.terminal import print_json_list
+from scheduler.terminal import PAGE_VALUES, print_json_list
 
 
 def printed(columns: list[Column], rows: list[tuple[str, ...]], *, width: int = 80, colours: bool = False) -> list[str]:
@@ -73,10 +73,14 @@ def test_the_first_rows_are_printed_before_the_last_are_known() -> None:
     assert seen[-1] == 2 * PAGE_ROWS + 1
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_a_list_is_the_same_json_one_by_one_as_at_once(count: int, capsys: pytest.CaptureFixture[str]) -> None:
-    values = [{"a": [1, {"b": "é\n]"}], "c": {}}, [], "text"][:count]
+@pytest.mark.parametrize("count", [0, 1, 3, PAGE_VALUES, 2 * PAGE_VALUES + 1])
+def test_a_list_is_the_same_json_page_by_page_as_at_once(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    values = ([{"a": [1, {"b": "é\n]"}], "c": {}}, [], None, "text"] * count)[:count]
 
     print_json_list(iter(values))
+    alone = capsys.readouterr().out
+    print_json_list(iter(values), lambda page: {"values": page, "others": [None, "null"]})
+    within = capsys.readouterr().out
 
-    assert capsys.readouterr().out == json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    assert alone == json.dumps(values, indent=1, ensure_ascii=False) + "\n"
+    assert within == json.dumps({"values": values, "others": [None, "null"]}, indent=1, ensure_ascii=False) + "\n"
