@@ -14,8 +14,8 @@ from shared.plan import Plan
 from shared.records import Model
 from shared.store import ArtifactStore, file_of
 
-#: Largest submission that is read.
-MOST_BYTES = 64_000_000
+#: Largest submission that is read: the 10,000 trainings that a spec may have make 70 MB.
+MOST_BYTES = 256_000_000
 
 logger = logging.getLogger(__name__)
 
