@@ -399,10 +399,8 @@ def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
     if status.state == "cancelled":
         raise PipelineFailed(f"{status.id} was cancelled: 'distill retry {status.id}' submits it again")
     if status.state == "failed":
-        errors, advice = (
-            "\n".join(status.errors),
-            advice or f"see 'distill logs {status.id}', then 'distill retry {status.id}'",
-        )
+        errors = "\n".join(status.errors)
+        advice = advice or f"see 'distill logs {status.id}', then 'distill retry {status.id}'"
         raise PipelineFailed(f"{status.id} failed: {errors}: {advice}")
     report = status.states[status.plan.report.key].record
     if report is None or not isinstance(report.record, ReportRecord):

@@ -163,8 +163,9 @@ def _part(facts: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _number(value: object) -> float | None:
     """A number of seconds that a clock can show; None of anything else."""
-    shown = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LATEST
-    return value if shown and isinstance(value, int | float) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return value if 0 <= value <= LATEST else None
 
 
 def _of_this_version(artifact: Artifact, ref: ArtifactRef) -> bool:

@@ -84,9 +84,9 @@ class LabelFile:
                 source = _npz(path, name) if path.suffix == ".npz" else _safetensors(path, name)
                 shape, dtype, facts, rows = opened.enter_context(source)
                 if len(shape) not in (2, 3) or min(shape) < 1 or shape[-1] < 2:
-                    shown = shortened(str(shape), LONGEST_NAME)
+                    given = shortened(str(shape), LONGEST_NAME)
                     raise InvalidSpec(
-                        f"{name}: logits are [samples, classes] or [views, samples, classes], not {shown}"
+                        f"{name}: logits are [samples, classes] or [views, samples, classes], not {given}"
                     )
                 if shape[-1] > MOST_CLASSES:
                     raise InvalidSpec(f"{name}: logits of {shape[-1]:,} classes: {MOST_CLASSES:,} are the most")
@@ -136,7 +136,7 @@ def export(labels: SoftLabels, path: Path) -> int:
     facts = LabelFacts.model_validate(header.model_dump(include=set(LabelFacts.model_fields))).model_dump_json()
     try:
         if path.exists():
-            raise InvalidSettings(f"{path}: is there already")
+            raise InvalidSettings(f"{shown(path)}: is there already")
         with draft_folder(path.parent, f".{path.name}-") as folder:
             fresh = folder / path.name
             if path.suffix == ".npz":
@@ -242,8 +242,8 @@ def _text(archive: zipfile.ZipFile, name: str) -> Array:
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = [shortened(name.removesuffix(".npy"), LONGEST_NAME) for name in names]
-    return listed([name if name.isprintable() else repr(name) for name in shown], MOST_NAMED) or "nothing"
+    short = [shortened(name.removesuffix(".npy"), LONGEST_NAME) for name in names]
+    return listed([name if name.isprintable() else repr(name) for name in short], MOST_NAMED) or "nothing"
 
 
 @contextmanager

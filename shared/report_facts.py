@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal, Self
@@ -242,12 +241,10 @@ class _Reader:
         found = self._open(data.ref)
         try:
             if isinstance(found, Artifact):
-                with store_errors(found.folder), suppress(FileNotFoundError):
-                    if mapped and not self.store.objects:
-                        return read_array(found.path(name), mapped=True)
-                    return read_array(self.store.verified(found, name))
-                found = "damaged"
-        except (ArtifactDamaged, ValueError):
+                if mapped and not self.store.objects:
+                    return read_array(found.path(name), mapped=True)
+                return read_array(self.store.verified(found, name))
+        except ArtifactDamaged:
             found = "damaged"
         self.missing.append(Missing("test samples", data.title, found))
         return None

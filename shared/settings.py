@@ -206,7 +206,7 @@ class Settings(BaseSettings):
     @field_validator("metrics_address")
     @classmethod
     def _host(cls, address: str) -> str:
-        if not re.fullmatch(r"[0-9A-Za-z:%-]{1,63}(\.[0-9A-Za-z-]{1,63})*", address):
+        if not re.fullmatch(r"[0-9A-Za-z_:%-]{1,63}(\.[0-9A-Za-z_-]{1,63})*", address):
             raise ValueError("no IP address, and no name of a host")
         return address
 

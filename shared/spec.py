@@ -354,7 +354,8 @@ def _existing(name: str, source: SpecFile, place: Location) -> Path:
     try:
         if len(name) > LONGEST_NAME:  # To resolve it takes time that grows with the square of its length.
             raise OSError(f"it has more than {LONGEST_NAME:,} characters")
-        folder = source.path.parent if source.path.is_file() else Path()  # A pipe lies in no folder of the user's.
+        # What has no such name as `spec.yaml` is a pipe or `/dev/stdin`, and lies in no folder of the user's.
+        folder = source.path.parent if source.path.suffix else Path()
         path = (folder / name).resolve()
         if path.is_file():
             return path

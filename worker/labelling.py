@@ -7,8 +7,6 @@ import math
 import os
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +19,10 @@ import torch
 
 from shared.array_file import read_array
 from shared.encoding import LARGEST_SMALL, Array
-from shared.errors import InvalidSpec, StoreUnavailable, store_errors
+from shared.errors import InvalidSpec, StoreUnavailable
 from shared.folders import size_below
 from shared.label_file import LabelFile
 from shared.label_statistics import LabelStatistics, better_than_chance
-from shared.line import first_line
 from shared.recipes import ImportSoftLabels, Labels, SoftLabelling
 from shared.records import SoftLabelsRecord
 from shared.soft_labels import SoftLabels, SoftLabelsHeader, block_rows
@@ -34,7 +31,7 @@ from worker import augment
 from worker.batches import Batches
 from worker.crew import AGAIN_SECONDS, TRIAL_SECONDS, Crew, worthwhile_helpers
 from worker.desk import Desk, seen_as
-from worker.outages import can_pass
+from worker.outages import read_errors
 
 LABEL_FILE = "labels"
 #: Fewest rows in one forward pass.
@@ -169,7 +166,7 @@ def import_labels(recipe: ImportSoftLabels, desk: Desk) -> tuple[Path, SoftLabel
     """
     source = desk.inputs["file"]
     path = next(source.folder / name for name in source.manifest.files if name.startswith(LABEL_FILE))
-    with _read_errors(path), LabelFile.open(path, called="teacher.soft_labels") as file:
+    with read_errors(path), LabelFile.open(path, called="teacher.soft_labels") as file:
         header = header_of(recipe, desk, teacher_key=file.facts.teacher_key or source.manifest.key)
         _require(file, header)
         writer = SoftLabelsWriter.begin(desk.folder, header, source.manifest.key, desk.objects)
@@ -186,19 +183,6 @@ def import_labels(recipe: ImportSoftLabels, desk: Desk) -> tuple[Path, SoftLabel
             "by chance: are the rows in the order of the training samples, as 'distill labels samples' writes them?"
         )
     return labels.folder, record
-
-
-@contextmanager
-def _read_errors(path: Path) -> Iterator[None]:
-    """Tell a file that cannot be read from one that is wrong, whatever its parsers make of it."""
-    with store_errors(path):
-        path.open("rb").close()  # What keeps it from being opened is no file at all for safetensors.
-        try:
-            yield
-        except InvalidSpec as error:
-            if can_pass(error):
-                raise StoreUnavailable(f"store: {path}: {first_line(error)}") from error
-            raise
 
 
 def header_of(recipe: Labels, desk: Desk, teacher_key: str) -> SoftLabelsHeader:

@@ -19,14 +19,14 @@ from torch.nn import functional
 from torch.nn.parameter import is_lazy
 
 from shared.checkpoint import misfit, mistyped, tensors_in
-from shared.errors import InvalidSpec, StoreUnavailable, store_errors
+from shared.errors import InvalidSpec, store_errors
 from shared.line import first_line
 from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from shared.part import as_arguments
 from shared.records import DatasetRecord
 from worker import memory, plugins
 from worker.downloads import downloading
-from worker.outages import can_pass
+from worker.outages import read_errors
 from worker.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ def load(model: nn.Module, path: Path, called: str = "") -> nn.Module:
         StoreUnavailable: it cannot be read.
 
     """
-    with _read_errors(path):
+    with read_errors(path):
         return _load(model, path, called or path.name)
 
 
@@ -203,25 +203,6 @@ def tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Parameters and buffers, by name."""
     yield from model.named_parameters()
     yield from model.named_buffers()
-
-
-@contextmanager
-def _read_errors(path: Path) -> Iterator[None]:
-    """Tell a file that cannot be read from one that is wrong, whatever safetensors and torch make of it.
-
-    Both open it by themselves. Of whatever keeps it from that safetensors says "No such file"; torch raises a
-    `RuntimeError`.
-    """
-    with store_errors(path):
-        path.open("rb").close()
-        try:
-            yield
-        except InvalidSpec as error:
-            if isinstance(error.__cause__, OSError):
-                raise error.__cause__ from None
-            if can_pass(error):
-                raise StoreUnavailable(f"store: {path}: {first_line(error.__cause__ or error)}") from error
-            raise
 
 
 def _load(model: nn.Module, path: Path, name: str) -> nn.Module:

@@ -7,8 +7,13 @@ import os
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from urllib.error import HTTPError
 from zipfile import BadZipFile
+
+from shared.errors import InvalidSpec, StoreUnavailable, store_errors
+from shared.line import first_line
 
 #: Numbers of the system's errors that pass by themselves, with what it is that passes. Not among them: what is wrong
 #: with a name or a right, as ENOENT, EACCES, EISDIR, ENAMETOOLONG and EINVAL.
@@ -75,6 +80,24 @@ def can_pass(error: BaseException) -> bool:
     """Whether an error, or what it says that it comes from, passes by itself: what lies deepest decides."""
     verdicts = [verdict for each in _behind(error) if (verdict := _verdict(each)) is not None]
     return bool(verdicts) and verdicts[-1]
+
+
+@contextmanager
+def read_errors(path: Path) -> Iterator[None]:
+    """Tell a file of the store that cannot be read from one that is wrong, whatever libraries make of it.
+
+    Raises:
+        StoreUnavailable: it cannot be read, also where what reads it raises `InvalidSpec` for that.
+
+    """
+    with store_errors(path):
+        path.open("rb").close()  # Of whatever keeps it from opening a file, safetensors says "No such file".
+        try:
+            yield
+        except InvalidSpec as error:
+            if isinstance(error.__cause__, OSError) or can_pass(error):
+                raise StoreUnavailable(f"store: {path}: {first_line(error.__cause__ or error)}") from error
+            raise
 
 
 def status_can_pass(status: int) -> bool:

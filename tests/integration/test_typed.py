@@ -118,7 +118,10 @@ SETTINGS = [
     ("plugins", "a,\x1b[31m", "is no name of a package"),
     ("threads", "9" * 100_000, "as an integer"),
     ("cache_gb", "nan", "finite number"),
-    *((name, b"\xff".decode(errors="surrogateescape"), "not UTF-8 text") for name in Settings.model_fields),
+    *(
+        (name, b"\xff".decode(errors="surrogateescape"), "holds bytes that are no UTF-8")
+        for name in Settings.model_fields
+    ),
 ]
 
 

@@ -114,6 +114,17 @@ def test_a_spec_from_a_pipe_is_yaml_whose_paths_are_of_the_working_folder(
     os.close(end)
 
 
+def test_paths_in_a_spec_that_is_the_standard_input_are_of_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write_spec: Callable[..., Path]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    path = write_spec(teacher={"soft_labels": "labels.npz"})
+
+    with path.open() as file, pytest.raises(InvalidSpec, match=re.escape(f"no such file: {tmp_path}/labels.npz")):
+        PipelineSpec.load(f"/dev/fd/{file.fileno()}")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

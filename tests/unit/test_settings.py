@@ -50,6 +50,13 @@ def test_a_broker_url_may_name_a_database(monkeypatch: pytest.MonkeyPatch, url: 
     assert Settings.load().broker_url == url
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1", "::", "fe80::1%eth0.1", "localhost", "my_worker-1.local"])
+def test_metrics_may_be_served_at_any_address_or_host(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("DISTILL_METRICS_ADDRESS", address)
+
+    assert Settings.load().metrics_address == address
+
+
 @pytest.mark.parametrize("prefix", ["two words", "a:b", "a*", "ä", "x" * 65])
 def test_a_prefix_has_no_character_that_means_something_to_redis(monkeypatch: pytest.MonkeyPatch, prefix: str) -> None:
     monkeypatch.setenv("DISTILL_PREFIX", prefix)
