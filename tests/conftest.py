@@ -6,7 +6,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from shutil import which
 from typing import Any
@@ -19,6 +19,7 @@ from playwright.sync_api import Browser, sync_playwright
 from scheduler.local import LocalStack
 from shared.settings import Settings
 from shared.spec import PipelineSpec
+from shared.text import encodable
 from worker import libraries
 
 # Small models gain nothing by a second thread, and where tests run side by side the threads only wait for each other.
@@ -27,6 +28,14 @@ libraries.set_up()
 
 #: Seconds after which whatever a test waits for is taken for lost, on a machine that has much else to do.
 DEADLINE_SECONDS = 120.0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Have the report of a test hold text that can be sent to another process, whatever the test has logged."""
+    report = yield
+    report.sections = [(name, encodable(text)) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(autouse=True)
