@@ -192,7 +192,7 @@ def _write_pages(bench: Bench, pipeline: str | None, serves: Collection[str]) ->
             try:
                 _write_page(bench, owed)
             except StoreUnavailable as error:
-                logger.warning("%s: its report is left for later: %s", owed, error)
+                logger.warning("%s: its report cannot be written for now: %s", owed, error)
                 bench.pages.owe(owed)
                 return
     except SoftTimeLimitExceeded:

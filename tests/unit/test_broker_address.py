@@ -132,7 +132,7 @@ def test_a_raw_character_that_ends_the_host_is_refused_with_advice(character: st
         ("redis://[::g]", "no IP address"),
         ("redis://two words", "the host is no name"),
         ("redis://:%FF@host", "not UTF-8"),
-        ("redis://:\udcff@host", "not UTF-8"),
+        ("redis://:\udcff@host", "no UTF-8"),
         ("host:6379", "not a URL"),
     ],
 )
