@@ -1,16 +1,20 @@
-"""An object store over HTTP, and what stands between it and those who use it."""
+"""The command in the test's own process; an object store over HTTP, and what stands between it and its users."""
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+
+from scheduler.cli import main
+from shared.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -104,3 +108,24 @@ def wire(object_server: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> It
     monkeypatch.setenv("AWS_ENDPOINT_URL", wire.url)
     yield wire
     wire.close()
+
+
+@pytest.fixture
+def command(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in this process: its exit code, and what it printed and complained of."""
+    for name in [name for name in os.environ if name.startswith("DISTILL_")]:
+        monkeypatch.delenv(name)
+    for name, value in settings.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("scheduler.cli.signal.signal", lambda *_: None)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["distill", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return run

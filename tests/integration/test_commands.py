@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import redis
 
-from scheduler.cli import main
 from scheduler.client import Pipeline, PipelineClient
 from scheduler.doctor import examine
 from shared.errors import BrokerUnavailable, InvalidInput, InvalidSettings, InvalidSpec, UnknownPipeline
@@ -36,25 +35,6 @@ Command = Callable[..., tuple[int, str, str]]
 def client(settings: Settings) -> PipelineClient:
     """A client of an empty queue that nobody serves."""
     return PipelineClient(settings)
-
-
-@pytest.fixture
-def command(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command in this process: its exit code, and what it printed and complained of."""
-    for name in [name for name in os.environ if name.startswith("DISTILL_")]:
-        monkeypatch.delenv(name)
-    for name, value in settings.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("scheduler.cli.signal.signal", lambda *_: None)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["distill", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return run
 
 
 def failed(client: PipelineClient, spec: PipelineSpec) -> str:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -15,7 +13,6 @@ import numpy as np
 import pytest
 from celery.contrib.testing.worker import start_worker
 
-from scheduler.cli import main
 from scheduler.client import PipelineClient
 from shared.encoding import Encoding
 from shared.ledger import connect
@@ -142,25 +139,6 @@ def enter_artifact(settings: Settings, plan: Plan) -> Path:
     writer = SoftLabelsWriter.begin(folder, header)
     writer.write(0, np.zeros((2, 2), np.float32))
     return writer.seal().folder
-
-
-@pytest.fixture
-def command(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command in this process: its exit code, and what it printed and complained of."""
-    for name in [name for name in os.environ if name.startswith("DISTILL_")]:
-        monkeypatch.delenv(name)
-    for name, value in settings.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("scheduler.cli.signal.signal", lambda *_: None)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["distill", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 import torch
 from celery.contrib.testing.worker import start_worker
 
-from scheduler.cli import main
 from scheduler.client import PipelineClient
 from shared.ledger import connect
 from shared.logbook import Logbook, LogLine
@@ -62,21 +60,14 @@ def client(odd: Settings) -> Iterator[PipelineClient]:
     gc.collect()
 
 
-@pytest.fixture
-def command(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+@pytest.fixture(name="command")
+def succeeding_command(command: Callable[..., tuple[int, str, str]]) -> Command:
     """Run a command that succeeds in this process: what it printed."""
-    for name in [name for name in os.environ if name.startswith("DISTILL_")]:
-        monkeypatch.delenv(name)
-    for name, value in settings.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr("scheduler.cli.signal.signal", lambda *_: None)
 
     def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["distill", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert not ended.value.code
-        return capsys.readouterr().out
+        code, printed, _ = command(*arguments)
+        assert not code
+        return printed
 
     return run
 
