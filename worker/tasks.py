@@ -163,7 +163,11 @@ def run_stages(
         bench.ledger.wait(pipeline, _unfinished(bundle, records), handed_back)
         raise _left(task, "task-retried", exception=handed_back) from None
     except Unavailable as error:
-        reason = _try_again_for_long(task, bench, pipeline, _unfinished(bundle, records), error, trouble_since, started)
+        # Trouble that comes after a long time of work is new.
+        since = (trouble_since if time.time() - started < LONGEST_WAIT_SECONDS else 0.0) or time.time()
+        if time.time() - since < bench.settings.retry_seconds:
+            _try_again(task, bench, pipeline, _unfinished(bundle, records), error, since)
+        reason = f"{error} (tried again for {time.time() - since:,.0f} s)"
         failures = dict.fromkeys(_unfinished(bundle, records), StageFailed(reason))
     except Stumbled as error:
         _try_again(task, bench, pipeline, _unfinished(bundle, records), error, trouble_since)
@@ -182,8 +186,9 @@ def run_stages(
 def _write_pages(bench: Bench, pipeline: str | None, serves: Collection[str]) -> None:
     """Write a finished pipeline's page and those that are still owed, unless a message waits for this worker.
 
-    A page takes as long as many small stages, and none waits for it. What is left to whoever ends a pipeline next, and
-    what a worker that dies had taken, 'distill report' and 'distill run' write when somebody asks.
+    To draw a page takes as long as many small stages, and no stage needs it. The worker that ends the next pipeline
+    writes the pages that are left. A page that is still missing, as after its worker died, 'distill report' and
+    'distill run' write.
     """
     try:
         if pipeline:
@@ -299,32 +304,12 @@ def _leave_to_newer_workers(
     raise task.retry(countdown=_jittered(NEWER_SECONDS), kwargsrepr=task.request.kwargsrepr)
 
 
-def _try_again_for_long(
-    task: Task,
-    bench: Bench,
-    pipeline: str,
-    keys: list[str],
-    error: Unavailable,
-    trouble_since: float,
-    started: float,
-) -> str:
-    """Put the task into its queue again, unless the trouble has lasted for too long: then say so.
-
-    Trouble that comes after a long time of work is new.
-    """
-    since = (trouble_since if time.time() - started < LONGEST_WAIT_SECONDS else 0.0) or time.time()
-    if time.time() - since < bench.settings.retry_seconds:
-        _try_again(task, bench, pipeline, keys, error, since)
-    return f"{error} (tried again for {time.time() - since:,.0f} s)"
-
-
 def _try_again(
     task: Task, bench: Bench, pipeline: str, keys: list[str], error: Exception, trouble_since: float
 ) -> NoReturn:
     """Put the task into its queue again, for a time that grows with each try."""
     countdown = _jittered(min(LONGEST_WAIT_SECONDS, 2.0 ** min(task.request.retries + 1, 10)))
-    if keys:
-        bench.ledger.wait(pipeline, keys, f"tries again in {countdown:.0f} s: {error}")
+    bench.ledger.wait(pipeline, keys, f"tries again in {countdown:.0f} s: {error}")
     logger.warning("%s: %s: tries again in %.0f s: %s", pipeline, task.name, countdown, error)
     kwargs = task.request.kwargs | {"trouble_since": trouble_since}
     raise task.retry(kwargs=kwargs, countdown=countdown, kwargsrepr=task.request.kwargsrepr) from error
