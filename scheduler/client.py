@@ -25,7 +25,7 @@ from shared.errors import (
     UnreadableRecord,
     Untrusted,
 )
-from shared.ledger import PAGE_PIPELINES, Ledger, broker_errors, connect
+from shared.ledger import Ledger, broker_errors, connect
 from shared.line import first_line
 from shared.object_store import store_of
 from shared.plan import Plan
@@ -222,9 +222,7 @@ class PipelineClient:
             BrokerUnavailable: the broker does not answer.
 
         """
-        ids = self._ledger.pipelines(limit)
-        for start in range(0, len(ids), PAGE_PIPELINES):
-            yield from self._ledger.standings(ids[start : start + PAGE_PIPELINES])
+        return self._ledger.standings(self._ledger.pipelines(limit))
 
     def watch(self, pipeline: Pipeline | str) -> Iterator[PipelineStatus]:
         """The pipeline's status again and again, until it is finished.

@@ -23,14 +23,14 @@ from shared.catalog import QUEUES
 from shared.errors import BrokerUnavailable, DistillError
 from shared.folders import draft_folder
 from shared.keys import TYPES, Keys, other_type
-from shared.ledger import PAGE_PIPELINES, Ledger, connect
+from shared.ledger import Ledger, connect
 from shared.object_store import store_of
 from shared.objects import Objects
 from shared.queues import Queues
 from shared.refusals import Refusals
 from shared.roster import Roster, WorkerEntry, installed_versions
 from shared.settings import Settings
-from shared.skipped import Skipped, shown
+from shared.skipped import Skipped, quoted
 from shared.stage import STAGE_FORMAT
 from shared.status import UnreadablePipeline, in_words
 from shared.text import plain_line
@@ -245,11 +245,10 @@ def _pipelines_by_queue(ledger: Ledger, skipped: Skipped) -> Counter[str]:
     unfinished: list[str] = []
     with skipped.unreadable("unfinished"):
         unfinished = ledger.untouched_since(inf)
-    for start in range(0, len(unfinished), PAGE_PIPELINES):
-        for status in ledger.standings(unfinished[start : start + PAGE_PIPELINES]):
-            if isinstance(status, UnreadablePipeline):
-                skipped.note(status.id, status.why)
-                continue
+    for status in ledger.standings(unfinished):
+        if isinstance(status, UnreadablePipeline):
+            skipped.note(status.id, status.why)
+        else:
             waiting[status.plan.device] += not status.finished
     return waiting
 
@@ -259,7 +258,7 @@ def _records(client: Any) -> Iterator[Finding]:
     Queues(client).waiting()
     for name, kind in _types(client, client.names):
         if kind != (client.names.type_of(name) or kind):
-            client.skipped.note(name, other_type(shown(name)))
+            client.skipped.note(name, other_type(quoted(name)))
     found = list(dict.fromkeys(client.skipped.reasons.values()))
     if not found:
         yield Finding("records", "good", "all that was looked at can be read")

@@ -54,7 +54,7 @@ class PlainFormatter(logging.Formatter):
 
 
 def show_logs() -> None:
-    """Have warnings of all loggers, which Python prints where nobody has set up logging, be plain."""
+    """Make plain the warnings that Python itself prints where logging is not set up."""
     if logging.lastResort:
         logging.lastResort.setFormatter(PlainFormatter())
 

@@ -9,7 +9,7 @@ import redis
 from redis.client import Pipeline
 
 from shared.errors import UnreadableRecord
-from shared.skipped import Skipped, shown
+from shared.skipped import Skipped, quoted
 
 #: The types of values, by the names of keys without what all begin with; of many keys, by how those begin.
 TYPES = {
@@ -231,7 +231,7 @@ def wrong_type(answer: object, command: tuple[Any, ...]) -> UnreadableRecord | N
         return None
     of_script = command[0] in ("EVALSHA", "EVAL")
     keys = command[3 : 3 + int(command[2])] if of_script else command[1:2]
-    return UnreadableRecord(other_type(" or ".join(shown(str(key)) for key in keys)))
+    return UnreadableRecord(other_type(" or ".join(quoted(str(key)) for key in keys)))
 
 
 def other_type(names: str) -> str:

@@ -18,7 +18,7 @@ from shared.plan import Plan
 from shared.records import StageRecord
 from shared.seal import NO_KEYS, Keyring
 from shared.settings import Settings
-from shared.skipped import shown
+from shared.skipped import quoted
 from shared.spelling import is_pipeline_id
 from shared.stage import STAGE_FORMAT
 from shared.status import PipelineStatus, StageState, UnreadablePipeline, standing, unknown
@@ -132,7 +132,7 @@ class Ledger:
             text = self._redis.hget(self._names.pipeline(pipeline), "plan")
         if text is None:
             raise unknown(pipeline)
-        name = f"the plan of {shown(pipeline)}"
+        name = f"the plan of {quoted(pipeline)}"
         plan = Plan.read(keyring.open("plan", text), name)
         if max(stage.format for stage in plan.stages) > STAGE_FORMAT:
             raise UnreadableRecord(f"{name} was written by a newer version of distill-queue: use that one")
@@ -234,7 +234,7 @@ class Ledger:
         if entered:
             return record
         with self._skipped.unreadable(f"{pipeline} {name}"):
-            return StageRecord.read(text, f"{shown(name)} of {shown(pipeline)}")
+            return StageRecord.read(text, f"{quoted(name)} of {quoted(pipeline)}")
         return record
 
     def status(self, pipeline: str) -> PipelineStatus:
@@ -250,14 +250,17 @@ class Ledger:
             fields = self._redis.hgetall(self._names.pipeline(pipeline))
         return PipelineStatus.of(pipeline, fields)
 
-    def standings(self, pipelines: Sequence[str]) -> list[PipelineStatus | UnreadablePipeline]:
-        """Where pipelines stand, as far as the broker still knows them and this version can read it."""
-        with broker_errors(), self._redis.pipeline(transaction=False) as pipe:
-            for pipeline in pipelines:
-                pipe.hgetall(self._names.pipeline(pipeline))
-            answers = pipe.execute(raise_on_error=False)
-        found = (_standing(pipeline, answer) for pipeline, answer in zip(pipelines, answers, strict=True))
-        return [each for each in found if each]
+    def standings(self, pipelines: Sequence[str]) -> Iterator[PipelineStatus | UnreadablePipeline]:
+        """Where pipelines stand, as far as the broker still knows them; read page by page, as there may be many."""
+        for start in range(0, len(pipelines), PAGE_PIPELINES):
+            page = pipelines[start : start + PAGE_PIPELINES]
+            with broker_errors(), self._redis.pipeline(transaction=False) as pipe:
+                for pipeline in page:
+                    pipe.hgetall(self._names.pipeline(pipeline))
+                answers = pipe.execute(raise_on_error=False)
+            for pipeline, answer in zip(page, answers, strict=True):
+                if found := _standing(pipeline, answer):
+                    yield found
 
     def pipelines(self, limit: int | None = None) -> list[str]:
         """Ids of the pipelines that the broker still knows, the newest first, at most so many."""
@@ -290,7 +293,7 @@ class Ledger:
         """Those of some pipelines whose ids can be the names of files, as all are that were ever given."""
         for pipeline in pipelines:
             if not is_pipeline_id(pipeline):
-                self._skipped.note(pipeline, f"{shown(pipeline)} at the broker is no pipeline's id")
+                self._skipped.note(pipeline, f"{quoted(pipeline)} at the broker is no pipeline's id")
         return [pipeline for pipeline in pipelines if is_pipeline_id(pipeline)]
 
     def _set_states(self, pipeline: str, keys: Iterable[str], state: StageState) -> None:
@@ -309,7 +312,7 @@ class Ledger:
     def _execute(self, pipe: Any, pipeline: str) -> list[Any]:
         """Execute commands for a pipeline, of which its own key must be right: others of another type are skipped."""
         answers: list[Any] = pipe.execute(raise_on_error=False)
-        own = shown(self._names.pipeline(pipeline))
+        own = quoted(self._names.pipeline(pipeline))
         for answer in answers:
             if isinstance(answer, UnreadableRecord) and str(answer).startswith(own):
                 raise answer

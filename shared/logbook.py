@@ -13,7 +13,7 @@ from shared.keys import BrokerClient
 from shared.ledger import broker_errors
 from shared.line import Line, Lines
 from shared.records import UNREADABLE, Model
-from shared.skipped import shown
+from shared.skipped import quoted
 from shared.status import LAST_TIME
 from shared.text import plain_text
 
@@ -124,7 +124,7 @@ class Logbook:
                 yield _line(place, fields)
             except UNREADABLE:
                 name = self._names.log(pipeline)
-                self._skipped.note(name, f"{shown(name)} at the broker has entries that are no lines of a log")
+                self._skipped.note(name, f"{quoted(name)} at the broker has entries that are no lines of a log")
 
 
 def _fields(line: LogLine) -> dict[str, str]:

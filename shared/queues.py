@@ -17,7 +17,7 @@ from shared.keys import BrokerClient
 from shared.line import Line
 from shared.records import UNREADABLE, Model
 from shared.roster import WorkerEntry
-from shared.skipped import shown
+from shared.skipped import quoted
 
 
 class Place(NamedTuple):
@@ -100,7 +100,7 @@ class Queues:
                 place, due = _place_and_due(entry)
             except (*UNREADABLE, AttributeError):
                 name = self._unacknowledged
-                self._skipped.note(f"{name} entries", f"{shown(name)} at the broker has entries that are no messages")
+                self._skipped.note(f"{name} entries", f"{quoted(name)} at the broker has entries that are no messages")
                 continue
             if place not in taken:
                 continue

@@ -15,7 +15,7 @@ from pydantic import ConfigDict
 from shared.keys import BrokerClient
 from shared.line import Line
 from shared.records import Model
-from shared.skipped import shown
+from shared.skipped import quoted
 from shared.stage import STAGE_FORMAT
 
 #: Packages whose versions matter to what a worker computes or understands.
@@ -126,7 +126,7 @@ class Roster:
         found = []
         for name, text in zip(names, texts, strict=True):
             with self._skipped.unreadable(self._names.worker(name)):
-                found += [WorkerEntry.read(text, f"the entry of the worker {shown(name)}")] if text else []
+                found += [WorkerEntry.read(text, f"the entry of the worker {quoted(name)}")] if text else []
         return found
 
 

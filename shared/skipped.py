@@ -58,6 +58,6 @@ class Skipped:
             self.note(name, error)
 
 
-def shown(name: str) -> str:
+def quoted(name: str) -> str:
     """A name that may be anything, between quotes and without what a terminal would obey."""
     return repr(shortened(name, LONGEST_NAME))

@@ -18,7 +18,7 @@ from shared.errors import Unavailable, UnreadableRecord
 from shared.keys import wrong_type
 from shared.roster import WorkerEntry
 from shared.settings import Settings
-from shared.skipped import Skipped, shown
+from shared.skipped import Skipped, quoted
 from worker.bench import Bench
 from worker.metrics import Metrics
 
@@ -110,7 +110,7 @@ def guarded(left_undone: str, skipped: Skipped) -> Iterator[None]:
 def _wake(bench: Bench, skipped: Skipped) -> None:
     """Send what waits for keys that are free."""
     for key in bench.leases.free_keys():
-        with guarded(f"what waits for {shown(key)} was not woken", skipped):
+        with guarded(f"what waits for {quoted(key)} was not woken", skipped):
             bench.wake(key)
 
 

@@ -13,7 +13,7 @@ from celery.utils.log import get_task_logger
 from kombu.exceptions import OperationalError
 
 from shared.errors import DistillError, HandedBack, LeaseLost, UnreadableRecord
-from shared.skipped import shown
+from shared.skipped import quoted
 from shared.stage import Stage
 from worker.bench import Bench
 from worker.scribe import Scribe
@@ -97,7 +97,7 @@ class SharedCrew:
             pipe.expire(self._counter, self.bench.settings.history_seconds)  # Also where it was gone before.
             block = int(pipe.execute()[0]) - 1
         if block < 0:
-            raise UnreadableRecord(f"{shown(self._counter)} at the broker is no counter of blocks")
+            raise UnreadableRecord(f"{quoted(self._counter)} at the broker is no counter of blocks")
         return block
 
     @property

@@ -105,7 +105,7 @@ def test_a_pipeline_that_cannot_be_read_is_listed_as_such_and_hides_no_other_one
     broker.hset("distill:pipeline:whole", f"state:{plan.trunk[1].key}", '{"state": "asleep"}')
     bad = put_bad_pipelines(broker, plan)
 
-    found = ledger.standings(ledger.pipelines())
+    found = list(ledger.standings(ledger.pipelines()))
 
     whole = next(each for each in found if each.id == "whole")
     assert whole.states[plan.trunk[0].key].progress.startswith("its record is not readable")

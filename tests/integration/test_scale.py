@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 from redis.connection import AbstractConnection
 
-import scheduler.client
-import shared.ledger
 from scheduler.client import PipelineClient
 from scheduler.doctor import examine
 from scheduler.reach import Reach
@@ -90,8 +88,7 @@ def test_many_pipelines_read_at_once_stand_as_each_does_alone(
     ids = [f"p{number}" for number in range(PIPELINES)]
     for number, pipeline in enumerate(ids):
         standing_anyhow(ledger, plan, pipeline, seed=number)
-    for module in (scheduler.client, shared.ledger):
-        monkeypatch.setattr(module, "PAGE_PIPELINES", 7)
+    monkeypatch.setattr("shared.ledger.PAGE_PIPELINES", 7)
 
     found = client.pipelines()
 
