@@ -185,7 +185,7 @@ def _check_message(payload: object) -> None:
 
 
 def _check(values: Mapping[str, Any], table: Mapping[str, Check], what: str) -> None:
-    """Check those that are there; ones that the table does not know are nobody's."""
+    """Check the values whose names the table has; others are not obeyed by Celery."""
     for name, check in table.items():
         if name in values and not check(values[name]):
             raise ValueError(f"the {what} {name!r} is not what it may be")

@@ -34,7 +34,7 @@ class NoFile(ValueError):
 
 
 class NoArchive(ValueError):
-    """A zip archive that nobody makes by NumPy; the message says why."""
+    """A zip archive that NumPy does not write; the message says why."""
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def listed(names: Sequence[str], most: int) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """A text of so many characters at the most: what is cut off is told by an ellipsis."""
+    """A text of at most so many characters, of which an ellipsis is the last where something is cut off."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 

@@ -57,7 +57,7 @@ def encodable(text: str) -> str:
 
 
 def said(error: BaseException, longest: int = LONGEST_TEXT) -> str:
-    """What an error says; own code may have made its class, whose own words may be an error too."""
+    """What an error says; one that own code defines may raise another error when it is asked."""
     try:
         text = str(error)
     except Exception as failure:

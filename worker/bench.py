@@ -125,7 +125,7 @@ class Bench:
         return self.keyring.seal("kept", dumps(message))
 
     def send(self, kept: str) -> None:
-        """Send a task or a canvas that was kept; one that nobody with the key has sealed, or that is none, is refused.
+        """Send a task or a canvas that was kept; refuse one that is not sealed with a key, or is no message.
 
         Raises:
             UnreadableRecord: its queue at the broker is something else.
