@@ -21,6 +21,7 @@ import redis
 from scheduler.local import LocalStack
 from shared.settings import Settings
 from tests.acceptance.conftest import clean_environment, free_port
+from tests.conftest import wait_until
 
 ROOT = Path(__file__).parents[2]
 GROUP = 20_500
@@ -147,6 +148,7 @@ def test_two_users_of_a_group_share_a_store(
     listed = other.distill("store", "ls", "--json")
     examined = other.distill("doctor")
     page = store / "reports" / f"{pipeline}.html"
+    wait_until(page.exists, "the worker draws the page")
     page.unlink()
     reported = other.distill("report", pipeline)
 
