@@ -16,12 +16,12 @@ RUN python3 -m venv /venv
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 # What is built of the empty ones is newer than the code that is copied over them, and would be taken for it.
-RUN mkdir scheduler shared worker && touch distill_queue_main.py && pip install ${PIP_OPTIONS} -c constraints.txt . \
+RUN mkdir distill_queue && touch distill_queue/__init__.py && pip install ${PIP_OPTIONS} -c constraints.txt . \
     && rm -rf build
 
 FROM dependencies AS code
 ARG PIP_OPTIONS=
-COPY distill_queue_main.py ./
+COPY distill_queue distill_queue
 COPY shared shared
 COPY scheduler scheduler
 COPY worker worker
@@ -37,9 +37,9 @@ RUN stdlib=$(python3 -c "import sysconfig; print(sysconfig.get_path('stdlib'))")
         -o -name ensurepip -o -name pydoc_data -o -name sample_data -o -name __pycache__ \
         -o -name '*.c' -o -name '*.h' -o -name '*.pyi' -o -path '*/fontTools/*.so' \) -exec rm -r {} + \
     # Bytecode of what it imports, as nobody may write it later; Flower's configuration is for the monitor.
-    && python -c "import distill_queue_main, pkgutil, scheduler; \
-        [__import__(f'scheduler.{module.name}') for module in pkgutil.iter_modules(scheduler.__path__) \
-            if module.name != 'flower_settings']" \
+    && python -c "import pkgutil; from distill_queue import scheduler; \
+        [__import__(module.name) for module in pkgutil.walk_packages(scheduler.__path__, 'distill_queue.scheduler.') \
+            if not module.name.endswith('flower_settings')]" \
     # tar and a shell: for copies of the store.
     && programs="$(readlink /venv/bin/python3) $(which sh tar gzip)" \
     && libraries=$(find $stdlib /venv -name '*.so*' | xargs ldd $programs | grep -o '\s/[^ ]*' | grep -v '/venv' | sort -u) \
@@ -61,17 +61,16 @@ RUN pip install ${PIP_OPTIONS} -c constraints.txt '.[monitor]'
 COPY --from=code /wheel /wheel
 RUN pip install --no-deps --no-index --force-reinstall /wheel/*.whl && mkdir --mode=700 /flower && chown 1000:1000 /flower
 WORKDIR /app
-COPY scheduler/flower_settings.py ./
 USER 1000
-CMD ["celery", "-A", "worker.app", "flower", "--conf=/app/flower_settings.py", "--db=/flower/history"]
+CMD ["distill", "flower", "--db=/flower/history"]
 
 FROM dependencies AS worker
 ARG PIP_OPTIONS=
-# Python reads it before anything else, so that the command cannot set it for itself (see worker/libraries.py).
+# Python reads it before anything else, so that the command cannot set it for itself (see worker/machine/libraries.py).
 ENV PYTHONHASHSEED=0
 RUN pip install ${PIP_OPTIONS} -c constraints.txt '.[worker,s3]'
 COPY --from=code /wheel /wheel
 RUN pip install --no-deps --no-index --force-reinstall /wheel/*.whl
 WORKDIR /app
 USER 1000
-CMD ["celery", "-A", "worker.app", "worker", "-Q", "cpu,any", "-l", "INFO"]
+CMD ["celery", "-A", "distill_queue.worker.app", "worker", "-Q", "cpu,any", "-l", "INFO"]

@@ -13,9 +13,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shared.encoding import Array, Encoding, Floats
-from shared.soft_labels import SoftLabels, SoftLabelsHeader, block_rows
-from shared.soft_labels_writer import LABELS, SoftLabelsWriter
+from distill_queue.shared.soft_labels.cache import SoftLabels, SoftLabelsHeader, block_rows
+from distill_queue.shared.soft_labels.encoding import Array, Encoding, Floats
+from distill_queue.shared.soft_labels.writer import LABELS, SoftLabelsWriter
 
 #: Numbers that the random teacher knows of a sample.
 FEATURES = 64

@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.label_formats import Cache, Format, Indices, TorchFiles, files, header, linear_teacher, others
-from shared.encoding import Array, Encoding
-from shared.soft_labels import SoftLabels
-from shared.soft_labels_writer import LABELS, SoftLabelsWriter
+from distill_queue.shared.soft_labels.cache import SoftLabels
+from distill_queue.shared.soft_labels.encoding import Array, Encoding
+from distill_queue.shared.soft_labels.writer import LABELS, SoftLabelsWriter
 
 ROOT = Path(__file__).parents[1]
 DENSE_32, DENSE_16, DENSE_8 = Encoding(dtype="float32"), Encoding(dtype="float16"), Encoding(dtype="uint8")
@@ -434,11 +434,11 @@ def _memory(name: str) -> float:
 
 def accuracies(folder: Path, extent: Extent) -> Iterator[Table]:
     """Accuracy of students with each encoding of one teacher's logits, and how far it is from float32's."""
-    from scheduler.client import PipelineClient
-    from scheduler.local import LocalStack
-    from shared.settings import Settings
-    from shared.spec import PipelineSpec
-    from worker.scores import estimate
+    from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.scheduler.stack.local import LocalStack
+    from distill_queue.shared.settings import Settings
+    from distill_queue.shared.spec.pipeline import PipelineSpec
+    from distill_queue.worker.evaluation.scores import estimate
 
     dataset = "fashion_mnist" if FASHION_MNIST.exists() and extent is FULL else "mnist_5k"
     kinds: list[dict[str, Any]] = [{"dtype": dtype} for dtype in ("float32", "float16", "uint8")]

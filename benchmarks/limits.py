@@ -15,20 +15,22 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from shared.dataset_spec import DatasetSpec
-from shared.encoding import Encoding
-from shared.model_spec import CnnSpec, MlpSpec, ModelSpec, ResnetSpec
-from shared.records import DatasetRecord
-from shared.student_spec import DistillationSpec
-from shared.training_spec import AugmentationSpec, TrainingSpec
-from worker import data, evaluation, models
-from worker.batches import Batches
-from worker.checkpoints import Checkpoints
-from worker.data import Split
-from worker.objective import Goal
-from worker.runtime import Runtime
-from worker.teacher_logits import TeacherLogits
-from worker.training import Member, Trained, fit
+from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.model import CnnSpec, MlpSpec, ModelSpec, ResnetSpec
+from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.worker.data import arrays as data
+from distill_queue.worker.data.arrays import Split
+from distill_queue.worker.data.batches import Batches
+from distill_queue.worker.data.teacher_logits import TeacherLogits
+from distill_queue.worker.evaluation import quality as evaluation
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models import build as models
+from distill_queue.worker.training.checkpoints import Checkpoints
+from distill_queue.worker.training.fit import Member, Trained, fit
+from distill_queue.worker.training.objective import Goal
 
 ROUNDS = 3
 #: Repetitions of one product, of which the median counts.

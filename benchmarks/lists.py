@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from shared.plan import Plan
-from shared.recipes import TrainTeacher
-from shared.records import TrainingRecord
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.stage import Stage
-from shared.store import MANIFEST, ArtifactStore, FileEntry, Manifest, Provenance
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.recipes import TrainTeacher
+from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.results.records import TrainingRecord
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import MANIFEST, ArtifactStore, FileEntry, Manifest, Provenance
 
 #: Bytes of an artifact's only file: listing does not read it.
 FILE_BYTES = 1_000

@@ -17,12 +17,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.records import EvaluationRecord
-from shared.results import PipelineResults
-from shared.settings import Settings
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.ledger.results import PipelineResults
+from distill_queue.shared.results.records import EvaluationRecord
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
 
 ROOT = Path(__file__).parents[1]
 SPEC = ROOT / "examples" / "fashion-mnist.yaml"

@@ -37,14 +37,14 @@ from celery import Celery, chain, group
 from celery.canvas import Signature
 
 from benchmarks.lists import COLUMNS, cost_of, fill, profile_of
-from scheduler.child import Child
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.broker import create_app
-from shared.object_store import store_of
-from shared.plan import Plan
-from shared.settings import Settings
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.child import Child
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.broker.celery_app import create_app
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.bucket_store import store_of
 
 ROOT = Path(__file__).parent.parent
 SPEC = ROOT / "examples" / "quickstart.yaml"
@@ -128,7 +128,7 @@ def nothing(_: argparse.Namespace) -> None:
         spec = PipelineSpec.load(SPEC)
         plan = Plan.of(spec)
         client, app = PipelineClient(settings), raw_app(settings)
-        command = [sys.executable, "-m", "celery", "-A", "worker.app", *_worker("any")]
+        command = [sys.executable, "-m", "celery", "-A", "distill_queue.worker.app", *_worker("any")]
         workers = [
             Child("worker", command, settings.environment, folder / "ours.log"),
             Child(

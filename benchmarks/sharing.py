@@ -9,13 +9,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.records import SoftLabelsRecord, StageRecord
-from shared.settings import Settings
-from shared.soft_labels import BLOCK_ROWS
-from shared.spec import PipelineSpec
-from worker.crew import START_SECONDS, worthwhile_helpers
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.results.records import SoftLabelsRecord, StageRecord
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.soft_labels.cache import BLOCK_ROWS
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.worker.stages.crew import START_SECONDS, worthwhile_helpers
 
 ROUNDS = 3
 VIEWS = (1, 2, 4)
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def expected_seconds(seconds: float, helpers: int, start_seconds: float) -> float:
-    """How long work takes with helpers that start after some seconds, by the formula in `worker.crew`."""
+    """How long work takes with helpers that start after some seconds, by the formula in `worker.stages.crew`."""
     return min(seconds, start_seconds + max(0.0, seconds - start_seconds) / (helpers + 1))
 
 

@@ -30,12 +30,12 @@ from celery import Celery, chain, chord, group, signals
 from celery.canvas import Signature
 
 from benchmarks.scale import _finish, _print_table, _server, _worker
-from scheduler.child import Child, celery_command
-from scheduler.client import PipelineClient
-from shared.broker import create_app
-from shared.plan import Plan
-from shared.settings import Settings
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.child import Child, celery_command
+from distill_queue.shared.broker.celery_app import create_app
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
 
 ROUNDS, PIPELINES, STAGES = 3, 20, 9
 TEACHER, STUDENT, EPOCHS = 16, 8, 1
@@ -45,21 +45,38 @@ READINGS = "DISTILL_BENCHMARK_READINGS"
 
 #: What is timed in a worker's process, by what it is in words.
 TIMED: dict[str, tuple[str, ...]] = {
-    "training steps": ("worker.stages.fit",),
-    "a few samples through each new model, in both precisions": ("worker.probe.examine",),
-    "timing forward passes of evaluations": ("worker.evaluation.latency_ms", "worker.evaluation.throughput"),
-    "the rest of evaluations": ("worker.stages.evaluate",),
-    "soft labels": ("worker.labelling.label_softly",),
-    "building models": ("worker.models.build", "worker.models.load", "worker.models.save"),
-    "reading and packing data": ("worker.data.Split.open", "worker.data.load", "worker.data.Arrays.save"),
+    "training steps": ("distill_queue.worker.stages.runner.fit",),
+    "a few samples through each new model, in both precisions": ("distill_queue.worker.training.probe.examine",),
+    "timing forward passes of evaluations": (
+        "distill_queue.worker.evaluation.quality.latency_ms",
+        "distill_queue.worker.evaluation.quality.throughput",
+    ),
+    "the rest of evaluations": ("distill_queue.worker.stages.runner.evaluate",),
+    "soft labels": ("distill_queue.worker.stages.soft_labels.label_softly",),
+    "building models": (
+        "distill_queue.worker.models.build.build",
+        "distill_queue.worker.models.build.load",
+        "distill_queue.worker.models.build.save",
+    ),
+    "reading and packing data": (
+        "distill_queue.worker.data.arrays.Split.open",
+        "distill_queue.worker.data.arrays.load",
+        "distill_queue.worker.data.arrays.Arrays.save",
+    ),
     "`fsync`": ("os.fsync",),
-    "finding and verifying artifacts": ("shared.store.ArtifactStore.open",),
-    "the rest of commits": ("shared.store.ArtifactStore.commit", "shared.store.ArtifactStore.draft"),
+    "finding and verifying artifacts": ("distill_queue.shared.store.folder_store.ArtifactStore.open",),
+    "the rest of commits": (
+        "distill_queue.shared.store.folder_store.ArtifactStore.commit",
+        "distill_queue.shared.store.folder_store.ArtifactStore.draft",
+    ),
     "round trips to the broker": ("redis.Redis.execute_command", "redis.client.Pipeline.execute"),
     "events for Flower": ("celery.app.task.Task.send_event",),
-    "beginning and ending the log": ("worker.scribe.Scribe.__enter__", "worker.scribe.Scribe.__exit__"),
-    "the page of the report": ("worker.tasks._write_page",),
-    "the rest of stages": ("worker.tasks.run_stages",),
+    "beginning and ending the log": (
+        "distill_queue.worker.telemetry.log_capture.Scribe.__enter__",
+        "distill_queue.worker.telemetry.log_capture.Scribe.__exit__",
+    ),
+    "the page of the report": ("distill_queue.worker.task.tasks._write_page",),
+    "the rest of stages": ("distill_queue.worker.task.tasks.run_stages",),
 }
 BETWEEN = "Celery, between two stages"
 
@@ -288,10 +305,10 @@ def _clocked_worker() -> None:
     """A worker whose child's time is taken."""
     from celery.bin.celery import celery
 
-    from worker import libraries
+    from distill_queue.worker.machine import libraries
 
     libraries.set_up()
-    from worker.app import app
+    from distill_queue.worker.app import app
 
     signals.worker_process_init.connect(lambda **_: _time_all(), weak=False)
     celery.params[0].default = app
@@ -300,7 +317,7 @@ def _clocked_worker() -> None:
 
 def _time_all() -> None:
     """Put a clock before all that is timed, where it is defined and where it is used."""
-    import worker.stages  # noqa: F401 (all modules are there from now on)
+    import distill_queue.worker.stages.runner  # noqa: F401 (all modules are there from now on)
 
     clock = Clock()
     for name, places in TIMED.items():

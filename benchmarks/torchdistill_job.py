@@ -22,12 +22,12 @@ from torchdistill.core.training import TrainingBox, get_training_box
 
 from benchmarks.main_job import SPEC
 from benchmarks.notebook import accuracy, loaders
-from shared.model_spec import MlpSpec, ModelSpec
-from shared.spec import PipelineSpec
-from shared.student_spec import DistillationSpec, StudentSpec
-from shared.teacher_spec import TeacherSpec
-from shared.training_spec import TrainingSpec
-from worker.models import Mlp
+from distill_queue.shared.spec.model import MlpSpec, ModelSpec
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.student import DistillationSpec, StudentSpec
+from distill_queue.shared.spec.teacher import TeacherSpec
+from distill_queue.shared.spec.training import TrainingSpec
+from distill_queue.worker.models.build import Mlp
 
 #: Processes that read samples ahead of the training.
 READERS = 0

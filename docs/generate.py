@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from worker.libraries import ENVIRONMENT
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.worker.machine.libraries import ENVIRONMENT
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- Written by `make docs`: change the code that it is made from. -->"
@@ -60,7 +60,7 @@ def pages() -> dict[str, str]:
 
 def cli_page() -> str:
     """What `--help` says of each command, by typer's own generator."""
-    command = [sys.executable, "-m", "typer", "scheduler.cli", "utils", "docs", "--name", "distill"]
+    command = [sys.executable, "-m", "typer", "distill_queue.scheduler.cli.main", "utils", "docs", "--name", "distill"]
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, check=True)  # noqa: S603 (ours)
     page = html.unescape(done.stdout)
     abouts = dict(re.findall(r"^#+ `distill (.+)`\n\n(.+)$", page, re.MULTILINE))
@@ -92,7 +92,7 @@ def settings_page() -> str:
     ]
     own = "\n".join(_rows(("variable", "type", "default", "meaning"), rows))
     libraries = "\n".join(
-        f"| `{name}` | a worker (`python -P -m worker`); `{value}` if you say nothing | see `worker/libraries.py` |"
+        f"| `{name}` | a worker (`python -P -m distill_queue.worker`); `{value}` if you say nothing | see `worker/machine/libraries.py` |"  # noqa: E501
         for name, value in ENVIRONMENT.items()
     )
     return f"{SETTINGS_HEAD}\n{own}\n{OTHER_VARIABLES}{libraries}\n"

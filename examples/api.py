@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scheduler.client import PipelineClient
+from distill_queue.scheduler.client import PipelineClient
 
 
 def spec(temperature: float) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shared.text import plain_text
+from distill_queue.shared.text import plain_text
 
 
 class DistillError(Exception):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
-from shared.text import plain_line, plain_text, said
+from distill_queue.shared.text import plain_line, plain_text, said
 
 
 def first_line(error: BaseException) -> str:

@@ -13,12 +13,12 @@ from urllib.parse import unquote, urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from shared.broker_address import BrokerAddress
-from shared.catalog import KINDS, STORE_DRIVERS, did_you_mean
-from shared.errors import InvalidInput, InvalidSettings
-from shared.given_file import require_file
-from shared.markup import parse_json
-from shared.text import plain_line
+from distill_queue.shared.broker_address import BrokerAddress
+from distill_queue.shared.catalog import KINDS, STORE_DRIVERS, did_you_mean
+from distill_queue.shared.errors import InvalidInput, InvalidSettings
+from distill_queue.shared.files.given_file import require_file
+from distill_queue.shared.files.markup import parse_json
+from distill_queue.shared.text import plain_line
 
 #: Characters of a signing key, at the least.
 SHORTEST_KEY = 16

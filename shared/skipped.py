@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from shared.errors import UnreadableRecord
-from shared.line import shortened
+from distill_queue.shared.errors import UnreadableRecord
+from distill_queue.shared.line import shortened
 
 #: Records that are remembered, so that each is logged and counted once; more, which no accident makes, are neither.
 MOST_REMEMBERED = 1_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from shared.errors import UnknownPipeline
+from distill_queue.shared.errors import UnknownPipeline
 
 #: Characters of a name, at the most: it becomes part of ids, of folders and of the names of files.
 LONGEST = 63

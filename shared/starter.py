@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 
-from shared.text import plain_text
+from distill_queue.shared.text import plain_text
 
 #: Names the pipe that leads to the starter; of processes that nobody waits for it is not set.
 PIPE = "DISTILL_STARTER_PIPE"

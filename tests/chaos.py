@@ -26,15 +26,15 @@ import redis
 from rich.console import Console
 from rich.table import Table
 
-from scheduler.child import Child
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.errors import BrokerUnavailable
-from shared.plan import Plan
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.stage import Stage
-from shared.store import ArtifactStore
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.child import Child
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.errors import BrokerUnavailable
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
 from tests.acceptance.conftest import free_port
 
 WORKERS = 3

@@ -16,11 +16,11 @@ import redis
 import yaml
 from playwright.sync_api import Browser, sync_playwright
 
-from scheduler.local import LocalStack
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.text import encodable
-from worker import libraries
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.text import encodable
+from distill_queue.worker.machine import libraries
 
 # Small models gain nothing by a second thread, and where tests run side by side the threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

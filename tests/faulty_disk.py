@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from shared.errors import Unavailable
-from shared.plan import Plan
-from shared.spec import PipelineSpec
-from shared.stage import ArtifactRef, Stage
-from shared.store import ArtifactStore
+from distill_queue.shared.errors import Unavailable
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import ArtifactRef, Stage
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
 
 #: What a disk says of any call, and what it says of those that write.
 OF_ALL = (errno.EIO, errno.ESTALE)
@@ -64,7 +64,7 @@ def specs() -> list[PipelineSpec]:
 
 def problems(root: Path, points: int, seed: int) -> Iterator[str]:
     """What goes wrong where a call fails: another error than that the store does not work, or other files after it."""
-    from worker import libraries
+    from distill_queue.worker.machine import libraries
 
     libraries.set_up()
     faults = ctypes.CDLL(os.environ["LD_PRELOAD"])
@@ -98,8 +98,8 @@ def _do(store: ArtifactStore, stage: Stage) -> dict[str, str]:
     """Find a stage's artifact or make it, as a new process would; the hashes of its files."""
     import torch
 
-    from worker import stages
-    from worker.runtime import Runtime
+    from distill_queue.worker.machine.runtime import Runtime
+    from distill_queue.worker.stages import runner as stages
 
     stages._kept_logits.clear()
     store = ArtifactStore(store.root)

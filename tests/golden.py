@@ -1,10 +1,10 @@
 """What must stay as it is when code moves: keys, results and the bytes of artifacts, beside an earlier commit's.
 
-`python -m tests.golden --commit 99c6b99` takes that commit's tree out of git and has both versions plan every example and
-run two small pipelines, each in a store of its own, on this machine. It prints what differs, and whether this version finds
-all that the earlier one has stored.
+`python -m tests.golden --commit 99c6b99` takes that commit's tree out of git and has both versions plan every example
+and run two small pipelines, each in a store of its own, on this machine. It prints what differs, and what of the
+earlier one's store this version does not find.
 
-`python -m tests.golden --keys` writes the keys of the examples into `tests/golden_keys.json`, to which the suite holds them.
+`python -m tests.golden --keys` writes the keys of the examples into `tests/golden_keys.json`; the suite compares them.
 """
 
 from __future__ import annotations
@@ -51,7 +51,12 @@ SPECS: list[dict[str, Any]] = [
                 "distillation": {"temperature": {"grid": [1, 2, 4]}},
                 "seeds": 3,
             },
-            {"name": "dkd", "model": {"name": "cnn", "channels": [4, 8]}, "training": SMALL, "distillation": {"loss": "dkd"}},
+            {
+                "name": "dkd",
+                "model": {"name": "cnn", "channels": [4, 8]},
+                "training": SMALL,
+                "distillation": {"loss": "dkd"},
+            },
         ],
     },
     {
@@ -174,7 +179,7 @@ def main() -> None:
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
             files.extractall(folder / "earlier", filter="data")
         found = list(compare(Version(folder / "earlier", folder / "earlier-store"), this, folder))
-    print(*found, f"{len(found)} differences from {given.commit}", sep="\n")
+    sys.stdout.write("\n".join([*found, f"{len(found)} differences from {given.commit}\n"]))
     sys.exit(bool(found))
 
 

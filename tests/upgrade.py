@@ -28,9 +28,10 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from scheduler.child import Child
-from scheduler.local import LocalStack
-from shared.settings import Settings
+from distill_queue.scheduler.stack.child import Child
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.settings import Settings
+from tests.golden import command_of
 
 ROOT = Path(__file__).parents[1]
 #: The commit before the last release.
@@ -74,7 +75,7 @@ class Version:
 
         """
         done = subprocess.run(
-            [sys.executable, "-P", "-c", "from scheduler.cli import main; main()", *arguments],
+            [*command_of(self.tree), *arguments],
             env=os.environ | self._environment,
             capture_output=True,
             text=True,
@@ -87,7 +88,8 @@ class Version:
     @contextmanager
     def worker(self) -> Iterator[Child]:
         """A worker of it, while the block runs."""
-        command = [sys.executable, "-P", "-m", "worker", "worker", "-Q", "cpu,any", "-n", f"{self.name}@%h"]
+        module = "distill_queue.worker" if (self.tree / "distill_queue").is_dir() else "worker"
+        command = [sys.executable, "-P", "-m", module, "worker", "-Q", "cpu,any", "-n", f"{self.name}@%h"]
         log = self.folder / f"{self.name}-{time.monotonic_ns()}.log"
         child = Child(self.name, [*command, "-l", "INFO", "--without-gossip"], self._environment, log)
         child.start()
@@ -272,7 +274,7 @@ def run(commit: str, folder: Path, parts: tuple[str, ...] = PARTS) -> Upgrade:
     lags = _format_of(tree) < _format_of(ROOT)
     if lags:
         upgrade.known["^earlier client → this worker: what the other has made is found"] = FORMAT
-    if not (tree / "scheduler" / "queues.py").exists():
+    if not list((tree / "scheduler").rglob("queues.py")):
         whose = r"^earlier client.*: queues \(the client's\)|^this client.*: queues \(the other's\)"
         upgrade.known[whose] = "it has no such command"
     with LocalStack(Settings(store=folder / "server"), workers=0) as stack:
@@ -336,7 +338,7 @@ def main() -> None:
 
 def _format_of(tree: Path) -> int:
     """The format of a version's stages."""
-    found = re.search(r"^STAGE_FORMAT = (\d+)$", (tree / "shared" / "stage.py").read_text(), re.MULTILINE)
+    found = re.search(r"^STAGE_FORMAT = (\d+)$", next((tree / "shared").rglob("stage.py")).read_text(), re.MULTILINE)
     assert found
     return int(found[1])
 

@@ -1,29 +1,27 @@
-"""`python -m worker …` is `celery -A worker.app …`, but for that one's importing from the working folder first."""
+"""`python -m distill_queue.worker …` is `celery -A distill_queue.worker.app …`, without the working folder."""
 
 from __future__ import annotations
 
 import sys
 from typing import NoReturn
 
-from distill_queue_main import require_own_packages
-
-require_own_packages()
-
-from shared.starter import tell
-from worker import libraries
+from distill_queue.shared.starter import tell
+from distill_queue.worker.machine import libraries
 
 
 def main() -> None:
     """Start the worker; what keeps it from starting is one message."""
     libraries.restart_set_up()
     try:
-        from worker.app import app
+        from distill_queue.worker.app import app
     except ImportError as error:
         _fail(f"a library of the worker cannot be loaded: {error}: install 'distill-queue[worker]' again")
     from celery.bin.celery import celery
 
     celery.params[0].default = app
-    celery.main(sys.argv[1:], prog_name="python -m worker")  # Not `app.start`, which forgets the exit code.
+    celery.main(
+        sys.argv[1:], prog_name="python -m distill_queue.worker"
+    )  # Not `app.start`, which forgets the exit code.
 
 
 def _fail(reason: str) -> NoReturn:

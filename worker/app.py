@@ -1,4 +1,4 @@
-"""The application that Celery and Flower start: `celery -A worker.app worker`."""
+"""The application that Celery and Flower start: `celery -A distill_queue.worker.app worker`."""
 
 from __future__ import annotations
 
@@ -8,32 +8,28 @@ import uuid
 from functools import cache
 from typing import Any, NoReturn
 
-from distill_queue_main import require_own_packages
-
-require_own_packages()
-
 from celery import Celery, signals
 from celery.utils.log import get_logger
 
-from shared import temporary
-from shared.broker import create_app
-from shared.errors import DistillError, InvalidSettings, Unavailable
-from shared.settings import Settings
-from shared.starter import BROKEN_WORLD, READY, WRONG_INPUT, hang_up, tell
-from shared.text import plain_line
-from worker import libraries
-from worker.bench import Bench
-from worker.delivery import renew_deliveries
-from worker.ending import end_by_signal
-from worker.exporter import serve_metrics
-from worker.fitness import require_fit_broker
-from worker.log_formatter import format_logs
-from worker.metrics import Metrics
-from worker.pulse import Pulse
-from worker.stop import Stop
-from worker.supervision import watch_child
-from worker.tasks import register
-from worker.vigil import Vigil
+from distill_queue.shared.broker.celery_app import create_app
+from distill_queue.shared.errors import DistillError, InvalidSettings, Unavailable
+from distill_queue.shared.files import temporary
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.starter import BROKEN_WORLD, READY, WRONG_INPUT, hang_up, tell
+from distill_queue.shared.text import plain_line
+from distill_queue.worker.coordination.connections import Bench
+from distill_queue.worker.coordination.pulse import Pulse
+from distill_queue.worker.coordination.stop import Stop
+from distill_queue.worker.machine import libraries
+from distill_queue.worker.process.delivery import renew_deliveries
+from distill_queue.worker.process.ending import end_by_signal
+from distill_queue.worker.process.fitness import require_fit_broker
+from distill_queue.worker.process.supervision import watch_child
+from distill_queue.worker.process.vigil import Vigil
+from distill_queue.worker.task.tasks import register
+from distill_queue.worker.telemetry.exporter import serve_metrics
+from distill_queue.worker.telemetry.log_formatter import format_logs
+from distill_queue.worker.telemetry.metrics import Metrics
 
 #: Whether sets of texts have another order in each process: Python was started without a seed, and it is too late now.
 HASHES_ARE_RANDOM = os.environ.get("PYTHONHASHSEED", "random") == "random"
@@ -52,7 +48,7 @@ def create(settings: Settings) -> Celery:
     #: The main process's connections; made at first use.
     app.bench = cache(lambda: Bench.connect(app, settings, stop, pulse, metrics, patient=False))
     app.metrics = metrics
-    app.conf.worker_consumer = "worker.door:Door"
+    app.conf.worker_consumer = "distill_queue.worker.process.admission:Door"
     require_fit_broker(app, settings)
     register(app, settings, stop, pulse, metrics)
     renew_deliveries(app, settings, metrics)
@@ -112,7 +108,8 @@ def _warn_of_random_hashes(**_: Any) -> None:
     if HASHES_ARE_RANDOM:
         logger.warning(
             "PYTHONHASHSEED is not set: own data that go through sets of texts may differ from another worker's: "
-            "start it by 'python -P -m worker worker …' in place of 'celery -A worker.app worker …', or set it to 0"
+            "start it by 'python -P -m distill_queue.worker worker …' in place of "
+            "'celery -A distill_queue.worker.app worker …', or set it to 0"
         )
 
 

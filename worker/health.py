@@ -1,7 +1,8 @@
 """Health: whether this machine's worker is on the roster, as a container's health check asks.
 
 A worker's main process enters itself eight times in a visibility timeout, so that an entry says both that it is alive
-and that it reaches the broker. `python -m worker.health` takes a third of a second, `celery inspect ping` a whole one.
+and that it reaches the broker. `python -m distill_queue.worker.health` takes a third of a second, `celery inspect
+ping` a whole one.
 """
 
 from __future__ import annotations
@@ -9,15 +10,11 @@ from __future__ import annotations
 import socket
 import sys
 
-from distill_queue_main import require_own_packages
-
-require_own_packages()
-
-from shared.errors import DistillError
-from shared.ledger import connect
-from shared.roster import Roster
-from shared.settings import Settings
-from shared.text import plain_line
+from distill_queue.shared.errors import DistillError
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.ledger.workers import Roster
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.text import plain_line
 
 
 def workers_here(settings: Settings) -> list[str]:

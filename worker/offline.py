@@ -1,7 +1,7 @@
 """Offline: what a client asks of the worker's code without a broker, as one JSON request on standard input.
 
-`python -m worker.offline` answers with one line of JSON: {"result": …}, or {"error": …, "kind": …}, one of `KINDS` or
-"other".
+`python -m distill_queue.worker.offline` answers with one line of JSON: {"result": …}, or {"error": …,
+"kind": …}, one of `KINDS` or "other".
 """
 
 from __future__ import annotations
@@ -12,11 +12,7 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
-from distill_queue_main import require_own_packages
-
-require_own_packages()
-
-from worker import libraries
+from distill_queue.worker.machine import libraries
 
 if __name__ == "__main__":
     libraries.restart_set_up()  # Before anything that takes time or reads them.
@@ -25,23 +21,31 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from shared.dataset_spec import DatasetSpec
-from shared.encoding import Encoding, Floats
-from shared.errors import ArtifactDamaged, ArtifactMissing, DistillError, InvalidInput, StoreUnavailable, store_errors
-from shared.object_store import store_of
-from shared.recipes import ImportSoftLabels, SoftLabelling
-from shared.settings import Settings
-from shared.soft_labels import SoftLabels
-from shared.stage import ArtifactRef, Stage
-from shared.store import ArtifactStore
-from shared.training_spec import AugmentationSpec
-from worker import augment, data
-from worker.data import Split
-from worker.desk import Desk, seen_as
-from worker.evaluation import BATCH
-from worker.labelling import Labelling
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.shared.errors import (
+    ArtifactDamaged,
+    ArtifactMissing,
+    DistillError,
+    InvalidInput,
+    StoreUnavailable,
+    store_errors,
+)
+from distill_queue.shared.plan.recipes import ImportSoftLabels, SoftLabelling
+from distill_queue.shared.plan.stage import ArtifactRef, Stage
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.soft_labels.cache import SoftLabels
+from distill_queue.shared.soft_labels.encoding import Encoding, Floats
+from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.training import AugmentationSpec
+from distill_queue.shared.store.bucket_store import store_of
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.data import arrays as data
+from distill_queue.worker.data import views as augment
+from distill_queue.worker.data.arrays import Split
+from distill_queue.worker.evaluation.quality import BATCH
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.context import Desk, seen_as
+from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.soft_labels import Labelling
 
 #: Errors that the client tells from others.
 KINDS = {"input": InvalidInput, "missing": ArtifactMissing, "store": StoreUnavailable}

@@ -16,15 +16,15 @@ import psutil
 import pytest
 import torch
 
-from scheduler.child import Child
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.plan import Plan
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.child import Child
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.runner import Workshop
 
 DISTILL = [str(Path(sys.executable).with_name("distill"))]
 #: A package whose models and data end their worker, raise bugs, or take for ever.
@@ -36,10 +36,10 @@ def data(how, path="", **_):
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if how == "bug":  # One of distill-queue: what this code raises is its user's mistake, and is not tried again.
-        import worker.data
+        import distill_queue.worker.data.arrays
         def broken(*_):
             raise Exception("a bug")
-        worker.data._checked = broken
+        distill_queue.worker.data.arrays._checked = broken
     if how == "slow":
         time.sleep(600)
     while how == "deaf":

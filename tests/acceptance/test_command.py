@@ -16,8 +16,8 @@ from typing import Any
 import psutil
 import pytest
 
-from scheduler.cli import main
-from shared.results import PipelineResults
+from distill_queue.scheduler.cli.main import main
+from distill_queue.shared.ledger.results import PipelineResults
 from tests.acceptance.conftest import DISTILL, distill, free_port
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -30,7 +30,7 @@ def here(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callab
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("scheduler.cli.signal.signal", lambda *_: None)
+    monkeypatch.setattr("distill_queue.scheduler.cli.main.signal.signal", lambda *_: None)
 
     def run(*arguments: str | Path) -> int:
         monkeypatch.setattr(sys, "argv", ["distill", *map(str, arguments)])

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from scheduler.child import Child, worker_command
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.broker import create_app, keyring, lists_of
-from shared.entry import SIGNED_HEADERS
-from shared.ledger import connect
-from shared.refusals import Refusal, Refusals
-from shared.settings import Settings
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.child import Child, worker_command
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.broker.celery_app import create_app, keyring, lists_of
+from distill_queue.shared.broker.entry import SIGNED_HEADERS
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.ledger.refusals import Refusal, Refusals
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.conftest import wait_until
 
 MakeSpec = Callable[..., PipelineSpec]

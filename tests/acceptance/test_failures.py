@@ -11,15 +11,15 @@ import psutil
 import pytest
 import redis
 
-from scheduler.child import Child
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.errors import BrokerUnavailable, PipelineFailed
-from shared.ledger import connect
-from shared.logbook import Logbook
-from shared.spec import PipelineSpec
-from shared.status import PipelineStatus
-from shared.store import ArtifactStore
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.child import Child
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.errors import BrokerUnavailable, PipelineFailed
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.ledger.logs import Logbook
+from distill_queue.shared.ledger.status import PipelineStatus
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
 from tests.acceptance.conftest import free_port, lines_of, pool_process, with_workers
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -66,7 +66,7 @@ def test_a_bug_is_tried_again_and_then_named_with_its_place(client: PipelineClie
 def test_a_stage_that_takes_too_long_fails_with_its_limit(
     client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    monkeypatch.setattr("scheduler.canvas.HARD_LIMIT_SECONDS", 2.0)
+    monkeypatch.setattr("distill_queue.scheduler.client.canvas.HARD_LIMIT_SECONDS", 2.0)
     assert (
         finish(client, client.submit(make_spec()).id).state == "done"
     )  # Loading torch may take longer than the limit.

@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
-from scheduler.client import PipelineClient
-from scheduler.devices import Device
-from scheduler.fleet import Fleet
-from scheduler.local import LocalStack
-from shared.records import StageRecord
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.devices import Device
+from distill_queue.scheduler.stack.fleet import Fleet
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.results.records import StageRecord
+from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.acceptance.conftest import DISTILL, distill
 
 WaitUntil = Callable[..., Any]

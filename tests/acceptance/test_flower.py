@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Error, Locator, Page, expect
 
-from scheduler.client import PipelineClient
-from scheduler.local import Child, LocalStack
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.local import Child, LocalStack
+from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.acceptance.conftest import free_port
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]

@@ -12,18 +12,18 @@ from typing import Any
 import psutil
 import pytest
 
-from scheduler import report
-from scheduler.child import Child
-from scheduler.client import PipelineClient
-from scheduler.doctor import examine
-from scheduler.local import LocalStack
-from shared.broker import lists_of
-from shared.ledger import connect
-from shared.logbook import Logbook
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.maintenance.doctor import examine
+from distill_queue.scheduler.stack.child import Child
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.scheduler.tables import tables as report
+from distill_queue.shared.broker.celery_app import lists_of
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.ledger.logs import Logbook
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.worker.process.vigil import SHORTEST_SECONDS
 from tests.acceptance.conftest import lines_of, pool_process, teacher_weights, with_workers
 from tests.hung_mount import can_mount, hung_mount
-from worker.vigil import SHORTEST_SECONDS
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
 TrainingWorker = Callable[[LocalStack, PipelineClient, str], Child]

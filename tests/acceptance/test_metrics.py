@@ -10,9 +10,9 @@ from urllib.request import urlopen
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
-from scheduler.client import PipelineClient
-from scheduler.local import Child, LocalStack
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.local import Child, LocalStack
+from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.acceptance.conftest import free_port, lines_of, pool_process
 
 #: Training samples of scikit-learn's digits.

@@ -10,12 +10,12 @@ from urllib.request import urlopen
 
 import pytest
 
-from scheduler.child import Child, celery_command
-from scheduler.client import PipelineClient
-from shared.broker import create_app
-from shared.ledger import connect
-from shared.settings import Settings
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.child import Child, celery_command
+from distill_queue.shared.broker.celery_app import create_app
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.acceptance.conftest import DISTILL, free_port
 from tests.conftest import wait_until
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.errors import InvalidSpec, PipelineFailed
-from shared.results import COLUMNS, PipelineResults
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client import PipelineClient
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.errors import InvalidSpec, PipelineFailed
+from distill_queue.shared.ledger.results import COLUMNS, PipelineResults
+from distill_queue.shared.spec import PipelineSpec
 from tests.acceptance.conftest import with_workers
 from tests.conftest import small_spec
 
@@ -25,8 +25,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "api.py"
 WITHOUT_PANDAS = """
 import sys
 sys.modules["pandas"] = None
-from scheduler.client import PipelineClient
-from shared.results import PipelineResults
+from distill_queue.scheduler.client import PipelineClient
+from distill_queue.shared.ledger.results import PipelineResults
 results = PipelineResults.model_validate_json(sys.stdin.read())
 print(len(results.rows()), "<table>" in results._repr_html_())
 try:

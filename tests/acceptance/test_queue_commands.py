@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.acceptance.conftest import distill, with_workers
 
 WaitUntil = Callable[..., Any]

@@ -13,8 +13,11 @@ import pytest
 from tests.acceptance.conftest import DISTILL
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount")
-WORKER = f"{sys.executable} -P -m worker worker -Q cpu -n here@%h"
-PROVIDE = "from shared.temporary import provide_folder; provide_folder(); import tempfile; print(tempfile.mkdtemp())"
+WORKER = f"{sys.executable} -P -m distill_queue.worker worker -Q cpu -n here@%h"
+PROVIDE = (
+    "from distill_queue.shared.files.temporary import provide_folder; provide_folder(); "
+    "import tempfile; print(tempfile.mkdtemp())"
+)
 
 
 def on_read_only(command: str, folder: Path, *, shared_memory: bool) -> subprocess.CompletedProcess[str]:

@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
-from scheduler.child import Child
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.child import Child
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.acceptance.conftest import lines_of, pool_process, teacher_weights
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]

@@ -18,17 +18,17 @@ from urllib.request import urlopen
 import pytest
 import redis
 
-from scheduler.child import Child, celery_command
-from scheduler.client import PipelineClient
-from scheduler.doctor import examine
-from shared.broker import create_app, lists_of
-from shared.errors import BrokerUnavailable
-from shared.ledger import connect
-from shared.settings import Settings
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.maintenance.doctor import examine
+from distill_queue.scheduler.stack.child import Child, celery_command
+from distill_queue.shared.broker.celery_app import create_app, lists_of
+from distill_queue.shared.errors import BrokerUnavailable
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.worker.coordination.attempts import Attempts
 from tests.acceptance.conftest import DISTILL, free_port
 from tests.conftest import wait_until
-from worker.attempts import Attempts
 
 PAGE = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
 KEY = "a key of enough letters"

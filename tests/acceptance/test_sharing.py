@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.plan import Plan
-from shared.records import SoftLabelsRecord
-from shared.spec import PipelineSpec
-from shared.status import PipelineStatus
-from shared.store import ArtifactStore
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.ledger.status import PipelineStatus
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.results.records import SoftLabelsRecord
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.runner import Workshop
 from tests.acceptance.conftest import MISBEHAVING, lines_of, pool_process
-from worker.runtime import Runtime
-from worker.stages import Workshop
 
 MakeSpec = Callable[..., PipelineSpec]
 WaitUntil = Callable[..., Any]

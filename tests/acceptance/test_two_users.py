@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from scheduler.local import LocalStack
-from shared.settings import Settings
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.settings import Settings
 from tests.acceptance.conftest import clean_environment, free_port
 from tests.conftest import wait_until
 
@@ -46,7 +46,12 @@ class User:
             os.chown(home, self.number, self.number)
         own = {"HOME": str(home), "MPLCONFIGDIR": str(home), "PYTHONPATH": os.pathsep.join(import_path())}
         return subprocess.Popen(
-            [interpreter(self.place), "-c", "from scheduler.cli import main; main()", *map(str, arguments)],
+            [
+                interpreter(self.place),
+                "-c",
+                "from distill_queue.scheduler.cli.main import main; main()",
+                *map(str, arguments),
+            ],
             user=self.number,
             group=self.number,
             extra_groups=[GROUP],

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shared.errors import DistillError
+from distill_queue.shared.errors import DistillError
 
 #: What an input may take at the most: seconds of the processor, and memory.
 MOST_SECONDS = 1.0
@@ -140,7 +140,7 @@ def _place(error: BaseException) -> str:
 
 def _is_own(name: str) -> bool:
     """Whether a file is one of the code that is tried."""
-    return Path(name).parent.name in ("shared", "scheduler", "worker")
+    return "distill_queue" in Path(name).parts
 
 
 def _told(error: BaseException) -> str:

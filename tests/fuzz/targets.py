@@ -21,7 +21,7 @@ from unittest.mock import patch
 import numpy as np
 import yaml
 
-from shared.errors import DistillError
+from distill_queue.shared.errors import DistillError
 from tests.fuzz.mutation import NUMBERS, TEXTS, as_json, mutated, mutated_tree
 
 Examples = Sequence[bytes]
@@ -93,8 +93,8 @@ def _toml_examples(_folder: Path) -> Examples:
 
 def _spec(suffix: str) -> Callable[[bytes, Path], None]:
     def feed(data: bytes, folder: Path) -> None:
-        from shared.plan import Plan
-        from shared.spec import PipelineSpec
+        from distill_queue.shared.plan.plan import Plan
+        from distill_queue.shared.spec.pipeline import PipelineSpec
 
         (path := folder / f"spec{suffix}").write_bytes(data)
         Plan.of(PipelineSpec.load(path))
@@ -110,15 +110,15 @@ def _set_examples(_folder: Path) -> Examples:
 
 
 def _feed_set(data: bytes, folder: Path) -> None:
-    from shared.plan import Plan
-    from shared.spec import PipelineSpec
+    from distill_queue.shared.plan.plan import Plan
+    from distill_queue.shared.spec.pipeline import PipelineSpec
 
     (path := folder / "spec.json").write_text(json.dumps(SMALL))
     Plan.of(PipelineSpec.load(path, (data.decode(errors="surrogateescape"),)))
 
 
 def _settings_examples(_folder: Path) -> Examples:
-    from shared.settings import Settings
+    from distill_queue.shared.settings import Settings
 
     usual = Settings(store="/srv/store").environment
     more = {
@@ -148,7 +148,7 @@ def _settings_texts(generator: random.Random, examples: Examples) -> bytes:
 
 
 def _feed_settings(data: bytes, folder: Path) -> None:
-    from shared.settings import Settings
+    from distill_queue.shared.settings import Settings
 
     (folder / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n")
     texts = {name: str(value).replace("\0", "") for name, value in json.loads(data).items()}
@@ -162,10 +162,10 @@ def _feed_settings(data: bytes, folder: Path) -> None:
 
 
 def _manifests(_folder: Path) -> Examples:
-    from shared.plan import Plan
-    from shared.records import WeightsRecord
-    from shared.spec import PipelineSpec
-    from shared.store import FileEntry, Manifest, Provenance
+    from distill_queue.shared.plan.plan import Plan
+    from distill_queue.shared.results.records import WeightsRecord
+    from distill_queue.shared.spec.pipeline import PipelineSpec
+    from distill_queue.shared.store.folder_store import FileEntry, Manifest, Provenance
 
     content = FileEntry(size_bytes=7, sha256=hashlib.sha256(b"content").hexdigest())
     return [
@@ -190,11 +190,11 @@ def _sealed_manifest(generator: random.Random, examples: Examples) -> bytes:
 
 
 def _feed_manifest(data: bytes, folder: Path) -> None:
-    from scheduler.inventory import holdings, verdict_on
-    from scheduler.reach import Reach
-    from scheduler.stores import _row, _verdict_line
-    from shared.stage import ArtifactRef
-    from shared.store import ArtifactStore
+    from distill_queue.scheduler.cli.store import _row, _verdict_line
+    from distill_queue.scheduler.maintenance.inventory import holdings, verdict_on
+    from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+    from distill_queue.shared.plan.stage import ArtifactRef
+    from distill_queue.shared.store.folder_store import ArtifactStore
 
     store, first = ArtifactStore(folder / "store"), json.loads(_FIRST[0])
     ref = ArtifactRef(kind=first["kind"], key=first["key"])
@@ -217,18 +217,18 @@ def _kept_manifests(folder: Path) -> Examples:
 
 
 def _submissions(_folder: Path) -> Examples:
-    from shared.plan import Plan
-    from shared.spec import PipelineSpec
-    from shared.submissions import Submission
+    from distill_queue.shared.plan.plan import Plan
+    from distill_queue.shared.spec.pipeline import PipelineSpec
+    from distill_queue.shared.store.submissions import Submission
 
     plan = Plan.of(PipelineSpec.model_validate(SMALL))
     return [Submission(plan=plan, canvas='{"task": "a"}').model_dump_json().encode()]
 
 
 def _feed_submission(data: bytes, folder: Path) -> None:
-    from scheduler.reach import Reach
-    from shared.store import ArtifactStore
-    from shared.submissions import Submissions
+    from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+    from distill_queue.shared.store.folder_store import ArtifactStore
+    from distill_queue.shared.store.submissions import Submissions
 
     (folder / "store" / "pipelines").mkdir(parents=True)
     (folder / "store" / "pipelines" / "a-1.json").write_bytes(data)
@@ -266,10 +266,10 @@ def _tree_of_links(generator: random.Random, examples: Examples) -> bytes:
 
 
 def _feed_garbage(data: bytes, folder: Path) -> None:
-    from scheduler.folder_garbage import FolderGarbage
-    from scheduler.inventory import holdings
-    from scheduler.reach import Reach
-    from shared.store import ArtifactStore
+    from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
+    from distill_queue.scheduler.maintenance.inventory import holdings
+    from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+    from distill_queue.shared.store.folder_store import ArtifactStore
 
     store, outside = ArtifactStore(folder / "store"), folder / "outside"
     key = "ab" + "0" * 62
@@ -352,8 +352,8 @@ def _with_header(generator: random.Random, examples: Examples) -> bytes:
 
 def _label_file(suffix: str) -> Callable[[bytes, Path], None]:
     def feed(data: bytes, folder: Path) -> None:
-        from scheduler.caches import import_file
-        from shared.encoding import Encoding
+        from distill_queue.scheduler.labels.caches import import_file
+        from distill_queue.shared.soft_labels.encoding import Encoding
 
         (path := folder / f"labels{suffix}").write_bytes(data)
         try:
@@ -366,8 +366,8 @@ def _label_file(suffix: str) -> Callable[[bytes, Path], None]:
 
 
 def _cache_examples(folder: Path) -> Examples:
-    from shared.encoding import Encoding
-    from shared.soft_labels import HEADER
+    from distill_queue.shared.soft_labels.cache import HEADER
+    from distill_queue.shared.soft_labels.encoding import Encoding
     from tests.unit.test_soft_labels import written
 
     encodings = [Encoding(dtype="float32"), Encoding(dtype="uint8", top_k=2)]
@@ -389,7 +389,7 @@ def _sealed_header(generator: random.Random, examples: Examples) -> bytes:
 
 
 def _feed_cache(data: bytes, folder: Path) -> None:
-    from shared.soft_labels import HEADER, SoftLabels
+    from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
 
     rows = _LOGITS.size // 3
     for name, content in (
@@ -411,7 +411,7 @@ def _array_examples(_folder: Path) -> Examples:
 
 
 def _feed_array(data: bytes, folder: Path) -> None:
-    from shared.array_file import read_array
+    from distill_queue.shared.files.array_file import read_array
 
     (path := folder / "x.npy").write_bytes(data)
     read_array(path).sum()
@@ -421,14 +421,14 @@ def _feed_array(data: bytes, folder: Path) -> None:
 def _checkpoint_examples(folder: Path) -> Examples:
     import torch
 
-    from worker.checkpoints import Checkpoint, Checkpoints
+    from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 
     Checkpoints(folder, 1.0).save(3, Checkpoint({"a": torch.zeros(3, 2), "b": torch.arange(4)}, {"step": 3}))
     return [path.read_bytes() for path in folder.iterdir()]
 
 
 def _feed_checkpoint(data: bytes, folder: Path) -> None:
-    from worker.checkpoints import Checkpoints
+    from distill_queue.worker.training.checkpoints import Checkpoints
 
     # Its name proves it: whoever wrote it meant it so.
     (folder / f"{3:012}-{hashlib.sha256(data).hexdigest()}.safetensors").write_bytes(data)
@@ -446,7 +446,7 @@ def _teacher_examples(_folder: Path) -> Examples:
 
 
 def _teacher() -> Any:
-    from worker.models import Mlp
+    from distill_queue.worker.models.build import Mlp
 
     return Mlp(4, (3,), 2)
 
@@ -456,8 +456,8 @@ def _teacher_bytes(generator: random.Random, examples: Examples) -> bytes:
 
 
 def _feed_teacher(data: bytes, folder: Path) -> None:
-    from shared.checkpoint import misfit, tensors_in
-    from worker import models
+    from distill_queue.shared.files.weights_file import misfit, tensors_in
+    from distill_queue.worker.models import build as models
 
     (path := folder / "teacher.safetensors").write_bytes(data)
     model = _teacher()
@@ -480,7 +480,7 @@ def _events(_folder: Path) -> Examples:
 def _feed_events(data: bytes, _folder: Path) -> None:
     from celery.events.state import State
 
-    from scheduler.flower_events import cleaned_batch
+    from distill_queue.scheduler.monitor.events import cleaned_batch
 
     try:
         body = json.loads(data)
@@ -504,14 +504,14 @@ _BROKER: list[Any] = []
 
 def _records(folder: Path) -> Examples:
     """What stands in the broker of a pipeline of which a stage is done, of a worker, and of a refused message."""
-    from scheduler.local import LocalStack
-    from shared.plan import Plan
-    from shared.records import StageRecord, WeightsRecord
-    from shared.refusals import Refusal
-    from shared.roster import WorkerEntry
-    from shared.settings import Settings
-    from shared.spec import PipelineSpec
-    from shared.status import StageState
+    from distill_queue.scheduler.stack.local import LocalStack
+    from distill_queue.shared.ledger.refusals import Refusal
+    from distill_queue.shared.ledger.status import StageState
+    from distill_queue.shared.ledger.workers import WorkerEntry
+    from distill_queue.shared.plan.plan import Plan
+    from distill_queue.shared.results.records import StageRecord, WeightsRecord
+    from distill_queue.shared.settings import Settings
+    from distill_queue.shared.spec.pipeline import PipelineSpec
 
     if not _BROKER:
         server = _SERVERS.enter_context(LocalStack(Settings(store=str(folder / "server")), workers=0))
@@ -548,14 +548,14 @@ def _records(folder: Path) -> Examples:
 def _feed_records(data: bytes, folder: Path) -> None:
     import redis
 
-    from scheduler.client import PipelineClient
-    from scheduler.reach import Reach
-    from shared.ledger import Ledger, connect
-    from shared.refusals import Refusals
-    from shared.roster import Roster
-    from shared.seal import NO_KEYS
-    from shared.store import ArtifactStore
-    from shared.submissions import Submissions
+    from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+    from distill_queue.shared.broker.signing import NO_KEYS
+    from distill_queue.shared.ledger.ledger import Ledger, connect
+    from distill_queue.shared.ledger.refusals import Refusals
+    from distill_queue.shared.ledger.workers import Roster
+    from distill_queue.shared.store.folder_store import ArtifactStore
+    from distill_queue.shared.store.submissions import Submissions
 
     settings = _BROKER[0]
     try:
@@ -614,7 +614,7 @@ def _entries(_folder: Path) -> Examples:
 
 
 def _feed_entry(data: bytes, _folder: Path) -> None:
-    from shared.entry import check_body, check_command, check_headers, read_entry, read_taken
+    from distill_queue.shared.broker.entry import check_body, check_command, check_headers, read_entry, read_taken
 
     payload = read_entry(data, "any")
     taken, queue = read_taken(data)

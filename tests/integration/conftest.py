@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import pytest
 
-from scheduler.cli import main
-from shared.settings import Settings
+from distill_queue.scheduler.cli.main import main
+from distill_queue.shared.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -119,7 +119,7 @@ def command(
         monkeypatch.delenv(name)
     for name, value in settings.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("scheduler.cli.signal.signal", lambda *_: None)
+    monkeypatch.setattr("distill_queue.scheduler.cli.main.signal.signal", lambda *_: None)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["distill", *map(str, arguments)])

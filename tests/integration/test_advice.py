@@ -15,12 +15,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from scheduler.client import PipelineClient
-from scheduler.doctor import Finding, examine
-from scheduler.local import _valkey_binary
-from shared.errors import BrokerUnavailable
-from shared.settings import Settings
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.maintenance.doctor import Finding, examine
+from distill_queue.scheduler.stack.local import _valkey_binary
+from distill_queue.shared.errors import BrokerUnavailable
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
 
 MakeSpec = Callable[..., PipelineSpec]
 WaitUntil = Callable[[Callable[[], Any], str], Any]

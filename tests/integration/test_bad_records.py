@@ -16,17 +16,17 @@ import pytest
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 
-from scheduler.client import PipelineClient
-from scheduler.doctor import examine
-from shared.broker import lists_of
-from shared.errors import UnreadableRecord
-from shared.ledger import Ledger, connect
-from shared.logbook import Logbook
-from shared.plan import Plan
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from worker.app import create
-from worker.delivery import _renew_unacknowledged
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.maintenance.doctor import examine
+from distill_queue.shared.broker.celery_app import lists_of
+from distill_queue.shared.errors import UnreadableRecord
+from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.logs import Logbook
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.worker.app import create
+from distill_queue.worker.process.delivery import _renew_unacknowledged
 
 MakeSpec = Callable[..., PipelineSpec]
 WaitUntil = Callable[[Callable[[], Any], str], Any]

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import redis
 
-from scheduler.client import PipelineClient
-from shared.broker import create_app, seconds_due
-from shared.entry import DUE
-from shared.settings import Settings
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.shared.broker.celery_app import create_app, seconds_due
+from distill_queue.shared.broker.entry import DUE
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
 
 
 @pytest.mark.parametrize(("countdown", "due"), [(None, 0.0), (30.0, 30.0)])

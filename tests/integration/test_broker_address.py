@@ -19,16 +19,16 @@ import redis
 from celery import Celery
 from typer.testing import CliRunner
 
-from scheduler.child import Child
-from scheduler.cli import app as distill
-from scheduler.client import PipelineClient
-from scheduler.doctor import examine
-from scheduler.local import FLOWER_SETTINGS, _valkey_binary
-from shared.broker import create_app, lists_of
-from shared.errors import BrokerUnavailable
-from shared.ledger import connect
-from shared.settings import Settings
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.cli.main import app as distill
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.maintenance.doctor import examine
+from distill_queue.scheduler.stack.child import Child
+from distill_queue.scheduler.stack.local import FLOWER_SETTINGS, _valkey_binary
+from distill_queue.shared.broker.celery_app import create_app, lists_of
+from distill_queue.shared.errors import BrokerUnavailable
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.acceptance.conftest import free_port
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -128,7 +128,7 @@ def test_a_node_of_a_cluster_is_refused_alike_everywhere(
 
     findings = {finding.subject: finding for finding in examine(Settings.load())}
     commands = [CliRunner().invoke(distill, command) for command in (["status"], ["worker"], ["queues"])]
-    celery = [str(Path(sys.executable).with_name("celery")), "-A", "worker.app", "worker"]
+    celery = [str(Path(sys.executable).with_name("celery")), "-A", "distill_queue.worker.app", "worker"]
     worker = subprocess.run(celery, capture_output=True, text=True, check=False)
 
     assert findings["broker"].state == "bad"

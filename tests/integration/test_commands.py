@@ -18,14 +18,14 @@ import numpy as np
 import pytest
 import redis
 
-from scheduler.client import Pipeline, PipelineClient
-from scheduler.doctor import examine
-from shared.errors import BrokerUnavailable, InvalidInput, InvalidSettings, InvalidSpec, UnknownPipeline
-from shared.ledger import connect
-from shared.roster import Roster, WorkerEntry
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
+from distill_queue.scheduler.client.client import Pipeline, PipelineClient
+from distill_queue.scheduler.maintenance.doctor import examine
+from distill_queue.shared.errors import BrokerUnavailable, InvalidInput, InvalidSettings, InvalidSpec, UnknownPipeline
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.ledger.workers import Roster, WorkerEntry
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
 
 MakeSpec = Callable[..., PipelineSpec]
 Command = Callable[..., tuple[int, str, str]]

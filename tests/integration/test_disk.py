@@ -12,21 +12,21 @@ import pytest
 import torch
 from celery.contrib.testing.worker import start_worker
 
-from scheduler.client import PipelineClient
-from shared.errors import StoreUnavailable
-from shared.ledger import connect
-from shared.logbook import Logbook
-from shared.plan import Plan
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.stage import ArtifactRef
-from shared.store import ArtifactStore
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.shared.errors import StoreUnavailable
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.ledger.logs import Logbook
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import ArtifactRef
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.app import create
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.task import tasks
 from tests.faulty_disk import build, look
 from tests.small_disk import SmallDisk, can_mount, small_disk
-from worker import tasks
-from worker.app import create
-from worker.runtime import Runtime
-from worker.stages import Workshop
 
 MakeSpec = Callable[..., PipelineSpec]
 WaitUntil = Callable[[Callable[[], Any], str], Any]

@@ -17,11 +17,11 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from scheduler.child import Child, celery_command
-from scheduler.local import FLOWER_SETTINGS, LocalStack
-from shared.broker import create_app
-from shared.errors import InvalidSettings
-from shared.settings import Settings
+from distill_queue.scheduler.stack.child import Child, celery_command
+from distill_queue.scheduler.stack.local import FLOWER_SETTINGS, LocalStack
+from distill_queue.shared.broker.celery_app import create_app
+from distill_queue.shared.errors import InvalidSettings
+from distill_queue.shared.settings import Settings
 
 
 def status(port: int, login: str) -> int:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 WATCHED = """
 import sys, time
 from pathlib import Path
-from shared.errors import InvalidSpec
+from distill_queue.shared.errors import InvalidSpec
 from tests.fuzz import guard
 
 guard.MOST_SECONDS, scratch = 0.2, Path(sys.argv[1])

@@ -13,20 +13,20 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional
 
-from shared.catalog import Normalise
-from shared.dataset_spec import DatasetSpec
-from shared.errors import InvalidSpec
-from shared.plan import Plan
-from shared.records import DatasetRecord, Record, SoftLabelsRecord, WeightsRecord
-from shared.spec import PipelineSpec
-from shared.stage import checkpoint_ref
-from shared.store import Artifact, ArtifactStore, Provenance
-from worker import models
-from worker.data import Arrays, Split, load
-from worker.normalisation import IMAGENET_MEAN, IMAGENET_STD, prepared
-from worker.runtime import Runtime
-from worker.stages import Workshop
-from worker.teacher_checks import check
+from distill_queue.shared.catalog import Normalise
+from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import checkpoint_ref
+from distill_queue.shared.results.records import DatasetRecord, Record, SoftLabelsRecord, WeightsRecord
+from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.worker.data.arrays import Arrays, Split, load
+from distill_queue.worker.data.normalisation import IMAGENET_MEAN, IMAGENET_STD, prepared
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models import build as models
+from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.teacher_checks import check
 
 CPU = Runtime(torch.device("cpu"))
 MODEL = {"name": "mlp", "hidden": [64]}

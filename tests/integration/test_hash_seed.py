@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from scheduler.child import Child, celery_command
-from shared.settings import Settings
+from distill_queue.scheduler.stack.child import Child, celery_command
+from distill_queue.shared.settings import Settings
 
-CELERY = [str(Path(sys.executable).with_name("celery")), "-A", "worker.app"]
+CELERY = [str(Path(sys.executable).with_name("celery")), "-A", "distill_queue.worker.app"]
 OPTIONS = ("worker", "-Q", "cpu", "-l", "INFO")
 
 
 @pytest.mark.parametrize(
     ("command", "seed", "warns"),
     [([*CELERY, *OPTIONS], None, True), ([*CELERY, *OPTIONS], "0", False), (celery_command(*OPTIONS), None, False)],
-    ids=["celery", "celery with a seed", "python -m worker"],
+    ids=["celery", "celery with a seed", "python -m distill_queue.worker"],
 )
 def test_only_a_worker_without_a_seed_warns_that_sets_have_an_order_of_its_own(
     settings: Settings,

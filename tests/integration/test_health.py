@@ -6,14 +6,14 @@ import subprocess
 import sys
 from typing import Any
 
-from shared.ledger import connect
-from shared.roster import Roster, WorkerEntry
-from shared.settings import Settings
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.ledger.workers import Roster, WorkerEntry
+from distill_queue.shared.settings import Settings
 from tests.acceptance.conftest import free_port
 
 
 def health(settings: Settings) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "worker.health"]
+    command = [sys.executable, "-m", "distill_queue.worker.health"]
     return subprocess.run(command, env=settings.environment, capture_output=True, text=True, check=False)
 
 

@@ -13,19 +13,26 @@ import numpy as np
 import pytest
 from celery.contrib.testing.worker import start_worker
 
-from scheduler.client import PipelineClient
-from shared.encoding import Encoding
-from shared.ledger import connect
-from shared.logbook import Logbook
-from shared.plan import Plan
-from shared.records import Estimate, EvaluationRecord, ReportRecord, StageRecord, StudentRun, StudentScore
-from shared.settings import Settings
-from shared.soft_labels import SoftLabelsHeader
-from shared.soft_labels_writer import SoftLabelsWriter
-from shared.spec import PipelineSpec
-from shared.stage import STAGE_FORMAT
-from shared.store import ArtifactStore, Provenance
-from worker.app import create
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.ledger.logs import Logbook
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import STAGE_FORMAT
+from distill_queue.shared.results.records import (
+    Estimate,
+    EvaluationRecord,
+    ReportRecord,
+    StageRecord,
+    StudentRun,
+    StudentScore,
+)
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.soft_labels.cache import SoftLabelsHeader
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore, Provenance
+from distill_queue.worker.app import create
 
 MakeSpec = Callable[..., PipelineSpec]
 Command = Callable[..., tuple[int, str, str]]

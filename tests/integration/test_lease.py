@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from shared.errors import LeaseLost, StageFailed
-from shared.ledger import connect, unchecked_client
-from shared.settings import Settings
-from worker.attempts import Attempts
-from worker.lease import Leases
-from worker.metrics import Metrics
+from distill_queue.shared.errors import LeaseLost, StageFailed
+from distill_queue.shared.ledger.ledger import connect, unchecked_client
+from distill_queue.shared.settings import Settings
+from distill_queue.worker.coordination.attempts import Attempts
+from distill_queue.worker.coordination.leases import Leases
+from distill_queue.worker.telemetry.metrics import Metrics
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
 

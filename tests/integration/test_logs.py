@@ -15,17 +15,17 @@ from typing import Any
 import pytest
 from celery.contrib.testing.worker import start_worker
 
-from scheduler.client import PipelineClient
-from scheduler.local import LocalStack
-from shared.errors import BrokerUnavailable
-from shared.ledger import connect, unchecked_client
-from shared.logbook import KEPT_LINES, LONGEST_MESSAGE, Logbook, LogLine
-from shared.settings import Settings
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.errors import BrokerUnavailable
+from distill_queue.shared.ledger.ledger import connect, unchecked_client
+from distill_queue.shared.ledger.logs import KEPT_LINES, LONGEST_MESSAGE, Logbook, LogLine
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.worker.app import create
+from distill_queue.worker.telemetry import log_capture as scribe_module
+from distill_queue.worker.telemetry.log_capture import Scribe
 from tests.acceptance.conftest import distill, free_port
-from worker import scribe as scribe_module
-from worker.app import create
-from worker.scribe import Scribe
 
 MakeSpec = Callable[..., PipelineSpec]
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -210,7 +210,7 @@ def test_a_follower_outlives_a_broker_that_is_away(logbook: Logbook, monkeypatch
             raise error
         return True
 
-    monkeypatch.setattr("shared.logbook.LAST_WORD_SECONDS", 0.1)
+    monkeypatch.setattr("distill_queue.shared.ledger.logs.LAST_WORD_SECONDS", 0.1)
 
     assert [line.message for line in logbook.follow("p", finished)] == ["said"]
 

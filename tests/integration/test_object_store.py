@@ -15,26 +15,32 @@ import numpy as np
 import pytest
 import torch
 
-from scheduler import garbage
-from scheduler.doctor import examine
-from scheduler.inventory import holdings, verdict_on
-from scheduler.object_garbage import ObjectGarbage
-from scheduler.reach import Reach
-from shared import object_store
-from shared.encoding import Encoding
-from shared.errors import ArtifactDamaged, ArtifactMissing, DistillError, InvalidSettings, StoreUnavailable
-from shared.object_store import ObjectStore
-from shared.objects import BLOCK_BYTES, Objects
-from shared.plan import Plan
-from shared.records import WeightsRecord
-from shared.settings import Settings
-from shared.soft_labels import SoftLabelsHeader
-from shared.soft_labels_writer import SoftLabelsWriter
-from shared.spec import PipelineSpec
-from shared.stage import Stage
-from shared.store import MANIFEST, Artifact, ArtifactStore, Provenance
-from shared.submissions import Submission, Submissions
-from worker.checkpoints import Checkpoint, Checkpoints
+from distill_queue.scheduler.maintenance import garbage
+from distill_queue.scheduler.maintenance.bucket_garbage import ObjectGarbage
+from distill_queue.scheduler.maintenance.doctor import examine
+from distill_queue.scheduler.maintenance.inventory import holdings, verdict_on
+from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.shared.errors import (
+    ArtifactDamaged,
+    ArtifactMissing,
+    DistillError,
+    InvalidSettings,
+    StoreUnavailable,
+)
+from distill_queue.shared.files.bucket import BLOCK_BYTES, Objects
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.results.records import WeightsRecord
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.soft_labels.cache import SoftLabelsHeader
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store import bucket_store as object_store
+from distill_queue.shared.store.bucket_store import ObjectStore
+from distill_queue.shared.store.folder_store import MANIFEST, Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.submissions import Submission, Submissions
+from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 
 HERE = Provenance(host="here", device="cpu", versions={})
 LIMIT = 10**9

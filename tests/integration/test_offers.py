@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from shared.ledger import connect
-from shared.roster import Roster, WorkerEntry
-from shared.settings import Settings
-from worker.offers import LOOK_SECONDS, Offers
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.ledger.workers import Roster, WorkerEntry
+from distill_queue.shared.settings import Settings
+from distill_queue.worker.coordination.gpu_preference import LOOK_SECONDS, Offers
 
 CPU = ("cpu", "any")
 
@@ -66,7 +66,7 @@ def test_a_new_gpu_is_known_after_some_seconds_and_many_tasks_cost_one_look(
     looks = client.info("commandstats")["cmdstat_exists"]["calls"]
     enter(roster, "gpu", "any")
     later = time.monotonic() + LOOK_SECONDS
-    monkeypatch.setattr("worker.offers.time.monotonic", lambda: later)
+    monkeypatch.setattr("distill_queue.worker.coordination.gpu_preference.time.monotonic", lambda: later)
 
     assert not any(before)
     assert looks == 1

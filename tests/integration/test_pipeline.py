@@ -13,18 +13,24 @@ import redis
 from celery import Celery
 from celery.contrib.testing.worker import start_worker
 
-from scheduler.client import PipelineClient
-from scheduler.doctor import examine
-from shared.broker import lists_of
-from shared.errors import BrokerUnavailable, InvalidSpec, PipelineFailed, UnknownPipeline, UnreadableRecord
-from shared.ledger import Ledger, connect
-from shared.plan import Plan
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.stage import STAGE_FORMAT
-from shared.status import PipelineStatus
-from shared.store import ArtifactStore
-from worker.app import create
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.maintenance.doctor import examine
+from distill_queue.shared.broker.celery_app import lists_of
+from distill_queue.shared.errors import (
+    BrokerUnavailable,
+    InvalidSpec,
+    PipelineFailed,
+    UnknownPipeline,
+    UnreadableRecord,
+)
+from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.status import PipelineStatus
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import STAGE_FORMAT
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.app import create
 
 MakeSpec = Callable[..., PipelineSpec]
 #: Data of each priority's own, so that no pipeline finds what another one made.
@@ -238,7 +244,7 @@ def test_a_damaged_artifact_is_set_aside_with_a_warning_and_made_again(
     assert finish(client, pipeline).state == "done"
     labels = ArtifactStore(settings.folder).open(client.status(pipeline).plan.trunk[2].ref)
     whole = labels.path("logits.bin").read_bytes()
-    caplog.set_level("WARNING", logger="shared.store")
+    caplog.set_level("WARNING", logger="distill_queue.shared.store.folder_store")
 
     damage(labels.path("logits.bin"))
     second = outcomes(client, client.submit(make_spec()).id)
@@ -434,7 +440,7 @@ def test_a_soft_limit_that_the_worker_set_is_named(
         raise SoftTimeLimitExceeded
 
     client = PipelineClient(settings)
-    monkeypatch.setattr("worker.data.load", slow)
+    monkeypatch.setattr("distill_queue.worker.data.arrays.load", slow)
 
     status = finish(client, client.submit(make_spec()).id)
 
@@ -444,7 +450,7 @@ def test_a_soft_limit_that_the_worker_set_is_named(
 def test_a_pipeline_whose_messages_are_lost_is_sent_again(
     settings: Settings, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("worker.rescue.LONGEST_SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr("distill_queue.worker.coordination.rescue.LONGEST_SILENCE_SECONDS", 1.0)
     hasty = settings.model_copy(update={"visibility_timeout_seconds": 1.0})
     client = PipelineClient(hasty)
     pipeline = client.submit(make_spec()).id
@@ -463,7 +469,7 @@ def test_a_pipeline_whose_messages_are_lost_is_sent_again(
 def test_a_broker_that_refuses_what_a_stage_needs_costs_the_pipeline_nothing(
     client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker.attempts import Attempts
+    from distill_queue.worker.coordination.attempts import Attempts
 
     begin, refused = Attempts.begin, []
 
@@ -473,7 +479,7 @@ def test_a_broker_that_refuses_what_a_stage_needs_costs_the_pipeline_nothing(
             raise redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'")
         return begin(self, keys, worker)
 
-    monkeypatch.setattr("worker.tasks.NEWER_SECONDS", 0.1)
+    monkeypatch.setattr("distill_queue.worker.task.tasks.NEWER_SECONDS", 0.1)
     monkeypatch.setattr(Attempts, "begin", refuse_once)
 
     assert finish(client, client.submit(make_spec()).id).state == "done"
@@ -485,7 +491,7 @@ def test_a_broker_that_refuses_what_a_stage_needs_costs_the_pipeline_nothing(
 def test_what_fails_outside_of_an_attempt_is_tried_again_a_few_times(
     client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, times: int, state: str
 ) -> None:
-    from worker.lease import Leases
+    from distill_queue.worker.coordination.leases import Leases
 
     acquire, failing = Leases.acquire, iter([True] * times)
 
@@ -494,7 +500,7 @@ def test_what_fails_outside_of_an_attempt_is_tried_again_a_few_times(
             raise MemoryError("no room for a thread")
         return acquire(self, key, worker, task_id, message)
 
-    monkeypatch.setattr("worker.tasks.LONGEST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("distill_queue.worker.task.tasks.LONGEST_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(Leases, "acquire", fail_at_first)
 
     status = finish(client, client.submit(make_spec()).id)
@@ -508,7 +514,7 @@ def test_what_fails_outside_of_an_attempt_is_tried_again_a_few_times(
 def test_a_pipeline_whose_messages_workers_would_refuse_is_not_submitted(
     client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduler.sender.LONGEST_MESSAGES", 1_000)
+    monkeypatch.setattr("distill_queue.scheduler.client.sender.LONGEST_MESSAGES", 1_000)
 
     with pytest.raises(
         InvalidSpec, match=r"its .* stages make messages of .* submit the students in several pipelines"
@@ -522,7 +528,7 @@ def test_a_pipeline_whose_messages_workers_would_refuse_is_not_submitted(
 def test_a_stage_is_done_though_what_waits_for_it_cannot_be_sent(
     client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker.lease import Leases
+    from distill_queue.worker.coordination.leases import Leases
 
     def unpark(*_: object) -> None:
         raise UnreadableRecord("its queue at the broker is of another type")

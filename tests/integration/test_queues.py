@@ -11,14 +11,14 @@ from celery import Celery
 from kombu.simple import SimpleQueue
 from typer.testing import CliRunner
 
-from scheduler.cli import app as distill
-from scheduler.client import PipelineClient
-from shared.broker import create_app
-from shared.catalog import PRIORITIES
-from shared.ledger import connect
-from shared.queues import PLACES, Queues, QueueState
-from shared.roster import Roster, WorkerEntry
-from shared.settings import Settings
+from distill_queue.scheduler.cli.main import app as distill
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.shared.broker.celery_app import create_app
+from distill_queue.shared.catalog import PRIORITIES
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.ledger.queues import PLACES, Queues, QueueState
+from distill_queue.shared.ledger.workers import Roster, WorkerEntry
+from distill_queue.shared.settings import Settings
 
 
 @pytest.fixture(params=["", "project"], ids=["no prefix", "a prefix"])

@@ -13,15 +13,15 @@ import pytest
 from celery.contrib.testing.worker import start_worker
 from playwright.sync_api import Browser, Page
 
-from scheduler.client import PipelineClient
-from scheduler.reports import page_of
-from shared.ledger import connect
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.status import PipelineStatus
-from shared.store import ArtifactStore
-from worker.app import create
-from worker.pages import Pages
+from distill_queue.scheduler.cli.report import page_of
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.ledger.status import PipelineStatus
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.app import create
+from distill_queue.worker.coordination.pages import Pages
 
 MakeSpec = Callable[..., PipelineSpec]
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -173,7 +173,7 @@ def test_a_page_that_cannot_be_written_is_a_warning_and_no_failure(
     client = PipelineClient(settings)
 
     with (
-        caplog.at_level(logging.WARNING, "worker.tasks"),
+        caplog.at_level(logging.WARNING, "distill_queue.worker.task.tasks"),
         start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30),
     ):
         pipeline = client.submit(make_spec()).id

@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 from redis.connection import AbstractConnection
 
-from scheduler.client import PipelineClient
-from scheduler.doctor import examine
-from scheduler.reach import Reach
-from shared.ledger import Ledger, connect
-from shared.plan import Plan
-from shared.records import StageRecord, WeightsRecord
-from shared.seal import Keyring
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.stage import Stage, bundle_ref
-from shared.status import StageState
-from shared.store import ArtifactStore
-from shared.submissions import Submissions
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.maintenance.doctor import examine
+from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.shared.broker.signing import Keyring
+from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.status import StageState
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage, bundle_ref
+from distill_queue.shared.results.records import StageRecord, WeightsRecord
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.submissions import Submissions
 
 MakeSpec = Callable[..., PipelineSpec]
 PIPELINES = 24
@@ -88,7 +88,7 @@ def test_many_pipelines_read_at_once_stand_as_each_does_alone(
     ids = [f"p{number}" for number in range(PIPELINES)]
     for number, pipeline in enumerate(ids):
         standing_anyhow(ledger, plan, pipeline, seed=number)
-    monkeypatch.setattr("shared.ledger.PAGE_PIPELINES", 7)
+    monkeypatch.setattr("distill_queue.shared.ledger.ledger.PAGE_PIPELINES", 7)
 
     found = client.pipelines()
 

@@ -13,21 +13,21 @@ from typing import Any
 import pytest
 from celery.contrib.testing.worker import start_worker
 
-from scheduler.client import PipelineClient
-from scheduler.doctor import examine
-from scheduler.waiting import reasons
-from shared.broker import keyring, lists_of
-from shared.entry import SIGNED_HEADERS
-from shared.errors import Untrusted
-from shared.ledger import Ledger, connect
-from shared.plan import Plan
-from shared.refusals import Refusal, Refusals
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.status import PipelineStatus
-from shared.store import ArtifactStore
-from shared.submissions import Submissions
-from worker.app import create
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.maintenance.doctor import examine
+from distill_queue.scheduler.watch.waiting import reasons
+from distill_queue.shared.broker.celery_app import keyring, lists_of
+from distill_queue.shared.broker.entry import SIGNED_HEADERS
+from distill_queue.shared.errors import Untrusted
+from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.refusals import Refusal, Refusals
+from distill_queue.shared.ledger.status import PipelineStatus
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.submissions import Submissions
+from distill_queue.worker.app import create
 
 MakeSpec = Callable[..., PipelineSpec]
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -346,7 +346,7 @@ def test_a_submission_in_the_store_that_somebody_else_wrote_is_not_recovered(
     canvas = submission.canvas.partition(" ")[2]
     submissions.enter(pipeline, submission.model_copy(update={"canvas": canvas}))
 
-    with caplog.at_level("WARNING", "scheduler.client"):
+    with caplog.at_level("WARNING", "distill_queue.scheduler.client.client"):
         assert client.recover() == []
     assert "not signed" in caplog.text
 
@@ -365,7 +365,7 @@ def test_a_submission_whose_plan_somebody_else_wrote_is_not_recovered(
     submissions.enter(pipeline, mine.model_copy(update={"plan": theirs.plan}))
     submissions.enter("copied", mine)
 
-    with caplog.at_level("WARNING", "scheduler.client"):
+    with caplog.at_level("WARNING", "distill_queue.scheduler.client.client"):
         recovered = client.recover()
 
     assert recovered == [other]

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.client import PipelineClient
-from shared.ledger import Ledger, connect
-from shared.plan import Plan
-from shared.records import WeightsRecord
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.stage import Stage
-from shared.store import ArtifactStore, Provenance
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.results.records import WeightsRecord
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore, Provenance
 from tests.acceptance.conftest import distill
 
 MakeSpec = Callable[..., PipelineSpec]

@@ -11,14 +11,14 @@ from celery import Celery
 from celery.worker.state import scheduled_requests
 from kombu.message import Message
 
-from shared.ledger import Ledger, connect
-from shared.plan import Plan
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.stage import Stage
-from shared.status import StageState
-from worker.app import create
-from worker.supervision import StageRequest, _lost, put_back
+from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.status import StageState
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.worker.app import create
+from distill_queue.worker.process.supervision import StageRequest, _lost, put_back
 
 WORKER, CHILD = "worker@here", 4711
 

@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shared.errors import DistillError
-from shared.plan import Plan
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.spec_file import SpecFile
+from distill_queue.shared.errors import DistillError
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.file import SpecFile
+from distill_queue.shared.spec.pipeline import PipelineSpec
 
 #: What one input may take; the time where other tests run beside this one, alone it is a third.
 SECONDS, MEGABYTES = 3.0, 200

@@ -13,15 +13,15 @@ import pytest
 import torch
 from celery.contrib.testing.worker import start_worker
 
-from scheduler.client import PipelineClient
-from shared.ledger import connect
-from shared.logbook import Logbook, LogLine
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.ledger.logs import Logbook, LogLine
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.app import create
+from distill_queue.worker.models import build as models
 from tests.acceptance.conftest import clean_environment, distill
-from worker import models
-from worker.app import create
 
 MakeSpec = Callable[..., PipelineSpec]
 WaitUntil = Callable[[Callable[[], Any], str], Any]

@@ -1,34 +1,102 @@
-"""The wheel: it holds all that the commands import."""
+"""The wheel: it holds all that the commands import, under one name, whatever else is installed or on the path."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 from pathlib import Path
 from zipfile import ZipFile
 
+import pytest
+import yaml
+
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("scheduler", "shared", "worker")
-FILES = ("pyproject.toml", "README.md", "distill_queue_main.py")
+FILES = ("pyproject.toml", "README.md")
+
+MODEL = """
+from torch import nn
+
+def tiny(input_shape, classes):
+    return nn.Linear(*input_shape, classes)
+"""
+DATA = """
+import numpy as np
+
+def rings():
+    rng = np.random.default_rng(0)
+    radius = rng.permutation(np.repeat([1.0, 2.0], 100))
+    angle = rng.uniform(0, 2 * np.pi, 200)
+    inputs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1).astype(np.float32)
+    labels = (radius > 1.5).astype(np.int64)
+    return {"train": (inputs[:150], labels[:150]), "test": (inputs[150:], labels[150:])}
+"""
 
 
-def test_a_wheel_holds_the_module_that_the_command_starts_and_each_file_of_the_packages(tmp_path: Path) -> None:
-    source = tmp_path / "source"
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel of this checkout."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
     for package in PACKAGES:
         shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "distill_queue", source / "distill_queue", symlinks=True)
     for name in FILES:
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "--quiet", "."]
+    subprocess.run([*command, "--wheel-dir", str(folder)], cwd=source, check=True, capture_output=True)
+    (made,) = folder.glob("*.whl")
+    return made
 
-    subprocess.run([*command, "--wheel-dir", str(tmp_path)], cwd=source, check=True, capture_output=True)
 
-    (wheel,) = tmp_path.glob("*.whl")
+def test_a_wheel_holds_each_file_of_the_packages_under_one_name(wheel: Path) -> None:
+    files = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*")}
     with ZipFile(wheel) as held:
         names = {name for name in held.namelist() if ".dist-info/" not in name}
-        (entry_points,) = (name for name in held.namelist() if name.endswith("entry_points.txt"))
-        assert "distill = distill_queue_main:main" in held.read(entry_points).decode()
-    files = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*")}
-    assert names == {name for name in files if "__pycache__" not in name and (ROOT / name).is_file()} | {
-        "distill_queue_main.py"
+
+    assert names == {
+        f"distill_queue/{name}" for name in files if "__pycache__" not in name and (ROOT / name).is_file()
+    } | {"distill_queue/__init__.py"}
+
+
+def test_neither_a_distribution_nor_a_project_with_our_folders_names_is_in_the_way(wheel: Path, tmp_path: Path) -> None:
+    venv.create(tmp_path / "fresh", with_pip=False)
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path / "fresh")}))
+    python = tmp_path / "fresh" / "bin" / "python"
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*install, str(wheel)], check=True)
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    (project := tmp_path / "project").mkdir()
+    for folder, content in ((site / "scheduler", "raise SystemExit('theirs')"), (project / "worker", MODEL)):
+        folder.mkdir()
+        (folder / "__init__.py").write_text(content)
+    (project / "shared.py").write_text(DATA)
+    training = {"epochs": 2, "batch_size": 16}
+    model = {"name": "worker:tiny"}
+    spec = {
+        "name": "rings",
+        "dataset": {"name": "shared:rings"},
+        "teacher": {"model": model, "training": training},
+        "students": [{"name": "small", "model": model, "training": training}],
     }
+    (project / "spec.yaml").write_text(yaml.safe_dump(spec))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("DISTILL_")}
+
+    done = subprocess.run(
+        [python.with_name("distill"), "run", "spec.yaml"],
+        cwd=project,
+        env=environment
+        | {"PYTHONPATH": str(project), "DISTILL_PLUGINS": "worker,shared", "DISTILL_STORE": str(tmp_path / "store")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr + done.stdout
+    manifests = [json.loads(path.read_text()) for path in (tmp_path / "store" / "artifacts").rglob("manifest.json")]
+    assert {"train_teacher", "distill"} <= {manifest["kind"] for manifest in manifests}

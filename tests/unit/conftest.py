@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.plan import Plan
-from shared.records import EvaluationRecord
-from shared.spec import PipelineSpec
-from shared.stage import Stage
-from shared.store import ArtifactStore
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.results.records import EvaluationRecord
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
 
 
 @pytest.fixture

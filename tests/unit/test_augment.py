@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shared.training_spec import AugmentationSpec
-from worker.augment import DRAWS, Augmented, augment, uniform
+from distill_queue.shared.spec.training import AugmentationSpec
+from distill_queue.worker.data.views import DRAWS, Augmented, augment, uniform
 
 SAMPLES = 40
 EVERYTHING = AugmentationSpec(shift=2, flip=True, cutout=3, mixup=0.4, seed=7)

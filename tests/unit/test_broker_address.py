@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shared.broker import create_app
-from shared.broker_address import SCHEMES, BrokerAddress
-from shared.errors import InvalidSettings
-from shared.ledger import unchecked_client
-from shared.settings import Settings
+from distill_queue.shared.broker.celery_app import create_app
+from distill_queue.shared.broker_address import SCHEMES, BrokerAddress
+from distill_queue.shared.errors import InvalidSettings
+from distill_queue.shared.ledger.ledger import unchecked_client
+from distill_queue.shared.settings import Settings
 
 #: Letters that no message has four of, what a URL gives a meaning to, and some that are not ASCII.
 PASSWORDS = st.text("QXZJ/#?@:%[]+;&=ßø℀", min_size=1, max_size=12)

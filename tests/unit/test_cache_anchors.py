@@ -21,26 +21,26 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from shared.dataset_spec import DatasetSpec
-from shared.encoding import Encoding
-from shared.errors import ArtifactDamaged, HandedBack, InvalidInput, StoreUnavailable
-from shared.plan import Plan
-from shared.soft_labels import HEADER, SoftLabels
-from shared.soft_labels_spec import SoftLabelsSpec
-from shared.soft_labels_writer import FINISHED, LABELS, SoftLabelsWriter
-from shared.spec import PipelineSpec
-from shared.stage import Stage, label_file_ref
-from shared.store import Artifact, ArtifactStore
-from shared.training_spec import AugmentationSpec, TrainingSpec
+from distill_queue.shared.errors import ArtifactDamaged, HandedBack, InvalidInput, StoreUnavailable
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage, label_file_ref
+from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.writer import FINISHED, LABELS, SoftLabelsWriter
+from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
+from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.worker.data.batches import Batches
+from distill_queue.worker.data.teacher_logits import TeacherLogits
+from distill_queue.worker.machine.runtime import Report, Runtime
+from distill_queue.worker.offline import recompute
+from distill_queue.worker.stages.context import Desk
+from distill_queue.worker.stages.crew import Alone, Crew
+from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.soft_labels import Labelling
 from tests.unit.test_soft_labels import ENCODINGS, IDS, fill, header, logits, written
-from worker.batches import Batches
-from worker.crew import Alone, Crew
-from worker.desk import Desk
-from worker.labelling import Labelling
-from worker.offline import recompute
-from worker.runtime import Report, Runtime
-from worker.stages import Workshop
-from worker.teacher_logits import TeacherLogits
 
 MakeSpec = Callable[..., PipelineSpec]
 Logits = npt.NDArray[np.float32]
@@ -176,7 +176,7 @@ def test_a_file_that_was_cut_and_filled_up_with_zeros_is_found(tmp_path: Path) -
 ENDING = """
 import os, signal, sys
 from pathlib import Path
-from shared.soft_labels_writer import SoftLabelsWriter
+from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 from tests.unit.test_soft_labels import fill, header, logits
 
 writer, really, written = SoftLabelsWriter.begin(Path(sys.argv[1]), header(2)), os.pwrite, []

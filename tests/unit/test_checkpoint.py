@@ -16,12 +16,12 @@ import torch
 from safetensors.numpy import load_file, save, save_file
 from torch import nn
 
-from shared.errors import InvalidSpec
-from shared.plan import Plan
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.runner import Workshop
 
 SPEC = """\
 name: given

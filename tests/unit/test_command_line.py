@@ -11,18 +11,26 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from scheduler import live, report
-from scheduler.comparison import compared
-from scheduler.logs import _facts
-from scheduler.terminal import print_json
-from scheduler.waiting import facts_of, reasons
-from shared.logbook import LogLine
-from shared.plan import Plan
-from shared.records import DatasetRecord, DataWarning, EvaluationRecord, ReportRecord, StageRecord, StudentRun
-from shared.results import COLUMNS, PipelineResults
-from shared.spec import PipelineSpec
-from shared.status import PipelineStatus, StageState, in_words
-from worker.scores import score
+from distill_queue.scheduler.cli.logs import _facts
+from distill_queue.scheduler.client.comparison import compared
+from distill_queue.scheduler.tables import tables as report
+from distill_queue.scheduler.terminal.output import print_json
+from distill_queue.scheduler.watch import tree as live
+from distill_queue.scheduler.watch.waiting import facts_of, reasons
+from distill_queue.shared.ledger.logs import LogLine
+from distill_queue.shared.ledger.results import COLUMNS, PipelineResults
+from distill_queue.shared.ledger.status import PipelineStatus, StageState, in_words
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.results.records import (
+    DatasetRecord,
+    DataWarning,
+    EvaluationRecord,
+    ReportRecord,
+    StageRecord,
+    StudentRun,
+)
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.worker.evaluation.scores import score
 
 MakeSpec = Callable[..., PipelineSpec]
 #: What takes long to import, and what only answers need.
@@ -96,7 +104,7 @@ def test_costs_and_comparisons_have_the_latency_that_the_report_has(make_spec: M
 @pytest.mark.parametrize("command", [[], ["submit"], ["labels", "verify"]])
 def test_help_answers_without_loading_what_only_answers_need(command: list[str]) -> None:
     code = (
-        "import sys; from scheduler.cli import app; "
+        "import sys; from distill_queue.scheduler.cli.main import app; "
         f"app([*{command}, '--help'], standalone_mode=False); "
         f"sys.exit(', '.join(name for name in {HEAVY} if name in sys.modules) or 0)"
     )

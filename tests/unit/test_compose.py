@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-import worker.health
-from worker.ending import LONGEST_SECONDS
+from distill_queue.worker.process.ending import LONGEST_SECONDS
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -52,7 +51,7 @@ def test_flower_has_its_configuration_and_keeps_its_history(services: Any) -> No
     flower = services["flower"]
     image = (ROOT / "Dockerfile").read_text().partition("FROM dependencies AS monitor")[2].partition("FROM")[0]
 
-    assert "--conf=/app/flower_settings.py" in flower["command"]
+    assert flower["command"][:2] == ["distill", "flower"]
     assert "--db=/flower/history" in flower["command"]
     assert flower["volumes"] == ["flower:/flower"]
     assert "chown 1000:1000 /flower" in image
@@ -95,7 +94,7 @@ def test_every_service_that_runs_on_says_how_it_is(services: Any) -> None:
 
     assert all("healthcheck" in service for service in lasting.values())
     assert all(service["restart"] == "unless-stopped" for service in lasting.values())
-    assert services["worker-cpu"]["healthcheck"]["test"] == ["CMD", "python", "-m", worker.health.__name__]
+    assert services["worker-cpu"]["healthcheck"]["test"] == ["CMD", "python", "-m", "distill_queue.worker.health"]
 
 
 class Everything(BaseHTTPRequestHandler):

@@ -12,14 +12,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.plan import Plan
-from shared.records import SoftLabelsRecord
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
-from worker import crew, labelling
-from worker.crew import START_SECONDS, worthwhile_helpers
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.results.records import SoftLabelsRecord
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages import crew
+from distill_queue.worker.stages import soft_labels as labelling
+from distill_queue.worker.stages.crew import START_SECONDS, worthwhile_helpers
+from distill_queue.worker.stages.runner import Workshop
 
 MakeSpec = Callable[..., PipelineSpec]
 CPU = Runtime(torch.device("cpu"))

@@ -16,15 +16,17 @@ import torch
 import yaml
 from torch.func import vmap
 
-from shared.dataset_spec import DatasetSpec
-from shared.plan import Plan
-from shared.records import EvaluationRecord, ReportRecord
-from shared.spec import PipelineSpec
-from shared.store import Artifact, ArtifactStore
-from worker import data, models, plugins
-from worker.losses import kl
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.results.records import EvaluationRecord, ReportRecord
+from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.worker.data import arrays as data
+from distill_queue.worker.losses.soft import kl
+from distill_queue.worker.machine import plugins
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models import build as models
+from distill_queue.worker.stages.runner import Workshop
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom"
 CPU = Runtime(torch.device("cpu"), plugins=("own",))

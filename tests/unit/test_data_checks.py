@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from shared.catalog import DATASETS, WARNING_KINDS
-from shared.dataset_spec import DatasetSpec
-from shared.records import DatasetRecord, DataWarning
-from worker.data import DEBIAN_FASHION_MNIST, load
-from worker.data_checks import check
-from worker.runtime import Runtime
+from distill_queue.shared.catalog import DATASETS, WARNING_KINDS
+from distill_queue.shared.results.records import DatasetRecord, DataWarning
+from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.worker.data.arrays import DEBIAN_FASHION_MNIST, load
+from distill_queue.worker.data.checks import check
+from distill_queue.worker.machine.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))
 RANDOM = np.random.default_rng(0)

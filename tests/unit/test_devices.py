@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from scheduler.child import WELL_SECONDS, Child
-from scheduler.devices import Device, devices
-from scheduler.fleet import LONGEST_WAIT_SECONDS, MOST_STARTS, Berth, Fleet
-from shared.errors import DistillError, InvalidSettings, Unavailable
-from shared.starter import PIPE
+from distill_queue.scheduler.stack.child import WELL_SECONDS, Child
+from distill_queue.scheduler.stack.devices import Device, devices
+from distill_queue.scheduler.stack.fleet import LONGEST_WAIT_SECONDS, MOST_STARTS, Berth, Fleet
+from distill_queue.shared.errors import DistillError, InvalidSettings, Unavailable
+from distill_queue.shared.starter import PIPE
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_worker_sees_its_own_gpu_and_no_other() -> None:
 
 
 def test_cores_are_shared_out_unless_threads_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scheduler.devices._cores", lambda: 8)
+    monkeypatch.setattr("distill_queue.scheduler.stack.devices._cores", lambda: 8)
 
     shared = {device.threads for device in devices("cpu:3", gpus=[])}
     given = {device.threads for device in devices("cpu:3", threads=5, gpus=[])}

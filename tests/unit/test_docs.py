@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
+from distill_queue.shared.ledger.results import COLUMNS
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.results.records import ReportRecord
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.runner import Workshop
 from docs import generate
-from shared.plan import Plan
-from shared.records import ReportRecord
-from shared.results import COLUMNS
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
-from worker.runtime import Runtime
-from worker.stages import Workshop
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -106,7 +106,7 @@ def test_the_columns_that_are_described_are_those_of_a_row() -> None:
 
 def test_every_message_that_the_page_of_failures_quotes_is_in_the_code() -> None:
     folders = (ROOT / name for name in ("shared", "scheduler", "worker"))
-    code = "".join(path.read_text() for folder in folders for path in sorted(folder.glob("*.py")))
+    code = "".join(path.read_text() for folder in folders for path in sorted(folder.rglob("*.py")))
     code = re.sub(r'"\s+f?"', "", code)
     for row in (ROOT / "docs" / "how-to" / "recover.md").read_text().splitlines():
         if not row.startswith("| ") or row.startswith("| what"):

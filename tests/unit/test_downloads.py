@@ -18,11 +18,11 @@ import torch
 from billiard.exceptions import SoftTimeLimitExceeded
 from torchvision.datasets import MNIST
 
-from shared.dataset_spec import DatasetSpec
-from shared.errors import DistillError, StageFailed, Unavailable
-from worker import data
-from worker.downloads import downloading
-from worker.runtime import Runtime
+from distill_queue.shared.errors import DistillError, StageFailed, Unavailable
+from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.worker.data import arrays as data
+from distill_queue.worker.machine.downloads import downloading
+from distill_queue.worker.machine.runtime import Runtime
 
 IMAGES = gzip.compress(bytes([0, 0, 8, 3, 0, 0, 0, 2, 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(2 * 784))
 LABELS = gzip.compress(bytes([0, 0, 8, 1, 0, 0, 0, 2, 3, 5]))

@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from shared.encoding import Encoding, outside_mass, softmax
-from shared.errors import InvalidInput
+from distill_queue.shared.errors import InvalidInput
+from distill_queue.shared.soft_labels.encoding import Encoding, outside_mass, softmax
 
 Logits = npt.NDArray[np.float32]
 

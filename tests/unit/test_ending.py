@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scheduler.child import STOP_SECONDS
-from shared.broker import create_app
-from shared.settings import Settings
-from worker.ending import GONE_SECONDS, HAND_BACK_SECONDS, LAST_SECONDS, LONGEST_SECONDS, PUT_BACK_SECONDS
+from distill_queue.scheduler.stack.child import STOP_SECONDS
+from distill_queue.shared.broker.celery_app import create_app
+from distill_queue.shared.settings import Settings
+from distill_queue.worker.process.ending import (
+    GONE_SECONDS,
+    HAND_BACK_SECONDS,
+    LAST_SECONDS,
+    LONGEST_SECONDS,
+    PUT_BACK_SECONDS,
+)
 
 #: What a busy machine may add.
 SPARE_SECONDS = 1.0

@@ -7,7 +7,7 @@ from base64 import b64encode
 
 import pytest
 
-from shared.entry import UNREADABLE, read_entry
+from distill_queue.shared.broker.entry import UNREADABLE, read_entry
 
 
 @pytest.mark.parametrize("encoding", ["bz2", "zlib", "unicode_escape", "../x", 7, {}])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.files import PIECE_BYTES, NoFile, read
+from distill_queue.shared.files.files import PIECE_BYTES, NoFile, read
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, 2 * PIECE_BYTES + 1])

@@ -12,9 +12,9 @@ from celery.events.state import Task
 from flower.options import default_options
 from flower.views.tasks import visible_task_columns
 
-from shared.errors import InvalidSpec, StageFailed
+from distill_queue.shared.errors import InvalidSpec, StageFailed
 
-SETTINGS = Path(__file__).parents[2] / "scheduler" / "flower_settings.py"
+SETTINGS = Path(__file__).parents[2] / "scheduler" / "monitor" / "flower_settings.py"
 
 
 @pytest.fixture

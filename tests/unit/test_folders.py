@@ -13,27 +13,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from scheduler.access import closed_to_others, first_obstacle
-from scheduler.caches import import_file
-from scheduler.folder_garbage import FolderGarbage
-from scheduler.inventory import holdings, verdict_on
-from scheduler.local import LocalStack
-from scheduler.reach import Reach
-from shared.encoding import Encoding
-from shared.errors import StoreUnavailable
-from shared.folders import draft_folder, found_in
-from shared.label_file import export
-from shared.plan import Plan
-from shared.records import WeightsRecord
-from shared.settings import Settings
-from shared.soft_labels import SoftLabels
-from shared.spec import PipelineSpec
-from shared.stage import Stage
-from shared.store import Artifact, ArtifactStore, Provenance
-from shared.submissions import Submission, Submissions
-from worker.checkpoints import Checkpoint, Checkpoints
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.scheduler.labels.caches import import_file
+from distill_queue.scheduler.maintenance.access import closed_to_others, first_obstacle
+from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
+from distill_queue.scheduler.maintenance.inventory import holdings, verdict_on
+from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.errors import StoreUnavailable
+from distill_queue.shared.files.folders import draft_folder, found_in
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.results.records import WeightsRecord
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.soft_labels.cache import SoftLabels
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.label_file import export
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.submissions import Submission, Submissions
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 
 MakeSpec = Callable[..., PipelineSpec]
 HERE = Provenance(host="here", device="cpu", versions={})

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from scheduler.folder_garbage import FolderGarbage
-from scheduler.garbage import Piece
-from scheduler.reach import Reach
-from shared.plan import Plan
-from shared.records import WeightsRecord
-from shared.spec import PipelineSpec
-from shared.stage import Stage, bundle_ref
-from shared.store import Artifact, ArtifactStore, Provenance
-from shared.submissions import Submission, Submissions
+from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
+from distill_queue.scheduler.maintenance.garbage import Piece
+from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage, bundle_ref
+from distill_queue.shared.results.records import WeightsRecord
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.submissions import Submission, Submissions
 
 HERE = Provenance(host="here", device="cpu", versions={})
 DAY = 86_400.0

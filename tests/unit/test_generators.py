@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from worker.generators import seed_generators
+from distill_queue.worker.machine.generators import seed_generators
 
 
 def test_a_seed_gives_the_same_numbers_as_torchs_own_function() -> None:

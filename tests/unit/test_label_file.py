@@ -20,19 +20,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import save_file
 
-from scheduler.caches import import_file
-from shared.encoding import Encoding
-from shared.errors import DistillError, InvalidInput, InvalidSettings, InvalidSpec
-from shared.label_file import LabelFile, export
-from shared.plan import Plan
-from shared.records import ReportRecord, SoftLabelsRecord
-from shared.soft_labels import SoftLabels
-from shared.spec import PipelineSpec
-from shared.stage import label_file_ref
-from shared.store import ArtifactStore
+from distill_queue.scheduler.labels.caches import import_file
+from distill_queue.shared.errors import DistillError, InvalidInput, InvalidSettings, InvalidSpec
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import label_file_ref
+from distill_queue.shared.results.records import ReportRecord, SoftLabelsRecord
+from distill_queue.shared.soft_labels.cache import SoftLabels
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.label_file import LabelFile, export
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.runner import Workshop
 from tests.unit.test_soft_labels import ENCODINGS, IDS, logits, written
-from worker.runtime import Runtime
-from worker.stages import Workshop
 
 MakeSpec = Callable[..., PipelineSpec]
 CPU = Runtime(torch.device("cpu"))
@@ -312,8 +312,8 @@ def run_with(spec: PipelineSpec, path: Path, folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def targets() -> npt.NDArray[np.int64]:
     """The labels of the training samples of `digits`."""
-    from shared.dataset_spec import DatasetSpec
-    from worker import data
+    from distill_queue.shared.spec.dataset import DatasetSpec
+    from distill_queue.worker.data import arrays as data
 
     return data.load(DatasetSpec(name="digits"), CPU).train_targets
 

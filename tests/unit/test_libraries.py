@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 SCRIPT = """
-from worker import libraries
+from distill_queue.worker.machine import libraries
 libraries.set_up()
 import torch
-from worker.labelling import logits_of_rows
+from distill_queue.worker.stages.soft_labels import logits_of_rows
 torch.manual_seed(0)
 for features, classes, rows in ((20_000, 10, 8), (784, 512, 2), (20_000, 512, 1_024), (784, 512, 64)):
     layer, inputs, found = torch.nn.Linear(features, classes), torch.randn(rows, features), []
@@ -35,7 +35,9 @@ def test_logits_have_the_same_bits_with_any_number_of_threads() -> None:
 
 def test_a_worker_goes_through_sets_in_the_same_order_every_time() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
-    script = "from worker import libraries; libraries.restart_set_up(); print({*map(str, range(99))})"
+    script = (
+        "from distill_queue.worker.machine import libraries; libraries.restart_set_up(); print({*map(str, range(99))})"
+    )
 
     orders = {
         subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, check=True).stdout
@@ -53,7 +55,7 @@ def test_data_that_a_client_reads_go_through_sets_in_the_order_of_a_workers(tmp_
     )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
     environment |= {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}", "DISTILL_PLUGINS": "mine"}
-    ask, order = ["-P", "-m", "worker.offline"], ["-c", "print(list({*map(str, range(9))}))"]
+    ask, order = ["-P", "-m", "distill_queue.worker.offline"], ["-c", "print(list({*map(str, range(9))}))"]
 
     given, expected = (
         subprocess.run(

@@ -7,13 +7,14 @@ from io import StringIO
 
 import pytest
 
-from scheduler import live, report
-from scheduler.terminal import Terminal
-from shared.plan import Plan
-from shared.roster import WorkerEntry
-from shared.spec import PipelineSpec
-from shared.stage import Stage
-from shared.status import PipelineStatus, StageState
+from distill_queue.scheduler.tables import tables as report
+from distill_queue.scheduler.terminal.output import Terminal
+from distill_queue.scheduler.watch import tree as live
+from distill_queue.shared.ledger.status import PipelineStatus, StageState
+from distill_queue.shared.ledger.workers import WorkerEntry
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.spec.pipeline import PipelineSpec
 
 MakeSpec = Callable[..., PipelineSpec]
 #: A line break, a command to a terminal, a turned direction, and rich's markup.

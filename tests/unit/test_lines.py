@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from scheduler.lines import Lines, tasks, titled
-from shared.plan import Plan
-from shared.spec import PipelineSpec
-from shared.status import PipelineStatus, StageState
+from distill_queue.scheduler.watch.lines import Lines, tasks, titled
+from distill_queue.shared.ledger.status import PipelineStatus, StageState
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.spec.pipeline import PipelineSpec
 
 MakeSpec = Callable[..., PipelineSpec]
 

@@ -10,8 +10,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from scheduler.listing import PAGE_ROWS, Column, print_listing
-from scheduler.terminal import PAGE_VALUES, print_json_list
+from distill_queue.scheduler.terminal.listing import PAGE_ROWS, Column, print_listing
+from distill_queue.scheduler.terminal.output import PAGE_VALUES, print_json_list
 
 
 def printed(columns: list[Column], rows: list[tuple[str, ...]], *, width: int = 80, colours: bool = False) -> list[str]:

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from scheduler.child import WELL_SECONDS, Child, celery_command
-from scheduler.local import MAX_RESTARTS, LocalStack
-from shared.errors import DistillError, InvalidSettings, StoreUnavailable
-from shared.settings import Settings
-from shared.starter import WRONG_INPUT
+from distill_queue.scheduler.stack.child import WELL_SECONDS, Child, celery_command
+from distill_queue.scheduler.stack.local import MAX_RESTARTS, LocalStack
+from distill_queue.shared.errors import DistillError, InvalidSettings, StoreUnavailable
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.starter import WRONG_INPUT
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
 

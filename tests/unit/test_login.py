@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from scheduler.login import logins
-from shared.errors import InvalidSettings
+from distill_queue.scheduler.monitor.login import logins
+from distill_queue.shared.errors import InvalidSettings
 
 
 def test_several_logins_stand_in_one_variable_and_one_more_in_two() -> None:

@@ -11,9 +11,20 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from shared.student_spec import DistillationSpec
-from worker.losses import Scalar, cross_entropy, dist, dkd, kd, kl, mixed_cross_entropy, mse, soft, standardise
-from worker.objective import Goal
+from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.worker.losses.soft import (
+    Scalar,
+    cross_entropy,
+    dist,
+    dkd,
+    kd,
+    kl,
+    mixed_cross_entropy,
+    mse,
+    soft,
+    standardise,
+)
+from distill_queue.worker.training.objective import Goal
 
 #: Student's and teacher's logits, targets, temperature, alpha.
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Scalar, Scalar], torch.Tensor]

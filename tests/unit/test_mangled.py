@@ -19,20 +19,20 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from scheduler.reach import Reach
-from shared.array_file import read_array
-from shared.checkpoint import tensors_in
-from shared.errors import ArtifactDamaged, InvalidSettings, InvalidSpec, UnknownPipeline
-from shared.plan import Plan
-from shared.records import WeightsRecord
-from shared.settings import Settings
-from shared.soft_labels import HEADER, SoftLabels
-from shared.spec import PipelineSpec
-from shared.store import MANIFEST, Artifact, ArtifactStore, Manifest, Provenance
-from shared.submissions import Submission, Submissions
+from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.shared.errors import ArtifactDamaged, InvalidSettings, InvalidSpec, UnknownPipeline
+from distill_queue.shared.files.array_file import read_array
+from distill_queue.shared.files.weights_file import tensors_in
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.results.records import WeightsRecord
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import MANIFEST, Artifact, ArtifactStore, Manifest, Provenance
+from distill_queue.shared.store.submissions import Submission, Submissions
+from distill_queue.worker.models import build as models
+from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 from tests.unit.test_soft_labels import logits, written
-from worker import models
-from worker.checkpoints import Checkpoint, Checkpoints
 
 MakeSpec = Callable[..., PipelineSpec]
 
@@ -350,7 +350,7 @@ def test_a_mangled_submission_does_not_keep_the_others_from_being_recovered(
     submissions.enter("a", submission)
     (tmp_path / "pipelines" / "b.json").write_text('{"name": "half')
     submissions.enter("c", submission)
-    caplog.set_level("WARNING", logger="shared.submissions")
+    caplog.set_level("WARNING", logger="distill_queue.shared.store.submissions")
 
     assert list(submissions) == [("a", submission), ("c", submission)]
     assert "b.json is not readable" in caplog.text

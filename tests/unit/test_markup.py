@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shared import markup
-from shared.markup import Malformed, dump_yaml, parse_json, parse_toml, parse_yaml, require_plain
+from distill_queue.shared.files import markup
+from distill_queue.shared.files.markup import Malformed, dump_yaml, parse_json, parse_toml, parse_yaml, require_plain
 
 
 def doubled(first: str, next_one: str, levels: int) -> str:

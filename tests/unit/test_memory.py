@@ -11,25 +11,26 @@ import pytest
 import torch
 from torch import nn
 
-from shared.errors import StageFailed
-from shared.training_spec import TrainingSpec
-from worker import memory
-from worker.memory import Need
+from distill_queue.shared.errors import StageFailed
+from distill_queue.shared.spec.training import TrainingSpec
+from distill_queue.worker.machine import memory
+from distill_queue.worker.machine.memory import Need
 
 MEASURE = """
     import sys
     from pathlib import Path
     import numpy as np, torch
     from pydantic import TypeAdapter
-    from shared.model_spec import ModelSpec
-    from shared.training_spec import AugmentationSpec, TrainingSpec
-    from worker import memory, models
-    from worker.batches import Batches, size_bytes
-    from worker.checkpoints import Checkpoints
-    from worker.data import Arrays, Split
-    from worker.objective import Goal
-    from worker.runtime import Runtime
-    from worker.training import Member, fit
+    from distill_queue.shared.spec.model import ModelSpec
+    from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+    from distill_queue.worker.machine import memory
+    from distill_queue.worker.models import build as models
+    from distill_queue.worker.data.batches import Batches, size_bytes
+    from distill_queue.worker.training.checkpoints import Checkpoints
+    from distill_queue.worker.data.arrays import Arrays, Split
+    from distill_queue.worker.training.objective import Goal
+    from distill_queue.worker.machine.runtime import Runtime
+    from distill_queue.worker.training.fit import Member, fit
 
     torch.set_num_threads(1)
     folder, cpu = Path(sys.argv[1]), torch.device("cpu")

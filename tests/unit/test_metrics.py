@@ -8,9 +8,9 @@ import socket
 
 import pytest
 
-from shared.settings import Settings
-from worker.exporter import Exporter
-from worker.metrics import Count, Metrics, kind_of
+from distill_queue.shared.settings import Settings
+from distill_queue.worker.telemetry.exporter import Exporter
+from distill_queue.worker.telemetry.metrics import Count, Metrics, kind_of
 
 
 def value(exporter: Exporter, name: str, **labels: str) -> float | None:
@@ -74,7 +74,7 @@ def test_a_first_failure_is_an_increase() -> None:
 
 
 def test_a_port_that_is_taken_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("WARNING", logger="worker.exporter")
+    caplog.set_level("WARNING", logger="distill_queue.worker.telemetry.exporter")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from shared.errors import InvalidSpec, Unavailable
-from shared.model_spec import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
-from shared.model_weights import weights_of
-from shared.records import DatasetRecord
-from worker import models
-from worker.evaluation import _of_layers, _of_operators
-from worker.runtime import Runtime
+from distill_queue.shared.errors import InvalidSpec, Unavailable
+from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.spec.model import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
+from distill_queue.shared.spec.model_weights import weights_of
+from distill_queue.worker.evaluation.quality import _of_layers, _of_operators
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models import build as models
 
 CPU = Runtime(torch.device("cpu"))
 

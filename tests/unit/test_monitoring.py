@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from worker.exporter import Exporter
+from distill_queue.worker.telemetry.exporter import Exporter
 
 FOLDER = Path(__file__).parents[2] / "docs" / "monitoring"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from shared.training_spec import TrainingSpec
-from worker.optimizers import Group, build
+from distill_queue.shared.spec.training import TrainingSpec
+from distill_queue.worker.training.optimizers import Group, build
 
 RATE = 0.01
 

@@ -15,7 +15,7 @@ from zipfile import BadZipFile
 import pytest
 from PIL import UnidentifiedImageError
 
-from worker.outages import can_pass
+from distill_queue.worker.machine.outages import can_pass
 
 
 def numbered(*numbers: int) -> list[OSError]:

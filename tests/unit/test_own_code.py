@@ -24,16 +24,17 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from shared.dataset_spec import DatasetSpec
-from shared.errors import InvalidSpec, Unavailable
-from shared.model_spec import CustomModelSpec
-from shared.plan import Plan
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
-from worker import models, plugins
-from worker.data import load as load_data
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.shared.errors import InvalidSpec, Unavailable
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.model import CustomModelSpec
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.data.arrays import load as load_data
+from distill_queue.worker.machine import plugins
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models import build as models
+from distill_queue.worker.stages.runner import Workshop
 
 CPU = Runtime(torch.device("cpu"), plugins=("mine",))
 RANDOM = np.random.default_rng(0)
@@ -766,7 +767,7 @@ def test_a_signal_that_ends_the_process_in_the_users_code_is_no_mistake_of_it(tm
         "import os, signal, sys\ndef own():\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n"
         f"        signal.pause()\n    except SystemExit:\n        {after}\n"
     )
-    script = "from billiard.common import reset_signals; from worker import plugins; import mine; reset_signals()\n"
+    script = "from billiard.common import reset_signals; from distill_queue.worker.machine import plugins; import mine; reset_signals()\n"
     script += "try:\n    with plugins.called('mine:own', by_line=True): mine.own()\nexcept SystemExit: print('ended')"
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}"}
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shared.plan import Plan
-from shared.recipes import ingredients
-from shared.spec import PipelineSpec
-from shared.stage import Stage, stage_key
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.recipes import ingredients
+from distill_queue.shared.plan.stage import Stage, stage_key
+from distill_queue.shared.spec.pipeline import PipelineSpec
 
 MakeSpec = Callable[..., PipelineSpec]
 

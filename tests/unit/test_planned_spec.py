@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from shared.errors import InvalidSpec
-from shared.plan import Plan
-from shared.planned_spec import PlannedSpec
-from shared.spec import PipelineSpec
-from shared.spec_file import SpecFile
-from shared.stage import Stage
+from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.planned_spec import PlannedSpec
+from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.spec.file import SpecFile
+from distill_queue.shared.spec.pipeline import PipelineSpec
 
 ROOT = Path(__file__).parents[2]
 MLP = {"name": "mlp", "hidden": [8]}

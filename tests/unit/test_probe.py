@@ -14,17 +14,17 @@ import pytest
 import torch
 from torch import nn
 
-from shared.errors import HandedBack, InvalidSpec, StageFailed
-from shared.plan import Plan
-from shared.records import TrainingRecord
-from shared.spec import PipelineSpec
-from shared.store import Artifact, ArtifactStore
-from worker import own_code
-from worker.batches import batch_sizes
-from worker.models import Cnn, Mlp, Resnet
-from worker.probe import Probe
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.shared.errors import HandedBack, InvalidSpec, StageFailed
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.results.records import TrainingRecord
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.worker.data.batches import batch_sizes
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models.build import Cnn, Mlp, Resnet
+from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.training import own_code
+from distill_queue.worker.training.probe import Probe
 
 CPU = Runtime(torch.device("cpu"), plugins=("mine",))
 NATIVE = CPU.dtype("auto") == torch.bfloat16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.records import DatasetRecord, TrainingRecord
+from distill_queue.shared.results.records import DatasetRecord, TrainingRecord
 
 #: As earlier versions wrote it.
 TRAINING = (

@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from shared.calibration import Calibration
-from shared.encoding import Encoding
-from shared.grid import points, values_of
-from shared.history import History
-from shared.label_statistics import LabelStatistics
-from shared.predictions import CONFIDENCES, PREDICTIONS, Predictions
-from shared.report_facts import class_accuracies, most_confused, pareto_front
-from shared.soft_labels import SoftLabelsHeader
-from shared.soft_labels_writer import SoftLabelsWriter
-from worker import evaluation
+from distill_queue.shared.report.facts import class_accuracies, most_confused, pareto_front
+from distill_queue.shared.results.calibration import Calibration
+from distill_queue.shared.results.history import History
+from distill_queue.shared.results.predictions import CONFIDENCES, PREDICTIONS, Predictions
+from distill_queue.shared.soft_labels.cache import SoftLabelsHeader
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.statistics import LabelStatistics
+from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
+from distill_queue.shared.spec.grid import points, values_of
+from distill_queue.worker.evaluation import quality as evaluation
 
 TARGETS = np.array([0, 0, 1, 1, 2, 2])
 

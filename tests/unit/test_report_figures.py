@@ -11,18 +11,18 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from shared import report_figures as figures
-from shared.history import History
-from shared.plan import Plan
-from shared.predictions import Predictions
-from shared.records import EvaluationRecord, ReportRecord, StudentRun
-from shared.report_facts import Graded, ReportFacts, Role, Student
-from shared.report_svg import Picture, plain
-from shared.spec import PipelineSpec
-from shared.status import PipelineStatus
+from distill_queue.shared.ledger.status import PipelineStatus
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.report import figures
+from distill_queue.shared.report.facts import Graded, ReportFacts, Role, Student
+from distill_queue.shared.report.svg import Picture, plain
+from distill_queue.shared.results.history import History
+from distill_queue.shared.results.predictions import Predictions
+from distill_queue.shared.results.records import EvaluationRecord, ReportRecord, StudentRun
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.worker.evaluation.scores import score
 from tests.conftest import small_spec
 from tests.unit.conftest import evaluation
-from worker.scores import score
 
 TARGETS = np.array([0, 0, 1, 1])
 

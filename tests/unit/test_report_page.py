@@ -16,20 +16,20 @@ import numpy as np
 import pytest
 import torch
 
-from shared.errors import PipelineFailed, StoreUnavailable, UnknownPipeline
-from shared.plan import Plan
-from shared.records import DatasetRecord, DataWarning, StageRecord
-from shared.report_facts import ReportFacts
-from shared.report_figures import DARK
-from shared.report_images import are_images, data_uris
-from shared.report_page import render, write_page
-from shared.report_svg import Picture
-from shared.spec import PipelineSpec
-from shared.status import PipelineStatus, StageState
-from shared.store import MANIFEST, ArtifactStore, Manifest
+from distill_queue.shared.errors import PipelineFailed, StoreUnavailable, UnknownPipeline
+from distill_queue.shared.ledger.status import PipelineStatus, StageState
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.report.facts import ReportFacts
+from distill_queue.shared.report.figures import DARK
+from distill_queue.shared.report.images import are_images, data_uris
+from distill_queue.shared.report.page import render, write_page
+from distill_queue.shared.report.svg import Picture
+from distill_queue.shared.results.records import DatasetRecord, DataWarning, StageRecord
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import MANIFEST, ArtifactStore, Manifest
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.runner import Workshop
 from tests.conftest import small_spec
-from worker.runtime import Runtime
-from worker.stages import Workshop
 
 HOSTILE = ('<script>alert("x")</script>', "'\"><img src=x onerror=alert(1)>", "$\\frac{", "\x00\u202e\n", "汉字")
 SUBMITTED = 1_000_000.0
@@ -376,7 +376,7 @@ def test_a_figure_has_its_text_as_text_and_the_pages_colours() -> None:
 
 @pytest.mark.parametrize("scheme", [0, 1])
 def test_the_words_in_a_heat_map_can_be_read_at_every_shade(scheme: int) -> None:
-    page = (files("shared") / "report.html").read_text()
+    page = (files("distill_queue.shared.report") / "report.html").read_text()
     card, heat, on_pale, on_heat = (
         np.array([int(re.findall(rf"--{name}: #(\w{{6}})", page)[scheme][at : at + 2], 16) for at in (0, 2, 4)]) / 255
         for name in ("card", "heat", "on-pale", "on-heat")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from shared.records import ChoiceRecord, DatasetRecord, EvaluationRecord, ReportRecord, StudentRun
-from shared.report_sentences import headlines, samples, summary
+from distill_queue.shared.report.sentences import headlines, samples, summary
+from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord, EvaluationRecord, ReportRecord, StudentRun
+from distill_queue.worker.evaluation.scores import score
 from tests.unit.conftest import evaluation
-from worker.scores import score
 
 
 def said(pairs: Sequence[tuple[float, float | None]], teacher: EvaluationRecord | None) -> str:

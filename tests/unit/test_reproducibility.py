@@ -17,16 +17,17 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from shared.dataset_spec import DatasetSpec
-from shared.errors import InvalidSpec
-from shared.model_spec import CustomModelSpec
-from shared.plan import Plan
-from shared.records import DatasetRecord
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
-from worker import data, models
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.model import CustomModelSpec
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.data import arrays as data
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models import build as models
+from distill_queue.worker.stages.runner import Workshop
 
 CPU = Runtime(torch.device("cpu"), plugins=("mine",))
 INPUTS = np.random.default_rng(0).normal(size=(40, 1, 4, 4)).astype(np.float32)

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from shared.plan import Plan
-from shared.records import ReportRecord, StageRecord
-from shared.results import PipelineResults
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.shared.ledger.results import PipelineResults
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.results.records import ReportRecord, StageRecord
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.runner import Workshop
 
 MakeSpec = Callable[..., PipelineSpec]
 SMALL = {"name": "mlp", "hidden": [8]}

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
 
-from shared.training_spec import TrainingSpec
-from worker.schedules import factor
+from distill_queue.shared.spec.training import TrainingSpec
+from distill_queue.worker.training.schedules import factor
 
 
 def factors(steps: int, **training: Any) -> list[float]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from shared.records import StudentRun
+from distill_queue.shared.results.records import StudentRun
+from distill_queue.worker.evaluation.scores import estimate, score
 from tests.unit.conftest import evaluation
-from worker.scores import estimate, score
 
 
 def runs(*pairs: tuple[float, float | None]) -> tuple[StudentRun, ...]:

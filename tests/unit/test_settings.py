@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import InvalidSettings
-from shared.settings import Settings
+from distill_queue.shared.errors import InvalidSettings
+from distill_queue.shared.settings import Settings
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from shared.encoding import Encoding
-from shared.errors import ArtifactDamaged, InvalidInput, StoreUnavailable
-from shared.label_statistics import LabelStatistics
-from shared.soft_labels import HEADER, SoftLabels, SoftLabelsHeader, block_rows
-from shared.soft_labels_writer import SoftLabelsWriter
+from distill_queue.shared.errors import ArtifactDamaged, InvalidInput, StoreUnavailable
+from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels, SoftLabelsHeader, block_rows
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.statistics import LabelStatistics
+from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 
 Logits = npt.NDArray[np.float32]
 

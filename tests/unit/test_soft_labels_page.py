@@ -17,16 +17,16 @@ import torch
 import xxhash
 from typer.testing import CliRunner
 
-from scheduler import cli
-from shared.encoding import Encoding
-from shared.errors import ArtifactDamaged
-from shared.plan import Plan
-from shared.soft_labels import HEADER, SoftLabels, SoftLabelsHeader
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
+from distill_queue.scheduler.cli import main as cli
+from distill_queue.shared.errors import ArtifactDamaged
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels, SoftLabelsHeader
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.runner import Workshop
 from tests.unit.test_soft_labels import ENCODINGS, IDS, logits, written
-from worker.runtime import Runtime
-from worker.stages import Workshop
 
 Array = npt.NDArray[Any]
 

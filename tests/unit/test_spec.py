@@ -17,13 +17,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from shared.errors import InvalidSettings, InvalidSpec
-from shared.model_spec import MlpSpec
-from shared.model_weights import weights_of
-from shared.part import as_arguments
-from shared.plan import Plan
-from shared.spec import PipelineSpec
-from shared.stage import Stage, label_file_ref
+from distill_queue.shared.errors import InvalidSettings, InvalidSpec
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage, label_file_ref
+from distill_queue.shared.spec.model import MlpSpec
+from distill_queue.shared.spec.model_weights import weights_of
+from distill_queue.shared.spec.part import as_arguments
+from distill_queue.shared.spec.pipeline import PipelineSpec
 
 GOOD = """\
 name: digits

@@ -10,18 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from shared.encoding import Encoding
-from shared.errors import HandedBack, StageFailed
-from shared.student_spec import DistillationSpec
-from shared.training_spec import AugmentationSpec, TrainingSpec
-from worker.batches import Batches
-from worker.checkpoints import Checkpoints
-from worker.data import Split
-from worker.models import Mlp
-from worker.objective import Goal
-from worker.stack import Stack
-from worker.teacher_logits import TeacherLogits
-from worker.training import Member, Trained, fit
+from distill_queue.shared.errors import HandedBack, StageFailed
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.worker.data.arrays import Split
+from distill_queue.worker.data.batches import Batches
+from distill_queue.worker.data.teacher_logits import TeacherLogits
+from distill_queue.worker.models.build import Mlp
+from distill_queue.worker.training.checkpoints import Checkpoints
+from distill_queue.worker.training.fit import Member, Trained, fit
+from distill_queue.worker.training.objective import Goal
+from distill_queue.worker.training.stack import Stack
 
 KD = {"temperature": 4.0, "alpha": 0.9}
 

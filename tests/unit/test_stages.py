@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from shared.errors import InvalidInput, StageFailed
-from shared.plan import Plan
-from shared.records import EvaluationRecord, SoftLabelsRecord, TrainingRecord
-from shared.soft_labels import HEADER, SoftLabels
-from shared.spec import PipelineSpec
-from shared.store import Artifact, ArtifactStore
-from worker import data
-from worker.batches import Batches
-from worker.desk import Desk
-from worker.evaluation import logits_of
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.shared.errors import InvalidInput, StageFailed
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.results.records import EvaluationRecord, SoftLabelsRecord, TrainingRecord
+from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.worker.data import arrays as data
+from distill_queue.worker.data.batches import Batches
+from distill_queue.worker.evaluation.quality import logits_of
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.context import Desk
+from distill_queue.worker.stages.runner import Workshop
 
 MakeSpec = Callable[..., PipelineSpec]
 CPU = Runtime(torch.device("cpu"))
@@ -99,7 +99,7 @@ def test_given_weights_teach_as_they_are(make_spec: MakeSpec, tmp_path: Path) ->
 
 
 def test_the_5000_digits_are_split_the_same_way_in_every_class() -> None:
-    from shared.dataset_spec import DatasetSpec
+    from distill_queue.shared.spec.dataset import DatasetSpec
 
     arrays = data.load(DatasetSpec(name="mnist_5k"), CPU)
 
@@ -141,7 +141,7 @@ def test_the_labels_of_a_view_are_of_the_pixels_that_the_view_shows(make_spec: M
 
 
 def test_held_out_and_unlabelled_samples_are_even_over_the_classes_and_never_trained_on(tmp_path: Path) -> None:
-    from shared.dataset_spec import DatasetSpec
+    from distill_queue.shared.spec.dataset import DatasetSpec
 
     arrays = data.load(DatasetSpec(name="mnist_5k", labelled=1000, validation=0.2), CPU)
     record = arrays.save(tmp_path)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from shared import starter
+from distill_queue.shared import starter
 
 
 def test_after_the_last_word_nothing_that_a_worker_starts_knows_of_the_pipe(monkeypatch: pytest.MonkeyPatch) -> None:

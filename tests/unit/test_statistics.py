@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
-from shared.records import DatasetRecord
-from shared.training_spec import AugmentationSpec
-from worker.batches import Batches
-from worker.data import PIECE_BYTES, Array, Arrays, Split
+from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.spec.training import AugmentationSpec
+from distill_queue.worker.data.arrays import PIECE_BYTES, Array, Arrays, Split
+from distill_queue.worker.data.batches import Batches
 
 CPU = torch.device("cpu")
 RANDOM = np.random.default_rng(0)

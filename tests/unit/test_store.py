@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.errors import ArtifactDamaged, ArtifactMissing, StoreUnavailable
-from shared.records import WeightsRecord
-from shared.stage import ArtifactRef, Stage
-from shared.store import Artifact, ArtifactStore, Provenance
+from distill_queue.shared.errors import ArtifactDamaged, ArtifactMissing, StoreUnavailable
+from distill_queue.shared.plan.stage import ArtifactRef, Stage
+from distill_queue.shared.results.records import WeightsRecord
+from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
 
 HERE = Provenance(host="here", device="cpu", versions={})
 

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from shared.encoding import Encoding
-from shared.records import DatasetRecord
-from shared.student_spec import DistillationSpec
-from shared.training_spec import AugmentationSpec, TrainingSpec
-from worker import data
-from worker.batches import READ_AHEAD, Batches
-from worker.checkpoints import Checkpoints
-from worker.data import Array, Arrays, Split
-from worker.models import Mlp
-from worker.objective import Goal
-from worker.teacher_logits import TeacherLogits
-from worker.training import Member, fit
+from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.worker.data import arrays as data
+from distill_queue.worker.data.arrays import Array, Arrays, Split
+from distill_queue.worker.data.batches import READ_AHEAD, Batches
+from distill_queue.worker.data.teacher_logits import TeacherLogits
+from distill_queue.worker.models.build import Mlp
+from distill_queue.worker.training.checkpoints import Checkpoints
+from distill_queue.worker.training.fit import Member, fit
+from distill_queue.worker.training.objective import Goal
 
 CPU = torch.device("cpu")
 SAMPLES = 150
@@ -76,7 +76,7 @@ def test_no_more_is_read_ahead_than_it_says(folder: Path, monkeypatch: pytest.Mo
         taken.append(len(rows))
         return take(source, rows, device)
 
-    monkeypatch.setattr("worker.batches.take", counting)
+    monkeypatch.setattr("distill_queue.worker.data.batches.take", counting)
     batches = Batches(split(folder, streamed=True), AugmentationSpec(), None, torch.float32)
     stream = batches.each(torch.arange(SAMPLES)[None].split(10, dim=1), 0)
     for number, batch in enumerate(stream, start=1):
@@ -89,7 +89,7 @@ def test_an_error_while_reading_ahead_ends_the_training(folder: Path, monkeypatc
     def broken(*_: object) -> torch.Tensor:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr("worker.batches.take", broken)
+    monkeypatch.setattr("distill_queue.worker.data.batches.take", broken)
     batches = Batches(split(folder, streamed=True), AugmentationSpec(), None, torch.float32)
     with pytest.raises(OSError, match="the disk is gone"):
         next(batches.each((torch.arange(4)[None],), 0))
@@ -101,13 +101,13 @@ def test_a_stage_whose_data_do_not_fit_streams_them_within_its_limit(tmp_path: P
         import resource, sys
         from pathlib import Path
         import numpy as np, torch
-        from shared.training_spec import AugmentationSpec, TrainingSpec
-        from worker.batches import Batches
-        from worker.checkpoints import Checkpoints
-        from worker.data import Arrays, Split
-        from worker.models import Mlp
-        from worker.objective import Goal
-        from worker.training import Member, fit
+        from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+        from distill_queue.worker.data.batches import Batches
+        from distill_queue.worker.training.checkpoints import Checkpoints
+        from distill_queue.worker.data.arrays import Arrays, Split
+        from distill_queue.worker.models.build import Mlp
+        from distill_queue.worker.training.objective import Goal
+        from distill_queue.worker.training.fit import Member, fit
 
         torch.set_num_threads(1)
         folder, cpu = Path(sys.argv[1]), torch.device("cpu")

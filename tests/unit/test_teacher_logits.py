@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from shared.encoding import Encoding
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.worker.data.teacher_logits import SoftLabelDataset, TeacherLogits
 from tests.unit.test_soft_labels import ENCODINGS, IDS, logits, written
-from worker.teacher_logits import SoftLabelDataset, TeacherLogits
 
 CPU = torch.device("cpu")
 WIDE = Encoding(dtype="float16", top_k=3)

@@ -11,15 +11,15 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from shared.plan import Plan
-from shared.recipes import JoinTeachers
-from shared.records import EnsembleRecord, ReportRecord
-from shared.soft_labels import SoftLabels
-from shared.spec import PipelineSpec
-from shared.store import ArtifactStore
-from worker.models import Ensemble
-from worker.runtime import Runtime
-from worker.stages import Workshop
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.recipes import JoinTeachers
+from distill_queue.shared.results.records import EnsembleRecord, ReportRecord
+from distill_queue.shared.soft_labels.cache import SoftLabels
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models.build import Ensemble
+from distill_queue.worker.stages.runner import Workshop
 
 MakeSpec = Callable[..., PipelineSpec]
 

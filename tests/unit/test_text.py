@@ -19,16 +19,16 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from rich.text import Text
 
-from scheduler.terminal import PlainFormatter, Terminal
-from shared.errors import InvalidSpec, StageFailed
-from shared.line import first_line
-from shared.spec import PipelineSpec
-from shared.stage import Stage
-from shared.store import Manifest, Provenance
-from shared.text import encodable, json_text, plain_line, plain_text, said
+from distill_queue.scheduler.terminal.output import PlainFormatter, Terminal
+from distill_queue.shared.errors import InvalidSpec, StageFailed
+from distill_queue.shared.line import first_line
+from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import Manifest, Provenance
+from distill_queue.shared.text import encodable, json_text, plain_line, plain_text, said
+from distill_queue.worker.app import _require_plain_name as require_plain_name
+from distill_queue.worker.telemetry.log_formatter import LogFormatter, format_logs
 from tests.conftest import small_spec
-from worker.app import _require_plain_name as require_plain_name
-from worker.log_formatter import LogFormatter, format_logs
 
 #: Any text: halves of pairs, controls and formats more often than chance has them, and whole commands to terminals.
 ANY_TEXT = st.lists(
@@ -228,7 +228,7 @@ def test_a_title_that_comes_with_a_message_is_made_plain_and_its_key_stays(stage
 
 
 def test_a_warning_is_read_under_the_checksum_with_which_it_was_written() -> None:
-    from shared.records import DatasetRecord, DataWarning
+    from distill_queue.shared.results.records import DatasetRecord, DataWarning
 
     record = DatasetRecord(
         shape=(1,), class_names=("a",), train_samples=1, labelled_samples=1, validation_samples=0, test_samples=1,
@@ -249,8 +249,8 @@ def test_a_warning_is_read_under_the_checksum_with_which_it_was_written() -> Non
 def test_a_terminal_of_any_encoding_shows_what_it_has(encoding: str, tmp_path: Path) -> None:
     spec = tmp_path / "größer 李.yaml"
     code = (
-        "import sys; from scheduler.terminal import print_json; from scheduler.cli import main; "
-        "print_json({'a': '李'}); main()"
+        "import sys; from distill_queue.scheduler.terminal.output import print_json; "
+        "from distill_queue.scheduler.cli.main import main; print_json({'a': '李'}); main()"
     )
 
     done = subprocess.run(

@@ -14,7 +14,7 @@ MAIN = """
 import time
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery
-from worker.time_limit import wait_for_imports
+from distill_queue.worker.task.time_limit import wait_for_imports
 
 def execute(code): exec(code)
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from shared.errors import HandedBack, StoreUnavailable
-from shared.training_spec import TrainingSpec
-from worker.batches import Batches
-from worker.checkpoints import Checkpoint, Checkpoints
-from worker.data import Split
-from worker.objective import Goal
-from worker.training import Member, Trained, fit
+from distill_queue.shared.errors import HandedBack, StoreUnavailable
+from distill_queue.shared.spec.training import TrainingSpec
+from distill_queue.worker.data.arrays import Split
+from distill_queue.worker.data.batches import Batches
+from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
+from distill_queue.worker.training.fit import Member, Trained, fit
+from distill_queue.worker.training.objective import Goal
 
 EPOCHS, STEPS_AN_EPOCH = 3, 4
 

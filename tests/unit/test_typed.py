@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from scheduler.caches import import_file
-from scheduler.cli import app
-from shared.encoding import Encoding
-from shared.errors import InvalidInput, InvalidSettings, InvalidSpec, UnknownPipeline
-from shared.settings import Settings
-from shared.spec import PipelineSpec
-from shared.spelling import pipeline_id
-from shared.store import file_of
+from distill_queue.scheduler.cli.main import app
+from distill_queue.scheduler.labels.caches import import_file
+from distill_queue.shared.errors import InvalidInput, InvalidSettings, InvalidSpec, UnknownPipeline
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spelling import pipeline_id
+from distill_queue.shared.store.folder_store import file_of
 
 
 @pytest.mark.parametrize("pipeline", ["a\0b", "a\nb", "\udcff", "../..", "", "a b", "x" * 10_000, "\x1b[31m"])

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from worker.pulse import Pulse
-from worker.vigil import GONE_SECONDS, LOADING_SECONDS, SHORTEST_SECONDS, Vigil
+from distill_queue.worker.coordination.pulse import Pulse
+from distill_queue.worker.process.vigil import GONE_SECONDS, LOADING_SECONDS, SHORTEST_SECONDS, Vigil
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
 CHILD = 4711

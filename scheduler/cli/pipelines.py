@@ -1,0 +1,273 @@
+"""The `distill` commands about pipelines: submitted, followed, compared. Imports late: `--help` answers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from distill_queue.scheduler.cli import report as reports
+from distill_queue.scheduler.cli.options import (
+    AsCsv,
+    AsJson,
+    Changes,
+    PipelineId,
+    PipelineIds,
+    Priority,
+    SpecPath,
+    SpecPaths,
+    Workers,
+    console,
+    known_ids,
+    not_both,
+)
+from distill_queue.scheduler.terminal.output import print_csv, print_json, print_json_list, say
+from distill_queue.shared.errors import InvalidSettings, PipelineFailed, UnreadableRecord
+from distill_queue.shared.files.folders import write_whole
+
+if TYPE_CHECKING:
+    from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.scheduler.stack.local import LocalStack
+    from distill_queue.shared.ledger.results import PipelineResults
+    from distill_queue.shared.ledger.status import PipelineStatus
+    from distill_queue.shared.spec.pipeline import PipelineSpec
+
+app = typer.Typer()
+
+
+@app.command()
+def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
+    """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
+    from distill_queue.scheduler.client.client import PipelineClient, results_of
+    from distill_queue.scheduler.stack.local import LocalStack
+    from distill_queue.shared.plan.plan import Plan
+    from distill_queue.shared.settings import Settings
+    from distill_queue.shared.store.bucket_store import store_of
+    from distill_queue.shared.store.submissions import Submissions
+
+    settings = Settings.load()
+    store = store_of(settings)
+    pipeline_spec = _load(spec, changes)
+    Plan.of(pipeline_spec)
+    store.check_writable()
+    with LocalStack(settings, workers=workers) as stack:
+        client = PipelineClient(stack.settings)
+        pipeline = client.submit(pipeline_spec)
+        try:
+            _follow(client, pipeline.id, stack)
+            status = pipeline.status
+            results = results_of(status, f"see the logs in {settings.folder / 'logs'}")
+        finally:
+            Submissions(store).remove(pipeline.id)  # Its broker ends with it: nothing is to be recovered elsewhere.
+        stack.idle = True
+    _show(results)
+    path = settings.folder / "reports" / f"{pipeline}.json"
+    _write(results, path)
+    console.print(f"Results: {path}\nReport: {reports.page_of(status, store)}", soft_wrap=True)
+
+
+@app.command()
+def submit(
+    specs: SpecPaths,
+    changes: Changes = None,
+    priority: Priority = None,
+    follow: Annotated[bool, typer.Option("--watch", help="Follow them to their ends, and show the results.")] = False,
+) -> None:
+    """Enqueue pipelines and print their ids; all specs are read before the first one is sent."""
+    from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.shared.settings import Settings
+
+    settings = Settings.load()
+    changes = [*(changes or ()), *([f"priority={priority}"] if priority else ())]
+    read = [_load(path, changes) for path in specs]
+    client = PipelineClient(settings)
+    pipelines = [client.submit(spec).id for spec in read]
+    for pipeline in pipelines:
+        say(pipeline)
+    if follow:
+        _watch_all(client, pipelines)
+
+
+@app.command()
+def status(
+    pipeline: Annotated[str | None, typer.Argument(metavar="[ID]", autocompletion=known_ids)] = None,
+    limit: Annotated[
+        int, typer.Option("-n", "--limit", min=1, max=1_000_000, help="Most pipelines to list, the newest first.")
+    ] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List the pipelines; or show the stages of one: where they stand, and why they wait."""
+    from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.watch import tree as live
+    from distill_queue.scheduler.watch.waiting import facts_of
+
+    client = PipelineClient()
+    served = client.served_queues()
+    if pipeline is None:
+        found = client.standings(limit)
+        if as_json:
+            print_json_list(facts_of(status, served) for status in found)
+        elif (newest := next(found, None)) is None:
+            console.print("no pipelines yet: distill submit SPEC")
+        else:
+            report.print_pipelines(console, chain((newest,), found))
+    elif as_json:
+        print_json(facts_of(client.status(pipeline), served))
+    else:
+        console.print(live.Stages(client.status(pipeline), served))
+
+
+@app.command()
+def watch(pipelines: PipelineIds) -> None:
+    """Follow pipelines until they end, and show their results."""
+    from distill_queue.scheduler.client.client import PipelineClient
+
+    client = PipelineClient()
+    _watch_all(client, _known(client, pipelines))
+
+
+@app.command()
+def cancel(pipelines: PipelineIds) -> None:
+    """Stop pipelines: what is finished stays, stages that another pipeline needs go on."""
+    from distill_queue.scheduler.client.client import PipelineClient
+
+    client = PipelineClient()
+    found = {pipeline: _found(client, pipeline) for pipeline in pipelines}
+    for pipeline, status in found.items():
+        client.cancel(pipeline)
+        if status and status.finished:
+            ended = "cancelled" if status.state == "cancelled" else "finished"
+            console.print(f"{pipeline} is {ended} already", soft_wrap=True)
+        else:
+            console.print(f"Cancelled {pipeline}", soft_wrap=True)
+
+
+@app.command()
+def retry(pipelines: PipelineIds) -> None:
+    """Submit pipelines again as they were, under new ids: what they have is found, what failed is tried again."""
+    from distill_queue.scheduler.client.client import PipelineClient
+
+    client = PipelineClient()
+    for pipeline in _known(client, pipelines):
+        say(client.retry(pipeline))
+
+
+@app.command()
+def recover() -> None:
+    """Send again every unfinished pipeline that the store knows and the broker has forgotten."""
+    from distill_queue.scheduler.client.client import PipelineClient
+
+    recovered = PipelineClient().recover()
+    for pipeline in recovered:
+        say(pipeline)
+    console.print(f"{len(recovered)} pipelines recovered")
+
+
+@app.command()
+def results(pipeline: PipelineId, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+    """Show what came out of a finished pipeline; as CSV: a line a model and seed."""
+    from distill_queue.scheduler.client.client import PipelineClient
+
+    not_both(as_json, as_csv)
+    found = PipelineClient().results(pipeline)
+    if as_json:
+        print_json(found.model_dump(mode="json"))
+    elif as_csv:
+        print_csv(found.rows())
+    else:
+        _show(found)
+
+
+@app.command()
+def compare(
+    pipelines: PipelineIds,
+    order: Annotated[
+        Literal["given", "accuracy", "gain", "parameters", "latency"],
+        typer.Option("--sort", help="What to sort the students by, the best first."),
+    ] = "given",
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+) -> None:
+    """Show the students of several finished pipelines side by side."""
+    from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.scheduler.tables import tables as report
+
+    not_both(as_json, as_csv)
+    students = PipelineClient().compare(pipelines, order)
+    rows = [student.model_dump(mode="json") for student in students]
+    if as_json:
+        print_json(rows)
+    elif as_csv:
+        print_csv(rows)
+    else:
+        console.print(report.comparison_table(students))
+
+
+def _load(path: Path, changes: list[str] | None) -> PipelineSpec:
+    from distill_queue.shared.spec.pipeline import PipelineSpec
+
+    return PipelineSpec.load(path, changes or ())
+
+
+def _found(client: PipelineClient, pipeline: str) -> PipelineStatus | None:
+    """Where a known pipeline stands, as far as this version can read it."""
+    try:
+        return client.find(pipeline)
+    except UnreadableRecord:
+        return None
+
+
+def _known(client: PipelineClient, pipelines: list[str]) -> list[str]:
+    """The ids without repeats, all of them known: nothing is done for the first where the last is wrong."""
+    return [client.pipeline(pipeline).id for pipeline in dict.fromkeys(pipelines)]
+
+
+def _watch_all(client: PipelineClient, pipelines: list[str]) -> None:
+    """Follow pipelines in turn and show the results of each; fail at the end if one of them did."""
+    errors = []
+    for pipeline in pipelines:
+        if len(pipelines) > 1 and not console.is_terminal:  # A terminal's tree has it.
+            console.print(pipeline, soft_wrap=True)
+        _follow(client, pipeline)
+        try:
+            _show(client.results(pipeline))
+        except (PipelineFailed, UnreadableRecord) as error:
+            errors.append(str(error))
+    if errors:
+        raise PipelineFailed("\n".join(errors))
+
+
+def _follow(client: PipelineClient, pipeline: str, stack: LocalStack | None = None) -> None:
+    from distill_queue.scheduler.watch import tree as live
+
+    def tended() -> Iterator[PipelineStatus]:
+        for status in client.watch(pipeline):
+            yield status
+            if stack:
+                stack.tend()
+
+    live.follow(tended(), console, (lambda: None) if stack else client.served_queues)
+
+
+def _show(results: PipelineResults) -> None:
+    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.watch import tree as live
+
+    console.print(report.stages_table(results))
+    console.print(report.scores_table(results))
+    console.print(report.costs_table(results))
+    for warning in results.warnings:
+        if not warning.accepted:
+            console.print(live.warned(warning), soft_wrap=True)
+
+
+def _write(results: PipelineResults, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, results.model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        raise InvalidSettings(f"{path}: {error.strerror or error}") from error

@@ -1,0 +1,175 @@
+"""The `distill` commands about specs: what one may say, what becomes of it. Imports late: `--help` answers at once."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from distill_queue.scheduler.cli.options import AsJson, Changes, SpecPath, SpecPaths, console
+from distill_queue.scheduler.terminal.output import print_json
+from distill_queue.shared.errors import DistillError, InvalidInput, InvalidSettings
+from distill_queue.shared.files.folders import removed_if_unfinished
+from distill_queue.shared.files.given_file import require_path, shown
+
+if TYPE_CHECKING:
+    from distill_queue.shared.catalog import DatasetFacts
+    from distill_queue.shared.results.records import DatasetRecord
+    from distill_queue.shared.spec.pipeline import PipelineSpec
+
+app = typer.Typer()
+
+
+@app.command()
+def init(path: Annotated[Path, typer.Argument(metavar="FILE")] = Path("pipeline.yaml")) -> None:
+    """Write a commented spec to start from."""
+    require_path(path)
+    text = (files("distill_queue.scheduler.cli") / "starter.yaml").read_text("utf-8")
+    try:
+        with path.open("x", encoding="utf-8") as file, removed_if_unfinished(path):
+            file.write(text)
+            file.flush()
+    except FileExistsError:
+        raise InvalidSettings(f"{shown(path)}: is there already: name another file") from None
+    except OSError as error:
+        raise InvalidSettings(f"{shown(path)}: {error.strerror or error}") from error
+    console.print(f"{path}: edit it, then 'distill plan {path}' and 'distill run {path}'", soft_wrap=True)
+
+
+@app.command()
+def validate(
+    specs: SpecPaths,
+    data: Annotated[
+        bool, typer.Option("--data", help="Read their data as well, as a worker would, and say what is odd about them.")
+    ] = False,
+) -> None:
+    """Read specs, and say what is wrong with them."""
+    from distill_queue.shared.plan.plan import Plan
+    from distill_queue.shared.spec.pipeline import PipelineSpec
+
+    errors: list[DistillError] = []
+    described: dict[str, DatasetRecord] = {}
+    for path in specs:
+        try:
+            spec = PipelineSpec.load(path)
+            plan = Plan.of(spec)
+        except DistillError as error:
+            errors.append(InvalidSettings(str(error)))
+            continue
+        console.print(f"{path}: {plan.name}, {len(plan.stages)} stages", soft_wrap=True)
+        try:
+            _say_of_data(spec, described, read=data)
+        except DistillError as error:  # A download that fails says nothing of the next spec.
+            kind = InvalidSettings if isinstance(error, InvalidInput) else type(error)
+            errors.append(kind(f"{path}: dataset: {error}"))
+    if errors:  # Of several kinds, a mistake is told as one: it does not pass.
+        kind = next((type(error) for error in errors if isinstance(error, InvalidSettings)), type(errors[0]))
+        raise kind("\n".join(map(str, errors)))
+
+
+def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], *, read: bool) -> None:
+    """Print what a spec's data are and what is odd about them; read each data set once, and only if it is to be read.
+
+    Raises:
+        InvalidInput: they cannot be used.
+        DistillError: they cannot be read for now.
+
+    """
+    from distill_queue.scheduler.labels.caches import ask
+    from distill_queue.scheduler.watch import tree as live
+    from distill_queue.shared.catalog import is_reference
+    from distill_queue.shared.report.sentences import samples
+    from distill_queue.shared.results.records import DatasetRecord
+
+    dataset = spec.dataset
+    if not read:
+        if is_reference(dataset.name):
+            console.print(f"  {dataset.name} was not read: --data reads it", soft_wrap=True)
+        return
+    if (asked := dataset.model_dump_json()) not in described:
+        described[asked] = DatasetRecord.model_validate(ask({"data": dataset.model_dump(mode="json")}))
+    record = described[asked]
+    console.print(f"  {dataset.name}: {samples(record)}", soft_wrap=True)
+    told = [warning for warning in record.warnings if warning.kind not in spec.accept]
+    for warning in told:
+        console.print(live.warned(warning), soft_wrap=True)
+    if told:
+        kinds = ", ".join(dict.fromkeys(warning.kind for warning in told))
+        console.print(f"  if that is meant so, say it in the spec: accept: [{kinds}]", soft_wrap=True)
+
+
+@app.command()
+def plan(spec: SpecPath, changes: Changes = None, as_json: AsJson = False) -> None:
+    """Show a spec's stages, their keys, and which are in the store already."""
+    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.shared.plan.plan import Plan
+    from distill_queue.shared.settings import Settings
+    from distill_queue.shared.spec.pipeline import PipelineSpec
+    from distill_queue.shared.store.bucket_store import store_of
+
+    store, found = store_of(Settings.load()), Plan.of(PipelineSpec.load(spec, changes or ()))
+    if as_json:
+        stages = [
+            {
+                "title": stage.title,
+                "task": f"distill.{stage.kind}",
+                "key": stage.key,
+                "needs": [ref.key for ref in stage.inputs.values()],
+                "found": stage.ref in store,
+            }
+            for stage in found.stages
+        ]
+        print_json({"name": found.name, "stages": stages})
+        return
+    console.print(report.plan_table(found, store))
+
+
+@app.command()
+def schema() -> None:
+    """Print the spec's JSON Schema, for editors."""
+    from distill_queue.shared.spec.schema import schema_of_specs
+
+    print_json(schema_of_specs())
+
+
+@app.command()
+def datasets(as_json: AsJson = False) -> None:
+    """List the data sets that a spec may name."""
+    from distill_queue.shared.catalog import DATASETS
+
+    _list({name: f"{facts.about}; {_shape(facts)}" for name, facts in DATASETS.items()}, as_json)
+
+
+@app.command()
+def models(as_json: AsJson = False) -> None:
+    """List the models that a spec may name."""
+    from distill_queue.shared.catalog import MODELS
+
+    _list(MODELS | {"torchvision/<name>": "any classifier of torchvision, fitted to the classes: weights: …"}, as_json)
+
+
+@app.command()
+def losses(as_json: AsJson = False) -> None:
+    """List the soft losses that a spec may name."""
+    from distill_queue.shared.catalog import LOSSES
+
+    _list(LOSSES, as_json)
+
+
+def _shape(facts: DatasetFacts) -> str:
+    return f"{' x '.join(map(str, facts.shape))}, {facts.classes} classes"
+
+
+def _list(known: dict[str, str], as_json: bool) -> None:
+    from rich.table import Table
+
+    known = known | {"package.module:callable": "your own: docs/spec.md and examples/custom"}
+    if as_json:
+        print_json(known)
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, about in known.items():
+        table.add_row(name, about)
+    console.print(table)

@@ -1,0 +1,414 @@
+"""The client of a queue: submit, follow and read pipelines."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from distill_queue.scheduler.client.comparison import ComparedStudent, Order, compared
+from distill_queue.scheduler.terminal.output import Terminal
+from distill_queue.scheduler.watch import tree as live
+from distill_queue.shared.broker.signing import Keyring
+from distill_queue.shared.errors import (
+    BrokerUnavailable,
+    InvalidSpec,
+    PipelineFailed,
+    UnknownPipeline,
+    UnreadableRecord,
+    Untrusted,
+)
+from distill_queue.shared.ledger.ledger import Ledger, broker_errors, connect
+from distill_queue.shared.ledger.results import PipelineResults, html_table
+from distill_queue.shared.ledger.status import PipelineStatus, UnreadablePipeline
+from distill_queue.shared.ledger.workers import Roster, WorkerEntry
+from distill_queue.shared.line import first_line
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import ArtifactRef, checkpoint_ref, label_file_ref
+from distill_queue.shared.results.records import UNREADABLE, ReportRecord
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.teacher import LabelTeacherSpec
+from distill_queue.shared.spelling import pipeline_id
+from distill_queue.shared.store.bucket_store import store_of
+from distill_queue.shared.store.folder_store import Provenance
+from distill_queue.shared.store.submissions import Submission, Submissions
+
+if TYPE_CHECKING:
+    from distill_queue.scheduler.client.sender import Sender
+    from distill_queue.shared.ledger.queues import QueueState
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between two looks at a pipeline that is watched: at least, and at most. Between, so many times as long as a
+#: look takes, so that who watches a large pipeline keeps neither the broker nor a core busy.
+WATCH_SECONDS, LONGEST_WATCH_SECONDS, PAUSES_A_LOOK = 0.1, 2.0, 4.0
+#: Seconds for which whoever watches waits for a broker that went away.
+AWAY_SECONDS = 600.0
+
+
+class PipelineClient:
+    """Submits pipelines to the broker of the settings, and follows them."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Connect.
+
+        Raises:
+            InvalidSettings: an environment variable cannot be used.
+            BrokerUnavailable: the broker does not answer.
+
+        """
+        self._settings = settings or Settings.load()
+        self._broker = connect(self._settings)
+        self._ledger, self._roster = Ledger(self._broker, self._settings.history_seconds), Roster(self._broker)
+        self._keyring = Keyring.of(self._settings.signing_keys)
+        self._store = store_of(self._settings)
+        self._submissions = Submissions(self._store)
+
+    def submit(self, spec: PipelineSpec | dict[str, Any] | Path | str) -> Pipeline:
+        """Enqueue a pipeline: of a spec, of a mapping with the words of one, or of the file that has it.
+
+        Raises:
+            InvalidSpec: the spec, or the teacher's checkpoint or labels, cannot be used.
+            BrokerUnavailable: the broker does not answer.
+            StoreUnavailable: what is given of the teacher cannot be put into the store.
+
+        """
+        match spec:
+            case dict():
+                spec = PipelineSpec.of(spec)
+            case Path() | str():
+                spec = PipelineSpec.load(spec)
+            case PipelineSpec():
+                spec = spec.with_files()
+            case _:
+                raise InvalidSpec(f"a spec is a PipelineSpec, a mapping, or the path of a file, not {spec!r}")
+        plan = Plan.of(spec)
+        self._store_given(spec, plan)
+        return self._send(plan)
+
+    def pipeline(self, pipeline: Pipeline | str) -> Pipeline:
+        """A pipeline that was submitted before, perhaps elsewhere.
+
+        Raises:
+            UnknownPipeline: the broker knows none of this id.
+
+        """
+        return Pipeline(self.status(pipeline).id, self)
+
+    def retry(self, pipeline: Pipeline | str) -> Pipeline:
+        """Submit a pipeline again as it was planned, under a new id.
+
+        Raises:
+            UnknownPipeline: the broker knows none of this id.
+            Untrusted: its plan is not signed with this client's key, and so may be somebody else's.
+
+        """
+        return self._send(self._ledger.plan(pipeline_id(str(pipeline)), self._keyring))
+
+    def workers(self) -> list[WorkerEntry]:
+        """The workers that are there, by name.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+
+        """
+        with broker_errors():
+            return self._roster.workers()
+
+    def queues(self) -> list[QueueState]:
+        """What waits and runs in each queue at each priority, and the workers that serve it.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+
+        """
+        from distill_queue.shared.ledger.queues import (
+            Queues,  # With Celery, for which a client that reads no queues need not wait.
+        )
+
+        with broker_errors():
+            return Queues(self._broker).states(self._roster.workers())
+
+    def served_queues(self) -> dict[str, bool]:
+        """The queues that workers serve, and whether one of theirs obeys this client."""
+        served: dict[str, bool] = {}
+        for worker in self.workers():
+            obeys = worker.obeys(self._keyring.signs_as)
+            served |= {queue: obeys or served.get(queue, False) for queue in worker.queues}
+        return served
+
+    def find(self, pipeline: Pipeline | str) -> PipelineStatus | None:
+        """Where a pipeline stands; None for one that the store knows and the broker has forgotten.
+
+        Raises:
+            UnknownPipeline: neither knows one of this id.
+
+        """
+        try:
+            return self.status(pipeline)
+        except UnknownPipeline:
+            if self._submissions.find(str(pipeline)) is None:
+                raise
+            return None
+
+    def cancel(self, pipeline: Pipeline | str) -> None:
+        """Have no further stage of a pipeline started and its running ones stopped; what is finished stays.
+
+        Raises:
+            UnknownPipeline: neither the broker nor the store knows one of this id.
+
+        """
+        try:
+            status = self.find(pipeline)
+            unfinished = status is not None and not status.finished
+        except UnreadableRecord:  # A newer version's workers, which can read it, obey all the same.
+            unfinished = True
+        self._submissions.remove(str(pipeline))
+        if unfinished:
+            self._ledger.cancel(str(pipeline))
+
+    def recover(self) -> list[str]:
+        """Enqueue again each unfinished pipeline that the store knows and the broker does not; return their ids."""
+        recovered = []
+        known = set(self._ledger.pipelines())
+        # All is read before the first one is sent: what cannot be read is an error, and not half of a recovery.
+        kept = [
+            (pipeline, None if pipeline in known else submission, submission.plan.report.ref in self._store)
+            for pipeline, submission in self._submissions
+        ]
+        for pipeline, submission, is_finished in kept:
+            if is_finished:
+                self._submissions.remove(pipeline)
+            elif submission:
+                try:
+                    self._require_signed(pipeline, submission)
+                    self._enqueue(pipeline, submission)
+                    recovered.append(pipeline)
+                except (Untrusted, UnreadableRecord, *UNREADABLE, AttributeError) as error:
+                    logger.warning("%s is passed over: %s", pipeline, first_line(error))
+        return recovered
+
+    def status(self, pipeline: Pipeline | str) -> PipelineStatus:
+        """Where a pipeline stands.
+
+        Raises:
+            UnknownPipeline: the broker knows none of this id.
+
+        """
+        return self._ledger.status(pipeline_id(str(pipeline)))
+
+    def ids(self, limit: int | None = None) -> list[str]:
+        """Ids of the pipelines that the broker knows, the newest first, at most so many."""
+        return self._ledger.pipelines(limit)
+
+    def pipelines(self, limit: int | None = None) -> list[PipelineStatus]:
+        """Where the pipelines that the broker knows stand, the newest first, at most so many.
+
+        Those that this version cannot read are left out: `standings` has them, too.
+        """
+        return [each for each in self.standings(limit) if isinstance(each, PipelineStatus)]
+
+    def standings(self, limit: int | None = None) -> Iterator[PipelineStatus | UnreadablePipeline]:
+        """As `pipelines`, one after the other, with those that this version cannot read; there may be many.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+
+        """
+        return self._ledger.standings(self._ledger.pipelines(limit))
+
+    def watch(self, pipeline: Pipeline | str) -> Iterator[PipelineStatus]:
+        """The pipeline's status again and again, until it is finished.
+
+        Raises:
+            UnknownPipeline: the broker knows none of this id.
+            BrokerUnavailable: the broker was away for longer than `AWAY_SECONDS`.
+
+        """
+        deadline, away = time.monotonic() + AWAY_SECONDS, False
+        while True:
+            pause, looked = WATCH_SECONDS, time.monotonic()
+            try:
+                status = self.status(pipeline)
+            except BrokerUnavailable:
+                if time.monotonic() > deadline:
+                    raise
+                if not away:
+                    logger.warning("the broker does not answer: waits until it does, for %.0f s", AWAY_SECONDS)
+                away = True
+            else:
+                away = False
+                deadline = time.monotonic() + AWAY_SECONDS
+                pause = min(max(pause, PAUSES_A_LOOK * (time.monotonic() - looked)), LONGEST_WATCH_SECONDS)
+                yield status
+                if status.finished:
+                    return
+            time.sleep(pause)
+
+    def results(self, pipeline: Pipeline | str) -> PipelineResults:
+        """What came out of a finished pipeline.
+
+        Raises:
+            PipelineFailed: it failed, or is not finished; the message says why.
+
+        """
+        return results_of(self.status(pipeline))
+
+    def compare(
+        self, pipelines: Iterable[Pipeline | str] | Pipeline | str, order: Order = "given"
+    ) -> list[ComparedStudent]:
+        """The students of finished pipelines side by side, or those of one.
+
+        Raises:
+            InvalidInput: there is no such order.
+            PipelineFailed: one of them failed, or is not finished; the message says why.
+
+        """
+        given = (pipelines,) if isinstance(pipelines, Pipeline | str) else pipelines
+        statuses = [self.status(each) for each in given]
+        return compared([(results_of(status), status.plan) for status in statuses], order)
+
+    @cached_property
+    def _sender(self) -> Sender:
+        from distill_queue.scheduler.client.sender import (
+            Sender,  # With Celery, for which a client that only reads need not wait.
+        )
+
+        return Sender(self._settings, self._keyring)
+
+    def _send(self, plan: Plan) -> Pipeline:
+        """Enqueue a new pipeline of a plan."""
+        pipeline = f"{plan.name}-{secrets.token_hex(4)}"
+        submission = Submission(plan=plan, canvas=self._sender.messages(plan, pipeline))
+        self._submissions.enter(pipeline, submission)
+        try:
+            self._enqueue(pipeline, submission)
+        except BaseException:
+            # Its first message may be there all the same: a worker leaves it. Where the broker cannot be told, the
+            # submission stays, so that it is sent again and does not wait for ever.
+            with suppress(BrokerUnavailable):
+                self.cancel(pipeline)
+            raise
+        return Pipeline(pipeline, self)
+
+    def _enqueue(self, pipeline: str, submission: Submission) -> None:
+        messages = self._sender.opened(submission.canvas, pipeline)
+        self._ledger.open(pipeline, submission.plan, self._keyring)
+        self._sender.send(messages)
+
+    def _require_signed(self, pipeline: str, submission: Submission) -> None:
+        """Refuse a submission whose plan, which is signed when it is sent, is not the one of its signed messages."""
+        signed = self._sender.stages_in(submission.canvas, pipeline)
+        if signed != {(pipeline, stage.model_dump_json()) for stage in submission.plan.stages}:
+            raise Untrusted("its plan is not the one whose messages are signed")
+
+    def _store_given(self, spec: PipelineSpec, plan: Plan) -> None:
+        """Put given weights and labels into the store, so that no worker ever opens a path from a spec."""
+        paths = [Path(teacher.checkpoint) for teacher in spec.all_teachers if teacher.checkpoint is not None]
+        if isinstance(spec.teacher, LabelTeacherSpec):
+            paths.append(Path(spec.teacher.soft_labels))
+        refs = [
+            stage.inputs[role]
+            for stage in (*plan.teachers, *plan.trunk)
+            for role in ("checkpoint", "file")
+            if role in stage.inputs
+        ]
+        for ref, path in zip(refs, paths, strict=True):
+            self._store_file(ref, path)
+
+    def _store_file(self, ref: ArtifactRef, path: Path) -> None:
+        if self._store.find(ref):
+            return
+        is_weights = ref.kind == "checkpoint"
+        with self._store.draft(ref) as draft:
+            copy = draft / ("model.safetensors" if is_weights else f"labels{path.suffix}")
+            try:
+                shutil.copyfile(path, copy)  # Not its mode: others read the artifact.
+            except FileNotFoundError:
+                raise InvalidSpec(f"{path}: no such file any more") from None
+            if (checkpoint_ref(copy) if is_weights else label_file_ref(copy)) != ref:
+                raise InvalidSpec(f"{path} changed while it was read")
+            provenance = Provenance(host="", device="", versions={})
+            self._store.commit(ref, draft, stage=None, record=None, provenance=provenance, seconds=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A submitted pipeline, for notebooks and scripts."""
+
+    id: str
+    _client: PipelineClient = field(repr=False)
+
+    @property
+    def status(self) -> PipelineStatus:
+        """Where it stands now."""
+        return self._client.status(self.id)
+
+    def watch(self) -> PipelineResults:
+        """Show its progress until it ends, and return what came out of it.
+
+        Raises:
+            PipelineFailed: it failed or was cancelled; the message says why.
+
+        """
+        live.follow(self._client.watch(self.id), Terminal(), self._client.served_queues)
+        return self.results()
+
+    def results(self) -> PipelineResults:
+        """What came out of it.
+
+        Raises:
+            PipelineFailed: it failed, or is not finished; the message says why.
+
+        """
+        return self._client.results(self.id)
+
+    def cancel(self) -> None:
+        """Stop it: what is finished stays, stages that another pipeline needs go on."""
+        self._client.cancel(self.id)
+
+    def __str__(self) -> str:
+        return self.id
+
+    def _repr_html_(self) -> str:
+        """Where its stages stand, for notebooks."""
+        status = self.status
+        rows = [
+            [live.MARKS[state.state], stage.title, live.describe(state), state.worker]
+            for stage in status.plan.stages
+            for state in [status.states[stage.key]]
+        ]
+        return f"<p><b>{escape(self.id)}</b>: {status.state}</p>" + html_table(("", "stage", "", "worker"), rows)
+
+
+def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
+    """What came out of a pipeline that stands so; `advice` says what to do about a failed one in other words.
+
+    Raises:
+        PipelineFailed: it failed, or is not finished; the message says why.
+        UnreadableRecord: it is done, and this version cannot read what came out of it.
+
+    """
+    if status.state == "cancelled":
+        raise PipelineFailed(f"{status.id} was cancelled: 'distill retry {status.id}' submits it again")
+    if status.state == "failed":
+        errors = "\n".join(status.errors)
+        advice = advice or f"see 'distill logs {status.id}', then 'distill retry {status.id}'"
+        raise PipelineFailed(f"{status.id} failed: {errors}: {advice}")
+    report = status.states[status.plan.report.key].record
+    if report is None or not isinstance(report.record, ReportRecord):
+        if status.state == "done":
+            why = status.states[status.plan.report.key].progress
+            raise UnreadableRecord(f"{status.id} is done, and what came out of it cannot be read: of the report, {why}")
+        raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
+    stages = tuple(state.record for state in status.states.values() if state.record)
+    return PipelineResults.of(status.id, status.plan, report.record, stages, status.warnings)

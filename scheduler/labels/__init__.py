@@ -1,0 +1,1 @@
+"""Caches of soft labels, as a client finds, describes and checks them."""

@@ -1,0 +1,101 @@
+"""Garbage in an object store, where nothing can be moved: before each removal it is looked again what is needed."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from distill_queue.scheduler.maintenance.garbage import DAMAGED, MOST_NAMED, PARTIAL, STAYS, Garbage, Piece, Removal
+from distill_queue.shared.errors import StoreUnavailable
+from distill_queue.shared.files.bucket import Facts, Objects
+from distill_queue.shared.line import listed
+from distill_queue.shared.store.folder_store import MANIFEST, place_of
+
+#: Seconds for which what pipelines need is taken to be known, while pieces are removed.
+LOOK_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class ObjectGarbage(Garbage):
+    """What no pipeline needs and nobody has used for some time.
+
+    A manifest goes first: from then on the artifact is absent for everybody, and made again where it is wanted. Of its
+    files those go that were listed before: a commit that comes after has names of its own.
+    """
+
+    def clear_trash(self) -> None:
+        """There is none."""
+
+    def remove(self, pieces: Sequence[Piece]) -> Removal:
+        """Remove pieces, but for those that somebody needs or has used by now.
+
+        Raises:
+            Unavailable: something cannot be removed, or it cannot be known what is needed.
+
+        """
+        removed, reach, looked = [], self.look(), time.monotonic()
+        for piece in pieces:
+            if time.monotonic() > looked + LOOK_SECONDS:
+                reach, looked = self.look(), time.monotonic()
+            found = self._objects.list(str(piece.path))
+            if found and self._touched(piece, found) == piece.touched and self.may_go(piece, reach):
+                self._remove(piece, found)
+                removed.append(piece)
+        return Removal(tuple(removed), tuple(piece for piece in pieces if piece not in removed))
+
+    def pieces(self) -> Iterator[Piece]:
+        """Everything that may be garbage: artifacts first."""
+        for entry in self.store.entries():
+            # Files without a manifest: of a commit that is under way, was cut off or came second, or set aside.
+            what: Literal["artifact", "draft"] = "artifact" if entry.manifest else "draft"
+            folder = Path(place_of(entry.ref))
+            yield Piece(what, entry.ref.kind, entry.ref.key, folder, entry.size_bytes, int(entry.used * 1e9))
+        for folder, found in self._folders("partial", PARTIAL):
+            yield Piece("unfinished", "", folder.name, folder, _size(found), _newest(found))
+        for folder, found in self._folders("damaged", DAMAGED):
+            kind, key = (*folder.name.split("-"), "", "")[:2]
+            yield Piece("damaged", kind, key, folder, _size(found), _newest(found))
+
+    @property
+    def _objects(self) -> Objects:
+        if self.store.objects is None:
+            raise StoreUnavailable(f"store: {self.store}: no object store")
+        return self.store.objects
+
+    def _touched(self, piece: Piece, found: dict[str, Facts]) -> int:
+        """When a piece was last written or used, in ns since the epoch."""
+        used = self._objects.list(f"used/{piece.kind}/{piece.key}") if piece.what == "artifact" else {}
+        return _newest(found | used)
+
+    def _remove(self, piece: Piece, found: dict[str, Facts]) -> None:
+        manifest = f"{piece.path}/{MANIFEST}"
+        if manifest in found:
+            self._objects.remove(manifest)
+        self._objects.remove(*(name for name in found if name != manifest))
+        if piece.what == "artifact":
+            self._objects.remove(f"used/{piece.kind}/{piece.key}")
+
+    def _folders(self, name: str, pattern: str) -> Iterator[tuple[Path, dict[str, Facts]]]:
+        """The folders in one whose names are the store's own, and what lies below each."""
+        found: dict[str, dict[str, Facts]] = {}
+        for path, facts in self._objects.list(name).items():
+            found.setdefault("".join(path.split("/")[1:2]), {})[path] = facts
+        if others := [repr(folder) for folder in found if not re.fullmatch(pattern, folder)]:
+            logger.warning(STAYS, f"{self.store}/{name}", listed(others, MOST_NAMED))
+        for folder, below in found.items():
+            if re.fullmatch(pattern, folder):
+                yield Path(name, folder), below
+
+
+def _size(found: dict[str, Facts]) -> int:
+    return sum(facts.size_bytes for facts in found.values())
+
+
+def _newest(found: dict[str, Facts]) -> int:
+    """When one of some objects was last written, in ns since the epoch."""
+    return int(max(facts.written for facts in found.values()) * 1e9)

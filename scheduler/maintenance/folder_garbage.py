@@ -1,0 +1,189 @@
+"""Garbage in a folder, and how it is removed beside workers that go on working.
+
+Nothing is deleted where it lies. It is moved to `trash/` first; then it is looked again what pipelines need, and what
+was used meanwhile: a folder's time says when a worker found it last. That goes back, the rest is deleted. Whoever looks
+for something between the two does not find it, and makes it again.
+
+Only what has a name that the store gives is looked at, and only where it is reached through folders: no link is
+followed, so that nothing outside of the store is counted, moved or deleted, also if links are made meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import secrets
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+
+from distill_queue.scheduler.maintenance.garbage import DAMAGED, MOST_NAMED, PARTIAL, STAYS, Garbage, Piece, Removal
+from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.shared.errors import store_errors
+from distill_queue.shared.files.folders import found_below, found_in, held, is_folder, size_below
+from distill_queue.shared.line import listed
+from distill_queue.shared.plan.stage import ArtifactRef
+
+#: Of folders in the trash from which nothing goes back.
+DOOMED = ".doomed"
+
+#: What the store calls the drafts in a folder of `partial/`, as a pattern.
+_DRAFT = r"draft-\w+"
+#: Runs in the trash, and what they have moved there: the way to each from the store's root.
+_RUN = rf"\d+-[0-9a-f]+({re.escape(DOOMED)})?"
+_MOVED = rf"artifacts\+[a-z_]+\+[0-9a-f]{{2}}\+[0-9a-f]{{64}}|partial\+{PARTIAL}(\+{_DRAFT})?|damaged\+{DAMAGED}"
+
+logger = logging.getLogger(__name__)
+
+_READ = stat.S_IRGRP | stat.S_IROTH
+_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class FolderGarbage(Garbage):
+    """What no pipeline needs and nobody has used for some time."""
+
+    def clear_trash(self) -> None:
+        """Put back, or delete, what a run that was killed has left."""
+        for run in _folders(self._trash, _RUN):
+            if run.suffix == DOOMED:
+                self._delete(run)
+            else:
+                self._put_back(run)
+
+    def remove(self, pieces: Sequence[Piece]) -> Removal:
+        """Delete pieces, but for those that somebody needs by now.
+
+        Raises:
+            Unavailable: something cannot be moved, or it cannot be known what is needed; then all is where it was.
+
+        """
+        trash = self._trash / f"{time.time_ns()}-{secrets.token_hex(4)}"
+        doomed = trash.with_suffix(DOOMED)
+        try:
+            moved = [piece for piece in pieces if self._move(piece.path, trash / self._name(piece.path))]
+            reach = self.look()
+            # One rename each decides between going and going back, whoever else clears the trash at the same time.
+            removed = [
+                piece
+                for piece in moved
+                if self._is_garbage_still(piece, trash / self._name(piece.path), reach)
+                and self._move(trash / self._name(piece.path), doomed / self._name(piece.path))
+            ]
+        finally:
+            self._put_back(trash)
+        self._delete(doomed)
+        return Removal(tuple(removed), tuple(piece for piece in moved if piece not in removed))
+
+    @property
+    def _trash(self) -> Path:
+        return self.store.root / "trash"
+
+    def _name(self, path: Path) -> str:
+        """A path in the store as one name, from which it can be put back."""
+        return "+".join(path.relative_to(self.store.root).parts)
+
+    def _is_garbage_still(self, piece: Piece, place: Path, reach: Reach) -> bool:
+        """Whether nobody needs it, and nobody has touched it since it was listed."""
+        untouched = piece.what == "damaged" or _touched(place, deep=piece.what != "artifact") == piece.touched
+        return untouched and self.may_go(piece, reach)
+
+    def pieces(self) -> Iterator[Piece]:
+        """Everything that may be garbage: artifacts first."""
+        for ref, folder in self._artifacts():
+            size, touched = size_below(folder), _touched(folder)
+            yield Piece("artifact", ref.kind, ref.key, folder, size, touched, self._use_is_noted(folder))
+        for folder in _folders(self.store.root / "partial", PARTIAL):
+            yield Piece("unfinished", "", folder.name, folder, size_below(folder), _touched(folder, deep=True))
+            for draft in _folders(folder, _DRAFT, named=False):  # Beside checkpoints and labels.
+                yield Piece("draft", "", folder.name, draft, size_below(draft), _touched(draft, deep=True))
+        for folder in _folders(self.store.root / "damaged", DAMAGED):
+            kind, key, when = (*folder.name.split("-"), "", "")[:3]
+            touched = int(when) if when.isdecimal() else _touched(folder)
+            yield Piece("damaged", kind, key, folder, size_below(folder), touched)
+
+    def _artifacts(self) -> Iterator[tuple[ArtifactRef, Path]]:
+        """As `ArtifactStore.folders`; what lies between the artifacts and is none is named."""
+        for kind in _folders(self.store.root / "artifacts", "[a-z_]+"):
+            for group in _folders(kind, "[0-9a-f]{2}"):
+                for folder in _folders(group, group.name + "[0-9a-f]{62}"):
+                    yield ArtifactRef(kind=kind.name, key=folder.name), folder
+
+    def _use_is_noted(self, folder: Path) -> bool:
+        """Whether all who may write to the store, and may read a folder, may write its time as well."""
+        with store_errors(folder), suppress(FileNotFoundError):
+            store, here = self.store.root.stat(), folder.stat()
+            # The store's group has a group's rights in the folders of that group, and anybody's in others.
+            by_group = stat.S_IRWXG if here.st_gid == store.st_gid else stat.S_IRWXO
+            for may_write, rights in ((stat.S_IWGRP, by_group), (stat.S_IWOTH, stat.S_IRWXO)):
+                given = here.st_mode & rights
+                if store.st_mode & may_write and given & _READ and not given & _WRITE:
+                    return False
+        return True
+
+    def _put_back(self, trash: Path) -> None:
+        """Move what is in the trash to where it was, unless that place has been filled again."""
+        for folder in _folders(trash, _MOVED):
+            if not self._move(folder, self.store.root.joinpath(*folder.name.split("+"))):
+                self._delete_one(folder)
+        self._remove_empty(trash)
+
+    def _delete(self, doomed: Path) -> None:
+        """Delete what was moved to a folder of the trash."""
+        for folder in _folders(doomed, _MOVED):
+            self._delete_one(folder)
+        self._remove_empty(doomed)
+
+    def _move(self, folder: Path, place: Path) -> bool:
+        """Whether a folder could be moved: it was still there, and its new place was free."""
+        with store_errors(folder):
+            try:
+                with self._held(folder.parent) as source, self._held(place.parent, make=True) as target:
+                    os.rename(folder.name, place.name, src_dir_fd=source, dst_dir_fd=target)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+                return False
+        return True
+
+    def _delete_one(self, folder: Path) -> None:
+        with store_errors(folder), suppress(FileNotFoundError), self._held(folder.parent) as parent:
+            shutil.rmtree(folder.name, dir_fd=parent)
+
+    def _remove_empty(self, trash: Path) -> None:
+        with suppress(OSError), self._held(trash.parent) as parent:
+            os.rmdir(trash.name, dir_fd=parent)
+
+    def _held(self, folder: Path, *, make: bool = False) -> AbstractContextManager[int]:
+        """A descriptor of a folder of the store, to which no link leads."""
+        return held(self.store.root, *folder.relative_to(self.store.root).parts, make=make)
+
+
+def _folders(folder: Path, pattern: str, *, named: bool = True) -> list[Path]:
+    """The folders in one whose names are the store's own; what else is there is named, and left alone."""
+    if not is_folder(folder):
+        if folder.is_symlink():
+            logger.warning(STAYS, folder.parent, repr(folder.name))
+        return []
+    found, others = list[Path](), list[str]()
+    for path in found_in(folder):
+        if re.fullmatch(pattern, path.name) and is_folder(path):
+            found.append(path)
+        else:
+            others.append(repr(path.name))
+    if named and others:
+        logger.warning(STAYS, folder, listed(others, MOST_NAMED))
+    return found
+
+
+def _touched(folder: Path, *, deep: bool = False) -> int:
+    """When a folder was changed last, or anything below it, in ns since the epoch."""
+    newest = 0
+    for path in (folder, *(found_below(folder) if deep else ())):
+        with store_errors(path), suppress(FileNotFoundError):
+            newest = max(newest, path.lstat().st_mtime_ns)
+    return newest

@@ -1,0 +1,72 @@
+"""The reach of pipelines: which artifacts they need, as far as the broker and the store know of them."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Self
+
+from pydantic_core import from_json
+
+from distill_queue.shared.broker.signing import unsealed
+from distill_queue.shared.ledger.ledger import Ledger
+from distill_queue.shared.plan.stage import bundle_key
+from distill_queue.shared.store.submissions import Submissions
+
+#: Of a key, in hexadecimal digits.
+KEY_CHARACTERS = 64
+_KEY = re.compile(rf"\b[0-9a-f]{{{KEY_CHARACTERS}}}\b")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What pipelines need, and what is worked on, at one moment."""
+
+    #: Ids of the pipelines that need a key: of an artifact, or of a bundle's unfinished work.
+    pipelines: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    #: Keys that a worker works on, bundles' too.
+    worked_on: frozenset[str] = frozenset()
+
+    @classmethod
+    def now(cls, ledger: Ledger | None, submissions: Submissions) -> Self:
+        """What the broker's pipelines need, where there is a broker, and those that the store keeps.
+
+        Raises:
+            Unavailable: one of them cannot be asked.
+
+        """
+        # The broker first: of a pipeline that is submitted between the two looks, the store knows before the broker.
+        texts = chain(ledger.plan_texts() if ledger else (), submissions.texts())
+        pipelines, bundles = defaultdict[str, dict[str, None]](dict), dict[str, set[str]]()
+        for pipeline, text in texts:
+            for key in _keys(text):
+                pipelines[key][pipeline] = None
+            for keys in _bundles(text):
+                bundle = bundle_key(keys)
+                bundles[bundle] = keys
+                pipelines[bundle][pipeline] = None
+        leased = ledger.leased() if ledger else set()
+        worked_on = leased | {bundle for bundle, keys in bundles.items() if not leased.isdisjoint(keys)}
+        return cls({key: tuple(sorted(ids)) for key, ids in pipelines.items()}, frozenset(worked_on))
+
+
+def _keys(text: str) -> set[str]:
+    """The keys in a text, whatever it is."""
+    # Between quotes, as all keys in JSON are: to look for keys in what is shorter takes three times as long.
+    long_enough = {part for part in text.split('"') if len(part) >= KEY_CHARACTERS}
+    return {key for part in long_enough for key in _KEY.findall(part)}
+
+
+def _bundles(text: str) -> Iterator[set[str]]:
+    """The keys of each bundle of several stages in a plan or a submission, as far as its shape is one that is known."""
+    # Not as a `Plan`: that would take ten times as long, and say nothing of one of another version.
+    with suppress(ValueError, TypeError, AttributeError, LookupError):
+        facts = from_json(unsealed(text))
+        plan = facts.get("plan", facts)
+        for bundle in chain(*plan["branches"], plan.get("tail", ())):
+            if len(bundle) > 1:
+                yield {str(stage["key"]) for stage in bundle}

@@ -1,0 +1,104 @@
+"""Flower's configuration: Flower runs this file (`--conf=…/flower_settings.py`).
+
+Each name that is an option of Flower's sets it; what stands on Flower's command line wins. Where a value is not set
+here, the environment may have it, as `FLOWER_URL_PREFIX`.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import sys
+from typing import Any
+
+from celery import states
+from celery.events.state import TASK_EVENT_TO_STATE, Task
+from flower import events
+from flower.utils import broker, strtobool
+from flower.views.tasks import TASK_COLUMNS
+from redis import asyncio as redis
+from tornado.options import options
+
+from distill_queue.scheduler.monitor.events import cleaned_batch
+from distill_queue.scheduler.monitor.login import logins
+from distill_queue.shared.broker_address import BrokerAddress
+from distill_queue.shared.errors import InvalidSettings
+from distill_queue.shared.text import plain_line, plain_text
+
+#: In the order of the page; the task's id, a link to its own page, where 1,400 pixels still show its beginning.
+tasks_columns = "args,kwargs,state,result,worker,uuid,routing_key,runtime,received"
+TASK_COLUMNS |= {
+    "args": "Pipeline",
+    "kwargs": "Stage",
+    "result": "Progress, result or error",
+    "routing_key": "Queue",
+    "uuid": "Task",
+}
+natural_time = True
+
+#: The history survives a restart: it is written every so many milliseconds, and when Flower is told to end.
+persistent = True
+state_save_interval = 10_000
+max_tasks = 10_000
+#: A worker that is started anew may have a new name; seconds until the old one is forgotten.
+purge_offline_workers = 86_400
+#: For Flower's own metrics, in seconds.
+task_runtime_metric_buckets = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0, 14_400.0, 43_200.0]
+
+try:
+    # Flower has read the environment and its command line, and split what they say at commas.
+    _given = {"FLOWER_BASIC_AUTH": ",".join(options.basic_auth)} if options.basic_auth else {}
+    basic_auth = logins(os.environ | _given)
+except InvalidSettings as error:
+    sys.stderr.write(f"error: {error}\n")
+    sys.exit(2)
+
+# Without a password Flower refuses whatever its buttons ask for: then it shows none.
+read_only = not (basic_auth or options.auth or strtobool(os.environ.get("FLOWER_UNAUTHENTICATED_API", "no")))
+
+# A stage that tells its progress is still one that runs: for the filter 'Started', and for the Terminate button.
+TASK_EVENT_TO_STATE["progress"] = states.STARTED
+
+
+class RedisSocket(broker.RedisSocket):  # type: ignore[misc]
+    """What counts messages for the page of the broker; Flower's own reads no database from a socket's URL."""
+
+    def __init__(self, broker_url: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(broker_url, *args, **kwargs)
+        address = BrokerAddress.parse(broker_url)
+        self.redis = redis.Redis(**address.redis_options, socket_timeout=self.socket_timeout)
+
+
+broker.RedisSocket = RedisSocket
+
+
+class Receiver(events.EventReceiver):  # type: ignore[misc]
+    """What takes in the events: those that no worker sends would leave pages that end with an error."""
+
+    def _receive(self, body: object, message: object, *_: object) -> None:
+        super()._receive(cleaned_batch(body), message)
+
+
+events.EventReceiver = Receiver
+
+
+def format_task(task: Task) -> Task:
+    """The task as the pages show it: where its arguments would stand, its pipeline and its stage in words."""
+    task.args, _, task.kwargs = plain_line(str(task.kwargs or "")).partition(" · ")
+    failed = task.state in (states.FAILURE, states.RETRY)
+    title = task.kwargs.partition(" · ")[0]  # An error begins with it.
+    task.result = _in_words(task.exception if failed else task.result).removeprefix(f"{title}: ")
+    if task.state == states.REVOKED:
+        last = re.sub(r"^[^·]* left · ", "", task.result)
+        task.result = f"cancelled; it was at {last}" if last else "cancelled"
+    return task
+
+
+def _in_words(shown: str | None) -> str:
+    """A text without the quotes, and the name of the error, that Python puts around it; it may be cut off."""
+    text = re.sub(r"""^\w+\((?=['"])""", "", str(shown or ""))
+    try:
+        return plain_text(str(ast.literal_eval(text.removesuffix(")"))))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return plain_text(text.strip("'\""))

@@ -1,0 +1,1 @@
+"""The stack: a server, workers and Flower as child processes of this machine."""

@@ -1,0 +1,1 @@
+"""Tables: results, plans, pipelines and labels for people who read them in a terminal."""

@@ -1,0 +1,239 @@
+"""Keys: how all that this project has in the broker's Redis is named, and the client that knows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from redis.client import Pipeline
+
+from distill_queue.shared.errors import UnreadableRecord
+from distill_queue.shared.skipped import Skipped, quoted
+
+#: The types of values, by the names of keys without what all begin with; of many keys, by how those begin.
+TYPES = {
+    "pipelines": "zset",
+    "unfinished": "zset",
+    "pipeline:": "hash",
+    "logs:": "stream",
+    "failure:": "string",
+    "lease:": "string",
+    "parked:": "hash",
+    "parked": "set",
+    "attempts:": "list",
+    "blocks:": "string",
+    "offered:": "string",
+    "workers": "set",
+    "worker:": "string",
+    "worker-called:": "string",
+    "gpus": "string",
+    "pages": "list",
+    "refused": "list",
+    "refused:": "string",
+    "looked": "string",
+    "rescue": "string",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The names of one project's keys; those of another one in the same database begin with another prefix.
+
+    Celery's and kombu's keys and channels begin with the same prefix (see `shared.broker.celery_app`).
+    """
+
+    #: What all names begin with: empty, or a project's name and a colon.
+    prefix: str = ""
+
+    @classmethod
+    def of(cls, project: str) -> Keys:
+        """The names of a project, which may be called nothing."""
+        return cls(f"{project}:" if project else "")
+
+    @property
+    def pipelines(self) -> str:
+        """All pipelines, by when they were submitted, in seconds since the epoch."""
+        return self._own("pipelines")
+
+    @property
+    def unfinished(self) -> str:
+        """Unfinished pipelines, by when something was last heard of them, in seconds since the epoch."""
+        return self._own("unfinished")
+
+    def pipeline(self, pipeline: str) -> str:
+        """The hash of a pipeline: its plan and the states and records of its stages."""
+        return self._own(f"pipeline:{pipeline}")
+
+    def log(self, pipeline: str) -> str:
+        """The stream of what workers said about a pipeline."""
+        return self._own(f"logs:{pipeline}")
+
+    def failure(self, key: str) -> str:
+        """The error with which a stage was given up."""
+        return self._own(f"failure:{key}")
+
+    def lease(self, key: str) -> str:
+        """The lease of a stage."""
+        return self._own(f"lease:{key}")
+
+    def parked(self, key: str) -> str:
+        """The hash of tasks that wait for a stage which another one computes."""
+        return self._own(f"parked:{key}")
+
+    @property
+    def parked_keys(self) -> str:
+        """The stages for which tasks wait: whoever looks for them need not go through all that is in the broker."""
+        return self._own("parked")
+
+    def attempts(self, key: str) -> str:
+        """The list of a stage's attempts."""
+        return self._own(f"attempts:{key}")
+
+    def blocks(self, key: str) -> str:
+        """The counter that gives the blocks of a soft-label stage to its crew."""
+        return self._own(f"blocks:{key}")
+
+    def offered(self, task_id: str) -> str:
+        """Whether a task was left to the workers with a GPU."""
+        return self._own(f"offered:{task_id}")
+
+    @property
+    def workers(self) -> str:
+        """The names of all workers that were there."""
+        return self._own("workers")
+
+    def worker(self, name: str) -> str:
+        """The entry of a worker that is there."""
+        return self._own(f"worker:{name}")
+
+    def worker_called(self, name: str) -> str:
+        """Which worker of a name has called last: two of one name call in turn."""
+        return self._own(f"worker-called:{name}")
+
+    @property
+    def gpus(self) -> str:
+        """There while a worker is that takes tasks of the queue `any` to a GPU."""
+        return self._own("gpus")
+
+    @property
+    def refused(self) -> str:
+        """The list of the last messages that workers did not obey."""
+        return self._own("refused")
+
+    @property
+    def refused_count(self) -> str:
+        """How many those were."""
+        return self._own("refused:count")
+
+    @property
+    def pages(self) -> str:
+        """The list of finished pipelines whose report a worker writes once nothing waits for it."""
+        return self._own("pages")
+
+    @property
+    def looked(self) -> str:
+        """There while some worker has just looked for tasks that nobody will wake."""
+        return self._own("looked")
+
+    @property
+    def rescue(self) -> str:
+        """There while some worker has just looked for pipelines that stand still."""
+        return self._own("rescue")
+
+    @property
+    def unacknowledged(self) -> str:
+        """Kombu's hash of the messages that workers have taken and not yet acknowledged."""
+        return f"{self.prefix}unacked"
+
+    @property
+    def unacknowledged_times(self) -> str:
+        """Kombu's sorted set of when these were taken, or last renewed."""
+        return f"{self.prefix}unacked_index"
+
+    @property
+    def own(self) -> str:
+        """How all names begin but kombu's and Celery's."""
+        return self._own("")
+
+    def type_of(self, name: str) -> str:
+        """The type of value that a key of this project holds; empty where this version knows no such key."""
+        if name in (self.unacknowledged, self.unacknowledged_times):
+            return "hash" if name == self.unacknowledged else "zset"
+        family, is_one_of_many, _ = name.removeprefix(self.own).partition(":")
+        return TYPES.get(f"{family}:" if is_one_of_many else family, "")
+
+    def _own(self, name: str) -> str:
+        return f"{self.prefix}distill:{name}"
+
+
+class BrokerClient(redis.Redis):
+    """A client of the broker's Redis, and the names of what this project has there.
+
+    Where a key holds a value of another type than what is asked of it, an `UnreadableRecord` is raised that names the
+    key, and not an error of the broker's: it answers, and all other keys are as they were.
+    """
+
+    names = Keys()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        #: What was passed over in what this client read.
+        self.skipped = Skipped()
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Execute a command.
+
+        Raises:
+            UnreadableRecord: its key, or one of a script's keys, holds a value of another type.
+
+        """
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except redis.ResponseError as error:
+            if found := wrong_type(error, args):
+                raise found from error
+            raise
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> BrokerPipeline:
+        """Several commands in one round trip."""
+        pool: Any = self.connection_pool
+        return BrokerPipeline(pool, self.response_callbacks, transaction, shard_hint)
+
+
+class BrokerPipeline(Pipeline):
+    """Several commands to the broker's Redis in one round trip, with the errors of `BrokerClient`."""
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """Execute the commands and return their answers; all are executed, whichever of them fails.
+
+        Args:
+            raise_on_error: whether to raise the first error; else errors stand among the answers, so that each key of
+                another type costs only what was asked of it.
+
+        Raises:
+            UnreadableRecord: a command's key holds a value of another type.
+
+        """
+        commands = [command for command, _ in self.command_stack]
+        answers: list[Any] = super().execute(raise_on_error=False)
+        answers = [wrong_type(answer, command) or answer for answer, command in zip(answers, commands, strict=True)]
+        if raise_on_error:
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
+        return answers
+
+
+def wrong_type(answer: object, command: tuple[Any, ...]) -> UnreadableRecord | None:
+    """The error of a key that holds another type, if an answer is the broker's word of that."""
+    if not isinstance(answer, redis.ResponseError) or "WRONGTYPE" not in str(answer):
+        return None
+    of_script = command[0] in ("EVALSHA", "EVAL")
+    keys = command[3 : 3 + int(command[2])] if of_script else command[1:2]
+    return UnreadableRecord(other_type(" or ".join(quoted(str(key)) for key in keys)))
+
+
+def other_type(names: str) -> str:
+    """What is said of a key that holds a value of another type than this project keeps there."""
+    return f"{names} at the broker holds a value of another type: look at it with TYPE, then DEL it"

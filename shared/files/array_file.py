@@ -1,0 +1,94 @@
+"""Array files: NumPy's `.npy`, of which the header is compared with the file before any room is made for an array.
+
+NumPy reads and writes real files through the C library, and loses its error: a disk that cannot be read is then "a file
+that ends early" (ValueError), a full one "1000 requested and 0 written" (OSError without a number). So it is given a
+file that it does not know as one of the system's.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import tokenize
+import warnings
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from distill_queue.shared.errors import ArtifactDamaged, store_errors
+from distill_queue.shared.files.files import opened
+
+#: What NumPy's reader of headers raises where there is none, beside `ValueError`.
+HEADER_ERRORS = (ValueError, TypeError, ArithmeticError, EOFError, SyntaxError, SystemError, MemoryError,
+                 RecursionError, struct.error, tokenize.TokenError)  # fmt: skip
+
+Array = npt.NDArray[Any]
+Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
+
+
+def array_header(file: IO[bytes]) -> Header:
+    """Shape, whether in Fortran's order, and type of the array that begins here.
+
+    Raises:
+        HEADER_ERRORS: there is none.
+
+    """
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    with warnings.catch_warnings(action="ignore"):  # Of a header that Python 2 wrote, or text that is like one.
+        return read(file)
+
+
+def read_array(path: Path, *, mapped: bool = False) -> Array:
+    """The array in an artifact's file: in memory, or mapped as it lies on the disk.
+
+    Raises:
+        ArtifactDamaged: it is no array of numbers, or its header says otherwise than the file.
+        StoreUnavailable: it cannot be read.
+
+    """
+    with store_errors(path):
+        try:
+            with opened(path) as file:
+                _require_honest(file)
+                if mapped:
+                    return np.asarray(np.load(path, mmap_mode="r"))
+                array: Array = np.lib.format.read_array(_ThroughPython(file), allow_pickle=False)
+                return array
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise ArtifactDamaged(f"{path}: {error.strerror}") from None
+        except ValueError as error:
+            raise ArtifactDamaged(f"{path}: no array: {error}") from error
+
+
+def _require_honest(file: IO[bytes]) -> None:
+    """Raise `ValueError` where an array's header is none, or claims other than what follows; else go back to it."""
+    try:
+        shape, _, dtype = array_header(file)
+        length = os.fstat(file.fileno()).st_size - file.tell()
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize != length:
+            raise ValueError(f"its header claims {dtype} {str(shape)[:60]}, and {length:,} bytes follow")
+    except HEADER_ERRORS as error:
+        raise ValueError(str(error)) from error
+    file.seek(0)
+
+
+def write_array(path: Path, array: Array) -> None:
+    """Write an array, the same bytes as `numpy.save`.
+
+    Raises:
+        StoreUnavailable: the file cannot be written.
+
+    """
+    with store_errors(path), path.open("wb") as file:
+        np.lib.format.write_array(_ThroughPython(file), array, allow_pickle=False)
+
+
+class _ThroughPython:
+    """A file that NumPy does not know as one of the system's."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.read, self.write = file.read, file.write

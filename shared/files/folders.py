@@ -1,0 +1,192 @@
+"""Folders that several users may share: read without taking a closed one for an empty one, filled with the usual modes.
+
+`Path.glob` passes over what it may not read, and `tempfile` gives what it makes to one user alone, whatever umask says.
+What is counted or removed is reached through folders alone: a link may lead to where nothing of the store lies.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from distill_queue.shared.errors import store_errors
+
+#: What says that a folder is not there: it may have been one a moment ago.
+GONE = (FileNotFoundError, NotADirectoryError)
+
+
+@contextmanager
+def draft_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """A new empty folder of an unguessable name; removed at the end, unless it was renamed.
+
+    Raises:
+        OSError: it cannot be made.
+
+    """
+    folder = parent / f"{prefix}{secrets.token_hex(8)}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        clear_away(folder)
+
+
+@contextmanager
+def draft_file(path: Path) -> Iterator[Path]:
+    """Where to write what is to replace a file: an unguessable name beside it; removed at the end, unless renamed."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        yield draft
+    finally:
+        with suppress(OSError):  # As of a disk that is only read: why it was not written is to be said, not this.
+            draft.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file that a user has named, whole or not at all; into a link, a pipe or a device as it comes.
+
+    Raises:
+        OSError: it cannot be written.
+
+    """
+    is_other = path.is_symlink() or (path.exists() and not path.is_file())
+    if is_other or not os.access(path.parent, os.W_OK):
+        with open(path, "w", encoding="utf-8", opener=_open_at_once) as file:
+            file.write(text)
+        return
+    with draft_file(path) as draft:
+        draft.write_text(text, encoding="utf-8")
+        if path.exists():
+            draft.chmod(path.stat().st_mode)
+        draft.replace(path)
+
+
+@contextmanager
+def removed_if_unfinished(path: Path) -> Iterator[None]:
+    """Remove a new file that cannot be written to its end."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+
+
+def clear_away(folder: Path) -> None:
+    """Remove a folder as far as that is possible: what stays of it does no harm."""
+    with suppress(OSError):  # `rmtree` raises what looking at an open folder raises, whatever it is told.
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def found_in(folder: Path) -> list[Path]:
+    """What lies in a folder, by name; nothing where there is no folder.
+
+    Raises:
+        StoreUnavailable: it cannot be read.
+
+    """
+    with store_errors(folder), suppress(*GONE):
+        return sorted(folder.iterdir())
+    return []
+
+
+def folders_in(folder: str) -> list[os.DirEntry[str]]:
+    """The folders in a folder, by name; a link to one is none.
+
+    Raises:
+        StoreUnavailable: it cannot be read.
+
+    """
+    with store_errors(folder), suppress(*GONE), os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if entry.is_dir(follow_symlinks=False)), key=lambda entry: entry.name)
+    return []
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder itself; a link to one is none.
+
+    Raises:
+        StoreUnavailable: it cannot be looked at.
+
+    """
+    with store_errors(path), suppress(*GONE):
+        return stat.S_ISDIR(path.lstat().st_mode)
+    return False
+
+
+@contextmanager
+def held(root: Path, *names: str, make: bool = False) -> Iterator[int]:
+    """A descriptor of a folder below a root, which is reached through folders alone.
+
+    Args:
+        root: a folder, or a link to one.
+        names: of the folders on the way, one in the other.
+        make: whether to make those that are not there.
+
+    Raises:
+        NotADirectoryError: a link or something else lies on the way.
+        OSError: a folder is not there, or cannot be opened.
+
+    """
+    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in names:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=here)
+            before, here = here, os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
+            os.close(before)
+        yield here
+    finally:
+        os.close(here)
+
+
+def found_below(folder: Path) -> Iterator[Path]:
+    """All files and folders below a folder; what vanishes meanwhile is passed over, links are not followed.
+
+    Raises:
+        StoreUnavailable: a folder cannot be read.
+
+    """
+    with store_errors(folder):
+        yield from (Path(entry.path) for entry in _entries_below(folder))
+
+
+def size_below(folder: str | Path) -> int:
+    """Bytes of the files below a folder; what is no file, as a link, has none.
+
+    Raises:
+        StoreUnavailable: a folder cannot be read.
+
+    """
+    total = 0
+    with store_errors(folder):
+        for entry in _entries_below(folder):
+            with suppress(*GONE):
+                total += entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
+    return total
+
+
+def _entries_below(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    """What lies below a folder, as the system lists it: of most entries it tells without another look what they are."""
+    folders = list[str]()
+    with suppress(*GONE):
+        folders += [str(folder)] if stat.S_ISDIR(os.lstat(folder).st_mode) else []
+    while folders:
+        found: list[os.DirEntry[str]] = []
+        with suppress(*GONE), os.scandir(folders.pop()) as entries:
+            found += entries
+        folders += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
+        yield from found
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file to be written; fail for a pipe without a reader, for which `open` would wait for ever."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor

@@ -1,0 +1,280 @@
+"""Given weights, as far as a client can read them without torch: the names, shapes and types of their tensors."""
+
+from __future__ import annotations
+
+import shlex
+import struct
+import zipfile
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.files.files import NoArchive, NoFile, opened, opened_archive
+from distill_queue.shared.line import listed, shortened
+
+#: The last layer's weights `[classes, features]` in every built-in model.
+HEAD = "head.weight"
+#: Largest header of a safetensors file that is read: of some hundred thousand tensors.
+MOST_HEADER_BYTES = 20_000_000
+#: Tensors of each kind of difference that are named one by one.
+MOST_NAMED = 3
+#: Longest side of the names in a message.
+LONGEST_NAME = 80
+
+#: What a checkpoint may lack, as torch takes 0 for it: those of torch before 0.4.1, and of other libraries, do.
+OPTIONAL = "num_batches_tracked"
+#: What is put before names by whom; any other common beginning is found too.
+KNOWN_PREFIXES = {
+    "module.": "DataParallel does so",
+    "_orig_mod.": "torch.compile does so",
+    "model.": "Lightning and other wrappers do so",
+}
+
+#: What a shell reads in double quotes.
+_OF_SHELLS = frozenset('"$`\\!')
+
+#: A tensor's shape; a length that is not known is None, and fits any.
+Shape = tuple[int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """What a file says of a tensor before it is read."""
+
+    shape: tuple[int, ...]
+    #: As safetensors writes it: `F32`, `BF16`, `I64`.
+    dtype: str
+
+
+def tensors_in(path: Path, called: str = "") -> dict[str, Tensor]:
+    """The tensors of a safetensors file by name, from its header alone.
+
+    Args:
+        path: the file.
+        called: its name for the error, as the user wrote it; the path where nothing is given.
+
+    Raises:
+        InvalidSpec: it is no safetensors file, or cannot be read; the message says what it is, and what to do.
+
+    """
+    name = called or str(path)
+    try:
+        with opened_tensors(path) as weights:
+            slices = {each: weights.get_slice(each) for each in weights.keys()}  # noqa: SIM118 (it is no mapping)
+            return {each: Tensor(tuple(it.get_shape()), it.get_dtype()) for each, it in slices.items()}
+    except OSError as error:
+        raise InvalidSpec(f"{name}: {error.strerror or error}") from error
+    except NoFile as error:
+        raise InvalidSpec(f"{name}: {error}") from None
+    except SafetensorError as error:
+        raise InvalidSpec(f"{name}: no safetensors file: {_advice(path, name) or error}") from error
+
+
+@contextmanager
+def opened_tensors(path: Path) -> Iterator[Any]:
+    """A safetensors file as its library opens it for NumPy, which would wait for a pipe, and take in any header.
+
+    Raises:
+        NoFile: it is no regular file.
+        SafetensorError: it is damaged, or no safetensors file.
+        OSError: it cannot be opened.
+
+    """
+    with opened(path) as file:
+        length = int.from_bytes(file.read(8), "little")
+    if MOST_HEADER_BYTES < length <= path.stat().st_size:
+        raise SafetensorError(f"its header is longer than {MOST_HEADER_BYTES:,} bytes")
+    with safe_open(path, framework="numpy") as tensors:
+        yield tensors
+
+
+def kind_of(path: Path) -> str:
+    """What a file is that is not what was asked for, by its first bytes; empty where they do not tell."""
+    try:
+        with opened(path) as file:
+            start = file.read(512)
+        size = path.stat().st_size
+    except (OSError, NoFile):
+        return ""
+    if not start:
+        return "an empty file"
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, which a download brought in place of the file"
+    if start.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS: 'git lfs pull' brings the file itself"
+    if start.lstrip().startswith(b"{"):
+        return "JSON text: of a model in several files this is the index; load those and save their tensors as one file"
+    for beginning, kind in _BEGINNINGS.items():
+        if start.startswith(beginning):
+            return kind
+    if kind := _kind_of_archive(path):
+        return kind
+    if start.startswith(b"PK"):
+        return "an archive that ends too early: the copy or download broke off"
+    header = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and header > size - 8:
+        return f"safetensors that ends too early, at byte {size:,}: the copy or download broke off"
+    return ""
+
+
+_BEGINNINGS = {
+    b"\x80": "a pickle, as torch.save writes it",
+    b"\x89HDF": "an HDF5 file, as Keras writes it",
+    b"GGUF": "a GGUF file",
+    b"\x1f\x8b": "a gzip archive: unpack it",
+    b"\x93NUMPY": "an array of NumPy's",
+}
+
+
+def _kind_of_archive(path: Path) -> str:
+    try:
+        with opened_archive(path) as archive:
+            names = archive.namelist()
+    except NoArchive:
+        return "a zip archive"
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+        return "" if str(error) == "File is not a zip file" else "a damaged zip archive"
+    if any(name.rpartition("/")[2] == "data.pkl" for name in names):
+        return "a pickle, as torch.save writes it"
+    return "arrays of NumPy's" if any(name.endswith(".npy") for name in names) else "a zip archive"
+
+
+def _advice(path: Path, name: str) -> str:
+    """What a file is that is no safetensors file, and how to make one of it."""
+    kind = kind_of(path)
+    if not kind:
+        return _broken_off(path)
+    if "torch.save" not in kind:
+        return kind
+    code = (
+        "import torch; from safetensors.torch import save_file; "
+        f"weights = torch.load({name!r}, map_location='cpu', weights_only=True); "
+        f"save_file({{name: each.clone().contiguous() for name, each in weights.items()}}, {_beside(name)!r})"
+    )
+    return f"{kind}: of a state_dict this makes one: {_command(code)}"
+
+
+def _broken_off(path: Path) -> str:
+    """What to say of a header that is whole, of tensors that the file is too short for."""
+    try:
+        with opened(path) as file:
+            length = int.from_bytes(file.read(8), "little")
+            brace = file.read(1)
+        whole = brace == b"{" and 8 + length <= path.stat().st_size
+    except (OSError, NoFile):
+        return ""
+    return "its tensors are cut off, or overlap: copy or download it again" if whole else ""
+
+
+def misfit(
+    given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole: Collection[str] = (), called: str = ""
+) -> str:
+    """What is wrong with tensors that are to be a model's weights; empty where nothing is.
+
+    Args:
+        given: the tensors by name.
+        wanted: the model's own.
+        whole: those of them that are whole numbers or truth values; the others are floating point numbers.
+        called: the file, to be named in a command that mends its names.
+
+    """
+    if mended := _renamed(given, wanted):
+        prefix, added = mended
+        named = {f"{prefix}{name}" if added else name.removeprefix(prefix): each for name, each in given.items()}
+        rest = _differences(named, wanted, whole)
+        why = f": {KNOWN_PREFIXES[prefix]}" if prefix in KNOWN_PREFIXES and not added else ""
+        has = f"its names lack '{prefix}' before them" if added else f"its names begin with '{prefix}'{why}"
+        beside = f"; beside that, {rest}" if rest else ""
+        return f"{has}; {_renaming(called or 'weights.safetensors', prefix, added=added)}{beside}"
+    if rest := _differences(given, wanted, whole):
+        return f"not the weights of this model: {rest}"
+    return ""
+
+
+def mistyped(given: Mapping[str, Tensor], wanted: Collection[str], whole: Collection[str] = ()) -> str:
+    """Which tensors are no floating point numbers and are to be; empty where none is, as of `misfit`.
+
+    They would be taken for weights, without the scales that quantised ones have beside them.
+    """
+    found = [
+        f"{_short(name)} is of type {given[name].dtype}, not a floating point number"
+        for name in wanted
+        if name in given and name not in whole and not given[name].dtype.startswith(("F", "BF"))
+    ]
+    return listed(found, MOST_NAMED)
+
+
+def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole: Collection[str]) -> str:
+    """The first differences of each kind, in the model's order."""
+    both = [name for name in wanted if name in given]
+    shapes = [
+        f"{_short(name)} is {list(given[name].shape)}, not {_shown(wanted[name])}"
+        for name in both
+        if not _fits(given[name].shape, wanted[name])
+    ]
+    missing = [_short(name) for name in wanted if name not in given and not name.endswith(OPTIONAL)]
+    unexpected = [_short(name) for name in given if name not in wanted]
+    parts = (("missing", missing), ("unexpected", unexpected), ("", shapes))
+    found = [f"{word} {listed(names, MOST_NAMED)}".strip() for word, names in parts if names]
+    types = mistyped(given, wanted, whole)
+    return "; ".join([*found, types] if types else found)
+
+
+def _renamed(given: Mapping[str, Tensor], wanted: Mapping[str, Shape]) -> tuple[str, bool] | None:
+    """What stands before all given names, or is missing before them; and whether it is to be added."""
+    fitting = sum(name in given for name in wanted)
+    if fitting == len(wanted):
+        return None
+    for names, others, added in ((given, wanted, False), (wanted, given, True)):
+        known = set(others)
+        lengths = sorted({len(name) for name in known}, reverse=True)  # Not each dot: a name may be of dots alone.
+        prefixes = Counter(
+            name[:-length]
+            for name in names
+            for length in lengths
+            if name[:-length].endswith(".") and name[-length:] in known
+        )
+        for prefix, count in prefixes.most_common(1):
+            if count > fitting and count > len(wanted) // 2:
+                return prefix, added
+    return None
+
+
+def _renaming(called: str, prefix: str, *, added: bool) -> str:
+    name = f"{prefix!r} + name" if added else f"name.removeprefix({prefix!r})"
+    code = (
+        "from safetensors.torch import load_file, save_file; "
+        f"save_file({{{name}: each for name, each in load_file({called!r}).items()}}, {_beside(called, '-renamed')!r})"
+    )
+    return f"this writes a file with the right ones: {_command(code)}"
+
+
+def _command(code: str) -> str:
+    """A line for a shell that runs some Python: in double quotes, where these change nothing in it."""
+    plain = f'"{code}"'
+    return f"python -c {shlex.quote(code) if set(code) & _OF_SHELLS else plain}"
+
+
+def _beside(name: str, ending: str = "") -> str:
+    return str(Path(name).with_suffix("")) + f"{ending}.safetensors"
+
+
+def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:
+    return len(shape) == len(wanted) and all(
+        want is None or have == want for have, want in zip(shape, wanted, strict=True)
+    )
+
+
+def _shown(wanted: Shape) -> str:
+    return f"[{', '.join('any' if length is None else str(length) for length in wanted)}]"
+
+
+def _short(name: str) -> str:
+    shown = name if name.isprintable() else repr(name)
+    return shortened(shown, LONGEST_NAME)

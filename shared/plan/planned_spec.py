@@ -1,0 +1,175 @@
+"""The spec of a plan: found again in its stages, so that plans of any age tell how to make them again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from distill_queue.shared.catalog import is_reference
+from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.recipes import (
+    ChooseStudent,
+    Distill,
+    ImportSoftLabels,
+    JoinTeachers,
+    Labels,
+    LoadTeacher,
+    PrepareData,
+    StudentRuns,
+    TrainTeacher,
+    ingredients,
+)
+from distill_queue.shared.plan.stage import ArtifactRef, Stage
+from distill_queue.shared.spec.file import SpecFile
+from distill_queue.shared.spec.part import Part
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.student import AnyStudent, GridPoint, StudentGrid, StudentSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSpec:
+    """A spec whose plan has the same keys; `fuse` is not in it, which is part of none."""
+
+    #: In the words of a spec's file, without what is as it is where nothing is said.
+    data: dict[str, Any]
+    #: The files that it names, which lie beside it, and where the store has them.
+    files: dict[str, ArtifactRef]
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """The spec of a plan.
+
+        Raises:
+            InvalidSpec: an earlier version made the plan, of a spec that this one refuses.
+
+        """
+        files: dict[str, ArtifactRef] = {}
+        data: dict[str, Any] = {"name": plan.name}
+        for stage in plan.trunk:
+            match stage.recipe:
+                case PrepareData(dataset=dataset):
+                    data["dataset"] = ingredients(dataset)
+                case TrainTeacher() | LoadTeacher():
+                    data["teacher"] = _teacher(stage, files)
+                case JoinTeachers(weights=weights, average=average):
+                    data["teachers"] = [
+                        _teacher(teacher, files) | ({"weight": weight} if weight != 1.0 else {})
+                        for teacher, weight in zip(plan.teachers, weights, strict=True)
+                    ]
+                    data["average"] = average
+                case Labels() as labels:
+                    if isinstance(labels, ImportSoftLabels):
+                        data["teacher"] = {"soft_labels": _file("labels", ".npz", stage.inputs["file"], files)}
+                    what = labels.model_dump(include={"dtype", "top_k", "views"})
+                    data["soft_labels"] = what | {
+                        "augmentation": ingredients(labels.augmentation),
+                        "shards": plan.shards,
+                    }
+        students = [_student(runs, plan) for runs in plan.students]
+        data["students"] = students
+        data["evaluation"] = {"control": any(name.endswith("/control") for name in plan.report.inputs)}
+        data |= {"device": plan.device, "priority": plan.priority, "time_limits": plan.time_limits}
+        data["accept"] = plan.accept
+        try:
+            spec = PipelineSpec.model_validate(data)
+        except ValidationError as error:
+            raise InvalidSpec(f"{plan.name}: its spec is none any more: {error}") from error
+        parts = {"name": spec.name, "dataset": ingredients(spec.dataset)} | ingredients(spec)
+        return cls(parts | {"students": students}, files)
+
+    @property
+    def text(self) -> str:
+        """As YAML."""
+        return SpecFile.written(self.data)
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """The user's own, whose code it names."""
+        return tuple(sorted(set(_packages(self.data))))
+
+
+def _teacher(stage: Stage, files: dict[str, ArtifactRef]) -> dict[str, Any]:
+    teacher: dict[str, Any] = ingredients(stage.recipe)
+    if "checkpoint" in stage.inputs:
+        teacher["checkpoint"] = _file("teacher", ".safetensors", stage.inputs["checkpoint"], files)
+    return teacher
+
+
+def _file(name: str, suffix: str, ref: ArtifactRef, files: dict[str, ArtifactRef]) -> str:
+    """What a given file is called: by its key, as two may have one name."""
+    called = f"{name}-{ref.short_key}{suffix}"
+    files[called] = ref
+    return called
+
+
+def _student(runs: StudentRuns, plan: Plan) -> dict[str, Any]:
+    """A student, with a grid where it was chosen from one."""
+    stages = {stage.ref: stage for stage in plan.stages}
+    seed = runs.seeds[0]
+    model = stages[stages[plan.report.inputs[runs.role(seed)]].inputs["model"]]
+    if not isinstance(model.recipe, ChooseStudent):
+        return ingredients(_candidate(runs, model))
+    labels = model.recipe.labels
+    trained = (stages[model.inputs[f"{place}/{seed}"]] for place in range(len(labels)))
+    candidates = [_candidate(runs, stage) for stage in trained]
+    points = tuple(GridPoint(label=label, student=each) for label, each in zip(labels, candidates, strict=True))
+    given = StudentGrid(name=runs.name, points=points)
+    short = _plain(_gathered(candidates))
+    return short if _read(short) == given else ingredients(given)
+
+
+def _candidate(runs: StudentRuns, stage: Stage) -> StudentSpec:
+    recipe = stage.recipe
+    if not isinstance(recipe, Distill):
+        raise TypeError(f"{stage.title}: no training of a student")
+    return StudentSpec(
+        name=runs.name,
+        model=recipe.model,
+        distillation=recipe.distillation,
+        training=recipe.training,
+        seeds=len(runs.seeds),
+    )
+
+
+def _gathered(values: Sequence[Any]) -> Any:
+    """Values as one, with grids where they differ; not always one that spans the same points in the same order."""
+    first = values[0]
+    if all(value == first for value in values):
+        return first
+    if isinstance(first, Part) and all(type(value) is type(first) for value in values):
+        return {
+            name: _gathered([getattr(value, name) for value in values])
+            for name, field in type(first).model_fields.items()
+            if name == "name" or any(getattr(value, name) != field.get_default() for value in values)
+        }
+    if isinstance(first, dict) and all(isinstance(value, dict) and value.keys() == first.keys() for value in values):
+        return {name: _gathered([value[name] for value in values]) for name in first}
+    return {"grid": [value for place, value in enumerate(values) if value not in values[:place]]}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else ingredients(value)
+
+
+def _read(student: dict[str, Any]) -> StudentSpec | StudentGrid | None:
+    """A student as a spec's reader takes it; None where it refuses it."""
+    try:
+        found: StudentSpec | StudentGrid = TypeAdapter(AnyStudent).validate_python(student)
+    except ValidationError:
+        return None
+    return found
+
+
+def _packages(value: Any) -> Iterator[str]:
+    """The packages of what is named anywhere in a spec."""
+    for name, each in value.items() if isinstance(value, dict) else enumerate(value):
+        if isinstance(each, dict | list):
+            yield from () if name == "options" else _packages(each)
+        elif name in ("name", "loss") and is_reference(each):
+            yield each.partition(":")[0].partition(".")[0]

@@ -1,0 +1,95 @@
+"""What a report's numbers say, in sentences."""
+
+from __future__ import annotations
+
+from distill_queue.shared.results.records import DatasetRecord, Estimate, EvaluationRecord, ReportRecord, StudentScore
+
+#: Models whose sizes differ by less than this share are of one size.
+SAME_SIZE = 0.05
+#: Students that are summed up, the best first.
+MOST_HEADLINES = 3
+#: With a space that breaks no line.
+PERCENT = "\u00a0%"
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """A share of 1 as a percentage."""
+    return f"{100 * share:.{digits}f}{PERCENT}"
+
+
+def points(share: float) -> str:
+    """A difference of shares as points, with its sign."""
+    return f"{100 * share:+.1f}"
+
+
+def estimated(estimate: Estimate) -> str:
+    """A difference in points with half of its interval, if it has one."""
+    if estimate.high is None:
+        return points(estimate.mean)
+    return f"{points(estimate.mean)} ± {100 * (estimate.high - estimate.mean):.1f}"
+
+
+def headlines(scores: ReportRecord) -> tuple[str, ...]:
+    """The best student in a sentence, those that follow it in a few words, and how many more there are."""
+    first, *others = sorted(scores.students, key=lambda score: -score.accuracy.mean)
+    lines = [summary(first, scores.teacher), *map(_in_short, others[: MOST_HEADLINES - 1])]
+    if more := len(scores.students) - len(lines):
+        lines.append(f"and {more} more in the table.")
+    return tuple(lines)
+
+
+def samples(dataset: DatasetRecord) -> str:
+    """How many samples a data set has, and what for."""
+    all_labelled = dataset.labelled_samples >= dataset.train_samples
+    labelled = "" if all_labelled else f", {dataset.labelled_samples:,} of them with a label"
+    held_out = f"; {dataset.validation_samples:,} held out to choose by" if dataset.validation_samples else ""
+    return (
+        f"{dataset.train_samples:,} training samples{labelled}{held_out}; {dataset.test_samples:,} test samples; "
+        f"{dataset.classes} classes"
+    )
+
+
+def summary(score: StudentScore, teacher: EvaluationRecord | None) -> str:
+    """A student in one sentence: how good it is, beside its teacher and beside its control."""
+    beside = f", {_beside(score, teacher)}" if teacher else ""
+    return f"{score.name}: {percent(score.accuracy.mean)}{beside}; {_gain(score)}."
+
+
+def _in_short(score: StudentScore) -> str:
+    gain = score.gain
+    seeds = " (one seed)" if gain and gain.high is None else ""
+    over = f"{estimated(gain)} over the control{seeds}" if gain else "no control"
+    return f"{score.name}: {percent(score.accuracy.mean)}, {over}."
+
+
+def _beside(score: StudentScore, teacher: EvaluationRecord) -> str:
+    distance = score.accuracy.mean - teacher.accuracy
+    ratio = teacher.parameters / max(score.student.parameters, 1)
+    if abs(distance) < 0.0005:
+        place = "as good as its teacher"
+    else:
+        place = f"{abs(100 * distance):.1f} points {'above' if distance > 0 else 'under'} its teacher"
+    if abs(ratio - 1.0) < SAME_SIZE:
+        return f"{place} with as many parameters"
+    if ratio > 1.0:
+        return f"{place} with {_times(ratio)} fewer parameters"
+    return f"{place} with {_times(1 / max(ratio, 1e-9))} more parameters"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f}x" if ratio < 100 else f"{ratio:,.0f}x"
+
+
+def _gain(score: StudentScore) -> str:
+    gain = score.gain
+    if gain is None:
+        return "it has no control, so what the teacher brought is not known"
+    change = estimated(gain)
+    if gain.high is None:  # Without an interval nothing is known of chance.
+        return f"{change} over the control; one seed: not told apart from chance"
+    if score.verdict == "better":
+        return f"the teacher brought {change} over the control, n = {gain.n}"
+    if score.verdict == "inconclusive":
+        return f"what the teacher brought over the control is inconclusive: {change}, n = {gain.n}"
+    nothing = "less than nothing" if gain.high < 0 else "nothing"
+    return f"the teacher brought {nothing} over the control: {change}, n = {gain.n}"

@@ -1,0 +1,65 @@
+"""Predictions: what a model says of the test samples; two files of its evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from distill_queue.shared.files.array_file import read_array, write_array
+from distill_queue.shared.results.calibration import Calibration
+
+PREDICTIONS, CONFIDENCES = "predictions.npy", "confidences.npy"
+
+Targets = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Of each sample the class that it is given, and how sure the model is of it; in the data set's order."""
+
+    #: `[samples]`, of the smallest unsigned type.
+    classes: npt.NDArray[Any]
+    #: `[samples]`: the softmax probability of that class.
+    confidences: npt.NDArray[np.float32]
+
+    @classmethod
+    def read(cls, classes: Path, confidences: Path) -> Self:
+        """Those in two files.
+
+        Raises:
+            ArtifactDamaged: one is no array.
+            StoreUnavailable: one cannot be read.
+
+        """
+        return cls(read_array(classes), read_array(confidences))
+
+    def write(self, folder: Path) -> None:
+        """Write the two files into a folder."""
+        write_array(folder / PREDICTIONS, self.classes)
+        write_array(folder / CONFIDENCES, self.confidences)
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def hits(self, targets: Targets) -> npt.NDArray[np.bool_]:
+        """Whether each sample is given its own class."""
+        return self.classes == targets
+
+    def calibration(self, targets: Targets) -> Calibration:
+        """Whether the model is right as often as it is sure."""
+        return Calibration.of(self.confidences, self.hits(targets))
+
+    def confusion(self, targets: Targets, classes: int) -> npt.NDArray[np.int64]:
+        """How many samples of each class (row) are given each class (column), `[classes, classes]`."""
+        pairs = targets * classes + self.classes.astype(np.int64)
+        return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+    def unlike(self, other: Predictions) -> npt.NDArray[np.int64]:
+        """The samples on which two models disagree, first those where the less sure one is surest."""
+        different = np.flatnonzero(self.classes != other.classes)
+        sureness = np.minimum(self.confidences, other.confidences)[different]
+        return different[np.argsort(-sureness, kind="stable")]

@@ -1,0 +1,408 @@
+"""What stages return: small frozen models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from distill_queue.shared.errors import UnreadableRecord
+from distill_queue.shared.line import SealedLine
+from distill_queue.shared.text import plain_line
+
+#: What reading a text that anybody may have written raises, from the JSON to the models' own validators.
+UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
+#: Characters of the reason why a record cannot be read.
+LONGEST_REASON = 200
+
+
+class Model(BaseModel):
+    """A frozen model that this project writes, and other versions of it read.
+
+    Fields that this version does not know are passed over, so that a later one may add some. Only recipes, which are
+    ingredients of keys, and what users write are closed to unknown fields (`shared.spec.part`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    @classmethod
+    def read(cls, text: str | bytes, name: str) -> Self:
+        """The model that a text is, which stands at the broker or in the store under a name.
+
+        Raises:
+            UnreadableRecord: it is none that this version can read; the message has the name, and why in one line.
+
+        """
+        try:
+            return cls.model_validate_json(text)
+        except UNREADABLE as error:
+            raise UnreadableRecord(f"{name} {_why_not(error)}") from None
+
+
+def _why_not(error: Exception) -> str:
+    """Why a text cannot be read: it is no JSON object at all, or one that another version writes."""
+    if not isinstance(error, ValidationError):
+        return f"is not readable: {plain_line(str(error), LONGEST_REASON)}"
+    first = error.errors(include_url=False, include_input=False)[0]
+    key = first.get("ctx", {}).get("key")  # Of what is unknown, as `shared.spec.part` says it.
+    where = ".".join(map(str, (*first["loc"], *((key,) if key else ()))))
+    if not where:
+        return f"is not readable: {plain_line(first['msg'], LONGEST_REASON)}"
+    what = plain_line(f"{where}: {first['msg']}", LONGEST_REASON)
+    return f"was written by another version of distill-queue, or altered: {what}"
+
+
+class DataWarning(Model):
+    """Something that is allowed, and seldom meant."""
+
+    #: What a spec's `accept` calls it; of any text, as later versions know other kinds.
+    kind: SealedLine
+    text: SealedLine
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.kind})"
+
+
+#: Left out where there are none, so that records of data without any are as they always were.
+DataWarnings = Annotated[tuple[DataWarning, ...], Field(exclude_if=lambda warnings: not warnings)]
+
+
+#: Of a model's parameters, those that are trained; left out where all are, so that records of others stay the same.
+TrainedParameters = Annotated[int | None, Field(exclude_if=lambda trained: trained is None)]
+
+
+class DatasetRecord(Model):
+    """A packed data set."""
+
+    kind: Literal["dataset"] = "dataset"
+    #: Shape of one sample, as in `[channels, height, width]` for images.
+    shape: tuple[int, ...]
+    class_names: tuple[str, ...]
+    train_samples: int
+    #: Of the training samples, those with a label.
+    labelled_samples: int
+    #: Samples that are held out of the training data, to choose by.
+    validation_samples: int
+    test_samples: int
+    #: Mean and standard deviation of each channel of the training inputs, as stored; none of tokens.
+    mean: tuple[float, ...]
+    #: For a constant channel its value, or 1 if that is smaller.
+    std: tuple[float, ...]
+    warnings: DataWarnings = ()
+
+    @property
+    def tokens(self) -> bool:
+        """Whether the inputs are tokens, int64, and not measurements, float32."""
+        return not self.mean
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        some = self.labelled_samples < self.train_samples
+        labelled = f", {self.labelled_samples:,} with a label" if some else ""
+        return f"{self.train_samples:,} + {self.test_samples:,} samples, {self.classes} classes{labelled}"
+
+
+class TrainingRecord(Model):
+    """A trained model."""
+
+    kind: Literal["training"] = "training"
+    parameters: int
+    trained_parameters: TrainedParameters = None
+    epochs: int
+    #: The epoch whose weights were kept, counted from 1.
+    kept_epoch: int
+    steps: int
+    #: Mean loss and accuracy over that epoch's training batches.
+    loss: float
+    train_accuracy: float
+    #: Accuracy after that epoch on the samples that are held out of the training data, where there are any.
+    held_out_accuracy: float | None
+    #: Seconds in the training loop, without reading data and writing weights; its share, where models were stacked.
+    seconds: float
+    #: Models that were trained side by side.
+    together: int
+    #: Of the matrix products.
+    precision: str
+    #: Why they were not in bfloat16, which `auto` takes where the device computes it natively.
+    fallback: Annotated[str | None, Field(exclude_if=lambda fallback: fallback is None)] = None
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        held_out = "" if self.held_out_accuracy is None else f", {self.held_out_accuracy:.1%} held out"
+        return (
+            f"{self.epochs} epochs in {self.seconds:.1f} s, loss {self.loss:.3f}, "
+            f"{self.train_accuracy:.1%} on training data{held_out}{', in float32' if self.fallback else ''}"
+        )
+
+
+class WeightsRecord(Model):
+    """A teacher whose weights were given."""
+
+    kind: Literal["weights"] = "weights"
+    parameters: int
+    warnings: DataWarnings = ()
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        return f"{self.parameters:,} parameters, as given"
+
+
+class EnsembleRecord(Model):
+    """Several teachers as one model."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    teachers: int
+    parameters: int
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        return f"{self.teachers} teachers, {self.parameters:,} parameters"
+
+
+class ChoiceRecord(Model):
+    """Which point of a grid is best on held-out samples."""
+
+    kind: Literal["choice"] = "choice"
+    #: What tells the points apart.
+    labels: tuple[str, ...]
+    #: Accuracy of each on the held-out samples, averaged over the seeds.
+    held_out: tuple[float, ...]
+    #: Of the best one, how it was trained with each seed.
+    trained: dict[int, TrainingRecord]
+
+    @property
+    def best(self) -> int:
+        """Place of the best point, the first of equals."""
+        return self.held_out.index(max(self.held_out))
+
+    @property
+    def tie(self) -> str:
+        """What is to be said of the best point where it is not the only one; else nothing."""
+        equals = self.held_out.count(max(self.held_out))
+        return f", the first of {equals} equal ones" if equals > 1 else ""
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        best = self.best
+        return f"{self.labels[best]}: {self.held_out[best]:.2%} held out, best of {len(self.labels)}{self.tie}"
+
+
+class SoftLabelsRecord(Model):
+    """A cache of soft labels."""
+
+    kind: Literal["soft_labels"] = "soft_labels"
+    samples: int
+    views: int
+    size_bytes: int
+    #: As in `LabelStatistics`; the last three are none in records of earlier versions.
+    accuracy: float
+    confidence: float | None = None
+    calibration_error: float | None = None
+    entropy: float | None = None
+    #: Blocks of rows that other workers computed.
+    blocks_of_helpers: int = 0
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        right = f"teacher right on {self.accuracy:.1%}"
+        return f"{self.samples:,} samples, {self.size_bytes / 1e6:.1f} MB, {right}"
+
+
+class EvaluationRecord(Model):
+    """A model's scores on the test set, and what it costs."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    samples: int
+    accuracy: float
+    #: Mean negative log-likelihood of the true class, in nats.
+    negative_log_likelihood: float
+    #: Share of the samples on which the model and the teacher choose the same class; none where it cannot run here.
+    agreement: float | None
+    parameters: int
+    trained_parameters: TrainedParameters = None
+    #: Multiply-adds of one sample's forward pass.
+    multiply_adds: int
+    #: Bytes of the weights on disk.
+    size_bytes: int
+    #: Milliseconds of a forward pass at batch 1.
+    latency_median_ms: float
+    latency_p95_ms: float
+    #: Samples a second at large batches.
+    throughput: float
+    device: str
+    #: Seconds that the model's training loop took; none for given weights.
+    training_seconds: float | None
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        return f"{self.accuracy:.2%} on {self.samples:,} test samples, {self.latency_median_ms:.2f} ms at batch 1"
+
+    @property
+    def parameters_in_words(self) -> str:
+        """How many there are, and how many of them are trained where others are frozen."""
+        trained = "" if self.trained_parameters is None else f" ({self.trained_parameters:,} trained)"
+        return f"{self.parameters:,}{trained}"
+
+
+class Estimate(Model):
+    """A mean over seeds, with its 95 % confidence interval by Student's t; without one where there is one seed."""
+
+    mean: float
+    deviation: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class StudentRun(Model):
+    """A student beside its control, trained with one seed."""
+
+    seed: int
+    student: EvaluationRecord
+    control: EvaluationRecord | None
+
+
+class StudentScore(Model):
+    """A student over its seeds, and what the teacher brought."""
+
+    name: str
+    runs: tuple[StudentRun, ...] = Field(min_length=1)
+    accuracy: Estimate
+    #: Of the controls; none without them, like the two below.
+    control_accuracy: Estimate | None
+    #: The student's accuracy less its control's with the same seed, as a share of 1.
+    gain: Estimate | None
+    #: `gain` as a share of the gap between control and teacher; none where there is no gap.
+    gap_closed: Estimate | None
+    #: Which points of their grids student and control are, where they have one.
+    choice: ChoiceRecord | None = None
+    control_choice: ChoiceRecord | None = None
+
+    @property
+    def student(self) -> EvaluationRecord:
+        """The first seed's student."""
+        return self.runs[0].student
+
+    @property
+    def control(self) -> EvaluationRecord | None:
+        """The first seed's control."""
+        return self.runs[0].control
+
+    @property
+    def verdict(self) -> Literal["better", "not better", "inconclusive", ""]:
+        """Whether the teacher helped: by where the gain's interval lies; empty without controls or with one seed."""
+        if self.gain is None or self.gain.low is None or self.gain.high is None:
+            return ""
+        if self.gain.low > 0.0:
+            return "better"
+        return "not better" if self.gain.high <= 0.0 else "inconclusive"
+
+
+#: How a model is built, as far as an evaluation tells: parameters, multiply-adds, device.
+Build = tuple[int, int, str]
+
+
+class ReportRecord(Model):
+    """All scores of a pipeline."""
+
+    kind: Literal["report"] = "report"
+    #: None where there are only labels of it.
+    teacher: EvaluationRecord | None
+    #: Where `teacher` is the average of several: each of them.
+    teachers: tuple[EvaluationRecord, ...] = ()
+    students: tuple[StudentScore, ...]
+
+    def fastest(self, model: EvaluationRecord) -> EvaluationRecord:
+        """Of the models that are built as this one, that which was measured as the fastest: its times are theirs.
+
+        They differ by what else their machines did. Built alike are those with as many parameters and multiply-adds,
+        on the same device: a student with each seed, and its control.
+        """
+        return self._fastest[_build(model)]
+
+    @cached_property
+    def _fastest(self) -> dict[Build, EvaluationRecord]:
+        slowest_first = sorted(self._evaluations(), key=lambda each: -each.latency_median_ms)
+        return {_build(each): each for each in slowest_first}
+
+    def _evaluations(self) -> Iterator[EvaluationRecord]:
+        yield from (self.teacher, *self.teachers) if self.teacher else ()
+        for run in (run for score in self.students for run in score.runs):
+            yield run.student
+            if run.control:
+                yield run.control
+
+    @property
+    def summary(self) -> str:
+        """The record in a few words."""
+        scores = (f"{score.name} {score.accuracy.mean:.2%}" for score in self.students)
+        teacher = () if self.teacher is None else (f"teacher {self.teacher.accuracy:.2%}",)
+        return ", ".join((*teacher, *scores))
+
+
+def _build(model: EvaluationRecord) -> Build:
+    return model.parameters, model.multiply_adds, model.device
+
+
+Record = Annotated[
+    DatasetRecord
+    | TrainingRecord
+    | WeightsRecord
+    | EnsembleRecord
+    | SoftLabelsRecord
+    | ChoiceRecord
+    | EvaluationRecord
+    | ReportRecord,
+    Field(discriminator="kind"),
+]
+
+
+def warnings_of(record: Record) -> tuple[DataWarning, ...]:
+    """What a stage warns of."""
+    return record.warnings if isinstance(record, DatasetRecord | WeightsRecord) else ()
+
+
+class StageWarning(DataWarning):
+    """What a stage of a pipeline warns of."""
+
+    #: Its title.
+    stage: str
+    #: Whether the pipeline's spec says that it is meant so.
+    accepted: bool
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {super().__str__()}"
+
+
+class StageRecord(Model):
+    """How a pipeline came by a stage's result."""
+
+    key: str
+    kind: str
+    title: str
+    outcome: Literal["computed", "found"]
+    #: Seconds that this pipeline spent on the stage.
+    seconds: float
+    #: When it had it, in seconds since the epoch by its worker's clock; 0 in records of earlier versions.
+    ended: float = 0.0
+    worker: str
+    record: Record
+
+    @property
+    def summary(self) -> str:
+        """The record as Flower's Result column shows it."""
+        return f"{self.outcome} in {self.seconds:.1f} s · {self.record.summary}"

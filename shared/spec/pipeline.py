@@ -1,0 +1,370 @@
+"""What a user may write: the spec of a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from distill_queue.shared.catalog import DATASETS, KINDS, WARNING_KINDS, WarningKind, did_you_mean
+from distill_queue.shared.errors import InvalidInput, InvalidSpec
+from distill_queue.shared.files.given_file import LONGEST_PATH, shown
+from distill_queue.shared.files.markup import Location, require_plain
+from distill_queue.shared.files.weights_file import HEAD, misfit, tensors_in
+from distill_queue.shared.line import shortened
+from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.file import SpecFile
+from distill_queue.shared.spec.grid import LARGEST_GRID, number_of_points
+from distill_queue.shared.spec.model_weights import weights_of
+from distill_queue.shared.spec.part import Name, Part, at_most
+from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
+from distill_queue.shared.spec.student import AnyStudent, StudentGrid, StudentSpec
+from distill_queue.shared.spec.teacher import LabelTeacherSpec, OneTeacher, TeacherSpec, WeightedTeacherSpec
+
+#: Trainings of students in one pipeline, controls left out.
+MOST_TRAININGS = 10_000
+#: Values of all students with a grid, each once for each of its points.
+MOST_GROWN_VALUES = 250_000
+#: Characters of a path, at the most, as Linux has it.
+LONGEST_NAME = 4_096
+
+
+def _must_be_a_known_kind(kind: Any) -> Any:
+    if isinstance(kind, str) and kind not in WARNING_KINDS:
+        raise PydanticCustomError(
+            "unknown_name",
+            "unknown kind of warning '{name}'{hint}",
+            {"name": kind, "hint": did_you_mean(kind, WARNING_KINDS)},
+        )
+    return kind
+
+
+def _must_not_grow(students: Any) -> Any:
+    """Refuse students whose grids and seeds would make far more of them than what is written."""
+    trainings = values = 0
+    for student in students if isinstance(students, list | tuple) else ():
+        if isinstance(student, dict):
+            points, seeds = number_of_points(student), student.get("seeds", 1)
+            trainings += points * (seeds if type(seeds) is int and seeds > 0 else 1)
+            if points > 1:
+                values += min(points, LARGEST_GRID) * require_plain(student)
+    if trainings > MOST_TRAININGS:
+        raise PydanticCustomError(
+            "students",
+            "{trainings} trainings, as students times points of their grids times seeds: {most} are the most",
+            {"trainings": f"{trainings:,}", "most": f"{MOST_TRAININGS:,}"},
+        )
+    if values > MOST_GROWN_VALUES:
+        raise PydanticCustomError(
+            "students",
+            "{values} values with all grids written out: {most} are the most",
+            {"values": f"{values:,}", "most": f"{MOST_GROWN_VALUES:,}"},
+        )
+    return students
+
+
+AcceptedKind = Annotated[WarningKind, BeforeValidator(_must_be_a_known_kind)]
+Device = Literal["any", "cpu", "gpu"]
+Priority = Literal["low", "normal", "high"]
+
+
+AnyTeacher = TypeVar("AnyTeacher", bound=TeacherSpec)
+
+
+class EvaluationSpec(Part):
+    """What is scored, beside the teacher and the students."""
+
+    control: bool = True
+    """Also train each student without the teacher, to see what the teacher brought."""
+
+
+class PipelineSpec(Part):
+    """One pipeline: a data set, a teacher or several, and the students that learn from it."""
+
+    name: Name
+    """Its id begins with it."""
+    dataset: DatasetSpec = DatasetSpec(name="mnist_5k")
+    """What is learned from and tested on; `mnist_5k` where nothing is said."""
+    teacher: OneTeacher | None = None
+    """Whom the students learn from; either this or `teachers` is required."""
+    teachers: Annotated[tuple[WeightedTeacherSpec, ...], Field(strict=False, max_length=100), at_most(100)] = ()
+    """In place of one: teachers whose average the students learn from."""
+    average: Literal["probabilities", "logits"] = "probabilities"
+    """What of several teachers is averaged; the logarithm of averaged probabilities stands for logits."""
+    soft_labels: SoftLabelsSpec = SoftLabelsSpec()
+    """How the teacher's logits are stored, and of which views."""
+    students: Annotated[
+        tuple[AnyStudent, ...],
+        Field(strict=False, min_length=1, max_length=1000),
+        BeforeValidator(_must_not_grow),
+        at_most(1000),
+    ]
+    """At least one."""
+    evaluation: EvaluationSpec = EvaluationSpec()
+    """Whether there are controls."""
+    device: Device = "any"
+    """The queue, and so the workers, that its stages go to."""
+    priority: Priority = "normal"
+    """Its stages come before or after what else waits in their queue; what runs already is not interrupted."""
+    fuse: Literal["auto", "off"] = "auto"
+    """`auto` trains students, controls and seeds of one shape together, as one stacked model."""
+    time_limits: dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]] = Field(default={})
+    """Seconds that a stage of a kind may take at one go, as `{train_teacher: 3600}`."""
+    accept: Annotated[tuple[AcceptedKind, ...], Field(strict=False), at_most(100)] = ()
+    """Warnings that are meant so and not to be shown, by their kinds, as `[unused_classes]`."""
+
+    @property
+    def all_teachers(self) -> tuple[TeacherSpec, ...]:
+        """The teacher, or the teachers; none where there are only labels of one."""
+        return self.teachers or ((self.teacher,) if isinstance(self.teacher, TeacherSpec) else ())
+
+    @property
+    def candidates(self) -> Iterator[tuple[str, StudentSpec]]:
+        """Each student, and each candidate of a grid, with its place in the spec."""
+        for index, student in enumerate(self.students):
+            specs = [point.student for point in student.points] if isinstance(student, StudentGrid) else [student]
+            yield from ((f"students[{index}]", spec) for spec in specs)
+
+    @model_validator(mode="after")
+    def _one_teacher_or_several(self) -> Self:
+        if (self.teacher is None) == (not self.teachers):
+            raise PydanticCustomError("teacher", "a pipeline has either 'teacher' or 'teachers'", {"key": "teacher"})
+        models = [teacher.model_copy(update={"weight": 1.0}) for teacher in self.teachers]
+        if any(model in models[:index] for index, model in enumerate(models)):
+            raise PydanticCustomError(
+                "teacher", "two teachers are the same: give one of them more weight", {"key": "teachers"}
+            )
+        if len(self.teachers) == 1:
+            raise PydanticCustomError("teacher", "a single one is 'teacher', without a list", {"key": "teachers"})
+        if self.teacher and self.average != "probabilities":
+            raise PydanticCustomError("options", "a single teacher is no average", {"key": "average"})
+        return self
+
+    @model_validator(mode="after")
+    def _given_labels_are_not_shared(self) -> Self:
+        if isinstance(self.teacher, LabelTeacherSpec) and self.soft_labels.shards != "auto":
+            raise PydanticCustomError(
+                "options", "given labels are not computed: there is nothing to share", {"key": "soft_labels.shards"}
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _top_k_leaves_something_out(self) -> Self:
+        facts, top_k = DATASETS.get(self.dataset.name), self.soft_labels.top_k
+        if facts and top_k is not None and top_k >= facts.classes:
+            raise PydanticCustomError(
+                "options",
+                "{top_k} of {classes} classes: leave it out to keep all",
+                {"key": "soft_labels.top_k", "top_k": top_k, "classes": facts.classes},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _data_can_be_normalised_so(self) -> Self:
+        facts = DATASETS.get(self.dataset.name)
+        for index, teacher in enumerate(self.all_teachers):
+            if teacher.normalise == "imagenet" and facts and facts.shape[0] != 3:
+                raise PydanticCustomError(
+                    "options",
+                    "imagenet is of 3 channels, and samples of '{name}' are of shape {shape}",
+                    {
+                        "key": f"teachers.{index}.normalise" if self.teachers else "teacher.normalise",
+                        "name": self.dataset.name,
+                        "shape": str(facts.shape),
+                    },
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        seen: set[str] = set()
+        for student in self.students:
+            if student.name == "teacher":
+                raise PydanticCustomError("students", "no student can be named 'teacher'", {"key": "students"})
+            if student.name in seen:
+                raise PydanticCustomError(
+                    "students", "two students are named '{name}'", {"key": "students", "name": student.name}
+                )
+            seen.add(student.name)
+        return self
+
+    @model_validator(mode="after")
+    def _choosing_needs_held_out_samples(self) -> Self:
+        if self.dataset.validation > 0.0:
+            return self
+        for student in self.students:
+            if isinstance(student, StudentGrid):
+                raise PydanticCustomError(
+                    "options",
+                    "'{name}' has a grid, whose points are compared on held-out samples: set dataset.validation to "
+                    "their share, as 0.1",
+                    {"key": "dataset.validation", "name": student.name},
+                )
+        for place, training in (
+            *(("teacher", teacher.training) for teacher in self.all_teachers),
+            *((place, student.training) for place, student in self.candidates),
+        ):
+            if training.keep == "best" or training.patience is not None:
+                raise PydanticCustomError(
+                    "options",
+                    "{place}.training chooses by held-out samples: set dataset.validation to their share, as 0.1",
+                    {"key": "dataset.validation", "place": place},
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _limits_name_known_kinds(self) -> Self:
+        for kind in self.time_limits:
+            if kind not in KINDS:
+                raise PydanticCustomError(
+                    "time_limits",
+                    "unknown kind of stage '{name}'{hint}",
+                    {"key": "time_limits", "name": kind, "hint": did_you_mean(kind, KINDS)},
+                )
+        return self
+
+    @classmethod
+    def load(cls, path: Path | str, changes: Sequence[str] = ()) -> Self:
+        """The spec in a YAML, TOML or JSON file, with its checkpoint's path made absolute.
+
+        Args:
+            path: the file.
+            changes: values to set first, each as `students.0.distillation.temperature=2`.
+
+        Raises:
+            InvalidSpec: the file cannot be read or used; one line a mistake, with file, line and field.
+            InvalidSettings: a change is of another form, or names no place in the spec.
+
+        """
+        return cls.from_file(SpecFile.read(Path(path)).changed(changes))
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Self:
+        """The spec in a mapping with the words of a file; paths are relative to the working folder.
+
+        Raises:
+            InvalidSpec: the mapping cannot be used; one line a mistake, with its field.
+
+        """
+        return cls.from_file(SpecFile.of(values))
+
+    @classmethod
+    def from_file(cls, source: SpecFile) -> Self:
+        """The spec in a file that is parsed already.
+
+        Raises:
+            InvalidSpec: as for `load`.
+
+        """
+        try:
+            spec = cls.model_validate(source.data)
+        except ValidationError as error:
+            raise InvalidSpec(source.explain(error)) from None
+        return spec.with_files(source)
+
+    def with_files(self, source: SpecFile | None = None) -> Self:
+        """The spec with the paths of given weights or labels made absolute, and their files looked at.
+
+        Args:
+            source: the file that it stands in; without one, paths are relative to the working folder.
+
+        Raises:
+            InvalidSpec: a file is missing, of another kind, or of another model or data set, as far as is known here.
+
+        """
+        source = source or SpecFile(Path("spec"), {}, {})
+        if isinstance(self.teacher, LabelTeacherSpec):
+            place = ("teacher", "soft_labels")
+            path = _existing(self.teacher.soft_labels, source, place)
+            try:
+                self._require_labels_in(path, self.teacher.soft_labels)
+            except (InvalidInput, OSError) as error:
+                raise InvalidSpec(source.at(place, str(error))) from error
+            return self.model_copy(update={"teacher": LabelTeacherSpec(soft_labels=str(path))})
+        if self.teacher:
+            return self.model_copy(update={"teacher": self._found(self.teacher, source, ("teacher",))})
+        found = tuple(self._found(each, source, ("teachers", index)) for index, each in enumerate(self.teachers))
+        return self.model_copy(update={"teachers": found})
+
+    @staticmethod
+    def seen_in(path: Path) -> tuple[DatasetSpec, SoftLabelsSpec]:
+        """The data set and the soft labels of the spec in a file, whose other parts may be missing.
+
+        Raises:
+            InvalidSpec: as for `load`.
+
+        """
+        source = SpecFile.read(path)
+        parts: list[Any] = []
+        for name, kind in (("dataset", DatasetSpec), ("soft_labels", SoftLabelsSpec)):
+            default = PipelineSpec.model_fields[name].get_default()
+            try:
+                parts.append(kind.model_validate(source.data.get(name, default)))
+            except ValidationError as error:
+                raise InvalidSpec(source.explain(error, (name,))) from None
+        return parts[0], parts[1]
+
+    def _found(self, teacher: AnyTeacher, source: SpecFile, place: Location) -> AnyTeacher:
+        """The teacher with its checkpoint's path made absolute, if it has one."""
+        if teacher.checkpoint is None:
+            return teacher
+        checkpoint = _existing(teacher.checkpoint, source, (*place, "checkpoint"))
+        try:
+            self._require_weights_in(checkpoint, teacher.checkpoint, teacher)
+        except InvalidSpec as error:
+            raise InvalidSpec(source.at((*place, "checkpoint"), str(error))) from error
+        return teacher.model_copy(update={"checkpoint": str(checkpoint)})
+
+    def _require_labels_in(self, path: Path, name: str) -> None:
+        """Refuse a file that holds no labels, or those of other views or, as far as is known here, other classes."""
+        from distill_queue.shared.soft_labels.label_file import (
+            LabelFile,  # With numpy: only a spec that names such a file needs it.
+        )
+
+        facts = DATASETS.get(self.dataset.name)
+        with LabelFile.open(path, name) as file:
+            if file.views != self.soft_labels.views:
+                raise InvalidSpec(
+                    f"{name}: labels of {file.views} views, soft_labels.views is {self.soft_labels.views}"
+                )
+            if facts and file.classes != facts.classes:
+                raise InvalidSpec(
+                    f"{name}: labels of {file.classes} classes, data set '{self.dataset.name}' has {facts.classes}"
+                )
+
+    def _require_weights_in(self, path: Path, name: str, teacher: TeacherSpec) -> None:
+        """Refuse a file that holds no weights, or not those of the model as far as they are known without torch."""
+        tensors, facts = tensors_in(path, name), DATASETS.get(self.dataset.name)
+        wanted = weights_of(teacher.model, facts.shape if facts else None, facts.classes if facts else None)
+        if wanted is None:  # What the user's own and torchvision's models are made of, the worker knows.
+            return
+        head = tensors.get(HEAD)
+        if facts and head and head.shape[:1] not in ((), (facts.classes,)):
+            raise InvalidSpec(
+                f"{name} tells {head.shape[0]:,} classes apart, data set '{self.dataset.name}' has {facts.classes}"
+            )
+        counts = {each for each, shape in wanted.items() if not shape}
+        if problem := misfit(tensors, wanted, counts, name):
+            raise InvalidSpec(f"{name}: {problem}")
+
+
+def _existing(name: str, source: SpecFile, place: Location) -> Path:
+    """The absolute path of a file that a spec names, relative to its own folder."""
+    try:
+        if len(name) > LONGEST_NAME:  # To resolve it takes time that grows with the square of its length.
+            raise OSError(f"it has more than {LONGEST_NAME:,} characters")
+        # What has no such name as `spec.yaml` is a pipe or `/dev/stdin`, and lies in no folder of the user's.
+        folder = source.path.parent if source.path.suffix else Path()
+        path = (folder / name).resolve()
+        if path.is_file():
+            return path
+        if path.is_dir():
+            files = sorted(each.name for each in path.iterdir() if each.suffix in (".safetensors", ".npz"))
+            which = f"one of {', '.join(files[:5])}" if len(files) > 1 else "".join(files) or "it has no such"
+            raise InvalidSpec(source.at(place, f"{name} is a folder: name the file in it ({which})"))
+    except (ValueError, OSError, RuntimeError) as error:  # A NUL, a name too long, a loop of links.
+        raise InvalidSpec(source.at(place, shortened(f"no path of a file: {error}", LONGEST_PATH))) from None
+    raise InvalidSpec(source.at(place, f"{'a pipe or a device' if path.exists() else 'no such file'}: {shown(path)}"))

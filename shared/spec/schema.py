@@ -1,0 +1,65 @@
+"""The JSON Schema of a spec's file, in which a student's values may be grids."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.student import GridPoint, StudentGrid, StudentSpec
+
+#: What cannot be a grid; see `shared.spec.student`.
+SINGLE = frozenset({"name", "seeds", "training.seed"})
+#: What a schema says of a value without restricting it.
+ANNOTATIONS = frozenset({"title", "description", "default"})
+
+Schema = dict[str, Any]
+
+
+def schema_of_specs() -> Schema:
+    """The schema, for editors; that of `PipelineSpec` itself is of what a spec has become when it was read."""
+    schema = PipelineSpec.model_json_schema()
+    definitions = {
+        name: part for name, part in schema["$defs"].items() if name not in {StudentGrid.__name__, GridPoint.__name__}
+    }
+    student = StudentSpec.__name__
+    definitions[student] = _allowing_grids(definitions, student, "")
+    schema["properties"]["students"]["items"] = {"$ref": f"#/$defs/{student}"}
+    return schema | {"$defs": definitions}
+
+
+def _allowing_grids(definitions: Schema, name: str, path: str) -> Schema:
+    """A definition any of whose values may be a grid."""
+    properties = {
+        key: part if path + key in SINGLE else _or_grid(_copied(definitions, part, f"{path}{key}."))
+        for key, part in definitions[name]["properties"].items()
+    }
+    return definitions[name] | {"properties": properties}
+
+
+def _copied(definitions: Schema, part: Schema, path: str) -> Schema:
+    """A value's schema whose references are to copies of their own that allow grids, as others refer to them too."""
+    if "oneOf" in part:  # Several may fit, where a grid is in the place of what tells them apart.
+        kinds = [_copied(definitions, kind, path) for kind in part["oneOf"]]
+        return {key: value for key, value in part.items() if key != "oneOf"} | {"anyOf": kinds}
+    if "additionalProperties" in part:
+        return part | {"additionalProperties": _or_grid(part["additionalProperties"])}
+    if "$ref" not in part:
+        return part
+    name = part["$ref"].rpartition("/")[2]
+    copy = f"{name}OfStudent"
+    if copy not in definitions:
+        definitions[copy] = _allowing_grids(definitions, name, path)
+    return part | {"$ref": f"#/$defs/{copy}"}
+
+
+def _or_grid(part: Schema) -> Schema:
+    """A value or a grid of such values."""
+    value = {key: given for key, given in part.items() if key not in ANNOTATIONS}
+    values = {} if "const" in value else value
+    grid = {
+        "type": "object",
+        "properties": {"grid": {"type": "array", "items": values, "minItems": 1, "uniqueItems": True}},
+        "required": ["grid"],
+        "additionalProperties": False,
+    }
+    return {key: given for key, given in part.items() if key in ANNOTATIONS} | {"anyOf": [value, grid]}

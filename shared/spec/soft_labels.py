@@ -1,0 +1,41 @@
+"""What a spec says of the soft labels."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from distill_queue.shared.catalog import Dtype
+from distill_queue.shared.spec.part import Part
+from distill_queue.shared.spec.training import AugmentationSpec
+
+
+def _auto_or_workers(value: Any) -> Any:
+    if value == "auto" or (type(value) is int and 1 <= value <= 1_000):
+        return value
+    raise PydanticCustomError("shards", "input should be 'auto' or a number of workers from 1 to 1,000")
+
+
+class SoftLabelsSpec(Part):
+    """How the teacher's logits are stored, and on which views of the samples they are computed."""
+
+    dtype: Dtype = "float16"
+    """`uint8` has a scale a row."""
+    top_k: int | None = Field(default=None, ge=1, le=65_536)
+    """How many of a sample's largest logits are kept, with the log-sum-exp of all; none: all of them."""
+    views: int = Field(default=1, ge=1, le=10_000)
+    """Views of each sample; in epoch e a student sees view e modulo this, the very pixels that its labels are of."""
+    augmentation: AugmentationSpec = AugmentationSpec()
+    """What makes one view differ from another."""
+    shards: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_workers)] = "auto"
+    """How many workers, up to 1,000, share the labelling: `auto` asks for help where it pays."""
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> Self:
+        if self.views > 1 and self.augmentation.changes_nothing:
+            raise PydanticCustomError(
+                "options", "{views} views would be the same: set an augmentation", {"key": "views", "views": self.views}
+            )
+        return self

@@ -1,0 +1,65 @@
+"""What a spec says of a teacher: trained, given as weights, or known by its labels only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from distill_queue.shared.catalog import Normalise
+from distill_queue.shared.spec.model import ModelSpec
+from distill_queue.shared.spec.part import Part
+from distill_queue.shared.spec.training import TrainingSpec
+
+
+class TeacherSpec(Part):
+    """The model that teaches: trained here, or given as a safetensors file of its weights."""
+
+    model: ModelSpec
+    """What it is."""
+    training: TrainingSpec = TrainingSpec()
+    """How it is trained, where no weights are given."""
+    checkpoint: str | None = None
+    """Path of the weights, relative to the spec's own folder."""
+    normalise: Normalise = "data"
+    """What given weights were trained on: `data` (mean 0 and deviation 1), `none`, `unit` (x / 255), `imagenet`."""
+
+    @model_validator(mode="after")
+    def _trained_or_given(self) -> Self:
+        if self.checkpoint is None and self.normalise != "data":
+            raise PydanticCustomError(
+                "teacher",
+                "a teacher that is trained here takes what all models here take: 'normalise' is for a checkpoint",
+                {"key": "normalise"},
+            )
+        if self.checkpoint is not None and "training" in self.model_fields_set:
+            raise PydanticCustomError(
+                "teacher", "a teacher with a checkpoint is not trained: remove one of the two", {"key": "training"}
+            )
+        return self
+
+
+class LabelTeacherSpec(Part):
+    """A teacher that is known by its soft labels only: it cannot run here, or is nobody's to give."""
+
+    soft_labels: str
+    """Path of an `.npz` or `.safetensors` file with its logits, relative to the spec's own folder."""
+
+
+def _teacher_kind(value: Any) -> str:
+    given = isinstance(value, LabelTeacherSpec) or (isinstance(value, dict) and "soft_labels" in value)
+    return "of labels" if given else "of a model"
+
+
+OneTeacher = Annotated[
+    Annotated[TeacherSpec, Tag("of a model")] | Annotated[LabelTeacherSpec, Tag("of labels")],
+    Discriminator(_teacher_kind),
+]
+
+
+class WeightedTeacherSpec(TeacherSpec):
+    """One of several teachers."""
+
+    weight: float = Field(default=1.0, gt=0.0, le=1e6)
+    """Of its part in the average, beside the others' weights."""

@@ -1,0 +1,60 @@
+"""What a spec says of a training, and of what is done to the images that it sees."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from distill_queue.shared.spec.part import Part
+
+
+class AugmentationSpec(Part):
+    """What is done to an image, at random: each view of a sample is a pure function of (seed, view, sample)."""
+
+    shift: int = Field(default=0, ge=0, le=64)
+    """Largest shift in pixels, up, down, left or right; what comes in from outside is 0."""
+    flip: bool = False
+    """Whether half of the images are mirrored left to right."""
+    cutout: int = Field(default=0, ge=0, le=256)
+    """Side in pixels of a square that is set to 0; 0 leaves all."""
+    mixup: float = Field(default=0.0, ge=0.0, le=0.5)
+    """Largest share of another sample that is blended in, from 0 (none) to 0.5."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Of the random numbers that make the views."""
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Whether every view is the sample as it is."""
+        return not (self.shift or self.flip or self.cutout or self.mixup)
+
+
+class TrainingSpec(Part):
+    """How a model is trained; the defaults suit small images."""
+
+    epochs: int = Field(default=5, ge=1, le=100_000)
+    """How often each sample is seen."""
+    batch_size: int = Field(default=256, ge=1, le=1_048_576)
+    """Samples a step; a single one that is left at the end of an epoch joins the step before it where it must."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """`sgd` has Nesterov's momentum of 0.9."""
+    learning_rate: float = Field(default=1e-3, gt=0.0, le=1e3)
+    """The highest one, where the schedule changes it."""
+    weight_decay: float = Field(default=0.0, ge=0.0, le=10.0)
+    """Of matrices and kernels only: norms and biases are left alone."""
+    schedule: Literal["constant", "one_cycle", "cosine"] = "one_cycle"
+    """How the learning rate goes over the steps."""
+    warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of the steps in which the learning rate rises from 0, before a constant or cosine schedule."""
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Share of a hard label that is spread over all classes."""
+    augmentation: AugmentationSpec = AugmentationSpec()
+    """A teacher's views; a student and its control see those of the soft labels."""
+    keep: Literal["last", "best"] = "last"
+    """`best` keeps the weights of the epoch with the highest accuracy on held-out samples."""
+    patience: int | None = Field(default=None, ge=1)
+    """Epochs without a better accuracy on held-out samples after which a training ends; none: never."""
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    """Of the initial weights, the order of the samples and dropout."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto` is bfloat16 where the device computes it natively and, by a probe, rightly for the model, else float32."""

@@ -1,0 +1,1 @@
+"""Coordination: what workers agree on through the broker, such as leases, attempts, stops and rescues."""

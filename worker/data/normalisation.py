@@ -1,0 +1,101 @@
+"""Normalisation: what a given teacher's inputs are to be, where they are not to be what they are for models here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
+
+from distill_queue.shared.catalog import Normalise
+from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.results.records import DatasetRecord
+
+#: Of red, green and blue from 0 to 1, as torchvision's models with weights of ImageNet take them.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+#: What no mean and deviation of values from 0 to 1 add up to: at most (1 + sqrt(2)) / 2.
+MOST_OF_UNIT = 1.21
+
+
+@dataclass(frozen=True, slots=True)
+class Normalisation:
+    """Stored values less a mean, divided by a deviation: of each channel, or one of all."""
+
+    #: What a spec calls it, if it can.
+    name: Normalise | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    #: As the end of a sentence about samples.
+    words: str
+
+    @classmethod
+    def of(cls, name: Normalise, data: DatasetRecord) -> Self:
+        """What a spec calls so.
+
+        Raises:
+            InvalidSpec: there is no such thing of these data.
+
+        """
+        if name == "data":
+            return cls(name, data.mean, data.std, "as they are normalised here (mean 0, deviation 1 a channel)")
+        if data.tokens:
+            raise InvalidSpec(f"normalise: {name}: the inputs are tokens, which are not normalised")
+        if name == "none":
+            return cls(name, (0.0,), (1.0,), "as they are stored")
+        largest = largest_pixel(data)
+        pixels = "x" if largest == 1.0 else f"x / {largest:g}"
+        if name == "unit":
+            return cls(name, (0.0,), (largest,), f"as {pixels}")
+        if len(data.mean) != len(IMAGENET_MEAN):
+            raise InvalidSpec(f"normalise: imagenet is of 3 channels, and samples are of shape {data.shape}")
+        mean, std = (tuple(largest * each for each in values) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        return cls(name, mean, std, f"as {pixels} with ImageNet's mean and deviation")
+
+    @classmethod
+    def by_largest(cls, largest: float) -> Self:
+        """What brings the largest value to 1."""
+        return cls(None, (0.0,), (largest,), f"as x / {largest:g}")
+
+    @property
+    def values(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """What makes it another one than others: as x / 1 is x."""
+        return self.mean, self.std
+
+    def prepare(self, model: nn.Module, data: DatasetRecord, device: torch.device) -> RemovableHandle:
+        """Have a model take samples `[batch, *shape]` as they are normalised here, and see them as they are here.
+
+        A hook, no module around it: its weights keep their names, and what knows its layers knows them.
+        """
+        shape = (-1, *[1] * (len(data.shape) - 1))
+        own_mean, own_std, mean, std = (
+            torch.tensor(values, dtype=torch.float64).reshape(shape)
+            for values in (data.mean, data.std, self.mean, self.std)
+        )
+        scale, shift = (each.float().to(device) for each in (own_std / std, (own_mean - mean) / std))
+
+        def change(_model: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            return (inputs[0] * scale + shift, *inputs[1:])
+
+        return model.register_forward_pre_hook(change)
+
+
+def prepared(model: nn.Module, name: Normalise, data: DatasetRecord, device: torch.device) -> nn.Module:
+    """The model, made to take samples as they are normalised here, whatever it was trained on.
+
+    Raises:
+        InvalidSpec: there is no such thing of these data.
+
+    """
+    if name != "data":
+        Normalisation.of(name, data).prepare(model, data, device)
+    return model
+
+
+def largest_pixel(data: DatasetRecord) -> float:
+    """The largest value that a pixel can have: 1 where all seem to be from 0 to 1, else 255."""
+    sums = [mean + std for mean, std in zip(data.mean, data.std, strict=True)]
+    return 1.0 if max(sums, default=math.inf) <= MOST_OF_UNIT else 255.0

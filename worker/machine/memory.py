@@ -1,0 +1,224 @@
+"""Memory: what a stage will take on its device, told before it starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from distill_queue.shared.errors import StageFailed
+from distill_queue.shared.line import first_line
+from distill_queue.shared.spec.training import TrainingSpec
+from distill_queue.shared.text import said
+
+#: Share of what is free that a stage plans with; the rest is for what no estimate sees, as a library's scratch space.
+USABLE = 0.9
+#: Bytes of a float32.
+FLOAT = 4
+#: Tensors of a weight's size beside it: its gradient and what the optimiser remembers.
+BESIDE_WEIGHTS = {"adam": 3, "adamw": 3, "sgd": 2}
+#: What an allocator's error says.
+RAN_OUT = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+#: A training's batch takes so much more than the tensors that are kept of it: kernels lay tensors out anew, and hold
+#: gradients on their way (measured on convolutions: 0.8 to 2.5, as freed memory is used again or not).
+WORKSPACE = 1.5
+#: Tensors of the largest size that a forward pass holds at once.
+FORWARD_COPIES = 3
+#: Copies of the state that are held while a checkpoint is written, by the CPU.
+CHECKPOINT_COPIES = 2
+
+_MEMINFO = Path("/proc/meminfo")
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Bytes that a stage takes at its peak, beside what its process holds anyway, its models' weights among that."""
+
+    #: Samples and soft labels; nothing of this where they are streamed.
+    data: int
+    #: Gradients, the optimiser's state, the best weights so far, and a checkpoint being written.
+    models: int
+    #: One sample's way through the models.
+    sample: int
+    batch_size: int
+
+    @property
+    def batch(self) -> int:
+        """Bytes of one batch in the models."""
+        return self.sample * self.batch_size
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.data + self.models + self.batch
+
+    def streams(self, free: int) -> bool:
+        """Whether the data are to be streamed, as there is no room for all of them.
+
+        Raises:
+            StageFailed: there is not even room for the rest; the message has the numbers, and what to change.
+
+        """
+        usable = int(free * USABLE)
+        if self.total <= usable:
+            return False
+        if self.models + self.batch <= usable:
+            return True
+        raise StageFailed(f"not enough memory: {self.explanation(free)}")
+
+    def explanation(self, free: int) -> str:
+        """The numbers, and what to change."""
+        usable = int(free * USABLE)
+        fitting = (usable - self.models) // max(self.sample, 1)
+        advice = f"a batch_size of {fitting:,} fits" if fitting >= 1 else "take a smaller model"
+        return (
+            f"the models take about {_gigabytes(self.models)} and a batch of {self.batch_size:,} "
+            f"{_gigabytes(self.batch)}, of {_gigabytes(usable)} that can be had: {advice}; with fuse: off models are "
+            "trained one by one"
+        )
+
+
+def of_training(
+    models: Sequence[nn.Module],
+    training: TrainingSpec,
+    inputs: torch.Tensor,
+    dtype: torch.dtype,
+    data: int,
+    *,
+    joined: bool = False,
+) -> Need:
+    """What it takes to train models side by side.
+
+    Args:
+        models: of one shape, on the device.
+        training: their schedule.
+        inputs: a sample `[1, ...]` as the models take it.
+        dtype: of the matrix products.
+        data: bytes of the samples and soft labels.
+        joined: whether the last batch has a sample more than the others.
+
+    """
+    weights = sum(map(_weights, models))
+    best = weights if training.keep == "best" else 0
+    state = weights * BESIDE_WEIGHTS[training.optimizer] + best
+    # A checkpoint holds the weights and no gradients, which are as large.
+    checkpoint = CHECKPOINT_COPIES * state if inputs.device.type == "cpu" else 0
+    kept = _of_a_sample(models[0], inputs, dtype)
+    sample = int(WORKSPACE * len(models) * (kept.total + 2 * kept.largest))
+    return Need(data, state + checkpoint, sample, training.batch_size + joined)
+
+
+def of_inference(model: nn.Module, inputs: torch.Tensor, data: int, free: int, largest_batch: int) -> Need:
+    """What it takes to run a model over samples, in the largest batches that fit: a power of two of samples."""
+    sample = FORWARD_COPIES * _of_a_sample(model, inputs, torch.float32).largest
+    fitting = int(free * USABLE) // max(sample, 1)
+    return Need(data, 0, sample, min(largest_batch, 1 << max(0, fitting.bit_length() - 1)))
+
+
+def free_bytes(device: torch.device) -> int:
+    """Bytes that are free on a device; on the CPU, of what this process may have."""
+    if device.type == "cpu":
+        return _free_of_the_machine()
+    # What torch keeps for itself from earlier stages is as good as free.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
+
+
+def is_short(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's own, or an allocator's of torch's."""
+    allocators = isinstance(error, RuntimeError) and any(words in said(error) for words in RAN_OUT)
+    return allocators or isinstance(error, MemoryError)
+
+
+@contextmanager
+def running_out_fails(explanation: str) -> Iterator[None]:
+    """Turn an allocation that fails after all into a stage's failure: to try again would fail again.
+
+    Raises:
+        StageFailed: memory ran out.
+
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_short(error):
+            raise
+        raise StageFailed(f"memory ran out ({first_line(error)}): {explanation}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """Bytes that a forward pass keeps of one sample for the backward pass, and those of its largest tensor."""
+
+    total: int
+    largest: int
+
+
+def _of_a_sample(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> _Sample:
+    """What one sample takes: half of what four take more than two, in eval mode, which leaves no trace in the model."""
+    was_training = model.training
+    model.eval()
+    two, four = (_kept(model, inputs[:1].repeat(count, *[1] * (inputs.ndim - 1)), dtype) for count in (2, 4))
+    model.train(was_training)
+    return _Sample(max(sum(four) - sum(two), 0) // 2, max(max(four) - max(two), 0) // 2)
+
+
+def _kept(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> list[int]:
+    """Bytes of each tensor that a forward pass keeps, of the inputs, and of the logits."""
+    seen: dict[int, torch.Tensor] = {}
+    sizes = [inputs.nbytes]
+
+    def note(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen[storage.data_ptr()] = tensor  # Held, so that no other tensor comes to its place.
+            sizes.append(storage.nbytes())
+        return tensor
+
+    with (
+        torch.enable_grad(),
+        torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        torch.autocast(inputs.device.type, dtype, enabled=dtype != torch.float32),
+    ):
+        logits = model(inputs)
+    return [*sizes, logits.numel() * FLOAT]
+
+
+def _weights(model: nn.Module) -> int:
+    """Bytes of a model's parameters."""
+    return sum(parameter.nbytes for parameter in model.parameters())
+
+
+def _free_of_the_machine() -> int:
+    """Bytes that this process can have: of the machine, and of each control group that it is in."""
+    lines = dict(line.split(":", 1) for line in _MEMINFO.read_text("ascii").splitlines())
+    free = int(lines["MemAvailable"].split()[0]) * 1024
+    return min([free, *_free_of_control_groups()])
+
+
+def _free_of_control_groups() -> Iterator[int]:
+    """Bytes left in this process's control group and in those around it (version 2 of the interface)."""
+    try:
+        own = Path("/proc/self/cgroup").read_text("utf-8", "surrogateescape").rpartition("::")[2].strip().lstrip("/")
+    except OSError:
+        return
+    folder = _CGROUPS / own
+    for group in (folder, *folder.parents):
+        if not group.is_relative_to(_CGROUPS):
+            return
+        try:
+            limit, used = ((group / f"memory.{name}").read_text("ascii").strip() for name in ("max", "current"))
+            cache = dict(line.split() for line in (group / "memory.stat").read_text("ascii").splitlines())
+        except (OSError, ValueError):
+            continue
+        if limit != "max":
+            yield int(limit) - int(used) + int(cache.get("inactive_file", 0))
+
+
+def _gigabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:,.2f} GB"

@@ -1,0 +1,197 @@
+"""User's own code by name: `package.module:callable`, from allowed packages only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from billiard.common import terminate_handler_fired
+
+from distill_queue.shared.errors import DistillError, InvalidSpec, Unavailable
+from distill_queue.shared.text import plain_line, said
+from distill_queue.worker.machine import memory
+from distill_queue.worker.machine.generators import seed_generators
+from distill_queue.worker.machine.outages import can_pass
+
+#: What code raises that is wrong or called in a wrong way: it would do so again.
+MISTAKES: tuple[type[Exception], ...] = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    FileNotFoundError,
+    ImportError,
+    IsADirectoryError,
+    LookupError,
+    NameError,
+    NotADirectoryError,
+    PermissionError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
+
+#: Characters of an error in the user's code that are told to everybody.
+LONGEST_ERROR = 500
+
+#: What our packages were called before they had one name.
+OLD_NAMES = ("scheduler", "shared", "worker")
+
+logger = logging.getLogger(__name__)
+
+
+def load(reference: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
+    """The callable that a reference names.
+
+    Raises:
+        InvalidSpec: its package is not allowed on this worker, or has no such callable of its own.
+
+    """
+    module_name, _, name = reference.partition(":")
+    package = module_name.partition(".")[0]
+    if package not in allowed:
+        raise InvalidSpec(
+            f"{reference}: this worker does not import '{package}': start it with DISTILL_PLUGINS={package}"
+        )
+    with called(reference):
+        value = getattr(import_module(module_name), name)
+    if not callable(value):
+        raise InvalidSpec(f"{reference}: not callable")
+    # What a module has imported is not what it offers: its `run` may be that of `subprocess`.
+    own = value.func if isinstance(value, partial) else value
+    if (home := str(getattr(own, "__module__", "")).partition(".")[0]) != package:
+        raise InvalidSpec(f"{reference}: comes from '{home}': write a function in '{package}' that calls it")
+    return value
+
+
+@contextmanager
+def called(reference: str, *, by_line: bool = False) -> Iterator[None]:
+    """Say of an error in the user's code that it is there, and where; without a reference, nothing is the user's.
+
+    Args:
+        reference: whose code is called; several are joined by ` or `.
+        by_line: whether only those errors are the user's that came through a line of that code.
+
+    Raises:
+        InvalidSpec: a mistake, which would be made again; `sys.exit()` is one.
+        Unavailable: something outside does not work for now, as a network.
+
+    """
+    try:
+        yield
+    except DistillError:
+        raise
+    except BaseException as error:
+        if memory.is_short(error):  # The user's code asked for it, and may well have had it elsewhere.
+            raise
+        packages = _packages_of(reference)
+        if not _is_the_users(error, packages, by_line=by_line):
+            raise
+        logger.error("%s raised", reference, exc_info=error)
+        words = f"{type(error).__name__}: {said(error)}".removesuffix(": ")
+        if len(words) > LONGEST_ERROR:
+            words = f"{words[:LONGEST_ERROR]} … (more of it is in the log)"
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            words += ": code that a worker calls must not end its process"
+        words += _new_name(error)
+        problem = f"{reference}: {words}{_file_read(error, words)} ({_place(error, packages)})"
+        if can_pass(error):
+            raise Unavailable(problem) from error
+        raise InvalidSpec(problem) from error
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed the generators of torch, NumPy and Python that code draws from unasked, and put them back after it."""
+    of_python, of_numpy = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            seed_generators(seed)
+            np.random.seed(seed)
+            random.seed(seed)
+            yield
+        finally:
+            np.random.set_state(of_numpy)
+            random.setstate(of_python)
+
+
+def own_line(error: BaseException, reference: str) -> str:
+    """The deepest line of the user's own code that an error came through, in brackets; empty where there is none."""
+    packages = _packages_of(reference)
+    lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if _package(_module(frame)) in packages]
+    return f" ({_place(error, packages)})" if lines else ""
+
+
+def _new_name(error: BaseException) -> str:
+    """The new name of a package of ours that the user's code imports by its old one."""
+    package = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    return f": distill-queue's {package} is imported as distill_queue.{package}" if package in OLD_NAMES else ""
+
+
+def _packages_of(reference: str) -> set[str]:
+    """The packages that a reference names, or several joined by ` or `."""
+    return {_package(each.partition(":")[0]) for each in reference.split(" or ") if ":" in each}
+
+
+def _is_the_users(error: BaseException, packages: set[str], *, by_line: bool) -> bool:
+    """Whether an error is one of the user's code: by its kind, or as it came through a line of it."""
+    if not packages or isinstance(error, GeneratorExit) or _package(type(error).__module__) == "billiard":
+        return False  # Billiard's is the time limit's.
+    if isinstance(error, SystemExit) and terminate_handler_fired():
+        return False  # Billiard's own, too: a signal has ended the process, wherever it was.
+    of_a_kind = _package(type(error).__module__) in packages or isinstance(error, (*MISTAKES, OSError))
+    if of_a_kind and not by_line:
+        return True
+    if not any(_package(_module(frame)) in packages for frame, _ in traceback.walk_tb(error.__traceback__)):
+        return False
+    if isinstance(error, KeyboardInterrupt):  # Where nobody can have pressed Ctrl-C.
+        return signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    # Celery ends a worker by subclasses of SystemExit, pytest a test by errors of its own.
+    return of_a_kind or isinstance(error, Exception | asyncio.CancelledError) or type(error) is SystemExit
+
+
+def _place(error: BaseException, packages: set[str]) -> str:
+    """The deepest line of the user's own code that an error came through; without one, the deepest line of all."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return f"{Path(error.filename).name}:{error.lineno}"
+    lines = list(traceback.walk_tb(error.__traceback__))
+    own = [(frame, line) for frame, line in lines if _package(_module(frame)) in packages]
+    frame, line = (own or lines)[-1]
+    path = Path(frame.f_code.co_filename)
+    below = len(_module(frame).split(".")) + (path.stem == "__init__") if own else 1
+    return f"{'/'.join(path.parts[-below:])}:{line}"
+
+
+def _file_read(error: BaseException, words: str) -> str:
+    """The name of the file that a library was reading, where the error's own text lacks it.
+
+    Pillow's says "image file is truncated", and not which: the object that was reading knows it.
+    """
+    readers = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
+    names = [getattr(each, "__dict__", {}).get("filename") for each in readers]
+    for name in (getattr(error, "filename", None), *reversed(names)):
+        if isinstance(name, str | Path) and str(name) and not isinstance(error, SyntaxError):
+            shown = plain_line(str(name))
+            return "" if shown in words else f" in {shown}"
+    return ""
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _package(module: str) -> str:
+    return module.partition(".")[0]

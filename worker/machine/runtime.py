@@ -1,0 +1,125 @@
+"""Where a stage runs: its device, its precision and the folders and packages it may use."""
+
+from __future__ import annotations
+
+import platform
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, Protocol, Self
+
+import torch
+
+from distill_queue.shared.errors import Unavailable
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.store.folder_store import Provenance
+from distill_queue.shared.text import plain_line
+from distill_queue.worker.machine import memory
+from distill_queue.worker.machine.generators import seed_generators
+
+
+class Report(Protocol):
+    """Tells whoever watches how far a stage is; may raise `StageStopped` to end it."""
+
+    def __call__(self, progress: str, samples: int = 0, share: float | None = None, /) -> None:
+        """Tell it.
+
+        Args:
+            progress: in words.
+            samples: how many were worked on since the last time.
+            share: the part of all the work that is done, from 0 to 1, where that can be told.
+
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A device, and what user's code and downloads may touch."""
+
+    device: torch.device
+    #: Packages from which models and data sets of the user's own may be imported.
+    plugins: tuple[str, ...] = ()
+    #: Folder of downloaded data sets.
+    downloads: Path = Path("downloads")
+    #: Gigabytes that a stage may take on the device; 0: what is free.
+    memory_gb: float = 0.0
+
+    @classmethod
+    def probe(cls, settings: Settings, queue: str) -> Self:
+        """The runtime of this process: a GPU where there is one, unless the stage asked for the CPU.
+
+        Raises:
+            Unavailable: the stage asked for a GPU, and there is none that works.
+
+        """
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        on_gpu = queue != "cpu" and torch.cuda.is_available()
+        if queue == "gpu" and not on_gpu:
+            raise Unavailable("this worker serves the queue 'gpu', yet torch finds no GPU here")
+        device = torch.device("cuda" if on_gpu else "cpu")
+        return cls(device, settings.plugins, settings.folder / "downloads", settings.memory_gb)
+
+    def dtype(self, precision: Literal["auto", "float32", "bfloat16"]) -> torch.dtype:
+        """The type of matrix products: `auto` is bfloat16 where the device computes it natively."""
+        if precision == "auto":
+            return torch.bfloat16 if _has_native_bfloat16(self.device) else torch.float32
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+    @property
+    def free_bytes(self) -> int:
+        """Bytes that a stage can have on the device."""
+        free = memory.free_bytes(self.device)
+        return min(free, int(self.memory_gb * 1e9)) if self.memory_gb else free
+
+    @property
+    def device_name(self) -> str:
+        """The device for people."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"cpu ({platform.machine()})"
+
+    @property
+    def provenance(self) -> Provenance:
+        """What an artifact made here says of its making."""
+        return Provenance(host=plain_line(socket.gethostname()), device=self.device_name, versions=_versions())
+
+
+@contextmanager
+def determinism(seed: int, device: torch.device, *, fill: bool = False) -> Iterator[None]:
+    """Random numbers from a seed, and algorithms that give the same bits every time.
+
+    Args:
+        seed: of torch's generators, which are put back afterwards.
+        device: where they draw.
+        fill: have torch fill the memory that it gives out with NaN.
+
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]  # Costs time.
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed_generators(seed)
+        # `torch.use_deterministic_algorithms` does this too, and loads a compiler to tell it: 1.3 s (torch 2.15).
+        torch._C._set_deterministic_algorithms(True, warn_only=True)
+        try:
+            yield
+        finally:
+            torch._C._set_deterministic_algorithms(before)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@cache
+def _versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide on results, as this process has loaded them."""
+    packages = ("distill-queue", "torch", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}
+
+
+def _has_native_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported()

@@ -1,0 +1,145 @@
+"""Delivery: keeps the broker from giving a living worker's tasks to another one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from celery import Celery, bootsteps
+from celery.utils.log import get_logger
+from celery.worker.state import active_requests
+from kombu.exceptions import OperationalError
+
+from distill_queue.shared.broker.keys import wrong_type
+from distill_queue.shared.catalog import QUEUES
+from distill_queue.shared.errors import Unavailable, UnreadableRecord
+from distill_queue.shared.ledger.workers import WorkerEntry
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.skipped import Skipped, quoted
+from distill_queue.worker.coordination.connections import Bench
+from distill_queue.worker.telemetry.metrics import Metrics
+
+#: What says that the broker is away, by itself or behind another error.
+AWAY = (redis.ConnectionError, redis.TimeoutError)
+
+logger = get_logger(__name__)
+
+
+def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
+    """Add to the application's workers the step that renews what they hold and wakes whom the dead left waiting."""
+    skipped = Skipped(lambda: metrics.note("records_unreadable"))
+
+    class RenewDeliveries(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Eight times in a visibility timeout, from the worker's main process."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+        namesake, namesake_until = "", 0.0
+
+        def start(self, parent: Any) -> None:
+            metrics.note("broker_connections")
+            parent.timer.call_after(0, self._tick, (parent,))
+            self.timer = parent.timer.call_repeatedly(settings.renewal_seconds, self._tick, (parent,))
+
+        def stop(self, _parent: Any) -> None:
+            self.timer.cancel()
+
+        def _tick(self, parent: Any) -> None:
+            parts: dict[str, Callable[[], object]] = {
+                "deliveries were not renewed": lambda: _renew_unacknowledged(parent.task_consumer.channel),
+                "the worker was not entered into the roster": lambda: self._enter(app.bench(), parent),
+                "queues were not measured": lambda: _note_queues(app.bench()) if metrics.on else None,
+                "tasks that wait were not woken": lambda: _wake(app.bench(), skipped),
+                "pipelines that stand still were not sent again": lambda: _rescue(app.bench(), skipped),
+            }
+            for left_undone, part in parts.items():
+                try:
+                    with guarded(left_undone, skipped):
+                        part()
+                except (redis.RedisError, Unavailable, OperationalError) as error:
+                    logger.warning("%s, trying again soon: %s", left_undone, error)
+                    return
+
+        def _enter(self, bench: Bench, parent: Any) -> None:
+            stuck = app.vigil.stuck
+            queues = () if stuck else tuple(queue.name for queue in parent.task_consumer.queues)
+            does = ", ".join(request.kwargsrepr for request in active_requests)
+            store, keys = settings.anywhere.store, bench.keyring.names
+            entry = WorkerEntry.of_this_process(parent.hostname, queues, store, does, keys, stuck or self._namesakes)
+            self._note_namesake(bench.roster.enter(entry, settings.holding_seconds, app.instance))
+
+        @property
+        def _namesakes(self) -> str:
+            """What is to be said of another worker of the same name, which was there a visibility timeout ago."""
+            if time.monotonic() > self.namesake_until:
+                return ""
+            return f"another worker of this name is on {self.namesake}: give each its own, by --name or the host's"
+
+        def _note_namesake(self, where: str) -> None:
+            if where:
+                new = not self._namesakes
+                self.namesake, self.namesake_until = where, time.monotonic() + settings.holding_seconds
+                if new:
+                    logger.error("%s", self._namesakes)
+
+    app.steps["consumer"].add(RenewDeliveries)
+
+
+@contextmanager
+def guarded(left_undone: str, skipped: Skipped) -> Iterator[None]:
+    """Do a part of the housekeeping, or what it does for one key or pipeline, so that the others are done as well.
+
+    Raises:
+        Exception: the broker is away; the others would wait for it, too, while the worker does nothing else.
+
+    """
+    try:
+        yield
+    except UnreadableRecord as error:
+        skipped.note(str(error), f"{left_undone}: {error}")
+    except (redis.RedisError, Unavailable, OperationalError, OSError) as error:
+        if isinstance(error, AWAY) or isinstance(error.__cause__, AWAY):
+            raise
+        logger.warning("%s, trying again soon: %s", left_undone, error)
+    except Exception:
+        logger.exception("%s: a bug", left_undone)
+
+
+def _wake(bench: Bench, skipped: Skipped) -> None:
+    """Send what waits for keys that are free."""
+    for key in bench.leases.free_keys():
+        with guarded(f"what waits for {quoted(key)} was not woken", skipped):
+            bench.wake(key)
+
+
+def _rescue(bench: Bench, skipped: Skipped) -> None:
+    """Send pipelines again that stand still."""
+    for pipeline in bench.rescue.stranded():
+        with guarded(f"{pipeline} stands still and was not sent again", skipped):
+            if submission := bench.submissions.find(pipeline):
+                logger.warning("%s stands still, and nothing is queued for it: it is sent again", pipeline)
+                bench.send(submission.canvas)
+                bench.logbook.note(pipeline, "", (), "stood still, with nothing queued: sent again", "WARNING")
+
+
+def _renew_unacknowledged(channel: Any) -> None:
+    """Move the time of every message that this worker holds to now; XX: what was given away stays away."""
+    tags = list(channel.qos._delivered)
+    if tags:
+        with channel.conn_or_acquire() as client:
+            try:
+                client.zadd(channel.unacked_index_key, dict.fromkeys(tags, time.time()), xx=True)
+            except redis.ResponseError as error:
+                raise wrong_type(error, ("ZADD", channel.unacked_index_key)) or error from error
+
+
+def _note_queues(bench: Bench) -> None:
+    """Measure all queues, also those that no worker serves: a task that nobody begins is in no histogram."""
+    places = bench.queues.waiting()
+    for queue in QUEUES:
+        lists = [waiting for place, waiting in places.items() if place.queue == queue]
+        bench.metrics.note("queue_length", queue, value=sum(waiting.length for waiting in lists))
+        oldest_seconds = max(waiting.oldest_seconds or 0.0 for waiting in lists)
+        bench.metrics.note("queue_oldest_seconds", queue, value=oldest_seconds)

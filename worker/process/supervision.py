@@ -1,0 +1,251 @@
+"""Supervision: what a worker's main process does when its child dies, falls silent, or must end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import redis
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback
+from billiard.exceptions import WorkerLostError
+from celery import Celery, bootsteps, signals
+from celery.platforms import EX_FAILURE
+from celery.utils.log import get_logger
+from celery.worker import state as worker_state
+from celery.worker.request import Request
+from celery.worker.state import active_requests, reserved_requests, scheduled_requests, task_ready
+from kombu.exceptions import OperationalError
+
+from distill_queue.shared.broker.celery_app import seconds_due
+from distill_queue.shared.errors import StageFailed, Unavailable, UnknownPipeline, UnreadableRecord
+from distill_queue.shared.ledger.status import StageState
+from distill_queue.shared.results.records import UNREADABLE
+from distill_queue.worker.coordination.connections import Bench
+from distill_queue.worker.coordination.pulse import Pulse
+from distill_queue.worker.process.vigil import TELL_SECONDS, Vigil
+from distill_queue.worker.task.run import over_time
+from distill_queue.worker.telemetry.metrics import kind_of
+
+#: Seconds between two looks at whether the child is still there, and looks from one word of its silence to the next.
+LOOK_SECONDS = 0.5
+LOOKS_A_WORD = 4
+
+logger = get_logger(__name__)
+
+
+class StageRequest(Request):  # type: ignore[misc]
+    """A task in a worker's main process, which clears up after its child."""
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """The child begins; how long the task waited is not known of one that is delivered again."""
+        super().on_accepted(pid, time_accepted)
+        waited = seconds_due(self.request_dict)
+        if waited is not None and not self.delivery_info["redelivered"]:
+            self.app.metrics.note("queue_wait_seconds", self.delivery_info["routing_key"], value=waited)
+
+    def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
+        """The child's exception, or that the child is gone: then the message goes back into its queue."""
+        error = exc_info.exception
+        error = error.exc if isinstance(error, ExceptionWithTraceback) else error
+        if isinstance(error, WorkerLostError | SystemExit):
+            vigil = self.app.vigil
+            with self._clearing_up() as bench:
+                self._release(bench)
+                if self.worker_pid and self.worker_pid == vigil.killed_with_worker:
+                    self._end_with_worker(bench)
+                else:
+                    silence = vigil.reason(self.worker_pid)
+                    reason = silence or str(error).partition(" Job:")[0].rstrip(".")
+                    self.app.metrics.note("attempts_lost", self.name.removeprefix("distill."), "death")
+                    bench.attempts.blame(self._keys, self.hostname, reason)
+                    if silence:
+                        given_up = StageState(progress=f"{silence}: given up there")
+                        bench.ledger.restate(self.kwargs["pipeline"], self._keys, self.hostname, lambda _: given_up)
+                    self._note(bench, f"the process {'was killed' if silence else 'died'}: {reason}", "ERROR")
+        return super().on_failure(exc_info, send_failed_event, return_ok)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """The child ran into the soft limit, or was killed at the hard one."""
+        if not soft:
+            with self._clearing_up() as bench:
+                reason = over_time(self.time_limits[1] or timeout)
+                for stage in self.kwargs["stages"]:
+                    failure = f"{stage['title']}: {reason}"
+                    bench.ledger.fail(self.kwargs["pipeline"], stage["key"], failure, self.hostname)
+                self._note_all("failed")
+                self._pass_on(bench)
+                self._note(bench, f"killed: {reason}", "ERROR")
+        super().on_timeout(soft, timeout)
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Kill the child because the worker ends at once; the message goes back into its queue."""
+        super().cancel(pool, signal, emit_retry)
+        with self._clearing_up() as bench:
+            self._release(bench)
+            self._end_with_worker(bench)
+
+    def tell_of_silence(self) -> None:
+        """Say for how long the child has given no sign of life, where its stages' progress is read."""
+        vigil = self.app.vigil
+        words = f"no sign of life for {vigil.silent_seconds:.0f} s; killed after {vigil.allowed_seconds:.0f} s"
+        with self._clearing_up() as bench:
+            bench.notes.restate(
+                self.kwargs["pipeline"],
+                self._keys,
+                self.hostname,
+                lambda state: state.model_copy(update={"progress": words}),
+            )
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        """Somebody revoked the task, as with Flower's Terminate: its pipeline is cancelled."""
+        with self._clearing_up() as bench:
+            bench.ledger.cancel(self.kwargs["pipeline"])
+            bench.close(self.kwargs["pipeline"])
+            self._note_all("cancelled")
+            self._pass_on(bench)
+            self._note(bench, f"killed, and the pipeline cancelled: {reason}", "WARNING")
+        super()._announce_revoked(reason, terminated, signum, expired)
+
+    def _success_was_stored(self) -> bool:
+        """Never trusted: a child that died after storing its success may not have counted it for its chord."""
+        return False
+
+    @property
+    def _keys(self) -> list[str]:
+        return [stage["key"] for stage in self.kwargs["stages"]]
+
+    def _end_with_worker(self, bench: Bench) -> None:
+        """Count no attempt of a child that is killed because its worker ends."""
+        bench.attempts.withdraw(self._keys, self.hostname)
+        self._note(bench, "killed: the worker ends; another one goes on", "WARNING")
+
+    def _release(self, bench: Bench) -> list[str]:
+        """Give up the leases that the child held; return their keys."""
+        return [key for key in self._keys if bench.leases.release_of_the_dead(key, self.hostname, self.id)]
+
+    def _pass_on(self, bench: Bench) -> None:
+        """Give up what the child held, and wake whoever waits for it."""
+        held = self._release(bench)
+        bench.attempts.withdraw(self._keys, self.hostname)
+        for key in held:
+            bench.wake(key)
+
+    def _note_all(self, outcome: str) -> None:
+        for stage in self.kwargs["stages"]:
+            self.app.metrics.note("stages", kind_of(stage), outcome)
+
+    def _note(self, bench: Bench, message: str, level: str) -> None:
+        """Say in the pipeline's log what the child cannot say any more."""
+        bench.logbook.note(self.kwargs["pipeline"], self.hostname, self._keys, message, level)
+
+    @contextmanager
+    def _clearing_up(self) -> Iterator[Bench]:
+        """What cannot be done now is done by time: leases run out, and messages are delivered again."""
+        try:
+            yield self.app.bench()
+        except StageFailed:
+            pass  # Said by whoever takes up the stage the next time.
+        except (
+            Unavailable,
+            UnknownPipeline,
+            UnreadableRecord,
+            OperationalError,
+            redis.RedisError,
+            *UNREADABLE,
+        ) as error:
+            logger.warning("%s: not cleared up: %s", self.name, error)
+
+
+def watch_child(app: Celery, pulse: Pulse) -> None:
+    """Have the worker's main process see at once that its child died, and soon that it gives no sign of life.
+
+    Celery looks when the child's end of a pipe closes, which the kernel does a moment before the child can be
+    waited for; who looks in that moment sees it alive, and the next look would be up to 5 s later (Celery 5.7).
+    """
+    signals.worker_process_init.connect(lambda **_: pulse.start(), weak=False, dispatch_uid=id(app))
+
+    class WatchChild(bootsteps.StartStopStep):  # type: ignore[misc]
+        """Looks on a timer of the main process."""
+
+        requires = ("celery.worker.consumer.tasks:Tasks",)
+
+        def start(self, parent: Any) -> None:
+            _take_nothing_while_stuck(parent.task_consumer.channel.qos, app.vigil)
+            self.looks, self.told_of = 0, None
+            self.timer = parent.timer.call_repeatedly(LOOK_SECONDS, self._look, (parent.pool,))
+
+        def stop(self, _parent: Any) -> None:
+            self.timer.cancel()
+
+        def _look(self, pool: Any) -> None:
+            vigil, was_stuck = app.vigil, app.vigil.stuck
+            pool.maintain_pool()
+            vigil.look(_only_child(pool), time.monotonic())
+            self.looks += 1
+            if vigil.stuck:
+                if not was_stuck:
+                    logger.error("%s", vigil.stuck)
+                put_back(vigil, pool)
+            elif was_stuck:
+                logger.warning("the process that could not be killed is gone: the worker ends, to be started again")
+                _end_to_be_started_again(app)
+            elif vigil.silent_seconds >= TELL_SECONDS and not pulse.loads and self.looks % LOOKS_A_WORD == 0:
+                _tell_of_silence(vigil, log=self.told_of != vigil.pid)
+                self.told_of = vigil.pid
+
+    app.steps["consumer"].add(WatchChild)
+
+
+def _end_to_be_started_again(app: Celery) -> None:
+    """End this worker as on SIGTERM, but as a failure: some supervisors start only what failed again."""
+    signals.worker_shutting_down.send(sender=app, sig="SIGTERM", how="Warm", exitcode=EX_FAILURE)
+    worker_state.should_stop = EX_FAILURE
+
+
+def _tell_of_silence(vigil: Vigil, *, log: bool) -> None:
+    """Say for how long the child has given no sign of life: where people look at stages, and perhaps in the log."""
+    if log:
+        logger.warning("the process %s gives no sign of life", vigil.pid)
+    for request in list(active_requests):
+        if isinstance(request, StageRequest):
+            request.tell_of_silence()
+
+
+def put_back(vigil: Vigil, pool: Any = None) -> None:
+    """Put all messages of a worker whose child cannot be killed back into their queues, those with a countdown too.
+
+    The pool forgets them, so that the child's death, if it ever comes, has nothing to be said of.
+    """
+    for request in [*reserved_requests, *scheduled_requests]:
+        if (job := request._apply_result and request._apply_result()) and pool is not None:
+            job.discard()
+            with suppress(ValueError):
+                pool._pool.outbound_buffer.remove(job)
+        if request in active_requests:
+            request.on_failure(_lost(vigil.reason(request.worker_pid) or vigil.stuck))
+        else:
+            request._already_revoked = True  # Else it would still be begun, where it waits for the child to be free.
+            task_ready(request)
+            request.reject(requeue=True)
+
+
+def _take_nothing_while_stuck(qos: Any, vigil: Vigil) -> None:
+    """Have a channel ask for no message while the child cannot be used."""
+    may_consume = qos.can_consume
+    qos.can_consume = lambda: not vigil.stuck and may_consume()
+
+
+def _only_child(pool: Any) -> int | None:
+    """The process of a pool of one, as a worker has it; of more, none is watched: they share one pulse."""
+    processes = getattr(getattr(pool, "_pool", None), "_pool", None) or []
+    return processes[0].pid if len(processes) == 1 else None
+
+
+def _lost(reason: str) -> ExceptionInfo:
+    """A child's death as the pool tells of it."""
+    try:
+        raise WorkerLostError(reason)
+    except WorkerLostError:
+        return ExceptionInfo()

@@ -1,0 +1,146 @@
+"""The desk: what a stage works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+from distill_queue.shared.catalog import Normalise
+from distill_queue.shared.errors import ArtifactDamaged
+from distill_queue.shared.files.bucket import Objects
+from distill_queue.shared.plan.recipes import ChooseStudent, JoinTeachers, Labels, LoadTeacher, Training
+from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord, Record
+from distill_queue.shared.soft_labels.cache import SoftLabels
+from distill_queue.shared.spec.model import ModelSpec
+from distill_queue.shared.spec.training import AugmentationSpec
+from distill_queue.shared.store.folder_store import Artifact
+from distill_queue.worker.data import arrays as data
+from distill_queue.worker.data import normalisation
+from distill_queue.worker.data import views as augment
+from distill_queue.worker.evaluation import quality as evaluation
+from distill_queue.worker.machine import memory
+from distill_queue.worker.machine.runtime import Report, Runtime
+from distill_queue.worker.models import build as models
+
+WEIGHTS = "model.safetensors"
+
+T = TypeVar("T", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What a stage works with: its inputs, a folder for its files, a device, and someone to tell."""
+
+    inputs: dict[str, Artifact]
+    folder: Path
+    runtime: Runtime
+    report: Report
+    #: Where other machines see unfinished files; None where they see the folder.
+    objects: Objects | None = None
+
+    @property
+    def dataset(self) -> DatasetRecord:
+        """The facts of the packed data set."""
+        return record_of(self.inputs["dataset"], DatasetRecord)
+
+    def split(self, name: str, *, streamed: bool = False) -> data.Split:
+        """The training, validation or test samples, on the device or streamed to it."""
+        folder, device = self.inputs["dataset"].folder, self.runtime.device
+        return data.Split.open(folder, name, self.dataset, device, streamed=streamed)
+
+    def split_for(self, model: torch.nn.Module, name: str) -> tuple[data.Split, int]:
+        """A split to run a model over, streamed if there is no room for all of it, and the size of batches that fit.
+
+        Raises:
+            StageFailed: there is not even room for one sample.
+
+        """
+        mapped = self.split(name, streamed=True)
+        streams, batch_size = self.inference(model, mapped, mapped.inputs.nbytes)
+        return mapped if streams else mapped.read_whole(), batch_size
+
+    def inference(self, model: torch.nn.Module, mapped: data.Split, size_bytes: int) -> tuple[bool, int]:
+        """Whether samples of so many bytes are to be streamed through a model, and the size of batches that fit.
+
+        Raises:
+            StageFailed: there is not even room for one sample.
+
+        """
+        free = self.runtime.free_bytes
+        need = memory.of_inference(model, mapped.normalised(slice(0, 1)), size_bytes, free, evaluation.BATCH)
+        return need.streams(free), need.batch_size
+
+    def model(self, role: str, seed: int | None = None) -> torch.nn.Module:
+        """The trained model that is an input of this stage; of a choice, the one that was trained with a seed."""
+        artifact = self.inputs[role]
+        stage = artifact.manifest.stage
+        recipe = stage.recipe if stage else None
+        if isinstance(recipe, JoinTeachers):
+            return models.load(self.ensemble(recipe), artifact.path(WEIGHTS))
+        if isinstance(recipe, ChooseStudent) and seed is not None:
+            chosen = recipe.models[record_of(artifact, ChoiceRecord).best]
+            return models.load(models.build(chosen, self.dataset, self.runtime), artifact.path(weights_of(seed)))
+        if not isinstance(recipe, Training | LoadTeacher):
+            raise ArtifactDamaged(f"{artifact.folder}: not the artifact of a model")
+        if isinstance(recipe, LoadTeacher):
+            return models.load(self._teacher(recipe.model, recipe.normalise), artifact.path(WEIGHTS))
+        return models.load(models.build(recipe.model, self.dataset, self.runtime), artifact.path(WEIGHTS))
+
+    def ensemble(self, recipe: JoinTeachers) -> models.Ensemble:
+        """New teachers as one model."""
+        teachers = [self._teacher(model, recipe.normalise_of(place)) for place, model in enumerate(recipe.models)]
+        return models.Ensemble(teachers, recipe.weights, probabilities=recipe.average == "probabilities")
+
+    def _teacher(self, model: ModelSpec, normalise: Normalise) -> torch.nn.Module:
+        """A new model that takes samples as all do, whatever its weights will have been trained on."""
+        built = models.build(model, self.dataset, self.runtime)
+        return normalisation.prepared(built, normalise, self.dataset, self.runtime.device)
+
+    def soft_labels(self) -> tuple[SoftLabels, Labels]:
+        """The soft labels of the training samples, and the recipe that says in which views a student is to see these.
+
+        Raises:
+            InvalidInput: they are of other samples, or of other views; the message says which.
+
+        """
+        artifact = self.inputs["soft_labels"]
+        stage = artifact.manifest.stage
+        recipe = stage.recipe if stage else None
+        if stage is None or not isinstance(recipe, Labels):
+            raise ArtifactDamaged(f"{artifact.folder}: not the artifact of soft labels")
+        teacher = stage.inputs.get("teacher")
+        labels = SoftLabels.open(artifact.folder)
+        labels.require(
+            dataset_key=self.inputs["dataset"].manifest.key,
+            class_names=self.dataset.class_names,
+            teacher_key=teacher.key if teacher else None,
+            augmentation=seen_as(recipe.augmentation),
+            augmentation_fingerprint=augment.fingerprint(recipe.augmentation, recipe.views),
+        )
+        return labels, recipe
+
+
+def seen_as(augmentation: AugmentationSpec) -> dict[str, int | float | bool]:
+    """The augmentation as a header names it: nothing where samples are seen as they are."""
+    return {} if augmentation.changes_nothing else augmentation.model_dump(mode="json")
+
+
+def weights_of(seed: int) -> str:
+    """The file of a chosen model."""
+    return f"model-{seed}.safetensors"
+
+
+def record_of(artifact: Artifact, kind: type[T]) -> T:
+    """An artifact's record, which is to be of a kind.
+
+    Raises:
+        ArtifactDamaged: it is none.
+
+    """
+    record = artifact.record
+    if not isinstance(record, kind):
+        raise ArtifactDamaged(f"{artifact.folder}: its record is not a {kind.__name__}")
+    return record

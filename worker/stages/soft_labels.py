@@ -1,0 +1,312 @@
+"""Soft labels: the teacher's logits on every view of every sample, computed by one worker or several, or imported."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from bisect import bisect_left
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from distill_queue.shared.errors import InvalidSpec, StoreUnavailable
+from distill_queue.shared.files.array_file import read_array
+from distill_queue.shared.files.folders import size_below
+from distill_queue.shared.plan.recipes import ImportSoftLabels, Labels, SoftLabelling
+from distill_queue.shared.results.records import SoftLabelsRecord
+from distill_queue.shared.soft_labels.cache import SoftLabels, SoftLabelsHeader, block_rows
+from distill_queue.shared.soft_labels.encoding import LARGEST_SMALL, Array
+from distill_queue.shared.soft_labels.label_file import LabelFile
+from distill_queue.shared.soft_labels.statistics import LabelStatistics, better_than_chance
+from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
+from distill_queue.worker.data import views as augment
+from distill_queue.worker.data.batches import Batches
+from distill_queue.worker.machine.outages import read_errors
+from distill_queue.worker.stages.context import Desk, seen_as
+from distill_queue.worker.stages.crew import AGAIN_SECONDS, TRIAL_SECONDS, Crew, worthwhile_helpers
+
+LABEL_FILE = "labels"
+#: Fewest rows in one forward pass.
+FEWEST_ROWS = 32
+#: Seconds between two looks at what others have finished.
+LOOK_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Labelling:
+    """A teacher, the samples that it labels, and how what it says is stored."""
+
+    recipe: SoftLabelling
+    desk: Desk
+
+    @cached_property
+    def header(self) -> SoftLabelsHeader:
+        """What the labels will be."""
+        return header_of(self.recipe, self.desk, teacher_key=self.desk.inputs["teacher"].manifest.key)
+
+    @cached_property
+    def teacher(self) -> torch.nn.Module:
+        """The teacher, on the device."""
+        return self.desk.model("teacher").eval()
+
+    @cached_property
+    def batches(self) -> Batches:
+        """The samples in all views: read from the disk as they are needed, as each is seen once a view."""
+        train = self.desk.split("train", streamed=True)
+        return Batches(train, self.recipe.augmentation, self.recipe.views, torch.float32, prepare=False)
+
+    @cached_property
+    def batch_size(self) -> int:
+        """Samples in one forward pass: a block's share, always the same one where there is memory for it."""
+        _, fitting = self.desk.inference(self.teacher, self.batches.data, size_bytes=0)
+        return min(fitting, self.header.block_rows)
+
+    @property
+    def made_with(self) -> str:
+        """What decides on the last bits of a logit: labels of two of these are not mixed."""
+        device = self.desk.runtime.device
+        on_gpu = device.type == "cuda"
+        what = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
+        threads = os.environ.get("MKL_CBWR", "")  # Whether their number matters: see `worker.machine.libraries`.
+        return f"torch {torch.__version__}, {what}, {threads}, batches of {self.batch_size}"
+
+    @torch.inference_mode()
+    def logits(self, block: int) -> Array:
+        """The logits `[rows, classes]` of a block, float32, or float16 where they are stored so."""
+        view, rows = self.header.rows_of(block)
+        parts = []
+        for start in range(rows.start, rows.stop, self.batch_size):
+            stop = min(start + self.batch_size, rows.stop)
+            words, share = _progress(self.header, view, start)
+            # May end the stage: before work that would be lost.
+            self.desk.report(words, stop - start, share)
+            logits = logits_of_rows(self.teacher, self.batches.inputs(slice(start, stop), view)).float()
+            # Rounded on the device, by the same rule as NumPy's, and half as much to be moved.
+            parts.append((logits.half() if self._fits_in_half(logits) else logits).cpu())
+        return torch.cat(parts).numpy()
+
+    def _fits_in_half(self, logits: torch.Tensor) -> bool:
+        encoding = self.header.encoding
+        return encoding.dtype == "float16" and encoding.top_k is None and bool(logits.abs().max() <= LARGEST_SMALL)
+
+
+def logits_of_rows(teacher: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """The teacher's logits `[rows, classes]`, in eval mode, with the same bits with any number of threads.
+
+    For up to 8 rows MKL shares out each sum among its threads on some processors, whatever
+    `worker.machine.libraries` tells it (AMD EPYC, torch 2.15): the rows of a small batch are repeated.
+    """
+    rows = len(inputs)
+    if rows < FEWEST_ROWS:
+        inputs = torch.cat([inputs] * math.ceil(FEWEST_ROWS / rows))
+    logits: torch.Tensor = teacher(inputs)
+    return logits[:rows]
+
+
+def label_softly(
+    recipe: SoftLabelling, desk: Desk, crew: Crew, shards: Literal["auto"] | int = "auto"
+) -> tuple[Path, SoftLabelsRecord]:
+    """Write the teacher's logits on every view of every training sample, in the data set's order.
+
+    Goes on with what is in the desk's folder. Others may help; whoever does what, the bytes are the same.
+
+    Returns:
+        The folder of the sealed labels, and their record.
+
+    """
+    labelling = Labelling(recipe, desk)
+    writer = SoftLabelsWriter.begin(desk.folder, labelling.header, labelling.made_with, desk.objects)
+    to_do = len(writer.missing)
+    if to_do < writer.header.blocks:
+        logger.info("goes on: %d of %d blocks are there", writer.header.blocks - to_do, writer.header.blocks)
+    own = _label(labelling, writer, crew, shards)
+    helped = max(0, to_do - own)
+    if helped:
+        logger.info("%d blocks labelled here, %d by helpers", own, helped)
+    labels = writer.seal()
+    return labels.folder, _record(labels, _targets(desk), helped)
+
+
+def help_to_label(recipe: SoftLabelling, desk: Desk, crew: Crew) -> int:
+    """Label blocks of a stage that another worker is at, as long as there are any; return how many."""
+    labelling = Labelling(recipe, desk)
+    writer = SoftLabelsWriter.join(desk.folder, labelling.header, labelling.made_with, desk.objects)
+    if writer is None:
+        return 0
+    done, missing = 0, set(writer.missing)
+    for block in crew.blocks(writer.header.blocks):
+        if block in missing:
+            try:
+                writer.write(block, labelling.logits(block))
+            except StoreUnavailable:  # Sealed by now, or a disk that the other worker will find full too.
+                return done
+            done += 1
+    return done
+
+
+def import_labels(recipe: ImportSoftLabels, desk: Desk) -> tuple[Path, SoftLabelsRecord]:
+    """Store the logits of a file as soft labels of the training samples.
+
+    Returns:
+        The folder of the sealed labels, and their record.
+
+    Raises:
+        InvalidSpec: they are not of these samples, classes or views; the message says what differs.
+
+    """
+    source = desk.inputs["file"]
+    path = next(source.folder / name for name in source.manifest.files if name.startswith(LABEL_FILE))
+    with read_errors(path), LabelFile.open(path, called="teacher.soft_labels") as file:
+        header = header_of(recipe, desk, teacher_key=file.facts.teacher_key or source.manifest.key)
+        _require(file, header)
+        writer = SoftLabelsWriter.begin(desk.folder, header, source.manifest.key, desk.objects)
+        for block, logits in file.blocks(header):
+            writer.write(block, logits)
+            view, rows = header.rows_of(block)
+            words, share = _progress(header, view, rows.stop)
+            desk.report(words, rows.stop - rows.start, share)
+    labels, targets = writer.seal(), _targets(desk)
+    record = _record(labels, targets)
+    if not better_than_chance(record.accuracy, targets):
+        raise InvalidSpec(
+            f"teacher.soft_labels: the first class is right on {record.accuracy:.1%} of the samples, no more than "
+            "by chance: are the rows in the order of the training samples, as 'distill labels samples' writes them?"
+        )
+    return labels.folder, record
+
+
+def header_of(recipe: Labels, desk: Desk, teacher_key: str) -> SoftLabelsHeader:
+    """The header of a stage's labels, before they are sealed."""
+    dataset = desk.dataset
+    return SoftLabelsHeader(
+        views=recipe.views,
+        samples=dataset.train_samples,
+        class_names=dataset.class_names,
+        encoding=recipe.encoding,
+        dataset_key=desk.inputs["dataset"].manifest.key,
+        teacher_key=teacher_key,
+        augmentation=seen_as(recipe.augmentation),
+        augmentation_fingerprint=augment.fingerprint(recipe.augmentation, recipe.views),
+        block_rows=block_rows(dataset.classes),
+    )
+
+
+def _label(labelling: Labelling, writer: SoftLabelsWriter, crew: Crew, shards: Literal["auto"] | int) -> int:
+    """Write what is missing, calling for help where it pays; return how many blocks this worker wrote."""
+    missing, own = writer.missing, 0
+    to_do = set(missing)
+    call = _Call(crew, shards, _read_bytes(labelling), TRIAL_SECONDS if shards == "auto" else 0.0)
+    for block in crew.blocks(writer.header.blocks):
+        if block not in to_do:
+            continue
+        call.consider(left=len(missing) - bisect_left(missing, block))
+        started = time.monotonic()
+        writer.write(block, labelling.logits(block))
+        call.note(time.monotonic() - started)
+        own += 1
+    # What helpers are at, or have left: done here too, rather than waited for. The bytes are the same.
+    while left := writer.missing:
+        looked = time.monotonic()
+        for block in left:
+            writer.write(block, labelling.logits(block))
+            own += 1
+            if time.monotonic() - looked > LOOK_SECONDS:
+                break
+    return own
+
+
+@dataclass
+class _Call:
+    """Whether to call for help, and whether again."""
+
+    crew: Crew
+    shards: Literal["auto"] | int
+    read_bytes: int
+    #: Seconds of labelling after which it is to be considered next.
+    due_seconds: float
+    #: Seconds of each block so far, and of all of them.
+    seconds: list[float] = field(default_factory=list)
+    spent_seconds: float = 0.0
+    called: int = 0
+
+    def note(self, seconds: float) -> None:
+        """Take in how long a block took."""
+        self.seconds.append(seconds)
+        self.spent_seconds += seconds
+
+    def consider(self, left: int) -> None:
+        """Call for as many helpers as pay for the blocks that are left, less those that were called."""
+        if self.shards == 1 or self.spent_seconds < self.due_seconds:
+            return
+        self.due_seconds = self.spent_seconds + AGAIN_SECONDS
+        # The first blocks are slow, as libraries prepare themselves; the last ones of views are short.
+        work = left * (median(self.seconds) if self.seconds else 0.0)
+        present = self.crew.present
+        worthwhile = worthwhile_helpers(work, present, self.read_bytes) if self.shards == "auto" else self.shards - 1
+        helpers = min(worthwhile, present, left - 1) - self.called
+        if helpers > 0 and self.crew.call(helpers, work):
+            self.called += helpers
+
+
+def _read_bytes(labelling: Labelling) -> int:
+    """Bytes that a helper reads: the teacher, and all samples at the most."""
+    inputs = labelling.desk.inputs
+    return sum(entry.size_bytes for role in ("teacher", "dataset") for entry in inputs[role].manifest.files.values())
+
+
+def _targets(desk: Desk) -> npt.NDArray[np.int64]:
+    """The labels of the training samples, -1 where one has none."""
+    return read_array(desk.inputs["dataset"].path("train_targets.npy"))
+
+
+def _record(labels: SoftLabels, targets: npt.NDArray[np.int64], helped: int = 0) -> SoftLabelsRecord:
+    return SoftLabelsRecord(
+        samples=len(labels),
+        views=labels.header.views,
+        size_bytes=size_below(labels.folder),
+        blocks_of_helpers=helped,
+        **LabelStatistics.of(labels, targets).model_dump(),
+    )
+
+
+def _require(file: LabelFile, header: SoftLabelsHeader) -> None:
+    """Refuse a file of other samples, classes, data or views."""
+    facts = file.facts
+    for what, found, wanted in (
+        ("views", file.views, header.views),
+        ("samples", file.samples, header.samples),
+        ("classes", file.classes, header.classes),
+    ):
+        if found != wanted:
+            raise InvalidSpec(f"teacher.soft_labels: labels of {found:,} {what}, and the pipeline has {wanted:,}")
+    if facts.class_names and facts.class_names != header.class_names:
+        raise InvalidSpec(
+            f"teacher.soft_labels: its classes are {', '.join(facts.class_names[:5])} …, and the data set's are "
+            f"{', '.join(header.class_names[:5])} …"
+        )
+    if facts.dataset_key not in ("", header.dataset_key):
+        raise InvalidSpec(
+            f"teacher.soft_labels: labels of data set {facts.dataset_key[:8]}, not of {header.dataset_key[:8]}"
+        )
+    if (facts.augmentation, facts.augmentation_fingerprint) != (header.augmentation, header.augmentation_fingerprint):
+        raise InvalidSpec(
+            f"teacher.soft_labels: labels of views by {facts.augmentation or 'no augmentation'}, and the pipeline's "
+            f"are by {header.augmentation or 'none'}"
+        )
+
+
+def _progress(header: SoftLabelsHeader, view: int, stop: int) -> tuple[str, float]:
+    """How far the labels are, in words and as a share."""
+    of_view = f"view {view + 1}/{header.views} · " if header.views > 1 else ""
+    share = (view + stop / header.samples) / header.views
+    return f"{of_view}{stop:,} of {header.samples:,} samples", share

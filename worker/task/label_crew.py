@@ -1,0 +1,159 @@
+"""Sharing: other workers are called to label blocks of a stage that one of them has."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import redis
+from celery import Task
+from celery.utils.log import get_task_logger
+from kombu.exceptions import OperationalError
+
+from distill_queue.shared.errors import DistillError, HandedBack, LeaseLost, UnreadableRecord
+from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.skipped import quoted
+from distill_queue.worker.coordination.connections import Bench
+from distill_queue.worker.telemetry.log_capture import Scribe
+
+TASK = "distill.help_label"
+#: Seconds for which a call for help waits in its queue, at the least.
+SHORTEST_CALL_SECONDS = 60.0
+#: Seconds between two looks at whether the stage is still somebody's.
+LOOK_SECONDS = 1.0
+
+logger = get_task_logger(__name__)
+
+
+@dataclass(slots=True)
+class SharedCrew:
+    """The crew of a stage: one counter in the broker gives each block's number to one of its members.
+
+    Nobody is waited for, and nothing is lost with whoever dies: what has been given away and is not there in the end,
+    the stage's own worker computes.
+    """
+
+    task: Task
+    bench: Bench
+    pipeline: str
+    stage: Stage
+    #: Whether the counter gives the blocks away: not before the first call, and always to a helper.
+    shared: bool = False
+    _begun: int = 0
+
+    @property
+    def present(self) -> int:
+        """Other workers that serve this queue."""
+        queue, own = self._queue, self.task.request.hostname
+        try:
+            return sum(queue in worker.queues and worker.name != own for worker in self.bench.roster.workers())
+        except (redis.RedisError, UnreadableRecord):
+            return 0
+
+    def call(self, helpers: int, seconds: float, /) -> bool:
+        """Put a message a helper into the stage's queue; False where the broker is away."""
+        wait = max(SHORTEST_CALL_SECONDS, seconds)
+        kwargs = {"pipeline": self.pipeline, "stages": [self.stage.model_dump(mode="json")]}
+        signature = self.task.app.signature(TASK, kwargs=kwargs, immutable=True)
+        what = f"{self.pipeline} · helps with {self.stage.title} · key {self.stage.ref.short_key}"
+        try:
+            if not self.shared:
+                self.bench.counters.set(self._counter, self._begun, ex=self.bench.settings.history_seconds)
+            for _ in range(helpers):
+                signature.apply_async(
+                    queue=self._queue,
+                    priority=self.task.request.delivery_info["priority"],
+                    expires=wait,
+                    soft_time_limit=self.task.request.timelimit[1] or self.task.soft_time_limit,
+                    argsrepr="",
+                    kwargsrepr=what,
+                    retry=False,
+                )
+        except (redis.RedisError, OperationalError) as error:
+            logger.warning("%s: no help could be called: %s", self.pipeline, error)
+            return False
+        self.shared = True
+        logger.info("%s: %d called to help with %s, %.0f s of work", self.pipeline, helpers, self.stage.title, seconds)
+        return True
+
+    def blocks(self, total: int) -> Iterator[int]:
+        """Numbers in order, once others help from the counter, until there are no more or the broker is away."""
+        while True:
+            try:
+                block = self._next_block() if self.shared else self._begun
+            except (redis.RedisError, UnreadableRecord) as error:
+                logger.warning("%s: blocks are not shared any more: %s", self.pipeline, error)
+                return
+            if block >= total:
+                return
+            self._begun = block + 1
+            yield block
+
+    def _next_block(self) -> int:
+        with self.bench.counters.pipeline() as pipe:
+            pipe.incr(self._counter)
+            pipe.expire(self._counter, self.bench.settings.history_seconds)  # Also where it was gone before.
+            block = int(pipe.execute()[0]) - 1
+        if block < 0:
+            raise UnreadableRecord(f"{quoted(self._counter)} at the broker is no counter of blocks")
+        return block
+
+    @property
+    def _queue(self) -> str:
+        return str(self.task.request.delivery_info["routing_key"])
+
+    @property
+    def _counter(self) -> str:
+        return self.bench.counters.names.blocks(self.stage.key)
+
+
+@dataclass(slots=True)
+class HelpersProgress:
+    """Called at every block of a helper: tells Flower, and ends the help when nobody needs it any more."""
+
+    task: Task
+    bench: Bench
+    stage: Stage
+    _next: float = field(default=0.0)
+
+    def __call__(self, progress: str, samples: int = 0, _share: float | None = None) -> None:
+        """Report.
+
+        Raises:
+            StageStopped: the worker is told to end, or the stage is done or left.
+
+        """
+        # Not summed up as in the stage's own progress: a batch here is a good part of a second's work.
+        self.bench.metrics.note("samples", self.stage.kind, value=samples)
+        if self.bench.stop.asked:
+            raise HandedBack(progress)
+        if time.monotonic() < self._next:
+            return
+        if not self.bench.leases.held(self.stage.key):
+            raise LeaseLost(f"nobody works on {self.stage.title} any more")
+        self.task.send_event("task-progress", result=progress, retry=False)
+        self._next = time.monotonic() + LOOK_SECONDS
+
+
+def help_label(task: Task, bench: Bench, pipeline: str, stages: list[dict[str, Any]], scribe: Scribe) -> str:
+    """Label blocks of another worker's stage; whatever goes wrong is that worker's to find."""
+    stage = Stage.model_validate(stages[0])
+    if not bench.leases.held(stage.key):
+        return "nothing left to help with"
+    with bench.pulse.loading():
+        from distill_queue.worker.machine.runtime import Runtime
+        from distill_queue.worker.stages.runner import Workshop
+
+        runtime = Runtime.probe(bench.settings, task.request.delivery_info["routing_key"])
+        scribe.note(f"helps on {runtime.device_name}")
+    crew = SharedCrew(task, bench, pipeline, stage, shared=True)
+    workshop = Workshop(bench.store, runtime, HelpersProgress(task, bench, stage), crew=crew)
+    try:
+        done = f"{workshop.help(stage)} blocks of {stage.title}"
+    except (DistillError, redis.RedisError) as error:
+        logger.info("%s: helped no longer: %s", pipeline, error)
+        return f"stopped: {error}"
+    scribe.note(f"helped with {done}")
+    return done

@@ -1,0 +1,1 @@
+"""Telemetry: what a worker counts and logs, and how that leaves it."""

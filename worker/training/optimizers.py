@@ -1,0 +1,145 @@
+"""Optimisers: one fused step over the parameters of a stack, with a learning rate of its own for each slice.
+
+They call the fused kernels that `torch.optim` calls, and give the same bits. `torch.optim` itself loads a compiler at
+its first use, 1.3 s on the machine where this was measured, and takes 0.15 ms more for a step (torch 2.15).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from distill_queue.shared.spec.training import TrainingSpec
+
+MOMENTUM = 0.9
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tensors that are changed alike."""
+
+    parameters: list[torch.Tensor]
+    learning_rate: float
+    weight_decay: float
+
+
+class Optimizer(ABC):
+    """Changes the tensors of its groups along their gradients; a step's learning rates are the groups' by a factor."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._groups = groups
+        #: What the next step depends on beside the parameters, by name and by number of parameter.
+        self.state: dict[str, list[torch.Tensor]] = {name: [] for name in self._names()}
+        for parameter in self._parameters:
+            for name, tensors in self.state.items():
+                tensors.append(self._begin(name, parameter))
+
+    @property
+    def _parameters(self) -> list[torch.Tensor]:
+        return [parameter for group in self._groups for parameter in group.parameters]
+
+    def step(self, factor: float) -> None:
+        """Take a step, and forget the gradients."""
+        first = 0
+        for group in self._groups:
+            # Frozen or unused parameters have none, and stay as they are.
+            moved = [place for place, parameter in enumerate(group.parameters) if parameter.grad is not None]
+            if moved:
+                parameters = [group.parameters[place] for place in moved]
+                gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+                state = {name: [tensors[first + place] for place in moved] for name, tensors in self.state.items()}
+                self._descend(replace(group, parameters=parameters), gradients, state, factor * group.learning_rate)
+            first += len(group.parameters)
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    @abstractmethod
+    def _names(self) -> tuple[str, ...]:
+        """What the state consists of."""
+
+    @abstractmethod
+    def _begin(self, name: str, parameter: torch.Tensor) -> torch.Tensor:
+        """The state of a parameter before the first step."""
+
+    @abstractmethod
+    def _descend(
+        self, group: Group, gradients: list[torch.Tensor], state: dict[str, list[torch.Tensor]], learning_rate: float
+    ) -> None:
+        """Change the tensors of a group."""
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba 2015); or AdamW, whose decay passes by the gradient (Loshchilov and Hutter 2019)."""
+
+    def __init__(self, groups: Sequence[Group], *, decoupled: bool = False) -> None:
+        super().__init__(groups)
+        self._kernel = torch._fused_adamw_ if decoupled else torch._fused_adam_
+
+    def _names(self) -> tuple[str, ...]:
+        return "mean", "square", "steps"
+
+    def _begin(self, name: str, parameter: torch.Tensor) -> torch.Tensor:
+        return parameter.new_zeros((), dtype=torch.float32) if name == "steps" else torch.zeros_like(parameter)
+
+    @torch.no_grad()
+    def _descend(
+        self, group: Group, gradients: list[torch.Tensor], state: dict[str, list[torch.Tensor]], learning_rate: float
+    ) -> None:
+        torch._foreach_add_(state["steps"], 1.0)
+        self._kernel(
+            group.parameters,
+            gradients,
+            state["mean"],
+            state["square"],
+            [],
+            state["steps"],
+            lr=learning_rate,
+            beta1=BETA1,
+            beta2=BETA2,
+            weight_decay=group.weight_decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+
+
+class Sgd(Optimizer):
+    """Gradient descent with Nesterov's momentum (Sutskever et al. 2013)."""
+
+    def _names(self) -> tuple[str, ...]:
+        return ("momentum",)
+
+    def _begin(self, name: str, parameter: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 (there is one)
+        return torch.zeros_like(parameter)
+
+    @torch.no_grad()
+    def _descend(
+        self, group: Group, gradients: list[torch.Tensor], state: dict[str, list[torch.Tensor]], learning_rate: float
+    ) -> None:
+        torch._fused_sgd_(
+            group.parameters,
+            gradients,
+            state["momentum"],
+            weight_decay=group.weight_decay,
+            momentum=MOMENTUM,
+            lr=learning_rate,
+            dampening=0.0,
+            nesterov=True,
+            maximize=False,
+            is_first_step=False,
+        )
+
+
+def build(training: TrainingSpec, groups: Sequence[Group]) -> Optimizer:
+    """The optimiser that a spec names."""
+    match training.optimizer:
+        case "adam":
+            return Adam(groups)
+        case "adamw":
+            return Adam(groups, decoupled=True)
+        case "sgd":
+            return Sgd(groups)

@@ -1,0 +1,234 @@
+"""Own code: models and losses of the user's, called more than once before they are trusted to do the same each time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import xxhash
+from torch import nn
+
+from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.spec.model import ModelSpec
+from distill_queue.shared.spec.part import as_arguments
+from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.worker.losses.soft import UNLABELLED
+from distill_queue.worker.machine import plugins
+from distill_queue.worker.machine.generators import seed_generators
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models import build as models
+
+#: Share of a tensor's norm by which it may differ on a GPU, some of whose kernels add in any order (torch warns then).
+GPU_ROUNDING = 0.05
+#: What a loss of the user's own is, as `distill_queue.worker.training.objective.SoftLoss`.
+Loss = Callable[..., torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A tensor as far as it is to be told from others, which takes no memory: copies would take several models'."""
+
+    shape: torch.Size
+    dtype: torch.dtype
+    #: Hash of its bytes, all that is not a number as one; of floating point numbers on a GPU they lie on the CPU.
+    values: str | torch.Tensor
+
+    def same(self, other: Mark) -> bool:
+        """Whether it has the same values as another one; on a GPU, about the same."""
+        if (self.shape, self.dtype) != (other.shape, other.dtype):
+            return False
+        if isinstance(self.values, str) or isinstance(other.values, str):
+            return isinstance(self.values, str) and self.values == other.values
+        one, another = self.values, other.values
+        if one.isfinite().all() and another.isfinite().all():
+            return bool((one - another).norm() <= GPU_ROUNDING * one.norm())
+        return bool(((one == another) | (one.isnan() & another.isnan())).all())
+
+
+def mark(tensor: torch.Tensor) -> Mark:
+    """The mark of a tensor as it is now."""
+    values = tensor.detach().cpu()
+    if tensor.is_floating_point():
+        if tensor.is_cuda:
+            return Mark(values.shape, values.dtype, values)
+        if (nothing := values.isnan()).any():
+            values = values.masked_fill(nothing, torch.nan)
+    digest = xxhash.xxh3_128_hexdigest(values.contiguous().flatten().view(torch.uint8).numpy().data)
+    return Mark(values.shape, values.dtype, digest)
+
+
+def build_again(
+    model: nn.Module, spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | None, inputs: torch.Tensor
+) -> nn.Module:
+    """A second model that is like a first one, whose weights are untrained, in every bit.
+
+    Raises:
+        InvalidSpec: it is not, or its logits of `inputs` `[samples, ...]` are not those of a moment ago.
+
+    """
+    again = models.build(spec, data, runtime, seed)
+    require_steady(again, spec.name, inputs)  # First, as the first model has seen samples in eval mode before.
+    if other := difference(state_of(model), state_of(again)):
+        raise InvalidSpec(
+            f"{spec.name}: gives other weights each time that it is called with one seed ({other}): draw them from "
+            "torch's generator, or from one with a seed of its own, and use neither the time nor earlier calls"
+        )
+    if shared := _shared(model, again):
+        raise InvalidSpec(
+            f"{spec.name}: returns the layers of an earlier call again ({shared}), which may have been trained by now: "
+            "make new ones in each call"
+        )
+    return again
+
+
+def require_steady(model: nn.Module, name: str, inputs: torch.Tensor) -> None:
+    """See that a model in eval mode gives some inputs `[samples, ...]` the same logits twice, and stays as it is.
+
+    Raises:
+        InvalidSpec: it does not.
+
+    """
+    before = state_of(model)
+    with plugins.called(name):
+        first, second = (mark(_logits(model, inputs)) for _ in range(2))
+    if not first.same(second):
+        raise InvalidSpec(
+            f"{name}: gives the same samples other logits each time, in eval mode too: draw random numbers only where "
+            "self.training is true"
+        )
+    if other := difference(before, state_of(model)):
+        raise InvalidSpec(
+            f"{name}: is changed by samples that go through it in eval mode ({other}): change buffers only where "
+            "self.training is true"
+        )
+
+
+def require_whole(
+    trained: nn.Module, spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int, inputs: torch.Tensor
+) -> None:
+    """See that a model is what its weights and buffers say: another one that is given these gives the same logits.
+
+    Raises:
+        InvalidSpec: it has more to it, which would be lost as it is saved.
+
+    """
+    other = models.build(spec, data, runtime, seed ^ 1)
+    try:
+        other.load_state_dict(trained.state_dict())
+    except RuntimeError as error:
+        problem = str(error).partition("\n")[2].strip().replace("\n\t", " ")
+        raise InvalidSpec(f"{spec.name}: has other layers with another seed: {problem}") from error
+    with plugins.called(spec.name):
+        whole = mark(_logits(trained, inputs)).same(mark(_logits(other, inputs)))
+    if not whole:
+        raise InvalidSpec(
+            f"{spec.name}: there is more to it than its state_dict holds, which is all that is saved: another model "
+            "with the same weights gives other logits: register tensors with register_buffer, not persistent=False"
+        )
+
+
+def require_untouched(model: nn.Module, before: dict[str, Mark], name: str) -> None:
+    """See that a model is as it was before others that were built like it were tried.
+
+    Raises:
+        InvalidSpec: it is not.
+
+    """
+    if other := difference(before, state_of(model)):
+        raise InvalidSpec(f"{name}: returns parts of an earlier call again ({other}): make new ones in each call")
+
+
+def soft_loss(distillation: DistillationSpec, data: DatasetRecord, runtime: Runtime, *, stacked: bool) -> Loss:
+    """The user's loss, tried on two samples as it will be called: alone, or as part of a stack.
+
+    Raises:
+        InvalidSpec: it cannot be used.
+
+    """
+    name = distillation.loss
+    function = partial(plugins.load(name, runtime.plugins), **as_arguments(distillation.options))
+    logits = torch.linspace(-1.0, 1.0, 2 * data.classes, device=runtime.device).view(2, -1).requires_grad_()
+    unlabelled = data.labelled_samples < data.train_samples
+    targets = torch.tensor([0, UNLABELLED if unlabelled else 1], device=runtime.device)
+
+    def loss(student: torch.Tensor, teacher: torch.Tensor, temperature: Any) -> torch.Tensor:
+        result: torch.Tensor = function(student, teacher, targets, temperature=temperature)
+        return result
+
+    def value_and_gradient() -> list[torch.Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            seed_generators(0)
+            value = loss(logits, logits.detach() / 2, distillation.temperature)
+        if not isinstance(value, torch.Tensor) or value.shape != ():
+            raise InvalidSpec(f"{name}: must return a tensor without dimensions, the mean over the batch")
+        if not value.requires_grad:
+            raise InvalidSpec(f"{name}: what it returns has no gradient: it would teach nothing")
+        return [value.detach(), *torch.autograd.grad(value, [logits])]
+
+    with plugins.called(name):
+        require_torch_only(name, value_and_gradient)
+        first, second = value_and_gradient(), value_and_gradient()
+    if not all(mark(one).same(mark(other)) for one, other in zip(first, second, strict=True)):
+        raise InvalidSpec(
+            f"{name}: gives the same logits another value or gradient each time: draw random numbers from torch's "
+            "generator, and use neither the time nor earlier calls"
+        )
+    if stacked:
+        temperatures = torch.full((1,), distillation.temperature, device=runtime.device)
+        with plugins.called(name):
+            torch.func.vmap(loss)(logits[None], logits.detach()[None] / 2, temperatures)
+    return function
+
+
+def require_torch_only(name: str, step: Callable[[], object]) -> None:
+    """See that a step through the user's code draws nothing from the generators of Python and NumPy.
+
+    Nobody seeds these as a model is trained, and no checkpoint holds them.
+
+    Raises:
+        InvalidSpec: it does.
+
+    """
+    for _ in range(2):  # Once may have been another thread.
+        before = _unseeded()
+        step()
+        if _unseeded() == before:
+            return
+    raise InvalidSpec(f"{name}: draws random numbers from Python's or NumPy's generator in training: draw from torch's")
+
+
+def state_of(model: nn.Module) -> dict[str, Mark]:
+    """Marks of all parameters and buffers by name, those that are not saved among them."""
+    return {name: mark(tensor) for name, tensor in models.tensors(model)}
+
+
+def difference(one: dict[str, Mark], other: dict[str, Mark]) -> str:
+    """The first name in which two sets of tensors differ; nothing where they are the same."""
+    if one.keys() != other.keys():
+        return min(one.keys() ^ other.keys())
+    return next((name for name in one if not one[name].same(other[name])), "")
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+    """Logits in eval mode, as for soft labels and evaluations."""
+    logits: torch.Tensor = model.eval()(inputs)
+    return logits
+
+
+def _shared(one: nn.Module, other: nn.Module) -> str:
+    """The name of a trained parameter that two models have in common; nothing where there is none."""
+    own = {parameter.data_ptr() for parameter in one.parameters() if parameter.requires_grad and parameter.numel()}
+    return next((name for name, parameter in other.named_parameters() if parameter.data_ptr() in own), "")
+
+
+def _unseeded() -> tuple[object, ...]:
+    """The states of the generators that are seeded for calls of a factory only."""
+    of_numpy = np.random.get_state(legacy=False)["state"]
+    return random.getstate(), of_numpy["pos"], of_numpy["key"].tobytes()

@@ -1,0 +1,108 @@
+"""Stacks: MLPs of one shape as one model, so that many small matrix products become few large ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from distill_queue.worker.models.build import Mlp
+
+#: First member, end, and the leaves of their part of each parameter, in the parameters' order.
+Slice = tuple[int, int, list[torch.Tensor]]
+
+
+class Stack:
+    """One model as it is; or several MLPs, whose parameters are slices of stacked tensors `[members, ...]`.
+
+    The members stay whole models: their parameters are views, which change as the stack is trained.
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        """Take one model, or several of one shape.
+
+        Raises:
+            TypeError: several are no MLPs.
+
+        """
+        self._single = models[0] if len(models) == 1 else None
+        if self._single is not None:
+            self.parameters: dict[str, torch.Tensor] = dict(self._single.named_parameters())
+            return
+        if not all(isinstance(model, Mlp) for model in models):
+            raise TypeError("only MLPs are stacked")
+        together = zip(*(model.named_parameters() for model in models), strict=True)
+        self.parameters = {}
+        for members in together:
+            stacked = torch.stack([parameter.detach() for _, parameter in members])
+            for (_, parameter), view in zip(members, stacked, strict=True):
+                parameter.data = view
+            self.parameters[members[0][0]] = stacked.requires_grad_()
+
+    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits `[members, batch, classes]` of inputs `[members, batch, ...]`, each member its own."""
+        if self._single is not None:
+            logits: torch.Tensor = self._single(inputs[0])
+            return logits[None]
+        device = inputs.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        features = inputs.flatten(2).to(dtype)
+        *hidden, head = self._layers()
+        for weight, bias in hidden:
+            features = _linear(features, weight, bias).relu()
+        return _linear(features, *head)
+
+    def _layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Weights `[members, outputs, inputs]` and biases `[members, outputs]`, layer by layer."""
+        tensors = list(self.parameters.values())
+        return list(zip(tensors[::2], tensors[1::2], strict=True))
+
+    def train(self, *, mode: bool) -> None:
+        """Put a model into training mode, or into evaluation mode; for MLPs they are the same."""
+        if self._single is not None:
+            self._single.train(mode)
+
+    def slice(self, first: int, end: int) -> Slice:
+        """What an optimiser changes for the members from `first` to before `end`."""
+        if self._single is not None:
+            return first, end, list(self.parameters.values())
+        return first, end, [parameter.data[first:end] for parameter in self.parameters.values()]
+
+    def backward(self, loss: torch.Tensor, slices: Sequence[Slice]) -> None:
+        """Give the slices of the stack their gradients of a loss."""
+        if self._single is not None:
+            loss.backward()
+            return
+        gradients = torch.autograd.grad(loss, list(self.parameters.values()))
+        for first, end, leaves in slices:
+            for leaf, gradient in zip(leaves, gradients, strict=True):
+                # Fused optimisers read memory in order, and take a transposed gradient for another one (torch 2.15).
+                leaf.grad = gradient[first:end].contiguous()
+
+
+class _Linear(torch.autograd.Function):
+    """A linear layer for each member, in the type of its inputs.
+
+    torch's own gradient of a batched product is a transposed one, which has to be copied into order twice: with this
+    one a pass forward and back through 16 MLPs takes a third of the time (784-128-10, batch 64, 1 core).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        weight = weight.to(inputs.dtype)
+        ctx.save_for_backward(inputs, weight)
+        return torch.baddbmm(bias.to(inputs.dtype)[:, None], inputs, weight.mT)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+        inputs, weight = ctx.saved_tensors
+        of_inputs = torch.bmm(gradient, weight) if ctx.needs_input_grad[0] else None
+        return of_inputs, torch.bmm(gradient.mT, inputs).float(), gradient.sum(1, dtype=torch.float32)
+
+
+def _linear(inputs: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """`[members, batch, outputs]` of inputs `[members, batch, inputs]`."""
+    outputs: torch.Tensor = _Linear.apply(inputs, weight, bias)
+    return outputs
