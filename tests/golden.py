@@ -30,7 +30,7 @@ DEFAULT_COMMIT = "99c6b99"
 #: Seconds that a command may take.
 DEADLINE_SECONDS = 300
 #: Values of results that are times or names of one run.
-OF_A_RUN = ("id", "seconds", "latency_ms", "throughput", "worker", "started", "finished", "queued", "submitted", "host")
+OF_A_RUN = ("id", "seconds", "latency", "throughput", "worker", "started", "ended", "submitted", "host")
 
 SMALL: dict[str, Any] = {"epochs": 2, "batch_size": 64}
 #: One pipeline for each half of what the engine does: images, views, two teachers and a grid; plain rows and a control.
@@ -53,7 +53,7 @@ SPECS: list[dict[str, Any]] = [
             },
             {
                 "name": "dkd",
-                "model": {"name": "cnn", "channels": [4, 8]},
+                "model": {"name": "cnn", "width": 4},
                 "training": SMALL,
                 "distillation": {"loss": "dkd"},
             },
@@ -61,7 +61,7 @@ SPECS: list[dict[str, Any]] = [
     },
     {
         "name": "rows",
-        "dataset": {"name": "digits", "normalize": "mean_std"},
+        "dataset": {"name": "digits", "labelled": 500},
         "teacher": {"model": {"name": "mlp", "hidden": [32]}, "training": SMALL},
         "students": [
             {"name": loss, "model": {"name": "mlp", "hidden": [8]}, "training": SMALL, "distillation": {"loss": loss}}
@@ -121,9 +121,9 @@ class Version:
         return dict(_values(json.loads(Path(results).read_text())))
 
     def artifacts(self) -> dict[str, str]:
-        """The SHA-256 of each file of each artifact, but for manifests, which tell of one run."""
+        """The SHA-256 of each file of each artifact, but for manifests and reports, which tell of one run."""
         paths = sorted((self.store / "artifacts").rglob("*"))
-        files = [path for path in paths if path.is_file() and path.name != "manifest.json"]
+        files = [path for path in paths if path.is_file() and path.name not in ("manifest.json", "report.json")]
         return {str(path.relative_to(self.store)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

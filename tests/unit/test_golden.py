@@ -1,0 +1,25 @@
+"""Golden keys: what is in a store is found again by later versions, whatever becomes of the code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.spec import PipelineSpec
+from tests.golden import KEYS, ROOT, examples
+
+RECORDED: dict[str, dict[str, str]] = json.loads(KEYS.read_text())
+
+
+def test_every_example_has_its_keys_recorded() -> None:
+    assert {str(path.relative_to(ROOT)) for path in examples()} == RECORDED.keys()
+
+
+@pytest.mark.parametrize("example", RECORDED)
+def test_the_stages_of_an_example_have_the_keys_that_they_had(example: str) -> None:
+    spec = PipelineSpec.load(ROOT / example)
+
+    assert sorted(stage.key for stage in Plan.of(spec).stages) == sorted(RECORDED[example].values())
