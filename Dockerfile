@@ -37,7 +37,7 @@ RUN stdlib=$(python3 -c "import sysconfig; print(sysconfig.get_path('stdlib'))")
         -o -name ensurepip -o -name pydoc_data -o -name sample_data -o -name __pycache__ \
         -o -name '*.c' -o -name '*.h' -o -name '*.pyi' -o -path '*/fontTools/*.so' \) -exec rm -r {} + \
     # Bytecode of what it imports, as nobody may write it later; Flower's configuration is for the monitor.
-    && python -c "import pkgutil; from distill_queue import scheduler; \
+    && python -P -c "import pkgutil; from distill_queue import scheduler; \
         [__import__(module.name) for module in pkgutil.walk_packages(scheduler.__path__, 'distill_queue.scheduler.') \
             if not module.name.endswith('flower_settings')]" \
     # tar and a shell: for copies of the store.

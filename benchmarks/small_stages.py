@@ -72,8 +72,8 @@ TIMED: dict[str, tuple[str, ...]] = {
     "round trips to the broker": ("redis.Redis.execute_command", "redis.client.Pipeline.execute"),
     "events for Flower": ("celery.app.task.Task.send_event",),
     "beginning and ending the log": (
-        "distill_queue.worker.telemetry.log_capture.Scribe.__enter__",
-        "distill_queue.worker.telemetry.log_capture.Scribe.__exit__",
+        "distill_queue.worker.telemetry.log_capture.LogCapture.__enter__",
+        "distill_queue.worker.telemetry.log_capture.LogCapture.__exit__",
     ),
     "the page of the report": ("distill_queue.worker.task.tasks._write_page",),
     "the rest of stages": ("distill_queue.worker.task.tasks.run_stages",),

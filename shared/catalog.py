@@ -32,7 +32,7 @@ DATASETS = {
 STORE_DRIVERS = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 
 #: The kinds of stages, in a pipeline's order; `distill.<kind>` is the task's name.
-KINDS = (
+STAGE_KINDS = (
     "prepare_data", "train_teacher", "load_teacher", "join_teachers", "soft_labels",
     "import_soft_labels", "distill", "train_control", "choose", "evaluate", "report",
 )  # fmt: skip

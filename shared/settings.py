@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from distill_queue.shared.broker_address import BrokerAddress
-from distill_queue.shared.catalog import KINDS, STORE_DRIVERS, did_you_mean
+from distill_queue.shared.catalog import STAGE_KINDS, STORE_DRIVERS, did_you_mean
 from distill_queue.shared.errors import InvalidInput, InvalidSettings
 from distill_queue.shared.files.given_file import require_file
 from distill_queue.shared.files.markup import parse_json
@@ -199,8 +199,10 @@ class Settings(BaseSettings):
     def _known_kinds_in_json(cls, value: object) -> object:
         limits = parse_json(value) if isinstance(value, str) else value
         for kind in limits if isinstance(limits, dict) else ():
-            if kind not in KINDS:
-                raise ValueError(f"unknown kind of stage '{plain_line(str(kind), 60)}'{did_you_mean(kind, KINDS)}")
+            if kind not in STAGE_KINDS:
+                raise ValueError(
+                    f"unknown kind of stage '{plain_line(str(kind), 60)}'{did_you_mean(kind, STAGE_KINDS)}"
+                )
         return limits
 
     @field_validator("metrics_address")

@@ -107,8 +107,8 @@ def _do(store: ArtifactStore, stage: Stage) -> dict[str, str]:
     if found is None:
         for ref in stage.inputs.values():
             store.obtain(ref)
-        workshop = stages.Workshop(store, Runtime(torch.device("cpu")), lambda *_: None, checkpoint_seconds=0.0)
-        found = workshop.run(stage)
+        runner = stages.StageRunner(store, Runtime(torch.device("cpu")), lambda *_: None, checkpoint_seconds=0.0)
+        found = runner.run(stage)
         store.forget_partial(stage.ref)
     return {name: entry.sha256 for name, entry in found.manifest.files.items()}
 

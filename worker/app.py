@@ -17,7 +17,7 @@ from distill_queue.shared.files import temporary
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.starter import BROKEN_WORLD, READY, WRONG_INPUT, hang_up, tell
 from distill_queue.shared.text import plain_line
-from distill_queue.worker.coordination.connections import Bench
+from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.pulse import Pulse
 from distill_queue.worker.coordination.stop import Stop
 from distill_queue.worker.machine import libraries
@@ -46,9 +46,9 @@ def create(settings: Settings) -> Celery:
     app.instance = uuid.uuid4().hex[:8]
     app.vigil = Vigil(pulse, settings.holding_seconds)
     #: The main process's connections; made at first use.
-    app.bench = cache(lambda: Bench.connect(app, settings, stop, pulse, metrics, patient=False))
+    app.connections = cache(lambda: Connections.connect(app, settings, stop, pulse, metrics, patient=False))
     app.metrics = metrics
-    app.conf.worker_consumer = "distill_queue.worker.process.admission:Door"
+    app.conf.worker_consumer = "distill_queue.worker.process.admission:Admission"
     require_fit_broker(app, settings)
     register(app, settings, stop, pulse, metrics)
     renew_deliveries(app, settings, metrics)

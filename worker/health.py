@@ -12,7 +12,7 @@ import sys
 
 from distill_queue.shared.errors import DistillError
 from distill_queue.shared.ledger.ledger import connect
-from distill_queue.shared.ledger.workers import Roster
+from distill_queue.shared.ledger.workers import WorkerRegistry
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.text import plain_line
 
@@ -25,7 +25,7 @@ def workers_here(settings: Settings) -> list[str]:
 
     """
     here = plain_line(socket.gethostname())
-    return [entry.name for entry in Roster(connect(settings, retries=0)).workers() if entry.host == here]
+    return [entry.name for entry in WorkerRegistry(connect(settings, retries=0)).workers() if entry.host == here]
 
 
 def main() -> None:

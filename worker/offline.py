@@ -1,7 +1,7 @@
 """Offline: what a client asks of the worker's code without a broker, as one JSON request on standard input.
 
 `python -m distill_queue.worker.offline` answers with one line of JSON: {"result": …}, or {"error": …,
-"kind": …}, one of `KINDS` or "other".
+"kind": …}, one of `ERROR_KINDS` or "other".
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.arrays import Split
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.context import Desk, seen_as
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.context import StageContext, augmentation_facts
+from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.stages.soft_labels import Labelling
 
 #: Errors that the client tells from others.
-KINDS = {"input": InvalidInput, "missing": ArtifactMissing, "store": StoreUnavailable}
+ERROR_KINDS = {"input": InvalidInput, "missing": ArtifactMissing, "store": StoreUnavailable}
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
                 case _:
                     raise InvalidInput(f"unknown request: {', '.join(request)}")
     except DistillError as error:
-        kind = next((name for name, of in KINDS.items() if isinstance(error, of)), "other")
+        kind = next((name for name, of in ERROR_KINDS.items() if isinstance(error, of)), "other")
         answer: dict[str, Any] = {"error": str(error), "kind": kind}
     else:
         answer = {"result": found}
@@ -89,17 +89,17 @@ def write_samples(
         Facts for the file of the labels.
 
     """
-    artifact = store.obtain(stage.ref) or Workshop(store, runtime, lambda *_: None).run(stage)
-    desk = Desk({"dataset": artifact}, folder, runtime, lambda *_: None)
+    artifact = store.obtain(stage.ref) or StageRunner(store, runtime, lambda *_: None).run(stage)
+    context = StageContext({"dataset": artifact}, folder, runtime, lambda *_: None)
     copyfile(artifact.path("train_targets.npy"), folder / "targets.npy")
     if seen.changes_nothing:
         copyfile(artifact.path("train_inputs.npy"), folder / "inputs.npy")
     else:
-        _write_views(desk.split("train"), seen, views, folder / "inputs.npy")
+        _write_views(context.split("train"), seen, views, folder / "inputs.npy")
     return {
         "dataset_key": stage.key,
-        "class_names": desk.dataset.class_names,
-        "augmentation": seen_as(seen),
+        "class_names": context.dataset.class_names,
+        "augmentation": augmentation_facts(seen),
         "augmentation_fingerprint": augment.fingerprint(seen, views),
     }
 
@@ -134,7 +134,7 @@ def recompute(ref: ArtifactRef, rows: int, seed: int, store: ArtifactStore, runt
         raise ArtifactDamaged(f"{artifact.folder}: not the artifact of soft labels")
     labels = SoftLabels.open(artifact.folder)
     inputs = {role: store.open(each) for role, each in stage.inputs.items()}
-    labelling = Labelling(stage.recipe, Desk(inputs, Path(), runtime, lambda *_: None))
+    labelling = Labelling(stage.recipe, StageContext(inputs, Path(), runtime, lambda *_: None))
     random, computed = np.random.default_rng(seed), 0
     worst = {"error": -1.0, "sample": 0, "view": 0}
     views, counts = np.unique(random.integers(labels.header.views, size=rows), return_counts=True)

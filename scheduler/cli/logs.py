@@ -44,13 +44,13 @@ def logs(
 ) -> None:
     """Show what the workers logged and your own code printed while they worked on a pipeline."""
     from distill_queue.shared.ledger.ledger import Ledger, connect
-    from distill_queue.shared.ledger.logs import Logbook
+    from distill_queue.shared.ledger.logs import PipelineLogs
     from distill_queue.shared.settings import Settings
     from distill_queue.shared.spelling import pipeline_id
 
     settings = Settings.load()
     client = connect(settings)
-    ledger, logbook = Ledger(client, settings.history_seconds), Logbook(client, settings.history_seconds)
+    ledger, logs = Ledger(client, settings.history_seconds), PipelineLogs(client, settings.history_seconds)
     titles: dict[str, str] = {}
     wanted: set[str] | None = None
     try:
@@ -63,12 +63,12 @@ def logs(
         wanted = None if stage is None else _keys_of(plan, stage)
 
     def lines() -> Iterator[LogLine]:
-        there = list(logbook.read(pipeline))
+        there = list(logs.read(pipeline))
         shown = _about(there, wanted)
         yield from shown if tail is None else deque(shown, maxlen=tail)
         if follow:
             last = there[-1].place if there else ""
-            yield from _about(logbook.follow(pipeline, lambda: _is_finished(ledger, pipeline), last), wanted)
+            yield from _about(logs.follow(pipeline, lambda: _is_finished(ledger, pipeline), last), wanted)
 
     if as_json:
         for line in lines():

@@ -16,7 +16,7 @@ from distill_queue.scheduler.terminal.output import Terminal, print_json, print_
 if TYPE_CHECKING:
     from distill_queue.scheduler.maintenance.garbage import Piece, Removal
     from distill_queue.scheduler.maintenance.inventory import Holding, Verdict
-    from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+    from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
     from distill_queue.shared.settings import Settings
     from distill_queue.shared.store.folder_store import ArtifactStore
 
@@ -40,13 +40,13 @@ def list_command(
     settings = Settings.load()
     store = _store(settings)
     try:
-        reach, note = _reach(settings, store), ""
+        needed, note = _reach(settings, store), ""
     except BrokerUnavailable:
-        reach, note = (
+        needed, note = (
             _reach(settings, store, without_broker=True),
             "no broker answers: of pipelines, those in the store only",
         )
-    found = holdings(store, reach, kind)
+    found = holdings(store, needed, kind)
     apart = {name: store.bytes_below(name) for name in ("partial", "damaged", "trash")}
     if as_json:
         sizes_apart = {f"{name}_bytes": size for name, size in apart.items()}
@@ -158,14 +158,14 @@ def _store(settings: Settings) -> ArtifactStore:
     return store_of(settings)
 
 
-def _reach(settings: Settings, store: ArtifactStore, *, without_broker: bool = False) -> Reach:
+def _reach(settings: Settings, store: ArtifactStore, *, without_broker: bool = False) -> NeededArtifacts:
     """What pipelines need now."""
-    from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+    from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
     from distill_queue.shared.ledger.ledger import Ledger, connect
     from distill_queue.shared.store.submissions import Submissions
 
     ledger = None if without_broker else Ledger(connect(settings), settings.history_seconds)
-    return Reach.now(ledger, Submissions(store))
+    return NeededArtifacts.now(ledger, Submissions(store))
 
 
 def _print_holdings(holdings: Sequence[Holding]) -> None:

@@ -26,14 +26,15 @@ from distill_queue.shared.errors import (
     UnreadableRecord,
     Untrusted,
 )
+from distill_queue.shared.frozen import UNREADABLE
 from distill_queue.shared.ledger.ledger import Ledger, broker_errors, connect
 from distill_queue.shared.ledger.results import PipelineResults, html_table
 from distill_queue.shared.ledger.status import PipelineStatus, UnreadablePipeline
-from distill_queue.shared.ledger.workers import Roster, WorkerEntry
+from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.line import first_line
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef, checkpoint_ref, label_file_ref
-from distill_queue.shared.results.records import UNREADABLE, ReportRecord
+from distill_queue.shared.results.records import ReportRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec
@@ -68,7 +69,7 @@ class PipelineClient:
         """
         self._settings = settings or Settings.load()
         self._broker = connect(self._settings)
-        self._ledger, self._roster = Ledger(self._broker, self._settings.history_seconds), Roster(self._broker)
+        self._ledger, self._roster = Ledger(self._broker, self._settings.history_seconds), WorkerRegistry(self._broker)
         self._keyring = Keyring.of(self._settings.signing_keys)
         self._store = store_of(self._settings)
         self._submissions = Submissions(self._store)

@@ -7,17 +7,18 @@ from typing import Literal, get_args
 
 from distill_queue.shared.catalog import did_you_mean
 from distill_queue.shared.errors import InvalidInput
+from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.plan.description import details, trained
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import PrepareData
-from distill_queue.shared.results.records import Estimate, Model
+from distill_queue.shared.results.records import Estimate
 
 #: What a comparison may be sorted by, the best first.
 Order = Literal["given", "accuracy", "gain", "parameters", "latency"]
 
 
-class ComparedStudent(Model):
+class ComparedStudent(Frozen):
     """One student over its seeds; accuracies and gains are shares of 1, intervals of 95 %."""
 
     pipeline: str

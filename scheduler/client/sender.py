@@ -15,10 +15,10 @@ from distill_queue.shared.broker.celery_app import create_app
 from distill_queue.shared.broker.entry import LONGEST_BODY
 from distill_queue.shared.broker.signing import Keyring
 from distill_queue.shared.errors import BrokerUnavailable, InvalidSpec, UnreadableRecord
+from distill_queue.shared.frozen import UNREADABLE
 from distill_queue.shared.line import first_line
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage
-from distill_queue.shared.results.records import UNREADABLE
 from distill_queue.shared.settings import Settings
 
 #: Bytes of a pipeline's messages, at the most; as they are sent, each stage takes about 140 more.

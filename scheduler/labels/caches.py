@@ -40,7 +40,7 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 
 #: Kinds of artifacts that are caches.
-KINDS = ("soft_labels", "import_soft_labels")
+CACHE_KINDS = ("soft_labels", "import_soft_labels")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Cache:
             is_here = (here / HEADER).is_file()
         folder = here if is_here else store.brought(_ref_of(name, store))
         with store_errors(folder):
-            refs = (ref for kind in KINDS for ref in store.refs(kind))
+            refs = (ref for kind in CACHE_KINDS for ref in store.refs(kind))
             ref = next((ref for ref in refs if store.folder(ref).resolve() == folder.resolve()), None)
         return cls(SoftLabels.open(folder), ref, store)
 
@@ -261,7 +261,7 @@ def _require_new(folder: Path) -> None:
 
 
 def _ref_of(name: str, store: ArtifactStore) -> ArtifactRef:
-    known, called = [ref for kind in KINDS for ref in store.refs(kind)], shown(name)
+    known, called = [ref for kind in CACHE_KINDS for ref in store.refs(kind)], shown(name)
     if len(name) < SHORTEST_KEY:
         raise InvalidSettings(f"{called}: no folder of a cache; of a key give at least {SHORTEST_KEY} characters")
     found = [ref for ref in known if ref.key.startswith(name)]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from distill_queue.scheduler.maintenance.garbage import DAMAGED, MOST_NAMED, PARTIAL, STAYS, Garbage, Piece, Removal
 from distill_queue.shared.errors import StoreUnavailable
-from distill_queue.shared.files.bucket import Facts, Objects
+from distill_queue.shared.files.bucket import Bucket, Facts
 from distill_queue.shared.line import listed
 from distill_queue.shared.store.folder_store import MANIFEST, place_of
 
@@ -38,12 +38,12 @@ class ObjectGarbage(Garbage):
             Unavailable: something cannot be removed, or it cannot be known what is needed.
 
         """
-        removed, reach, looked = [], self.look(), time.monotonic()
+        removed, needed, looked = [], self.look(), time.monotonic()
         for piece in pieces:
             if time.monotonic() > looked + LOOK_SECONDS:
-                reach, looked = self.look(), time.monotonic()
+                needed, looked = self.look(), time.monotonic()
             found = self._objects.list(str(piece.path))
-            if found and self._touched(piece, found) == piece.touched and self.may_go(piece, reach):
+            if found and self._touched(piece, found) == piece.touched and self.may_go(piece, needed):
                 self._remove(piece, found)
                 removed.append(piece)
         return Removal(tuple(removed), tuple(piece for piece in pieces if piece not in removed))
@@ -62,7 +62,7 @@ class ObjectGarbage(Garbage):
             yield Piece("damaged", kind, key, folder, _size(found), _newest(found))
 
     @property
-    def _objects(self) -> Objects:
+    def _objects(self) -> Bucket:
         if self.store.objects is None:
             raise StoreUnavailable(f"store: {self.store}: no object store")
         return self.store.objects

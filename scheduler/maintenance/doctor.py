@@ -22,13 +22,13 @@ from distill_queue.shared.broker.celery_app import keyring
 from distill_queue.shared.broker.keys import TYPES, Keys, other_type
 from distill_queue.shared.catalog import QUEUES
 from distill_queue.shared.errors import BrokerUnavailable, DistillError
-from distill_queue.shared.files.bucket import Objects
+from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.files.folders import draft_folder
 from distill_queue.shared.ledger.ledger import Ledger, connect
 from distill_queue.shared.ledger.queues import Queues
 from distill_queue.shared.ledger.refusals import Refusals
-from distill_queue.shared.ledger.status import UnreadablePipeline, in_words
-from distill_queue.shared.ledger.workers import Roster, WorkerEntry, installed_versions
+from distill_queue.shared.ledger.status import UnreadablePipeline, duration_in_words
+from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry, installed_versions
 from distill_queue.shared.plan.stage import STAGE_FORMAT
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.skipped import Skipped, quoted
@@ -140,7 +140,7 @@ def _rename_and_sync(root: Path) -> None:
             raise OSError(f"{folder}: a renamed folder lost its file")
 
 
-def _keeps_first(objects: Objects) -> bool:
+def _keeps_first(objects: Bucket) -> bool:
     """Whether an object that is written on condition that there is none stays as it is."""
     name = f"doctor-{time.time_ns()}"
     try:
@@ -221,7 +221,7 @@ def _clock(their_time: float) -> Finding:
 
 
 def _workers(client: Any, settings: Settings) -> Iterator[Finding]:
-    workers = Roster(client).workers()
+    workers = WorkerRegistry(client).workers()
     waiting = _pipelines_by_queue(Ledger(client, settings.history_seconds), client.skipped)
     if unreadable := client.skipped.reasons.get(client.names.workers):
         yield Finding("workers", "bad", f"not known: {unreadable}")
@@ -278,7 +278,7 @@ def _types(client: Any, names: Keys) -> Iterator[tuple[str, str]]:
 def _refusals(client: Any) -> Iterator[Finding]:
     refusals = Refusals(client)
     if last := refusals.last:
-        ago = in_words(max(0.0, time.time() - last.time))
+        ago = duration_in_words(max(0.0, time.time() - last.time))
         found = f"{refusals.count:,} refused, the last {ago} ago by {last.worker}: {last.reason}"
         name = client.names.refused
         yield Finding("refused", "warning", found, f"see who sent it: LINDEX {name} 0; DEL {name} forgets all")

@@ -23,7 +23,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from distill_queue.scheduler.maintenance.garbage import DAMAGED, MOST_NAMED, PARTIAL, STAYS, Garbage, Piece, Removal
-from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.errors import store_errors
 from distill_queue.shared.files.folders import found_below, found_in, held, is_folder, size_below
 from distill_queue.shared.line import listed
@@ -66,12 +66,12 @@ class FolderGarbage(Garbage):
         doomed = trash.with_suffix(DOOMED)
         try:
             moved = [piece for piece in pieces if self._move(piece.path, trash / self._name(piece.path))]
-            reach = self.look()
+            needed = self.look()
             # One rename each decides between going and going back, whoever else clears the trash at the same time.
             removed = [
                 piece
                 for piece in moved
-                if self._is_garbage_still(piece, trash / self._name(piece.path), reach)
+                if self._is_garbage_still(piece, trash / self._name(piece.path), needed)
                 and self._move(trash / self._name(piece.path), doomed / self._name(piece.path))
             ]
         finally:
@@ -87,10 +87,10 @@ class FolderGarbage(Garbage):
         """A path in the store as one name, from which it can be put back."""
         return "+".join(path.relative_to(self.store.root).parts)
 
-    def _is_garbage_still(self, piece: Piece, place: Path, reach: Reach) -> bool:
+    def _is_garbage_still(self, piece: Piece, place: Path, needed: NeededArtifacts) -> bool:
         """Whether nobody needs it, and nobody has touched it since it was listed."""
         untouched = piece.what == "damaged" or _touched(place, deep=piece.what != "artifact") == piece.touched
-        return untouched and self.may_go(piece, reach)
+        return untouched and self.may_go(piece, needed)
 
     def pieces(self) -> Iterator[Piece]:
         """Everything that may be garbage: artifacts first."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.errors import store_errors
 from distill_queue.shared.store.folder_store import ArtifactStore
 
@@ -61,14 +61,14 @@ class Garbage(ABC):
 
     store: ArtifactStore
     #: Looks what pipelines need now.
-    look: Callable[[], Reach]
+    look: Callable[[], NeededArtifacts]
     keep_seconds: float
 
     def find(self) -> list[Piece]:
         """What may go, artifacts first; changes nothing."""
-        reach = self.look()
+        needed = self.look()
         with store_errors(self.store.root):
-            found = [piece for piece in self.pieces() if self.may_go(piece, reach)]
+            found = [piece for piece in self.pieces() if self.may_go(piece, needed)]
         if self.keep_seconds and (unsure := [piece for piece in found if not piece.use_is_noted]):
             logger.warning(
                 "%d artifacts stay, as not all who use them can note it (first %s): chmod -R g+w, or --keep-days 0",
@@ -96,13 +96,13 @@ class Garbage(ABC):
     def pieces(self) -> Iterator[Piece]:
         """Everything that may be garbage: artifacts first."""
 
-    def may_go(self, piece: Piece, reach: Reach) -> bool:
+    def may_go(self, piece: Piece, needed: NeededArtifacts) -> bool:
         """Whether a piece was not used for long enough, and nobody needs it or works on it."""
         keep_seconds = self.keep_seconds if piece.what == "artifact" else GRACE_SECONDS
         if piece.touched / 1e9 > time.time() - keep_seconds:
             return False
         if piece.what == "damaged":
             return True
-        if piece.key in reach.worked_on:
+        if piece.key in needed.worked_on:
             return False
-        return piece.what == "draft" or piece.key not in reach.pipelines
+        return piece.what == "draft" or piece.key not in needed.pipelines

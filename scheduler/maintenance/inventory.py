@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from distill_queue.scheduler.maintenance.needed_artifacts import Reach
-from distill_queue.shared.catalog import KINDS, did_you_mean
+from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
+from distill_queue.shared.catalog import STAGE_KINDS, did_you_mean
 from distill_queue.shared.errors import ArtifactDamaged, ArtifactMissing, InvalidSettings, StoreUnavailable
 from distill_queue.shared.files.given_file import shown
 from distill_queue.shared.line import shortened
@@ -23,7 +23,7 @@ from distill_queue.shared.text import plain_line
 #: What artifacts that no stage made are called.
 GIVEN = {"checkpoint": "given weights", "label_file": "given labels"}
 #: Kinds in the order in which they are listed.
-ORDER = (*GIVEN, *KINDS)
+ORDER = (*GIVEN, *STAGE_KINDS)
 #: Seconds since the epoch that a manifest may name, up to the year 2096.
 LATEST = 4e9
 
@@ -75,7 +75,7 @@ class Verdict:
         return self.state in ("damaged", "unreadable")
 
 
-def holdings(store: ArtifactStore, reach: Reach, kind: str | None = None) -> list[Holding]:
+def holdings(store: ArtifactStore, needed: NeededArtifacts, kind: str | None = None) -> list[Holding]:
     """The artifacts of a store, or those of one kind, by kind and then by age.
 
     Raises:
@@ -84,7 +84,7 @@ def holdings(store: ArtifactStore, reach: Reach, kind: str | None = None) -> lis
     """
     if kind is not None and kind not in ORDER:
         raise InvalidSettings(f"--kind: unknown kind '{shortened(kind, 60)}'{did_you_mean(kind, ORDER)}")
-    found = [_holding(entry, reach) for entry in store.entries() if kind in (None, entry.ref.kind)]
+    found = [_holding(entry, needed) for entry in store.entries() if kind in (None, entry.ref.kind)]
     place = {name: number for number, name in enumerate(ORDER)}
     return sorted(found, key=lambda each: (place.get(each.ref.kind, len(place)), each.created or 0.0))
 
@@ -129,7 +129,7 @@ def verdict_on(store: ArtifactStore, ref: ArtifactRef) -> Verdict | None:
     return Verdict(ref, "whole", _missing_inputs(artifact.manifest, store))
 
 
-def _holding(entry: Entry, reach: Reach) -> Holding:
+def _holding(entry: Entry, needed: NeededArtifacts) -> Holding:
     ref, facts = entry.ref, _read(entry.manifest)
     stage, provenance = _part(facts, "stage"), _part(facts, "provenance")
     created, seconds = (_number(facts.get(name)) for name in ("created", "seconds"))
@@ -143,7 +143,7 @@ def _holding(entry: Entry, reach: Reach) -> Holding:
         used=entry.used,
         host=intern(plain_line(str(provenance.get("host", "")))),  # Thousands of artifacts have the same few.
         seconds=seconds,
-        pipelines=reach.pipelines.get(ref.key, ()),
+        pipelines=needed.pipelines.get(ref.key, ()),
     )
 
 

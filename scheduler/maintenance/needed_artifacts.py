@@ -23,7 +23,7 @@ _KEY = re.compile(rf"\b[0-9a-f]{{{KEY_CHARACTERS}}}\b")
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
+class NeededArtifacts:
     """What pipelines need, and what is worked on, at one moment."""
 
     #: Ids of the pipelines that need a key: of an artifact, or of a bundle's unfinished work.

@@ -95,7 +95,7 @@ _OF_TASKS: dict[str, _Reader] = {
     "signum": _count,
 }
 #: Each kind of event, and what else it needs and may say. Celery's own, and that of a stage's progress.
-KINDS: dict[str, tuple[dict[str, _Reader], dict[str, _Reader]]] = {
+EVENT_KINDS: dict[str, tuple[dict[str, _Reader], dict[str, _Reader]]] = {
     **dict.fromkeys(("worker-online", "worker-heartbeat", "worker-offline"), ({}, _OF_WORKERS)),
     **dict.fromkeys(
         (
@@ -112,9 +112,9 @@ def cleaned(event: object) -> dict[str, Any] | None:
     if not isinstance(event, dict):
         return None
     kind = event.get("type")
-    if not isinstance(kind, str) or kind not in KINDS:
+    if not isinstance(kind, str) or kind not in EVENT_KINDS:
         return None
-    needed, more = KINDS[kind]
+    needed, more = EVENT_KINDS[kind]
     needed = _NEEDED | needed
     read = {name: reader(event.get(name)) for name, reader in (needed | _MORE | more).items() if name in event}
     found = {name: value for name, value in read.items() if value is not None}

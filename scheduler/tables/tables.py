@@ -15,7 +15,7 @@ from rich.text import Text
 from distill_queue.scheduler.terminal.listing import Column, print_listing
 from distill_queue.scheduler.watch.tree import STYLES
 from distill_queue.shared.ledger.results import PipelineResults
-from distill_queue.shared.ledger.status import PipelineStatus, UnreadablePipeline, in_words
+from distill_queue.shared.ledger.status import PipelineStatus, UnreadablePipeline, duration_in_words
 from distill_queue.shared.ledger.workers import WorkerEntry
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord, ReportRecord, StudentScore
@@ -181,7 +181,7 @@ def queues_table(states: list[QueueState]) -> Table:
     for state in states:
         if not (state.waiting or state.running or state.later or state.priority == "normal"):
             continue
-        oldest = "" if state.oldest_seconds is None else in_words(state.oldest_seconds)
+        oldest = "" if state.oldest_seconds is None else duration_in_words(state.oldest_seconds)
         taken = ("?" if number is None else f"{number:,}" for number in (state.running, state.later))
         workers = ", ".join(state.workers) or "none"
         table.add_row(state.queue, state.priority, f"{state.waiting:,}", oldest, *taken, workers)

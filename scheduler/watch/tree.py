@@ -19,7 +19,7 @@ from distill_queue.scheduler.watch import waiting
 from distill_queue.scheduler.watch.lines import Lines
 from distill_queue.scheduler.watch.waiting import Served
 from distill_queue.shared.errors import BrokerUnavailable
-from distill_queue.shared.ledger.status import PipelineStatus, StageState, in_words
+from distill_queue.shared.ledger.status import PipelineStatus, StageState, duration_in_words
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Bundle, Stage
 from distill_queue.shared.results.records import DataWarning
@@ -78,7 +78,7 @@ class Stages:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         status, width = self.status, options.max_width
         done = sum(state.state == "done" for state in status.states.values())
-        ago = in_words(max(0.0, time.time() - status.submitted))
+        ago = duration_in_words(max(0.0, time.time() - status.submitted))
         stands = f"  {done} of {len(status.states)} stages, submitted {ago} ago"
         yield Text.assemble((status.id, "bold"), "  ", (status.state, STYLES[status.state]), stands)
         # The line above, the cursor's, and one that says what is left out.

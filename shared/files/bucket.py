@@ -49,7 +49,7 @@ class Facts:
 
 
 @dataclass(slots=True)
-class Objects:
+class Bucket:
     """The objects below a URL such as `s3://bucket/prefix`; connects at the first use, and anew in a forked process.
 
     Every method raises `StoreUnavailable` where the object store cannot be reached, refuses or does not answer in time.
@@ -58,12 +58,12 @@ class Objects:
     url: str
     seconds: float = PATIENT_SECONDS
     #: Of which these are a part, and whose connection they use.
-    _whole: Objects | None = field(default=None, repr=False)
+    _whole: Bucket | None = field(default=None, repr=False)
     _connection: tuple[int, Any, str] | None = field(default=None, repr=False)
 
-    def below(self, name: str) -> Objects:
+    def below(self, name: str) -> Bucket:
         """Those whose names begin with a folder's."""
-        return Objects(f"{self.url}/{name}", self.seconds, self)
+        return Bucket(f"{self.url}/{name}", self.seconds, self)
 
     def read(self, name: str) -> bytes | None:
         """The content of a small object, if there is one."""

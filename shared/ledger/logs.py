@@ -10,10 +10,10 @@ from pydantic import ConfigDict, Field
 
 from distill_queue.shared.broker.keys import BrokerClient
 from distill_queue.shared.errors import BrokerUnavailable
+from distill_queue.shared.frozen import UNREADABLE, Frozen
 from distill_queue.shared.ledger.ledger import broker_errors
 from distill_queue.shared.ledger.status import LAST_TIME
 from distill_queue.shared.line import Line, Lines
-from distill_queue.shared.results.records import UNREADABLE, Model
 from distill_queue.shared.skipped import quoted
 from distill_queue.shared.text import plain_text
 
@@ -30,7 +30,7 @@ AWAY_SECONDS = 600.0
 AGAIN_SECONDS = 0.2
 
 
-class LogLine(Model):
+class LogLine(Frozen):
     """Something that a worker said."""
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -47,7 +47,7 @@ class LogLine(Model):
     place: str = ""
 
 
-class Logbook:
+class PipelineLogs:
     """One stream a pipeline, which expires with the pipeline's state."""
 
     def __init__(self, client: BrokerClient, history_seconds: int) -> None:

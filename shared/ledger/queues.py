@@ -14,9 +14,9 @@ from distill_queue.shared.broker.celery_app import lists_of, seconds_due
 from distill_queue.shared.broker.entry import DUE
 from distill_queue.shared.broker.keys import BrokerClient
 from distill_queue.shared.catalog import PRIORITIES, QUEUES
+from distill_queue.shared.frozen import UNREADABLE, Frozen
 from distill_queue.shared.ledger.workers import WorkerEntry
 from distill_queue.shared.line import Line
-from distill_queue.shared.results.records import UNREADABLE, Model
 from distill_queue.shared.skipped import quoted
 
 
@@ -48,7 +48,7 @@ class Taken:
     later: int = 0
 
 
-class QueueState(Model):
+class QueueState(Frozen):
     """How a queue stands at one priority."""
 
     queue: Line

@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import ConfigDict
 
 from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.line import Line, Lines
-from distill_queue.shared.results.records import Model
 
 #: Refusals that are kept, the newest.
 KEPT = 100
@@ -18,7 +18,7 @@ LONGEST_TEXT = 2_000
 LONGEST_COUNT = 20
 
 
-class Refusal(Model):
+class Refusal(Frozen):
     """A message that was refused. All but the time, the worker and the reason is what its sender claims."""
 
     model_config = ConfigDict(allow_inf_nan=False)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field
 
+from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import Evaluate, StudentRuns
 from distill_queue.shared.results.records import (
     ChoiceRecord,
     EvaluationRecord,
-    Model,
     Record,
     ReportRecord,
     StageRecord,
@@ -34,7 +34,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-class PipelineResults(Model):
+class PipelineResults(Frozen):
     """What came out of a pipeline: the report's scores, and how each stage's result was come by."""
 
     id: str

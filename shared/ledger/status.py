@@ -10,17 +10,18 @@ from pydantic import ConfigDict
 
 from distill_queue.shared.broker.signing import unsealed
 from distill_queue.shared.errors import UnknownPipeline, UnreadableRecord
+from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.line import Line, Lines
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage
-from distill_queue.shared.results.records import Model, StageRecord, StageWarning, warnings_of
+from distill_queue.shared.results.records import StageRecord, StageWarning, warnings_of
 from distill_queue.shared.text import plain_line
 
 #: The last time that a calendar has, in seconds since the epoch.
 LAST_TIME = 253_402_300_799.0
 
 
-class StageState(Model):
+class StageState(Frozen):
     """Where a stage of a pipeline stands."""
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -41,7 +42,7 @@ class StageState(Model):
 WAITING = StageState()
 
 
-class PipelineStatus(Model):
+class PipelineStatus(Frozen):
     """Where a pipeline stands; `states` has one entry a stage, by key, in the plan's order."""
 
     id: str
@@ -159,7 +160,7 @@ def _time(text: str, name: str) -> float:
     return time
 
 
-def in_words(seconds: float) -> str:
+def duration_in_words(seconds: float) -> str:
     """A time as people say it."""
     if seconds < 60:
         return f"{seconds:.0f} s"

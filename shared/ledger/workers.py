@@ -13,16 +13,16 @@ from typing import Any, Self
 from pydantic import ConfigDict
 
 from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.line import Line
 from distill_queue.shared.plan.stage import STAGE_FORMAT
-from distill_queue.shared.results.records import Model
 from distill_queue.shared.skipped import quoted
 
 #: Packages whose versions matter to what a worker computes or understands.
 PACKAGES = ("distill-queue", "celery", "torch", "numpy")
 
 
-class WorkerEntry(Model):
+class WorkerEntry(Frozen):
     """A worker as it describes itself."""
 
     model_config = ConfigDict(allow_inf_nan=False)
@@ -74,7 +74,7 @@ class WorkerEntry(Model):
         return signs_as in self.keys if signs_as else not self.keys
 
 
-class Roster:
+class WorkerRegistry:
     """One expiring entry a worker."""
 
     def __init__(self, client: BrokerClient) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
+from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.plan.recipes import (
     ChooseStudent,
     Counting,
@@ -28,7 +29,6 @@ from distill_queue.shared.plan.recipes import (
     models_of,
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage, checkpoint_ref, label_file_ref
-from distill_queue.shared.results.records import Model
 from distill_queue.shared.spec.model import CnnSpec, MlpSpec, ModelSpec, ResnetSpec
 from distill_queue.shared.spec.pipeline import Device, PipelineSpec, Priority
 from distill_queue.shared.spec.student import StudentGrid, StudentSpec
@@ -42,7 +42,7 @@ SMALLEST_BUNDLE = 3
 LONGEST_FILE_NAME = 60
 
 
-class Plan(Model):
+class Plan(Frozen):
     """A pipeline's stages: those before the students in order, then branches side by side, then the end in order."""
 
     name: str

@@ -25,7 +25,7 @@ from distill_queue.shared.plan.recipes import (
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.spec.file import SpecFile
-from distill_queue.shared.spec.part import Part
+from distill_queue.shared.spec.part import SpecPart
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.student import AnyStudent, GridPoint, StudentGrid, StudentSpec
 
@@ -140,7 +140,7 @@ def _gathered(values: Sequence[Any]) -> Any:
     first = values[0]
     if all(value == first for value in values):
         return first
-    if isinstance(first, Part) and all(type(value) is type(first) for value in values):
+    if isinstance(first, SpecPart) and all(type(value) is type(first) for value in values):
         return {
             name: _gathered([getattr(value, name) for value in values])
             for name, field in type(first).model_fields.items()

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from distill_queue.shared.catalog import KINDS, Dtype, Normalise, is_reference
+from distill_queue.shared.catalog import STAGE_KINDS, Dtype, Normalise, is_reference
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.model import ModelSpec
-from distill_queue.shared.spec.part import Name, Part
+from distill_queue.shared.spec.part import Name, SpecPart
 from distill_queue.shared.spec.student import DistillationSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from distill_queue.shared.soft_labels.encoding import Encoding
 
 
-class PrepareData(Part):
+class PrepareData(SpecPart):
     """Pack a data set into arrays."""
 
     kind: Literal["prepare_data"] = "prepare_data"
     dataset: DatasetSpec
 
 
-class TrainTeacher(Part):
+class TrainTeacher(SpecPart):
     """Train the teacher on the data set's labels."""
 
     kind: Literal["train_teacher"] = "train_teacher"
@@ -33,7 +33,7 @@ class TrainTeacher(Part):
     training: TrainingSpec
 
 
-class LoadTeacher(Part):
+class LoadTeacher(SpecPart):
     """Take the teacher's weights from a file that the client put into the store."""
 
     kind: Literal["load_teacher"] = "load_teacher"
@@ -42,7 +42,7 @@ class LoadTeacher(Part):
     normalise: Normalise = Field(default="data", exclude_if=lambda normalise: normalise == "data")
 
 
-class JoinTeachers(Part):
+class JoinTeachers(SpecPart):
     """Make one model of several teachers, whose outputs are averaged."""
 
     kind: Literal["join_teachers"] = "join_teachers"
@@ -57,7 +57,7 @@ class JoinTeachers(Part):
         return self.normalise[place] if self.normalise else "data"
 
 
-class Labels(Part):
+class Labels(SpecPart):
     """What soft labels are of, and how they are stored."""
 
     dtype: Dtype
@@ -87,7 +87,7 @@ class ImportSoftLabels(Labels):
     kind: Literal["import_soft_labels"] = "import_soft_labels"
 
 
-class Distill(Part):
+class Distill(SpecPart):
     """Train a student on soft labels."""
 
     kind: Literal["distill"] = "distill"
@@ -96,7 +96,7 @@ class Distill(Part):
     training: TrainingSpec
 
 
-class TrainControl(Part):
+class TrainControl(SpecPart):
     """Train a student's control: the same student, on the same views, without the teacher."""
 
     kind: Literal["train_control"] = "train_control"
@@ -106,7 +106,7 @@ class TrainControl(Part):
     augmentation: AugmentationSpec = AugmentationSpec()
 
 
-class ChooseStudent(Part):
+class ChooseStudent(SpecPart):
     """Find the point of a grid whose models are best on held-out samples, over all seeds."""
 
     kind: Literal["choose"] = "choose"
@@ -119,7 +119,7 @@ class ChooseStudent(Part):
 Counting = Literal["layers", "operators"]
 
 
-class Evaluate(Part):
+class Evaluate(SpecPart):
     """Score a model on the test set: a given one, or the one that was chosen from a grid."""
 
     kind: Literal["evaluate"] = "evaluate"
@@ -130,7 +130,7 @@ class Evaluate(Part):
     counting: Counting = Field(default="layers", exclude_if=lambda counting: counting == "layers")
 
 
-class StudentRuns(Part):
+class StudentRuns(SpecPart):
     """A student's runs, one a seed; `role` and `control` name a run's evaluations among a report's inputs."""
 
     name: Name
@@ -145,7 +145,7 @@ class StudentRuns(Part):
         return f"{self.role(seed)}/control"
 
 
-class WriteReport(Part):
+class WriteReport(SpecPart):
     """Compare the students with their controls and the teacher."""
 
     kind: Literal["report"] = "report"
@@ -184,7 +184,7 @@ def models_of(recipe: Recipe) -> tuple[ModelSpec, ...]:
 
 
 #: Raised by one when a stage's code changes its result, so that old artifacts are not taken for new ones.
-RECIPE_VERSIONS = dict.fromkeys((*KINDS, "checkpoint", "label_file"), 1) | {
+RECIPE_VERSIONS = dict.fromkeys((*STAGE_KINDS, "checkpoint", "label_file"), 1) | {
     "prepare_data": 3,
     "train_teacher": 3,
     "soft_labels": 2,
@@ -217,7 +217,7 @@ def ingredients(value: Any) -> Any:
 
     Whoever changes a default raises the recipe's version.
     """
-    if isinstance(value, Part):
+    if isinstance(value, SpecPart):
         fields = type(value).model_fields
         return {
             name: ingredients(field)

@@ -56,7 +56,7 @@ FAR = 90
 #: Fewest samples of a bin of confidence that are shown.
 FEWEST = 5
 #: Which colour stands for what kind of stage.
-KINDS = {
+TIMELINE_KINDS = {
     "train_teacher": "teacher",
     "load_teacher": "teacher",
     "join_teachers": "teacher",
@@ -277,7 +277,7 @@ def time_by_worker(records: Sequence[StageRecord], submitted: float) -> Picture:
             workers.index(record.worker),
             record.ended - record.seconds - submitted,
             record.seconds,
-            KINDS.get(record.kind, "other"),
+            TIMELINE_KINDS.get(record.kind, "other"),
             record.outcome == "found",
         )
         for record in records

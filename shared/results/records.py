@@ -4,57 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from distill_queue.shared.errors import UnreadableRecord
+from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.line import SealedLine
-from distill_queue.shared.text import plain_line
-
-#: What reading a text that anybody may have written raises, from the JSON to the models' own validators.
-UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
-#: Characters of the reason why a record cannot be read.
-LONGEST_REASON = 200
 
 
-class Model(BaseModel):
-    """A frozen model that this project writes, and other versions of it read.
-
-    Fields that this version does not know are passed over, so that a later one may add some. Only recipes, which are
-    ingredients of keys, and what users write are closed to unknown fields (`shared.spec.part`).
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    @classmethod
-    def read(cls, text: str | bytes, name: str) -> Self:
-        """The model that a text is, which stands at the broker or in the store under a name.
-
-        Raises:
-            UnreadableRecord: it is none that this version can read; the message has the name, and why in one line.
-
-        """
-        try:
-            return cls.model_validate_json(text)
-        except UNREADABLE as error:
-            raise UnreadableRecord(f"{name} {_why_not(error)}") from None
-
-
-def _why_not(error: Exception) -> str:
-    """Why a text cannot be read: it is no JSON object at all, or one that another version writes."""
-    if not isinstance(error, ValidationError):
-        return f"is not readable: {plain_line(str(error), LONGEST_REASON)}"
-    first = error.errors(include_url=False, include_input=False)[0]
-    key = first.get("ctx", {}).get("key")  # Of what is unknown, as `shared.spec.part` says it.
-    where = ".".join(map(str, (*first["loc"], *((key,) if key else ()))))
-    if not where:
-        return f"is not readable: {plain_line(first['msg'], LONGEST_REASON)}"
-    what = plain_line(f"{where}: {first['msg']}", LONGEST_REASON)
-    return f"was written by another version of distill-queue, or altered: {what}"
-
-
-class DataWarning(Model):
+class DataWarning(Frozen):
     """Something that is allowed, and seldom meant."""
 
     #: What a spec's `accept` calls it; of any text, as later versions know other kinds.
@@ -73,7 +31,7 @@ DataWarnings = Annotated[tuple[DataWarning, ...], Field(exclude_if=lambda warnin
 TrainedParameters = Annotated[int | None, Field(exclude_if=lambda trained: trained is None)]
 
 
-class DatasetRecord(Model):
+class DatasetRecord(Frozen):
     """A packed data set."""
 
     kind: Literal["dataset"] = "dataset"
@@ -110,7 +68,7 @@ class DatasetRecord(Model):
         return f"{self.train_samples:,} + {self.test_samples:,} samples, {self.classes} classes{labelled}"
 
 
-class TrainingRecord(Model):
+class TrainingRecord(Frozen):
     """A trained model."""
 
     kind: Literal["training"] = "training"
@@ -144,7 +102,7 @@ class TrainingRecord(Model):
         )
 
 
-class WeightsRecord(Model):
+class WeightsRecord(Frozen):
     """A teacher whose weights were given."""
 
     kind: Literal["weights"] = "weights"
@@ -157,7 +115,7 @@ class WeightsRecord(Model):
         return f"{self.parameters:,} parameters, as given"
 
 
-class EnsembleRecord(Model):
+class EnsembleRecord(Frozen):
     """Several teachers as one model."""
 
     kind: Literal["ensemble"] = "ensemble"
@@ -170,7 +128,7 @@ class EnsembleRecord(Model):
         return f"{self.teachers} teachers, {self.parameters:,} parameters"
 
 
-class ChoiceRecord(Model):
+class ChoiceRecord(Frozen):
     """Which point of a grid is best on held-out samples."""
 
     kind: Literal["choice"] = "choice"
@@ -199,7 +157,7 @@ class ChoiceRecord(Model):
         return f"{self.labels[best]}: {self.held_out[best]:.2%} held out, best of {len(self.labels)}{self.tie}"
 
 
-class SoftLabelsRecord(Model):
+class SoftLabelsRecord(Frozen):
     """A cache of soft labels."""
 
     kind: Literal["soft_labels"] = "soft_labels"
@@ -221,7 +179,7 @@ class SoftLabelsRecord(Model):
         return f"{self.samples:,} samples, {self.size_bytes / 1e6:.1f} MB, {right}"
 
 
-class EvaluationRecord(Model):
+class EvaluationRecord(Frozen):
     """A model's scores on the test set, and what it costs."""
 
     kind: Literal["evaluation"] = "evaluation"
@@ -258,7 +216,7 @@ class EvaluationRecord(Model):
         return f"{self.parameters:,}{trained}"
 
 
-class Estimate(Model):
+class Estimate(Frozen):
     """A mean over seeds, with its 95 % confidence interval by Student's t; without one where there is one seed."""
 
     mean: float
@@ -268,7 +226,7 @@ class Estimate(Model):
     n: int
 
 
-class StudentRun(Model):
+class StudentRun(Frozen):
     """A student beside its control, trained with one seed."""
 
     seed: int
@@ -276,7 +234,7 @@ class StudentRun(Model):
     control: EvaluationRecord | None
 
 
-class StudentScore(Model):
+class StudentScore(Frozen):
     """A student over its seeds, and what the teacher brought."""
 
     name: str
@@ -316,7 +274,7 @@ class StudentScore(Model):
 Build = tuple[int, int, str]
 
 
-class ReportRecord(Model):
+class ReportRecord(Frozen):
     """All scores of a pipeline."""
 
     kind: Literal["report"] = "report"
@@ -388,7 +346,7 @@ class StageWarning(DataWarning):
         return f"{self.stage}: {super().__str__()}"
 
 
-class StageRecord(Model):
+class StageRecord(Frozen):
     """How a pipeline came by a stage's result."""
 
     key: str

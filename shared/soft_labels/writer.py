@@ -16,7 +16,7 @@ import numpy as np
 import xxhash
 
 from distill_queue.shared.errors import InvalidInput, StoreUnavailable, store_errors
-from distill_queue.shared.files.bucket import Objects
+from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.files.folders import GONE, clear_away, found_in
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels, SoftLabelsHeader, checksum_of
 from distill_queue.shared.soft_labels.encoding import Array, Column
@@ -45,10 +45,10 @@ class SoftLabelsWriter:
     folder: Path
     header: SoftLabelsHeader
     #: Where other machines see finished blocks, `<block>-<checksum>` each; None where they see the folder.
-    objects: Objects | None = None
+    objects: Bucket | None = None
 
     @classmethod
-    def begin(cls, folder: Path, header: SoftLabelsHeader, made_with: str = "", objects: Objects | None = None) -> Self:
+    def begin(cls, folder: Path, header: SoftLabelsHeader, made_with: str = "", objects: Bucket | None = None) -> Self:
         """Go on with the labels in a folder if they are the same, made with the same; else begin them, alone there.
 
         Raises:
@@ -78,7 +78,7 @@ class SoftLabelsWriter:
 
     @classmethod
     def join(
-        cls, folder: Path, header: SoftLabelsHeader, made_with: str = "", objects: Objects | None = None
+        cls, folder: Path, header: SoftLabelsHeader, made_with: str = "", objects: Bucket | None = None
     ) -> Self | None:
         """Help with the same labels, made with the same; None where there are none."""
         name = _name(header, made_with)

@@ -8,10 +8,10 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import DATASETS, is_reference
-from distill_queue.shared.spec.part import Options, Part, unknown_name
+from distill_queue.shared.spec.part import Options, SpecPart, unknown_name
 
 
-class DatasetSpec(Part):
+class DatasetSpec(SpecPart):
     """A data set by name, or `package.module:callable` for the user's own."""
 
     name: str

@@ -8,10 +8,10 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import MODELS, REFERENCE, RESNETS, is_reference
-from distill_queue.shared.spec.part import Options, Part, TorchvisionName, WeightsName, unknown_name
+from distill_queue.shared.spec.part import Options, SpecPart, TorchvisionName, WeightsName, unknown_name
 
 
-class MlpSpec(Part):
+class MlpSpec(SpecPart):
     """Fully connected layers with ReLU; `hidden` lists their widths."""
 
     name: Literal["mlp"] = "mlp"
@@ -20,7 +20,7 @@ class MlpSpec(Part):
     """Widths of the hidden layers, as `[512, 256]`; `[]` is a linear model."""
 
 
-class CnnSpec(Part):
+class CnnSpec(SpecPart):
     """`depth` blocks of convolution, pooling, batch norm and ReLU; the first is `width` channels wide."""
 
     name: Literal["cnn"] = "cnn"
@@ -31,14 +31,14 @@ class CnnSpec(Part):
     """Number of blocks."""
 
 
-class ResnetSpec(Part):
+class ResnetSpec(SpecPart):
     """The CIFAR-style residual networks of He et al. 2015, section 4.2."""
 
     name: Literal["resnet8", "resnet14", "resnet20", "resnet32", "resnet56"]
     """A residual network of so many layers."""
 
 
-class TorchvisionSpec(Part):
+class TorchvisionSpec(SpecPart):
     """`torchvision/<name>`, its head fitted to the classes."""
 
     name: TorchvisionName
@@ -57,7 +57,7 @@ class TorchvisionSpec(Part):
         return self
 
 
-class CustomModelSpec(Part):
+class CustomModelSpec(SpecPart):
     """`package.module:callable`, called with `input_shape`, `classes` and the options."""
 
     name: str = Field(pattern=REFERENCE)

@@ -83,7 +83,7 @@ Option = Annotated[
 Options = dict[Annotated[str, AfterValidator(_text)], Option]
 
 
-class Part(BaseModel):
+class SpecPart(BaseModel):
     """A part of the spec: frozen, strictly typed, and closed to unknown keys."""
 
     model_config = ConfigDict(

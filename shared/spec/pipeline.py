@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from distill_queue.shared.catalog import DATASETS, KINDS, WARNING_KINDS, WarningKind, did_you_mean
+from distill_queue.shared.catalog import DATASETS, STAGE_KINDS, WARNING_KINDS, WarningKind, did_you_mean
 from distill_queue.shared.errors import InvalidInput, InvalidSpec
 from distill_queue.shared.files.given_file import LONGEST_PATH, shown
 from distill_queue.shared.files.markup import Location, require_plain
@@ -19,7 +19,7 @@ from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.grid import LARGEST_GRID, number_of_points
 from distill_queue.shared.spec.model_weights import weights_of
-from distill_queue.shared.spec.part import Name, Part, at_most
+from distill_queue.shared.spec.part import Name, SpecPart, at_most
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.student import AnyStudent, StudentGrid, StudentSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, OneTeacher, TeacherSpec, WeightedTeacherSpec
@@ -74,14 +74,14 @@ Priority = Literal["low", "normal", "high"]
 AnyTeacher = TypeVar("AnyTeacher", bound=TeacherSpec)
 
 
-class EvaluationSpec(Part):
+class EvaluationSpec(SpecPart):
     """What is scored, beside the teacher and the students."""
 
     control: bool = True
     """Also train each student without the teacher, to see what the teacher brought."""
 
 
-class PipelineSpec(Part):
+class PipelineSpec(SpecPart):
     """One pipeline: a data set, a teacher or several, and the students that learn from it."""
 
     name: Name
@@ -218,11 +218,11 @@ class PipelineSpec(Part):
     @model_validator(mode="after")
     def _limits_name_known_kinds(self) -> Self:
         for kind in self.time_limits:
-            if kind not in KINDS:
+            if kind not in STAGE_KINDS:
                 raise PydanticCustomError(
                     "time_limits",
                     "unknown kind of stage '{name}'{hint}",
-                    {"key": "time_limits", "name": kind, "hint": did_you_mean(kind, KINDS)},
+                    {"key": "time_limits", "name": kind, "hint": did_you_mean(kind, STAGE_KINDS)},
                 )
         return self
 

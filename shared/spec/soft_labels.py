@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import Dtype
-from distill_queue.shared.spec.part import Part
+from distill_queue.shared.spec.part import SpecPart
 from distill_queue.shared.spec.training import AugmentationSpec
 
 
@@ -18,7 +18,7 @@ def _auto_or_workers(value: Any) -> Any:
     raise PydanticCustomError("shards", "input should be 'auto' or a number of workers from 1 to 1,000")
 
 
-class SoftLabelsSpec(Part):
+class SoftLabelsSpec(SpecPart):
     """How the teacher's logits are stored, and on which views of the samples they are computed."""
 
     dtype: Dtype = "float16"

@@ -12,7 +12,7 @@ from distill_queue.shared.catalog import LOSSES, is_reference
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.grid import has_grid, points
 from distill_queue.shared.spec.model import ModelSpec
-from distill_queue.shared.spec.part import Name, Options, Part, unknown_name
+from distill_queue.shared.spec.part import Name, Options, SpecPart, unknown_name
 from distill_queue.shared.spec.training import TrainingSpec
 
 _FIELDS_OF_LOSSES = {
@@ -23,7 +23,7 @@ _FIELDS_OF_LOSSES = {
 }
 
 
-class DistillationSpec(Part):
+class DistillationSpec(SpecPart):
     """`alpha * soft loss at temperature T + (1 - alpha) * cross-entropy` (Hinton et al. 2015)."""
 
     loss: str = "kd"
@@ -66,7 +66,7 @@ class DistillationSpec(Part):
         return self
 
 
-class StudentSpec(Part):
+class StudentSpec(SpecPart):
     """A model that learns from the teacher's soft labels."""
 
     name: Name
@@ -91,7 +91,7 @@ class StudentSpec(Part):
         return self
 
 
-class GridPoint(Part):
+class GridPoint(SpecPart):
     """One of a student's candidates, and what tells it from the others."""
 
     label: str
@@ -100,7 +100,7 @@ class GridPoint(Part):
     """The student with these values."""
 
 
-class StudentGrid(Part):
+class StudentGrid(SpecPart):
     """A student with `{grid: [...]}` in some fields: the candidate that is best on held-out samples is scored."""
 
     name: Name

@@ -9,11 +9,11 @@ from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.spec.model import ModelSpec
-from distill_queue.shared.spec.part import Part
+from distill_queue.shared.spec.part import SpecPart
 from distill_queue.shared.spec.training import TrainingSpec
 
 
-class TeacherSpec(Part):
+class TeacherSpec(SpecPart):
     """The model that teaches: trained here, or given as a safetensors file of its weights."""
 
     model: ModelSpec
@@ -40,7 +40,7 @@ class TeacherSpec(Part):
         return self
 
 
-class LabelTeacherSpec(Part):
+class LabelTeacherSpec(SpecPart):
     """A teacher that is known by its soft labels only: it cannot run here, or is nobody's to give."""
 
     soft_labels: str

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from distill_queue.shared.spec.part import Part
+from distill_queue.shared.spec.part import SpecPart
 
 
-class AugmentationSpec(Part):
+class AugmentationSpec(SpecPart):
     """What is done to an image, at random: each view of a sample is a pure function of (seed, view, sample)."""
 
     shift: int = Field(default=0, ge=0, le=64)
@@ -29,7 +29,7 @@ class AugmentationSpec(Part):
         return not (self.shift or self.flip or self.cutout or self.mixup)
 
 
-class TrainingSpec(Part):
+class TrainingSpec(SpecPart):
     """How a model is trained; the defaults suit small images."""
 
     epochs: int = Field(default=5, ge=1, le=100_000)

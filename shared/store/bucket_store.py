@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from distill_queue.shared.errors import ArtifactDamaged, ArtifactMissing, StoreUnavailable, store_errors
-from distill_queue.shared.files.bucket import Facts, Objects
+from distill_queue.shared.files.bucket import Bucket, Facts
 from distill_queue.shared.files.folders import clear_away, found_below, found_in, size_below
 from distill_queue.shared.plan.stage import ArtifactRef
 from distill_queue.shared.settings import Settings
@@ -45,7 +45,7 @@ def store_of(settings: Settings, *, patient: bool = True) -> ArtifactStore:
     """The store of some settings: a folder, or an object store behind one."""
     if not settings.is_remote:
         return ArtifactStore(settings.folder)
-    objects = Objects(settings.store) if patient else Objects(settings.store, HASTY_SECONDS)
+    objects = Bucket(settings.store) if patient else Bucket(settings.store, HASTY_SECONDS)
     return ObjectStore(objects, settings.folder, int(settings.cache_gb * 1e9))
 
 
@@ -57,9 +57,9 @@ class ObjectStore(ArtifactStore):
     copy has the artifact's own folder; a file is brought when it is first asked for, and verified like any file.
     """
 
-    objects: Objects
+    objects: Bucket
 
-    def __init__(self, objects: Objects, root: Path, cache_bytes: int) -> None:
+    def __init__(self, objects: Bucket, root: Path, cache_bytes: int) -> None:
         super().__init__(root)
         self.objects = objects
         self._cache_bytes = cache_bytes
@@ -181,7 +181,7 @@ class ObjectStore(ArtifactStore):
         """Bytes of what lies in a folder of the store, such as `partial`."""
         return sum(facts.size_bytes for facts in self.objects.list(folder).values())
 
-    def unfinished(self, ref: ArtifactRef) -> Objects | None:
+    def unfinished(self, ref: ArtifactRef) -> Bucket | None:
         """Where other machines see a stage's unfinished work."""
         return self.objects.below(f"partial/{ref.key}")
 

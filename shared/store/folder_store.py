@@ -19,11 +19,12 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from distill_queue.shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
-from distill_queue.shared.files.bucket import Objects
+from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.files.files import NoFile, read
 from distill_queue.shared.files.folders import clear_away, draft_folder, folders_in, found_in, is_folder, size_below
+from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
-from distill_queue.shared.results.records import Model, Record
+from distill_queue.shared.results.records import Record
 from distill_queue.shared.spelling import pipeline_id
 
 MANIFEST = "manifest.json"
@@ -38,14 +39,14 @@ FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 Stamp = tuple[int, int, int]
 
 
-class FileEntry(Model):
+class FileEntry(Frozen):
     """A file of an artifact."""
 
     size_bytes: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class Provenance(Model):
+class Provenance(Frozen):
     """Where and with what an artifact was made."""
 
     host: str
@@ -53,7 +54,7 @@ class Provenance(Model):
     versions: dict[str, str]
 
 
-class Manifest(Model):
+class Manifest(Frozen):
     """What an artifact is; written last, so an artifact with a manifest is whole."""
 
     format: Literal[1] = 1
@@ -138,7 +139,7 @@ class ArtifactStore:
     """A folder of artifacts, on a local disk or a network share."""
 
     #: What other machines see in its place; None where they see the folder.
-    objects: Objects | None = None
+    objects: Bucket | None = None
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
@@ -252,7 +253,7 @@ class ArtifactStore:
         """
         yield self.open(ref)
 
-    def unfinished(self, _ref: ArtifactRef) -> Objects | None:
+    def unfinished(self, _ref: ArtifactRef) -> Bucket | None:
         """Where other machines see a stage's unfinished work; None where they see its folder."""
         return None
 

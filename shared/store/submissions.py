@@ -10,8 +10,8 @@ from pathlib import Path
 from distill_queue.shared.errors import UnreadableRecord, store_errors
 from distill_queue.shared.files.files import NoFile, read
 from distill_queue.shared.files.folders import draft_file, found_in
+from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.results.records import Model
 from distill_queue.shared.store.folder_store import ArtifactStore, file_of
 
 #: Largest submission that is read; that of 10,000 students has 84 MB.
@@ -20,7 +20,7 @@ MOST_BYTES = 256_000_000
 logger = logging.getLogger(__name__)
 
 
-class Submission(Model):
+class Submission(Frozen):
     """A pipeline as it was submitted."""
 
     plan: Plan

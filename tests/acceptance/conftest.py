@@ -24,7 +24,7 @@ from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 
 DISTILL = [str(Path(sys.executable).with_name("distill"))]
 #: A package whose models and data end their worker, raise bugs, or take for ever.
@@ -87,8 +87,8 @@ def long_spec(make_spec: Callable[..., PipelineSpec]) -> PipelineSpec:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, long_spec: PipelineSpec) -> bytes:
     """The weights of the long teacher, trained by this process without any disturbance."""
     store = ArtifactStore(tmp_path_factory.mktemp("undisturbed"))
-    workshop = Workshop(store, Runtime(torch.device("cpu")), lambda *_: None)
-    _, teacher = [workshop.run(stage) for stage in Plan.of(long_spec).trunk[:2]]
+    runner = StageRunner(store, Runtime(torch.device("cpu")), lambda *_: None)
+    _, teacher = [runner.run(stage) for stage in Plan.of(long_spec).trunk[:2]]
     return teacher.path("model.safetensors").read_bytes()
 
 

@@ -16,7 +16,7 @@ from distill_queue.scheduler.stack.child import Child
 from distill_queue.scheduler.stack.local import LocalStack
 from distill_queue.shared.errors import BrokerUnavailable, PipelineFailed
 from distill_queue.shared.ledger.ledger import connect
-from distill_queue.shared.ledger.logs import Logbook
+from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
@@ -49,8 +49,8 @@ def test_a_stage_that_kills_its_worker_fails_after_three_attempts_and_holds_up_n
         assert error.startswith("prepare misbehaving:data: given up after 3 attempts: 1. on worker-")
         assert error.count("signal 9 (SIGKILL)") == 3
     assert len(lines_of(stack, "exited with 'signal 9 (SIGKILL)'")) == 3, "no attempt more for those who waited"
-    logbook = Logbook(connect(stack.settings), stack.settings.history_seconds)
-    told = [line.message for pipeline in pipelines for line in logbook.read(pipeline)]
+    logs = PipelineLogs(connect(stack.settings), stack.settings.history_seconds)
+    told = [line.message for pipeline in pipelines for line in logs.read(pipeline)]
     assert sum("the process died: Worker exited prematurely: signal 9 (SIGKILL)" in message for message in told) == 3
 
 

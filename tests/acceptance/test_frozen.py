@@ -19,7 +19,7 @@ from distill_queue.scheduler.stack.local import LocalStack
 from distill_queue.scheduler.tables import tables as report
 from distill_queue.shared.broker.celery_app import lists_of
 from distill_queue.shared.ledger.ledger import connect
-from distill_queue.shared.ledger.logs import Logbook
+from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.worker.process.vigil import SHORTEST_SECONDS
 from tests.acceptance.conftest import lines_of, pool_process, teacher_weights, with_workers
@@ -36,8 +36,8 @@ def finish(client: PipelineClient, pipeline: str) -> str:
 
 def told(client: PipelineClient, stack: LocalStack, pipeline: str) -> str:
     """What the pipeline's log says, as one text."""
-    logbook = Logbook(connect(stack.settings), stack.settings.history_seconds)
-    return "\n".join(line.message for line in logbook.read(pipeline))
+    logs = PipelineLogs(connect(stack.settings), stack.settings.history_seconds)
+    return "\n".join(line.message for line in logs.read(pipeline))
 
 
 def test_a_stopped_child_is_killed_and_another_goes_on_to_the_same_weights(

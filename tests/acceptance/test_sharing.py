@@ -19,7 +19,7 @@ from distill_queue.shared.results.records import SoftLabelsRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 from tests.acceptance.conftest import MISBEHAVING, lines_of, pool_process
 
 MakeSpec = Callable[..., PipelineSpec]
@@ -58,7 +58,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec) -> dict
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         for stage in plan.trunk:
-            Workshop(store, runtime, lambda *_: None).run(stage)
+            StageRunner(store, runtime, lambda *_: None).run(stage)
     return labels_of(store.root, plan)
 
 

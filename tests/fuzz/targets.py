@@ -192,7 +192,7 @@ def _sealed_manifest(generator: random.Random, examples: Examples) -> bytes:
 def _feed_manifest(data: bytes, folder: Path) -> None:
     from distill_queue.scheduler.cli.store import _row, _verdict_line
     from distill_queue.scheduler.maintenance.inventory import holdings, verdict_on
-    from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+    from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
     from distill_queue.shared.plan.stage import ArtifactRef
     from distill_queue.shared.store.folder_store import ArtifactStore
 
@@ -201,7 +201,7 @@ def _feed_manifest(data: bytes, folder: Path) -> None:
     store.folder(ref).mkdir(parents=True)
     (store.folder(ref) / "manifest.json").write_bytes(data)
     (store.folder(ref) / "file").write_text("content")
-    for holding in holdings(store, Reach()):
+    for holding in holdings(store, NeededArtifacts()):
         _row(holding)
     if verdict := verdict_on(store, ref):
         _verdict_line(verdict)
@@ -226,14 +226,14 @@ def _submissions(_folder: Path) -> Examples:
 
 
 def _feed_submission(data: bytes, folder: Path) -> None:
-    from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+    from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
     from distill_queue.shared.store.folder_store import ArtifactStore
     from distill_queue.shared.store.submissions import Submissions
 
     (folder / "store" / "pipelines").mkdir(parents=True)
     (folder / "store" / "pipelines" / "a-1.json").write_bytes(data)
     submissions = Submissions(ArtifactStore(folder / "store"))
-    Reach.now(None, submissions)
+    NeededArtifacts.now(None, submissions)
     list(submissions)
 
 
@@ -268,7 +268,7 @@ def _tree_of_links(generator: random.Random, examples: Examples) -> bytes:
 def _feed_garbage(data: bytes, folder: Path) -> None:
     from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
     from distill_queue.scheduler.maintenance.inventory import holdings
-    from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+    from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
     from distill_queue.shared.store.folder_store import ArtifactStore
 
     store, outside = ArtifactStore(folder / "store"), folder / "outside"
@@ -295,10 +295,10 @@ def _feed_garbage(data: bytes, folder: Path) -> None:
                 case _:
                     path.mkdir(exist_ok=True)
                     (path / "file").write_text("x")
-    garbage = FolderGarbage(store, Reach, -1.0)
+    garbage = FolderGarbage(store, NeededArtifacts, -1.0)
     garbage.clear_trash()
     garbage.remove(garbage.find())
-    holdings(store, Reach())
+    holdings(store, NeededArtifacts())
     for name in ("partial", "damaged", "trash"):
         store.bytes_below(name)
     assert sorted(outside.rglob("*")) == before, "something outside of the store was removed"
@@ -549,11 +549,11 @@ def _feed_records(data: bytes, folder: Path) -> None:
     import redis
 
     from distill_queue.scheduler.client.client import PipelineClient
-    from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+    from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
     from distill_queue.shared.broker.signing import NO_KEYS
     from distill_queue.shared.ledger.ledger import Ledger, connect
     from distill_queue.shared.ledger.refusals import Refusals
-    from distill_queue.shared.ledger.workers import Roster
+    from distill_queue.shared.ledger.workers import WorkerRegistry
     from distill_queue.shared.store.folder_store import ArtifactStore
     from distill_queue.shared.store.submissions import Submissions
 
@@ -583,8 +583,8 @@ def _feed_records(data: bytes, folder: Path) -> None:
         lambda: ledger.pipelines(10),
         lambda: ledger.untouched_since(2e9),
         lambda: ledger.restate("a-1", [first], "w@x", lambda state: state),
-        lambda: Reach.now(ledger, Submissions(ArtifactStore(folder / "store"))),
-        lambda: Roster(client).workers(),
+        lambda: NeededArtifacts.now(ledger, Submissions(ArtifactStore(folder / "store"))),
+        lambda: WorkerRegistry(client).workers(),
         lambda: (Refusals(client).last, Refusals(client).count),
         lambda: PipelineClient(settings).status("a-1").state,
     ):

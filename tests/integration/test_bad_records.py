@@ -21,7 +21,7 @@ from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.shared.broker.celery_app import lists_of
 from distill_queue.shared.errors import UnreadableRecord
 from distill_queue.shared.ledger.ledger import Ledger, connect
-from distill_queue.shared.ledger.logs import Logbook
+from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
@@ -121,16 +121,16 @@ def test_a_pipeline_that_cannot_be_read_can_be_cancelled_and_read_about(
     client: PipelineClient, broker: Any, settings: Settings, make_spec: MakeSpec
 ) -> None:
     put_bad_pipelines(broker, Plan.of(make_spec()))
-    logbook = Logbook(connect(settings), settings.history_seconds)
-    logbook.note("garbage", "worker@here", (), "still here")
+    logs = PipelineLogs(connect(settings), settings.history_seconds)
+    logs.note("garbage", "worker@here", (), "still here")
     broker.xadd("distill:logs:garbage", {"what": "is this"})
     broker.xadd("distill:logs:garbage", {"time": "nan", "level": "", "worker": "", "stages": "", "message": ""})
 
     client.cancel("garbage")
 
     assert broker.hexists("distill:pipeline:garbage", "cancelled")
-    assert [line.message for line in logbook.read("garbage")] == ["still here"]
-    assert [line.message for line in logbook.follow("garbage", lambda: True)] == ["still here"]
+    assert [line.message for line in logs.read("garbage")] == ["still here"]
+    assert [line.message for line in logs.follow("garbage", lambda: True)] == ["still here"]
 
 
 def test_the_doctor_names_what_cannot_be_read(
@@ -306,12 +306,12 @@ def test_an_index_of_another_type_is_no_broker_that_is_away(app: Celery, broker:
 
 
 def test_marks_and_leases_without_an_end_hold_nothing_up_for_ever(app: Celery, broker: Any) -> None:
-    bench = app.bench()
+    connections = app.connections()
     for name in ("distill:rescue", "distill:looked", f"distill:lease:{KEY}"):
         broker.set(name, "garbage")
 
-    assert bench.rescue.stranded() == bench.leases.free_keys() == []
-    assert bench.leases.acquire(KEY, "worker@here", "task", "message") is None
+    assert connections.rescue.stranded() == connections.leases.free_keys() == []
+    assert connections.leases.acquire(KEY, "worker@here", "task", "message") is None
 
     for name in ("distill:rescue", "distill:looked", f"distill:lease:{KEY}"):
         assert 0 < broker.pttl(name) <= 2_000

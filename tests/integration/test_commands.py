@@ -22,7 +22,7 @@ from distill_queue.scheduler.client.client import Pipeline, PipelineClient
 from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.shared.errors import BrokerUnavailable, InvalidInput, InvalidSettings, InvalidSpec, UnknownPipeline
 from distill_queue.shared.ledger.ledger import connect
-from distill_queue.shared.ledger.workers import Roster, WorkerEntry
+from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
@@ -273,11 +273,11 @@ def test_the_doctor_ends_with_3_where_broker_or_store_do_not_work(
 
 
 def test_the_doctor_sees_that_a_worker_here_has_another_store(settings: Settings, tmp_path: Path) -> None:
-    roster = Roster(connect(settings))
-    roster.enter(WorkerEntry.of_this_process("same", ("any",), settings.anywhere.store), 60, "a")
-    roster.enter(WorkerEntry.of_this_process("other", ("any",), str(tmp_path / "elsewhere")), 60, "a")
+    registry = WorkerRegistry(connect(settings))
+    registry.enter(WorkerEntry.of_this_process("same", ("any",), settings.anywhere.store), 60, "a")
+    registry.enter(WorkerEntry.of_this_process("other", ("any",), str(tmp_path / "elsewhere")), 60, "a")
     far = WorkerEntry.of_this_process("far", ("any",), "/mnt/store").model_copy(update={"host": "far"})
-    roster.enter(far, 60, "a")
+    registry.enter(far, 60, "a")
 
     found = {finding.subject: finding for finding in examine(settings)}
 

@@ -15,7 +15,7 @@ from celery.contrib.testing.worker import start_worker
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.shared.errors import StoreUnavailable
 from distill_queue.shared.ledger.ledger import connect
-from distill_queue.shared.ledger.logs import Logbook
+from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef
 from distill_queue.shared.settings import Settings
@@ -23,7 +23,7 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.app import create
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.task import tasks
 from tests.faulty_disk import build, look
 from tests.small_disk import SmallDisk, can_mount, small_disk
@@ -56,14 +56,14 @@ def long_spec(make_spec: MakeSpec) -> PipelineSpec:
 @pytest.fixture
 def undisturbed(long_spec: PipelineSpec, tmp_path: Path) -> dict[str, str]:
     """The hashes of the teacher's files, trained without any trouble."""
-    workshop = Workshop(ArtifactStore(tmp_path / "undisturbed"), Runtime(torch.device("cpu")), lambda *_: None)
-    _, teacher = [workshop.run(stage) for stage in Plan.of(long_spec).trunk[:2]]
+    runner = StageRunner(ArtifactStore(tmp_path / "undisturbed"), Runtime(torch.device("cpu")), lambda *_: None)
+    _, teacher = [runner.run(stage) for stage in Plan.of(long_spec).trunk[:2]]
     return {name: entry.sha256 for name, entry in teacher.manifest.files.items()}
 
 
 def retries(settings: Settings, pipeline: str) -> list[str]:
     """What a pipeline's log says of stages that are tried again."""
-    lines = Logbook(connect(settings), settings.history_seconds).read(pipeline)
+    lines = PipelineLogs(connect(settings), settings.history_seconds).read(pipeline)
     return [line.message for line in lines if "tries again in" in line.message]
 
 

@@ -25,7 +25,7 @@ from distill_queue.worker.data.arrays import Arrays, Split, load
 from distill_queue.worker.data.normalisation import IMAGENET_MEAN, IMAGENET_STD, prepared
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models import build as models
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.stages.teacher_checks import check
 
 CPU = Runtime(torch.device("cpu"))
@@ -90,7 +90,7 @@ def run(spec: PipelineSpec, store: ArtifactStore, until: str = "report") -> dict
     store_given(spec, store)
     done: dict[str, Artifact] = {}
     for stage in Plan.of(spec).stages:
-        done[stage.title.partition(" from ")[0]] = Workshop(store, CPU, lambda *_: None).run(stage)
+        done[stage.title.partition(" from ")[0]] = StageRunner(store, CPU, lambda *_: None).run(stage)
         if stage.kind == until:
             break
     return done

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from distill_queue.shared.ledger.ledger import connect
-from distill_queue.shared.ledger.workers import Roster, WorkerEntry
+from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.settings import Settings
 from tests.acceptance.conftest import free_port
 
@@ -19,14 +19,14 @@ def health(settings: Settings) -> subprocess.CompletedProcess[str]:
 
 def test_a_worker_on_the_roster_is_healthy(settings: Settings) -> None:
     entry = WorkerEntry.of_this_process("celery@here", ("cpu",), str(settings.folder))
-    Roster(connect(settings)).enter(entry, 60.0, "a")
+    WorkerRegistry(connect(settings)).enter(entry, 60.0, "a")
 
     assert health(settings).returncode == 0
 
 
 def test_a_worker_of_another_machine_is_none_of_this_one(settings: Settings) -> None:
     entry = WorkerEntry.of_this_process("celery@there", ("cpu",), str(settings.folder))
-    Roster(connect(settings)).enter(entry.model_copy(update={"host": "elsewhere"}), 60.0, "a")
+    WorkerRegistry(connect(settings)).enter(entry.model_copy(update={"host": "elsewhere"}), 60.0, "a")
 
     found = health(settings)
 
@@ -45,7 +45,7 @@ def test_without_a_broker_it_says_so_in_a_line(settings: Settings) -> None:
 def test_of_two_workers_of_one_name_each_hears_where_the_other_is(settings: Settings) -> None:
     entry = WorkerEntry.of_this_process("celery@same", ("cpu",), str(settings.folder))
     there = entry.model_copy(update={"host": "there", "pid": 7})
-    first, second = Roster(connect(settings)), Roster(connect(settings))
+    first, second = WorkerRegistry(connect(settings)), WorkerRegistry(connect(settings))
 
     heard = [first.enter(entry, 60.0, "a") for _ in range(2)]
     heard += [second.enter(there, 60.0, "b"), first.enter(entry, 60.0, "a"), second.enter(there, 60.0, "b")]
@@ -57,9 +57,9 @@ def test_of_two_workers_of_one_name_each_hears_where_the_other_is(settings: Sett
 
 def test_a_worker_that_is_started_again_has_no_namesake(settings: Settings) -> None:
     entry = WorkerEntry.of_this_process("celery@same", ("cpu",), str(settings.folder))
-    Roster(connect(settings)).enter(entry, 60.0, "killed")
+    WorkerRegistry(connect(settings)).enter(entry, 60.0, "killed")
 
-    again = Roster(connect(settings))
+    again = WorkerRegistry(connect(settings))
 
     assert [again.enter(entry, 60.0, "started again") for _ in range(3)] == ["", "", ""]
 
@@ -68,19 +68,19 @@ def test_what_is_wrong_with_a_worker_stands_in_its_entry_only_then(settings: Set
     client = connect(settings)
     well = WorkerEntry.of_this_process("celery@here", ("cpu",), str(settings.folder))
 
-    Roster(client).enter(well, 60.0, "a")
+    WorkerRegistry(client).enter(well, 60.0, "a")
     of_a_well_one = str(client.get("distill:worker:celery@here"))
-    Roster(client).enter(well.model_copy(update={"trouble": "stuck"}), 60.0, "a")
+    WorkerRegistry(client).enter(well.model_copy(update={"trouble": "stuck"}), 60.0, "a")
 
     assert "trouble" not in of_a_well_one, "clients of an older version refuse what they do not know"
-    assert [worker.trouble for worker in Roster(client).workers()] == ["stuck"]
+    assert [worker.trouble for worker in WorkerRegistry(client).workers()] == ["stuck"]
 
 
 def test_an_entry_that_another_version_wrote_hides_no_other(settings: Settings) -> None:
     client: Any = connect(settings)
-    roster = Roster(client)
+    registry = WorkerRegistry(client)
     for name in ("newer@there", "one@here"):
-        roster.enter(WorkerEntry.of_this_process(name, ("any",), "store"), 60.0, "a")
+        registry.enter(WorkerEntry.of_this_process(name, ("any",), "store"), 60.0, "a")
     client.set("distill:worker:newer@there", '{"name": "newer@there", "what_is_new": 1}')
 
-    assert [entry.name for entry in roster.workers()] == ["one@here"]
+    assert [entry.name for entry in registry.workers()] == ["one@here"]

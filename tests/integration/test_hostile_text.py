@@ -15,7 +15,7 @@ from celery.contrib.testing.worker import start_worker
 
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.shared.ledger.ledger import connect
-from distill_queue.shared.ledger.logs import Logbook
+from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import STAGE_FORMAT
 from distill_queue.shared.results.records import (
@@ -213,7 +213,7 @@ def test_nothing_that_others_have_written_is_obeyed_by_the_terminal(
 def test_own_code_that_says_what_cannot_be_written_fails_with_a_readable_error(
     settings: Settings, make_spec: MakeSpec
 ) -> None:
-    client, logbook = PipelineClient(settings), Logbook(connect(settings), settings.history_seconds)
+    client, logs = PipelineClient(settings), PipelineLogs(connect(settings), settings.history_seconds)
     said = {
         "half of a pair": r"ValueError: \ud800 (unwritable.py:15)",
         "commands": r"ValueError: a\x00\x1b]0;b\x07\x9b31m\u202e (unwritable.py:17)",
@@ -234,7 +234,7 @@ def test_own_code_that_says_what_cannot_be_written_fails_with_a_readable_error(
     assert [end.errors for end in ends] == [[f"prepare unwritable:data: {error}"] for error in said.values()]
     data = ArtifactStore(settings.folder).open(stage.ref)
     assert data.manifest.record.class_names == (r"\udcff", "b")
-    lines = logbook.follow(fine.id, lambda: fine.status.finished)
+    lines = logs.follow(fine.id, lambda: fine.status.finished)
     told = {line.message: line.level for line in lines}
     assert told[r"printed \udcff red"] == "INFO"
     assert told[r"complained \ud800"] == "WARNING"

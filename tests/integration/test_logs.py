@@ -19,12 +19,12 @@ from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.stack.local import LocalStack
 from distill_queue.shared.errors import BrokerUnavailable
 from distill_queue.shared.ledger.ledger import connect, unchecked_client
-from distill_queue.shared.ledger.logs import KEPT_LINES, LONGEST_MESSAGE, Logbook, LogLine
+from distill_queue.shared.ledger.logs import KEPT_LINES, LONGEST_MESSAGE, LogLine, PipelineLogs
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.worker.app import create
 from distill_queue.worker.telemetry import log_capture as scribe_module
-from distill_queue.worker.telemetry.log_capture import Scribe
+from distill_queue.worker.telemetry.log_capture import LogCapture
 from tests.acceptance.conftest import distill, free_port
 
 MakeSpec = Callable[..., PipelineSpec]
@@ -72,13 +72,13 @@ def client(settings: Settings) -> PipelineClient:
 
 
 @pytest.fixture
-def logbook(settings: Settings) -> Logbook:
+def logs(settings: Settings) -> PipelineLogs:
     """The same broker's logbook."""
-    return Logbook(connect(settings), settings.history_seconds)
+    return PipelineLogs(connect(settings), settings.history_seconds)
 
 
-def lines_of(client: PipelineClient, logbook: Logbook, pipeline: str) -> list[LogLine]:
-    return list(logbook.follow(pipeline, lambda: client.status(pipeline).finished))
+def lines_of(client: PipelineClient, logs: PipelineLogs, pipeline: str) -> list[LogLine]:
+    return list(logs.follow(pipeline, lambda: client.status(pipeline).finished))
 
 
 def said(lines: list[LogLine], title: str, client: PipelineClient, pipeline: str) -> list[str]:
@@ -88,11 +88,11 @@ def said(lines: list[LogLine], title: str, client: PipelineClient, pipeline: str
 
 @pytest.mark.usefixtures("worker")
 def test_a_pipelines_log_tells_of_each_stage_from_its_beginning_to_its_end(
-    client: PipelineClient, logbook: Logbook, make_spec: MakeSpec
+    client: PipelineClient, logs: PipelineLogs, make_spec: MakeSpec
 ) -> None:
     first, second = (client.submit(make_spec(name=name)).id for name in ("first", "second"))
 
-    again, lines = (lines_of(client, logbook, pipeline) for pipeline in (second, first))
+    again, lines = (lines_of(client, logs, pipeline) for pipeline in (second, first))
 
     begins, one, two, end = said(lines, "train teacher", client, first)
     assert begins.startswith("train teacher: begins on cpu (")
@@ -107,12 +107,12 @@ def test_a_pipelines_log_tells_of_each_stage_from_its_beginning_to_its_end(
 
 @pytest.mark.usefixtures("worker")
 def test_every_one_of_many_quick_epochs_is_logged_once(
-    client: PipelineClient, logbook: Logbook, make_spec: MakeSpec
+    client: PipelineClient, logs: PipelineLogs, make_spec: MakeSpec
 ) -> None:
     teacher = {"model": {"name": "mlp", "hidden": [8]}, "training": {"epochs": 80, "batch_size": 512}}
     pipeline = client.submit(make_spec(teacher=teacher)).id
 
-    told = said(lines_of(client, logbook, pipeline), "train teacher", client, pipeline)
+    told = said(lines_of(client, logs, pipeline), "train teacher", client, pipeline)
 
     epochs = [message.partition(" ·")[0] for message in told if message.startswith("epoch")]
     assert epochs == [f"epoch {number}/80" for number in range(1, 81)]
@@ -120,11 +120,11 @@ def test_every_one_of_many_quick_epochs_is_logged_once(
 
 @pytest.mark.usefixtures("worker")
 def test_what_own_code_prints_and_logs_is_there_in_whole_lines(
-    client: PipelineClient, logbook: Logbook, make_spec: MakeSpec
+    client: PipelineClient, logs: PipelineLogs, make_spec: MakeSpec
 ) -> None:
     pipeline = client.submit(make_spec(dataset={"name": "talkative:data", "options": {"fails": True}})).id
 
-    told = lines_of(client, logbook, pipeline)
+    told = lines_of(client, logs, pipeline)
 
     levels = {line.message: line.level for line in told}
     assert levels["several words 3"] == "INFO"
@@ -141,10 +141,10 @@ def test_what_own_code_prints_and_logs_is_there_in_whole_lines(
 
 @pytest.mark.usefixtures("worker")
 def test_the_command_shows_a_stage_the_last_lines_or_json(
-    settings: Settings, client: PipelineClient, logbook: Logbook, make_spec: MakeSpec
+    settings: Settings, client: PipelineClient, logs: PipelineLogs, make_spec: MakeSpec
 ) -> None:
     pipeline = client.submit(make_spec()).id
-    told = lines_of(client, logbook, pipeline)
+    told = lines_of(client, logs, pipeline)
     teacher = client.status(pipeline).plan.trunk[1]
 
     of_stage, by_key, last, wrong, unknown = (
@@ -171,10 +171,10 @@ def test_the_command_shows_a_stage_the_last_lines_or_json(
 
 @pytest.mark.usefixtures("worker")
 def test_a_log_expires_with_its_pipeline(
-    settings: Settings, client: PipelineClient, logbook: Logbook, make_spec: MakeSpec
+    settings: Settings, client: PipelineClient, logs: PipelineLogs, make_spec: MakeSpec
 ) -> None:
     pipeline = client.submit(make_spec()).id
-    lines_of(client, logbook, pipeline)
+    lines_of(client, logs, pipeline)
     broker: Any = connect(settings)
     broker.expire(f"distill:logs:{pipeline}", 5)
 
@@ -186,23 +186,23 @@ def test_a_log_expires_with_its_pipeline(
     assert settings.history_seconds - 5 < log <= settings.history_seconds
 
 
-def test_the_oldest_lines_go_first_and_long_ones_lose_their_middle(settings: Settings, logbook: Logbook) -> None:
+def test_the_oldest_lines_go_first_and_long_ones_lose_their_middle(settings: Settings, logs: PipelineLogs) -> None:
     line = LogLine(time=0.0, level="INFO", worker="w", stages=("abcdef12",), message="")
     many = [line.model_copy(update={"message": str(number)}) for number in range(KEPT_LINES + 1_000)]
 
-    logbook.write("many", many)
-    logbook.note("long", "w", (), "first" + "x" * 9_000 + "last\ud800")
+    logs.write("many", many)
+    logs.note("long", "w", (), "first" + "x" * 9_000 + "last\ud800")
 
-    kept = [int(each.message) for each in logbook.read("many")]
+    kept = [int(each.message) for each in logs.read("many")]
     assert KEPT_LINES <= len(kept) < KEPT_LINES + 200
     assert kept == list(range(kept[0], KEPT_LINES + 1_000))
-    (message,) = (each.message for each in logbook.read("long"))
+    (message,) = (each.message for each in logs.read("long"))
     assert (message[:5], message[-10:]) == ("first", "last\\ud800")
     assert len(message) < LONGEST_MESSAGE + 100
 
 
-def test_a_follower_outlives_a_broker_that_is_away(logbook: Logbook, monkeypatch: pytest.MonkeyPatch) -> None:
-    logbook.note("p", "w", (), "said")
+def test_a_follower_outlives_a_broker_that_is_away(logs: PipelineLogs, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs.note("p", "w", (), "said")
     answers = iter([BrokerUnavailable("away"), BrokerUnavailable("away")])
 
     def finished() -> bool:
@@ -212,7 +212,7 @@ def test_a_follower_outlives_a_broker_that_is_away(logbook: Logbook, monkeypatch
 
     monkeypatch.setattr("distill_queue.shared.ledger.logs.LAST_WORD_SECONDS", 0.1)
 
-    assert [line.message for line in logbook.follow("p", finished)] == ["said"]
+    assert [line.message for line in logs.follow("p", finished)] == ["said"]
 
 
 def test_a_broker_that_is_away_holds_up_nobody_and_what_is_left_out_is_counted(
@@ -222,15 +222,15 @@ def test_a_broker_that_is_away_holds_up_nobody_and_what_is_left_out_is_counted(
     monkeypatch.setattr(scribe_module, "WRITE_SECONDS", 0.05)
     settings = Settings(store=tmp_path, broker_url=f"redis://127.0.0.1:{free_port()}/0")
     hasty = unchecked_client(settings, retries=0)
-    logbook, speaker = Logbook(hasty, 1_000), logging.getLogger("speaker")
-    with Scribe(logbook, "p", "w", ("k" * 64,)):
+    logs, speaker = PipelineLogs(hasty, 1_000), logging.getLogger("speaker")
+    with LogCapture(logs, "p", "w", ("k" * 64,)):
         started = time.monotonic()
         for number in range(30):
             speaker.error("line %d", number)
         took = time.monotonic() - started
         with LocalStack(settings, workers=0, server_folder=tmp_path / "server"):
-            wait_until(lambda: len(list(logbook.read("p"))) == 11, "they are written once it is there")
-            first, *others = logbook.read("p")
+            wait_until(lambda: len(list(logs.read("p"))) == 11, "they are written once it is there")
+            first, *others = logs.read("p")
             hasty.close()
 
     assert took < 2.0
@@ -238,20 +238,20 @@ def test_a_broker_that_is_away_holds_up_nobody_and_what_is_left_out_is_counted(
     assert [line.message for line in others] == [f"line {number}" for number in range(20, 30)]
 
 
-def test_who_says_nothing_needs_no_thread(logbook: Logbook) -> None:
-    with Scribe(logbook, "p-1", "worker", ()) as scribe:
+def test_who_says_nothing_needs_no_thread(logs: PipelineLogs) -> None:
+    with LogCapture(logs, "p-1", "worker", ()) as capture:
         silent = {thread.name for thread in threading.enumerate()}
-        scribe.note("something")
+        capture.note("something")
         talking = {thread.name for thread in threading.enumerate()}
 
     assert "scribe" not in silent
     assert "scribe" in talking
-    assert [line.message for line in logbook.read("p-1")] == ["something"]
+    assert [line.message for line in logs.read("p-1")] == ["something"]
 
 
-def test_code_that_logs_to_what_it_prints_to_does_not_go_round_in_circles(logbook: Logbook) -> None:
+def test_code_that_logs_to_what_it_prints_to_does_not_go_round_in_circles(logs: PipelineLogs) -> None:
     root = logging.getLogger()
-    with Scribe(logbook, "p", "w", ()):
+    with LogCapture(logs, "p", "w", ()):
         circular = logging.StreamHandler(sys.stderr)
         root.addHandler(circular)
         try:
@@ -259,4 +259,4 @@ def test_code_that_logs_to_what_it_prints_to_does_not_go_round_in_circles(logboo
         finally:
             root.removeHandler(circular)
 
-    assert [line.message for line in logbook.read("p")] == ["once", "once"]
+    assert [line.message for line in logs.read("p")] == ["once", "once"]

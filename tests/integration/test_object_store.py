@@ -19,7 +19,7 @@ from distill_queue.scheduler.maintenance import garbage
 from distill_queue.scheduler.maintenance.bucket_garbage import ObjectGarbage
 from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.scheduler.maintenance.inventory import holdings, verdict_on
-from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.errors import (
     ArtifactDamaged,
     ArtifactMissing,
@@ -27,7 +27,7 @@ from distill_queue.shared.errors import (
     InvalidSettings,
     StoreUnavailable,
 )
-from distill_queue.shared.files.bucket import BLOCK_BYTES, Objects
+from distill_queue.shared.files.bucket import BLOCK_BYTES, Bucket
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import WeightsRecord
@@ -50,7 +50,7 @@ Machine = Callable[..., ObjectStore]
 @pytest.fixture
 def machine(bucket: str, tmp_path: Path) -> Machine:
     """A machine's view of the store, with a folder of its own for copies."""
-    return lambda name, cache_bytes=LIMIT: ObjectStore(Objects(bucket), tmp_path / name, cache_bytes)
+    return lambda name, cache_bytes=LIMIT: ObjectStore(Bucket(bucket), tmp_path / name, cache_bytes)
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_store_that_cannot_be_reached_says_so_in_a_line_and_leaves_no_file(
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path, stage: Stage) -> None:
-    nowhere = ObjectStore(Objects("s3://nowhere-at-all/distill"), tmp_path, LIMIT)
+    nowhere = ObjectStore(Bucket("s3://nowhere-at-all/distill"), tmp_path, LIMIT)
 
     with pytest.raises(StoreUnavailable, match=r"s3://nowhere-at-all/distill/probe-.* bucket does not exist"):
         nowhere.check_writable()
@@ -366,7 +366,7 @@ def test_the_inventory_is_that_of_the_object_store(machine: Machine, plan: Plan)
     stage = plan.trunk[0]
     commit(machine("alpha"), stage)
 
-    (found,) = holdings(machine("beta"), Reach({stage.key: ("tiny-1",)}))
+    (found,) = holdings(machine("beta"), NeededArtifacts({stage.key: ("tiny-1",)}))
 
     assert (found.ref, found.title, found.pipelines) == (stage.ref, stage.title, ("tiny-1",))
     assert found.size_bytes > len(b"content")
@@ -386,7 +386,7 @@ def test_garbage_goes_from_the_object_store_unless_it_is_needed_by_then(
     store.objects.write(f"artifacts/report/{cut_off.key[:2]}/{cut_off.key}/{'0' * 64}/file", b"x")
     store.objects.write(f"partial/{unfinished.key}/checkpoint", b"x")
     store.objects.write(f"damaged/{damaged.kind}-{damaged.key}-1/{MANIFEST}", b"x")
-    looks = [Reach({needed.key: ("a",)}), Reach({needed.key: ("a",), soon.key: ("b",)})]
+    looks = [NeededArtifacts({needed.key: ("a",)}), NeededArtifacts({needed.key: ("a",), soon.key: ("b",)})]
     found = ObjectGarbage(store, lambda: looks.pop(0), -1.0)
 
     pieces = found.find()
@@ -410,13 +410,13 @@ def test_objects_whose_names_lead_elsewhere_or_that_no_store_makes_are_no_garbag
     for name in (*names, f"partial/{key}/../../y"):
         driver.pipe_file(f"{root}/{name}", b"somebody's")
     monkeypatch.setattr(garbage, "GRACE_SECONDS", -1.0)
-    found = ObjectGarbage(store, Reach, keep_seconds=-1.0)
+    found = ObjectGarbage(store, NeededArtifacts, keep_seconds=-1.0)
 
     pieces = found.find()
     found.remove(pieces)
 
     assert pieces == []
-    assert holdings(store, Reach()) == []
+    assert holdings(store, NeededArtifacts()) == []
     assert all(driver.exists(f"{root}/{name}") for name in names)
     assert "nothing that a store makes: 'notes'" in caplog.text.replace("'', ", "")
 
@@ -425,7 +425,7 @@ def test_what_was_used_lately_is_no_garbage(machine: Machine, stage: Stage) -> N
     commit(machine("alpha"), stage)
     machine("beta").find(stage.ref)
 
-    assert ObjectGarbage(machine("alpha"), Reach, 60.0).find() == []
+    assert ObjectGarbage(machine("alpha"), NeededArtifacts, 60.0).find() == []
     (used,) = machine("alpha").objects.list("used")
     assert used == f"used/{stage.kind}/{stage.key}"
 
@@ -437,12 +437,12 @@ def test_the_doctor_writes_to_the_object_store(bucket: str, tmp_path: Path, sett
 
     assert (store.subject, store.state) == ("store", "good")
     assert bucket in store.detail
-    assert not Objects(bucket).list()
+    assert not Bucket(bucket).list()
 
 
 def test_a_driver_that_is_not_installed_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="az://container/distill needs its driver: pip install adlfs"):
-        ObjectStore(Objects("az://container/distill"), tmp_path, LIMIT).check_writable()
+        ObjectStore(Bucket("az://container/distill"), tmp_path, LIMIT).check_writable()
 
 
 def test_a_forked_process_has_a_connection_of_its_own(machine: Machine, stage: Stage) -> None:
@@ -464,7 +464,7 @@ def test_a_silent_server_does_not_hold_anybody_for_ever(tmp_path: Path, monkeypa
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
-        objects = Objects("s3://bucket/distill", seconds=0.5)
+        objects = Bucket("s3://bucket/distill", seconds=0.5)
         (tmp_path / "file").write_bytes(b"content")
         started = time.monotonic()
 
@@ -511,12 +511,12 @@ def test_garbage_that_is_found_or_made_again_while_other_garbage_is_removed_stay
     commit(store, found)
     written, looked = time.time(), []
 
-    def look() -> Reach:
+    def look() -> NeededArtifacts:
         looked.append(None)
         if len(looked) == 2:  # Listed by now. An object store knows the time to the second.
             wait_until(lambda: int(time.time()) > int(written), "a second has passed")
             machine("beta").find(found.ref)
-        return Reach()
+        return NeededArtifacts()
 
     garbage = ObjectGarbage(store, look, -60.0)
     removal = garbage.remove(garbage.find())
@@ -529,7 +529,7 @@ def test_a_commit_after_a_removal_keeps_its_files(machine: Machine, stage: Stage
     """Of the same bytes: what a slow collector removes afterwards are the earlier commit's."""
     store = machine("alpha")
     commit(store, stage)
-    (earlier,) = ObjectGarbage(store, Reach, -60.0).find()
+    (earlier,) = ObjectGarbage(store, NeededArtifacts, -60.0).find()
     listed = store.objects.list(str(earlier.path))
     store.objects.remove(place_of(store, stage, MANIFEST))
     commit(machine("beta"), stage)
@@ -548,7 +548,7 @@ def test_what_was_damaged_once_goes_without_the_note_that_its_successor_is_used(
     store.set_aside(stage.ref)
     commit(store, stage)
     store.find(stage.ref)
-    of_damaged = ObjectGarbage(store, Reach, 60.0)
+    of_damaged = ObjectGarbage(store, NeededArtifacts, 60.0)
 
     of_damaged.remove([piece for piece in of_damaged.find() if piece.what == "damaged"])
 
@@ -564,7 +564,7 @@ def test_processes_that_share_a_folder_bring_each_file_once(
     barrier, seen = threading.Barrier(4), []
 
     def work() -> None:
-        store = ObjectStore(Objects(bucket), tmp_path / "shared", LIMIT)
+        store = ObjectStore(Bucket(bucket), tmp_path / "shared", LIMIT)
         barrier.wait()
         seen.append(store.open(stage.ref).path("file").read_bytes())
 

@@ -8,66 +8,66 @@ from typing import Any
 import pytest
 
 from distill_queue.shared.ledger.ledger import connect
-from distill_queue.shared.ledger.workers import Roster, WorkerEntry
+from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.settings import Settings
-from distill_queue.worker.coordination.gpu_preference import LOOK_SECONDS, Offers
+from distill_queue.worker.coordination.gpu_preference import LOOK_SECONDS, GpuPreference
 
 CPU = ("cpu", "any")
 
 
 @pytest.fixture
-def roster(settings: Settings) -> Roster:
+def registry(settings: Settings) -> WorkerRegistry:
     """The roster of an empty broker."""
-    return Roster(connect(settings))
+    return WorkerRegistry(connect(settings))
 
 
 @pytest.fixture
-def offers(settings: Settings, roster: Roster) -> Offers:
+def gpu_preference(settings: Settings, registry: WorkerRegistry) -> GpuPreference:
     """What a worker without a GPU asks."""
-    return Offers(connect(settings), roster)
+    return GpuPreference(connect(settings), registry)
 
 
-def enter(roster: Roster, *queues: str) -> None:
-    roster.enter(WorkerEntry.of_this_process("worker@here", queues, "store"), 60.0, "a")
+def enter(registry: WorkerRegistry, *queues: str) -> None:
+    registry.enter(WorkerEntry.of_this_process("worker@here", queues, "store"), 60.0, "a")
 
 
-def test_a_task_is_left_once_to_a_worker_with_a_gpu(roster: Roster, offers: Offers) -> None:
-    enter(roster, "gpu", "any")
+def test_a_task_is_left_once_to_a_worker_with_a_gpu(registry: WorkerRegistry, gpu_preference: GpuPreference) -> None:
+    enter(registry, "gpu", "any")
 
-    assert offers.should_leave("task", "any", "worker", CPU)
-    assert not offers.should_leave("task", "any", "worker", CPU)
+    assert gpu_preference.should_leave("task", "any", "worker", CPU)
+    assert not gpu_preference.should_leave("task", "any", "worker", CPU)
 
 
 @pytest.mark.parametrize(("queue", "serves"), [("cpu", CPU), ("any", ("gpu", "any"))])
 def test_what_is_asked_of_this_worker_is_kept(
-    roster: Roster, offers: Offers, queue: str, serves: tuple[str, ...]
+    registry: WorkerRegistry, gpu_preference: GpuPreference, queue: str, serves: tuple[str, ...]
 ) -> None:
-    enter(roster, "gpu", "any")
+    enter(registry, "gpu", "any")
 
-    assert not offers.should_leave("task", queue, "worker", serves)
+    assert not gpu_preference.should_leave("task", queue, "worker", serves)
 
 
 @pytest.mark.parametrize("queues", [CPU, ("gpu",)])
 def test_nothing_is_left_to_workers_that_would_not_take_it_to_a_gpu(
-    roster: Roster, offers: Offers, queues: tuple[str, ...]
+    registry: WorkerRegistry, gpu_preference: GpuPreference, queues: tuple[str, ...]
 ) -> None:
-    enter(roster, *queues)
+    enter(registry, *queues)
 
-    assert not offers.should_leave("task", "any", "worker", CPU)
+    assert not gpu_preference.should_leave("task", "any", "worker", CPU)
 
 
 def test_a_new_gpu_is_known_after_some_seconds_and_many_tasks_cost_one_look(
-    settings: Settings, roster: Roster, offers: Offers, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, registry: WorkerRegistry, gpu_preference: GpuPreference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client: Any = connect(settings)
     client.config_resetstat()
 
-    before = [offers.should_leave(f"task-{number}", "any", "worker", CPU) for number in range(5)]
+    before = [gpu_preference.should_leave(f"task-{number}", "any", "worker", CPU) for number in range(5)]
     looks = client.info("commandstats")["cmdstat_exists"]["calls"]
-    enter(roster, "gpu", "any")
+    enter(registry, "gpu", "any")
     later = time.monotonic() + LOOK_SECONDS
     monkeypatch.setattr("distill_queue.worker.coordination.gpu_preference.time.monotonic", lambda: later)
 
     assert not any(before)
     assert looks == 1
-    assert offers.should_leave("task", "any", "worker", CPU)
+    assert gpu_preference.should_leave("task", "any", "worker", CPU)

@@ -148,7 +148,7 @@ def test_a_stage_that_another_pipeline_computes_waits_and_goes_on_when_it_is_fre
     wait_until: Callable[[Callable[[], Any], str], Any],
 ) -> None:
     plan = Plan.of(make_spec())
-    leases = app.bench().leases
+    leases = app.connections().leases
     held = leases.acquire(plan.trunk[0].key, "worker", "another-task", "")
     assert held is not None
 
@@ -156,7 +156,7 @@ def test_a_stage_that_another_pipeline_computes_waits_and_goes_on_when_it_is_fre
         pipeline = client.submit(make_spec()).id
         wait_until(lambda: "another pipeline" in client.status(pipeline).states[held.key].progress, "it is parked")
         waiting = client.status(pipeline).states[held.key]
-    app.bench().wake(held.key)
+    app.connections().wake(held.key)
 
     assert (waiting.state, waiting.progress) == ("waiting", "waits: another pipeline computes prepare digits")
     assert finish(client, pipeline).state == "done"

@@ -17,7 +17,7 @@ from distill_queue.shared.broker.celery_app import create_app
 from distill_queue.shared.catalog import PRIORITIES
 from distill_queue.shared.ledger.ledger import connect
 from distill_queue.shared.ledger.queues import PLACES, Queues, QueueState
-from distill_queue.shared.ledger.workers import Roster, WorkerEntry
+from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.settings import Settings
 
 
@@ -86,7 +86,7 @@ def test_what_workers_have_taken_is_counted_and_an_entry_that_is_no_message_cost
     settings: Settings, app: Celery, ask: Callable[..., str]
 ) -> None:
     broker: Any = connect(settings)
-    Roster(broker).enter(WorkerEntry.of_this_process("one@host", ("cpu", "any"), "store"), 60.0, "a")
+    WorkerRegistry(broker).enter(WorkerEntry.of_this_process("one@host", ("cpu", "any"), "store"), 60.0, "a")
     send(app, "any", "high")
     send(app, "any", "low", countdown=600.0)
     send(app, "cpu", "normal")

@@ -13,7 +13,7 @@ from redis.connection import AbstractConnection
 
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.maintenance.doctor import examine
-from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.broker.signing import Keyring
 from distill_queue.shared.ledger.ledger import Ledger, connect
 from distill_queue.shared.ledger.status import StageState
@@ -107,7 +107,7 @@ def test_a_page_of_pipelines_takes_as_many_round_trips_as_a_few(
     client, store = PipelineClient(settings), ArtifactStore(settings.folder)
     asks: dict[str, Callable[[], object]] = {
         "status": client.pipelines,
-        "store gc": lambda: Reach.now(ledger, Submissions(store)),
+        "store gc": lambda: NeededArtifacts.now(ledger, Submissions(store)),
         "doctor": lambda: list(examine(settings)),
     }
     sends = []
@@ -125,7 +125,7 @@ def test_what_a_signed_plan_needs_is_known(settings: Settings, ledger: Ledger, p
     bundle = next(bundle for branch in plan.branches for bundle in branch if len(bundle) > 1)
     ledger.open("signed", plan, Keyring.of(["k" * 32]))
 
-    reach = Reach.now(ledger, Submissions(ArtifactStore(settings.folder)))
+    needed = NeededArtifacts.now(ledger, Submissions(ArtifactStore(settings.folder)))
 
-    assert reach.pipelines[bundle_ref(bundle).key] == ("signed",)
-    assert {stage.key for stage in plan.stages} < set(reach.pipelines)
+    assert needed.pipelines[bundle_ref(bundle).key] == ("signed",)
+    assert {stage.key for stage in plan.stages} < set(needed.pipelines)

@@ -300,11 +300,11 @@ def test_a_parked_message_that_somebody_else_put_there_is_not_sent(
 
 
 def test_a_signed_message_for_something_else_is_not_taken_for_a_parked_one(signed: Settings) -> None:
-    bench = create(signed).bench()
-    message = bench.keyring.seal("message", "{}")
+    connections = create(signed).connections()
+    message = connections.keyring.seal("message", "{}")
 
     with pytest.raises(Untrusted, match="signed for something else"):
-        bench.keyring.open("kept", message)
+        connections.keyring.open("kept", message)
 
 
 def test_a_plan_that_was_altered_at_the_broker_is_not_submitted_again(signed: Settings, make_spec: MakeSpec) -> None:

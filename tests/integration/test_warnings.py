@@ -15,7 +15,7 @@ from celery.contrib.testing.worker import start_worker
 
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.shared.ledger.ledger import connect
-from distill_queue.shared.ledger.logs import Logbook, LogLine
+from distill_queue.shared.ledger.logs import LogLine, PipelineLogs
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
@@ -84,10 +84,10 @@ def finished(client: PipelineClient, spec: PipelineSpec, wait_until: WaitUntil, 
 
 def warnings_in_log(settings: Settings, pipeline: str, wait_until: WaitUntil) -> list[LogLine]:
     """The warnings in a finished pipeline's log, once its last stage has said that it is done."""
-    logbook = Logbook(connect(settings), settings.history_seconds)
+    logs = PipelineLogs(connect(settings), settings.history_seconds)
 
     def lines() -> list[LogLine]:
-        found = list(logbook.read(pipeline))
+        found = list(logs.read(pipeline))
         return found if any("small " in line.message and "%" in line.message for line in found) else []
 
     return [line for line in wait_until(lines, "the log is written") if line.level == "WARNING"]

@@ -36,9 +36,9 @@ from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.machine.runtime import Report, Runtime
 from distill_queue.worker.offline import recompute
-from distill_queue.worker.stages.context import Desk
+from distill_queue.worker.stages.context import StageContext
 from distill_queue.worker.stages.crew import Alone, Crew
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.stages.soft_labels import Labelling
 from tests.unit.test_soft_labels import ENCODINGS, IDS, fill, header, logits, written
 
@@ -71,13 +71,13 @@ class Made:
     def run(self, stage: Stage, report: Callable[..., None] = say_nothing, crew: Crew | None = None) -> Artifact:
         """Do a stage as a worker does, and clear its unfinished work away as a worker does."""
         shards = "auto" if crew is None else 2
-        done = Workshop(self.store, CPU, report, crew=crew or Alone(), shards=shards).run(stage)
+        done = StageRunner(self.store, CPU, report, crew=crew or Alone(), shards=shards).run(stage)
         self.store.forget_partial(stage.ref)
         return done
 
-    def desk(self, stage: Stage) -> Desk:
+    def context(self, stage: Stage) -> StageContext:
         inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
-        return Desk(inputs, self.store.root, CPU, say_nothing)
+        return StageContext(inputs, self.store.root, CPU, say_nothing)
 
     def found(self) -> SoftLabels:
         return SoftLabels.open(self.store.open(self.labels.ref).folder)
@@ -246,12 +246,12 @@ def batches(request: pytest.FixtureRequest, make: Callable[..., Made]) -> tuple[
     """What a student is shown, the cache that it is from, and the teacher."""
     made = make(dtype="float32", views=3, augmentation={"shift": 1, "flip": True, "mixup": 0.3, "seed": 5})
     made.run(made.labels)
-    labels, desk = made.found(), made.desk(made.labels)
+    labels, context = made.found(), made.context(made.labels)
     augmentation = AugmentationSpec.model_validate(labels.header.augmentation)
     teacher_logits = TeacherLogits.of(labels, CPU.device, streamed=request.param)
-    split = desk.split("train", streamed=request.param)
+    split = context.split("train", streamed=request.param)
     shown = Batches(split, augmentation, 3, torch.float32, teacher_logits)
-    return shown, labels, desk.model("teacher").eval()
+    return shown, labels, context.model("teacher").eval()
 
 
 Shown = tuple[Batches, SoftLabels, torch.nn.Module]
@@ -344,7 +344,7 @@ class Together:
     present: int = 1
 
     def call(self, *_: float) -> bool:
-        helper = Workshop(self.made.store, CPU, say_nothing, crew=Given(self.taken[: self.done]))
+        helper = StageRunner(self.made.store, CPU, say_nothing, crew=Given(self.taken[: self.done]))
         assert helper.help(self.made.labels) == self.done
         return True
 
@@ -512,10 +512,10 @@ def test_one_cache_gives_the_teachers_probabilities_at_any_temperature(
 ) -> None:
     made = make(dtype=dtype)
     made.run(made.labels)
-    labels, desk = made.found(), made.desk(made.labels)
+    labels, context = made.found(), made.context(made.labels)
     rows = np.arange(0, SAMPLES, 7)
     with torch.inference_mode():
-        said = desk.model("teacher").eval()(desk.split("train").normalised(slice(None)))[rows].double()
+        said = context.model("teacher").eval()(context.split("train").normalised(slice(None)))[rows].double()
 
     found = labels.batch(rows, temperature=temperature)
 

@@ -21,7 +21,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 
 SPEC = """\
 name: given
@@ -253,11 +253,11 @@ def test_what_only_a_worker_can_tell_it_tells_in_the_same_words(
         store.commit(
             load.inputs["checkpoint"], draft, stage=None, record=None, provenance=runtime.provenance, seconds=0.0
         )
-    workshop = Workshop(store, runtime, lambda *_: None)
-    workshop.run(data)
+    runner = StageRunner(store, runtime, lambda *_: None)
+    runner.run(data)
 
     with pytest.raises(InvalidSpec) as raised:
-        workshop.run(load)
+        runner.run(load)
 
     assert load.title == "load teacher from fine.safetensors"
     assert str(raised.value) == (

@@ -19,7 +19,7 @@ from distill_queue.scheduler.watch import tree as live
 from distill_queue.scheduler.watch.waiting import facts_of, reasons
 from distill_queue.shared.ledger.logs import LogLine
 from distill_queue.shared.ledger.results import COLUMNS, PipelineResults
-from distill_queue.shared.ledger.status import PipelineStatus, StageState, in_words
+from distill_queue.shared.ledger.status import PipelineStatus, StageState, duration_in_words
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import (
     DatasetRecord,
@@ -360,7 +360,7 @@ def test_a_log_line_is_json_with_its_characters_as_they_are(capsys: pytest.Captu
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min"), (7200, "2.0 h")])
 def test_times_are_said_as_people_say_them(seconds: float, words: str) -> None:
-    assert in_words(seconds) == words
+    assert duration_in_words(seconds) == words
 
 
 @pytest.mark.parametrize(("seeds", "told"), [(1, True), (2, False)])

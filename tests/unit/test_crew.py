@@ -20,7 +20,7 @@ from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages import crew
 from distill_queue.worker.stages import soft_labels as labelling
 from distill_queue.worker.stages.crew import START_SECONDS, worthwhile_helpers
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 
 MakeSpec = Callable[..., PipelineSpec]
 CPU = Runtime(torch.device("cpu"))
@@ -55,8 +55,8 @@ def labels(make_spec: MakeSpec, folder: Path, others: Others, shards: Any = "aut
     store = ArtifactStore(folder)
     data, teacher, soft_labels = Plan.of(spec).trunk
     for stage in (data, teacher):
-        Workshop(store, CPU, lambda *_: None).run(stage)
-    record = Workshop(store, CPU, lambda *_: None, crew=others, shards=shards).run(soft_labels).record
+        StageRunner(store, CPU, lambda *_: None).run(stage)
+    record = StageRunner(store, CPU, lambda *_: None, crew=others, shards=shards).run(soft_labels).record
     assert isinstance(record, SoftLabelsRecord)
     return record
 

@@ -26,7 +26,7 @@ from distill_queue.worker.losses.soft import kl
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models import build as models
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom"
 CPU = Runtime(torch.device("cpu"), plugins=("own",))
@@ -63,8 +63,8 @@ def short_spec() -> PipelineSpec:
 
 
 def run_all(spec: PipelineSpec, folder: Path) -> dict[str, Artifact]:
-    workshop = Workshop(ArtifactStore(folder), CPU, lambda *_: None)
-    return {stage.title: workshop.run(stage) for stage in Plan.of(spec).stages}
+    runner = StageRunner(ArtifactStore(folder), CPU, lambda *_: None)
+    return {stage.title: runner.run(stage) for stage in Plan.of(spec).stages}
 
 
 def test_every_line_is_tokens_and_then_nothing(own: Load) -> None:

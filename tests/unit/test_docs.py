@@ -16,7 +16,7 @@ from distill_queue.shared.results.records import ReportRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 from docs import generate
 
 ROOT = Path(__file__).parents[2]
@@ -130,9 +130,9 @@ def test_own_code_works_as_its_page_shows_it(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     runtime = Runtime(torch.device("cpu"), plugins=(Path(files[0]).parts[0],))
-    workshop = Workshop(ArtifactStore(tmp_path / "store"), runtime, lambda *_progress: None)
+    runner = StageRunner(ArtifactStore(tmp_path / "store"), runtime, lambda *_progress: None)
 
-    *_, report = [workshop.run(stage) for stage in Plan.of(PipelineSpec.load(tmp_path / "spec.yaml")).stages]
+    *_, report = [runner.run(stage) for stage in Plan.of(PipelineSpec.load(tmp_path / "spec.yaml")).stages]
 
     assert isinstance(report.record, ReportRecord)
     assert report.record.students[0].accuracy.mean > 0.5

@@ -17,7 +17,7 @@ from distill_queue.scheduler.labels.caches import import_file
 from distill_queue.scheduler.maintenance.access import closed_to_others, first_obstacle
 from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
 from distill_queue.scheduler.maintenance.inventory import holdings, verdict_on
-from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.scheduler.stack.local import LocalStack
 from distill_queue.shared.errors import StoreUnavailable
 from distill_queue.shared.files.folders import draft_folder, found_in
@@ -32,7 +32,7 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 
 MakeSpec = Callable[..., PipelineSpec]
@@ -114,7 +114,7 @@ def test_modes_are_those_that_umask_and_the_parents_group_give(
     plan = Plan.of(make_spec())
     damaged = plan.trunk[0]
     with with_umask(umask):
-        made = [Workshop(store, Runtime(torch.device("cpu")), lambda *_: None).run(stage) for stage in plan.trunk]
+        made = [StageRunner(store, Runtime(torch.device("cpu")), lambda *_: None).run(stage) for stage in plan.trunk]
         checkpoints(store, plan.report).save(1, Checkpoint({"weight": torch.zeros(1)}, {}))
         Submissions(store).enter("waiting", Submission(plan=plan, canvas="{}"))
         store.set_aside(damaged.ref)
@@ -143,13 +143,13 @@ LOOKS: dict[str, tuple[str, Callable[[ArtifactStore, Plan], object]]] = {
     "whether an artifact is there": ("artifacts", lambda store, plan: plan.trunk[0].ref in store),
     "for an artifact": ("artifacts", lambda store, plan: store.find(plan.trunk[0].ref)),
     "for all of a kind": ("artifacts/prepare_data", lambda store, _: store.refs("prepare_data")),
-    "for all artifacts": ("artifacts", lambda store, _: holdings(store, Reach())),
-    "for their sizes": ("artifacts/prepare_data/{key}", lambda store, _: holdings(store, Reach())),
+    "for all artifacts": ("artifacts", lambda store, _: holdings(store, NeededArtifacts())),
+    "for their sizes": ("artifacts/prepare_data/{key}", lambda store, _: holdings(store, NeededArtifacts())),
     "for garbage": ("artifacts/prepare_data/{key}", lambda store, _: garbage(store).find()),
     "for unfinished garbage": ("partial", lambda store, _: garbage(store).find()),
     "into the trash": ("trash", lambda store, _: garbage(store).clear_trash()),
     "for unfinished pipelines": ("pipelines", lambda store, _: list(Submissions(store))),
-    "for what pipelines need": ("pipelines", lambda store, _: Reach.now(None, Submissions(store))),
+    "for what pipelines need": ("pipelines", lambda store, _: NeededArtifacts.now(None, Submissions(store))),
     "for one pipeline": ("pipelines", lambda store, _: Submissions(store).find("waiting")),
     "for checkpoints": ("partial", lambda store, plan: checkpoints(store, plan.report).latest()),
     "at sizes": ("partial", lambda store, _: store.bytes_below("partial")),
@@ -159,7 +159,7 @@ LOOKS: dict[str, tuple[str, Callable[[ArtifactStore, Plan], object]]] = {
 
 
 def garbage(store: ArtifactStore, keep_days: float = 30.0) -> FolderGarbage:
-    return FolderGarbage(store, Reach, keep_days * DAY)
+    return FolderGarbage(store, NeededArtifacts, keep_days * DAY)
 
 
 @pytest.mark.parametrize("looks", LOOKS)

@@ -12,7 +12,7 @@ import pytest
 
 from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
 from distill_queue.scheduler.maintenance.garbage import Piece
-from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage, bundle_ref
 from distill_queue.shared.results.records import WeightsRecord
@@ -59,7 +59,7 @@ def unfinished(store: ArtifactStore, stage: Stage, days_ago: float, name: str = 
     return path
 
 
-def garbage(store: ArtifactStore, *looks: Reach, keep_days: float = 30.0) -> FolderGarbage:
+def garbage(store: ArtifactStore, *looks: NeededArtifacts, keep_days: float = 30.0) -> FolderGarbage:
     """Garbage by what each look finds, the last one again and again."""
     left = list(looks)
     return FolderGarbage(store, lambda: left.pop(0) if len(left) > 1 else left[0], keep_days * DAY)
@@ -74,7 +74,7 @@ def test_what_nobody_needs_and_nobody_used_goes_and_the_rest_stays(store: Artifa
     commit(store, needed)
     commit(store, recent, days_ago=29.0)
     commit(store, old, days_ago=31.0)
-    found = garbage(store, Reach({needed.key: ("pipeline",)}))
+    found = garbage(store, NeededArtifacts({needed.key: ("pipeline",)}))
 
     removal = found.remove(found.find())
 
@@ -86,11 +86,11 @@ def test_what_nobody_needs_and_nobody_used_goes_and_the_rest_stays(store: Artifa
 
 def test_to_find_an_artifact_is_to_use_it(store: ArtifactStore, plan: Plan) -> None:
     commit(store, plan.report)
-    assert garbage(store, Reach()).find()
+    assert garbage(store, NeededArtifacts()).find()
 
     assert store.find(plan.report.ref)
 
-    assert garbage(store, Reach()).find() == []
+    assert garbage(store, NeededArtifacts()).find() == []
 
 
 @pytest.mark.parametrize("keep_days", [0.0, 30.0])
@@ -100,7 +100,7 @@ def test_what_is_found_while_garbage_is_collected_is_put_back(
     used, other = plan.trunk[:2]
     commit(store, used)
     commit(store, other)
-    found = garbage(store, Reach(), keep_days=keep_days)
+    found = garbage(store, NeededArtifacts(), keep_days=keep_days)
     pieces = found.find()
 
     assert store.find(used.ref)
@@ -113,7 +113,7 @@ def test_what_is_found_while_garbage_is_collected_is_put_back(
 
 def test_what_a_pipeline_needs_that_is_submitted_meanwhile_is_put_back(store: ArtifactStore, plan: Plan) -> None:
     commit(store, plan.report)
-    found = garbage(store, Reach(), Reach({plan.report.key: ("new",)}))
+    found = garbage(store, NeededArtifacts(), NeededArtifacts({plan.report.key: ("new",)}))
 
     removal = found.remove(found.find())
 
@@ -124,11 +124,11 @@ def test_what_a_pipeline_needs_that_is_submitted_meanwhile_is_put_back(store: Ar
 def test_what_was_made_again_meanwhile_is_not_touched(store: ArtifactStore, plan: Plan) -> None:
     commit(store, plan.report)
 
-    def look() -> Reach:
+    def look() -> NeededArtifacts:
         if plan.report.ref in store:
-            return Reach()
+            return NeededArtifacts()
         commit(store, plan.report, days_ago=0.0)
-        return Reach({plan.report.key: ("new",)})
+        return NeededArtifacts({plan.report.key: ("new",)})
 
     found = FolderGarbage(store, look, 0.0)
     found.remove(found.find())
@@ -154,9 +154,9 @@ def test_an_artifact_that_is_taken_while_it_is_looked_for_is_not_found(
 
 def test_where_it_cannot_be_known_what_is_needed_all_is_put_back(store: ArtifactStore, plan: Plan) -> None:
     commit(store, plan.report)
-    pieces = garbage(store, Reach()).find()
+    pieces = garbage(store, NeededArtifacts()).find()
 
-    def away() -> Reach:
+    def away() -> NeededArtifacts:
         raise ConnectionError("the broker went away")
 
     with pytest.raises(ConnectionError):
@@ -175,7 +175,7 @@ def test_what_a_killed_run_left_in_the_trash_goes_back_and_what_was_doomed_goes(
         place.parent.mkdir(parents=True)
         folder.rename(place)
 
-    garbage(store, Reach()).clear_trash()
+    garbage(store, NeededArtifacts()).clear_trash()
 
     assert (kept.ref in store, doomed.ref in store) == (True, False)
     assert list((store.root / "trash").iterdir()) == []
@@ -187,7 +187,7 @@ def test_unfinished_work_stays_while_somebody_works_on_it_needs_it_or_wrote_it_t
     data, teacher, labels = plan.trunk
     leased, needed = unfinished(store, data, 9.0), unfinished(store, teacher, 9.0)
     fresh, stale = unfinished(store, labels, 0.5), unfinished(store, plan.report, 1.5)
-    found = garbage(store, Reach({teacher.key: ("pipeline",)}, frozenset({data.key})), keep_days=0.0)
+    found = garbage(store, NeededArtifacts({teacher.key: ("pipeline",)}, frozenset({data.key})), keep_days=0.0)
 
     removal = found.remove(found.find())
 
@@ -198,7 +198,7 @@ def test_unfinished_work_stays_while_somebody_works_on_it_needs_it_or_wrote_it_t
 def test_a_dead_workers_draft_goes_and_the_checkpoint_beside_it_stays(store: ArtifactStore, plan: Plan) -> None:
     checkpoint = unfinished(store, plan.report, 2.0)
     draft = unfinished(store, plan.report, 2.0, "draft-abc/weights").parent
-    found = garbage(store, Reach({plan.report.key: ("pipeline",)}))
+    found = garbage(store, NeededArtifacts({plan.report.key: ("pipeline",)}))
 
     removal = found.remove(found.find())
 
@@ -212,7 +212,7 @@ def test_what_is_damaged_goes_after_a_day(store: ArtifactStore, plan: Plan) -> N
         store.set_aside(stage.ref)
         (folder,) = (store.root / "damaged").glob(f"*{stage.key}-*")
         folder.rename(folder.with_name(f"{stage.kind}-{stage.key}-{time.time_ns() - int(days * DAY * 1e9)}"))
-    found = garbage(store, Reach())
+    found = garbage(store, NeededArtifacts())
 
     assert names(found.remove(found.find()).removed) == ["damaged train_teacher"]
 
@@ -225,12 +225,12 @@ def test_a_kept_pipeline_reaches_its_stages_their_inputs_and_its_bundles(
     submissions = Submissions(store)
     submissions.enter("kept", Submission(plan=plan, canvas="{}"))
 
-    reach = Reach.now(None, submissions)
+    needed = NeededArtifacts.now(None, submissions)
 
     bundle = next(bundle for branch in plan.branches for bundle in branch if len(bundle) > 1)
     needed = {ref.key for stage in plan.stages for ref in (stage.ref, *stage.inputs.values())}
-    assert needed | {bundle_ref(bundle).key} <= set(reach.pipelines)
-    assert set(reach.pipelines.values()) == {("kept",)}
+    assert needed | {bundle_ref(bundle).key} <= set(needed.pipelines)
+    assert set(needed.pipelines.values()) == {("kept",)}
 
 
 def test_a_pipeline_of_another_version_keeps_what_it_names(store: ArtifactStore, plan: Plan) -> None:
@@ -238,7 +238,7 @@ def test_a_pipeline_of_another_version_keeps_what_it_names(store: ArtifactStore,
     folder.mkdir(parents=True)
     (folder / "newer.json").write_text(json.dumps({"stages": {"of a newer kind": plan.report.key}}))
 
-    assert Reach.now(None, Submissions(store)).pipelines == {plan.report.key: ("newer",)}
+    assert NeededArtifacts.now(None, Submissions(store)).pipelines == {plan.report.key: ("newer",)}
 
 
 KEY = "ab" + 62 * "0"
@@ -300,7 +300,7 @@ def test_nothing_outside_of_the_store_is_listed_counted_or_moved_and_no_link_is_
     put(store.root, elsewhere)
     age(tmp_path, 100.0)
     before = sorted(tmp_path.rglob("*"))
-    found = garbage(store, Reach(), keep_days=0.0)
+    found = garbage(store, NeededArtifacts(), keep_days=0.0)
 
     found.clear_trash()
     pieces = found.find()
@@ -324,7 +324,7 @@ def test_a_link_in_a_piece_goes_and_what_it_leads_to_stays(store: ArtifactStore,
     made = commit(store, plan.report)
     (made.folder / "more").symlink_to(kept)
     age(made.folder, 100.0)
-    found = garbage(store, Reach())
+    found = garbage(store, NeededArtifacts())
 
     removal = found.remove(found.find())
 

@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from distill_queue.scheduler.maintenance.inventory import holdings, named, verdict_on
-from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.errors import InvalidSettings
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef, Stage, checkpoint_ref
@@ -46,20 +46,20 @@ def rewrite(artifact: Artifact, change: Callable[[dict[str, Any]], Any], *, seal
 def test_a_holding_says_what_an_artifact_is_and_who_needs_it(store: ArtifactStore, stage: Stage) -> None:
     artifact = commit(store, stage)
 
-    (found,) = holdings(store, Reach({stage.key: ("a", "b")}))
+    (found,) = holdings(store, NeededArtifacts({stage.key: ("a", "b")}))
 
     assert (found.ref, found.title, found.host, found.pipelines) == (stage.ref, stage.title, "here", ("a", "b"))
     assert found.size_bytes == sum(path.stat().st_size for path in artifact.folder.iterdir())
-    assert holdings(store, Reach(), "report") == []
+    assert holdings(store, NeededArtifacts(), "report") == []
     with pytest.raises(InvalidSettings, match="did you mean 'report'"):
-        holdings(store, Reach(), "reprot")
+        holdings(store, NeededArtifacts(), "reprot")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"stage": 1, "created": "x", "provenance": null}'])
 def test_a_manifest_that_says_nothing_is_listed_all_the_same(store: ArtifactStore, stage: Stage, text: str) -> None:
     (commit(store, stage).folder / "manifest.json").write_text(text)
 
-    (found,) = holdings(store, Reach())
+    (found,) = holdings(store, NeededArtifacts())
 
     assert (found.ref, found.created) == (stage.ref, None)
 

@@ -31,7 +31,7 @@ from distill_queue.shared.soft_labels.label_file import LabelFile, export
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 from tests.unit.test_soft_labels import ENCODINGS, IDS, logits, written
 
 MakeSpec = Callable[..., PipelineSpec]
@@ -306,7 +306,7 @@ def run_with(spec: PipelineSpec, path: Path, folder: Path) -> dict[str, Any]:
     with store.draft(ref) as draft:
         (draft / f"labels{path.suffix}").write_bytes(path.read_bytes())
         store.commit(ref, draft, stage=None, record=None, provenance=CPU.provenance, seconds=0.0)
-    return {stage.title: Workshop(store, CPU, lambda *_: None).run(stage) for stage in Plan.of(spec).stages}
+    return {stage.title: StageRunner(store, CPU, lambda *_: None).run(stage) for stage in Plan.of(spec).stages}
 
 
 @pytest.fixture(scope="module")

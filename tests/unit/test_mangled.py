@@ -19,7 +19,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from distill_queue.scheduler.maintenance.needed_artifacts import Reach
+from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.errors import ArtifactDamaged, InvalidSettings, InvalidSpec, UnknownPipeline
 from distill_queue.shared.files.array_file import read_array
 from distill_queue.shared.files.weights_file import tensors_in
@@ -159,7 +159,7 @@ def test_what_lies_in_the_place_of_a_file_of_the_store_is_no_file_and_waited_for
     assert all("\n" not in message and str(tmp_path) in message for message in found.values())
     assert store.find(ref) is None
     assert list(submissions) == [("a", submission)]
-    assert set(Reach.now(None, submissions).pipelines)
+    assert set(NeededArtifacts.now(None, submissions).pipelines)
     assert checkpoints.latest() is not None
     checkpoints.save(3, Checkpoint({"a": torch.zeros(2)}, {}))
 

@@ -15,18 +15,19 @@ from typing import Any
 import pytest
 
 from distill_queue.shared.errors import ArtifactDamaged, UnreadableRecord
+from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.ledger.refusals import Refusal
 from distill_queue.shared.ledger.status import PipelineStatus, StageState, UnreadablePipeline, standing
 from distill_queue.shared.ledger.workers import WorkerEntry
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef
 from distill_queue.shared.results.history import History
-from distill_queue.shared.results.records import Model, StageRecord
+from distill_queue.shared.results.records import StageRecord
 from distill_queue.shared.store.folder_store import Manifest, manifest_of
 from distill_queue.shared.store.submissions import Submission
 
 TEXTS: dict[str, str] = json.loads(Path(__file__).with_name("records_of_0_1.json").read_text())
-KINDS: dict[str, type[Model]] = {
+KINDS: dict[str, type[Frozen]] = {
     "plan": Plan,
     "state": StageState,
     "record": StageRecord,

@@ -34,7 +34,7 @@ from distill_queue.worker.data.arrays import load as load_data
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models import build as models
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 
 CPU = Runtime(torch.device("cpu"), plugins=("mine",))
 RANDOM = np.random.default_rng(0)
@@ -83,9 +83,9 @@ def run(folder: Path, until: str = "report", **changes: Any) -> None:
         }
         | changes
     )
-    workshop = Workshop(ArtifactStore(folder), CPU, lambda *_: None)
+    runner = StageRunner(ArtifactStore(folder), CPU, lambda *_: None)
     for stage in Plan.of(spec).stages:
-        workshop.run(stage)
+        runner.run(stage)
         if stage.kind == until:
             return
 
@@ -284,15 +284,15 @@ def test_a_mistake_that_shows_where_another_worker_helps_is_the_users_too(
     spec = {"name": "own", "dataset": {"name": "mine:data"}, "students": [student]}
     plan = Plan.of(PipelineSpec.model_validate(spec | {"teacher": {"model": model, "training": training}}))
     runtime = Runtime(torch.device("cpu"), plugins=("mine", "helped"))
-    workshop = Workshop(ArtifactStore(tmp_path / "store"), runtime, lambda *_: None)
+    runner = StageRunner(ArtifactStore(tmp_path / "store"), runtime, lambda *_: None)
     *before, labels = plan.trunk
     for stage in before:
-        workshop.run(stage)
+        runner.run(stage)
 
     monkeypatch.setattr(sys.modules["helped"], "broken", True)
 
     with pytest.raises(InvalidSpec, match=r"^helped:model: OSError: gone \(helped.py:8\)$"):
-        workshop.help(labels)
+        runner.help(labels)
     sys.modules.pop("helped")
 
 
@@ -620,15 +620,15 @@ def test_a_loss_that_cannot_be_stacked_is_refused_where_it_would_be(
     spec = PipelineSpec.model_validate(
         {"name": "own", "dataset": {"name": "mine:data"}, "teacher": {"model": small}, "students": students}
     )
-    plan, workshop = Plan.of(spec), Workshop(ArtifactStore(tmp_path), CPU, lambda *_: None)
+    plan, runner = Plan.of(spec), StageRunner(ArtifactStore(tmp_path), CPU, lambda *_: None)
     for stage in plan.trunk:
-        workshop.run(stage)
+        runner.run(stage)
     bundle = next(branch[0] for branch in plan.branches if branch[0][0].kind == "distill")
     if seeds == 1:
-        workshop.train(bundle, bundle)
+        runner.train(bundle, bundle)
     else:
         with pytest.raises(InvalidSpec, match="mine:loss: RuntimeError"):
-            workshop.train(bundle, bundle)
+            runner.train(bundle, bundle)
 
 
 @pytest.mark.parametrize(
@@ -767,7 +767,8 @@ def test_a_signal_that_ends_the_process_in_the_users_code_is_no_mistake_of_it(tm
         "import os, signal, sys\ndef own():\n    try:\n        os.kill(os.getpid(), signal.SIGTERM)\n"
         f"        signal.pause()\n    except SystemExit:\n        {after}\n"
     )
-    script = "from billiard.common import reset_signals; from distill_queue.worker.machine import plugins; import mine; reset_signals()\n"
+    script = "from billiard.common import reset_signals; from distill_queue.worker.machine import plugins\n"
+    script += "import mine; reset_signals()\n"
     script += "try:\n    with plugins.called('mine:own', by_line=True): mine.own()\nexcept SystemExit: print('ended')"
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{Path.cwd()}"}
 

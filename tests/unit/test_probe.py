@@ -22,7 +22,7 @@ from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
 from distill_queue.worker.data.batches import batch_sizes
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models.build import Cnn, Mlp, Resnet
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.training import own_code
 from distill_queue.worker.training.probe import Probe
 
@@ -125,8 +125,8 @@ def train(folder: Path, model: dict[str, Any], report: Any = lambda *_: None, da
     )
     prepare, teacher, *_ = Plan.of(spec).trunk
     store = ArtifactStore(folder)
-    Workshop(store, CPU, lambda *_: None).run(prepare)
-    return Workshop(store, CPU, report, checkpoint_seconds=1e9).run(teacher)
+    StageRunner(store, CPU, lambda *_: None).run(prepare)
+    return StageRunner(store, CPU, report, checkpoint_seconds=1e9).run(teacher)
 
 
 def record_of(artifact: Artifact) -> TrainingRecord:

@@ -28,7 +28,7 @@ from distill_queue.shared.results.records import DatasetRecord, DataWarning, Sta
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import MANIFEST, ArtifactStore, Manifest
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 from tests.conftest import small_spec
 
 HOSTILE = ('<script>alert("x")</script>', "'\"><img src=x onerror=alert(1)>", "$\\frac{", "\x00\u202e\n", "汉字")
@@ -58,7 +58,7 @@ def store(finished: tuple[PipelineStatus, Path], tmp_path: Path) -> ArtifactStor
 def run(spec: PipelineSpec, folder: Path) -> tuple[PipelineStatus, Path]:
     plan, store, states = Plan.of(spec), ArtifactStore(folder), {}
     for number, stage in enumerate(plan.stages):
-        artifact = Workshop(store, CPU, lambda *_: None).run(stage)
+        artifact = StageRunner(store, CPU, lambda *_: None).run(stage)
         record = StageRecord(
             key=stage.key,
             kind=stage.kind,
@@ -291,7 +291,7 @@ def test_records_of_earlier_versions_have_no_times(status: PipelineStatus, store
 
 
 def test_a_teacher_that_is_known_by_its_labels_only_disagrees_with_nobody(tmp_path: Path) -> None:
-    prepared = Workshop(ArtifactStore(tmp_path / "store"), CPU, lambda *_: None).run(
+    prepared = StageRunner(ArtifactStore(tmp_path / "store"), CPU, lambda *_: None).run(
         Plan.of(PipelineSpec.model_validate(small_spec())).trunk[0]
     )
     targets = np.load(prepared.path("train_targets.npy"))

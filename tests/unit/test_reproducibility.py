@@ -27,7 +27,7 @@ from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models import build as models
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 
 CPU = Runtime(torch.device("cpu"), plugins=("mine",))
 INPUTS = np.random.default_rng(0).normal(size=(40, 1, 4, 4)).astype(np.float32)
@@ -173,9 +173,9 @@ def bytes_of(folder: Path, until: str = "train_teacher", **changes: Any) -> byte
         }
         | changes
     )
-    workshop = Workshop(ArtifactStore(folder), CPU, lambda *_: None)
+    runner = StageRunner(ArtifactStore(folder), CPU, lambda *_: None)
     for stage in Plan.of(spec).stages:
-        artifact = workshop.run(stage)
+        artifact = runner.run(stage)
         if stage.kind == until:
             return artifact.path("model.safetensors").read_bytes()
     raise AssertionError(until)
@@ -229,11 +229,11 @@ def test_a_given_teacher_that_differs_each_time_is_refused(tmp_path: Path, mine:
     with store.draft(ref) as draft:
         (draft / "model.safetensors").write_bytes(weights.read_bytes())
         store.commit(ref, draft, stage=None, record=None, provenance=CPU.provenance, seconds=0.0)
-    workshop = Workshop(store, CPU, lambda *_: None)
-    workshop.run(plan.trunk[0])
+    runner = StageRunner(store, CPU, lambda *_: None)
+    runner.run(plan.trunk[0])
 
     with pytest.raises(InvalidSpec, match="mine:model: gives the same samples other logits each time"):
-        workshop.run(plan.trunk[1])
+        runner.run(plan.trunk[1])
 
 
 def test_what_a_call_draws_from_is_put_back(mine: ModuleType) -> None:

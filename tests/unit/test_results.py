@@ -15,7 +15,7 @@ from distill_queue.shared.results.records import ReportRecord, StageRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 
 MakeSpec = Callable[..., PipelineSpec]
 SMALL = {"name": "mlp", "hidden": [8]}
@@ -25,11 +25,11 @@ GRID = {"name": "chosen", "model": SMALL, "distillation": {"temperature": {"grid
 def results_of(spec: PipelineSpec, folder: Path) -> tuple[PipelineResults, dict[str, Any]]:
     """A pipeline's results, and its records by title."""
     plan = Plan.of(spec)
-    workshop = Workshop(ArtifactStore(folder), Runtime(torch.device("cpu")), lambda *_: None)
+    runner = StageRunner(ArtifactStore(folder), Runtime(torch.device("cpu")), lambda *_: None)
     records = tuple(
         StageRecord(
             key=stage.key, kind=stage.kind, title=stage.title, outcome="computed", seconds=1.0, worker="w",
-            record=workshop.run(stage).record,
+            record=runner.run(stage).record,
         )
         for stage in plan.stages
     )  # fmt: skip

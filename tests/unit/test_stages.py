@@ -22,8 +22,8 @@ from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.evaluation.quality import logits_of
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.context import Desk
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.context import StageContext
+from distill_queue.worker.stages.runner import StageRunner
 
 MakeSpec = Callable[..., PipelineSpec]
 CPU = Runtime(torch.device("cpu"))
@@ -34,7 +34,7 @@ def say_nothing(*_: object) -> None: ...
 
 def run_all(spec: PipelineSpec, folder: Path) -> dict[str, Artifact]:
     store = ArtifactStore(folder)
-    return {stage.title: Workshop(store, CPU, say_nothing).run(stage) for stage in Plan.of(spec).stages}
+    return {stage.title: StageRunner(store, CPU, say_nothing).run(stage) for stage in Plan.of(spec).stages}
 
 
 def test_a_pipeline_is_a_plan_run_in_order(make_spec: MakeSpec, tmp_path: Path) -> None:
@@ -67,9 +67,9 @@ def test_row_i_of_the_soft_labels_is_the_teachers_answer_to_sample_i(make_spec: 
     stage = artifacts["evaluate teacher"].manifest.stage
     assert stage is not None
     inputs = {role: store.open(ref) for role, ref in stage.inputs.items()}
-    desk = Desk(inputs, tmp_path, CPU, say_nothing)
+    context = StageContext(inputs, tmp_path, CPU, say_nothing)
 
-    logits = logits_of(desk.model("model"), desk.split("train"), say_nothing)
+    logits = logits_of(context.model("model"), context.split("train"), say_nothing)
 
     labels = SoftLabels.open(artifacts["soft labels"].folder)
     np.testing.assert_allclose(labels.batch(np.arange(1438)), logits.numpy(), rtol=1e-4, atol=1e-4)
@@ -92,7 +92,7 @@ def test_given_weights_teach_as_they_are(make_spec: MakeSpec, tmp_path: Path) ->
         (draft / "model.safetensors").write_bytes(trained.read_bytes())
         store.commit(ref, draft, stage=None, record=None, provenance=CPU.provenance, seconds=0.0)
 
-    given = {stage.title: Workshop(store, CPU, say_nothing).run(stage) for stage in plan.stages}
+    given = {stage.title: StageRunner(store, CPU, say_nothing).run(stage) for stage in plan.stages}
 
     assert given["load teacher from model.safetensors"].path("model.safetensors").read_bytes() == trained.read_bytes()
     assert given["report"].record.summary.startswith("teacher ")
@@ -112,10 +112,10 @@ def test_the_5000_digits_are_split_the_same_way_in_every_class() -> None:
 def test_whoever_counts_attempts_is_told_of_every_checkpoint(make_spec: MakeSpec, tmp_path: Path) -> None:
     told: list[None] = []
     store, plan = ArtifactStore(tmp_path), Plan.of(make_spec())
-    workshop = Workshop(store, CPU, say_nothing, saved=lambda: told.append(None), checkpoint_seconds=1e-9)
+    runner = StageRunner(store, CPU, say_nothing, saved=lambda: told.append(None), checkpoint_seconds=1e-9)
 
     for stage in plan.trunk[:2]:
-        workshop.run(stage)
+        runner.run(stage)
 
     assert told
 
@@ -125,13 +125,13 @@ def test_the_labels_of_a_view_are_of_the_pixels_that_the_view_shows(make_spec: M
     artifacts = run_all(make_spec(soft_labels=soft_labels), tmp_path)
     store, stage = ArtifactStore(tmp_path), artifacts["evaluate teacher"].manifest.stage
     assert stage is not None
-    desk = Desk({role: store.open(ref) for role, ref in stage.inputs.items()}, tmp_path, CPU, say_nothing)
+    context = StageContext({role: store.open(ref) for role, ref in stage.inputs.items()}, tmp_path, CPU, say_nothing)
     spec = make_spec(soft_labels=soft_labels)
-    batches = Batches(desk.split("train"), spec.soft_labels.augmentation, 3, torch.float32)
+    batches = Batches(context.split("train"), spec.soft_labels.augmentation, 3, torch.float32)
     rows = torch.tensor([[5, 1000, 7]])
 
     with torch.inference_mode():
-        expected = torch.stack([desk.model("teacher").eval()(batches(rows, view).inputs[0]) for view in range(3)])
+        expected = torch.stack([context.model("teacher").eval()(batches(rows, view).inputs[0]) for view in range(3)])
 
     labels = SoftLabels.open(artifacts["soft labels"].folder)
     for view in range(3):
@@ -179,10 +179,10 @@ def test_a_student_refuses_labels_that_are_not_of_what_it_sees(
     (tmp_path / "other" / HEADER).write_text(altered.model_dump_json())
     inputs = {"dataset": artifacts["prepare digits"], "soft_labels": labels}
 
-    assert len(Desk(inputs, tmp_path, CPU, say_nothing).soft_labels()[0]) == 1438
+    assert len(StageContext(inputs, tmp_path, CPU, say_nothing).soft_labels()[0]) == 1438
     inputs["soft_labels"] = Artifact(tmp_path / "other", labels.manifest)
     with pytest.raises(InvalidInput, match=re.escape(message)):
-        Desk(inputs, tmp_path, CPU, say_nothing).soft_labels()
+        StageContext(inputs, tmp_path, CPU, say_nothing).soft_labels()
 
 
 @pytest.mark.parametrize("encoding", [{"dtype": "uint8"}, {"top_k": 3}, {"dtype": "uint8", "top_k": 3}])
@@ -194,12 +194,12 @@ def test_students_learn_from_every_encoding_by_every_loss(
         {"name": loss, "model": {"name": "mlp", "hidden": [8]}, "distillation": {"loss": loss, "alpha": 1.0}}
         for loss in losses
     ]
-    workshop = Workshop(ArtifactStore(tmp_path), CPU, say_nothing)
+    runner = StageRunner(ArtifactStore(tmp_path), CPU, say_nothing)
 
     def trained(soft_labels: dict[str, Any]) -> dict[str, Artifact]:
         stages = Plan.of(make_spec(students=students, soft_labels=soft_labels)).stages
         return {
-            stage.title: workshop.run(stage)
+            stage.title: runner.run(stage)
             for stage in stages
             if stage.kind in ("prepare_data", "train_teacher", "soft_labels", "distill")
         }

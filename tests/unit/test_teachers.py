@@ -19,7 +19,7 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models.build import Ensemble
-from distill_queue.worker.stages.runner import Workshop
+from distill_queue.worker.stages.runner import StageRunner
 
 MakeSpec = Callable[..., PipelineSpec]
 
@@ -90,10 +90,10 @@ def test_each_teacher_is_a_stage_of_its_own(make_spec: MakeSpec) -> None:
 
 def test_students_learn_from_the_average(make_spec: MakeSpec, tmp_path: Path) -> None:
     store, runtime = ArtifactStore(tmp_path), Runtime(torch.device("cpu"))
-    workshop = Workshop(store, runtime, lambda *_: None)
+    runner = StageRunner(store, runtime, lambda *_: None)
     spec = several(make_spec, average="logits", soft_labels={"dtype": "float32"})
     plan = Plan.of(spec)
-    artifacts = {stage.title: workshop.run(stage) for stage in plan.stages}
+    artifacts = {stage.title: runner.run(stage) for stage in plan.stages}
 
     joined, report = artifacts["join teachers"].record, artifacts["report"].record
     assert isinstance(joined, EnsembleRecord)
@@ -105,7 +105,7 @@ def test_students_learn_from_the_average(make_spec: MakeSpec, tmp_path: Path) ->
     alone = [
         Plan.of(make_spec(teacher=teacher(width), soft_labels={"dtype": "float32"})).trunk[2] for width in (32, 16)
     ]
-    first, second = (SoftLabels.open(workshop.run(stage).folder)[:] for stage in alone)
+    first, second = (SoftLabels.open(runner.run(stage).folder)[:] for stage in alone)
     together = SoftLabels.open(artifacts["soft labels"].folder)[:]
     torch.testing.assert_close(
         torch.from_numpy(together.copy()), torch.from_numpy(0.25 * first + 0.75 * second), rtol=1e-5, atol=1e-5

@@ -11,7 +11,7 @@ import redis
 
 from distill_queue.shared.broker.keys import BrokerClient
 from distill_queue.shared.errors import StageFailed, UnreadableRecord
-from distill_queue.shared.results.records import UNREADABLE
+from distill_queue.shared.frozen import UNREADABLE
 
 _BEGUN = "died with its worker"
 

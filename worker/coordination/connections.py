@@ -18,19 +18,19 @@ from distill_queue.shared.broker.celery_app import PATIENT_RETRIES, keyring
 from distill_queue.shared.broker.keys import BrokerClient
 from distill_queue.shared.broker.signing import Keyring
 from distill_queue.shared.errors import UnreadableRecord, Untrusted
+from distill_queue.shared.frozen import UNREADABLE
 from distill_queue.shared.ledger.ledger import Ledger, connect
-from distill_queue.shared.ledger.logs import Logbook
+from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.ledger.queues import Queues
 from distill_queue.shared.ledger.refusals import LONGEST_TEXT, Refusal, Refusals
-from distill_queue.shared.ledger.workers import Roster
-from distill_queue.shared.results.records import UNREADABLE
+from distill_queue.shared.ledger.workers import WorkerRegistry
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.skipped import Skipped
 from distill_queue.shared.store.bucket_store import store_of
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.shared.store.submissions import Submissions
 from distill_queue.worker.coordination.attempts import Attempts
-from distill_queue.worker.coordination.gpu_preference import Offers
+from distill_queue.worker.coordination.gpu_preference import GpuPreference
 from distill_queue.worker.coordination.leases import Leases
 from distill_queue.worker.coordination.pages import Pages
 from distill_queue.worker.coordination.pulse import Pulse
@@ -42,7 +42,7 @@ logger = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class Connections:
     """The connections of one process."""
 
     settings: Settings
@@ -56,11 +56,11 @@ class Bench:
     ledger: Ledger
     #: For what may be left out while the broker is away.
     notes: Ledger
-    logbook: Logbook
+    logs: PipelineLogs
     leases: Leases
     attempts: Attempts
-    roster: Roster
-    offers: Offers
+    registry: WorkerRegistry
+    gpu_preference: GpuPreference
     rescue: Rescue
     pages: Pages
     keyring: Keyring
@@ -86,7 +86,7 @@ class Bench:
         holding, renewal = settings.holding_seconds, settings.renewal_seconds
         leases = Leases(client, hasty, holding, renewal, metrics, app.instance)
         store = store_of(settings, patient=patient)
-        submissions, roster = Submissions(store), Roster(client)
+        submissions, registry = Submissions(store), WorkerRegistry(client)
         return cls(
             settings,
             patient,
@@ -97,11 +97,11 @@ class Bench:
             submissions,
             ledger,
             Ledger(hasty, settings.history_seconds),
-            Logbook(hasty, settings.history_seconds),
+            PipelineLogs(hasty, settings.history_seconds),
             leases,
             Attempts(client, hasty, settings.max_attempts, settings.history_seconds, app.instance),
-            roster,
-            Offers(client, roster),
+            registry,
+            GpuPreference(client, registry),
             Rescue(client, ledger, leases, submissions, settings),
             Pages(hasty, settings.history_seconds),
             keyring(settings),

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 from distill_queue.shared.broker.keys import BrokerClient
-from distill_queue.shared.ledger.workers import Roster
+from distill_queue.shared.ledger.workers import WorkerRegistry
 
 #: Seconds for which it is remembered that a task was offered.
 REMEMBERED_SECONDS = 60
@@ -18,13 +18,13 @@ PAUSE_SECONDS = 0.05
 LOOK_SECONDS = 5.0
 
 
-class Offers:
+class GpuPreference:
     """What a worker without a GPU does with a task of the queue `any` before it begins."""
 
-    def __init__(self, client: BrokerClient, roster: Roster) -> None:
+    def __init__(self, client: BrokerClient, registry: WorkerRegistry) -> None:
         self._redis: Any = client
         self._names = client.names
-        self._roster = roster
+        self._roster = registry
         self._gpu_is_there = False
         self._next_look = 0.0
 

@@ -49,7 +49,7 @@ class Commands(Control):  # type: ignore[misc]
         self.box.on_message = handle
 
 
-class Door(Consumer):  # type: ignore[misc]
+class Admission(Consumer):  # type: ignore[misc]
     """Celery's consumer, behind a look at each message and its seal; what is refused is kept and counted.
 
     It asks and tells other workers nothing: that is of no use here, and their answers are one more entrance.
@@ -121,7 +121,7 @@ class Door(Consumer):  # type: ignore[misc]
             body=_said(message.body),
         )
         try:
-            self.app.bench().refuse(refusal)
+            self.app.connections().refuse(refusal)
         except Unavailable as error:
             logger.warning("a message is left unread: %s", error)
         else:

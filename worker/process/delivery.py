@@ -19,7 +19,7 @@ from distill_queue.shared.errors import Unavailable, UnreadableRecord
 from distill_queue.shared.ledger.workers import WorkerEntry
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.skipped import Skipped, quoted
-from distill_queue.worker.coordination.connections import Bench
+from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.telemetry.metrics import Metrics
 
 #: What says that the broker is away, by itself or behind another error.
@@ -49,10 +49,10 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
         def _tick(self, parent: Any) -> None:
             parts: dict[str, Callable[[], object]] = {
                 "deliveries were not renewed": lambda: _renew_unacknowledged(parent.task_consumer.channel),
-                "the worker was not entered into the roster": lambda: self._enter(app.bench(), parent),
-                "queues were not measured": lambda: _note_queues(app.bench()) if metrics.on else None,
-                "tasks that wait were not woken": lambda: _wake(app.bench(), skipped),
-                "pipelines that stand still were not sent again": lambda: _rescue(app.bench(), skipped),
+                "the worker was not entered into the roster": lambda: self._enter(app.connections(), parent),
+                "queues were not measured": lambda: _note_queues(app.connections()) if metrics.on else None,
+                "tasks that wait were not woken": lambda: _wake(app.connections(), skipped),
+                "pipelines that stand still were not sent again": lambda: _rescue(app.connections(), skipped),
             }
             for left_undone, part in parts.items():
                 try:
@@ -62,13 +62,13 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
                     logger.warning("%s, trying again soon: %s", left_undone, error)
                     return
 
-        def _enter(self, bench: Bench, parent: Any) -> None:
+        def _enter(self, connections: Connections, parent: Any) -> None:
             stuck = app.vigil.stuck
             queues = () if stuck else tuple(queue.name for queue in parent.task_consumer.queues)
             does = ", ".join(request.kwargsrepr for request in active_requests)
-            store, keys = settings.anywhere.store, bench.keyring.names
+            store, keys = settings.anywhere.store, connections.keyring.names
             entry = WorkerEntry.of_this_process(parent.hostname, queues, store, does, keys, stuck or self._namesakes)
-            self._note_namesake(bench.roster.enter(entry, settings.holding_seconds, app.instance))
+            self._note_namesake(connections.registry.enter(entry, settings.holding_seconds, app.instance))
 
         @property
         def _namesakes(self) -> str:
@@ -107,21 +107,21 @@ def guarded(left_undone: str, skipped: Skipped) -> Iterator[None]:
         logger.exception("%s: a bug", left_undone)
 
 
-def _wake(bench: Bench, skipped: Skipped) -> None:
+def _wake(connections: Connections, skipped: Skipped) -> None:
     """Send what waits for keys that are free."""
-    for key in bench.leases.free_keys():
+    for key in connections.leases.free_keys():
         with guarded(f"what waits for {quoted(key)} was not woken", skipped):
-            bench.wake(key)
+            connections.wake(key)
 
 
-def _rescue(bench: Bench, skipped: Skipped) -> None:
+def _rescue(connections: Connections, skipped: Skipped) -> None:
     """Send pipelines again that stand still."""
-    for pipeline in bench.rescue.stranded():
+    for pipeline in connections.rescue.stranded():
         with guarded(f"{pipeline} stands still and was not sent again", skipped):
-            if submission := bench.submissions.find(pipeline):
+            if submission := connections.submissions.find(pipeline):
                 logger.warning("%s stands still, and nothing is queued for it: it is sent again", pipeline)
-                bench.send(submission.canvas)
-                bench.logbook.note(pipeline, "", (), "stood still, with nothing queued: sent again", "WARNING")
+                connections.send(submission.canvas)
+                connections.logs.note(pipeline, "", (), "stood still, with nothing queued: sent again", "WARNING")
 
 
 def _renew_unacknowledged(channel: Any) -> None:
@@ -135,11 +135,11 @@ def _renew_unacknowledged(channel: Any) -> None:
                 raise wrong_type(error, ("ZADD", channel.unacked_index_key)) or error from error
 
 
-def _note_queues(bench: Bench) -> None:
+def _note_queues(connections: Connections) -> None:
     """Measure all queues, also those that no worker serves: a task that nobody begins is in no histogram."""
-    places = bench.queues.waiting()
+    places = connections.queues.waiting()
     for queue in QUEUES:
         lists = [waiting for place, waiting in places.items() if place.queue == queue]
-        bench.metrics.note("queue_length", queue, value=sum(waiting.length for waiting in lists))
+        connections.metrics.note("queue_length", queue, value=sum(waiting.length for waiting in lists))
         oldest_seconds = max(waiting.oldest_seconds or 0.0 for waiting in lists)
-        bench.metrics.note("queue_oldest_seconds", queue, value=oldest_seconds)
+        connections.metrics.note("queue_oldest_seconds", queue, value=oldest_seconds)

@@ -20,9 +20,9 @@ from kombu.exceptions import OperationalError
 
 from distill_queue.shared.broker.celery_app import seconds_due
 from distill_queue.shared.errors import StageFailed, Unavailable, UnknownPipeline, UnreadableRecord
+from distill_queue.shared.frozen import UNREADABLE
 from distill_queue.shared.ledger.status import StageState
-from distill_queue.shared.results.records import UNREADABLE
-from distill_queue.worker.coordination.connections import Bench
+from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.pulse import Pulse
 from distill_queue.worker.process.vigil import TELL_SECONDS, Vigil
 from distill_queue.worker.task.run import over_time
@@ -51,47 +51,49 @@ class StageRequest(Request):  # type: ignore[misc]
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
         if isinstance(error, WorkerLostError | SystemExit):
             vigil = self.app.vigil
-            with self._clearing_up() as bench:
-                self._release(bench)
+            with self._clearing_up() as connections:
+                self._release(connections)
                 if self.worker_pid and self.worker_pid == vigil.killed_with_worker:
-                    self._end_with_worker(bench)
+                    self._end_with_worker(connections)
                 else:
                     silence = vigil.reason(self.worker_pid)
                     reason = silence or str(error).partition(" Job:")[0].rstrip(".")
                     self.app.metrics.note("attempts_lost", self.name.removeprefix("distill."), "death")
-                    bench.attempts.blame(self._keys, self.hostname, reason)
+                    connections.attempts.blame(self._keys, self.hostname, reason)
                     if silence:
                         given_up = StageState(progress=f"{silence}: given up there")
-                        bench.ledger.restate(self.kwargs["pipeline"], self._keys, self.hostname, lambda _: given_up)
-                    self._note(bench, f"the process {'was killed' if silence else 'died'}: {reason}", "ERROR")
+                        connections.ledger.restate(
+                            self.kwargs["pipeline"], self._keys, self.hostname, lambda _: given_up
+                        )
+                    self._note(connections, f"the process {'was killed' if silence else 'died'}: {reason}", "ERROR")
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """The child ran into the soft limit, or was killed at the hard one."""
         if not soft:
-            with self._clearing_up() as bench:
+            with self._clearing_up() as connections:
                 reason = over_time(self.time_limits[1] or timeout)
                 for stage in self.kwargs["stages"]:
                     failure = f"{stage['title']}: {reason}"
-                    bench.ledger.fail(self.kwargs["pipeline"], stage["key"], failure, self.hostname)
+                    connections.ledger.fail(self.kwargs["pipeline"], stage["key"], failure, self.hostname)
                 self._note_all("failed")
-                self._pass_on(bench)
-                self._note(bench, f"killed: {reason}", "ERROR")
+                self._pass_on(connections)
+                self._note(connections, f"killed: {reason}", "ERROR")
         super().on_timeout(soft, timeout)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Kill the child because the worker ends at once; the message goes back into its queue."""
         super().cancel(pool, signal, emit_retry)
-        with self._clearing_up() as bench:
-            self._release(bench)
-            self._end_with_worker(bench)
+        with self._clearing_up() as connections:
+            self._release(connections)
+            self._end_with_worker(connections)
 
     def tell_of_silence(self) -> None:
         """Say for how long the child has given no sign of life, where its stages' progress is read."""
         vigil = self.app.vigil
         words = f"no sign of life for {vigil.silent_seconds:.0f} s; killed after {vigil.allowed_seconds:.0f} s"
-        with self._clearing_up() as bench:
-            bench.notes.restate(
+        with self._clearing_up() as connections:
+            connections.notes.restate(
                 self.kwargs["pipeline"],
                 self._keys,
                 self.hostname,
@@ -100,12 +102,12 @@ class StageRequest(Request):  # type: ignore[misc]
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         """Somebody revoked the task, as with Flower's Terminate: its pipeline is cancelled."""
-        with self._clearing_up() as bench:
-            bench.ledger.cancel(self.kwargs["pipeline"])
-            bench.close(self.kwargs["pipeline"])
+        with self._clearing_up() as connections:
+            connections.ledger.cancel(self.kwargs["pipeline"])
+            connections.close(self.kwargs["pipeline"])
             self._note_all("cancelled")
-            self._pass_on(bench)
-            self._note(bench, f"killed, and the pipeline cancelled: {reason}", "WARNING")
+            self._pass_on(connections)
+            self._note(connections, f"killed, and the pipeline cancelled: {reason}", "WARNING")
         super()._announce_revoked(reason, terminated, signum, expired)
 
     def _success_was_stored(self) -> bool:
@@ -116,35 +118,35 @@ class StageRequest(Request):  # type: ignore[misc]
     def _keys(self) -> list[str]:
         return [stage["key"] for stage in self.kwargs["stages"]]
 
-    def _end_with_worker(self, bench: Bench) -> None:
+    def _end_with_worker(self, connections: Connections) -> None:
         """Count no attempt of a child that is killed because its worker ends."""
-        bench.attempts.withdraw(self._keys, self.hostname)
-        self._note(bench, "killed: the worker ends; another one goes on", "WARNING")
+        connections.attempts.withdraw(self._keys, self.hostname)
+        self._note(connections, "killed: the worker ends; another one goes on", "WARNING")
 
-    def _release(self, bench: Bench) -> list[str]:
+    def _release(self, connections: Connections) -> list[str]:
         """Give up the leases that the child held; return their keys."""
-        return [key for key in self._keys if bench.leases.release_of_the_dead(key, self.hostname, self.id)]
+        return [key for key in self._keys if connections.leases.release_of_the_dead(key, self.hostname, self.id)]
 
-    def _pass_on(self, bench: Bench) -> None:
+    def _pass_on(self, connections: Connections) -> None:
         """Give up what the child held, and wake whoever waits for it."""
-        held = self._release(bench)
-        bench.attempts.withdraw(self._keys, self.hostname)
+        held = self._release(connections)
+        connections.attempts.withdraw(self._keys, self.hostname)
         for key in held:
-            bench.wake(key)
+            connections.wake(key)
 
     def _note_all(self, outcome: str) -> None:
         for stage in self.kwargs["stages"]:
             self.app.metrics.note("stages", kind_of(stage), outcome)
 
-    def _note(self, bench: Bench, message: str, level: str) -> None:
+    def _note(self, connections: Connections, message: str, level: str) -> None:
         """Say in the pipeline's log what the child cannot say any more."""
-        bench.logbook.note(self.kwargs["pipeline"], self.hostname, self._keys, message, level)
+        connections.logs.note(self.kwargs["pipeline"], self.hostname, self._keys, message, level)
 
     @contextmanager
-    def _clearing_up(self) -> Iterator[Bench]:
+    def _clearing_up(self) -> Iterator[Connections]:
         """What cannot be done now is done by time: leases run out, and messages are delivered again."""
         try:
-            yield self.app.bench()
+            yield self.app.connections()
         except StageFailed:
             pass  # Said by whoever takes up the stage the next time.
         except (

@@ -10,7 +10,7 @@ import torch
 
 from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.errors import ArtifactDamaged
-from distill_queue.shared.files.bucket import Objects
+from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.plan.recipes import ChooseStudent, JoinTeachers, Labels, LoadTeacher, Training
 from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord, Record
 from distill_queue.shared.soft_labels.cache import SoftLabels
@@ -31,7 +31,7 @@ T = TypeVar("T", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class StageContext:
     """What a stage works with: its inputs, a folder for its files, a device, and someone to tell."""
 
     inputs: dict[str, Artifact]
@@ -39,7 +39,7 @@ class Desk:
     runtime: Runtime
     report: Report
     #: Where other machines see unfinished files; None where they see the folder.
-    objects: Objects | None = None
+    objects: Bucket | None = None
 
     @property
     def dataset(self) -> DatasetRecord:
@@ -117,13 +117,13 @@ class Desk:
             dataset_key=self.inputs["dataset"].manifest.key,
             class_names=self.dataset.class_names,
             teacher_key=teacher.key if teacher else None,
-            augmentation=seen_as(recipe.augmentation),
+            augmentation=augmentation_facts(recipe.augmentation),
             augmentation_fingerprint=augment.fingerprint(recipe.augmentation, recipe.views),
         )
         return labels, recipe
 
 
-def seen_as(augmentation: AugmentationSpec) -> dict[str, int | float | bool]:
+def augmentation_facts(augmentation: AugmentationSpec) -> dict[str, int | float | bool]:
     """The augmentation as a header names it: nothing where samples are seen as they are."""
     return {} if augmentation.changes_nothing else augmentation.model_dump(mode="json")
 

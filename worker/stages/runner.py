@@ -57,7 +57,7 @@ from distill_queue.worker.machine.runtime import Report, Runtime
 from distill_queue.worker.models import build as models
 from distill_queue.worker.stages import soft_labels as labelling
 from distill_queue.worker.stages import teacher_checks
-from distill_queue.worker.stages.context import WEIGHTS, Desk, record_of, weights_of
+from distill_queue.worker.stages.context import WEIGHTS, StageContext, record_of, weights_of
 from distill_queue.worker.stages.crew import Alone, Crew
 from distill_queue.worker.training import own_code, probe
 from distill_queue.worker.training.checkpoints import Checkpoints
@@ -74,7 +74,7 @@ _kept_logits: dict[tuple[Path, Path, torch.device], torch.Tensor] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Workshop:
+class StageRunner:
     """Where stages are done: the store, the device, who is told, and who may refuse."""
 
     store: ArtifactStore
@@ -142,7 +142,7 @@ class Workshop:
         inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
         own = plugins.called(_whose_models(inputs), by_line=True)
         with self.store.draft(stage.ref) as folder, own, memory.running_out_fails(OUT_OF_MEMORY):
-            record = _story(stage)(Desk(inputs, folder, self.runtime, self.report))
+            record = _story(stage)(StageContext(inputs, folder, self.runtime, self.report))
             return self._commit(stage, folder, record, time.monotonic() - started)
 
     def _train(self, bundle: Bundle, missing: Bundle) -> dict[str, Artifact | StageFailed]:
@@ -159,9 +159,9 @@ class Workshop:
         )
         stages = _to_train(bundle, missing, checkpoints)
         opened = {role: self.store.open(ref) for stage in stages for role, ref in stage.inputs.items()}
-        desk = Desk(opened, self.store.partial(ref), self.runtime, self.report)
+        context = StageContext(opened, self.store.partial(ref), self.runtime, self.report)
         with memory.running_out_fails(OUT_OF_MEMORY):
-            trained = train_models(stages, desk, checkpoints)
+            trained = train_models(stages, context, checkpoints)
         seconds = (time.monotonic() - started) / len(stages)
         outcomes: dict[str, Artifact | StageFailed] = {}
         for stage, (model, outcome) in zip(stages, trained, strict=True):
@@ -175,28 +175,28 @@ class Workshop:
         return outcomes
 
     def _help(self, recipe: SoftLabelling, stage: Stage) -> int:
-        desk = self._label_desk(stage)
-        own = plugins.called(_whose_models(desk.inputs), by_line=True)
+        context = self._label_desk(stage)
+        own = plugins.called(_whose_models(context.inputs), by_line=True)
         with ExitStack() as drafts, own, memory.running_out_fails(OUT_OF_MEMORY):
-            if desk.objects:  # Blocks go there one by one; the folder is this helper's own.
-                desk = replace(desk, folder=drafts.enter_context(self.store.draft(stage.ref)))
-            return labelling.help_to_label(recipe, desk, self.crew)
+            if context.objects:  # Blocks go there one by one; the folder is this helper's own.
+                context = replace(context, folder=drafts.enter_context(self.store.draft(stage.ref)))
+            return labelling.help_to_label(recipe, context, self.crew)
 
     def _label(self, stage: Stage) -> Artifact:
         """Compute or import soft labels: block by block into a folder that a later attempt goes on with."""
-        started, desk = time.monotonic(), self._label_desk(stage)
-        own = plugins.called(_whose_models(desk.inputs), by_line=True)
+        started, context = time.monotonic(), self._label_desk(stage)
+        own = plugins.called(_whose_models(context.inputs), by_line=True)
         with own, memory.running_out_fails(OUT_OF_MEMORY):
             if isinstance(stage.recipe, SoftLabelling):
-                folder, record = labelling.label_softly(stage.recipe, desk, self.crew, self.shards)
+                folder, record = labelling.label_softly(stage.recipe, context, self.crew, self.shards)
             elif isinstance(stage.recipe, ImportSoftLabels):
-                folder, record = labelling.import_labels(stage.recipe, desk)
+                folder, record = labelling.import_labels(stage.recipe, context)
         return self._commit(stage, folder, record, time.monotonic() - started)
 
-    def _label_desk(self, stage: Stage) -> Desk:
+    def _label_desk(self, stage: Stage) -> StageContext:
         inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
         folder, objects = self.store.partial(stage.ref) / "soft_labels", self.store.unfinished(stage.ref)
-        return Desk(inputs, folder, self.runtime, self.report, objects and objects.below("soft_labels"))
+        return StageContext(inputs, folder, self.runtime, self.report, objects and objects.below("soft_labels"))
 
     def _commit(self, stage: Stage, folder: Path, record: Record, seconds: float) -> Artifact:
         self.confirm()
@@ -204,24 +204,24 @@ class Workshop:
         return self.store.commit(stage.ref, folder, stage=stage, record=record, provenance=provenance, seconds=seconds)
 
 
-def prepare_data(recipe: PrepareData, desk: Desk) -> DatasetRecord:
+def prepare_data(recipe: PrepareData, context: StageContext) -> DatasetRecord:
     """Pack a data set into memory-mappable arrays."""
-    desk.report("reading")
-    return data.load(recipe.dataset, desk.runtime).save(desk.folder)
+    context.report("reading")
+    return data.load(recipe.dataset, context.runtime).save(context.folder)
 
 
 def train_models(
-    stages: Bundle, desk: Desk, checkpoints: Checkpoints
+    stages: Bundle, context: StageContext, checkpoints: Checkpoints
 ) -> list[tuple[torch.nn.Module, Trained | StageFailed]]:
     """Train the models of some stages, which have one shape and one schedule: teacher, students and controls."""
-    recipes, runtime = [_training_of(stage) for stage in stages], desk.runtime
+    recipes, runtime = [_training_of(stage) for stage in stages], context.runtime
     first = recipes[0]
-    members = [_member(recipe, desk, stacked=len(stages) > 1) for recipe in recipes]
-    labels, labelled = desk.soft_labels() if "soft_labels" in desk.inputs else (None, None)
+    members = [_member(recipe, context, stacked=len(stages) > 1) for recipe in recipes]
+    labels, labelled = context.soft_labels() if "soft_labels" in context.inputs else (None, None)
     augmentation, views = _views(first, labelled)
-    mapped = desk.split("train", streamed=True)
+    mapped = context.split("train", streamed=True)
     inputs = mapped.normalised(slice(0, 1))
-    validation = desk.split("validation", streamed=True) if desk.dataset.validation_samples else None
+    validation = context.split("validation", streamed=True) if context.dataset.validation_samples else None
     beside = (0 if labels is None else labels.header.size_bytes) + (validation.inputs.nbytes if validation else 0)
     models, free = [member.model for member in members], runtime.free_bytes
 
@@ -233,7 +233,7 @@ def train_models(
         need = need_of(expected := Findings(runtime.dtype(first.training.precision)))
         need.streams(free)  # Raises where there is no room, not even for a probe.
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
-        found = probe.examine(recipes, models, desk.dataset, mapped, runtime)
+        found = probe.examine(recipes, models, context.dataset, mapped, runtime)
         need = need if found == expected else need_of(found)
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
         streamed = need.streams(free)
@@ -241,47 +241,51 @@ def train_models(
         held_out = validation if validation is None or streamed else validation.read_whole()
         teacher_logits = None if labels is None else TeacherLogits.of(labels, runtime.device, streamed=streamed)
         batches = Batches(train, augmentation, views, found.dtype, teacher_logits)
-        outcomes = fit(members, batches, held_out, found.dtype, desk.report, checkpoints, joined=found.joined)
+        outcomes = fit(members, batches, held_out, found.dtype, context.report, checkpoints, joined=found.joined)
     return [(member.model, _noted(outcome, found)) for member, outcome in zip(members, outcomes, strict=True)]
 
 
-def load_teacher(recipe: LoadTeacher, desk: Desk) -> WeightsRecord:
+def load_teacher(recipe: LoadTeacher, context: StageContext) -> WeightsRecord:
     """Check that given weights are those of the teacher's model, and take them."""
-    weights = desk.inputs["checkpoint"].path(WEIGHTS)
-    model = models.load(models.build(recipe.model, desk.dataset, desk.runtime), weights, called="teacher.checkpoint")
-    train = desk.split("train", streamed=True)
+    weights = context.inputs["checkpoint"].path(WEIGHTS)
+    model = models.load(
+        models.build(recipe.model, context.dataset, context.runtime), weights, called="teacher.checkpoint"
+    )
+    train = context.split("train", streamed=True)
     name = recipe.model.name if is_reference(recipe.model.name) else ""
     if name:
         own_code.require_steady(model, name, train.normalised(slice(0, probe.ROWS)))
     with plugins.called(name):
-        _, batch_size = desk.inference(model, train, size_bytes=0)
-        warnings = tuple(teacher_checks.check(model, recipe.normalise, desk.dataset, train, batch_size, desk.report))
-    copyfile(weights, desk.folder / WEIGHTS)
+        _, batch_size = context.inference(model, train, size_bytes=0)
+        warnings = tuple(
+            teacher_checks.check(model, recipe.normalise, context.dataset, train, batch_size, context.report)
+        )
+    copyfile(weights, context.folder / WEIGHTS)
     return WeightsRecord(parameters=models.parameters(model), warnings=warnings)
 
 
-def join_teachers(recipe: JoinTeachers, desk: Desk) -> EnsembleRecord:
+def join_teachers(recipe: JoinTeachers, context: StageContext) -> EnsembleRecord:
     """Make one model of several teachers."""
-    joined = desk.ensemble(recipe)
+    joined = context.ensemble(recipe)
     for number, teacher in enumerate(joined.models, start=1):
-        models.load(teacher, desk.inputs[f"teacher {number}"].path(WEIGHTS))
-    models.save(joined, desk.folder / WEIGHTS)
+        models.load(teacher, context.inputs[f"teacher {number}"].path(WEIGHTS))
+    models.save(joined, context.folder / WEIGHTS)
     return EnsembleRecord(teachers=len(recipe.models), parameters=models.parameters(joined))
 
 
-def choose(recipe: ChooseStudent, desk: Desk) -> ChoiceRecord:
+def choose(recipe: ChooseStudent, context: StageContext) -> ChoiceRecord:
     """Find the point of a grid that is best on held-out samples, and take its models."""
     trained = [
-        {seed: record_of(desk.inputs[f"{place}/{seed}"], TrainingRecord) for seed in recipe.seeds}
+        {seed: record_of(context.inputs[f"{place}/{seed}"], TrainingRecord) for seed in recipe.seeds}
         for place in range(len(recipe.labels))
     ]
     held_out = [fmean(_held_out(record) for record in records.values()) for records in trained]
     best = held_out.index(max(held_out))
     for seed in recipe.seeds:
-        chosen = desk.inputs[f"{best}/{seed}"]
-        copyfile(chosen.path(WEIGHTS), desk.folder / weights_of(seed))
+        chosen = context.inputs[f"{best}/{seed}"]
+        copyfile(chosen.path(WEIGHTS), context.folder / weights_of(seed))
         if HISTORY in chosen.manifest.files:  # Trainings of earlier versions have none.
-            copyfile(chosen.path(HISTORY), desk.folder / history_of(seed))
+            copyfile(chosen.path(HISTORY), context.folder / history_of(seed))
     return ChoiceRecord(labels=recipe.labels, held_out=tuple(held_out), trained=trained[best])
 
 
@@ -291,19 +295,19 @@ def _held_out(record: TrainingRecord) -> float:
     return record.held_out_accuracy
 
 
-def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
+def evaluate(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
     """Score a model, or the one that was chosen from a grid, on the test set, beside the teacher."""
-    model = desk.model("model", recipe.seed)
-    test, batch_size = desk.split_for(model, "test")
-    logits = evaluation.logits_of(model, test, desk.report, batch_size)
-    evaluation.predictions(logits).write(desk.folder)
-    teacher_logits = _teacher_on_test(desk)
-    of_model = desk.inputs["model"].manifest
+    model = context.model("model", recipe.seed)
+    test, batch_size = context.split_for(model, "test")
+    logits = evaluation.logits_of(model, test, context.report, batch_size)
+    evaluation.predictions(logits).write(context.folder)
+    teacher_logits = _teacher_on_test(context)
+    of_model = context.inputs["model"].manifest
     weights = WEIGHTS if recipe.seed is None else weights_of(recipe.seed)
     trained = of_model.record
     if isinstance(trained, ChoiceRecord) and recipe.seed is not None:
         trained = trained.trained[recipe.seed]
-    desk.report("latency")
+    context.report("latency")
     latency_median_ms, latency_p95_ms = evaluation.latency_ms(model, test)
     return EvaluationRecord(
         samples=len(test),
@@ -317,29 +321,31 @@ def evaluate(recipe: Evaluate, desk: Desk) -> EvaluationRecord:
         latency_median_ms=latency_median_ms,
         latency_p95_ms=latency_p95_ms,
         throughput=evaluation.throughput(model, test, batch_size),
-        device=desk.runtime.provenance.device,
+        device=context.runtime.provenance.device,
         training_seconds=trained.seconds if isinstance(trained, TrainingRecord) else None,
     )
 
 
-def _teacher_on_test(desk: Desk) -> torch.Tensor | None:
+def _teacher_on_test(context: StageContext) -> torch.Tensor | None:
     """The teacher's logits on the test set; kept for the next evaluation, as a sweep's students have one teacher."""
-    if "teacher" not in desk.inputs:
+    if "teacher" not in context.inputs:
         return None
-    of = (desk.inputs["teacher"].folder, desk.inputs["dataset"].folder, desk.runtime.device)
+    of = (context.inputs["teacher"].folder, context.inputs["dataset"].folder, context.runtime.device)
     if of not in _kept_logits:
         _kept_logits.clear()
-        teacher = desk.model("teacher")
-        test, batch_size = desk.split_for(teacher, "test")
-        _kept_logits[of] = evaluation.logits_of(teacher, test, desk.report, batch_size)
+        teacher = context.model("teacher")
+        test, batch_size = context.split_for(teacher, "test")
+        _kept_logits[of] = evaluation.logits_of(teacher, test, context.report, batch_size)
     return _kept_logits[of]
 
 
-def write_report(recipe: WriteReport, desk: Desk) -> ReportRecord:
+def write_report(recipe: WriteReport, context: StageContext) -> ReportRecord:
     """Compare every student with its control and with the teacher."""
-    choices = {role: record_of(desk.inputs[role], ChoiceRecord) for role in desk.inputs if role.endswith("/choice")}
+    choices = {
+        role: record_of(context.inputs[role], ChoiceRecord) for role in context.inputs if role.endswith("/choice")
+    }
     evaluations = {
-        role: record_of(artifact, EvaluationRecord) for role, artifact in desk.inputs.items() if role not in choices
+        role: record_of(artifact, EvaluationRecord) for role, artifact in context.inputs.items() if role not in choices
     }
     students = []
     for student in recipe.students:
@@ -359,11 +365,11 @@ def write_report(recipe: WriteReport, desk: Desk) -> ReportRecord:
         students.append(score.model_copy(update=chosen))
     teachers = tuple(evaluations[f"teacher {number}"] for number in range(1, recipe.teachers + 1))
     report = ReportRecord(teacher=evaluations.get("teacher"), teachers=teachers, students=tuple(students))
-    (desk.folder / REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
+    (context.folder / REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
     return report
 
 
-def _story(stage: Stage) -> Callable[[Desk], Record]:
+def _story(stage: Stage) -> Callable[[StageContext], Record]:
     match stage.recipe:
         case PrepareData() as recipe:
             return partial(prepare_data, recipe)
@@ -406,14 +412,14 @@ def _noted(outcome: Trained | StageFailed, found: Findings) -> Trained | StageFa
     return replace(outcome, record=outcome.record.model_copy(update={"fallback": found.fallback}))
 
 
-def _member(recipe: Training, desk: Desk, *, stacked: bool) -> Member:
-    model = models.build(recipe.model, desk.dataset, desk.runtime, recipe.training.seed)
+def _member(recipe: Training, context: StageContext, *, stacked: bool) -> Member:
+    model = models.build(recipe.model, context.dataset, context.runtime, recipe.training.seed)
     goal = Goal(label_smoothing=recipe.training.label_smoothing)
     if isinstance(recipe, Distill):
         name = recipe.distillation.loss
         soft_loss = None
         if is_reference(name):
-            soft_loss = own_code.soft_loss(recipe.distillation, desk.dataset, desk.runtime, stacked=stacked)
+            soft_loss = own_code.soft_loss(recipe.distillation, context.dataset, context.runtime, stacked=stacked)
         goal = Goal(recipe.distillation, recipe.training.label_smoothing, soft_loss)
     return Member(model, recipe.training, goal)
 

@@ -30,7 +30,7 @@ from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.machine.outages import read_errors
-from distill_queue.worker.stages.context import Desk, seen_as
+from distill_queue.worker.stages.context import StageContext, augmentation_facts
 from distill_queue.worker.stages.crew import AGAIN_SECONDS, TRIAL_SECONDS, Crew, worthwhile_helpers
 
 LABEL_FILE = "labels"
@@ -47,34 +47,34 @@ class Labelling:
     """A teacher, the samples that it labels, and how what it says is stored."""
 
     recipe: SoftLabelling
-    desk: Desk
+    context: StageContext
 
     @cached_property
     def header(self) -> SoftLabelsHeader:
         """What the labels will be."""
-        return header_of(self.recipe, self.desk, teacher_key=self.desk.inputs["teacher"].manifest.key)
+        return header_of(self.recipe, self.context, teacher_key=self.context.inputs["teacher"].manifest.key)
 
     @cached_property
     def teacher(self) -> torch.nn.Module:
         """The teacher, on the device."""
-        return self.desk.model("teacher").eval()
+        return self.context.model("teacher").eval()
 
     @cached_property
     def batches(self) -> Batches:
         """The samples in all views: read from the disk as they are needed, as each is seen once a view."""
-        train = self.desk.split("train", streamed=True)
+        train = self.context.split("train", streamed=True)
         return Batches(train, self.recipe.augmentation, self.recipe.views, torch.float32, prepare=False)
 
     @cached_property
     def batch_size(self) -> int:
         """Samples in one forward pass: a block's share, always the same one where there is memory for it."""
-        _, fitting = self.desk.inference(self.teacher, self.batches.data, size_bytes=0)
+        _, fitting = self.context.inference(self.teacher, self.batches.data, size_bytes=0)
         return min(fitting, self.header.block_rows)
 
     @property
     def made_with(self) -> str:
         """What decides on the last bits of a logit: labels of two of these are not mixed."""
-        device = self.desk.runtime.device
+        device = self.context.runtime.device
         on_gpu = device.type == "cuda"
         what = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
         threads = os.environ.get("MKL_CBWR", "")  # Whether their number matters: see `worker.machine.libraries`.
@@ -89,7 +89,7 @@ class Labelling:
             stop = min(start + self.batch_size, rows.stop)
             words, share = _progress(self.header, view, start)
             # May end the stage: before work that would be lost.
-            self.desk.report(words, stop - start, share)
+            self.context.report(words, stop - start, share)
             logits = logits_of_rows(self.teacher, self.batches.inputs(slice(start, stop), view)).float()
             # Rounded on the device, by the same rule as NumPy's, and half as much to be moved.
             parts.append((logits.half() if self._fits_in_half(logits) else logits).cpu())
@@ -114,7 +114,7 @@ def logits_of_rows(teacher: torch.nn.Module, inputs: torch.Tensor) -> torch.Tens
 
 
 def label_softly(
-    recipe: SoftLabelling, desk: Desk, crew: Crew, shards: Literal["auto"] | int = "auto"
+    recipe: SoftLabelling, context: StageContext, crew: Crew, shards: Literal["auto"] | int = "auto"
 ) -> tuple[Path, SoftLabelsRecord]:
     """Write the teacher's logits on every view of every training sample, in the data set's order.
 
@@ -124,8 +124,8 @@ def label_softly(
         The folder of the sealed labels, and their record.
 
     """
-    labelling = Labelling(recipe, desk)
-    writer = SoftLabelsWriter.begin(desk.folder, labelling.header, labelling.made_with, desk.objects)
+    labelling = Labelling(recipe, context)
+    writer = SoftLabelsWriter.begin(context.folder, labelling.header, labelling.made_with, context.objects)
     to_do = len(writer.missing)
     if to_do < writer.header.blocks:
         logger.info("goes on: %d of %d blocks are there", writer.header.blocks - to_do, writer.header.blocks)
@@ -134,13 +134,13 @@ def label_softly(
     if helped:
         logger.info("%d blocks labelled here, %d by helpers", own, helped)
     labels = writer.seal()
-    return labels.folder, _record(labels, _targets(desk), helped)
+    return labels.folder, _record(labels, _targets(context), helped)
 
 
-def help_to_label(recipe: SoftLabelling, desk: Desk, crew: Crew) -> int:
+def help_to_label(recipe: SoftLabelling, context: StageContext, crew: Crew) -> int:
     """Label blocks of a stage that another worker is at, as long as there are any; return how many."""
-    labelling = Labelling(recipe, desk)
-    writer = SoftLabelsWriter.join(desk.folder, labelling.header, labelling.made_with, desk.objects)
+    labelling = Labelling(recipe, context)
+    writer = SoftLabelsWriter.join(context.folder, labelling.header, labelling.made_with, context.objects)
     if writer is None:
         return 0
     done, missing = 0, set(writer.missing)
@@ -154,7 +154,7 @@ def help_to_label(recipe: SoftLabelling, desk: Desk, crew: Crew) -> int:
     return done
 
 
-def import_labels(recipe: ImportSoftLabels, desk: Desk) -> tuple[Path, SoftLabelsRecord]:
+def import_labels(recipe: ImportSoftLabels, context: StageContext) -> tuple[Path, SoftLabelsRecord]:
     """Store the logits of a file as soft labels of the training samples.
 
     Returns:
@@ -164,18 +164,18 @@ def import_labels(recipe: ImportSoftLabels, desk: Desk) -> tuple[Path, SoftLabel
         InvalidSpec: they are not of these samples, classes or views; the message says what differs.
 
     """
-    source = desk.inputs["file"]
+    source = context.inputs["file"]
     path = next(source.folder / name for name in source.manifest.files if name.startswith(LABEL_FILE))
     with read_errors(path), LabelFile.open(path, called="teacher.soft_labels") as file:
-        header = header_of(recipe, desk, teacher_key=file.facts.teacher_key or source.manifest.key)
+        header = header_of(recipe, context, teacher_key=file.facts.teacher_key or source.manifest.key)
         _require(file, header)
-        writer = SoftLabelsWriter.begin(desk.folder, header, source.manifest.key, desk.objects)
+        writer = SoftLabelsWriter.begin(context.folder, header, source.manifest.key, context.objects)
         for block, logits in file.blocks(header):
             writer.write(block, logits)
             view, rows = header.rows_of(block)
             words, share = _progress(header, view, rows.stop)
-            desk.report(words, rows.stop - rows.start, share)
-    labels, targets = writer.seal(), _targets(desk)
+            context.report(words, rows.stop - rows.start, share)
+    labels, targets = writer.seal(), _targets(context)
     record = _record(labels, targets)
     if not better_than_chance(record.accuracy, targets):
         raise InvalidSpec(
@@ -185,17 +185,17 @@ def import_labels(recipe: ImportSoftLabels, desk: Desk) -> tuple[Path, SoftLabel
     return labels.folder, record
 
 
-def header_of(recipe: Labels, desk: Desk, teacher_key: str) -> SoftLabelsHeader:
+def header_of(recipe: Labels, context: StageContext, teacher_key: str) -> SoftLabelsHeader:
     """The header of a stage's labels, before they are sealed."""
-    dataset = desk.dataset
+    dataset = context.dataset
     return SoftLabelsHeader(
         views=recipe.views,
         samples=dataset.train_samples,
         class_names=dataset.class_names,
         encoding=recipe.encoding,
-        dataset_key=desk.inputs["dataset"].manifest.key,
+        dataset_key=context.inputs["dataset"].manifest.key,
         teacher_key=teacher_key,
-        augmentation=seen_as(recipe.augmentation),
+        augmentation=augmentation_facts(recipe.augmentation),
         augmentation_fingerprint=augment.fingerprint(recipe.augmentation, recipe.views),
         block_rows=block_rows(dataset.classes),
     )
@@ -260,13 +260,13 @@ class _Call:
 
 def _read_bytes(labelling: Labelling) -> int:
     """Bytes that a helper reads: the teacher, and all samples at the most."""
-    inputs = labelling.desk.inputs
+    inputs = labelling.context.inputs
     return sum(entry.size_bytes for role in ("teacher", "dataset") for entry in inputs[role].manifest.files.values())
 
 
-def _targets(desk: Desk) -> npt.NDArray[np.int64]:
+def _targets(context: StageContext) -> npt.NDArray[np.int64]:
     """The labels of the training samples, -1 where one has none."""
-    return read_array(desk.inputs["dataset"].path("train_targets.npy"))
+    return read_array(context.inputs["dataset"].path("train_targets.npy"))
 
 
 def _record(labels: SoftLabels, targets: npt.NDArray[np.int64], helped: int = 0) -> SoftLabelsRecord:

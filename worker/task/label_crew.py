@@ -15,8 +15,8 @@ from kombu.exceptions import OperationalError
 from distill_queue.shared.errors import DistillError, HandedBack, LeaseLost, UnreadableRecord
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.skipped import quoted
-from distill_queue.worker.coordination.connections import Bench
-from distill_queue.worker.telemetry.log_capture import Scribe
+from distill_queue.worker.coordination.connections import Connections
+from distill_queue.worker.telemetry.log_capture import LogCapture
 
 TASK = "distill.help_label"
 #: Seconds for which a call for help waits in its queue, at the least.
@@ -36,7 +36,7 @@ class SharedCrew:
     """
 
     task: Task
-    bench: Bench
+    connections: Connections
     pipeline: str
     stage: Stage
     #: Whether the counter gives the blocks away: not before the first call, and always to a helper.
@@ -48,7 +48,7 @@ class SharedCrew:
         """Other workers that serve this queue."""
         queue, own = self._queue, self.task.request.hostname
         try:
-            return sum(queue in worker.queues and worker.name != own for worker in self.bench.roster.workers())
+            return sum(queue in worker.queues and worker.name != own for worker in self.connections.registry.workers())
         except (redis.RedisError, UnreadableRecord):
             return 0
 
@@ -60,7 +60,7 @@ class SharedCrew:
         what = f"{self.pipeline} · helps with {self.stage.title} · key {self.stage.ref.short_key}"
         try:
             if not self.shared:
-                self.bench.counters.set(self._counter, self._begun, ex=self.bench.settings.history_seconds)
+                self.connections.counters.set(self._counter, self._begun, ex=self.connections.settings.history_seconds)
             for _ in range(helpers):
                 signature.apply_async(
                     queue=self._queue,
@@ -92,9 +92,9 @@ class SharedCrew:
             yield block
 
     def _next_block(self) -> int:
-        with self.bench.counters.pipeline() as pipe:
+        with self.connections.counters.pipeline() as pipe:
             pipe.incr(self._counter)
-            pipe.expire(self._counter, self.bench.settings.history_seconds)  # Also where it was gone before.
+            pipe.expire(self._counter, self.connections.settings.history_seconds)  # Also where it was gone before.
             block = int(pipe.execute()[0]) - 1
         if block < 0:
             raise UnreadableRecord(f"{quoted(self._counter)} at the broker is no counter of blocks")
@@ -106,7 +106,7 @@ class SharedCrew:
 
     @property
     def _counter(self) -> str:
-        return self.bench.counters.names.blocks(self.stage.key)
+        return self.connections.counters.names.blocks(self.stage.key)
 
 
 @dataclass(slots=True)
@@ -114,7 +114,7 @@ class HelpersProgress:
     """Called at every block of a helper: tells Flower, and ends the help when nobody needs it any more."""
 
     task: Task
-    bench: Bench
+    connections: Connections
     stage: Stage
     _next: float = field(default=0.0)
 
@@ -126,34 +126,36 @@ class HelpersProgress:
 
         """
         # Not summed up as in the stage's own progress: a batch here is a good part of a second's work.
-        self.bench.metrics.note("samples", self.stage.kind, value=samples)
-        if self.bench.stop.asked:
+        self.connections.metrics.note("samples", self.stage.kind, value=samples)
+        if self.connections.stop.asked:
             raise HandedBack(progress)
         if time.monotonic() < self._next:
             return
-        if not self.bench.leases.held(self.stage.key):
+        if not self.connections.leases.held(self.stage.key):
             raise LeaseLost(f"nobody works on {self.stage.title} any more")
         self.task.send_event("task-progress", result=progress, retry=False)
         self._next = time.monotonic() + LOOK_SECONDS
 
 
-def help_label(task: Task, bench: Bench, pipeline: str, stages: list[dict[str, Any]], scribe: Scribe) -> str:
+def help_label(
+    task: Task, connections: Connections, pipeline: str, stages: list[dict[str, Any]], capture: LogCapture
+) -> str:
     """Label blocks of another worker's stage; whatever goes wrong is that worker's to find."""
     stage = Stage.model_validate(stages[0])
-    if not bench.leases.held(stage.key):
+    if not connections.leases.held(stage.key):
         return "nothing left to help with"
-    with bench.pulse.loading():
+    with connections.pulse.loading():
         from distill_queue.worker.machine.runtime import Runtime
-        from distill_queue.worker.stages.runner import Workshop
+        from distill_queue.worker.stages.runner import StageRunner
 
-        runtime = Runtime.probe(bench.settings, task.request.delivery_info["routing_key"])
-        scribe.note(f"helps on {runtime.device_name}")
-    crew = SharedCrew(task, bench, pipeline, stage, shared=True)
-    workshop = Workshop(bench.store, runtime, HelpersProgress(task, bench, stage), crew=crew)
+        runtime = Runtime.probe(connections.settings, task.request.delivery_info["routing_key"])
+        capture.note(f"helps on {runtime.device_name}")
+    crew = SharedCrew(task, connections, pipeline, stage, shared=True)
+    runner = StageRunner(connections.store, runtime, HelpersProgress(task, connections, stage), crew=crew)
     try:
-        done = f"{workshop.help(stage)} blocks of {stage.title}"
+        done = f"{runner.help(stage)} blocks of {stage.title}"
     except (DistillError, redis.RedisError) as error:
         logger.info("%s: helped no longer: %s", pipeline, error)
         return f"stopped: {error}"
-    scribe.note(f"helped with {done}")
+    capture.note(f"helped with {done}")
     return done

@@ -10,9 +10,9 @@ from celery import Task
 from celery.utils.log import get_task_logger
 
 from distill_queue.shared.errors import Cancelled, HandedBack, LeaseLost, Unavailable, UnreadableRecord
-from distill_queue.shared.ledger.status import StageState, in_words
+from distill_queue.shared.ledger.status import StageState, duration_in_words
 from distill_queue.shared.plan.stage import Bundle
-from distill_queue.worker.coordination.connections import Bench
+from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.leases import Lease
 
 #: Seconds between two reports, and between two tries while the broker is away.
@@ -33,7 +33,7 @@ class Progress:
     """Called at every step of a stage; reports a few times a second, and once more at the end of the block."""
 
     task: Task
-    bench: Bench
+    connections: Connections
     leases: list[Lease]
     pipeline: str
     bundle: Bundle
@@ -61,7 +61,7 @@ class Progress:
 
         """
         self._samples += samples
-        if self.bench.stop.asked:
+        if self.connections.stop.asked:
             raise HandedBack(f"{self.task.request.hostname} ends; it was at {progress}")
         for lease in self.leases:
             lease.check()
@@ -78,7 +78,7 @@ class Progress:
         return [stage.key for stage in self.bundle]
 
     def _count(self) -> None:
-        self.bench.metrics.note("samples", self.bundle[0].kind, value=self._samples)
+        self.connections.metrics.note("samples", self.bundle[0].kind, value=self._samples)
         self._samples = 0
 
     def _time_left(self, share: float) -> str:
@@ -89,16 +89,16 @@ class Progress:
         begun, first = self._first
         if now - begun < REPORT_SECONDS or share <= first:
             return ""
-        return f"{in_words((now - begun) * (1.0 - share) / (share - first))} left"
+        return f"{duration_in_words((now - begun) * (1.0 - share) / (share - first))} left"
 
     def _require_unfinished(self) -> None:
         """End the stage where this worker was given up, and its successor is done; a bundle's first is done first."""
-        far = self.bench.store.objects is not None
+        far = self.connections.store.objects is not None
         if far and time.monotonic() < self._next_look:
             return
         self._next_look = time.monotonic() + LOOK_SECONDS
         for stage in self.bundle[:1] if far else self.bundle:
-            if stage.ref in self.bench.store:
+            if stage.ref in self.connections.store:
                 raise LeaseLost(f"another worker has finished {stage.title}")
 
     def _tell(self, progress: str, left: str, share: float | None) -> bool:
@@ -108,8 +108,8 @@ class Progress:
             worker = self.task.request.hostname
             words = " · ".join(filter(None, (progress, left)))
             state = StageState(state="running", progress=words, share=share, began=self._began, worker=worker)
-            self.bench.notes.note(self.pipeline, self._keys, state)
-            if self.bench.notes.is_cancelled(self.pipeline):
+            self.connections.notes.note(self.pipeline, self._keys, state)
+            if self.connections.notes.is_cancelled(self.pipeline):
                 raise Cancelled(f"the pipeline was cancelled; it was at {progress}")
             # Flower's column is narrow: what it cuts off is not how long it takes.
             words = " · ".join(filter(None, (left, progress, self.device)))

@@ -32,12 +32,12 @@ from distill_queue.shared.plan.recipes import Training
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage, bundle_ref
 from distill_queue.shared.store.folder_store import Artifact
 from distill_queue.shared.text import said
-from distill_queue.worker.coordination.connections import Bench
+from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.leases import Lease
 from distill_queue.worker.machine.outages import can_pass
 from distill_queue.worker.task.label_crew import SharedCrew
 from distill_queue.worker.task.progress import Progress
-from distill_queue.worker.telemetry.log_capture import Scribe
+from distill_queue.worker.telemetry.log_capture import LogCapture
 
 #: Characters of what a bug says that are kept of each attempt.
 LONGEST_REASON = 2_000
@@ -60,14 +60,14 @@ Enter = Callable[[Stage, Artifact, Outcome, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class TaskRun:
     """What a task does for a pipeline."""
 
     task: Task
-    bench: Bench
+    connections: Connections
     pipeline: str
     worker: str
-    scribe: Scribe
+    capture: LogCapture
 
     def find_or_compute(self, bundle: Bundle, enter: Enter) -> dict[str, DistillError]:
         """Each stage's artifact, from the store or made now; of those that failed for good, why, by key.
@@ -81,22 +81,22 @@ class Work:
         """
         missing = self._enter_found(bundle, enter)
         if not missing and len(bundle) > 1:
-            self.bench.store.forget_partial(bundle_ref(bundle))
+            self.connections.store.forget_partial(bundle_ref(bundle))
         failures = self._make_inputs_again(missing)
         missing = tuple(stage for stage in missing if stage.key not in failures)
         if not missing:
             return failures
         # Imports torch, before there is a lease to renew: loading its libraries stops all threads for seconds.
-        with self.bench.pulse.loading():
+        with self.connections.pulse.loading():
             import_module("distill_queue.worker.stages.runner")
         with self._leases(missing) as leases:
             missing = self._enter_found(missing, enter)
             for stage in missing:
-                if failure := self.bench.ledger.failure(stage.key):
+                if failure := self.connections.ledger.failure(stage.key):
                     failures[stage.key] = StageFailed(failure)
             missing = tuple(stage for stage in missing if stage.key not in failures)
             for part in _parts(missing):
-                with self.scribe.about(stage.key for stage in part):
+                with self.capture.about(stage.key for stage in part):
                     failures |= self._attempt(bundle, part, leases, enter)
         return failures
 
@@ -110,8 +110,8 @@ class Work:
         """Enter what the store has, and return the rest."""
         missing = []
         for stage in bundle:
-            if found := self.bench.store.find(stage.ref):
-                self.bench.store.forget_partial(stage.ref)
+            if found := self.connections.store.find(stage.ref):
+                self.connections.store.forget_partial(stage.ref)
                 enter(stage, found, "found", 1)
             else:
                 missing.append(stage)
@@ -122,14 +122,14 @@ class Work:
         failures: dict[str, DistillError] = {}
         for stage in bundle:
             for ref in stage.inputs.values():
-                if self.bench.store.obtain(ref) is None and (error := self._make_again(ref)):
+                if self.connections.store.obtain(ref) is None and (error := self._make_again(ref)):
                     failures[stage.key] = error
         return failures
 
     def _make_again(self, ref: ArtifactRef) -> DistillError | None:
         """Compute an artifact whose own task has long ended; None if that went well."""
         try:
-            plan = self.bench.ledger.plan(self.pipeline, self.bench.keyring)
+            plan = self.connections.ledger.plan(self.pipeline, self.connections.keyring)
             stages = {stage.key: stage for stage in plan.stages}
         except (UnknownPipeline, UnreadableRecord):  # Forgotten, or written by another version.
             stages = {}
@@ -151,12 +151,12 @@ class Work:
 
     @contextmanager
     def _lease(self, stage: Stage) -> Iterator[Lease]:
-        leases = self.bench.leases
-        lease = leases.acquire(stage.key, self.worker, self.task.request.id, self.bench.kept(self.message()))
+        leases = self.connections.leases
+        lease = leases.acquire(stage.key, self.worker, self.task.request.id, self.connections.kept(self.message()))
         if lease is None:
             reason = f"waits: another pipeline computes {stage.title}"
-            self.bench.ledger.wait(self.pipeline, [stage.key], reason)
-            self.scribe.note(reason)
+            self.connections.ledger.wait(self.pipeline, [stage.key], reason)
+            self.capture.note(reason)
             raise Parked(reason)
         try:
             with leases.kept(lease):
@@ -164,18 +164,18 @@ class Work:
         finally:
             if not lease.lost:  # Whoever took over wakes them.
                 with suppress(UnreadableRecord):  # Of what another one waits in; the housekeeping says so.
-                    self.bench.wake(stage.key)
+                    self.connections.wake(stage.key)
 
     def _attempt(self, bundle: Bundle, part: Bundle, leases: list[Lease], enter: Enter) -> dict[str, DistillError]:
         """Do stages together that the store lacks, once; of those that failed for good, why, by key."""
-        attempts, keys = self.bench.attempts, [stage.key for stage in part]
+        attempts, keys = self.connections.attempts, [stage.key for stage in part]
         try:
             number = attempts.begin(keys, self.worker)
             for stage in part:
-                self.bench.metrics.note("attempts", stage.kind)
+                self.connections.metrics.note("attempts", stage.kind)
             running = StageState(state="running", worker=self.worker, began=time.time())
-            self.bench.ledger.note(self.pipeline, keys, running)
-            with Progress(self.task, self.bench, leases, self.pipeline, part) as progress:
+            self.connections.ledger.note(self.pipeline, keys, running)
+            with Progress(self.task, self.connections, leases, self.pipeline, part) as progress:
                 failures = self._run(bundle, part, leases, progress, enter, number)
         except (StageStopped, Unavailable) as error:
             logger.info("%s: %s: left: %s", self.pipeline, part[0].title, error)
@@ -188,10 +188,10 @@ class Work:
         except Exception as error:
             if can_pass(error):  # Of the disk or the network, whatever made an error of its own of it.
                 attempts.withdraw(keys, self.worker)
-                raise Unavailable(in_words(error)) from error
+                raise Unavailable(error_in_words(error)) from error
             logger.exception("%s: %s: a bug", self.pipeline, part[0].title)
-            self.bench.metrics.note("attempts_lost", part[0].kind, "error")
-            reason = in_words(error)
+            self.connections.metrics.note("attempts_lost", part[0].kind, "error")
+            reason = error_in_words(error)
             try:
                 attempts.end(keys, self.worker, reason)
             except StageFailed as last:
@@ -202,43 +202,43 @@ class Work:
         # Another pipeline may have more time for it, and records that can be read.
         given_up = [key for key, failure in failures.items() if not isinstance(failure, OverTime | UnreadableRecord)]
         for key in given_up:
-            self.bench.ledger.give_up(key, str(failures[key]))
+            self.connections.ledger.give_up(key, str(failures[key]))
         if len(given_up) == len(keys):
-            self.bench.store.forget_partial(bundle_ref(bundle))
+            self.connections.store.forget_partial(bundle_ref(bundle))
         return failures
 
     def _run(
         self, bundle: Bundle, part: Bundle, leases: list[Lease], progress: Progress, enter: Enter, number: int
     ) -> dict[str, DistillError]:
         from distill_queue.worker.machine.runtime import Runtime
-        from distill_queue.worker.stages.runner import Workshop
+        from distill_queue.worker.stages.runner import StageRunner
 
         def confirm() -> None:
             for lease in leases:
                 lease.confirm()
 
-        settings, store = self.bench.settings, self.bench.store
-        with self.bench.pulse.loading():  # The start of CUDA loads libraries too.
+        settings, store = self.connections.settings, self.connections.store
+        with self.connections.pulse.loading():  # The start of CUDA loads libraries too.
             runtime = Runtime.probe(settings, self.task.request.delivery_info["routing_key"])
             progress.device = runtime.device_name
         logger.info("%s: %s: begins on %s, attempt %d", self.pipeline, part[0].title, runtime.device_name, number)
         keys = [stage.key for stage in part]
-        workshop = Workshop(
+        runner = StageRunner(
             store,
             runtime,
             progress,
             confirm,
-            saved=lambda: self.bench.attempts.got_further(keys, self.worker),
+            saved=lambda: self.connections.attempts.got_further(keys, self.worker),
             checkpoint_seconds=settings.checkpoint_seconds,
-            crew=SharedCrew(self.task, self.bench, self.pipeline, part[0]),
+            crew=SharedCrew(self.task, self.connections, self.pipeline, part[0]),
             shards=self.task.request.kwargs.get("shards", "auto"),
         )
         if not isinstance(part[0].recipe, Training):
-            enter(part[0], workshop.run(part[0]), "computed", 1)
+            enter(part[0], runner.run(part[0]), "computed", 1)
             store.forget_partial(part[0].ref)
             return {}
         failures: dict[str, DistillError] = {}
-        outcomes = workshop.train(bundle, part)
+        outcomes = runner.train(bundle, part)
         for untold, stage in zip(range(len(part), 0, -1), part, strict=True):
             outcome = outcomes[stage.key]
             if isinstance(outcome, StageFailed):
@@ -267,7 +267,7 @@ def over_time(limit_seconds: float) -> str:
     return f"took longer than its time limit of {limit_seconds:g} s: raise it under 'time_limits' in the spec"
 
 
-def in_words(error: Exception) -> str:
+def error_in_words(error: Exception) -> str:
     """The error and the place in the code that raised it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}, in {last.name}"

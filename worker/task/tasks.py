@@ -17,7 +17,7 @@ from celery.utils.log import get_task_logger
 from kombu.exceptions import OperationalError
 from pydantic import ValidationError
 
-from distill_queue.shared.catalog import KINDS
+from distill_queue.shared.catalog import STAGE_KINDS
 from distill_queue.shared.errors import (
     Cancelled,
     DistillError,
@@ -34,13 +34,13 @@ from distill_queue.shared.plan.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bu
 from distill_queue.shared.results.records import Record, StageRecord, warnings_of
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.store.folder_store import Artifact
-from distill_queue.worker.coordination.connections import Bench
+from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.pulse import Pulse
 from distill_queue.worker.coordination.stop import Stop
 from distill_queue.worker.task.label_crew import TASK, help_label
-from distill_queue.worker.task.run import Enter, Outcome, Parked, Stumbled, Work, in_words, out_of_time
+from distill_queue.worker.task.run import Enter, Outcome, Parked, Stumbled, TaskRun, error_in_words, out_of_time
 from distill_queue.worker.task.time_limit import wait_for_imports
-from distill_queue.worker.telemetry.log_capture import Scribe
+from distill_queue.worker.telemetry.log_capture import LogCapture
 from distill_queue.worker.telemetry.metrics import Metrics, kind_of
 
 #: Seconds after which a stage that only a newer worker can do is offered again, and the longest wait of a retry.
@@ -54,9 +54,9 @@ def register(app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics:
     """Give the application one task a kind of stage, named `distill.<kind>`."""
 
     @cache
-    def bench() -> Bench:  # Not before the first task: pool processes are forked.
+    def connections() -> Connections:  # Not before the first task: pool processes are forked.
         wait_for_imports()
-        return Bench.connect(app, settings, stop, pulse, metrics, patient=True)
+        return Connections.connect(app, settings, stop, pulse, metrics, patient=True)
 
     def run(
         task: Task, *, pipeline: str, stages: list[dict[str, Any]], trouble_since: float = 0.0, **_others: Any
@@ -64,35 +64,35 @@ def register(app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics:
         if not (stages and all(isinstance(stage, dict) for stage in stages)):
             raise InvalidInput(f"{pipeline}: a message without stages")
         try:
-            with _scribe(task, bench(), pipeline, stages) as scribe:
-                return run_stages(task, bench(), pipeline, stages, trouble_since, scribe)
+            with _scribe(task, connections(), pipeline, stages) as capture:
+                return run_stages(task, connections(), pipeline, stages, trouble_since, capture)
         except (redis.RedisError, Unavailable, OperationalError) as error:
             # The broker refuses what a stage needs of it, or is away for very long: another time, perhaps elsewhere.
             logger.error("%s: %s: left for later: %s", pipeline, task.name, error)
             time.sleep(_jittered(NEWER_SECONDS))
             raise Reject(str(error), requeue=True) from None
         except UnreadableRecord as error:
-            raise _ended(bench(), pipeline, stages, task.request.hostname, str(error)) from None
+            raise _ended(connections(), pipeline, stages, task.request.hostname, str(error)) from None
         except SoftTimeLimitExceeded:
-            with _scribe(task, bench(), pipeline, stages):
-                raise _failed(bench(), pipeline, stages, task.request.hostname, out_of_time(task)) from None
+            with _scribe(task, connections(), pipeline, stages):
+                raise _failed(connections(), pipeline, stages, task.request.hostname, out_of_time(task)) from None
         except (TaskPredicate, DistillError):
             raise
         except Exception as error:  # Outside of an attempt: without a word of it, the pipeline would wait for ever.
             logger.exception("%s: %s: a bug", pipeline, task.name)
-            reason = in_words(error)
+            reason = error_in_words(error)
             if task.request.retries + 1 < settings.max_attempts:  # What it lacked, as memory, may be there by then.
                 keys = [str(stage.get("key", "")) for stage in stages]
-                _try_again(task, bench(), pipeline, keys, Stumbled(reason), trouble_since)
-            raise _ended(bench(), pipeline, stages, task.request.hostname, reason) from error
+                _try_again(task, connections(), pipeline, keys, Stumbled(reason), trouble_since)
+            raise _ended(connections(), pipeline, stages, task.request.hostname, reason) from error
 
     def help_out(task: Task, *, pipeline: str, stages: list[dict[str, Any]], **_newer: Any) -> str:
-        with _scribe(task, bench(), pipeline, stages) as scribe:
-            return help_label(task, bench(), pipeline, stages, scribe)
+        with _scribe(task, connections(), pipeline, stages) as capture:
+            return help_label(task, connections(), pipeline, stages, capture)
 
     # Not delivered again when it kills its worker: the stage's own worker does what is left.
     app.task(help_out, name=TASK, shared=False, bind=True, reject_on_worker_lost=False)
-    for kind in KINDS:
+    for kind in STAGE_KINDS:
         limit = settings.time_limits.get(kind)
         app.task(
             run,
@@ -109,17 +109,22 @@ def register(app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics:
 
 
 def run_stages(
-    task: Task, bench: Bench, pipeline: str, messages: list[dict[str, Any]], trouble_since: float, scribe: Scribe
+    task: Task,
+    connections: Connections,
+    pipeline: str,
+    messages: list[dict[str, Any]],
+    trouble_since: float,
+    capture: LogCapture,
 ) -> str:
     """Find the results of stages or compute them, and enter their records into the pipeline's ledger.
 
     Args:
         task: the bound task.
-        bench: the process's connections.
+        connections: the process's.
         pipeline: its id.
         messages: the stages, as JSON.
         trouble_since: when, in seconds since the epoch, the store or a download first failed; 0 where none did.
-        scribe: who takes down what is said of them.
+        capture: what takes down what is said of them.
 
     Raises:
         InvalidInput: a stage cannot be done as it is written.
@@ -128,62 +133,62 @@ def run_stages(
     """
     started, worker = time.time(), task.request.hostname
     queue, serves = task.request.delivery_info["routing_key"], task.app.amqp.queues.consume_from
-    if bench.offers.should_leave(task.request.id, queue, worker, serves):
+    if connections.gpu_preference.should_leave(task.request.id, queue, worker, serves):
         raise Reject("left to a worker with a GPU", requeue=True)
     if (newest := max(message.get("format", 0) for message in messages)) > STAGE_FORMAT:
-        _leave_to_newer_workers(task, bench, pipeline, messages, newest)
-    if bench.ledger.is_cancelled(pipeline):
+        _leave_to_newer_workers(task, connections, pipeline, messages, newest)
+    if connections.ledger.is_cancelled(pipeline):
         raise _left(task, "task-revoked", terminated=False)
     try:
         bundle = tuple(map(Stage.model_validate, messages))
     except ValidationError as error:
         # It would cross Redis empty: pydantic's errors do not survive pickling by message.
-        raise _failed(bench, pipeline, messages, worker, InvalidInput(f"not a stage: {error}")) from None
+        raise _failed(connections, pipeline, messages, worker, InvalidInput(f"not a stage: {error}")) from None
     if not all(stage.of_this_version for stage in bundle):
         older = InvalidInput("planned by another version of distill-queue: submit the pipeline again")
-        raise _failed(bench, pipeline, messages, worker, older)
+        raise _failed(connections, pipeline, messages, worker, older)
     records: dict[str, StageRecord] = {}
     devices: list[str] = []
-    enter = _enter(bench, pipeline, worker, records, devices, scribe)
-    work = Work(task, bench, pipeline, worker, scribe)
+    enter = _enter(connections, pipeline, worker, records, devices, capture)
+    work = TaskRun(task, connections, pipeline, worker, capture)
     try:
         failures = work.find_or_compute(bundle, enter)
     except Parked as waits:
         raise _left(task, "task-retried", exception=str(waits)) from None
     except Cancelled:
-        _count_unfinished(bench, bundle, records, "cancelled")
+        _count_unfinished(connections, bundle, records, "cancelled")
         raise _left(task, "task-revoked", terminated=False) from None
     except LeaseLost as error:
         # Not acknowledged: its delivery tag is also that of the delivery which took over.
         raise Reject(str(error), requeue=True) from None
     except HandedBack:
         work.message().apply_async()
-        _count_unfinished(bench, bundle, records, "handed_back")
+        _count_unfinished(connections, bundle, records, "handed_back")
         handed_back = f"handed back by {worker}"
-        bench.ledger.wait(pipeline, _unfinished(bundle, records), handed_back)
+        connections.ledger.wait(pipeline, _unfinished(bundle, records), handed_back)
         raise _left(task, "task-retried", exception=handed_back) from None
     except Unavailable as error:
         # Trouble that comes after a long time of work is new.
         since = (trouble_since if time.time() - started < LONGEST_WAIT_SECONDS else 0.0) or time.time()
-        if time.time() - since < bench.settings.retry_seconds:
-            _try_again(task, bench, pipeline, _unfinished(bundle, records), error, since)
+        if time.time() - since < connections.settings.retry_seconds:
+            _try_again(task, connections, pipeline, _unfinished(bundle, records), error, since)
         reason = f"{error} (tried again for {time.time() - since:,.0f} s)"
         failures = dict.fromkeys(_unfinished(bundle, records), StageFailed(reason))
     except Stumbled as error:
-        _try_again(task, bench, pipeline, _unfinished(bundle, records), error, trouble_since)
+        _try_again(task, connections, pipeline, _unfinished(bundle, records), error, trouble_since)
     if failures:
-        raise _failed(bench, pipeline, messages, worker, failures)
+        raise _failed(connections, pipeline, messages, worker, failures)
     if bundle[0].kind == "report":
         try:
-            bench.close(pipeline)
+            connections.close(pipeline)
         except StoreUnavailable as error:  # What stays of a finished pipeline is removed by the rescue.
             logger.warning("%s: its submission cannot be removed: %s", pipeline, error)
         # Of one that was found, 'distill report' writes it when somebody asks.
-        _write_pages(bench, pipeline if records[bundle[0].key].outcome == "computed" else None, serves)
+        _write_pages(connections, pipeline if records[bundle[0].key].outcome == "computed" else None, serves)
     return "; ".join([*(records[stage.key].summary for stage in bundle), *dict.fromkeys(devices)])
 
 
-def _write_pages(bench: Bench, pipeline: str | None, serves: Collection[str]) -> None:
+def _write_pages(connections: Connections, pipeline: str | None, serves: Collection[str]) -> None:
     """Write a finished pipeline's page and those that are still owed, unless a message waits for this worker.
 
     To draw a page takes as long as many small stages, and no stage needs it. The worker that ends the next pipeline
@@ -192,13 +197,17 @@ def _write_pages(bench: Bench, pipeline: str | None, serves: Collection[str]) ->
     """
     try:
         if pipeline:
-            bench.pages.owe(pipeline)
-        while not bench.stop.asked and not bench.queues.any_waits(serves) and (owed := bench.pages.take()):
+            connections.pages.owe(pipeline)
+        while (
+            not connections.stop.asked
+            and not connections.queues.any_waits(serves)
+            and (owed := connections.pages.take())
+        ):
             try:
-                _write_page(bench, owed)
+                _write_page(connections, owed)
             except StoreUnavailable as error:
                 logger.warning("%s: its report cannot be written for now: %s", owed, error)
-                bench.pages.owe(owed)
+                connections.pages.owe(owed)
                 return
     except SoftTimeLimitExceeded:
         logger.warning("%s: pages of reports are left for later: the task has reached its time limit", pipeline)
@@ -206,7 +215,7 @@ def _write_pages(bench: Bench, pipeline: str | None, serves: Collection[str]) ->
         logger.warning("%s: pages of reports are left for later: %s", pipeline, error)
 
 
-def _write_page(bench: Bench, pipeline: str) -> None:
+def _write_page(connections: Connections, pipeline: str) -> None:
     """Write a finished pipeline's page: a pipeline is done without it.
 
     Raises:
@@ -216,21 +225,26 @@ def _write_page(bench: Bench, pipeline: str) -> None:
     try:
         from distill_queue.shared.report.page import write_page  # Loads matplotlib, which no other task needs.
 
-        write_page(bench.ledger.status(pipeline), bench.store, bench.store.report(pipeline))
-        bench.store.share_report(pipeline)
+        write_page(connections.ledger.status(pipeline), connections.store, connections.store.report(pipeline))
+        connections.store.share_report(pipeline)
     except (SoftTimeLimitExceeded, StoreUnavailable):
         raise
     except Exception:
         logger.warning("%s: its report cannot be written", pipeline, exc_info=True)
 
 
-def _scribe(task: Task, bench: Bench, pipeline: str, messages: list[dict[str, Any]]) -> Scribe:
+def _scribe(task: Task, connections: Connections, pipeline: str, messages: list[dict[str, Any]]) -> LogCapture:
     keys = (str(message.get("key", "")) for message in messages)
-    return Scribe(bench.logbook, pipeline, task.request.hostname, keys)
+    return LogCapture(connections.logs, pipeline, task.request.hostname, keys)
 
 
 def _enter(
-    bench: Bench, pipeline: str, worker: str, records: dict[str, StageRecord], devices: list[str], scribe: Scribe
+    connections: Connections,
+    pipeline: str,
+    worker: str,
+    records: dict[str, StageRecord],
+    devices: list[str],
+    capture: LogCapture,
 ) -> Enter:
     """Enter a stage's record into the ledger, with its share of the seconds since the last one, and note its device."""
     last = time.monotonic()
@@ -250,28 +264,28 @@ def _enter(
             worker=worker,
             record=artifact.record,
         )
-        bench.metrics.note("stages", stage.kind, outcome)
+        connections.metrics.note("stages", stage.kind, outcome)
         if outcome == "computed":
-            bench.metrics.note("stage_seconds", stage.kind, value=artifact.manifest.seconds)
+            connections.metrics.note("stage_seconds", stage.kind, value=artifact.manifest.seconds)
             devices.append(artifact.manifest.provenance.device)
-        with scribe.about((stage.key,)):
+        with capture.about((stage.key,)):
             if outcome == "found":
-                found = partial(bench.logbook.add, pipeline=pipeline, line=scribe.line(record.summary))
-                records[stage.key] = bench.ledger.finish(pipeline, record, found)
+                found = partial(connections.logs.add, pipeline=pipeline, line=capture.line(record.summary))
+                records[stage.key] = connections.ledger.finish(pipeline, record, found)
             else:  # After all that was said while it was computed.
-                records[stage.key] = bench.ledger.finish(pipeline, record)
-                scribe.note(record.summary)
-            _warn(bench, pipeline, stage, artifact.record)
+                records[stage.key] = connections.ledger.finish(pipeline, record)
+                capture.note(record.summary)
+            _warn(connections, pipeline, stage, artifact.record)
 
     return enter
 
 
-def _warn(bench: Bench, pipeline: str, stage: Stage, record: Record) -> None:
+def _warn(connections: Connections, pipeline: str, stage: Stage, record: Record) -> None:
     """Log what a stage warns of, as far as its pipeline's spec does not accept it."""
     if warnings := warnings_of(record):
         accepted: tuple[str, ...] = ()
         with suppress(UnknownPipeline, UnreadableRecord):  # The broker has forgotten it, or another version wrote it.
-            accepted = bench.ledger.status(pipeline).plan.accept
+            accepted = connections.ledger.status(pipeline).plan.accept
         for warning in warnings:
             if warning.kind not in accepted:
                 logger.warning("%s: %s: %s (%s)", pipeline, stage.title, warning.text, warning.kind)
@@ -281,10 +295,10 @@ def _unfinished(bundle: Bundle, records: dict[str, StageRecord]) -> list[str]:
     return [stage.key for stage in bundle if stage.key not in records]
 
 
-def _count_unfinished(bench: Bench, bundle: Bundle, records: dict[str, StageRecord], outcome: str) -> None:
+def _count_unfinished(connections: Connections, bundle: Bundle, records: dict[str, StageRecord], outcome: str) -> None:
     for stage in bundle:
         if stage.key not in records:
-            bench.metrics.note("stages", stage.kind, outcome)
+            connections.metrics.note("stages", stage.kind, outcome)
 
 
 def _left(task: Task, event: str, **facts: object) -> Ignore:
@@ -295,21 +309,21 @@ def _left(task: Task, event: str, **facts: object) -> Ignore:
 
 
 def _leave_to_newer_workers(
-    task: Task, bench: Bench, pipeline: str, messages: list[dict[str, Any]], newest: int
+    task: Task, connections: Connections, pipeline: str, messages: list[dict[str, Any]], newest: int
 ) -> NoReturn:
     reason = f"stage format {newest}: this worker knows {STAGE_FORMAT}: update it"
     logger.error("%s: left to newer workers", reason)
-    bench.ledger.wait(pipeline, [message["key"] for message in messages], reason)
+    connections.ledger.wait(pipeline, [message["key"] for message in messages], reason)
     task.send_event("task-progress", result=reason, retry=False)
     raise task.retry(countdown=_jittered(NEWER_SECONDS), kwargsrepr=task.request.kwargsrepr)
 
 
 def _try_again(
-    task: Task, bench: Bench, pipeline: str, keys: list[str], error: Exception, trouble_since: float
+    task: Task, connections: Connections, pipeline: str, keys: list[str], error: Exception, trouble_since: float
 ) -> NoReturn:
     """Put the task into its queue again, for a time that grows with each try."""
     countdown = _jittered(min(LONGEST_WAIT_SECONDS, 2.0 ** min(task.request.retries + 1, 10)))
-    bench.ledger.wait(pipeline, keys, f"tries again in {countdown:.0f} s: {error}")
+    connections.ledger.wait(pipeline, keys, f"tries again in {countdown:.0f} s: {error}")
     logger.warning("%s: %s: tries again in %.0f s: %s", pipeline, task.name, countdown, error)
     kwargs = task.request.kwargs | {"trouble_since": trouble_since}
     raise task.retry(kwargs=kwargs, countdown=countdown, kwargsrepr=task.request.kwargsrepr) from error
@@ -320,7 +334,7 @@ def _jittered(seconds: float) -> float:
 
 
 def _failed(
-    bench: Bench,
+    connections: Connections,
     pipeline: str,
     messages: list[dict[str, Any]],
     worker: str,
@@ -334,22 +348,24 @@ def _failed(
             continue
         key, title, reason = str(message.get("key")), str(message.get("title")), str(failure)
         error = _titled(title, reason)
-        bench.ledger.fail(pipeline, key, error, worker)
-        bench.metrics.note("stages", kind_of(message), "failed")
+        connections.ledger.fail(pipeline, key, error, worker)
+        connections.metrics.note("stages", kind_of(message), "failed")
         logger.error("%s: %s", pipeline, error)
         raised.append(type(failure)(error))
     # As where its warnings are looked for; what stays of it in a store that cannot be written is removed by the rescue.
     with suppress(UnknownPipeline, UnreadableRecord, StoreUnavailable):
-        if bench.ledger.status(pipeline).finished:
-            bench.close(pipeline)
+        if connections.ledger.status(pipeline).finished:
+            connections.close(pipeline)
     return raised[0]
 
 
-def _ended(bench: Bench, pipeline: str, messages: list[dict[str, Any]], worker: str, reason: str) -> DistillError:
+def _ended(
+    connections: Connections, pipeline: str, messages: list[dict[str, Any]], worker: str, reason: str
+) -> DistillError:
     """Fail stages that another try would not help, though the pipeline itself may be what cannot be read."""
     failure = StageFailed(reason)
     try:
-        return _failed(bench, pipeline, messages, worker, failure)
+        return _failed(connections, pipeline, messages, worker, failure)
     except UnreadableRecord as error:
         logger.error("%s: its stages are left undone: %s", pipeline, error)
         return failure

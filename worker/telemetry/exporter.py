@@ -20,13 +20,13 @@ from prometheus_client import (
     start_http_server,
 )
 
-from distill_queue.shared.catalog import KINDS, QUEUES
+from distill_queue.shared.catalog import QUEUES, STAGE_KINDS
 from distill_queue.shared.ledger.workers import installed_versions
 from distill_queue.shared.settings import Settings
 from distill_queue.worker.telemetry.metrics import CAUSES, METRICS, OUTCOMES, SECONDS, Count, Metric, Metrics, Name
 
 #: What a label may be, so that each series is there before its first event: what appears with a 1 has no increase.
-VALUES = {"kind": KINDS, "outcome": OUTCOMES, "cause": CAUSES, "queue": QUEUES}
+VALUES = {"kind": STAGE_KINDS, "outcome": OUTCOMES, "cause": CAUSES, "queue": QUEUES}
 
 logger = get_logger(__name__)
 

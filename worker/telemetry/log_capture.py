@@ -13,7 +13,7 @@ from itertools import count
 from typing import Self
 
 from distill_queue.shared.errors import BrokerUnavailable
-from distill_queue.shared.ledger.logs import LONGEST_MESSAGE, Logbook, LogLine
+from distill_queue.shared.ledger.logs import LONGEST_MESSAGE, LogLine, PipelineLogs
 from distill_queue.shared.text import plain_text
 
 #: Seconds between two writes: what a killed process loses at most.
@@ -28,16 +28,16 @@ HOUSEKEEPING = ("distill_queue.worker.coordination.leases",)
 logger = logging.getLogger(__name__)
 
 
-class Scribe(logging.Handler):
+class LogCapture(logging.Handler):
     """A handler of all loggers, from its `with` block's beginning to its end; a thread of its own speaks to the broker.
 
     Neither a broker that is away nor one that is slow holds up whoever logs. The thread begins with the first line:
     a stage that is found has none.
     """
 
-    def __init__(self, logbook: Logbook, pipeline: str, worker: str, keys: Iterable[str]) -> None:
+    def __init__(self, logs: PipelineLogs, pipeline: str, worker: str, keys: Iterable[str]) -> None:
         super().__init__()
-        self._logbook, self._pipeline, self._worker = logbook, pipeline, worker
+        self._logbook, self._pipeline, self._worker = logs, pipeline, worker
         self._stages = tuple(key[:8] for key in keys)
         self._waiting: deque[LogLine] = deque()
         self._left_out = 0

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from distill_queue.shared.catalog import KINDS
+from distill_queue.shared.catalog import STAGE_KINDS
 
 OUTCOMES = ("found", "computed", "failed", "cancelled", "handed_back")
 CAUSES = ("death", "error")
@@ -105,4 +105,4 @@ def kind_of(message: Mapping[str, Any]) -> str:
     """The kind of a stage that came as JSON, which may be anything."""
     recipe = message.get("recipe")
     kind = recipe.get("kind") if isinstance(recipe, dict) else None
-    return kind if kind in KINDS else "unknown"
+    return kind if kind in STAGE_KINDS else "unknown"

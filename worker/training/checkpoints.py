@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from distill_queue.shared.errors import store_errors
-from distill_queue.shared.files.bucket import Objects
+from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.files.folders import found_in
 
 #: Share of the time that may go into saving: the next checkpoint waits until it is kept.
@@ -52,7 +52,7 @@ class Checkpoints:
     #: Keys of the stages that are trained.
     members: list[str] = field(default_factory=list)
     #: Where other machines see them; None where they see the folder.
-    objects: Objects | None = None
+    objects: Bucket | None = None
     _saved: float = field(default_factory=time.monotonic)
     _cost_seconds: float = 0.0
 
