@@ -1,4 +1,4 @@
-"""The reach of pipelines: which artifacts they need, as far as the broker and the store know of them."""
+"""Needed artifacts: those of pipelines that the broker or the store still knows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logbook: what workers logged while they worked on a pipeline, in the broker, for whoever wants to read it."""
+"""Pipeline logs: what workers logged while they worked on a pipeline, kept in the broker for a while."""
 
 from __future__ import annotations
 

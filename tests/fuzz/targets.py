@@ -368,7 +368,7 @@ def _label_file(suffix: str) -> Callable[[bytes, Path], None]:
 def _cache_examples(folder: Path) -> Examples:
     from distill_queue.shared.soft_labels.cache import HEADER
     from distill_queue.shared.soft_labels.encoding import Encoding
-    from tests.unit.test_soft_labels import written
+    from tests.unit.shared.soft_labels.test_soft_labels import written
 
     encodings = [Encoding(dtype="float32"), Encoding(dtype="uint8", top_k=2)]
     caches = [written(folder / str(place), _LOGITS, encoding=each).folder for place, each in enumerate(encodings)]

@@ -201,7 +201,7 @@ class Housekeeping:
         self.broker: Any = connect(settings)
         self.client, self.settings = client, settings
         message = app.signature("distill.prepare_data", kwargs={"pipeline": "p", "stages": []}, queue="gpu")
-        self.parked = f"x {app.bench().kept(message)}"
+        self.parked = f"x {app.connections().kept(message)}"
         self.stranded = client.submit(spec).id
         app.send_task("distill.prepare_data", kwargs={"pipeline": "p", "stages": []}, queue="cpu", countdown=1_000)
 

@@ -73,7 +73,7 @@ def client(settings: Settings) -> PipelineClient:
 
 @pytest.fixture
 def logs(settings: Settings) -> PipelineLogs:
-    """The same broker's logbook."""
+    """The same broker's logs."""
     return PipelineLogs(connect(settings), settings.history_seconds)
 
 
@@ -244,8 +244,8 @@ def test_who_says_nothing_needs_no_thread(logs: PipelineLogs) -> None:
         capture.note("something")
         talking = {thread.name for thread in threading.enumerate()}
 
-    assert "scribe" not in silent
-    assert "scribe" in talking
+    assert "log-capture" not in silent
+    assert "log-capture" in talking
     assert [line.message for line in logs.read("p-1")] == ["something"]
 
 

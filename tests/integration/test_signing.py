@@ -386,6 +386,6 @@ def test_control_commands_are_obeyed_only_if_they_are_signed(
 
 
 def test_the_key_is_in_no_text_that_is_shown(signed: Settings) -> None:
-    shown = f"{signed!r} {signed} {create(signed).bench().keyring!r} {list(examine(signed))}"
+    shown = f"{signed!r} {signed} {create(signed).connections().keyring!r} {list(examine(signed))}"
 
     assert KEY not in shown

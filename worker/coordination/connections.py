@@ -1,4 +1,4 @@
-"""The bench: what a worker process holds to do stages: its store and its views of the broker."""
+"""Connections: what a worker process holds to do stages: its store and its views of the broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offers: a stage that may run anywhere is left to the workers with a GPU, once."""
+"""GPU preference: a stage that may run anywhere is left to the workers with a GPU, once."""
 
 from __future__ import annotations
 

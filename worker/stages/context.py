@@ -1,4 +1,4 @@
-"""The desk: what a stage works with."""
+"""The context of a stage: what it works with."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def label_softly(
 ) -> tuple[Path, SoftLabelsRecord]:
     """Write the teacher's logits on every view of every training sample, in the data set's order.
 
-    Goes on with what is in the desk's folder. Others may help; whoever does what, the bytes are the same.
+    Goes on with what is in the stage's folder. Others may help; whoever does what, the bytes are the same.
 
     Returns:
         The folder of the sealed labels, and their record.

@@ -1,4 +1,4 @@
-"""The scribe: takes down what is logged and printed while a task runs, into its pipeline's logbook."""
+"""Log capture: what is logged and printed while a task runs goes into its pipeline's logs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LogCapture(logging.Handler):
         self._left_out = 0
         self._lines = count()
         self._ended = threading.Event()
-        self._writer = threading.Thread(target=self._write_down, name="scribe", daemon=True)
+        self._writer = threading.Thread(target=self._write_down, name="log-capture", daemon=True)
         self._attached = ExitStack()
 
     def __enter__(self) -> Self:

@@ -40,7 +40,7 @@ from distill_queue.worker.stages.context import StageContext
 from distill_queue.worker.stages.crew import Alone, Crew
 from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.stages.soft_labels import Labelling
-from tests.unit.test_soft_labels import ENCODINGS, IDS, fill, header, logits, written
+from tests.unit.shared.soft_labels.test_soft_labels import ENCODINGS, IDS, fill, header, logits, written
 
 MakeSpec = Callable[..., PipelineSpec]
 Logits = npt.NDArray[np.float32]
@@ -177,7 +177,7 @@ ENDING = """
 import os, signal, sys
 from pathlib import Path
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
-from tests.unit.test_soft_labels import fill, header, logits
+from tests.unit.shared.soft_labels.test_soft_labels import fill, header, logits
 
 writer, really, written = SoftLabelsWriter.begin(Path(sys.argv[1]), header(2)), os.pwrite, []
 
@@ -197,7 +197,7 @@ fill(writer, logits(2))
 def test_a_writer_that_ends_early_publishes_nothing_and_loses_the_block_that_it_was_at(
     tmp_path: Path, how: str, code: int
 ) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[4]
 
     done = subprocess.run([sys.executable, "-c", ENDING, tmp_path, how], cwd=root, check=False)
 

@@ -14,7 +14,7 @@ from flower.views.tasks import visible_task_columns
 
 from distill_queue.shared.errors import InvalidSpec, StageFailed
 
-SETTINGS = Path(__file__).parents[2] / "scheduler" / "monitor" / "flower_settings.py"
+SETTINGS = Path(__file__).parents[4] / "scheduler" / "monitor" / "flower_settings.py"
 
 
 @pytest.fixture

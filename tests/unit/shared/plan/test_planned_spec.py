@@ -21,7 +21,7 @@ from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.pipeline import PipelineSpec
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 MLP = {"name": "mlp", "hidden": [8]}
 #: Changes of a small spec, each of another part.
 CHANGES: dict[str, dict[str, Any]] = {

@@ -32,7 +32,7 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
-from tests.unit.test_soft_labels import ENCODINGS, IDS, logits, written
+from tests.unit.shared.soft_labels.test_soft_labels import ENCODINGS, IDS, logits, written
 
 MakeSpec = Callable[..., PipelineSpec]
 CPU = Runtime(torch.device("cpu"))

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.worker.data.teacher_logits import SoftLabelDataset, TeacherLogits
-from tests.unit.test_soft_labels import ENCODINGS, IDS, logits, written
+from tests.unit.shared.soft_labels.test_soft_labels import ENCODINGS, IDS, logits, written
 
 CPU = torch.device("cpu")
 WIDE = Encoding(dtype="float16", top_k=3)

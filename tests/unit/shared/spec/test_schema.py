@@ -13,7 +13,7 @@ from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.schema import schema_of_specs
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
 GRIDS = [
     {"distillation": {"temperature": {"grid": [1, 2.5]}, "loss": {"grid": ["kd", "dkd"]}}},

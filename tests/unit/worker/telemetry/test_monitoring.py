@@ -12,7 +12,7 @@ import yaml
 
 from distill_queue.worker.telemetry.exporter import Exporter
 
-FOLDER = Path(__file__).parents[2] / "docs" / "monitoring"
+FOLDER = Path(__file__).parents[4] / "docs" / "monitoring"
 
 
 @pytest.fixture

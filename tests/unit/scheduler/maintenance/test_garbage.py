@@ -228,8 +228,8 @@ def test_a_kept_pipeline_reaches_its_stages_their_inputs_and_its_bundles(
     needed = NeededArtifacts.now(None, submissions)
 
     bundle = next(bundle for branch in plan.branches for bundle in branch if len(bundle) > 1)
-    needed = {ref.key for stage in plan.stages for ref in (stage.ref, *stage.inputs.values())}
-    assert needed | {bundle_ref(bundle).key} <= set(needed.pipelines)
+    keys = {ref.key for stage in plan.stages for ref in (stage.ref, *stage.inputs.values())}
+    assert keys | {bundle_ref(bundle).key} <= set(needed.pipelines)
     assert set(needed.pipelines.values()) == {("kept",)}
 
 

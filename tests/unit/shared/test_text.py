@@ -255,7 +255,7 @@ def test_a_terminal_of_any_encoding_shows_what_it_has(encoding: str, tmp_path: P
 
     done = subprocess.run(
         [sys.executable, "-c", code, "validate", str(spec)],
-        env={"PYTHONIOENCODING": encoding, "PATH": "", "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={"PYTHONIOENCODING": encoding, "PATH": "", "PYTHONPATH": str(Path(__file__).parents[3])},
         capture_output=True,
         check=False,
     )

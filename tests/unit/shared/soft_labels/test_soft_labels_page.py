@@ -26,11 +26,11 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
-from tests.unit.test_soft_labels import ENCODINGS, IDS, logits, written
+from tests.unit.shared.soft_labels.test_soft_labels import ENCODINGS, IDS, logits, written
 
 Array = npt.NDArray[Any]
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 PAGE = (ROOT / "docs" / "soft-labels.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 READER = next(block for block in PYTHON if "def read(" in block)
@@ -307,7 +307,8 @@ def test_every_test_that_the_page_names_is_there() -> None:
 
     assert len(named) > 20
     for file, name in named:
-        text = (ROOT / "tests" / "unit" / f"{file or 'test_cache_anchors'}.py").read_text()
+        (test,) = (ROOT / "tests").rglob(f"{file or 'test_cache_anchors'}.py")
+        text = test.read_text()
         assert f"def {name}(" in text, name
 
 

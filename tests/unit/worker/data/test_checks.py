@@ -240,6 +240,6 @@ def test_a_class_of_a_long_name_is_named_in_short() -> None:
 
 
 def test_every_kind_has_a_row_in_the_page_about_data_of_ones_own() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "own-data.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "how-to" / "own-data.md").read_text()
 
     assert [kind for kind in WARNING_KINDS if f"| `{kind}` |" not in page] == []
