@@ -34,7 +34,7 @@ from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.line import first_line
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef, checkpoint_ref, label_file_ref
-from distill_queue.shared.results.records import ReportRecord
+from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec

@@ -12,7 +12,7 @@ from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.plan.description import details, trained
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import PrepareData
-from distill_queue.shared.results.records import Estimate
+from distill_queue.shared.results.scores import Estimate
 
 #: What a comparison may be sorted by, the best first.
 Order = Literal["given", "accuracy", "gain", "parameters", "latency"]

@@ -18,7 +18,8 @@ from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.ledger.status import PipelineStatus, UnreadablePipeline, duration_in_words
 from distill_queue.shared.ledger.workers import WorkerEntry
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord, ReportRecord, StudentScore
+from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord
+from distill_queue.shared.results.scores import ReportRecord, StudentScore
 from distill_queue.shared.store.folder_store import ArtifactStore
 
 if TYPE_CHECKING:  # With numpy or Celery, for which a list of pipelines need not wait.

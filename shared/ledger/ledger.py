@@ -18,7 +18,7 @@ from distill_queue.shared.errors import BrokerUnavailable, UnfitBroker, Unreadab
 from distill_queue.shared.ledger.status import PipelineStatus, StageState, UnreadablePipeline, standing, unknown
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import STAGE_FORMAT
-from distill_queue.shared.results.records import StageRecord
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.skipped import quoted
 from distill_queue.shared.spelling import is_pipeline_id

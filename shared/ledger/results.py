@@ -11,15 +11,9 @@ from pydantic import Field
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import Evaluate, StudentRuns
-from distill_queue.shared.results.records import (
-    ChoiceRecord,
-    EvaluationRecord,
-    Record,
-    ReportRecord,
-    StageRecord,
-    StageWarning,
-    TrainingRecord,
-)
+from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord, TrainingRecord
+from distill_queue.shared.results.scores import ReportRecord
+from distill_queue.shared.results.stage_record import Record, StageRecord, StageWarning
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,7 +14,7 @@ from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.line import Line, Lines
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage
-from distill_queue.shared.results.records import StageRecord, StageWarning, warnings_of
+from distill_queue.shared.results.stage_record import StageRecord, StageWarning, warnings_of
 from distill_queue.shared.text import plain_line
 
 #: The last time that a calendar has, in seconds since the epoch.

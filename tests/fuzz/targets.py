@@ -509,7 +509,8 @@ def _records(folder: Path) -> Examples:
     from distill_queue.shared.ledger.status import StageState
     from distill_queue.shared.ledger.workers import WorkerEntry
     from distill_queue.shared.plan.plan import Plan
-    from distill_queue.shared.results.records import StageRecord, WeightsRecord
+    from distill_queue.shared.results.records import WeightsRecord
+    from distill_queue.shared.results.stage_record import StageRecord
     from distill_queue.shared.settings import Settings
     from distill_queue.shared.spec.pipeline import PipelineSpec
 

@@ -18,14 +18,9 @@ from distill_queue.shared.ledger.ledger import connect
 from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import STAGE_FORMAT
-from distill_queue.shared.results.records import (
-    Estimate,
-    EvaluationRecord,
-    ReportRecord,
-    StageRecord,
-    StudentRun,
-    StudentScore,
-)
+from distill_queue.shared.results.records import EvaluationRecord
+from distill_queue.shared.results.scores import Estimate, ReportRecord, StudentRun, StudentScore
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.cache import SoftLabelsHeader
 from distill_queue.shared.soft_labels.encoding import Encoding

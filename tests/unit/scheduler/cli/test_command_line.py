@@ -21,14 +21,9 @@ from distill_queue.shared.ledger.logs import LogLine
 from distill_queue.shared.ledger.results import COLUMNS, PipelineResults
 from distill_queue.shared.ledger.status import PipelineStatus, StageState, duration_in_words
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.results.records import (
-    DatasetRecord,
-    DataWarning,
-    EvaluationRecord,
-    ReportRecord,
-    StageRecord,
-    StudentRun,
-)
+from distill_queue.shared.results.records import DatasetRecord, DataWarning, EvaluationRecord
+from distill_queue.shared.results.scores import ReportRecord, StudentRun
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.worker.evaluation.scores import score
 
