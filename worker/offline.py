@@ -33,7 +33,8 @@ from distill_queue.shared.plan.recipes import ImportSoftLabels, SoftLabelling
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.cache import SoftLabels
-from distill_queue.shared.soft_labels.encoding import Encoding, Floats
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.numerics import Floats
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.bucket_store import store_of

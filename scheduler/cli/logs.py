@@ -43,7 +43,8 @@ def logs(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Show what the workers logged and your own code printed while they worked on a pipeline."""
-    from distill_queue.shared.ledger.ledger import Ledger, connect
+    from distill_queue.shared.broker.connection import connect
+    from distill_queue.shared.ledger.ledger import Ledger
     from distill_queue.shared.ledger.logs import PipelineLogs
     from distill_queue.shared.settings import Settings
     from distill_queue.shared.spelling import pipeline_id

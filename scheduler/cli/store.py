@@ -161,7 +161,8 @@ def _store(settings: Settings) -> ArtifactStore:
 def _reach(settings: Settings, store: ArtifactStore, *, without_broker: bool = False) -> NeededArtifacts:
     """What pipelines need now."""
     from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
-    from distill_queue.shared.ledger.ledger import Ledger, connect
+    from distill_queue.shared.broker.connection import connect
+    from distill_queue.shared.ledger.ledger import Ledger
     from distill_queue.shared.store.submissions import Submissions
 
     ledger = None if without_broker else Ledger(connect(settings), settings.history_seconds)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from distill_queue.scheduler.client.comparison import ComparedStudent, Order, compared
 from distill_queue.scheduler.terminal.output import Terminal
 from distill_queue.scheduler.watch import tree as live
+from distill_queue.shared.broker.connection import broker_errors, connect
 from distill_queue.shared.broker.signing import Keyring
 from distill_queue.shared.errors import (
     BrokerUnavailable,
@@ -27,7 +28,7 @@ from distill_queue.shared.errors import (
     Untrusted,
 )
 from distill_queue.shared.frozen import UNREADABLE
-from distill_queue.shared.ledger.ledger import Ledger, broker_errors, connect
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.results import PipelineResults, html_table
 from distill_queue.shared.ledger.status import PipelineStatus, UnreadablePipeline
 from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry

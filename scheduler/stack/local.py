@@ -19,10 +19,10 @@ import xxhash
 from distill_queue.scheduler.monitor.login import logins
 from distill_queue.scheduler.stack.child import STOP_SECONDS, WELL_SECONDS, Child, celery_command, worker_command
 from distill_queue.scheduler.stack.devices import has_gpu
+from distill_queue.shared.broker.connection import unchecked_client
 from distill_queue.shared.broker_address import BrokerAddress
 from distill_queue.shared.errors import DistillError, InvalidSettings, store_errors
 from distill_queue.shared.files.temporary import provide_folder
-from distill_queue.shared.ledger.ledger import unchecked_client
 from distill_queue.shared.settings import Settings
 
 START_SECONDS = 10.0

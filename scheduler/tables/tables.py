@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # With numpy or Celery, for which a list of pipelines need no
     from distill_queue.scheduler.labels.caches import Cache, Check
     from distill_queue.scheduler.maintenance.doctor import Finding
     from distill_queue.shared.ledger.queues import QueueState
-    from distill_queue.shared.soft_labels.encoding import Floats
+    from distill_queue.shared.soft_labels.numerics import Floats
 
 #: Characters of an error in the list of pipelines; 'distill status ID' has all of it.
 LONGEST_ERROR = 80

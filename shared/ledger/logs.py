@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from distill_queue.shared.broker.connection import broker_errors
 from distill_queue.shared.broker.keys import BrokerClient
 from distill_queue.shared.errors import BrokerUnavailable
 from distill_queue.shared.frozen import UNREADABLE, Frozen
-from distill_queue.shared.ledger.ledger import broker_errors
 from distill_queue.shared.ledger.status import LAST_TIME
 from distill_queue.shared.line import Line, Lines
 from distill_queue.shared.skipped import quoted

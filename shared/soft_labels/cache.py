@@ -13,15 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill_queue.shared.errors import ArtifactDamaged, InvalidInput, store_errors
 from distill_queue.shared.files.files import read
-from distill_queue.shared.soft_labels.encoding import (
-    Array,
-    Column,
-    Encoding,
-    Floats,
-    OutsideMass,
-    outside_mass,
-    softmax,
-)
+from distill_queue.shared.soft_labels.encoding import Column, Encoding, OutsideMass, outside_mass
+from distill_queue.shared.soft_labels.numerics import Array, Floats, softmax
 
 HEADER = "soft_labels.json"
 #: Largest header that is read: with the checksums of seven million blocks.

@@ -25,7 +25,7 @@ from distill_queue.shared.files.given_file import require_path, shown
 from distill_queue.shared.files.weights_file import kind_of, opened_tensors
 from distill_queue.shared.line import listed, shortened
 from distill_queue.shared.soft_labels.cache import BLOCK_LOGITS, Augmentation, SoftLabels, SoftLabelsHeader
-from distill_queue.shared.soft_labels.encoding import Array
+from distill_queue.shared.soft_labels.numerics import Array
 
 SUFFIXES = (".npz", ".safetensors")
 #: Largest facts or names of classes that are read, and how many names at the most: a row of logits is one block.

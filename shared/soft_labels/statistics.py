@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from distill_queue.shared.results.calibration import Calibration
 from distill_queue.shared.soft_labels.cache import SoftLabels
-from distill_queue.shared.soft_labels.encoding import softmax
+from distill_queue.shared.soft_labels.numerics import softmax
 
 
 class LabelStatistics(BaseModel):

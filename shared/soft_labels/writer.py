@@ -19,7 +19,8 @@ from distill_queue.shared.errors import InvalidInput, StoreUnavailable, store_er
 from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.files.folders import GONE, clear_away, found_in
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels, SoftLabelsHeader, checksum_of
-from distill_queue.shared.soft_labels.encoding import Array, Column
+from distill_queue.shared.soft_labels.encoding import Column
+from distill_queue.shared.soft_labels.numerics import Array
 
 #: Folder of the labels as they will be.
 LABELS = "labels"

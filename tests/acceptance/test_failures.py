@@ -14,8 +14,8 @@ import redis
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.stack.child import Child
 from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import BrokerUnavailable, PipelineFailed
-from distill_queue.shared.ledger.ledger import connect
 from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.spec.pipeline import PipelineSpec

@@ -18,7 +18,7 @@ from distill_queue.scheduler.stack.child import Child
 from distill_queue.scheduler.stack.local import LocalStack
 from distill_queue.scheduler.tables import tables as report
 from distill_queue.shared.broker.celery_app import lists_of
-from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.worker.process.vigil import SHORTEST_SECONDS

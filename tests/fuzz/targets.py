@@ -551,8 +551,9 @@ def _feed_records(data: bytes, folder: Path) -> None:
 
     from distill_queue.scheduler.client.client import PipelineClient
     from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
+    from distill_queue.shared.broker.connection import connect
     from distill_queue.shared.broker.signing import NO_KEYS
-    from distill_queue.shared.ledger.ledger import Ledger, connect
+    from distill_queue.shared.ledger.ledger import Ledger
     from distill_queue.shared.ledger.refusals import Refusals
     from distill_queue.shared.ledger.workers import WorkerRegistry
     from distill_queue.shared.store.folder_store import ArtifactStore

@@ -16,6 +16,7 @@ from celery.contrib.testing.worker import start_worker
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.shared.broker.celery_app import lists_of
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import (
     BrokerUnavailable,
     InvalidSpec,
@@ -23,7 +24,7 @@ from distill_queue.shared.errors import (
     UnknownPipeline,
     UnreadableRecord,
 )
-from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import STAGE_FORMAT

@@ -14,8 +14,9 @@ from redis.connection import AbstractConnection
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.broker.signing import Keyring
-from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.status import StageState
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage, bundle_ref

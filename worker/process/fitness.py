@@ -7,8 +7,8 @@ from typing import Any
 from celery import Celery, bootsteps
 from celery.utils.log import get_logger
 
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import BrokerUnavailable, UnfitBroker
-from distill_queue.shared.ledger.ledger import connect
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.starter import BROKEN_WORLD
 

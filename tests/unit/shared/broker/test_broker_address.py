@@ -14,9 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from distill_queue.shared.broker.celery_app import create_app
+from distill_queue.shared.broker.connection import unchecked_client
 from distill_queue.shared.broker_address import SCHEMES, BrokerAddress
 from distill_queue.shared.errors import InvalidSettings
-from distill_queue.shared.ledger.ledger import unchecked_client
 from distill_queue.shared.settings import Settings
 
 #: Letters that no message has four of, what a URL gives a meaning to, and some that are not ASCII.
