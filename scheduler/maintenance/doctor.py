@@ -19,8 +19,9 @@ import redis
 from distill_queue.scheduler.maintenance.access import closed_to_others, first_obstacle
 from distill_queue.shared.broker.advice import refusal
 from distill_queue.shared.broker.celery_app import keyring
+from distill_queue.shared.broker.client import other_type
 from distill_queue.shared.broker.connection import connect
-from distill_queue.shared.broker.keys import TYPES, Keys, other_type
+from distill_queue.shared.broker.keys import TYPES, Keys
 from distill_queue.shared.catalog import QUEUES
 from distill_queue.shared.errors import BrokerUnavailable, DistillError
 from distill_queue.shared.files.bucket import Bucket

@@ -11,7 +11,8 @@ from redis.backoff import EqualJitterBackoff
 from redis.retry import Retry
 
 from distill_queue.shared.broker.advice import refusal
-from distill_queue.shared.broker.keys import BrokerClient, Keys
+from distill_queue.shared.broker.client import BrokerClient
+from distill_queue.shared.broker.keys import Keys
 from distill_queue.shared.errors import BrokerUnavailable, UnfitBroker
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.text import BYTES_OR_ESCAPES

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.broker.connection import broker_errors
-from distill_queue.shared.broker.keys import BrokerClient
 from distill_queue.shared.broker.signing import NO_KEYS, Keyring
 from distill_queue.shared.errors import UnreadableRecord
 from distill_queue.shared.ledger.status import PipelineStatus, StageState, UnreadablePipeline, standing, unknown

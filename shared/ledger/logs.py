@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
+from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.broker.connection import broker_errors
-from distill_queue.shared.broker.keys import BrokerClient
 from distill_queue.shared.errors import BrokerUnavailable
 from distill_queue.shared.frozen import UNREADABLE, Frozen
 from distill_queue.shared.ledger.status import LAST_TIME

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict
 
-from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.line import Line
 from distill_queue.shared.plan.stage import STAGE_FORMAT

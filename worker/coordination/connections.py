@@ -15,8 +15,8 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps, loads
 
 from distill_queue.shared.broker.celery_app import PATIENT_RETRIES, keyring
+from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.broker.connection import connect
-from distill_queue.shared.broker.keys import BrokerClient
 from distill_queue.shared.broker.signing import Keyring
 from distill_queue.shared.errors import UnreadableRecord, Untrusted
 from distill_queue.shared.frozen import UNREADABLE

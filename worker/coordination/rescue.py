@@ -7,7 +7,7 @@ from typing import Any
 
 from celery.utils.log import get_logger
 
-from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.errors import StoreUnavailable, UnknownPipeline
 from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.queues import Queues
