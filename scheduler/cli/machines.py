@@ -99,24 +99,24 @@ def flower(context: typer.Context) -> None:
 def workers_command(as_json: AsJson = False) -> None:
     """List the workers that are there, and what they do."""
     from distill_queue.scheduler.client.client import PipelineClient
-    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.tables.tables import workers_table
 
     entries = PipelineClient().workers()
     if as_json:
         print_json([entry.model_dump(mode="json") for entry in entries])
     else:
-        console.print(report.workers_table(entries))
+        console.print(workers_table(entries))
 
 
 @app.command()
 def doctor() -> None:
     """Look at settings, broker, store and workers, and say what to do about what is wrong."""
     from distill_queue.scheduler.maintenance.doctor import examine
-    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.tables.tables import findings_table
     from distill_queue.shared.settings import Settings
 
     findings = list(examine(Settings.load()))
-    console.print(report.findings_table(findings))
+    console.print(findings_table(findings))
     if bad := {finding.subject for finding in findings if finding.state == "bad"}:
         raise typer.Exit(3 if bad & {"broker", "store"} else 1)
 

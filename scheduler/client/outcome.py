@@ -1,0 +1,32 @@
+"""Outcome: what came out of a finished pipeline, or why nothing did."""
+
+from __future__ import annotations
+
+from distill_queue.shared.errors import PipelineFailed, UnreadableRecord
+from distill_queue.shared.ledger.results import PipelineResults
+from distill_queue.shared.ledger.status import PipelineStatus
+from distill_queue.shared.results.scores import ReportRecord
+
+
+def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
+    """What came out of a pipeline that stands so; `advice` says what to do about a failed one in other words.
+
+    Raises:
+        PipelineFailed: it failed, or is not finished; the message says why.
+        UnreadableRecord: it is done, and this version cannot read what came out of it.
+
+    """
+    if status.state == "cancelled":
+        raise PipelineFailed(f"{status.id} was cancelled: 'distill retry {status.id}' submits it again")
+    if status.state == "failed":
+        errors = "\n".join(status.errors)
+        advice = advice or f"see 'distill logs {status.id}', then 'distill retry {status.id}'"
+        raise PipelineFailed(f"{status.id} failed: {errors}: {advice}")
+    report = status.states[status.plan.report.key].record
+    if report is None or not isinstance(report.record, ReportRecord):
+        if status.state == "done":
+            why = status.states[status.plan.report.key].progress
+            raise UnreadableRecord(f"{status.id} is done, and what came out of it cannot be read: of the report, {why}")
+        raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
+    stages = tuple(state.record for state in status.states.values() if state.record)
+    return PipelineResults.of(status.id, status.plan, report.record, stages, status.warnings)
