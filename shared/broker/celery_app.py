@@ -15,7 +15,7 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
 from distill_queue.shared.broker import transport
-from distill_queue.shared.broker.entry import DUE, SIGNED_HEADERS
+from distill_queue.shared.broker.fields import DUE, SIGNED_HEADERS
 from distill_queue.shared.broker.keys import Keys
 from distill_queue.shared.broker.signing import Key, Keyring
 from distill_queue.shared.catalog import PRIORITIES, QUEUES

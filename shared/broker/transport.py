@@ -22,15 +22,8 @@ from kombu.log import get_logger
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import ResponseError
 
-from distill_queue.shared.broker.entry import (
-    COMPRESSIONS,
-    REASON,
-    UNREADABLE,
-    read_entry,
-    read_taken,
-    unpack,
-    unreadable,
-)
+from distill_queue.shared.broker.entry import REASON, UNREADABLE, read_entry, read_taken, unpack, unreadable
+from distill_queue.shared.broker.fields import COMPRESSIONS
 from distill_queue.shared.catalog import QUEUES
 
 #: Names of the sets of who listens to an exchange.

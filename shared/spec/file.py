@@ -15,16 +15,8 @@ from pydantic import ValidationError
 
 from distill_queue.shared.errors import InvalidInput, InvalidSettings, InvalidSpec
 from distill_queue.shared.files.given_file import read_text, shown
-from distill_queue.shared.files.markup import (
-    DEEPEST,
-    Location,
-    Malformed,
-    dump_yaml,
-    parse_json,
-    parse_toml,
-    parse_yaml,
-    require_plain,
-)
+from distill_queue.shared.files.markup import DEEPEST, Location, Malformed, parse_json, parse_toml, require_plain
+from distill_queue.shared.files.yaml_text import dump_yaml, parse_yaml
 from distill_queue.shared.line import shortened
 
 MAX_BYTES = 1_000_000

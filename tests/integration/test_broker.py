@@ -12,7 +12,7 @@ import redis
 
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.shared.broker.celery_app import create_app, seconds_due
-from distill_queue.shared.broker.entry import DUE
+from distill_queue.shared.broker.fields import DUE
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 

@@ -18,7 +18,7 @@ from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.scheduler.watch.waiting import reasons
 from distill_queue.shared.broker.celery_app import keyring, lists_of
 from distill_queue.shared.broker.connection import connect
-from distill_queue.shared.broker.entry import SIGNED_HEADERS
+from distill_queue.shared.broker.fields import SIGNED_HEADERS
 from distill_queue.shared.errors import Untrusted
 from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.refusals import Refusal, Refusals
