@@ -10,6 +10,7 @@ from rich.text import Text
 
 from distill_queue.scheduler.cli.options import console
 from distill_queue.shared.errors import InvalidSettings
+from distill_queue.shared.exit_code import ExitCode
 
 if TYPE_CHECKING:
     from distill_queue.scheduler.labels.caches import Cache
@@ -49,7 +50,7 @@ def verify_command(
         results.append(check.passed)
     if False in results:
         console.print(Text("failed", "bold red"))
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.BADLY)
     console.print(Text.assemble(("passed", "green"), "" if all(results) else " what could be checked"))
 
 

@@ -13,6 +13,7 @@ from distill_queue.scheduler.cli.options import AsJson, Workers, console
 from distill_queue.scheduler.terminal.output import print_json
 from distill_queue.shared.catalog import QUEUES
 from distill_queue.shared.errors import InvalidSettings
+from distill_queue.shared.exit_code import ExitCode
 from distill_queue.shared.line import shortened
 from distill_queue.shared.spelling import WORKER_NAME
 
@@ -118,7 +119,7 @@ def doctor() -> None:
     findings = list(examine(Settings.load()))
     console.print(findings_table(findings))
     if bad := {finding.subject for finding in findings if finding.state == "bad"}:
-        raise typer.Exit(3 if bad & {"broker", "store"} else 1)
+        raise typer.Exit(ExitCode.BROKEN_WORLD if bad & {"broker", "store"} else ExitCode.BADLY)
 
 
 def _queues(text: str, device: Device) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import typer
 
 from distill_queue.scheduler.cli.options import AsJson
 from distill_queue.scheduler.terminal.output import Terminal, print_json, print_json_list
+from distill_queue.shared.exit_code import ExitCode
 
 if TYPE_CHECKING:
     from distill_queue.scheduler.maintenance.garbage import Piece, Removal
@@ -103,7 +104,7 @@ def verify(
         counts = "".join(f", {count} {state}" for state, count in sorted(states.items()) if state != "whole")
         console.print(f"{len(verdicts):,} artifacts, {_amount(total)} read: {states['whole']} whole{counts}")
     if any(verdict.bad for verdict in verdicts):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.BADLY)
 
 
 @app.command()

@@ -24,6 +24,7 @@ from distill_queue.scheduler.monitor.events import cleaned_batch
 from distill_queue.scheduler.monitor.login import logins
 from distill_queue.shared.broker_address import BrokerAddress
 from distill_queue.shared.errors import InvalidSettings
+from distill_queue.shared.exit_code import ExitCode
 from distill_queue.shared.text import plain_line, plain_text
 
 #: In the order of the page; the task's id, a link to its own page, where 1,400 pixels still show its beginning.
@@ -52,7 +53,7 @@ try:
     basic_auth = logins(os.environ | _given)
 except InvalidSettings as error:
     sys.stderr.write(f"error: {error}\n")
-    sys.exit(2)
+    sys.exit(ExitCode.WRONG_INPUT)
 
 # Without a password Flower refuses whatever its buttons ask for: then it shows none.
 read_only = not (basic_auth or options.auth or strtobool(os.environ.get("FLOWER_UNAUTHENTICATED_API", "no")))

@@ -15,6 +15,7 @@ from typing import IO
 
 from distill_queue.shared import starter
 from distill_queue.shared.errors import DistillError, InvalidSettings, Unavailable, store_errors
+from distill_queue.shared.exit_code import ExitCode
 
 #: Seconds that a child has to end after SIGTERM, before it is killed: more than `worker.process.ending` takes.
 STOP_SECONDS = 20.0
@@ -81,13 +82,13 @@ class Child:
     @property
     def was_misled(self) -> bool:
         """Whether it ended because what it was given is wrong, and would do so the next time."""
-        return self.exit_code == starter.WRONG_INPUT and not self.worked
+        return self.exit_code == ExitCode.WRONG_INPUT and not self.worked
 
     def failure(self, reason: str) -> DistillError:
         """The error of a process that ended, by the exit code with which it did."""
         kinds: dict[int | None, type[DistillError]] = {
-            starter.WRONG_INPUT: InvalidSettings,
-            starter.BROKEN_WORLD: Unavailable,
+            ExitCode.WRONG_INPUT: InvalidSettings,
+            ExitCode.BROKEN_WORLD: Unavailable,
         }
         return kinds.get(self.exit_code, DistillError)(reason)
 
