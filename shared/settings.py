@@ -298,11 +298,6 @@ class Settings(BaseSettings):
         return _keys(self.signing_key)
 
     @property
-    def redis_url(self) -> str:
-        """The broker's URL as the redis client reads it: for programs that use that client themselves, as our tests."""
-        return self.broker.redis_url
-
-    @property
     def renewal_seconds(self) -> float:
         """Seconds between two renewals of what a worker holds."""
         return self.visibility_timeout_seconds / 8

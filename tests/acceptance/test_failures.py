@@ -152,7 +152,7 @@ def test_what_an_emptied_broker_forgot_is_recovered_from_the_store(
 ) -> None:
     pipeline = client.submit(long_spec).id
     training_worker(stack, client, pipeline)
-    with redis.Redis.from_url(stack.settings.redis_url) as broker:
+    with redis.Redis(**stack.settings.broker.redis_options) as broker:
         broker.flushall()
 
     assert client.recover() == [pipeline]

@@ -101,7 +101,7 @@ def server(settings: Settings, prefix: str, tmp_path: Path) -> Iterator[Any]:
     if prefix:
         subprocess.run(["bash", "-ec", block("sh", "sed").replace("project", prefix)], cwd=tmp_path, check=True)
     text = (tmp_path / (f"{prefix}.acl" if prefix else "users.acl")).read_text()
-    with redis.Redis.from_url(settings.redis_url, decode_responses=True) as client:
+    with redis.Redis(**settings.broker.redis_options, decode_responses=True) as client:
         server: Any = client
         users = [line for line in text.splitlines() if "default" not in line]
         for line in users:

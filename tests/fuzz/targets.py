@@ -569,7 +569,7 @@ def _feed_records(data: bytes, folder: Path) -> None:
     fields = fields if isinstance(fields, dict) and fields else {"plan": fields}
     client = connect(settings, retries=0)
     ledger = Ledger(client, 1_000)
-    with redis.Redis.from_url(settings.redis_url) as raw:
+    with redis.Redis(**settings.broker.redis_options) as raw:
         raw.flushall()
         names = client.names
         raw.hset(names.pipeline("a-1"), mapping={_stored(name): _stored(value) for name, value in fields.items()})

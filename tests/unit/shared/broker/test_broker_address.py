@@ -7,7 +7,6 @@ from urllib.parse import quote, unquote
 
 import kombu
 import pytest
-import redis
 from celery import Celery
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -47,7 +46,6 @@ def clients(settings: Settings, app: Celery) -> list[dict[str, Any]]:
     channel.connection = app.connection_for_write().transport
     return [
         unchecked_client(settings, retries=0).connection_pool.connection_kwargs,
-        redis.Redis.from_url(settings.redis_url).connection_pool.connection_kwargs,
         channel._connparams(),
         app.backend.connparams,
     ]
