@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
-from distill_queue.shared.errors import ArtifactMissing, DistillError, InvalidInput, StoreUnavailable
+from distill_queue.shared.errors import ERROR_KINDS, DistillError, InvalidInput
 
 
 def ask(request: dict[str, Any]) -> Any:
@@ -31,10 +31,5 @@ def ask(request: dict[str, Any]) -> Any:
             raise InvalidInput("the worker's packages are not installed here: pip install '.[worker]'") from None
         raise DistillError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no answer") from None
     if "error" in answer:
-        kinds: dict[str, type[DistillError]] = {
-            "input": InvalidInput,
-            "missing": ArtifactMissing,
-            "store": StoreUnavailable,
-        }
-        raise kinds.get(answer["kind"], DistillError)(answer["error"])
+        raise ERROR_KINDS.get(answer["kind"], DistillError)(answer["error"])
     return answer["result"]
