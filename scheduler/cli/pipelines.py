@@ -135,13 +135,14 @@ def watch(pipelines: PipelineIds) -> None:
 def cancel(pipelines: PipelineIds) -> None:
     """Stop pipelines: what is finished stays, stages that another pipeline needs go on."""
     from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.shared.ledger.status import State
 
     client = PipelineClient()
     found = {pipeline: _found(client, pipeline) for pipeline in pipelines}
     for pipeline, status in found.items():
         client.cancel(pipeline)
         if status and status.finished:
-            ended = "cancelled" if status.state == "cancelled" else "finished"
+            ended = "cancelled" if status.state == State.CANCELLED else "finished"
             console.print(f"{pipeline} is {ended} already", soft_wrap=True)
         else:
             console.print(f"Cancelled {pipeline}", soft_wrap=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from distill_queue.shared.errors import PipelineFailed, UnreadableRecord
 from distill_queue.shared.ledger.results import PipelineResults
-from distill_queue.shared.ledger.status import PipelineStatus
+from distill_queue.shared.ledger.status import PipelineStatus, State
 from distill_queue.shared.results.scores import ReportRecord
 
 
@@ -16,15 +16,15 @@ def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
         UnreadableRecord: it is done, and this version cannot read what came out of it.
 
     """
-    if status.state == "cancelled":
+    if status.state == State.CANCELLED:
         raise PipelineFailed(f"{status.id} was cancelled: 'distill retry {status.id}' submits it again")
-    if status.state == "failed":
+    if status.state == State.FAILED:
         errors = "\n".join(status.errors)
         advice = advice or f"see 'distill logs {status.id}', then 'distill retry {status.id}'"
         raise PipelineFailed(f"{status.id} failed: {errors}: {advice}")
     report = status.states[status.plan.report.key].record
     if report is None or not isinstance(report.record, ReportRecord):
-        if status.state == "done":
+        if status.state == State.DONE:
             why = status.states[status.plan.report.key].progress
             raise UnreadableRecord(f"{status.id} is done, and what came out of it cannot be read: of the report, {why}")
         raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")

@@ -14,7 +14,7 @@ from rich.text import Text
 from distill_queue.scheduler.terminal.listing import Column, print_listing
 from distill_queue.scheduler.watch.tree import STYLES
 from distill_queue.shared.ledger.results import PipelineResults
-from distill_queue.shared.ledger.status import PipelineStatus, UnreadablePipeline, duration_in_words
+from distill_queue.shared.ledger.status import PipelineStatus, State, UnreadablePipeline, duration_in_words
 from distill_queue.shared.ledger.workers import WorkerEntry
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.store.folder_store import ArtifactStore
@@ -69,7 +69,7 @@ def print_pipelines(console: Console, pipelines: Iterable[PipelineStatus | Unrea
 def _pipeline_row(status: PipelineStatus | UnreadablePipeline) -> tuple[str, ...]:
     if isinstance(status, UnreadablePipeline):
         return (status.id, UNREADABLE, "", "", status.why)
-    done = sum(state.state == "done" for state in status.states.values())
+    done = sum(state.state == State.DONE for state in status.states.values())
     submitted = datetime.fromtimestamp(status.submitted, UTC).astimezone()
     return (status.id, status.state, f"{submitted:%Y-%m-%d %H:%M}", f"{done}/{len(status.states)}", _now(status))
 
@@ -79,7 +79,7 @@ def _now(status: PipelineStatus) -> str:
     report = status.states[status.plan.report.key].record
     if report:
         return report.record.summary
-    running = (stage for stage in status.plan.stages if status.states[stage.key].state == "running")
+    running = (stage for stage in status.plan.stages if status.states[stage.key].state == State.RUNNING)
     does = (f"{stage.title} {status.states[stage.key].progress}".rstrip() for stage in running)
     return shorten("; ".join(status.errors), LONGEST_ERROR, placeholder=" …") or "; ".join(does)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from distill_queue.shared.ledger.status import PipelineStatus, StageState
+from distill_queue.shared.ledger.status import PipelineStatus, StageState, State
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import Training
 from distill_queue.shared.plan.stage import Bundle, Stage
@@ -50,14 +50,14 @@ class Lines:
             changed = tuple(stage for stage in task if self._is_news(stage, status.states[stage.key]))
             yield from self._lines(task, changed, status)
             going_on = tuple(
-                stage for stage in task if stage not in changed and status.states[stage.key].state == "running"
+                stage for stage in task if stage not in changed and status.states[stage.key].state == State.RUNNING
             )
             if going_on and self._is_due(task, status.states[going_on[0].key]):
                 yield from self._lines(task, going_on, status)
 
     def _is_news(self, stage: Stage, state: StageState) -> bool:
-        now, reason = state.state, state.progress if state.state == "waiting" else ""
-        before, told = self._said.get(stage.key, ("waiting", ""))
+        now, reason = state.state, state.progress if state.state == State.WAITING else ""
+        before, told = self._said.get(stage.key, (State.WAITING, ""))
         self._said[stage.key] = now, reason
         return now != before or reason not in ("", told)
 
@@ -74,7 +74,7 @@ class Lines:
             alike.setdefault((state.state, self.describe(stage, state)), []).append(stage)
         for (_, words), same in alike.items():
             state = status.states[same[0].key]
-            if state.state == "running":
+            if state.state == State.RUNNING:
                 self._told[task[0].key] = self.clock(), _epoch(state)
             yield Line(tuple(same), state, words)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distill_queue.shared.ledger.status import PipelineStatus, UnreadablePipeline
+from distill_queue.shared.ledger.status import PipelineStatus, State, UnreadablePipeline
 from distill_queue.shared.plan.plan import Plan
 
 #: The queues that workers serve, and whether one of theirs obeys this client; None: not known.
@@ -21,15 +21,17 @@ def reasons(status: PipelineStatus, served: Served = None) -> dict[str, str]:
 
     """
     found, predecessors, ancestors = {}, status.plan.predecessors, _ancestors(status.plan)
-    unfinished = {stage.key: stage.title for stage in status.plan.stages if status.states[stage.key].state != "done"}
-    failed = {key: title for key, title in unfinished.items() if status.states[key].state == "failed"}
+    unfinished = {
+        stage.key: stage.title for stage in status.plan.stages if status.states[stage.key].state != State.DONE
+    }
+    failed = {key: title for key, title in unfinished.items() if status.states[key].state == State.FAILED}
     for stage in status.plan.stages:
         state = status.states[stage.key]
-        if state.state == "blocked":
+        if state.state == State.BLOCKED:
             # Its own inputs, unless it is another's that kept its task from being sent.
             needed_of = [title for key, title in failed.items() if key in ancestors[stage.key]]
             found[stage.key] = f"never: {_listed(needed_of or list(failed.values()))} failed"
-        elif state.state == "waiting":
+        elif state.state == State.WAITING:
             # What it needs says more than all that its task comes after.
             needed = [ref.key for ref in stage.inputs.values() if ref.key in unfinished]
             last = [key for key in needed if not any(key in ancestors[other] for other in needed)]
@@ -42,7 +44,7 @@ def reasons(status: PipelineStatus, served: Served = None) -> dict[str, str]:
 def unserved(status: PipelineStatus, served: Served) -> str:
     """Why nobody begins a pipeline of which nothing has begun; empty where somebody would."""
     queue = status.plan.device
-    if status.state != "waiting" or served is None or served.get(queue):
+    if status.state != State.WAITING or served is None or served.get(queue):
         return ""
     return _in_queue(queue, served)
 

@@ -11,7 +11,7 @@ from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.broker.connection import broker_errors
 from distill_queue.shared.broker.signing import NO_KEYS, Keyring
 from distill_queue.shared.errors import UnreadableRecord
-from distill_queue.shared.ledger.status import PipelineStatus, StageState, UnreadablePipeline, standing, unknown
+from distill_queue.shared.ledger.status import PipelineStatus, StageState, State, UnreadablePipeline, standing, unknown
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import STAGE_FORMAT
 from distill_queue.shared.results.stage_record import StageRecord
@@ -140,14 +140,14 @@ class Ledger:
             for field, text in zip(fields, texts, strict=True):
                 with suppress(UnreadableRecord):
                     state = StageState.read(text or "{}", field)
-                    if (state.state, state.worker) == ("running", worker):
+                    if (state.state, state.worker) == (State.RUNNING, worker):
                         changes += [field, text, _as_text(change(state))]
             if changes:
                 self._replace(keys=[name], args=changes)
 
     def fail(self, pipeline: str, key: str, error: str, worker: str) -> None:
         """Note that a stage failed for good."""
-        self._set_states(pipeline, [key], StageState(state="failed", error=error, worker=worker))
+        self._set_states(pipeline, [key], StageState(state=State.FAILED, error=error, worker=worker))
 
     def give_up(self, key: str, error: str) -> None:
         """Note that a stage failed for good: no pipeline tries it again, until one is submitted that needs it."""
