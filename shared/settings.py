@@ -1,4 +1,7 @@
-"""Settings: the one reader of the environment."""
+"""Settings: the one reader of the environment.
+
+The module is longer than others: each variable stands here with its check, and with what follows from it.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ class Settings(BaseSettings):
     broker_ca: Path | None = None
     """Certificates that the broker's own is to be signed by, in PEM; without it: those that the system trusts."""
     broker_certificate: Path | None = None
-    """This process's certificate, in PEM, for a broker that asks who comes."""
+    """This process's certificate, in PEM, for a broker that asks for one."""
     broker_key: Path | None = None
     """The key of that certificate, in PEM."""
     signing_key: SecretStr = SecretStr("")
@@ -78,7 +81,7 @@ class Settings(BaseSettings):
     cache: Path = Path(".distill/cache")
     """Folder of what this machine keeps of an object store: copies of artifacts, and its own logs and downloads."""
     cache_gb: float = Field(default=20.0, gt=0.0, le=1e6)
-    """Gigabytes that these copies may take; those that were not used for the longest time make room."""
+    """Gigabytes that these copies may take; the least recently used ones make room."""
     plugins: Annotated[tuple[str, ...], NoDecode] = ()
     """Packages from which workers may import models, data sets and losses of the user's own."""
     visibility_timeout_seconds: float = Field(default=60.0, ge=1.0, le=86_400.0)
@@ -100,10 +103,10 @@ class Settings(BaseSettings):
     metrics_port: int = Field(default=0, ge=0, le=65_535)
     """Port of a worker's metrics for Prometheus; 0 serves none. Several workers take this one and the next ones."""
     metrics_address: str = "127.0.0.1"
-    """Address at which they are served."""
+    """Address at which the metrics are served."""
 
     def __init__(self, **values: Any) -> None:
-        """Settings of the variables, and of values that are said otherwise here.
+        """Read the variables; values that are given here come first.
 
         Raises:
             InvalidSettings: one of them cannot be used; the message names its variable.
@@ -306,7 +309,7 @@ class Settings(BaseSettings):
     def holding_seconds(self) -> float:
         """Seconds after its last renewal at which a message or lease is given away.
 
-        A renewal longer than the timeout: whoever renewed just before being paused has the whole of it.
+        One renewal longer than the timeout: a worker that is paused just after a renewal has all of the timeout.
         """
         return self.visibility_timeout_seconds + self.renewal_seconds
 

@@ -121,7 +121,7 @@ def _facts(line: LogLine, titles: dict[str, str]) -> dict[str, Any]:
 
 
 def _in_columns(lines: Iterable[LogLine], titles: dict[str, str]) -> Iterator[Text]:
-    """Lines for people; columns grow with what stands in them, since nobody knows what is to come."""
+    """Lines for people; columns grow with what stands in them, since the lines to come are not known."""
     from rich.text import Text
 
     of_worker, of_stage = 0, min(LONGEST_TITLE, max(map(len, titles.values()), default=0))

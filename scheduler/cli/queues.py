@@ -12,7 +12,7 @@ app = typer.Typer()
 
 @app.command()
 def queues(as_json: AsJson = False) -> None:
-    """Show what waits and runs by queue and priority, and who serves it; also where no worker is there."""
+    """Show what waits and runs by queue and priority, and which workers serve it."""
     from distill_queue.scheduler.client.client import PipelineClient
     from distill_queue.scheduler.tables.tables import queues_table
 

@@ -41,10 +41,10 @@ def list_command(
     settings = Settings.load()
     store = _store(settings)
     try:
-        needed, note = _reach(settings, store), ""
+        needed, note = _needed(settings, store), ""
     except BrokerUnavailable:
         needed, note = (
-            _reach(settings, store, without_broker=True),
+            _needed(settings, store, without_broker=True),
             "no broker answers: of pipelines, those in the store only",
         )
     found = holdings(store, needed, kind)
@@ -129,7 +129,7 @@ def gc(
         raise InvalidSettings("there is no terminal to ask at: give --dry-run to look, or --yes to remove")
     settings = Settings.load()
     store, how = _store(settings), ObjectGarbage if settings.is_remote else FolderGarbage
-    garbage = how(store, lambda: _reach(settings, store, without_broker=without_broker), keep_days * 86_400)
+    garbage = how(store, lambda: _needed(settings, store, without_broker=without_broker), keep_days * 86_400)
     try:
         if not dry_run:
             garbage.clear_trash()
@@ -159,7 +159,7 @@ def _store(settings: Settings) -> ArtifactStore:
     return store_of(settings)
 
 
-def _reach(settings: Settings, store: ArtifactStore, *, without_broker: bool = False) -> NeededArtifacts:
+def _needed(settings: Settings, store: ArtifactStore, *, without_broker: bool = False) -> NeededArtifacts:
     """What pipelines need now."""
     from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
     from distill_queue.shared.broker.connection import connect

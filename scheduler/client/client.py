@@ -129,7 +129,7 @@ class PipelineClient:
             return Queues(self._broker).states(self._roster.workers())
 
     def served_queues(self) -> dict[str, bool]:
-        """The queues that workers serve, and whether one of theirs obeys this client."""
+        """The queues that workers serve, each with whether one of its workers obeys this client."""
         served: dict[str, bool] = {}
         for worker in self.workers():
             obeys = worker.obeys(self._keyring.signs_as)
@@ -151,7 +151,7 @@ class PipelineClient:
             return None
 
     def cancel(self, pipeline: Pipeline | str) -> None:
-        """Have no further stage of a pipeline started and its running ones stopped; what is finished stays.
+        """Stop a pipeline: no further stage starts, and running ones end; what is finished stays.
 
         Raises:
             UnknownPipeline: neither the broker nor the store knows one of this id.

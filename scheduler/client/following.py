@@ -11,10 +11,10 @@ from distill_queue.shared.ledger.status import PipelineStatus
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at a pipeline that is watched: at least, and at most. Between, so many times as long as a
-#: look takes, so that who watches a large pipeline keeps neither the broker nor a core busy.
+#: Seconds between two looks at a pipeline: at least, and at most. In between, a pause is so many times as long as a
+#: look, so that watching a large pipeline keeps neither the broker nor a core busy.
 WATCH_SECONDS, LONGEST_WATCH_SECONDS, PAUSES_A_LOOK = 0.1, 2.0, 4.0
-#: Seconds for which whoever watches waits for a broker that went away.
+#: Seconds for which a watcher waits for a broker that went away.
 AWAY_SECONDS = 600.0
 
 
@@ -34,7 +34,7 @@ def followed(look: Callable[[], PipelineStatus]) -> Iterator[PipelineStatus]:
             if time.monotonic() > deadline:
                 raise
             if not away:
-                logger.warning("the broker does not answer: waits until it does, for %.0f s", AWAY_SECONDS)
+                logger.warning("the broker does not answer: waiting for it, up to %.0f s", AWAY_SECONDS)
             away = True
         else:
             away = False

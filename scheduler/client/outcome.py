@@ -9,7 +9,7 @@ from distill_queue.shared.results.scores import ReportRecord
 
 
 def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
-    """What came out of a pipeline that stands so; `advice` says what to do about a failed one in other words.
+    """The results of a finished pipeline; `advice` is said in place of the usual one about a failed pipeline.
 
     Raises:
         PipelineFailed: it failed, or is not finished; the message says why.

@@ -1,4 +1,4 @@
-"""Caches of soft labels, as the command line sees them: found, described, verified, exported and imported."""
+"""Caches of soft labels: found by a folder or a key, imported from a file, and their samples written."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Cache:
 
     @property
     def record(self) -> SoftLabelsRecord | None:
-        """What its stage said of it.
+        """The record of the stage that made the cache.
 
         Raises:
             ArtifactDamaged: the artifact is not as it was made.
@@ -70,7 +70,7 @@ class Cache:
 
     @property
     def targets(self) -> npt.NDArray[np.int64] | None:
-        """The labels `[samples]` of the data that it is of, if these lie in the store."""
+        """The labels `[samples]` of the cache's data set, if this lies in the store."""
         key = self.labels.header.dataset_key
         if key not in {ref.key for ref in self.store.refs("prepare_data")}:
             return None

@@ -23,7 +23,7 @@ class Check:
 
 
 def verify(cache: Cache, rows: int, seed: int, tolerance: float) -> Iterator[Check]:
-    """Look at all that can be wrong with a cache; what cannot be seen for damage elsewhere has failed."""
+    """Check all that can be wrong with a cache; a check that damage elsewhere prevents has failed."""
     labels, header = cache.labels, cache.labels.header
     size = f"{header.views:,} x {header.samples:,} rows, {header.encoding.name}, {header.size_bytes / 1e6:,.1f} MB"
     yield Check("structure", True, size)
@@ -45,7 +45,7 @@ def verify(cache: Cache, rows: int, seed: int, tolerance: float) -> Iterator[Che
 
 
 def _accuracy(cache: Cache) -> tuple[bool | None, str]:
-    """Whether the labels are right as often as they were, or, where nobody noted that, more often than by chance."""
+    """Whether the labels are as accurate as their record says or, without a record, better than chance."""
     targets, record = cache.targets, cache.record
     if targets is None:
         return None, "the data set is not in the store"
@@ -62,7 +62,7 @@ def _accuracy(cache: Cache) -> tuple[bool | None, str]:
 
 
 def _recomputed(cache: Cache, rows: int, seed: int, tolerance: float) -> tuple[bool | None, str]:
-    """Whether random rows come out as they are stored."""
+    """Whether random rows, computed again, are as they are stored."""
     if cache.ref is None:
         return None, "no artifact of the store: nothing says what the teacher is"
     try:
@@ -79,5 +79,5 @@ def _recomputed(cache: Cache, rows: int, seed: int, tolerance: float) -> tuple[b
 
 
 def random_seed() -> int:
-    """A seed for a sample of rows that nobody can have foreseen."""
+    """A seed for random rows that cannot be foreseen."""
     return secrets.randbelow(2**31)

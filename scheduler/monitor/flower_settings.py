@@ -63,7 +63,7 @@ TASK_EVENT_TO_STATE["progress"] = states.STARTED
 
 
 class RedisSocket(broker.RedisSocket):  # type: ignore[misc]
-    """What counts messages for the page of the broker; Flower's own reads no database from a socket's URL."""
+    """Counts messages for the broker's page; Flower's own class reads no database from a socket's URL."""
 
     def __init__(self, broker_url: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(broker_url, *args, **kwargs)
@@ -75,7 +75,7 @@ broker.RedisSocket = RedisSocket
 
 
 class Receiver(events.EventReceiver):  # type: ignore[misc]
-    """What takes in the events: those that no worker sends would leave pages that end with an error."""
+    """Takes in events, and drops those that no worker sends: they would leave pages that end with an error."""
 
     def _receive(self, body: object, message: object, *_: object) -> None:
         super()._receive(cleaned_batch(body), message)

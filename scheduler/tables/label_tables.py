@@ -51,7 +51,7 @@ def cache_table(cache: Cache) -> Table:
 
 
 def check_line(check: Check) -> Text:
-    """What was verified."""
+    """A line about something that was verified."""
     marks = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "yellow")}
     return Text.assemble(marks[check.passed], f" {check.name}: {check.detail}")
 

@@ -30,7 +30,7 @@ UNREADABLE = "unreadable"
 
 
 def stages_table(results: PipelineResults) -> Table:
-    """How each stage's result was come by."""
+    """How the pipeline came by each stage's result."""
     table = Table(title=f"{results.id}: stages")
     for name in ("stage", "key", "result", "worker"):
         table.add_column(name)

@@ -46,7 +46,7 @@ LOOK_SECONDS = 5.0
 BAR_WIDTH = 12
 #: Columns of a terminal below which bars and workers are left out.
 WIDE = 100
-#: What is shown where there is no room for all, and what else is left out first.
+#: The states whose stages are shown first where there is no room for all.
 TELLING = (State.FAILED, State.RUNNING, State.WAITING, State.DONE, State.CANCELLED, State.BLOCKED)
 
 
@@ -152,7 +152,7 @@ def describe(state: StageState) -> str:
 
 
 def _does(stage: Stage, state: StageState) -> str:
-    """A stage's state beside its title, with which its errors begin."""
+    """A stage's state in words, without its title, with which errors begin."""
     return describe(state).removeprefix(f"{stage.title}: ")
 
 
@@ -181,7 +181,7 @@ def _side_by_side(branches: Collection[Collection[Bundle]]) -> Iterator[tuple[st
 
 
 def warned(warning: DataWarning, *, fit: bool = False) -> Text:
-    """A warning; where it is to fit into a line, the whole text is in `status ID`."""
+    """A warning as text; `fit` cuts it to one line, since `status ID` has the whole."""
     return Text(f"{WARNING_MARK} {warning}", "yellow", no_wrap=fit or None, overflow="ellipsis" if fit else "fold")
 
 
@@ -192,7 +192,7 @@ def _seconds(state: StageState) -> str:
 
 
 def _print_lines(followed: Iterable[tuple[PipelineStatus, Served]], console: Console) -> None:
-    """Print what became of each stage at once, its progress now and then, and that nobody serves its queue."""
+    """Print what became of each stage at once, its progress now and then, and whether no worker serves its queue."""
     lines, unserved = Lines(_does), ""
     for status, served in followed:
         if (why := waiting.unserved(status, served)) != unserved:

@@ -23,7 +23,7 @@ class BrokerClient(redis.Redis):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        #: What was passed over in what this client read.
+        #: Records that this client could not read, and passed over.
         self.skipped = Skipped()
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
@@ -80,5 +80,5 @@ def wrong_type(answer: object, command: tuple[Any, ...]) -> UnreadableRecord | N
 
 
 def other_type(names: str) -> str:
-    """What is said of a key that holds a value of another type than this project keeps there."""
+    """The message about a key that holds a value of another type than this project keeps there."""
     return f"{names} at the broker holds a value of another type: look at it with TYPE, then DEL it"

@@ -28,14 +28,18 @@ UNFIT = {
 
 
 def connect(settings: Settings, *, retries: int | None = None) -> BrokerClient:
-    """A client of the broker's Redis, seen to answer; a command is tried again so often, for people a few times.
+    """Connect to the broker's Redis, and see that it answers.
+
+    Args:
+        settings: the process's settings.
+        retries: how often a command is tried again; None: a few times, as suits people who wait.
 
     Raises:
-        BrokerUnavailable: it does not; the message has its address without its password.
+        BrokerUnavailable: it does not answer; the message has its address without its password.
         UnfitBroker: it is a node of a cluster, or a Sentinel.
 
     """
-    # What listens and never answers may be no broker at all: people hear of that after two tries.
+    # A server that accepts and never answers may be no broker at all: people hear of that after two tries.
     first, later = (1, 3) if retries is None else (retries, retries)
     client = unchecked_client(settings, retries=first)
     try:
@@ -81,7 +85,7 @@ def broker_errors() -> Iterator[None]:
 
 
 def _mode(client: BrokerClient) -> str:
-    """In which mode the server is, asked in place of a PING: no right is needed for it, as there is for INFO."""
+    """The server's mode; HELLO is asked in place of PING or INFO, since it needs no right."""
     try:
         greeting: Any = client.execute_command("HELLO")
     except redis.ResponseError as error:

@@ -76,7 +76,7 @@ class Keys:
 
     @property
     def parked_keys(self) -> str:
-        """The stages for which tasks wait: whoever looks for them need not go through all that is in the broker."""
+        """The set of stages for which tasks wait, so that a search for them need not go through all keys."""
         return self._own("parked")
 
     def attempts(self, key: str) -> str:
@@ -106,7 +106,7 @@ class Keys:
 
     @property
     def gpus(self) -> str:
-        """There while a worker is that takes tasks of the queue `any` to a GPU."""
+        """Exists while a worker is there that takes tasks of the queue `any` to a GPU."""
         return self._own("gpus")
 
     @property
@@ -116,7 +116,7 @@ class Keys:
 
     @property
     def refused_count(self) -> str:
-        """How many those were."""
+        """How many messages workers did not obey."""
         return self._own("refused:count")
 
     @property
@@ -126,12 +126,12 @@ class Keys:
 
     @property
     def looked(self) -> str:
-        """There while some worker has just looked for tasks that nobody will wake."""
+        """Exists for a while after a worker looked for tasks that no other task will wake."""
         return self._own("looked")
 
     @property
     def rescue(self) -> str:
-        """There while some worker has just looked for pipelines that stand still."""
+        """Exists for a while after a worker looked for pipelines that stand still."""
         return self._own("rescue")
 
     @property

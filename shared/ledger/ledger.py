@@ -18,8 +18,8 @@ from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.skipped import quoted
 from distill_queue.shared.spelling import is_pipeline_id
 
-#: Notes where stages stand, but for those of which something else was said meanwhile: of each its field, the text that
-#: is there, and the one that is to be.
+#: Sets the states of stages, unless they were changed meanwhile. Its arguments are three for each stage: the field,
+#: the text that was read, and the text to set.
 _REPLACE = """
 for i = 1, #ARGV, 3 do
     if redis.call('hget', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('hset', KEYS[1], ARGV[i], ARGV[i + 2]) end
@@ -40,7 +40,7 @@ class Ledger:
         self._replace = self._redis.register_script(_REPLACE)
 
     def open(self, pipeline: str, plan: Plan, keyring: Keyring = NO_KEYS) -> None:
-        """Enter a new pipeline, its plan sealed; what failed for good before is tried again for it."""
+        """Enter a new pipeline with its sealed plan; stages that failed for good before are tried again."""
         now, text = time.time(), keyring.seal("plan", plan.model_dump_json())
         with self._writing(pipeline) as pipe:
             pipe.hset(self._names.pipeline(pipeline), mapping={"plan": text, "submitted": now})
@@ -65,7 +65,7 @@ class Ledger:
         return self._with_ids(pipelines)
 
     def plan(self, pipeline: str, keyring: Keyring) -> Plan:
-        """The plan of a pipeline, to be obeyed.
+        """The plan of a pipeline, checked so that it may be obeyed.
 
         Raises:
             UnknownPipeline: the broker knows none of this id.
@@ -99,13 +99,13 @@ class Ledger:
                         yield name.removeprefix(self._names.pipeline("")), text
 
     def leased(self) -> set[str]:
-        """Keys that some worker works on now."""
+        """Keys of the stages that workers work on now."""
         with broker_errors():
             names = self._redis.scan_iter(self._names.lease("*"), count=1000)
             return {name.removeprefix(self._names.lease("")) for name in names}
 
     def cancel(self, pipeline: str) -> None:
-        """Have no further stage of a pipeline started, and its running ones stopped."""
+        """Note that a pipeline is cancelled: no further stage of it starts, and running ones stop."""
         with self._writing(pipeline) as pipe:
             pipe.hset(self._names.pipeline(pipeline), "cancelled", time.time())
 
@@ -125,10 +125,10 @@ class Ledger:
     def restate(
         self, pipeline: str, keys: Sequence[str], worker: str, change: Callable[[StageState], StageState]
     ) -> None:
-        """Change where those of some stages stand that a worker was last heard to work on; others are left alone.
+        """Change the states of those of some stages that a worker was last heard to work on; leave the others alone.
 
-        What is said of one between the look and the change stands, as the end of it that another worker has reached.
-        What another version wrote, and this one cannot read, stands too.
+        A state that is written between the look and the change is left alone, as when another worker ends the stage; so
+        is one of another version, which this one cannot read.
         """
         with broker_errors():
             name, fields = self._names.pipeline(pipeline), [f"state:{key}" for key in keys]
@@ -231,11 +231,11 @@ class Ledger:
             for pipeline in ids:
                 pipe.hexists(self._names.pipeline(pipeline), "plan")
             answers = pipe.execute(raise_on_error=False)
-            # What is of another type is there, and is told of as not readable.
+            # A key of another type is known, too: it is listed as not readable.
             return [pipeline for pipeline, known in zip(ids, answers, strict=True) if known]
 
     def _with_ids(self, pipelines: list[str]) -> list[str]:
-        """Those of some pipelines whose ids can be the names of files, as all are that were ever given."""
+        """The ids that can be names of files, as all ids that clients give."""
         for pipeline in pipelines:
             if not is_pipeline_id(pipeline):
                 self._skipped.note(pipeline, f"{quoted(pipeline)} at the broker is no pipeline's id")
@@ -255,7 +255,7 @@ class Ledger:
             self._execute(pipe, pipeline)
 
     def _execute(self, pipe: Any, pipeline: str) -> list[Any]:
-        """Execute commands for a pipeline, of which its own key must be right: others of another type are skipped."""
+        """Execute commands for a pipeline; of keys of another type, its own is an error, and others are skipped."""
         answers: list[Any] = pipe.execute(raise_on_error=False)
         own = quoted(self._names.pipeline(pipeline))
         for answer in answers:
@@ -271,7 +271,7 @@ class Ledger:
 
 
 def _standing(pipeline: str, answer: Any) -> PipelineStatus | UnreadablePipeline | None:
-    """Where a pipeline stands of whose key the broker has answered this: its fields, or that it has none."""
+    """Where a pipeline stands, from the broker's answer about its key."""
     if isinstance(answer, UnreadableRecord):
         return UnreadablePipeline(pipeline, str(answer))
     if isinstance(answer, Exception):

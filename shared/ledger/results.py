@@ -29,13 +29,13 @@ COLUMNS = (
 
 
 class PipelineResults(Frozen):
-    """What came out of a pipeline: the report's scores, and how each stage's result was come by."""
+    """What came out of a pipeline: the report's scores, and how the pipeline came by each stage's result."""
 
     id: str
     name: str
     scores: ReportRecord
     stages: tuple[StageRecord, ...]
-    #: What they warn of; left out where there is nothing.
+    #: What the stages warn of; left out where there is nothing.
     warnings: Annotated[tuple[StageWarning, ...], Field(exclude_if=lambda warnings: not warnings)] = ()
     #: Accuracy on held-out samples after the training, by the model's role in the report; of those that have one.
     held_out: dict[str, float] = Field(default={})

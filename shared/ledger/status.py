@@ -56,7 +56,7 @@ class StageState(Frozen):
     record: StageRecord | None = None
 
 
-#: Of which nothing was said yet; one for all, as most stages of a long queue stand so.
+#: The state of stages of which nothing was said yet; one object for all of them, as a long queue has many.
 WAITING = StageState()
 
 

@@ -16,7 +16,7 @@ SMALLEST_BUNDLE = 3
 
 
 def bundles(models: list[Stage], spec: PipelineSpec) -> Iterator[Bundle]:
-    """The trainings, those that can be stacked together; in the order of the spec."""
+    """Yield the trainings in the spec's order, those that can be stacked as one bundle."""
     groups: dict[str, list[Stage]] = {}
     for model in models:
         groups.setdefault(_shape_of(model, spec), []).append(model)
@@ -28,13 +28,13 @@ def bundles(models: list[Stage], spec: PipelineSpec) -> Iterator[Bundle]:
 
 
 def cut(stages: list[Stage]) -> Iterator[Bundle]:
-    """Stages in bundles that are not too large."""
+    """Divide stages into bundles of at most `LARGEST_BUNDLE`."""
     for start in range(0, len(stages), LARGEST_BUNDLE):
         yield tuple(stages[start : start + LARGEST_BUNDLE])
 
 
 def _shape_of(model: Stage, spec: PipelineSpec) -> str:
-    """What trainings have in common that can be stacked; stacked matrices pay on any device, convolutions do not."""
+    """A text that is the same for trainings that can be stacked; it pays for matrix products, not for convolutions."""
     recipe = model.recipe
     if not isinstance(recipe, Distill | TrainControl) or spec.fuse == "off" or not isinstance(recipe.model, MlpSpec):
         return model.key

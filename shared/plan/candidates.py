@@ -62,14 +62,14 @@ class Candidates:
         return cls(runs, tuple(points), students, controls)
 
     def grade(self, graded: Graded, models: dict[str, Stage]) -> None:
-        """Enter all trainings, and how the report comes to a score of each seed."""
+        """Enter all trainings into `models`, and into `graded` what scores the model of each seed."""
         for name, role, trained in (
             (self.runs.name, self.runs.role, self.students),
             (f"{self.runs.name}/control", self.runs.control, self.controls),
         ):
             for model in trained.values():
                 models.setdefault(model.key, model)
-            # Points that do not differ in what a control is trained by have one control: nothing to choose then.
+            # Points that differ only in their distillation share one control: then there is nothing to choose.
             different: dict[str, str] = {}
             for label in self.labels if trained else ():
                 different.setdefault(trained[label, self.runs.seeds[0]].key, label)
@@ -86,10 +86,10 @@ class Graded:
 
     def __init__(self, data: Stage, teacher: Stage | None) -> None:
         self._beside = {"dataset": data.ref} | ({"teacher": teacher.ref} if teacher else {})
-        #: Of given models, by the model's key.
+        #: Evaluations of models that are not chosen from a grid, by the model's key.
         self.evaluations: dict[str, Stage] = {}
         self.choices: dict[str, Stage] = {}
-        #: Of chosen models, by their own key.
+        #: Evaluations of chosen models, by their own keys.
         self.of_chosen: dict[str, Stage] = {}
         #: The report's inputs, by role.
         self.scores: dict[str, ArtifactRef] = {}
@@ -135,6 +135,6 @@ def _counting(models: tuple[ModelSpec, ...]) -> Counting:
 
 
 def _what_differs(labels: tuple[str, ...]) -> tuple[str, ...]:
-    """Labels without the parts that all of them have: of a control, what it knows nothing of."""
+    """Labels without the parts that all of them have."""
     parts = [label.split(", ") for label in labels]
     return tuple(", ".join(part for part in each if any(part not in other for other in parts)) for each in parts)

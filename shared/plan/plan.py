@@ -35,7 +35,7 @@ class Plan(Frozen):
 
     name: str
     device: Device
-    #: No part of any key, like the three below.
+    #: Part of no key, nor are the three fields below.
     priority: Priority = "normal"
     #: Seconds a stage of a kind may take at one go.
     time_limits: dict[str, float] = Field(default={})
@@ -48,7 +48,7 @@ class Plan(Frozen):
     #: Several teachers, made side by side after the first stage of the trunk; a single one is part of the trunk.
     teachers: tuple[Stage, ...] = ()
     branches: tuple[Annotated[tuple[Bundle, ...], Field(min_length=1)], ...]
-    #: What needs all branches, in order.
+    #: The tasks that need all branches, in order.
     tail: tuple[Bundle, ...] = ()
     report: Stage
 
@@ -115,14 +115,14 @@ class Plan(Frozen):
 
     @property
     def _before(self) -> tuple[Bundle, ...]:
-        """What comes before the branches, step by step."""
+        """The tasks before the branches, in order."""
         first, *others = self.trunk
         return ((first,), *((self.teachers,) if self.teachers else ()), *((stage,) for stage in others))
 
     def blocked_by(self, failed: set[str]) -> set[str]:
         """Keys of the stages that can never start when those of `failed` have failed.
 
-        They are all that come after a failed one, whether they need it or not: its task ends the chain that it is in.
+        These are all stages that come after a failed one, also those that do not need it: a failed task ends its chain.
         """
         blocked: set[str] = set()
         for before, bundle in self._steps if failed else ():
@@ -132,7 +132,7 @@ class Plan(Frozen):
 
     @property
     def predecessors(self) -> dict[str, dict[str, Stage]]:
-        """Of each stage, by key, the stages whose end its task waits for, by theirs."""
+        """By each stage's key: the stages, by their keys, whose end its task waits for."""
         found: dict[str, dict[str, Stage]] = {stage.key: {} for stage in self.stages}
         for before, bundle in self._steps:
             for stage in bundle:
@@ -141,7 +141,7 @@ class Plan(Frozen):
 
     @property
     def _steps(self) -> Iterator[tuple[Bundle, Bundle]]:
-        """Each task's stages behind those of the task before it, branch by branch."""
+        """Pairs of successive tasks' stages, branch by branch: those of the task before, and the task's own."""
         for branch in self.branches:
             yield from pairwise((*self._before, *branch, *self.tail, (self.report,)))
 
@@ -162,13 +162,13 @@ def _teachers(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
 
 
 def _file_name(path: str) -> str:
-    """The name of a given file for titles, which are part of no key: else only its content would be known."""
+    """The name of a given file, shortened for a stage's title; a key has only the file's content."""
     name = Path(path).name
     return name if len(name) <= LONGEST_FILE_NAME else f"{name[: LONGEST_FILE_NAME - 1]}…"
 
 
 def _joined(spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Stage | None:
-    """Several teachers as one; None where there is one, or none."""
+    """The stage that joins several teachers into one model; None where the spec has one teacher, or none."""
     if not spec.teachers:
         return None
     models = tuple(teacher.model for teacher in spec.teachers)
@@ -182,7 +182,7 @@ def _joined(spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Sta
 
 
 def _labels(spec: PipelineSpec, data: Stage, teacher: Stage | None) -> Stage:
-    """The soft labels: computed, or taken from a file."""
+    """The stage of the soft labels: computed, or imported from a file."""
     what = spec.soft_labels.model_dump(include={"dtype", "top_k", "views"}) | {
         "augmentation": spec.soft_labels.augmentation
     }

@@ -13,7 +13,7 @@ from distill_queue.shared.line import SealedLine
 class DataWarning(Frozen):
     """Something that is allowed, and seldom meant."""
 
-    #: What a spec's `accept` calls it; of any text, as later versions know other kinds.
+    #: Its name in a spec's `accept`; any text, since later versions know other kinds.
     kind: SealedLine
     text: SealedLine
 
@@ -85,9 +85,9 @@ class TrainingRecord(Frozen):
     seconds: float
     #: Models that were trained side by side.
     together: int
-    #: Of the matrix products.
+    #: Precision of the matrix products.
     precision: str
-    #: Why they were not in bfloat16, which `auto` takes where the device computes it natively.
+    #: Why the products were not in bfloat16, which `auto` takes where the device computes it natively.
     fallback: Annotated[str | None, Field(exclude_if=lambda fallback: fallback is None)] = None
 
     @property
@@ -144,7 +144,7 @@ class ChoiceRecord(Frozen):
 
     @property
     def tie(self) -> str:
-        """What is to be said of the best point where it is not the only one; else nothing."""
+        """Words about points that are as good as the best one; empty where there are none."""
         equals = self.held_out.count(max(self.held_out))
         return f", the first of {equals} equal ones" if equals > 1 else ""
 
@@ -185,7 +185,7 @@ class EvaluationRecord(Frozen):
     accuracy: float
     #: Mean negative log-likelihood of the true class, in nats.
     negative_log_likelihood: float
-    #: Share of the samples on which the model and the teacher choose the same class; none where it cannot run here.
+    #: Share of the samples on which model and teacher choose the same class; none where the teacher cannot run here.
     agreement: float | None
     parameters: int
     trained_parameters: TrainedParameters = None
@@ -209,6 +209,6 @@ class EvaluationRecord(Frozen):
 
     @property
     def parameters_in_words(self) -> str:
-        """How many there are, and how many of them are trained where others are frozen."""
+        """The number of parameters, and of those that are trained where others are frozen."""
         trained = "" if self.trained_parameters is None else f" ({self.trained_parameters:,} trained)"
         return f"{self.parameters:,}{trained}"

@@ -42,7 +42,7 @@ class StudentScore(Frozen):
     gain: Estimate | None
     #: `gain` as a share of the gap between control and teacher; none where there is no gap.
     gap_closed: Estimate | None
-    #: Which points of their grids student and control are, where they have one.
+    #: Which points of their grids were chosen for student and control, where they have grids.
     choice: ChoiceRecord | None = None
     control_choice: ChoiceRecord | None = None
 
@@ -81,10 +81,10 @@ class ReportRecord(Frozen):
     students: tuple[StudentScore, ...]
 
     def fastest(self, model: EvaluationRecord) -> EvaluationRecord:
-        """Of the models that are built as this one, that which was measured as the fastest: its times are theirs.
+        """The fastest measurement among the models that are built as this one; it stands for all of them.
 
-        They differ by what else their machines did. Built alike are those with as many parameters and multiply-adds,
-        on the same device: a student with each seed, and its control.
+        Their times differ only by what else their machines did. Models are built alike if they have as many parameters
+        and multiply-adds, on the same device: as a student with each seed, and its control.
         """
         return self._fastest[_build(model)]
 

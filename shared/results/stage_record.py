@@ -42,7 +42,7 @@ class StageWarning(DataWarning):
 
     #: Its title.
     stage: str
-    #: Whether the pipeline's spec says that it is meant so.
+    #: Whether the pipeline's spec accepts it.
     accepted: bool
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class StageRecord(Frozen):
     outcome: Literal["computed", "found"]
     #: Seconds that this pipeline spent on the stage.
     seconds: float
-    #: When it had it, in seconds since the epoch by its worker's clock; 0 in records of earlier versions.
+    #: When the pipeline had it, in seconds since the epoch by the worker's clock; 0 in records of earlier versions.
     ended: float = 0.0
     worker: str
     record: Record

@@ -58,7 +58,7 @@ class Encoding(BaseModel):
         return self.dtype if self.top_k is None else f"top {self.top_k} {self.dtype}"
 
     def columns(self, classes: int) -> tuple[Column, ...]:
-        """What is stored of rows of so many classes.
+        """The columns that store rows of logits of so many classes.
 
         Raises:
             InvalidInput: there are not more classes than are to be kept.
@@ -103,8 +103,8 @@ class Encoding(BaseModel):
     def decode(self, columns: tuple[Array, ...], classes: int) -> Floats:
         """Logits `[rows, classes]`, float32, of what was stored.
 
-        Of a class outside the top k: what it has if all of these are equal; the probability of all of them together is
-        then the teacher's at temperature 1, to float32's rounding.
+        All classes outside the top k get one and the same logit, so that together they have the probability that the
+        teacher gives them at temperature 1, to float32's rounding.
         """
         kept = self.kept(columns)
         if self.top_k is None:

@@ -33,7 +33,7 @@ def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
 
 
 def cast_finite(logits: Array, dtype: np.dtype[Any]) -> Array:
-    """Logits in a floating type, all finite."""
+    """Cast logits to a floating type; refuse those that are not finite in it."""
     with np.errstate(over="ignore"):
         cast = np.ascontiguousarray(logits, dtype=dtype)
     if dtype.itemsize == 4:
@@ -92,7 +92,7 @@ def largest_logits(logits: Floats, k: int) -> tuple[npt.NDArray[np.int64], Float
 def _first_of_equals(logits: Floats, k: int) -> npt.NDArray[np.int64]:
     """Indices `[rows, k]` of the largest logits, in no order, of equal ones the first.
 
-    Partitions whole numbers that have a logit's place among the floats in their upper half and its class in the lower.
+    It partitions whole numbers: the upper half is a logit's place among the floats, the lower half its class.
     """
     bits = np.ascontiguousarray(logits + np.float32(0.0)).view(np.int32)  # -0.0 becomes 0.0.
     places = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
@@ -110,7 +110,7 @@ def log_sums(logits: Floats, indices: npt.NDArray[np.int64], kept: Floats) -> Fl
     highest = kept[:, :1]
     with np.errstate(over="ignore"):  # What is that far below the highest is nothing beside it.
         exponentials = np.exp(logits - highest)
-    # Summed over the others, not by taking away what is kept, which would leave nothing of a small rest.
+    # The others are summed: to subtract what is kept from the whole would leave nothing of a small rest.
     np.put_along_axis(exponentials, indices, 0.0, axis=1)
     outside = exponentials.sum(axis=1, dtype=np.float64)
     inside_log = np.log(np.exp(kept.astype(np.float64) - highest).sum(axis=1))
@@ -126,12 +126,12 @@ def log_sums(logits: Floats, indices: npt.NDArray[np.int64], kept: Floats) -> Fl
 
 
 def outside_logit(kept: Floats, sums: Array, classes: int) -> Floats:
-    """The logit `[rows]` of each class that is not kept, if all of them are equal.
+    """The one logit `[rows]` that stands for each class outside the top k.
 
-    It keeps the odds of inside and outside as they were before what is kept was rounded.
+    It preserves the odds of inside and outside as they were before the kept logits were rounded.
     """
     fill = log_sum_exp(kept.astype(np.float64)) + sums[:, 1].astype(np.float64) - np.log(classes - kept.shape[1])
-    # Of equals, what is kept stays the first: float32's rounding may not bring the others up to it.
+    # What is kept must stay above the others: float32's rounding may not bring these up to it.
     return np.minimum(fill.astype(np.float32), np.nextafter(kept[:, 0], np.float32(-np.inf)))
 
 
@@ -142,5 +142,5 @@ def log_sum_exp(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def share_of(log_odds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Probability of what has these log-odds."""
+    """The probabilities of these log-odds."""
     return np.exp(-np.logaddexp(0.0, -log_odds))

@@ -77,13 +77,13 @@ class PipelineSpec(SpecPart):
     """One pipeline: a data set, a teacher or several, and the students that learn from it."""
 
     name: Name
-    """Its id begins with it."""
+    """What the pipeline is called; its id begins so."""
     dataset: DatasetSpec = DatasetSpec(name="mnist_5k")
-    """What is learned from and tested on; `mnist_5k` where nothing is said."""
+    """The data that all models are trained and tested on; `mnist_5k` where nothing is said."""
     teacher: OneTeacher | None = None
-    """Whom the students learn from; either this or `teachers` is required."""
+    """The teacher that the students learn from; either this or `teachers` is required."""
     teachers: Annotated[tuple[WeightedTeacherSpec, ...], Field(strict=False, max_length=100), at_most(100)] = ()
-    """In place of one: teachers whose average the students learn from."""
+    """In place of `teacher`: several, whose average the students learn from."""
     average: Literal["probabilities", "logits"] = "probabilities"
     """What of several teachers is averaged; the logarithm of averaged probabilities stands for logits."""
     soft_labels: SoftLabelsSpec = SoftLabelsSpec()
@@ -106,7 +106,7 @@ class PipelineSpec(SpecPart):
     time_limits: dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]] = Field(default={})
     """Seconds that a stage of a kind may take at one go, as `{train_teacher: 3600}`."""
     accept: Annotated[tuple[AcceptedKind, ...], Field(strict=False), at_most(100)] = ()
-    """Warnings that are meant so and not to be shown, by their kinds, as `[unused_classes]`."""
+    """Kinds of warnings that are not to be shown, since the data are meant so, as `[unused_classes]`."""
 
     @property
     def all_teachers(self) -> tuple[TeacherSpec, ...]:
