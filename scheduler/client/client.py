@@ -160,7 +160,7 @@ class PipelineClient:
         try:
             status = self.find(pipeline)
             unfinished = status is not None and not status.finished
-        except UnreadableRecord:  # A newer version's workers, which can read it, obey all the same.
+        except UnreadableRecord:  # Workers of a newer version can read it, and obey.
             unfinished = True
         self._submissions.remove(str(pipeline))
         if unfinished:
@@ -170,7 +170,7 @@ class PipelineClient:
         """Enqueue again each unfinished pipeline that the store knows and the broker does not; return their ids."""
         recovered = []
         known = set(self._ledger.pipelines())
-        # All is read before the first one is sent: what cannot be read is an error, and not half of a recovery.
+        # All are read before the first one is sent: one that cannot be read is an error, not half of a recovery.
         kept = [
             (pipeline, None if pipeline in known else submission, submission.plan.report.ref in self._store)
             for pipeline, submission in self._submissions
@@ -265,8 +265,8 @@ class PipelineClient:
         try:
             self._enqueue(pipeline, submission)
         except BaseException:
-            # Its first message may be there all the same: a worker leaves it. Where the broker cannot be told, the
-            # submission stays, so that it is sent again and does not wait for ever.
+            # Its first message may have arrived all the same: workers leave that of a cancelled pipeline. If the broker
+            # cannot be told so, the submission stays, and is sent again.
             with suppress(BrokerUnavailable):
                 self.cancel(pipeline)
             raise
