@@ -116,7 +116,7 @@ class Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             problems = dict.fromkeys(
-                ": ".join((*(f"DISTILL_{str(name).upper()}" for name in e["loc"][:1]), _in_words(e["msg"])))
+                ": ".join((*(f"DISTILL_{str(name).upper()}" for name in e["loc"][:1]), _reason(e["msg"])))
                 for e in error.errors(include_input=False, include_url=False)
             )
             raise InvalidSettings("; ".join(problems)) from None
@@ -324,7 +324,7 @@ class Settings(BaseSettings):
         return int(self.history_days * 86_400)
 
 
-def _in_words(message: str) -> str:
+def _reason(message: str) -> str:
     return plain_line(message.removeprefix("Value error, "), LONGEST_WORDS)
 
 

@@ -89,14 +89,14 @@ def format_task(task: Task) -> Task:
     task.args, _, task.kwargs = plain_line(str(task.kwargs or "")).partition(" · ")
     failed = task.state in (states.FAILURE, states.RETRY)
     title = task.kwargs.partition(" · ")[0]  # An error begins with it.
-    task.result = _in_words(task.exception if failed else task.result).removeprefix(f"{title}: ")
+    task.result = _unquoted(task.exception if failed else task.result).removeprefix(f"{title}: ")
     if task.state == states.REVOKED:
         last = re.sub(r"^[^·]* left · ", "", task.result)
         task.result = f"cancelled; it was at {last}" if last else "cancelled"
     return task
 
 
-def _in_words(shown: str | None) -> str:
+def _unquoted(shown: str | None) -> str:
     """A text without the quotes, and the name of the error, that Python puts around it; it may be cut off."""
     text = re.sub(r"""^\w+\((?=['"])""", "", str(shown or ""))
     try:

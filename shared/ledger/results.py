@@ -77,7 +77,7 @@ class PipelineResults(Frozen):
     def _repr_html_(self) -> str:
         """The rows as a table, for notebooks."""
         shown = ("model", "role", "seed", "accuracy", "gain", "parameters", "latency_median_ms")
-        return html_table(shown, [[_in_words(name, row[name]) for name in shown] for row in self.rows()])
+        return html_table(shown, [[_cell(name, row[name]) for name in shown] for row in self.rows()])
 
     def _rows(self) -> Iterator[Row]:
         if self.scores.teacher:
@@ -129,7 +129,7 @@ def html_table(head: tuple[str, ...], rows: list[list[str]]) -> str:
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
-def _in_words(name: str, value: str | float | None) -> str:
+def _cell(name: str, value: str | float | None) -> str:
     if value is None:
         return ""
     match name:
