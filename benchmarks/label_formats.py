@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from distill_queue.shared.soft_labels.cache import SoftLabels, SoftLabelsHeader, block_rows
-from distill_queue.shared.soft_labels.encoding import Array, Encoding, Floats
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.numerics import Array, Floats
 from distill_queue.shared.soft_labels.writer import LABELS, SoftLabelsWriter
 
 #: Numbers that the random teacher knows of a sample.

@@ -29,7 +29,8 @@ from rich.table import Table
 
 from benchmarks.label_formats import Cache, Format, Indices, TorchFiles, files, header, linear_teacher, others
 from distill_queue.shared.soft_labels.cache import SoftLabels
-from distill_queue.shared.soft_labels.encoding import Array, Encoding
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.shared.soft_labels.writer import LABELS, SoftLabelsWriter
 
 ROOT = Path(__file__).parents[1]

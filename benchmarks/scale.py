@@ -280,7 +280,7 @@ def idle(options: argparse.Namespace) -> None:
         while len(client.workers()) < options.workers and time.monotonic() < deadline:
             time.sleep(1.0)
         present = len(client.workers())
-        server = redis.Redis.from_url(stack.settings.redis_url)
+        server = redis.Redis(**stack.settings.broker.redis_options)
         time.sleep(IDLE_SECONDS)  # Until they have said what they say at their start only.
         busy = _processor_seconds(server)
         time.sleep(IDLE_SECONDS)
@@ -332,7 +332,7 @@ def raw_canvas(app: Celery, plan: Plan) -> Signature:
 def _server() -> Iterator[tuple[Settings, Any, Path]]:
     """A server and an empty store, without workers."""
     with tempfile.TemporaryDirectory() as name, LocalStack(Settings(store=name, threads=1), workers=0) as stack:
-        yield stack.settings, redis.Redis.from_url(stack.settings.redis_url), Path(name)
+        yield stack.settings, redis.Redis(**stack.settings.broker.redis_options), Path(name)
 
 
 def _worker(queue: str) -> list[str]:

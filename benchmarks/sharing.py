@@ -11,7 +11,8 @@ from rich.table import Table
 
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.stack.local import LocalStack
-from distill_queue.shared.results.records import SoftLabelsRecord, StageRecord
+from distill_queue.shared.results.records import SoftLabelsRecord
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.cache import BLOCK_ROWS
 from distill_queue.shared.spec.pipeline import PipelineSpec

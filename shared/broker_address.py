@@ -123,11 +123,6 @@ class BrokerAddress:
         }
 
     @property
-    def redis_url(self) -> str:
-        """The URL that `redis.Redis.from_url` reads as this address: for programs that have no use for our client."""
-        return self._url("unix" if self.socket else self.scheme, self._login, database_key="db")
-
-    @property
     def celery_url(self) -> str:
         """The URL that Celery and kombu, as broker and as result backend, read as this address."""
         return self._url(self.scheme, self._login, database_key="virtual_host")

@@ -115,6 +115,19 @@ class PipelineFailed(DistillError):
     """A pipeline ended without all of its results."""
 
 
+#: Errors that one process tells another from others, by their names in JSON.
+ERROR_KINDS: dict[str, type[DistillError]] = {
+    "input": InvalidInput,
+    "missing": ArtifactMissing,
+    "store": StoreUnavailable,
+}
+
+
+def kind_of(error: DistillError) -> str:
+    """The name of an error's kind in `ERROR_KINDS`; "other" where it has none there."""
+    return next((name for name, kind in ERROR_KINDS.items() if isinstance(error, kind)), "other")
+
+
 @contextmanager
 def store_errors(path: str | Path) -> Iterator[None]:
     """Raise what the file system refuses as `StoreUnavailable`."""

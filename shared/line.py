@@ -22,7 +22,11 @@ def listed(names: Sequence[str], most: int) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """A text of at most so many characters, of which an ellipsis is the last where something is cut off."""
+    """A text of at most so many characters, of which an ellipsis is the last where something is cut off.
+
+    Unlike `plain_line` it changes no other character: the error or the record that the text becomes part of makes it
+    plain, and what is put between quotes by `repr` must not be escaped twice.
+    """
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 

@@ -1,4 +1,7 @@
-"""Settings: the one reader of the environment."""
+"""Settings: the one reader of the environment.
+
+The module is longer than others: each variable stands here with its check, and with what follows from it.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,7 @@ class Settings(BaseSettings):
     broker_ca: Path | None = None
     """Certificates that the broker's own is to be signed by, in PEM; without it: those that the system trusts."""
     broker_certificate: Path | None = None
-    """This process's certificate, in PEM, for a broker that asks who comes."""
+    """This process's certificate, in PEM, for a broker that asks for one."""
     broker_key: Path | None = None
     """The key of that certificate, in PEM."""
     signing_key: SecretStr = SecretStr("")
@@ -78,7 +81,7 @@ class Settings(BaseSettings):
     cache: Path = Path(".distill/cache")
     """Folder of what this machine keeps of an object store: copies of artifacts, and its own logs and downloads."""
     cache_gb: float = Field(default=20.0, gt=0.0, le=1e6)
-    """Gigabytes that these copies may take; those that were not used for the longest time make room."""
+    """Gigabytes that these copies may take; the least recently used ones make room."""
     plugins: Annotated[tuple[str, ...], NoDecode] = ()
     """Packages from which workers may import models, data sets and losses of the user's own."""
     visibility_timeout_seconds: float = Field(default=60.0, ge=1.0, le=86_400.0)
@@ -100,10 +103,10 @@ class Settings(BaseSettings):
     metrics_port: int = Field(default=0, ge=0, le=65_535)
     """Port of a worker's metrics for Prometheus; 0 serves none. Several workers take this one and the next ones."""
     metrics_address: str = "127.0.0.1"
-    """Address at which they are served."""
+    """Address at which the metrics are served."""
 
     def __init__(self, **values: Any) -> None:
-        """Settings of the variables, and of values that are said otherwise here.
+        """Read the variables; values that are given here come first.
 
         Raises:
             InvalidSettings: one of them cannot be used; the message names its variable.
@@ -113,7 +116,7 @@ class Settings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             problems = dict.fromkeys(
-                ": ".join((*(f"DISTILL_{str(name).upper()}" for name in e["loc"][:1]), _in_words(e["msg"])))
+                ": ".join((*(f"DISTILL_{str(name).upper()}" for name in e["loc"][:1]), _reason(e["msg"])))
                 for e in error.errors(include_input=False, include_url=False)
             )
             raise InvalidSettings("; ".join(problems)) from None
@@ -298,11 +301,6 @@ class Settings(BaseSettings):
         return _keys(self.signing_key)
 
     @property
-    def redis_url(self) -> str:
-        """The broker's URL as the redis client reads it: for programs that use that client themselves, as our tests."""
-        return self.broker.redis_url
-
-    @property
     def renewal_seconds(self) -> float:
         """Seconds between two renewals of what a worker holds."""
         return self.visibility_timeout_seconds / 8
@@ -311,7 +309,7 @@ class Settings(BaseSettings):
     def holding_seconds(self) -> float:
         """Seconds after its last renewal at which a message or lease is given away.
 
-        A renewal longer than the timeout: whoever renewed just before being paused has the whole of it.
+        One renewal longer than the timeout: a worker that is paused just after a renewal has all of the timeout.
         """
         return self.visibility_timeout_seconds + self.renewal_seconds
 
@@ -326,7 +324,7 @@ class Settings(BaseSettings):
         return int(self.history_days * 86_400)
 
 
-def _in_words(message: str) -> str:
+def _reason(message: str) -> str:
     return plain_line(message.removeprefix("Value error, "), LONGEST_WORDS)
 
 

@@ -11,8 +11,6 @@ from distill_queue.shared.text import plain_text
 PIPE = "DISTILL_STARTER_PIPE"
 #: What a worker says as soon as it takes tasks.
 READY = "ready"
-#: The exit codes of a process whose settings or arguments are wrong, and of one around which something does not work.
-WRONG_INPUT, BROKEN_WORLD = 2, 3
 #: Characters that are told, at the most: a pipe that nobody reads holds 64 kB, and who writes more into it would wait.
 LONGEST = 10_000
 

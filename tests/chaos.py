@@ -259,7 +259,7 @@ class _Run:
         os.kill(_pid(stack.children[0]), signal.SIGKILL)
 
     def _cut(self, _stack: LocalStack, settings: Settings) -> None:
-        with redis.Redis.from_url(settings.redis_url) as broker:
+        with redis.Redis(**settings.broker.redis_options) as broker:
             broker.client_kill_filter(_type="normal", skipme=True)
 
     def _fill_disk(self, stack: LocalStack, _settings: Settings) -> None:
@@ -279,7 +279,7 @@ class _Run:
         path.write_bytes(data)
 
     def _look_at_broker(self, settings: Settings) -> None:
-        with redis.Redis.from_url(settings.redis_url, decode_responses=True) as client:
+        with redis.Redis(**settings.broker.redis_options, decode_responses=True) as client:
             broker: Any = client
             for pattern in ("distill:lease:*", "distill:parked:*"):
                 self.leftovers += broker.scan_iter(pattern)

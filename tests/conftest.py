@@ -60,7 +60,7 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def settings(broker_url: str, tmp_path: Path) -> Settings:
     """An emptied server and an empty store."""
     settings = Settings(broker_url=broker_url, store=tmp_path / "store", threads=1)
-    with redis.Redis.from_url(settings.redis_url) as client:
+    with redis.Redis(**settings.broker.redis_options) as client:
         client.flushall()
     return settings
 

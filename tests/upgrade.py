@@ -30,6 +30,7 @@ from rich.table import Table
 
 from distill_queue.scheduler.stack.child import Child
 from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.broker_address import BrokerAddress
 from distill_queue.shared.settings import Settings
 from tests.golden import command_of
 
@@ -210,11 +211,11 @@ class Upgrade:
                 assert "goes on from step" in _log(successor), "it began anew"
             worker.distill("results", pipeline)
 
-    def lost(self, client: Version, worker: Version, seed: int, broker_url: str) -> None:
+    def lost(self, client: Version, worker: Version, seed: int, address: BrokerAddress) -> None:
         """Have a pipeline sent again by the other version after the broker has lost everything."""
         with self.check("what the broker has lost is sent again by the other's recover", client, worker):
             pipeline = client.submit(spec_of(seed))
-            with redis.Redis.from_url(broker_url) as broker:
+            with redis.Redis(**address.redis_options) as broker:
                 broker.flushall()
             assert pipeline in worker.distill("recover")
             with worker.worker():
@@ -308,7 +309,7 @@ def run(commit: str, folder: Path, parts: tuple[str, ...] = PARTS) -> Upgrade:
                 if "killed" in parts:
                     upgrade.killed(client, worker, first + 2)
                 if "lost" in parts:
-                    upgrade.lost(client, worker, first + 3, stack.settings.redis_url)
+                    upgrade.lost(client, worker, first + 3, stack.settings.broker)
         for client, worker in ((earlier, this), (this, earlier)):
             with upgrade.check("nothing sound was taken for damaged", client, worker):
                 assert not list(store.glob("damaged/*")), "there are artifacts in damaged/"

@@ -13,9 +13,10 @@ from celery.utils.log import get_logger
 
 from distill_queue.shared.broker.celery_app import create_app
 from distill_queue.shared.errors import DistillError, InvalidSettings, Unavailable
+from distill_queue.shared.exit_code import ExitCode
 from distill_queue.shared.files import temporary
 from distill_queue.shared.settings import Settings
-from distill_queue.shared.starter import BROKEN_WORLD, READY, WRONG_INPUT, hang_up, tell
+from distill_queue.shared.starter import READY, hang_up, tell
 from distill_queue.shared.text import plain_line
 from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.pulse import Pulse
@@ -77,7 +78,7 @@ def _end(error: DistillError) -> NoReturn:
     """End a process that cannot start, with the exit code of what is wrong."""
     print(f"error: {error}", file=sys.stderr)
     tell(str(error))
-    sys.exit(WRONG_INPUT if isinstance(error, InvalidSettings) else BROKEN_WORLD)
+    sys.exit(ExitCode.of(error))
 
 
 def _say_ready(**_: Any) -> None:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import socket
 import sys
 
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import DistillError
-from distill_queue.shared.ledger.ledger import connect
 from distill_queue.shared.ledger.workers import WorkerRegistry
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.text import plain_line

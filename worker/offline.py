@@ -1,7 +1,7 @@
 """Offline: what a client asks of the worker's code without a broker, as one JSON request on standard input.
 
 `python -m distill_queue.worker.offline` answers with one line of JSON: {"result": …}, or {"error": …,
-"kind": …}, one of `ERROR_KINDS` or "other".
+"kind": …}, one of `shared.errors.ERROR_KINDS` or "other".
 """
 
 from __future__ import annotations
@@ -21,19 +21,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from distill_queue.shared.errors import (
-    ArtifactDamaged,
-    ArtifactMissing,
-    DistillError,
-    InvalidInput,
-    StoreUnavailable,
-    store_errors,
-)
+from distill_queue.shared.errors import ArtifactDamaged, DistillError, InvalidInput, kind_of, store_errors
 from distill_queue.shared.plan.recipes import ImportSoftLabels, SoftLabelling
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.cache import SoftLabels
-from distill_queue.shared.soft_labels.encoding import Encoding, Floats
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.numerics import Floats
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.bucket_store import store_of
@@ -46,9 +40,6 @@ from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.context import StageContext, augmentation_facts
 from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.stages.soft_labels import Labelling
-
-#: Errors that the client tells from others.
-ERROR_KINDS = {"input": InvalidInput, "missing": ArtifactMissing, "store": StoreUnavailable}
 
 
 def main() -> None:
@@ -70,8 +61,7 @@ def main() -> None:
                 case _:
                     raise InvalidInput(f"unknown request: {', '.join(request)}")
     except DistillError as error:
-        kind = next((name for name, of in ERROR_KINDS.items() if isinstance(error, of)), "other")
-        answer: dict[str, Any] = {"error": str(error), "kind": kind}
+        answer: dict[str, Any] = {"error": str(error), "kind": kind_of(error)}
     else:
         answer = {"result": found}
     sys.stdout.write(json.dumps(answer) + "\n")

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from distill_queue.scheduler.cli.options import console
 from distill_queue.shared.errors import InvalidSettings
+from distill_queue.shared.exit_code import ExitCode
 
 if TYPE_CHECKING:
     from distill_queue.scheduler.labels.caches import Cache
@@ -25,9 +26,9 @@ Name = Annotated[
 @app.command()
 def info(cache: Name) -> None:
     """Say what a cache is of, how it is stored, and what its labels are worth."""
-    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.tables.label_tables import cache_table
 
-    console.print(report.cache_table(_find(cache)))
+    console.print(cache_table(_find(cache)))
 
 
 @app.command("verify")
@@ -40,16 +41,16 @@ def verify_command(
     ] = 1e-3,
 ) -> None:
     """Check structure, checksums and accuracy, and compute random rows again with the teacher; pass or fail."""
-    from distill_queue.scheduler.labels.caches import random_seed, verify
-    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.labels.checks import random_seed, verify
+    from distill_queue.scheduler.tables.label_tables import check_line
 
     results = []
     for check in verify(_find(cache), rows, random_seed() if seed is None else seed, tolerance):
-        console.print(report.check_line(check), soft_wrap=True)
+        console.print(check_line(check), soft_wrap=True)
         results.append(check.passed)
     if False in results:
         console.print(Text("failed", "bold red"))
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.BADLY)
     console.print(Text.assemble(("passed", "green"), "" if all(results) else " what could be checked"))
 
 
@@ -63,7 +64,7 @@ def head(
     """Show the teacher's first classes for the first samples."""
     import numpy as np
 
-    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.tables.label_tables import head_table
 
     found = _find(cache)
     if view >= found.labels.header.views:
@@ -74,7 +75,7 @@ def head(
     wanted = np.full(len(probabilities), -1) if targets is None else targets[rows]
     header = found.labels.header
     kept = header.encoding.top_k or header.classes
-    console.print(report.head_table(probabilities, wanted, header.class_names, kept))
+    console.print(head_table(probabilities, wanted, header.class_names, kept))
 
 
 @app.command("export")

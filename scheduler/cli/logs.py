@@ -43,7 +43,8 @@ def logs(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Show what the workers logged and your own code printed while they worked on a pipeline."""
-    from distill_queue.shared.ledger.ledger import Ledger, connect
+    from distill_queue.shared.broker.connection import connect
+    from distill_queue.shared.ledger.ledger import Ledger
     from distill_queue.shared.ledger.logs import PipelineLogs
     from distill_queue.shared.settings import Settings
     from distill_queue.shared.spelling import pipeline_id
@@ -120,7 +121,7 @@ def _facts(line: LogLine, titles: dict[str, str]) -> dict[str, Any]:
 
 
 def _in_columns(lines: Iterable[LogLine], titles: dict[str, str]) -> Iterator[Text]:
-    """Lines for people; columns grow with what stands in them, since nobody knows what is to come."""
+    """Lines for people; columns grow with what stands in them, since the lines to come are not known."""
     from rich.text import Text
 
     of_worker, of_stage = 0, min(LONGEST_TITLE, max(map(len, titles.values()), default=0))

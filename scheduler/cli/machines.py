@@ -13,6 +13,7 @@ from distill_queue.scheduler.cli.options import AsJson, Workers, console
 from distill_queue.scheduler.terminal.output import print_json
 from distill_queue.shared.catalog import QUEUES
 from distill_queue.shared.errors import InvalidSettings
+from distill_queue.shared.exit_code import ExitCode
 from distill_queue.shared.line import shortened
 from distill_queue.shared.spelling import WORKER_NAME
 
@@ -99,26 +100,26 @@ def flower(context: typer.Context) -> None:
 def workers_command(as_json: AsJson = False) -> None:
     """List the workers that are there, and what they do."""
     from distill_queue.scheduler.client.client import PipelineClient
-    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.tables.tables import workers_table
 
     entries = PipelineClient().workers()
     if as_json:
         print_json([entry.model_dump(mode="json") for entry in entries])
     else:
-        console.print(report.workers_table(entries))
+        console.print(workers_table(entries))
 
 
 @app.command()
 def doctor() -> None:
     """Look at settings, broker, store and workers, and say what to do about what is wrong."""
     from distill_queue.scheduler.maintenance.doctor import examine
-    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.tables.tables import findings_table
     from distill_queue.shared.settings import Settings
 
     findings = list(examine(Settings.load()))
-    console.print(report.findings_table(findings))
+    console.print(findings_table(findings))
     if bad := {finding.subject for finding in findings if finding.state == "bad"}:
-        raise typer.Exit(3 if bad & {"broker", "store"} else 1)
+        raise typer.Exit(ExitCode.BROKEN_WORLD if bad & {"broker", "store"} else ExitCode.BADLY)
 
 
 def _queues(text: str, device: Device) -> tuple[str, ...]:

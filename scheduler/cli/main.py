@@ -19,7 +19,8 @@ from distill_queue.scheduler.cli import labels, logs, machines, pipelines, queue
 from distill_queue.scheduler.cli import report as reports
 from distill_queue.scheduler.cli import store as stores
 from distill_queue.scheduler.terminal.output import Terminal, show_logs
-from distill_queue.shared.errors import DistillError, InvalidInput, StoreUnavailable, Unavailable, UnknownPipeline
+from distill_queue.shared.errors import DistillError, StoreUnavailable
+from distill_queue.shared.exit_code import ExitCode
 from distill_queue.shared.text import plain_text
 
 #: New objects after which Python looks for cycles. A command is short and makes hardly any: with the usual 700, a
@@ -86,17 +87,17 @@ def main() -> NoReturn:
     except DistillError as error:
         closed = isinstance(error, StoreUnavailable) and isinstance(error.__cause__, PermissionError)
         _print_error(f"{error}: 'distill doctor' says what this user cannot use, and why" if closed else error)
-        sys.exit(_exit_code(error))
+        sys.exit(ExitCode.of(error))
     except OSError as error:
         if error.errno not in OUTPUT_ERRORS or error.filename is not None:
             raise
         _end_output()
         if error.errno != errno.EPIPE:  # Who closes a pipe has read enough.
             _print_error(f"the output cannot be written: {error.strerror}")
-        sys.exit(1)
+        sys.exit(ExitCode.BADLY)
     except KeyboardInterrupt:
-        sys.exit(130)
-    sys.exit(0)
+        sys.exit(ExitCode.INTERRUPTED)
+    sys.exit(ExitCode.WELL)
 
 
 def _version(wanted: bool) -> None:
@@ -124,13 +125,3 @@ def _end_output() -> None:
     """Have what is still to be written go nowhere: Python would try once more when it ends."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _exit_code(error: DistillError) -> int:
-    match error:
-        case InvalidInput() | UnknownPipeline():
-            return 2
-        case Unavailable():
-            return 3
-        case _:
-            return 1

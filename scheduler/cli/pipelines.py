@@ -41,7 +41,8 @@ app = typer.Typer()
 @app.command()
 def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
     """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
-    from distill_queue.scheduler.client.client import PipelineClient, results_of
+    from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.scheduler.client.outcome import results_of
     from distill_queue.scheduler.stack.local import LocalStack
     from distill_queue.shared.plan.plan import Plan
     from distill_queue.shared.settings import Settings
@@ -101,7 +102,7 @@ def status(
 ) -> None:
     """List the pipelines; or show the stages of one: where they stand, and why they wait."""
     from distill_queue.scheduler.client.client import PipelineClient
-    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.tables.tables import print_pipelines
     from distill_queue.scheduler.watch import tree as live
     from distill_queue.scheduler.watch.waiting import facts_of
 
@@ -114,7 +115,7 @@ def status(
         elif (newest := next(found, None)) is None:
             console.print("no pipelines yet: distill submit SPEC")
         else:
-            report.print_pipelines(console, chain((newest,), found))
+            print_pipelines(console, chain((newest,), found))
     elif as_json:
         print_json(facts_of(client.status(pipeline), served))
     else:
@@ -134,13 +135,14 @@ def watch(pipelines: PipelineIds) -> None:
 def cancel(pipelines: PipelineIds) -> None:
     """Stop pipelines: what is finished stays, stages that another pipeline needs go on."""
     from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.shared.ledger.status import State
 
     client = PipelineClient()
     found = {pipeline: _found(client, pipeline) for pipeline in pipelines}
     for pipeline, status in found.items():
         client.cancel(pipeline)
         if status and status.finished:
-            ended = "cancelled" if status.state == "cancelled" else "finished"
+            ended = "cancelled" if status.state == State.CANCELLED else "finished"
             console.print(f"{pipeline} is {ended} already", soft_wrap=True)
         else:
             console.print(f"Cancelled {pipeline}", soft_wrap=True)
@@ -194,7 +196,7 @@ def compare(
 ) -> None:
     """Show the students of several finished pipelines side by side."""
     from distill_queue.scheduler.client.client import PipelineClient
-    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.tables.score_tables import comparison_table
 
     not_both(as_json, as_csv)
     students = PipelineClient().compare(pipelines, order)
@@ -204,7 +206,7 @@ def compare(
     elif as_csv:
         print_csv(rows)
     else:
-        console.print(report.comparison_table(students))
+        console.print(comparison_table(students))
 
 
 def _load(path: Path, changes: list[str] | None) -> PipelineSpec:
@@ -254,12 +256,13 @@ def _follow(client: PipelineClient, pipeline: str, stack: LocalStack | None = No
 
 
 def _show(results: PipelineResults) -> None:
-    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.tables.score_tables import costs_table, scores_table
+    from distill_queue.scheduler.tables.tables import stages_table
     from distill_queue.scheduler.watch import tree as live
 
-    console.print(report.stages_table(results))
-    console.print(report.scores_table(results))
-    console.print(report.costs_table(results))
+    console.print(stages_table(results))
+    console.print(scores_table(results))
+    console.print(costs_table(results))
     for warning in results.warnings:
         if not warning.accepted:
             console.print(live.warned(warning), soft_wrap=True)

@@ -12,12 +12,12 @@ app = typer.Typer()
 
 @app.command()
 def queues(as_json: AsJson = False) -> None:
-    """Show what waits and runs by queue and priority, and who serves it; also where no worker is there."""
+    """Show what waits and runs by queue and priority, and which workers serve it."""
     from distill_queue.scheduler.client.client import PipelineClient
-    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.tables.tables import queues_table
 
     states = PipelineClient().queues()
     if as_json:
         print_json([state.model_dump(mode="json") for state in states])
     else:
-        console.print(report.queues_table(states))
+        console.print(queues_table(states))

@@ -32,7 +32,8 @@ def report(
     show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
     """Write the report of a finished pipeline, one HTML file, and print its path."""
-    from distill_queue.scheduler.client.client import PipelineClient, results_of
+    from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.scheduler.client.outcome import results_of
     from distill_queue.shared.errors import BrokerUnavailable, UnknownPipeline
     from distill_queue.shared.settings import Settings
     from distill_queue.shared.store.bucket_store import store_of

@@ -77,7 +77,7 @@ def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], *, rea
         DistillError: they cannot be read for now.
 
     """
-    from distill_queue.scheduler.labels.caches import ask
+    from distill_queue.scheduler.labels.offline import ask
     from distill_queue.scheduler.watch import tree as live
     from distill_queue.shared.catalog import is_reference
     from distill_queue.shared.report.sentences import samples
@@ -103,7 +103,7 @@ def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], *, rea
 @app.command()
 def plan(spec: SpecPath, changes: Changes = None, as_json: AsJson = False) -> None:
     """Show a spec's stages, their keys, and which are in the store already."""
-    from distill_queue.scheduler.tables import tables as report
+    from distill_queue.scheduler.tables.tables import plan_table
     from distill_queue.shared.plan.plan import Plan
     from distill_queue.shared.settings import Settings
     from distill_queue.shared.spec.pipeline import PipelineSpec
@@ -123,7 +123,7 @@ def plan(spec: SpecPath, changes: Changes = None, as_json: AsJson = False) -> No
         ]
         print_json({"name": found.name, "stages": stages})
         return
-    console.print(report.plan_table(found, store))
+    console.print(plan_table(found, store))
 
 
 @app.command()

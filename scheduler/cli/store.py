@@ -12,6 +12,7 @@ import typer
 
 from distill_queue.scheduler.cli.options import AsJson
 from distill_queue.scheduler.terminal.output import Terminal, print_json, print_json_list
+from distill_queue.shared.exit_code import ExitCode
 
 if TYPE_CHECKING:
     from distill_queue.scheduler.maintenance.garbage import Piece, Removal
@@ -40,10 +41,10 @@ def list_command(
     settings = Settings.load()
     store = _store(settings)
     try:
-        needed, note = _reach(settings, store), ""
+        needed, note = _needed(settings, store), ""
     except BrokerUnavailable:
         needed, note = (
-            _reach(settings, store, without_broker=True),
+            _needed(settings, store, without_broker=True),
             "no broker answers: of pipelines, those in the store only",
         )
     found = holdings(store, needed, kind)
@@ -103,7 +104,7 @@ def verify(
         counts = "".join(f", {count} {state}" for state, count in sorted(states.items()) if state != "whole")
         console.print(f"{len(verdicts):,} artifacts, {_amount(total)} read: {states['whole']} whole{counts}")
     if any(verdict.bad for verdict in verdicts):
-        raise typer.Exit(1)
+        raise typer.Exit(ExitCode.BADLY)
 
 
 @app.command()
@@ -128,7 +129,7 @@ def gc(
         raise InvalidSettings("there is no terminal to ask at: give --dry-run to look, or --yes to remove")
     settings = Settings.load()
     store, how = _store(settings), ObjectGarbage if settings.is_remote else FolderGarbage
-    garbage = how(store, lambda: _reach(settings, store, without_broker=without_broker), keep_days * 86_400)
+    garbage = how(store, lambda: _needed(settings, store, without_broker=without_broker), keep_days * 86_400)
     try:
         if not dry_run:
             garbage.clear_trash()
@@ -158,10 +159,11 @@ def _store(settings: Settings) -> ArtifactStore:
     return store_of(settings)
 
 
-def _reach(settings: Settings, store: ArtifactStore, *, without_broker: bool = False) -> NeededArtifacts:
+def _needed(settings: Settings, store: ArtifactStore, *, without_broker: bool = False) -> NeededArtifacts:
     """What pipelines need now."""
     from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
-    from distill_queue.shared.ledger.ledger import Ledger, connect
+    from distill_queue.shared.broker.connection import connect
+    from distill_queue.shared.ledger.ledger import Ledger
     from distill_queue.shared.store.submissions import Submissions
 
     ledger = None if without_broker else Ledger(connect(settings), settings.history_seconds)

@@ -1,11 +1,13 @@
-"""The client of a queue: submit, follow and read pipelines."""
+"""The client of a queue: submit, follow and read pipelines.
+
+It is longer than other modules, and simple: one method for each thing that a program may ask, with the errors that it
+raises.
+"""
 
 from __future__ import annotations
 
 import logging
 import secrets
-import shutil
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,32 +17,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_queue.scheduler.client.comparison import ComparedStudent, Order, compared
+from distill_queue.scheduler.client.following import followed
+from distill_queue.scheduler.client.given_files import store_given
+from distill_queue.scheduler.client.outcome import results_of
 from distill_queue.scheduler.terminal.output import Terminal
 from distill_queue.scheduler.watch import tree as live
+from distill_queue.shared.broker.connection import broker_errors, connect
 from distill_queue.shared.broker.signing import Keyring
-from distill_queue.shared.errors import (
-    BrokerUnavailable,
-    InvalidSpec,
-    PipelineFailed,
-    UnknownPipeline,
-    UnreadableRecord,
-    Untrusted,
-)
+from distill_queue.shared.errors import BrokerUnavailable, InvalidSpec, UnknownPipeline, UnreadableRecord, Untrusted
 from distill_queue.shared.frozen import UNREADABLE
-from distill_queue.shared.ledger.ledger import Ledger, broker_errors, connect
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.results import PipelineResults, html_table
 from distill_queue.shared.ledger.status import PipelineStatus, UnreadablePipeline
 from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.line import first_line
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.plan.stage import ArtifactRef, checkpoint_ref, label_file_ref
-from distill_queue.shared.results.records import ReportRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.spec.teacher import LabelTeacherSpec
 from distill_queue.shared.spelling import pipeline_id
 from distill_queue.shared.store.bucket_store import store_of
-from distill_queue.shared.store.folder_store import Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
 
 if TYPE_CHECKING:
@@ -48,12 +43,6 @@ if TYPE_CHECKING:
     from distill_queue.shared.ledger.queues import QueueState
 
 logger = logging.getLogger(__name__)
-
-#: Seconds between two looks at a pipeline that is watched: at least, and at most. Between, so many times as long as a
-#: look takes, so that who watches a large pipeline keeps neither the broker nor a core busy.
-WATCH_SECONDS, LONGEST_WATCH_SECONDS, PAUSES_A_LOOK = 0.1, 2.0, 4.0
-#: Seconds for which whoever watches waits for a broker that went away.
-AWAY_SECONDS = 600.0
 
 
 class PipelineClient:
@@ -93,7 +82,7 @@ class PipelineClient:
             case _:
                 raise InvalidSpec(f"a spec is a PipelineSpec, a mapping, or the path of a file, not {spec!r}")
         plan = Plan.of(spec)
-        self._store_given(spec, plan)
+        store_given(self._store, spec, plan)
         return self._send(plan)
 
     def pipeline(self, pipeline: Pipeline | str) -> Pipeline:
@@ -140,7 +129,7 @@ class PipelineClient:
             return Queues(self._broker).states(self._roster.workers())
 
     def served_queues(self) -> dict[str, bool]:
-        """The queues that workers serve, and whether one of theirs obeys this client."""
+        """The queues that workers serve, each with whether one of its workers obeys this client."""
         served: dict[str, bool] = {}
         for worker in self.workers():
             obeys = worker.obeys(self._keyring.signs_as)
@@ -162,7 +151,7 @@ class PipelineClient:
             return None
 
     def cancel(self, pipeline: Pipeline | str) -> None:
-        """Have no further stage of a pipeline started and its running ones stopped; what is finished stays.
+        """Stop a pipeline: no further stage starts, and running ones end; what is finished stays.
 
         Raises:
             UnknownPipeline: neither the broker nor the store knows one of this id.
@@ -171,7 +160,7 @@ class PipelineClient:
         try:
             status = self.find(pipeline)
             unfinished = status is not None and not status.finished
-        except UnreadableRecord:  # A newer version's workers, which can read it, obey all the same.
+        except UnreadableRecord:  # Workers of a newer version can read it, and obey.
             unfinished = True
         self._submissions.remove(str(pipeline))
         if unfinished:
@@ -181,7 +170,7 @@ class PipelineClient:
         """Enqueue again each unfinished pipeline that the store knows and the broker does not; return their ids."""
         recovered = []
         known = set(self._ledger.pipelines())
-        # All is read before the first one is sent: what cannot be read is an error, and not half of a recovery.
+        # All are read before the first one is sent: one that cannot be read is an error, not half of a recovery.
         kept = [
             (pipeline, None if pipeline in known else submission, submission.plan.report.ref in self._store)
             for pipeline, submission in self._submissions
@@ -232,28 +221,10 @@ class PipelineClient:
 
         Raises:
             UnknownPipeline: the broker knows none of this id.
-            BrokerUnavailable: the broker was away for longer than `AWAY_SECONDS`.
+            BrokerUnavailable: the broker was away for longer than ten minutes.
 
         """
-        deadline, away = time.monotonic() + AWAY_SECONDS, False
-        while True:
-            pause, looked = WATCH_SECONDS, time.monotonic()
-            try:
-                status = self.status(pipeline)
-            except BrokerUnavailable:
-                if time.monotonic() > deadline:
-                    raise
-                if not away:
-                    logger.warning("the broker does not answer: waits until it does, for %.0f s", AWAY_SECONDS)
-                away = True
-            else:
-                away = False
-                deadline = time.monotonic() + AWAY_SECONDS
-                pause = min(max(pause, PAUSES_A_LOOK * (time.monotonic() - looked)), LONGEST_WATCH_SECONDS)
-                yield status
-                if status.finished:
-                    return
-            time.sleep(pause)
+        return followed(lambda: self.status(pipeline))
 
     def results(self, pipeline: Pipeline | str) -> PipelineResults:
         """What came out of a finished pipeline.
@@ -294,8 +265,8 @@ class PipelineClient:
         try:
             self._enqueue(pipeline, submission)
         except BaseException:
-            # Its first message may be there all the same: a worker leaves it. Where the broker cannot be told, the
-            # submission stays, so that it is sent again and does not wait for ever.
+            # Its first message may have arrived all the same: workers leave that of a cancelled pipeline. If the broker
+            # cannot be told so, the submission stays, and is sent again.
             with suppress(BrokerUnavailable):
                 self.cancel(pipeline)
             raise
@@ -311,35 +282,6 @@ class PipelineClient:
         signed = self._sender.stages_in(submission.canvas, pipeline)
         if signed != {(pipeline, stage.model_dump_json()) for stage in submission.plan.stages}:
             raise Untrusted("its plan is not the one whose messages are signed")
-
-    def _store_given(self, spec: PipelineSpec, plan: Plan) -> None:
-        """Put given weights and labels into the store, so that no worker ever opens a path from a spec."""
-        paths = [Path(teacher.checkpoint) for teacher in spec.all_teachers if teacher.checkpoint is not None]
-        if isinstance(spec.teacher, LabelTeacherSpec):
-            paths.append(Path(spec.teacher.soft_labels))
-        refs = [
-            stage.inputs[role]
-            for stage in (*plan.teachers, *plan.trunk)
-            for role in ("checkpoint", "file")
-            if role in stage.inputs
-        ]
-        for ref, path in zip(refs, paths, strict=True):
-            self._store_file(ref, path)
-
-    def _store_file(self, ref: ArtifactRef, path: Path) -> None:
-        if self._store.find(ref):
-            return
-        is_weights = ref.kind == "checkpoint"
-        with self._store.draft(ref) as draft:
-            copy = draft / ("model.safetensors" if is_weights else f"labels{path.suffix}")
-            try:
-                shutil.copyfile(path, copy)  # Not its mode: others read the artifact.
-            except FileNotFoundError:
-                raise InvalidSpec(f"{path}: no such file any more") from None
-            if (checkpoint_ref(copy) if is_weights else label_file_ref(copy)) != ref:
-                raise InvalidSpec(f"{path} changed while it was read")
-            provenance = Provenance(host="", device="", versions={})
-            self._store.commit(ref, draft, stage=None, record=None, provenance=provenance, seconds=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,27 +331,3 @@ class Pipeline:
             for state in [status.states[stage.key]]
         ]
         return f"<p><b>{escape(self.id)}</b>: {status.state}</p>" + html_table(("", "stage", "", "worker"), rows)
-
-
-def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
-    """What came out of a pipeline that stands so; `advice` says what to do about a failed one in other words.
-
-    Raises:
-        PipelineFailed: it failed, or is not finished; the message says why.
-        UnreadableRecord: it is done, and this version cannot read what came out of it.
-
-    """
-    if status.state == "cancelled":
-        raise PipelineFailed(f"{status.id} was cancelled: 'distill retry {status.id}' submits it again")
-    if status.state == "failed":
-        errors = "\n".join(status.errors)
-        advice = advice or f"see 'distill logs {status.id}', then 'distill retry {status.id}'"
-        raise PipelineFailed(f"{status.id} failed: {errors}: {advice}")
-    report = status.states[status.plan.report.key].record
-    if report is None or not isinstance(report.record, ReportRecord):
-        if status.state == "done":
-            why = status.states[status.plan.report.key].progress
-            raise UnreadableRecord(f"{status.id} is done, and what came out of it cannot be read: of the report, {why}")
-        raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
-    stages = tuple(state.record for state in status.states.values() if state.record)
-    return PipelineResults.of(status.id, status.plan, report.record, stages, status.warnings)

@@ -12,7 +12,7 @@ from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.plan.description import details, trained
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import PrepareData
-from distill_queue.shared.results.records import Estimate
+from distill_queue.shared.results.scores import Estimate
 
 #: What a comparison may be sorted by, the best first.
 Order = Literal["given", "accuracy", "gain", "parameters", "latency"]
@@ -24,9 +24,9 @@ class ComparedStudent(Frozen):
     pipeline: str
     student: str
     dataset: str
-    #: Of the packed data: accuracies compare only where it is the same.
+    #: Key of the packed data: accuracies compare only where it is the same.
     data_key: str
-    #: What it is and how it was trained, in words.
+    #: The student's model and training in words.
     about: str
     seeds: int
     accuracy: float
@@ -44,7 +44,7 @@ class ComparedStudent(Frozen):
 
 
 def compared(pipelines: list[tuple[PipelineResults, Plan]], order: Order = "given") -> list[ComparedStudent]:
-    """Every student of some pipelines; those of which a sort knows nothing come last.
+    """Every student of some pipelines in an order; students without the value to sort by come last.
 
     Raises:
         InvalidInput: there is no such order.

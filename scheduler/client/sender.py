@@ -26,14 +26,14 @@ LONGEST_MESSAGES = LONGEST_BODY * 3 // 4
 
 
 class Sender:
-    """Has plans done by the workers at the broker of the settings."""
+    """Sends plans to the workers at the broker of the settings."""
 
     def __init__(self, settings: Settings, keyring: Keyring) -> None:
         self._app, self._keyring = create_app(settings, keeps_results=False), keyring
         self._address = settings.broker_address
 
     def messages(self, plan: Plan, pipeline: str) -> str:
-        """The messages of a pipeline, sealed: what `send` sends, also later and from elsewhere.
+        """A pipeline's messages, sealed; they can be opened and sent now, later, or from elsewhere.
 
         Raises:
             InvalidSpec: they are longer than workers accept.
@@ -48,7 +48,7 @@ class Sender:
         return self._keyring.seal("kept", text)
 
     def opened(self, messages: str, pipeline: str) -> Signature:
-        """The messages of a pipeline as they are sent.
+        """A pipeline's messages, opened so that `send` can send them.
 
         Raises:
             Untrusted: they were not sealed with one of the keys.
@@ -76,7 +76,7 @@ class Sender:
             ) from error
 
     def stages_in(self, messages: str, pipeline: str) -> set[tuple[str, str]]:
-        """The stages in the messages of a pipeline, as JSON, each behind the pipeline's id that it says.
+        """The stages in a pipeline's messages, as pairs of the pipeline's id in the message and the stage's JSON.
 
         Raises:
             Untrusted: they were not sealed with one of the keys.

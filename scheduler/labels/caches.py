@@ -1,30 +1,19 @@
-"""Caches of soft labels, as the command line sees them: found, described, verified, exported and imported."""
+"""Caches of soft labels: found by a folder or a key, imported from a file, and their samples written."""
 
 from __future__ import annotations
 
 import json
-import secrets
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from distill_queue.shared.errors import (
-    ArtifactDamaged,
-    ArtifactMissing,
-    DistillError,
-    InvalidInput,
-    InvalidSettings,
-    StoreUnavailable,
-    store_errors,
-)
+from distill_queue.scheduler.labels.offline import ask
+from distill_queue.shared.errors import InvalidSettings, store_errors
 from distill_queue.shared.files.array_file import read_array
 from distill_queue.shared.files.folders import draft_folder
 from distill_queue.shared.files.given_file import require_path, shown
@@ -34,7 +23,6 @@ from distill_queue.shared.results.records import SoftLabelsRecord
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels, SoftLabelsHeader, block_rows
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.label_file import LabelFile
-from distill_queue.shared.soft_labels.statistics import LabelStatistics, better_than_chance
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
@@ -71,7 +59,7 @@ class Cache:
 
     @property
     def record(self) -> SoftLabelsRecord | None:
-        """What its stage said of it.
+        """The record of the stage that made the cache.
 
         Raises:
             ArtifactDamaged: the artifact is not as it was made.
@@ -82,77 +70,12 @@ class Cache:
 
     @property
     def targets(self) -> npt.NDArray[np.int64] | None:
-        """The labels `[samples]` of the data that it is of, if these lie in the store."""
+        """The labels `[samples]` of the cache's data set, if this lies in the store."""
         key = self.labels.header.dataset_key
         if key not in {ref.key for ref in self.store.refs("prepare_data")}:
             return None
         dataset = self.store.open(ArtifactRef(kind="prepare_data", key=key))
         return read_array(dataset.path("train_targets.npy"))
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Something that was verified; `passed` is None where it could not be."""
-
-    name: str
-    passed: bool | None
-    detail: str
-
-
-def verify(cache: Cache, rows: int, seed: int, tolerance: float) -> Iterator[Check]:
-    """Look at all that can be wrong with a cache; what cannot be seen for damage elsewhere has failed."""
-    labels, header = cache.labels, cache.labels.header
-    size = f"{header.views:,} x {header.samples:,} rows, {header.encoding.name}, {header.size_bytes / 1e6:,.1f} MB"
-    yield Check("structure", True, size)
-    try:
-        labels.verify()
-    except ArtifactDamaged as error:
-        yield Check("checksums", False, str(error))
-        return
-    yield Check("checksums", True, f"{header.blocks:,} blocks, each row in one of them")
-    for name, check in (
-        ("data", _accuracy),
-        ("teacher", partial(_recomputed, rows=rows, seed=seed, tolerance=tolerance)),
-    ):
-        try:
-            passed, detail = check(cache)
-        except DistillError as error:
-            passed, detail = False, str(error)
-        yield Check(name, passed, detail)
-
-
-def _accuracy(cache: Cache) -> tuple[bool | None, str]:
-    """Whether the labels are right as often as they were, or, where nobody noted that, more often than by chance."""
-    targets, record = cache.targets, cache.record
-    if targets is None:
-        return None, "the data set is not in the store"
-    if len(targets) != len(cache.labels):
-        return False, f"labels of {len(cache.labels):,} samples, data of {len(targets):,}"
-    accuracy = LabelStatistics.of(cache.labels, targets).accuracy
-    detail = f"first class right on {accuracy:.2%} of the samples"
-    if record is None:
-        if better_than_chance(accuracy, targets):
-            return True, detail
-        return False, f"{detail}, no more than by chance: the rows are not in the order of the samples"
-    same = abs(accuracy - record.accuracy) < 1e-9
-    return same, detail + ("" if same else f", and on {record.accuracy:.2%} when it was made")
-
-
-def _recomputed(cache: Cache, rows: int, seed: int, tolerance: float) -> tuple[bool | None, str]:
-    """Whether random rows come out as they are stored."""
-    if cache.ref is None:
-        return None, "no artifact of the store: nothing says what the teacher is"
-    try:
-        found = ask({"recompute": cache.ref.model_dump(), "rows": rows, "seed": seed})
-    except (InvalidInput, ArtifactMissing) as error:  # There is no teacher, or it is not here.
-        return None, str(error)
-    detail = (
-        f"{found['rows']} random rows (seed {seed}) again: off by {found['error']:.1e} of their largest logit, "
-        f"beyond rounding (tolerance {tolerance:g})"
-    )
-    if found["error"] <= tolerance:
-        return True, detail
-    return False, f"{detail}: sample {found['sample']:,} of view {found['view']}"
 
 
 def import_file(path: Path, folder: Path, encoding: Encoding) -> SoftLabels:
@@ -207,41 +130,6 @@ def write_samples(spec: Path, folder: Path) -> dict[str, Any]:
             (draft / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
             draft.rename(folder)
     return facts
-
-
-def ask(request: dict[str, Any]) -> Any:
-    """Have the worker's code answer a request, in a process of its own: this one knows no torch.
-
-    Raises:
-        InvalidInput: the request cannot be met, or the worker's packages are not installed here.
-        ArtifactMissing: an artifact that it needs is not in the store.
-        StoreUnavailable: the store, or the folder to write to, does not work for now.
-        DistillError: it failed.
-
-    """
-    command = [sys.executable, "-P", "-m", "distill_queue.worker.offline"]
-    done = subprocess.run(
-        command, input=json.dumps(request), capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-    except (IndexError, ValueError):
-        if "No module named" in done.stderr:
-            raise InvalidInput("the worker's packages are not installed here: pip install '.[worker]'") from None
-        raise DistillError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no answer") from None
-    if "error" in answer:
-        kinds: dict[str, type[DistillError]] = {
-            "input": InvalidInput,
-            "missing": ArtifactMissing,
-            "store": StoreUnavailable,
-        }
-        raise kinds.get(answer["kind"], DistillError)(answer["error"])
-    return answer["result"]
-
-
-def random_seed() -> int:
-    """A seed for a sample of rows that nobody can have foreseen."""
-    return secrets.randbelow(2**31)
 
 
 @contextmanager

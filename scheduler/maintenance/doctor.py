@@ -19,12 +19,14 @@ import redis
 from distill_queue.scheduler.maintenance.access import closed_to_others, first_obstacle
 from distill_queue.shared.broker.advice import refusal
 from distill_queue.shared.broker.celery_app import keyring
-from distill_queue.shared.broker.keys import TYPES, Keys, other_type
+from distill_queue.shared.broker.client import other_type
+from distill_queue.shared.broker.connection import connect
+from distill_queue.shared.broker.keys import TYPES, Keys
 from distill_queue.shared.catalog import QUEUES
 from distill_queue.shared.errors import BrokerUnavailable, DistillError
 from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.files.folders import draft_folder
-from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.queues import Queues
 from distill_queue.shared.ledger.refusals import Refusals
 from distill_queue.shared.ledger.status import UnreadablePipeline, duration_in_words

@@ -24,6 +24,7 @@ from distill_queue.scheduler.monitor.events import cleaned_batch
 from distill_queue.scheduler.monitor.login import logins
 from distill_queue.shared.broker_address import BrokerAddress
 from distill_queue.shared.errors import InvalidSettings
+from distill_queue.shared.exit_code import ExitCode
 from distill_queue.shared.text import plain_line, plain_text
 
 #: In the order of the page; the task's id, a link to its own page, where 1,400 pixels still show its beginning.
@@ -52,7 +53,7 @@ try:
     basic_auth = logins(os.environ | _given)
 except InvalidSettings as error:
     sys.stderr.write(f"error: {error}\n")
-    sys.exit(2)
+    sys.exit(ExitCode.WRONG_INPUT)
 
 # Without a password Flower refuses whatever its buttons ask for: then it shows none.
 read_only = not (basic_auth or options.auth or strtobool(os.environ.get("FLOWER_UNAUTHENTICATED_API", "no")))
@@ -62,7 +63,7 @@ TASK_EVENT_TO_STATE["progress"] = states.STARTED
 
 
 class RedisSocket(broker.RedisSocket):  # type: ignore[misc]
-    """What counts messages for the page of the broker; Flower's own reads no database from a socket's URL."""
+    """Counts messages for the broker's page; Flower's own class reads no database from a socket's URL."""
 
     def __init__(self, broker_url: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(broker_url, *args, **kwargs)
@@ -74,7 +75,7 @@ broker.RedisSocket = RedisSocket
 
 
 class Receiver(events.EventReceiver):  # type: ignore[misc]
-    """What takes in the events: those that no worker sends would leave pages that end with an error."""
+    """Takes in events, and drops those that no worker sends: they would leave pages that end with an error."""
 
     def _receive(self, body: object, message: object, *_: object) -> None:
         super()._receive(cleaned_batch(body), message)
@@ -88,14 +89,14 @@ def format_task(task: Task) -> Task:
     task.args, _, task.kwargs = plain_line(str(task.kwargs or "")).partition(" · ")
     failed = task.state in (states.FAILURE, states.RETRY)
     title = task.kwargs.partition(" · ")[0]  # An error begins with it.
-    task.result = _in_words(task.exception if failed else task.result).removeprefix(f"{title}: ")
+    task.result = _unquoted(task.exception if failed else task.result).removeprefix(f"{title}: ")
     if task.state == states.REVOKED:
         last = re.sub(r"^[^·]* left · ", "", task.result)
         task.result = f"cancelled; it was at {last}" if last else "cancelled"
     return task
 
 
-def _in_words(shown: str | None) -> str:
+def _unquoted(shown: str | None) -> str:
     """A text without the quotes, and the name of the error, that Python puts around it; it may be cut off."""
     text = re.sub(r"""^\w+\((?=['"])""", "", str(shown or ""))
     try:

@@ -13,7 +13,7 @@ def logins(environment: Mapping[str, str]) -> list[str]:
     Flower splits the first at commas, so a password with a comma is for the others.
 
     Raises:
-        InvalidSettings: one of them would let in nobody, or others than it seems; the message holds none of it.
+        InvalidSettings: a login would let in nobody, or others than it seems; the message has no part of it.
 
     """
     found = []
@@ -40,7 +40,7 @@ def logins(environment: Mapping[str, str]) -> list[str]:
 
 
 def _login(user: str, password: str, its_user: str, its_password: str) -> str:
-    """A user and password that are seen to be some."""
+    """A checked user and password, as `user:password`."""
     for part, name in ((user, its_user), (password, its_password)):
         if not part:
             raise InvalidSettings(f"{name} is empty")

@@ -15,6 +15,7 @@ from typing import IO
 
 from distill_queue.shared import starter
 from distill_queue.shared.errors import DistillError, InvalidSettings, Unavailable, store_errors
+from distill_queue.shared.exit_code import ExitCode
 
 #: Seconds that a child has to end after SIGTERM, before it is killed: more than `worker.process.ending` takes.
 STOP_SECONDS = 20.0
@@ -33,7 +34,7 @@ class Child:
     log: Path | None
     restarts: int = 0
     _process: subprocess.Popen[bytes] | None = None
-    #: The end of a pipe at which it says how its start went, and what it has said.
+    #: The end of a pipe through which the process tells how its start went, and what it has told.
     _pipe: int | None = None
     _started: float = 0.0
     _said: str = ""
@@ -69,30 +70,30 @@ class Child:
 
     @property
     def worked(self) -> bool:
-        """Whether it has said since it was started that it works."""
+        """Whether the process has told since its start that it works."""
         return starter.READY in self._hear().splitlines()
 
     @property
     def error(self) -> str:
-        """Why it ended, as it says itself or as the end of its log has it; empty where neither says anything."""
+        """Why the process ended, as it told or as the end of its log has it; empty where neither says anything."""
         said = [line for line in self._hear().splitlines() if line != starter.READY]
         return "\n".join(said) or self.last_lines()
 
     @property
     def was_misled(self) -> bool:
-        """Whether it ended because what it was given is wrong, and would do so the next time."""
-        return self.exit_code == starter.WRONG_INPUT and not self.worked
+        """Whether the process ended because its settings or arguments are wrong: it would end so again."""
+        return self.exit_code == ExitCode.WRONG_INPUT and not self.worked
 
     def failure(self, reason: str) -> DistillError:
-        """The error of a process that ended, by the exit code with which it did."""
+        """The error of a process that ended, of the kind that its exit code says."""
         kinds: dict[int | None, type[DistillError]] = {
-            starter.WRONG_INPUT: InvalidSettings,
-            starter.BROKEN_WORLD: Unavailable,
+            ExitCode.WRONG_INPUT: InvalidSettings,
+            ExitCode.BROKEN_WORLD: Unavailable,
         }
         return kinds.get(self.exit_code, DistillError)(reason)
 
     def _hear(self) -> str:
-        """All that it has said since it was started."""
+        """All that the process has told since its start."""
         with suppress(BlockingIOError):
             while self._pipe is not None and (heard := os.read(self._pipe, 4096)):
                 self._said += heard.decode(errors="replace")
@@ -119,7 +120,7 @@ class Child:
         return self._process.pid if self._process else None
 
     def _hang_up(self) -> None:
-        """Hear the last that it has said."""
+        """Read what is left in the pipe, and close it."""
         self._hear()
         if self._pipe is not None:
             os.close(self._pipe)

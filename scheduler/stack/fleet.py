@@ -12,7 +12,7 @@ from distill_queue.scheduler.stack.devices import Device
 #: Seconds before a worker that died is started again: doubled each time, up to the longest.
 FIRST_WAIT_SECONDS = 1.0
 LONGEST_WAIT_SECONDS = 60.0
-#: How often a worker is started that ends each time before it works.
+#: How often a worker is started that never comes to work.
 MOST_STARTS = 5
 
 
@@ -53,7 +53,7 @@ class Fleet:
         return cls(berths, tell)
 
     def tend(self) -> None:
-        """Start what is to be started, and see who has died.
+        """Start the workers that are due, and look for those that died.
 
         Raises:
             DistillError: no worker is left that could be started; of the kind that the last one's exit code says.
@@ -81,7 +81,7 @@ class Fleet:
             berth.in_vain = 0
         else:
             berth.in_vain += 1
-            # What it was given is the same the next time.
+            # Settings that are wrong will be wrong the next time.
             if berth.in_vain >= MOST_STARTS or berth.worker.was_misled:
                 self._give_up(berth)
                 return

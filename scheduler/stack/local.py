@@ -19,10 +19,10 @@ import xxhash
 from distill_queue.scheduler.monitor.login import logins
 from distill_queue.scheduler.stack.child import STOP_SECONDS, WELL_SECONDS, Child, celery_command, worker_command
 from distill_queue.scheduler.stack.devices import has_gpu
+from distill_queue.shared.broker.connection import unchecked_client
 from distill_queue.shared.broker_address import BrokerAddress
 from distill_queue.shared.errors import DistillError, InvalidSettings, store_errors
 from distill_queue.shared.files.temporary import provide_folder
-from distill_queue.shared.ledger.ledger import unchecked_client
 from distill_queue.shared.settings import Settings
 
 START_SECONDS = 10.0
@@ -83,7 +83,7 @@ class LocalStack:
         return [f"http://{address}:{first + number}/metrics" for number in range(self.workers)] if first else []
 
     def tend(self) -> str | None:
-        """Start dead workers again; why Flower is given up, if it is now: all else goes on without it.
+        """Start dead workers again; return why Flower is given up, if it is now: the rest goes on without it.
 
         Raises:
             DistillError: the server died, or a worker dies again and again; of the kind that its exit code says.
@@ -105,7 +105,7 @@ class LocalStack:
         return None
 
     def flower_folder(self) -> Path:
-        """Where Flower keeps its history, which it unpickles: where nobody else can put one of their own."""
+        """The folder of Flower's history; only this user may write there, since Flower unpickles it."""
         store = self.settings.folder.absolute()
         with store_errors(store):
             store.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ class LocalStack:
             folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="distill-")))
             path = folder / "valkey.sock"
             listen = ["--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", "--appendonly", "no"]
-            # What concerns TLS is of another broker.
+            # The settings of TLS belong to another broker.
             own = {"broker_url": str(BrokerAddress("redis+socket", socket=str(path)))}
             foreign = dict.fromkeys(("broker_ca", "broker_certificate", "broker_key"))
             self.settings = self.settings.model_copy(update=own | foreign)
@@ -184,7 +184,7 @@ class LocalStack:
 
 
 def _state_folder() -> Path:
-    """Where this user keeps what no other user is to touch, after the XDG Base Directory Specification."""
+    """The folder of this user's own state, after the XDG Base Directory Specification."""
     try:
         return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "distill"
     except RuntimeError:

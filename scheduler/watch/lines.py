@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
-from distill_queue.shared.ledger.status import PipelineStatus, StageState
+from distill_queue.shared.ledger.status import PipelineStatus, StageState, State
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import Training
 from distill_queue.shared.plan.stage import Bundle, Stage
@@ -20,7 +20,7 @@ LINE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What some stages of one task do, or what became of them: all the same."""
+    """What several stages of one task do, or what became of them; it is the same for all."""
 
     stages: Bundle
     state: StageState
@@ -34,30 +34,30 @@ class Line:
 
 @dataclass(slots=True)
 class Lines:
-    """Called with each status of one pipeline."""
+    """Makes lines of the successive statuses of one pipeline."""
 
     #: A stage's state in words, beside its title.
     describe: Callable[[Stage, StageState], str]
     clock: Callable[[], float] = field(default=time.monotonic)
-    #: Of each stage, by key, what was last said at once: its state and, while it waits, why.
+    #: By a stage's key: the state that was last said and, while it waits, why.
     _said: dict[str, tuple[str, str]] = field(default_factory=dict)
-    #: Of each task, by its first stage's key, when its progress was last told, and at which epoch.
+    #: By the key of a task's first stage: when its progress was last told, and at which epoch.
     _told: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def __call__(self, status: PipelineStatus) -> Iterator[Line]:
-        """What is to be said of it now."""
+        """The lines that a new status gives."""
         for task in tasks(status.plan):
             changed = tuple(stage for stage in task if self._is_news(stage, status.states[stage.key]))
             yield from self._lines(task, changed, status)
             going_on = tuple(
-                stage for stage in task if stage not in changed and status.states[stage.key].state == "running"
+                stage for stage in task if stage not in changed and status.states[stage.key].state == State.RUNNING
             )
             if going_on and self._is_due(task, status.states[going_on[0].key]):
                 yield from self._lines(task, going_on, status)
 
     def _is_news(self, stage: Stage, state: StageState) -> bool:
-        now, reason = state.state, state.progress if state.state == "waiting" else ""
-        before, told = self._said.get(stage.key, ("waiting", ""))
+        now, reason = state.state, state.progress if state.state == State.WAITING else ""
+        before, told = self._said.get(stage.key, (State.WAITING, ""))
         self._said[stage.key] = now, reason
         return now != before or reason not in ("", told)
 
@@ -67,14 +67,14 @@ class Lines:
         return self.clock() - told >= wait
 
     def _lines(self, task: Bundle, stages: Bundle, status: PipelineStatus) -> Iterator[Line]:
-        """One line for those of which the same is to be said."""
+        """One line for all stages of which the same is to be said."""
         alike: dict[tuple[str, str], list[Stage]] = {}
         for stage in stages:
             state = status.states[stage.key]
             alike.setdefault((state.state, self.describe(stage, state)), []).append(stage)
         for (_, words), same in alike.items():
             state = status.states[same[0].key]
-            if state.state == "running":
+            if state.state == State.RUNNING:
                 self._told[task[0].key] = self.clock(), _epoch(state)
             yield Line(tuple(same), state, words)
 

@@ -19,19 +19,26 @@ from distill_queue.scheduler.watch import waiting
 from distill_queue.scheduler.watch.lines import Lines
 from distill_queue.scheduler.watch.waiting import Served
 from distill_queue.shared.errors import BrokerUnavailable
-from distill_queue.shared.ledger.status import PipelineStatus, StageState, duration_in_words
+from distill_queue.shared.ledger.status import PipelineStatus, StageState, State, duration_in_words
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Bundle, Stage
 from distill_queue.shared.results.records import DataWarning
 
-MARKS = {"cancelled": "–", "waiting": "·", "running": "▶", "done": "✓", "failed": "✗", "blocked": "–"}
+MARKS = {
+    State.CANCELLED: "–",
+    State.WAITING: "·",
+    State.RUNNING: "▶",
+    State.DONE: "✓",
+    State.FAILED: "✗",
+    State.BLOCKED: "–",
+}
 STYLES = {
-    "cancelled": "dim",
-    "waiting": "dim",
-    "running": "cyan",
-    "done": "green",
-    "failed": "bold red",
-    "blocked": "dim",
+    State.CANCELLED: "dim",
+    State.WAITING: "dim",
+    State.RUNNING: "cyan",
+    State.DONE: "green",
+    State.FAILED: "bold red",
+    State.BLOCKED: "dim",
 }
 WARNING_MARK = "!"
 #: Seconds between two looks at which queues are served.
@@ -39,8 +46,8 @@ LOOK_SECONDS = 5.0
 BAR_WIDTH = 12
 #: Columns of a terminal below which bars and workers are left out.
 WIDE = 100
-#: What is shown where there is no room for all, and what else is left out first.
-TELLING = ("failed", "running", "waiting", "done", "cancelled", "blocked")
+#: The states whose stages are shown first where there is no room for all.
+TELLING = (State.FAILED, State.RUNNING, State.WAITING, State.DONE, State.CANCELLED, State.BLOCKED)
 
 
 def follow(statuses: Iterable[PipelineStatus], console: Console, look: Callable[[], Served] = lambda: None) -> None:
@@ -60,7 +67,7 @@ def _with_served(
     """Each status, and which queues are served while nothing of it has begun."""
     served, looked = None, time.monotonic()  # Workers may be starting just now.
     for status in statuses:
-        if status.state == "waiting" and time.monotonic() > looked + LOOK_SECONDS:
+        if status.state == State.WAITING and time.monotonic() > looked + LOOK_SECONDS:
             looked = time.monotonic()
             with suppress(BrokerUnavailable):
                 served = look()
@@ -77,7 +84,7 @@ class Stages:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         status, width = self.status, options.max_width
-        done = sum(state.state == "done" for state in status.states.values())
+        done = sum(state.state == State.DONE for state in status.states.values())
         ago = duration_in_words(max(0.0, time.time() - status.submitted))
         stands = f"  {done} of {len(status.states)} stages, submitted {ago} ago"
         yield Text.assemble((status.id, "bold"), "  ", (status.state, STYLES[status.state]), stands)
@@ -131,7 +138,7 @@ def _most_telling(status: PipelineStatus, room: int | None) -> tuple[list[tuple[
     states = [status.states[stage.key].state for _, stage in rows]
     order = sorted(
         range(len(rows)),
-        key=lambda row: (TELLING.index(states[row]), -row if states[row] == "done" else row),
+        key=lambda row: (TELLING.index(states[row]), -row if states[row] == State.DONE else row),
     )
     kept = sorted(order[: max(room, 1)])
     return [rows[row] for row in kept], Counter(states[row] for row in order[max(room, 1) :])
@@ -145,7 +152,7 @@ def describe(state: StageState) -> str:
 
 
 def _does(stage: Stage, state: StageState) -> str:
-    """A stage's state beside its title, with which its errors begin."""
+    """A stage's state in words, without its title, with which errors begin."""
     return describe(state).removeprefix(f"{stage.title}: ")
 
 
@@ -174,7 +181,7 @@ def _side_by_side(branches: Collection[Collection[Bundle]]) -> Iterator[tuple[st
 
 
 def warned(warning: DataWarning, *, fit: bool = False) -> Text:
-    """A warning; where it is to fit into a line, the whole text is in `status ID`."""
+    """A warning as text; `fit` cuts it to one line, since `status ID` has the whole."""
     return Text(f"{WARNING_MARK} {warning}", "yellow", no_wrap=fit or None, overflow="ellipsis" if fit else "fold")
 
 
@@ -185,13 +192,13 @@ def _seconds(state: StageState) -> str:
 
 
 def _print_lines(followed: Iterable[tuple[PipelineStatus, Served]], console: Console) -> None:
-    """Print what became of each stage at once, its progress now and then, and that nobody serves its queue."""
+    """Print what became of each stage at once, its progress now and then, and whether no worker serves its queue."""
     lines, unserved = Lines(_does), ""
     for status, served in followed:
         if (why := waiting.unserved(status, served)) != unserved:
             unserved = why
             if why:
-                console.print(f"{MARKS['waiting']} {why}", soft_wrap=True)
+                console.print(f"{MARKS[State.WAITING]} {why}", soft_wrap=True)
         for line in lines(status):
             text = f"{MARKS[line.state.state]} {line.subject}: {line.words}"
             console.print(text, soft_wrap=True)

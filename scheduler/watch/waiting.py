@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distill_queue.shared.ledger.status import PipelineStatus, UnreadablePipeline
+from distill_queue.shared.ledger.status import PipelineStatus, State, UnreadablePipeline
 from distill_queue.shared.plan.plan import Plan
 
-#: The queues that workers serve, and whether one of theirs obeys this client; None: not known.
+#: The queues that workers serve, each with whether one of its workers obeys this client; None: not known.
 Served = Mapping[str, bool] | None
 
 
@@ -17,20 +17,22 @@ def reasons(status: PipelineStatus, served: Served = None) -> dict[str, str]:
 
     Args:
         status: where their pipeline stands.
-        served: which queues are.
+        served: the queues that workers serve.
 
     """
     found, predecessors, ancestors = {}, status.plan.predecessors, _ancestors(status.plan)
-    unfinished = {stage.key: stage.title for stage in status.plan.stages if status.states[stage.key].state != "done"}
-    failed = {key: title for key, title in unfinished.items() if status.states[key].state == "failed"}
+    unfinished = {
+        stage.key: stage.title for stage in status.plan.stages if status.states[stage.key].state != State.DONE
+    }
+    failed = {key: title for key, title in unfinished.items() if status.states[key].state == State.FAILED}
     for stage in status.plan.stages:
         state = status.states[stage.key]
-        if state.state == "blocked":
-            # Its own inputs, unless it is another's that kept its task from being sent.
+        if state.state == State.BLOCKED:
+            # Its own inputs that failed; without any, the stage whose failure kept its task from being sent.
             needed_of = [title for key, title in failed.items() if key in ancestors[stage.key]]
             found[stage.key] = f"never: {_listed(needed_of or list(failed.values()))} failed"
-        elif state.state == "waiting":
-            # What it needs says more than all that its task comes after.
+        elif state.state == State.WAITING:
+            # Its inputs say more than all the stages that its task comes after.
             needed = [ref.key for ref in stage.inputs.values() if ref.key in unfinished]
             last = [key for key in needed if not any(key in ancestors[other] for other in needed)]
             before = [unfinished[key] for key in last or predecessors[stage.key] if key in unfinished]
@@ -40,9 +42,9 @@ def reasons(status: PipelineStatus, served: Served = None) -> dict[str, str]:
 
 
 def unserved(status: PipelineStatus, served: Served) -> str:
-    """Why nobody begins a pipeline of which nothing has begun; empty where somebody would."""
+    """Why no worker begins a pipeline of which nothing has begun; empty where one would."""
     queue = status.plan.device
-    if status.state != "waiting" or served is None or served.get(queue):
+    if status.state != State.WAITING or served is None or served.get(queue):
         return ""
     return _in_queue(queue, served)
 

@@ -15,13 +15,13 @@ from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
 from distill_queue.shared.broker import transport
-from distill_queue.shared.broker.entry import DUE, SIGNED_HEADERS
+from distill_queue.shared.broker.fields import DUE, SIGNED_HEADERS
 from distill_queue.shared.broker.keys import Keys
 from distill_queue.shared.broker.signing import Key, Keyring
 from distill_queue.shared.catalog import PRIORITIES, QUEUES
 from distill_queue.shared.settings import Settings
 
-#: Retries, about a second apart, of one who waits for a broker that is away: a quarter of an hour.
+#: Retries, about a second apart, while the broker is away: a quarter of an hour.
 PATIENT_RETRIES = 900
 #: Seconds within which a connection is made, with a packet or two lost.
 CONNECT_SECONDS = 5
@@ -45,7 +45,7 @@ class ClientBackend(DisabledBackend):  # type: ignore[misc]
     """The backend of clients: they keep no results, yet may send the chords that workers join."""
 
     def ensure_chords_allowed(self) -> None:
-        """Allow them."""
+        """Allow chords."""
 
 
 def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
@@ -125,7 +125,7 @@ def create_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
 
 
 def seconds_due(headers: Mapping[str, Any]) -> float | None:
-    """How long a message waits, by this machine's clock; None where whoever sent it did not say since when."""
+    """Seconds for which a message has waited, by this machine's clock; None where its sender did not say since when."""
     due = headers.get(DUE)
     return max(0.0, time.time() - due) if isinstance(due, float) else None
 
@@ -137,7 +137,7 @@ def _note_due(headers: dict[str, Any], **_: Any) -> None:
 
 
 def _put_headers_into_body(headers: dict[str, Any], body: tuple[Any, Any, dict[str, Any]], **_: Any) -> None:
-    """Put the headers that workers obey into what is signed; a task that is sent again has those of the last time."""
+    """Put the headers that workers obey into the signed body, in place of those of the last time it was sent."""
     headers.pop(SIGNED_HEADERS, None)
     body[2][SIGNED_HEADERS] = dict(headers)
 

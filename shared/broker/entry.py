@@ -1,30 +1,35 @@
 """Entries: what lies in the broker's lists and is published on its channels, which anybody may have written.
 
 `read_entry` makes a message of the bytes, or an *unreadable* message, which workers refuse, keep and count like one
-that is not signed: neither kombu nor Celery ever sees what they cannot take. The tables say what a header may be.
+that is not signed: neither kombu nor Celery ever sees what they cannot take. `shared.broker.fields` says what
+each part may be.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-import math
 import re
 import uuid
 import zlib
-from collections.abc import Callable, Mapping
-from datetime import datetime
+from collections.abc import Mapping
 from typing import Any
 
+from distill_queue.shared.broker.fields import (
+    COMMAND,
+    EMBEDDED,
+    HEADERS,
+    MESSAGE,
+    PROPERTIES,
+    TASK_HEADERS,
+    check_fields,
+    check_keywords,
+)
 from distill_queue.shared.catalog import QUEUES
 
 #: Content type of a message that stands for an entry which cannot be read; `REASON` is the header that says why.
 UNREADABLE = "application/x-distill-unreadable"
 REASON = "distill_unreadable"
-#: Header of a message: since when, in seconds since the epoch, it waits to be taken.
-DUE = "distill_due"
-#: Key in a signed body: the headers as they were when it was signed.
-SIGNED_HEADERS = "distill_headers"
 #: The longest entry, and the longest body that one unpacks to, in bytes; 10,000 students make 6 MB and 50 MB.
 LONGEST_ENTRY = 16 * 2**20
 LONGEST_BODY = 64 * 2**20
@@ -34,12 +39,7 @@ DEEPEST = 100
 MOST_PARTS = 100_000
 #: Bytes of an unreadable entry that are kept.
 KEPT_BYTES = 2_000
-#: How kombu calls zlib; other compressions are not unpacked.
-COMPRESSIONS = ("application/x-gzip", "gzip", "zlib")
-#: Encodings of bodies; of another name, Python would unpack some without an end, as `bz2`.
-ENCODINGS = ("utf-8", "binary")
 
-Check = Callable[[object], bool]
 Payload = dict[str, Any]
 
 
@@ -125,8 +125,8 @@ def check_body(body: object) -> None:
     if arguments != [] or not isinstance(keywords, dict) or not isinstance(embedded, dict):
         raise ValueError("its body is not an empty list and two objects")
     _check_depth(body)
-    _check(embedded, EMBEDDED, "body's")
-    _check_keywords(keywords)
+    check_fields(embedded, EMBEDDED, "body's")
+    check_keywords(keywords)
 
 
 def check_headers(headers: Mapping[str, Any]) -> None:
@@ -139,7 +139,7 @@ def check_headers(headers: Mapping[str, Any]) -> None:
     for name in ("task", "id"):
         if name not in headers:
             raise ValueError(f"it has no header {name!r}")
-    _check(headers, TASK_HEADERS, "header")
+    check_fields(headers, TASK_HEADERS, "header")
 
 
 def check_command(body: object) -> None:
@@ -147,7 +147,7 @@ def check_command(body: object) -> None:
     if not isinstance(body, dict) or not isinstance(body.get("method"), str):
         raise ValueError("it is no control command")
     _check_depth(body)
-    _check(body, COMMAND, "part")
+    check_fields(body, COMMAND, "part")
 
 
 def _parsed(data: bytes) -> Any:
@@ -175,27 +175,13 @@ def _check_message(payload: object) -> None:
     for name, check in MESSAGE.items():
         if not check(payload.setdefault(name, None)):
             raise ValueError(f"{name!r} is not what it may be")
-    _check(payload["headers"], HEADERS, "header")
+    check_fields(payload["headers"], HEADERS, "header")
     properties = payload["properties"]
     for name, check in PROPERTIES.items():
         if not check(properties.setdefault(name, None)):
             raise ValueError(f"the property {name!r} is not what it may be")
     if properties.get("body_encoding") == "base64":
         base64.b64decode(payload["body"] or "")
-
-
-def _check(values: Mapping[str, Any], table: Mapping[str, Check], what: str) -> None:
-    """Check the values whose names the table has; others are not obeyed by Celery."""
-    for name, check in table.items():
-        if name in values and not check(values[name]):
-            raise ValueError(f"the {what} {name!r} is not what it may be")
-
-
-def _check_keywords(keywords: Mapping[str, Any]) -> None:
-    for name in ("pipeline", "stages"):
-        if name not in keywords:
-            raise ValueError(f"it has no argument {name!r}")
-    _check(keywords, KEYWORDS, "argument")
 
 
 def _check_depth(value: object) -> None:
@@ -211,166 +197,3 @@ def _check_depth(value: object) -> None:
             return
         level = below
     raise ValueError(f"it is nested more than {DEEPEST} deep")
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_line(value: object) -> bool:
-    return isinstance(value, str) and value.isprintable()
-
-
-def _is_id(value: object) -> bool:
-    return isinstance(value, str) and re.fullmatch(r"[!-~]{1,255}", value) is not None
-
-
-def _is_flag(value: object) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
-
-
-def _is_priority(value: object) -> bool:
-    return isinstance(value, int) and 0 <= value <= 255
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and abs(value) < 2**63 and math.isfinite(value)
-
-
-def _is_number_or_text(value: object) -> bool:
-    return _is_number(value) or _is_text(value)
-
-
-def _is_time(value: object) -> bool:
-    """Whether it is a time as Celery writes it, of a year that every zone's clocks can tell."""
-    try:
-        return isinstance(value, str) and 2000 <= datetime.fromisoformat(value).year < 2200
-    except ValueError:
-        return False
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _is_place(value: object) -> bool:
-    """Whether it is an exchange and a routing key."""
-    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("exchange", "routing_key"))
-
-
-def _is_seconds(value: object) -> bool:
-    return _is_number(value) and 0 <= value < 2**31  # type: ignore[operator]
-
-
-def _list_of(check: Check) -> Check:
-    return lambda value: isinstance(value, list) and all(map(check, value))
-
-
-def _maybe(check: Check) -> Check:
-    return lambda value: value is None or check(value)
-
-
-def _is_limits(value: object) -> bool:
-    """Whether it is a hard and a soft time limit, in seconds, of which either may be missing."""
-    return isinstance(value, list) and len(value) == 2 and all(part is None or _is_seconds(part) for part in value)
-
-
-def _is_stage(value: object) -> bool:
-    """Whether it has what workers of all versions look at in a stage before they read it."""
-    return isinstance(value, dict) and _is_line(value.get("key")) and _is_count(value.get("format", 0))
-
-
-def _is_signature(value: object) -> bool:
-    """Whether it is a task of ours as Celery sends it, or several one after or beside the other."""
-    if not isinstance(value, dict) or not _is_id(value.get("task")) or value.get("args") != []:
-        return False
-    keywords, options = value.get("kwargs"), value.get("options")
-    if not isinstance(keywords, dict) or not isinstance(options, dict):
-        return False
-    match value.get("subtask_type"):
-        case None:
-            try:
-                _check_keywords(keywords)
-            except ValueError:
-                return False
-            return value.get("immutable") is True
-        case "chain" | "group":
-            return _list_of(_is_signature)(keywords.get("tasks"))
-        case "chord":
-            return _is_signature(keywords.get("header")) and _is_signature(keywords.get("body"))
-        case _:
-            return False
-
-
-#: What kombu relies on in a message, in its properties and in any headers.
-MESSAGE: Mapping[str, Check] = {
-    "body": _maybe(_is_text),
-    "content-type": _maybe(_is_line),
-    "content-encoding": lambda value: value in (None, *ENCODINGS),
-    "headers": _is_object,
-    "properties": _is_object,
-}
-PROPERTIES: Mapping[str, Check] = {
-    "delivery_tag": _is_id,
-    "delivery_info": _is_place,
-    "body_encoding": lambda value: value in (None, "base64", "utf-8"),
-    "priority": _maybe(_is_priority),
-    "correlation_id": _maybe(_is_text),
-    "reply_to": _maybe(_is_text),
-}
-HEADERS: Mapping[str, Check] = {
-    "compression": lambda value: value is None or value in COMPRESSIONS,
-    "clock": _maybe(_is_count),
-    "ticket": _maybe(_is_line),
-    "hostname": _maybe(_is_line),
-    "expires": _maybe(_is_number_or_text),
-}
-#: What Celery obeys in a task's headers, in what its body says of the tasks after it, and in a control command.
-TASK_HEADERS: Mapping[str, Check] = {
-    "lang": _maybe(_is_line),
-    "task": _is_id,
-    "id": _is_id,
-    "root_id": _maybe(_is_id),
-    "parent_id": _maybe(_is_id),
-    "group": _maybe(_is_id),
-    "group_index": _maybe(_is_count),
-    "shadow": _maybe(_is_line),
-    "meth": _maybe(_is_line),
-    "origin": _maybe(_is_line),
-    "argsrepr": _is_text,
-    "kwargsrepr": _is_text,
-    "eta": _maybe(_is_time),
-    "expires": _maybe(_is_time),
-    "timelimit": _maybe(_is_limits),
-    "retries": _is_count,
-    "replaced_task_nesting": _is_count,
-    "ignore_result": _maybe(_is_flag),
-    "stamped_headers": _maybe(_list_of(_is_line)),
-    "stamps": _maybe(_is_object),
-    DUE: _is_number,
-}
-EMBEDDED: Mapping[str, Check] = {
-    "callbacks": _maybe(_list_of(_is_signature)),
-    "errbacks": _maybe(_list_of(_is_signature)),
-    "chain": _maybe(_list_of(_is_signature)),
-    "chord": _maybe(_is_signature),
-    SIGNED_HEADERS: _is_object,
-}
-KEYWORDS: Mapping[str, Check] = {
-    "pipeline": _is_line,
-    "stages": _list_of(_is_stage),
-    "trouble_since": _is_number,
-    "self": lambda _value: False,  # Celery's own argument.
-}
-COMMAND: Mapping[str, Check] = {
-    "arguments": _maybe(_is_object),
-    "destination": _maybe(_list_of(_is_line)),
-    "pattern": _maybe(_is_text),
-    "matcher": lambda value: value in (None, "glob", "pcre"),
-    "ticket": _maybe(_is_line),
-    "reply_to": _maybe(_is_place),
-}

@@ -1,4 +1,4 @@
-"""Seals: codes that only who has the signing key can make, so that nobody else's messages are obeyed."""
+"""Seals: codes that only holders of the signing key can make, so that workers obey no other messages."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ class Keyring:
         return sealed
 
 
-#: Of who signs nothing.
+#: The keyring of a process that signs nothing.
 NO_KEYS = Keyring()
 
 
 def unsealed(sealed: str) -> str:
-    """The JSON object behind a seal, whoever made it: to be shown, never to be obeyed."""
+    """The JSON object behind a seal that is not checked: to be shown, never to be obeyed."""
     return sealed[max(0, sealed.find("{")) :]

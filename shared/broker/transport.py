@@ -1,8 +1,8 @@
-"""The transport: kombu's own for Redis, where nothing that somebody wrote into the broker can end who reads it.
+"""The transport: kombu's own for Redis, changed so that no entry in the broker can end a process that reads it.
 
-It takes the place of kombu's for `redis://` and `rediss://`, in workers, clients and Flower alike. What it does
-otherwise: each entry goes through `shared.broker.entry` first, also one that a worker took and did not acknowledge;
-and a key of another type under one of kombu's names costs what is in it, and nothing else. It follows
+It takes the place of kombu's for `redis://` and `rediss://`, in workers, clients and Flower alike. It
+differs in two things: each entry goes through `shared.broker.entry` first, also one that a worker took and did not
+acknowledge; and a key of another type under one of kombu's names is removed, and does no other harm. It follows
 kombu 5.7, whose private methods it overrides.
 """
 
@@ -22,25 +22,18 @@ from kombu.log import get_logger
 from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.exceptions import ResponseError
 
-from distill_queue.shared.broker.entry import (
-    COMPRESSIONS,
-    REASON,
-    UNREADABLE,
-    read_entry,
-    read_taken,
-    unpack,
-    unreadable,
-)
+from distill_queue.shared.broker.entry import REASON, UNREADABLE, read_entry, read_taken, unpack, unreadable
+from distill_queue.shared.broker.fields import COMPRESSIONS
 from distill_queue.shared.catalog import QUEUES
 
-#: Names of the sets of who listens to an exchange.
+#: Names of the sets of queues that listen to an exchange.
 BINDINGS = (redis.Channel.keyprefix_queue, redis.Channel.keyprefix_binding_permanent)
 
 logger = get_logger(__name__)
 
 
 def install() -> None:
-    """Have all connections of this process use it."""
+    """Have all connections of this process use this transport."""
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), "distill_queue.shared.broker.transport:Transport"))
     compression.register(zlib.compress, unpack, COMPRESSIONS[0], aliases=COMPRESSIONS[1:])
 
@@ -211,7 +204,7 @@ class Channel(redis.Channel):  # type: ignore[misc]
         self.tried(super().maybe_refresh_binding_expiry)
 
     def get_table(self, exchange: str) -> list[tuple[str, ...]]:
-        """Who listens to an exchange: routing key, pattern and queue of each."""
+        """The queues that listen to an exchange: routing key, pattern and name of each."""
         with self.conn_or_acquire() as client:
             members = self.tried(partial(client.smembers, self.keyprefix_queue % exchange))
         rows = [tuple(member.decode(errors="replace").split(self.sep)) for member in members]

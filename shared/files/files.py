@@ -102,7 +102,7 @@ class _ArchiveFile(io.BufferedReader):
         return content
 
     def seek(self, place: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place; what a damaged list names may lie before the beginning, which is no matter of the disk."""
+        """Go to a place; one before the beginning is the mistake of a damaged archive, not of the disk."""
         try:
             return super().seek(place, whence)
         except (OSError, OverflowError) as error:
@@ -115,7 +115,7 @@ class _ArchiveFile(io.BufferedReader):
 @contextmanager
 def _descriptor(path: str | Path) -> Iterator[int]:
     """A descriptor of a regular file."""
-    # Not to wait for a writer where it is a pipe; of a regular file this changes nothing.
+    # O_NONBLOCK, so as not to wait for the writer of a pipe; for a regular file it changes nothing.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(mode := os.fstat(descriptor).st_mode):

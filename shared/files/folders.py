@@ -16,7 +16,7 @@ from pathlib import Path
 
 from distill_queue.shared.errors import store_errors
 
-#: What says that a folder is not there: it may have been one a moment ago.
+#: Errors that say that a folder is not there; it may have been there a moment ago.
 GONE = (FileNotFoundError, NotADirectoryError)
 
 
@@ -38,12 +38,12 @@ def draft_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 @contextmanager
 def draft_file(path: Path) -> Iterator[Path]:
-    """Where to write what is to replace a file: an unguessable name beside it; removed at the end, unless renamed."""
+    """A path of an unguessable name beside a file that it is to replace; removed at the end, unless renamed."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         yield draft
     finally:
-        with suppress(OSError):  # As of a disk that is only read: why it was not written is to be said, not this.
+        with suppress(OSError):  # As on a read-only disk: the error of writing is to be said, not this one.
             draft.unlink(missing_ok=True)
 
 
@@ -173,7 +173,7 @@ def size_below(folder: str | Path) -> int:
 
 
 def _entries_below(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """What lies below a folder, as the system lists it: of most entries it tells without another look what they are."""
+    """All entries below a folder, as the system lists them: for most of them it tells at once what they are."""
     folders = list[str]()
     with suppress(*GONE):
         folders += [str(folder)] if stat.S_ISDIR(os.lstat(folder).st_mode) else []

@@ -60,7 +60,7 @@ def require_file(path: Path, most_bytes: int) -> None:
 
 
 def require_path(path: Path) -> None:
-    """Refuse what is the path of nothing: Python raises a `ValueError` where it is used.
+    """Refuse a path with a NUL, for which Python would raise a `ValueError`.
 
     Raises:
         InvalidSettings: it has a NUL.

@@ -27,9 +27,9 @@ MOST_NAMED = 3
 #: Longest side of the names in a message.
 LONGEST_NAME = 80
 
-#: What a checkpoint may lack, as torch takes 0 for it: those of torch before 0.4.1, and of other libraries, do.
+#: The end of names that a checkpoint may lack, as those of torch before 0.4.1 do: torch takes 0 for them.
 OPTIONAL = "num_batches_tracked"
-#: What is put before names by whom; any other common beginning is found too.
+#: Prefixes of tensors' names, and what adds them; any other common prefix is found too.
 KNOWN_PREFIXES = {
     "module.": "DataParallel does so",
     "_orig_mod.": "torch.compile does so",
@@ -95,7 +95,7 @@ def opened_tensors(path: Path) -> Iterator[Any]:
 
 
 def kind_of(path: Path) -> str:
-    """What a file is that is not what was asked for, by its first bytes; empty where they do not tell."""
+    """The kind of a file that is not of the kind that was asked for, by its first bytes; empty if these do not tell."""
     try:
         with opened(path) as file:
             start = file.read(512)
@@ -161,7 +161,7 @@ def _advice(path: Path, name: str) -> str:
 
 
 def _broken_off(path: Path) -> str:
-    """What to say of a header that is whole, of tensors that the file is too short for."""
+    """What is wrong where the header is whole and its tensors do not fit into the file; empty otherwise."""
     try:
         with opened(path) as file:
             length = int.from_bytes(file.read(8), "little")
@@ -200,7 +200,7 @@ def misfit(
 def mistyped(given: Mapping[str, Tensor], wanted: Collection[str], whole: Collection[str] = ()) -> str:
     """Which tensors are no floating point numbers and are to be; empty where none is, as of `misfit`.
 
-    They would be taken for weights, without the scales that quantised ones have beside them.
+    Quantised tensors would else be taken for weights, without the scales that belong to them.
     """
     found = [
         f"{_short(name)} is of type {given[name].dtype}, not a floating point number"
@@ -227,7 +227,7 @@ def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole
 
 
 def _renamed(given: Mapping[str, Tensor], wanted: Mapping[str, Shape]) -> tuple[str, bool] | None:
-    """What stands before all given names, or is missing before them; and whether it is to be added."""
+    """The prefix that all given names have or lack, beside the model's own; and whether it is to be added."""
     fitting = sum(name in given for name in wanted)
     if fitting == len(wanted):
         return None

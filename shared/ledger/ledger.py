@@ -7,25 +7,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
-import redis
-from redis.backoff import EqualJitterBackoff
-from redis.retry import Retry
-
-from distill_queue.shared.broker.advice import refusal
-from distill_queue.shared.broker.keys import BrokerClient, Keys
+from distill_queue.shared.broker.client import BrokerClient
+from distill_queue.shared.broker.connection import broker_errors
 from distill_queue.shared.broker.signing import NO_KEYS, Keyring
-from distill_queue.shared.errors import BrokerUnavailable, UnfitBroker, UnreadableRecord
-from distill_queue.shared.ledger.status import PipelineStatus, StageState, UnreadablePipeline, standing, unknown
+from distill_queue.shared.errors import UnreadableRecord
+from distill_queue.shared.ledger.status import PipelineStatus, StageState, State, UnreadablePipeline, standing, unknown
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import STAGE_FORMAT
-from distill_queue.shared.results.records import StageRecord
-from distill_queue.shared.settings import Settings
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.skipped import quoted
 from distill_queue.shared.spelling import is_pipeline_id
-from distill_queue.shared.text import BYTES_OR_ESCAPES
 
-#: Notes where stages stand, but for those of which something else was said meanwhile: of each its field, the text that
-#: is there, and the one that is to be.
+#: Sets the states of stages, unless they were changed meanwhile. Its arguments are three for each stage: the field,
+#: the text that was read, and the text to set.
 _REPLACE = """
 for i = 1, #ARGV, 3 do
     if redis.call('hget', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('hset', KEYS[1], ARGV[i], ARGV[i + 2]) end
@@ -34,55 +28,6 @@ end
 
 #: Pipelines that are looked for at once.
 PAGE_PIPELINES = 500
-#: Modes of a server that is no broker, and what to do.
-UNFIT = {
-    "cluster": (
-        "it is a node of a Redis Cluster, which spreads keys that one command or script needs together: use a server "
-        "that is no cluster (cluster-enabled no), with replicas if it must not fail"
-    ),
-    "sentinel": "it is a Sentinel: give the address of the master that it watches, or of a proxy",
-}
-
-
-def connect(settings: Settings, *, retries: int | None = None) -> BrokerClient:
-    """A client of the broker's Redis, seen to answer; a command is tried again so often, for people a few times.
-
-    Raises:
-        BrokerUnavailable: it does not; the message has its address without its password.
-        UnfitBroker: it is a node of a cluster, or a Sentinel.
-
-    """
-    # What listens and never answers may be no broker at all: people hear of that after two tries.
-    first, later = (1, 3) if retries is None else (retries, retries)
-    client = unchecked_client(settings, retries=first)
-    try:
-        mode = _mode(client)
-    except redis.RedisError as error:
-        if said := refusal(error):
-            raise BrokerUnavailable(f"the broker at {settings.broker_address} refuses: {said}") from error
-        advice = _advice(error, settings)
-        raise BrokerUnavailable(f"no broker at {settings.broker_address} ({error}): {advice}") from error
-    if why_not := UNFIT.get(mode):
-        client.close()
-        raise UnfitBroker(f"no broker at {settings.broker_address}: {why_not}")
-    client.set_retry(_retry(later))
-    return client
-
-
-def unchecked_client(settings: Settings, *, retries: int) -> BrokerClient:
-    """A client of the broker's Redis, which may not be there."""
-    options: dict[str, Any] = settings.broker.redis_options | settings.tls
-    client = BrokerClient(
-        decode_responses=True,
-        # Bytes that are no text cost the record that they are in, and a name of such bytes is still the key's.
-        encoding_errors=BYTES_OR_ESCAPES,
-        socket_connect_timeout=3,
-        socket_timeout=settings.answer_seconds,
-        retry=_retry(retries),
-        **options,
-    )
-    client.names = Keys.of(settings.prefix)
-    return client
 
 
 class Ledger:
@@ -95,7 +40,7 @@ class Ledger:
         self._replace = self._redis.register_script(_REPLACE)
 
     def open(self, pipeline: str, plan: Plan, keyring: Keyring = NO_KEYS) -> None:
-        """Enter a new pipeline, its plan sealed; what failed for good before is tried again for it."""
+        """Enter a new pipeline with its sealed plan; stages that failed for good before are tried again."""
         now, text = time.time(), keyring.seal("plan", plan.model_dump_json())
         with self._writing(pipeline) as pipe:
             pipe.hset(self._names.pipeline(pipeline), mapping={"plan": text, "submitted": now})
@@ -120,7 +65,7 @@ class Ledger:
         return self._with_ids(pipelines)
 
     def plan(self, pipeline: str, keyring: Keyring) -> Plan:
-        """The plan of a pipeline, to be obeyed.
+        """The plan of a pipeline, checked so that it may be obeyed.
 
         Raises:
             UnknownPipeline: the broker knows none of this id.
@@ -154,13 +99,13 @@ class Ledger:
                         yield name.removeprefix(self._names.pipeline("")), text
 
     def leased(self) -> set[str]:
-        """Keys that some worker works on now."""
+        """Keys of the stages that workers work on now."""
         with broker_errors():
             names = self._redis.scan_iter(self._names.lease("*"), count=1000)
             return {name.removeprefix(self._names.lease("")) for name in names}
 
     def cancel(self, pipeline: str) -> None:
-        """Have no further stage of a pipeline started, and its running ones stopped."""
+        """Note that a pipeline is cancelled: no further stage of it starts, and running ones stop."""
         with self._writing(pipeline) as pipe:
             pipe.hset(self._names.pipeline(pipeline), "cancelled", time.time())
 
@@ -180,10 +125,10 @@ class Ledger:
     def restate(
         self, pipeline: str, keys: Sequence[str], worker: str, change: Callable[[StageState], StageState]
     ) -> None:
-        """Change where those of some stages stand that a worker was last heard to work on; others are left alone.
+        """Change the states of those of some stages that a worker was last heard to work on; leave the others alone.
 
-        What is said of one between the look and the change stands, as the end of it that another worker has reached.
-        What another version wrote, and this one cannot read, stands too.
+        A state that is written between the look and the change is left alone, as when another worker ends the stage; so
+        is one of another version, which this one cannot read.
         """
         with broker_errors():
             name, fields = self._names.pipeline(pipeline), [f"state:{key}" for key in keys]
@@ -195,14 +140,14 @@ class Ledger:
             for field, text in zip(fields, texts, strict=True):
                 with suppress(UnreadableRecord):
                     state = StageState.read(text or "{}", field)
-                    if (state.state, state.worker) == ("running", worker):
+                    if (state.state, state.worker) == (State.RUNNING, worker):
                         changes += [field, text, _as_text(change(state))]
             if changes:
                 self._replace(keys=[name], args=changes)
 
     def fail(self, pipeline: str, key: str, error: str, worker: str) -> None:
         """Note that a stage failed for good."""
-        self._set_states(pipeline, [key], StageState(state="failed", error=error, worker=worker))
+        self._set_states(pipeline, [key], StageState(state=State.FAILED, error=error, worker=worker))
 
     def give_up(self, key: str, error: str) -> None:
         """Note that a stage failed for good: no pipeline tries it again, until one is submitted that needs it."""
@@ -286,11 +231,11 @@ class Ledger:
             for pipeline in ids:
                 pipe.hexists(self._names.pipeline(pipeline), "plan")
             answers = pipe.execute(raise_on_error=False)
-            # What is of another type is there, and is told of as not readable.
+            # A key of another type is known, too: it is listed as not readable.
             return [pipeline for pipeline, known in zip(ids, answers, strict=True) if known]
 
     def _with_ids(self, pipelines: list[str]) -> list[str]:
-        """Those of some pipelines whose ids can be the names of files, as all are that were ever given."""
+        """The ids that can be names of files, as all ids that clients give."""
         for pipeline in pipelines:
             if not is_pipeline_id(pipeline):
                 self._skipped.note(pipeline, f"{quoted(pipeline)} at the broker is no pipeline's id")
@@ -310,7 +255,7 @@ class Ledger:
             self._execute(pipe, pipeline)
 
     def _execute(self, pipe: Any, pipeline: str) -> list[Any]:
-        """Execute commands for a pipeline, of which its own key must be right: others of another type are skipped."""
+        """Execute commands for a pipeline; of keys of another type, its own is an error, and others are skipped."""
         answers: list[Any] = pipe.execute(raise_on_error=False)
         own = quoted(self._names.pipeline(pipeline))
         for answer in answers:
@@ -325,20 +270,8 @@ class Ledger:
         pipe.zadd(self._names.unfinished, {pipeline: time.time()}, xx=True)
 
 
-@contextmanager
-def broker_errors() -> Iterator[None]:
-    """Raise what the broker's client raises as `BrokerUnavailable`."""
-    try:
-        yield
-    except redis.RedisError as error:
-        said = refusal(error)
-        raise BrokerUnavailable(
-            f"the broker refuses: {said}" if said else f"the broker does not answer: {error}"
-        ) from error
-
-
 def _standing(pipeline: str, answer: Any) -> PipelineStatus | UnreadablePipeline | None:
-    """Where a pipeline stands of whose key the broker has answered this: its fields, or that it has none."""
+    """Where a pipeline stands, from the broker's answer about its key."""
     if isinstance(answer, UnreadableRecord):
         return UnreadablePipeline(pipeline, str(answer))
     if isinstance(answer, Exception):
@@ -348,30 +281,3 @@ def _standing(pipeline: str, answer: Any) -> PipelineStatus | UnreadablePipeline
 
 def _as_text(state: StageState) -> str:
     return state.model_dump_json(exclude_defaults=True)
-
-
-def _mode(client: BrokerClient) -> str:
-    """In which mode the server is, asked in place of a PING: no right is needed for it, as there is for INFO."""
-    try:
-        greeting: Any = client.execute_command("HELLO")
-    except redis.ResponseError as error:
-        if "not allowed in cluster mode" in str(error):  # As Redis says of any database but 0.
-            return "cluster"
-        raise
-    return str(greeting.get("mode", ""))
-
-
-def _retry(retries: int) -> Retry:
-    return Retry(EqualJitterBackoff(cap=1.0, base=0.05), retries=retries)
-
-
-def _advice(error: Exception, settings: Settings) -> str:
-    """What to do about a broker that does not answer."""
-    if "certificate is not valid for" in str(error):
-        return "call the broker by a name in its certificate"
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "set DISTILL_BROKER_CA to the certificate of the authority that signed the broker's"
-    if any(ending in str(error) for ending in ("reset by peer", "closed by server", "Broken pipe")):
-        crowded = "see whether its maxclients is reached"
-        return crowded if settings.encrypted else f"use rediss:// if it is encrypted; else {crowded}"
-    return "start one with 'distill up' or set DISTILL_BROKER_URL"

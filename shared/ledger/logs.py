@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.broker.client import BrokerClient
+from distill_queue.shared.broker.connection import broker_errors
 from distill_queue.shared.errors import BrokerUnavailable
 from distill_queue.shared.frozen import UNREADABLE, Frozen
-from distill_queue.shared.ledger.ledger import broker_errors
 from distill_queue.shared.ledger.status import LAST_TIME
 from distill_queue.shared.line import Line, Lines
 from distill_queue.shared.skipped import quoted
@@ -23,9 +23,9 @@ KEPT_LINES = 10_000
 LONGEST_MESSAGE = 4_000
 #: Lines that are read at once.
 PAGE_LINES = 1_000
-#: Seconds for which a reader waits for another line, so also those after which a finished pipeline has no more.
+#: Seconds for which a reader waits for another line; without one, the log of a finished pipeline is at its end.
 LAST_WORD_SECONDS = 1.0
-#: Seconds for which whoever follows waits for a broker that went away, and between two tries.
+#: Seconds for which a follower waits for a broker that went away, and between two tries.
 AWAY_SECONDS = 600.0
 AGAIN_SECONDS = 0.2
 
@@ -56,7 +56,7 @@ class PipelineLogs:
         self._history_seconds = history_seconds
 
     def write(self, pipeline: str, lines: Sequence[LogLine]) -> None:
-        """Add lines, in one round trip; there is no place for them where the log's key is of another type.
+        """Add lines in one round trip; they are dropped where the log's key is of another type.
 
         Raises:
             BrokerUnavailable: the broker does not answer; some of the lines may be there.
@@ -69,7 +69,7 @@ class PipelineLogs:
             self._skipped.among(pipe.execute(raise_on_error=False))
 
     def add(self, pipe: Any, pipeline: str, line: LogLine) -> None:
-        """Have a line sent with whatever else a round trip brings; whoever sends it puts off the log's expiry."""
+        """Add a line to a round trip, whose sender also puts off the log's expiry."""
         pipe.xadd(self._names.log(pipeline), _fields(line), maxlen=KEPT_LINES, approximate=True)
 
     def note(self, pipeline: str, worker: str, keys: Iterable[str], message: str, level: str = "INFO") -> None:
@@ -89,7 +89,7 @@ class PipelineLogs:
             start = f"({page[-1][0]}"
 
     def follow(self, pipeline: str, finished: Callable[[], bool], place: str = "") -> Iterator[LogLine]:
-        """The lines after a place, those too that are still to come, until the pipeline is finished and all is read.
+        """The lines after a place, and those to come, until the pipeline is finished and all is read.
 
         Raises:
             BrokerUnavailable: the broker was away for longer than `AWAY_SECONDS`.

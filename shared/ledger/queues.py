@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import redis
 
 from distill_queue.shared.broker.celery_app import lists_of, seconds_due
-from distill_queue.shared.broker.entry import DUE
-from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.broker.client import BrokerClient
+from distill_queue.shared.broker.fields import DUE
 from distill_queue.shared.catalog import PRIORITIES, QUEUES
 from distill_queue.shared.frozen import UNREADABLE, Frozen
 from distill_queue.shared.ledger.workers import WorkerEntry

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.line import Line, Lines
 

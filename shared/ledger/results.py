@@ -11,15 +11,9 @@ from pydantic import Field
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import Evaluate, StudentRuns
-from distill_queue.shared.results.records import (
-    ChoiceRecord,
-    EvaluationRecord,
-    Record,
-    ReportRecord,
-    StageRecord,
-    StageWarning,
-    TrainingRecord,
-)
+from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord, TrainingRecord
+from distill_queue.shared.results.scores import ReportRecord
+from distill_queue.shared.results.stage_record import Record, StageRecord, StageWarning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,13 +29,13 @@ COLUMNS = (
 
 
 class PipelineResults(Frozen):
-    """What came out of a pipeline: the report's scores, and how each stage's result was come by."""
+    """What came out of a pipeline: the report's scores, and how the pipeline came by each stage's result."""
 
     id: str
     name: str
     scores: ReportRecord
     stages: tuple[StageRecord, ...]
-    #: What they warn of; left out where there is nothing.
+    #: What the stages warn of; left out where there is nothing.
     warnings: Annotated[tuple[StageWarning, ...], Field(exclude_if=lambda warnings: not warnings)] = ()
     #: Accuracy on held-out samples after the training, by the model's role in the report; of those that have one.
     held_out: dict[str, float] = Field(default={})
@@ -83,7 +77,7 @@ class PipelineResults(Frozen):
     def _repr_html_(self) -> str:
         """The rows as a table, for notebooks."""
         shown = ("model", "role", "seed", "accuracy", "gain", "parameters", "latency_median_ms")
-        return html_table(shown, [[_in_words(name, row[name]) for name in shown] for row in self.rows()])
+        return html_table(shown, [[_cell(name, row[name]) for name in shown] for row in self.rows()])
 
     def _rows(self) -> Iterator[Row]:
         if self.scores.teacher:
@@ -135,7 +129,7 @@ def html_table(head: tuple[str, ...], rows: list[list[str]]) -> str:
     return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
 
 
-def _in_words(name: str, value: str | float | None) -> str:
+def _cell(name: str, value: str | float | None) -> str:
     if value is None:
         return ""
     match name:

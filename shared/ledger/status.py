@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, Self
+from enum import StrEnum
+from typing import Self
 
 from pydantic import ConfigDict
 
@@ -14,11 +15,28 @@ from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.line import Line, Lines
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage
-from distill_queue.shared.results.records import StageRecord, StageWarning, warnings_of
+from distill_queue.shared.results.stage_record import StageRecord, StageWarning, warnings_of
 from distill_queue.shared.text import plain_line
 
 #: The last time that a calendar has, in seconds since the epoch.
 LAST_TIME = 253_402_300_799.0
+
+
+class State(StrEnum):
+    """Where a stage or a pipeline stands; the values are what the broker, JSON and people read."""
+
+    #: Nothing of it has begun: it waits for other stages, or in a queue.
+    WAITING = "waiting"
+    #: A worker is at it; of a pipeline: something of it has begun, and more is to come.
+    RUNNING = "running"
+    #: Its result is in the store.
+    DONE = "done"
+    #: It ended for good without a result.
+    FAILED = "failed"
+    #: It never begins, since a stage before it failed; no pipeline stands so.
+    BLOCKED = "blocked"
+    #: Its pipeline was cancelled before it was done.
+    CANCELLED = "cancelled"
 
 
 class StageState(Frozen):
@@ -26,7 +44,7 @@ class StageState(Frozen):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    state: Literal["waiting", "running", "done", "failed", "blocked", "cancelled"] = "waiting"
+    state: State = State.WAITING
     #: What it does or waits for now, in words.
     progress: Line = ""
     #: The part of it that is done, from 0 to 1, where that can be told.
@@ -38,7 +56,7 @@ class StageState(Frozen):
     record: StageRecord | None = None
 
 
-#: Of which nothing was said yet; one for all, as most stages of a long queue stand so.
+#: The state of stages of which nothing was said yet; one object for all of them, as a long queue has many.
 WAITING = StageState()
 
 
@@ -66,31 +84,33 @@ class PipelineStatus(Frozen):
             raise unknown(pipeline)
         plan = Plan.read(unsealed(fields["plan"]), f"the plan of {pipeline!r}")
         states = {stage.key: _state(fields, stage.key) for stage in plan.stages}
-        for key in plan.blocked_by({key for key, state in states.items() if state.state == "failed"}):
-            if states[key].state != "done":
-                states[key] = StageState(state="blocked")
+        for key in plan.blocked_by({key for key, state in states.items() if state.state == State.FAILED}):
+            if states[key].state != State.DONE:
+                states[key] = StageState(state=State.BLOCKED)
         if "cancelled" in fields:
-            unfinished = [key for key, state in states.items() if state.state in ("waiting", "running", "blocked")]
-            states |= dict.fromkeys(unfinished, StageState(state="cancelled"))
+            unfinished = [
+                key for key, state in states.items() if state.state in (State.WAITING, State.RUNNING, State.BLOCKED)
+            ]
+            states |= dict.fromkeys(unfinished, StageState(state=State.CANCELLED))
         submitted = _time(fields.get("submitted", ""), f"the time of submission of {pipeline!r}")
         return cls(id=pipeline, submitted=submitted, plan=plan, states=states)
 
     @property
-    def state(self) -> Literal["waiting", "running", "done", "failed", "cancelled"]:
+    def state(self) -> State:
         """`failed` once a stage failed and nothing is left that could still run."""
         found = {state.state for state in self.states.values()}
-        if "cancelled" in found:
-            return "cancelled"
-        if found == {"done"}:
-            return "done"
-        if "failed" in found and not found & {"waiting", "running"}:
-            return "failed"
-        return "waiting" if found == {"waiting"} else "running"
+        if State.CANCELLED in found:
+            return State.CANCELLED
+        if found == {State.DONE}:
+            return State.DONE
+        if State.FAILED in found and not found & {State.WAITING, State.RUNNING}:
+            return State.FAILED
+        return State.WAITING if found == {State.WAITING} else State.RUNNING
 
     @property
     def finished(self) -> bool:
         """Whether nothing more will happen."""
-        return self.state in ("done", "failed", "cancelled")
+        return self.state in (State.DONE, State.FAILED, State.CANCELLED)
 
     @property
     def warnings(self) -> tuple[StageWarning, ...]:
@@ -107,7 +127,7 @@ class PipelineStatus(Frozen):
     @property
     def errors(self) -> list[str]:
         """The errors of the stages that failed."""
-        return [state.error for state in self.states.values() if state.state == "failed"]
+        return [state.error for state in self.states.values() if state.state == State.FAILED]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +160,8 @@ def _state(fields: Mapping[str, str], key: str) -> StageState:
         try:
             done = StageRecord.read(record, "its record")
         except UnreadableRecord as error:
-            return StageState(state="done", progress=str(error))
-        return StageState(state="done", progress=done.record.summary, worker=done.worker, record=done)
+            return StageState(state=State.DONE, progress=str(error))
+        return StageState(state=State.DONE, progress=done.record.summary, worker=done.worker, record=done)
     state = fields.get(f"state:{key}")
     try:
         return StageState.read(state, "its state") if state else WAITING

@@ -1,4 +1,4 @@
-"""The roster: which workers are there, written by themselves every few seconds, gone soon after they are."""
+"""Workers that are there: each writes its own entry every few seconds, which expires soon after the worker ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from pydantic import ConfigDict
 
-from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.line import Line
 from distill_queue.shared.plan.stage import STAGE_FORMAT
@@ -70,7 +70,7 @@ class WorkerEntry(Frozen):
         )
 
     def obeys(self, signs_as: str) -> bool:
-        """Whether it does what is signed with a key of that name, or, if the name is empty, not signed."""
+        """Whether the worker obeys messages signed with a key of that name, or unsigned ones if the name is empty."""
         return signs_as in self.keys if signs_as else not self.keys
 
 
@@ -83,10 +83,10 @@ class WorkerRegistry:
         self._called = False
 
     def enter(self, entry: WorkerEntry, seconds: float, instance: str) -> str:
-        """Say that a worker is there for some more seconds; where another one of its name is, in words, or nothing.
+        """Enter a worker for some more seconds; return where another worker of its name is, in words, or nothing.
 
-        That one has called here since this worker did the last time. Who has died does not call any more, so that
-        nobody is taken for a namesake of the worker that was started in its place.
+        Another worker of the name is there if it called here after this worker's last call. A worker that died calls no
+        more, so the one that was started in its place has no namesake.
 
         Args:
             entry: the worker.
@@ -96,7 +96,7 @@ class WorkerRegistry:
         """
         call = f"{instance} {entry.host} (process {entry.pid})"
         with self._redis.pipeline(transaction=False) as pipe:
-            # Clients of an older version know nothing of what stands there seldom.
+            # Defaults are left out: clients of an older version may not know these fields.
             text = entry.model_dump_json(exclude_defaults=True)
             pipe.set(self._names.worker(entry.name), text, px=int(seconds * 1000))
             pipe.sadd(self._names.workers, entry.name)
@@ -104,7 +104,7 @@ class WorkerRegistry:
             if {"gpu", "any"} <= set(entry.queues):
                 pipe.set(self._names.gpus, "", px=int(seconds * 1000))
             pipe.set(self._names.worker_called(entry.name), call, px=int(seconds * 1000), get=True)
-            # A key of another type costs what it would say of the worker; the others say theirs.
+            # A key of another type loses its own part, and no other.
             last = self._skipped.among(pipe.execute(raise_on_error=False))[-1]
         last = last if last and isinstance(last, str) else call
         of_itself = not self._called or last.startswith(f"{instance} ")
@@ -122,7 +122,7 @@ class WorkerRegistry:
             names = sorted(self._redis.smembers(self._names.workers))
         texts = self._redis.mget(map(self._names.worker, names)) if names else []
         if gone := [name for name, text in zip(names, texts, strict=True) if not text]:
-            self._redis.srem(self._names.workers, *gone)  # Who is there after all enters itself again soon.
+            self._redis.srem(self._names.workers, *gone)  # A worker that is there after all enters itself again soon.
         found = []
         for name, text in zip(names, texts, strict=True):
             with self._skipped.unreadable(self._names.worker(name)):

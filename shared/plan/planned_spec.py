@@ -1,4 +1,4 @@
-"""The spec of a plan: found again in its stages, so that plans of any age tell how to make them again."""
+"""Planned specs: a plan's spec, found again in its stages, so that a plan of any age can be made once more."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from distill_queue.shared.spec.student import AnyStudent, GridPoint, StudentGrid
 
 @dataclass(frozen=True, slots=True)
 class PlannedSpec:
-    """A spec whose plan has the same keys; `fuse` is not in it, which is part of none."""
+    """A spec whose plan has the same keys; it has no `fuse`, which is part of no key."""
 
-    #: In the words of a spec's file, without what is as it is where nothing is said.
+    #: The spec as a file would have it, without values that are defaults.
     data: dict[str, Any]
-    #: The files that it names, which lie beside it, and where the store has them.
+    #: The files beside the spec that it names, and where the store has them.
     files: dict[str, ArtifactRef]
 
     @classmethod
@@ -83,12 +83,12 @@ class PlannedSpec:
 
     @property
     def text(self) -> str:
-        """As YAML."""
+        """The spec as YAML."""
         return SpecFile.written(self.data)
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """The user's own, whose code it names."""
+        """The user's own packages whose code the spec names."""
         return tuple(sorted(set(_packages(self.data))))
 
 
@@ -100,7 +100,7 @@ def _teacher(stage: Stage, files: dict[str, ArtifactRef]) -> dict[str, Any]:
 
 
 def _file(name: str, suffix: str, ref: ArtifactRef, files: dict[str, ArtifactRef]) -> str:
-    """What a given file is called: by its key, as two may have one name."""
+    """Name a given file by its key, since two files may have one name, and enter it into `files`."""
     called = f"{name}-{ref.short_key}{suffix}"
     files[called] = ref
     return called
@@ -136,7 +136,7 @@ def _candidate(runs: StudentRuns, stage: Stage) -> StudentSpec:
 
 
 def _gathered(values: Sequence[Any]) -> Any:
-    """Values as one, with grids where they differ; not always one that spans the same points in the same order."""
+    """Merge values into one, with grids where they differ; these may span other points, or in another order."""
     first = values[0]
     if all(value == first for value in values):
         return first
@@ -167,7 +167,7 @@ def _read(student: dict[str, Any]) -> StudentSpec | StudentGrid | None:
 
 
 def _packages(value: Any) -> Iterator[str]:
-    """The packages of what is named anywhere in a spec."""
+    """The packages of all references `package.module:callable` in a spec."""
     for name, each in value.items() if isinstance(value, dict) else enumerate(value):
         if isinstance(each, dict | list):
             yield from () if name == "options" else _packages(each)

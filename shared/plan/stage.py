@@ -66,7 +66,7 @@ class Stage(BaseModel):
 
     @property
     def kind(self) -> str:
-        """What is done, as in the task's name."""
+        """The kind of the stage, as in its task's name."""
         return self.recipe.kind
 
     @property
@@ -80,14 +80,14 @@ Bundle = tuple[Stage, ...]
 
 
 def bundle_ref(bundle: Bundle) -> ArtifactRef:
-    """Where a bundle's unfinished work lives: that of a single stage, where the stage's own does."""
+    """Where a bundle's unfinished work lives; for a single stage, where the stage's own does."""
     if len(bundle) == 1:
         return bundle[0].ref
     return ArtifactRef(kind="bundle", key=bundle_key(stage.key for stage in bundle))
 
 
 def bundle_key(keys: Iterable[str]) -> str:
-    """The key of the unfinished work of several stages, by theirs."""
+    """The key of several stages' unfinished work, made of the stages' keys."""
     return hashlib.sha256(",".join(sorted(keys)).encode()).hexdigest()
 
 

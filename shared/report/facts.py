@@ -19,13 +19,9 @@ from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.results.calibration import Calibration
 from distill_queue.shared.results.history import HISTORY, History, history_of
 from distill_queue.shared.results.predictions import CONFIDENCES, PREDICTIONS, Predictions, Targets
-from distill_queue.shared.results.records import (
-    DatasetRecord,
-    EvaluationRecord,
-    ReportRecord,
-    StageRecord,
-    StudentScore,
-)
+from distill_queue.shared.results.records import DatasetRecord, EvaluationRecord
+from distill_queue.shared.results.scores import ReportRecord, StudentScore
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Manifest
 
 Role = Literal["teacher", "student", "control"]

@@ -28,7 +28,8 @@ from distill_queue.shared.report.sentences import estimated, percent
 from distill_queue.shared.report.svg import COLOURS, HEIGHT, Picture, plain
 from distill_queue.shared.results.history import History
 from distill_queue.shared.results.predictions import Targets
-from distill_queue.shared.results.records import ChoiceRecord, StageRecord
+from distill_queue.shared.results.records import ChoiceRecord
+from distill_queue.shared.results.stage_record import StageRecord
 
 #: How a model of each role looks: marker, and dashes of its lines.
 MARKERS = {"teacher": "s", "student": "o", "control": "^"}

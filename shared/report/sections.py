@@ -21,7 +21,8 @@ from distill_queue.shared.report.sentences import estimated, percent
 from distill_queue.shared.report.svg import Picture, plain
 from distill_queue.shared.results.calibration import BINS
 from distill_queue.shared.results.predictions import Predictions
-from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord, StageRecord
+from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.spec.grid import values_of
 from distill_queue.shared.store.folder_store import place_of
 

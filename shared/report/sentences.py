@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from distill_queue.shared.results.records import DatasetRecord, Estimate, EvaluationRecord, ReportRecord, StudentScore
+from distill_queue.shared.results.records import DatasetRecord, EvaluationRecord
+from distill_queue.shared.results.scores import Estimate, ReportRecord, StudentScore
 
 #: Models whose sizes differ by less than this share are of one size.
 SAME_SIZE = 0.05

@@ -23,7 +23,7 @@ class Calibration:
 
     @classmethod
     def of(cls, confidences: npt.NDArray[np.float32], hits: npt.NDArray[np.bool_]) -> Self:
-        """That of some samples' confidences and hits, both `[samples]`."""
+        """The calibration of samples with these confidences and hits, both `[samples]`."""
         bins = np.minimum((confidences * BINS).astype(np.int64), BINS - 1)
         samples, right, sums = (
             np.bincount(bins, weights, BINS).astype(np.float64) for weights in (np.ones(len(bins)), hits, confidences)
@@ -32,7 +32,7 @@ class Calibration:
 
     @classmethod
     def none(cls) -> Self:
-        """That of no samples."""
+        """The calibration of no samples."""
         return cls(*np.zeros((3, BINS)))
 
     def __add__(self, other: Calibration) -> Calibration:

@@ -12,7 +12,7 @@ HISTORY = "history.json"
 
 
 class History(BaseModel):
-    """What each epoch came to."""
+    """Loss and accuracies of each epoch."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -24,7 +24,7 @@ class History(BaseModel):
 
     @classmethod
     def of(cls, epochs: Sequence[tuple[float, float, float | None]]) -> Self:
-        """That of each epoch's loss and accuracies."""
+        """The history of epochs, each as its loss, training accuracy and held-out accuracy."""
         return cls(
             losses=tuple(loss for loss, _, _ in epochs),
             train_accuracies=tuple(accuracy for _, accuracy, _ in epochs),
@@ -33,14 +33,14 @@ class History(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """That in a file."""
+        """Read the history in a file."""
         return cls.model_validate_json(path.read_bytes())
 
     def write(self, path: Path) -> None:
-        """Write it into a file; the same history gives the same bytes."""
+        """Write the history into a file; the same history gives the same bytes."""
         path.write_text(self.model_dump_json(), encoding="utf-8")
 
 
 def history_of(seed: int) -> str:
-    """The file of a chosen model."""
+    """The name of the file with the history of a model that was chosen, trained with a seed."""
     return f"history-{seed}.json"

@@ -19,7 +19,7 @@ Targets = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Predictions:
-    """Of each sample the class that it is given, and how sure the model is of it; in the data set's order."""
+    """The class that a model gives each sample, and its confidence, in the data set's order."""
 
     #: `[samples]`, of the smallest unsigned type.
     classes: npt.NDArray[Any]
@@ -28,7 +28,7 @@ class Predictions:
 
     @classmethod
     def read(cls, classes: Path, confidences: Path) -> Self:
-        """Those in two files.
+        """Read the predictions in two files.
 
         Raises:
             ArtifactDamaged: one is no array.
@@ -46,7 +46,7 @@ class Predictions:
         return len(self.classes)
 
     def hits(self, targets: Targets) -> npt.NDArray[np.bool_]:
-        """Whether each sample is given its own class."""
+        """Whether each sample is given its own class, `[samples]`."""
         return self.classes == targets
 
     def calibration(self, targets: Targets) -> Calibration:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -15,7 +13,7 @@ from distill_queue.shared.line import SealedLine
 class DataWarning(Frozen):
     """Something that is allowed, and seldom meant."""
 
-    #: What a spec's `accept` calls it; of any text, as later versions know other kinds.
+    #: Its name in a spec's `accept`; any text, since later versions know other kinds.
     kind: SealedLine
     text: SealedLine
 
@@ -87,9 +85,9 @@ class TrainingRecord(Frozen):
     seconds: float
     #: Models that were trained side by side.
     together: int
-    #: Of the matrix products.
+    #: Precision of the matrix products.
     precision: str
-    #: Why they were not in bfloat16, which `auto` takes where the device computes it natively.
+    #: Why the products were not in bfloat16, which `auto` takes where the device computes it natively.
     fallback: Annotated[str | None, Field(exclude_if=lambda fallback: fallback is None)] = None
 
     @property
@@ -146,7 +144,7 @@ class ChoiceRecord(Frozen):
 
     @property
     def tie(self) -> str:
-        """What is to be said of the best point where it is not the only one; else nothing."""
+        """Words about points that are as good as the best one; empty where there are none."""
         equals = self.held_out.count(max(self.held_out))
         return f", the first of {equals} equal ones" if equals > 1 else ""
 
@@ -187,7 +185,7 @@ class EvaluationRecord(Frozen):
     accuracy: float
     #: Mean negative log-likelihood of the true class, in nats.
     negative_log_likelihood: float
-    #: Share of the samples on which the model and the teacher choose the same class; none where it cannot run here.
+    #: Share of the samples on which model and teacher choose the same class; none where the teacher cannot run here.
     agreement: float | None
     parameters: int
     trained_parameters: TrainedParameters = None
@@ -211,156 +209,6 @@ class EvaluationRecord(Frozen):
 
     @property
     def parameters_in_words(self) -> str:
-        """How many there are, and how many of them are trained where others are frozen."""
+        """The number of parameters, and of those that are trained where others are frozen."""
         trained = "" if self.trained_parameters is None else f" ({self.trained_parameters:,} trained)"
         return f"{self.parameters:,}{trained}"
-
-
-class Estimate(Frozen):
-    """A mean over seeds, with its 95 % confidence interval by Student's t; without one where there is one seed."""
-
-    mean: float
-    deviation: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-
-class StudentRun(Frozen):
-    """A student beside its control, trained with one seed."""
-
-    seed: int
-    student: EvaluationRecord
-    control: EvaluationRecord | None
-
-
-class StudentScore(Frozen):
-    """A student over its seeds, and what the teacher brought."""
-
-    name: str
-    runs: tuple[StudentRun, ...] = Field(min_length=1)
-    accuracy: Estimate
-    #: Of the controls; none without them, like the two below.
-    control_accuracy: Estimate | None
-    #: The student's accuracy less its control's with the same seed, as a share of 1.
-    gain: Estimate | None
-    #: `gain` as a share of the gap between control and teacher; none where there is no gap.
-    gap_closed: Estimate | None
-    #: Which points of their grids student and control are, where they have one.
-    choice: ChoiceRecord | None = None
-    control_choice: ChoiceRecord | None = None
-
-    @property
-    def student(self) -> EvaluationRecord:
-        """The first seed's student."""
-        return self.runs[0].student
-
-    @property
-    def control(self) -> EvaluationRecord | None:
-        """The first seed's control."""
-        return self.runs[0].control
-
-    @property
-    def verdict(self) -> Literal["better", "not better", "inconclusive", ""]:
-        """Whether the teacher helped: by where the gain's interval lies; empty without controls or with one seed."""
-        if self.gain is None or self.gain.low is None or self.gain.high is None:
-            return ""
-        if self.gain.low > 0.0:
-            return "better"
-        return "not better" if self.gain.high <= 0.0 else "inconclusive"
-
-
-#: How a model is built, as far as an evaluation tells: parameters, multiply-adds, device.
-Build = tuple[int, int, str]
-
-
-class ReportRecord(Frozen):
-    """All scores of a pipeline."""
-
-    kind: Literal["report"] = "report"
-    #: None where there are only labels of it.
-    teacher: EvaluationRecord | None
-    #: Where `teacher` is the average of several: each of them.
-    teachers: tuple[EvaluationRecord, ...] = ()
-    students: tuple[StudentScore, ...]
-
-    def fastest(self, model: EvaluationRecord) -> EvaluationRecord:
-        """Of the models that are built as this one, that which was measured as the fastest: its times are theirs.
-
-        They differ by what else their machines did. Built alike are those with as many parameters and multiply-adds,
-        on the same device: a student with each seed, and its control.
-        """
-        return self._fastest[_build(model)]
-
-    @cached_property
-    def _fastest(self) -> dict[Build, EvaluationRecord]:
-        slowest_first = sorted(self._evaluations(), key=lambda each: -each.latency_median_ms)
-        return {_build(each): each for each in slowest_first}
-
-    def _evaluations(self) -> Iterator[EvaluationRecord]:
-        yield from (self.teacher, *self.teachers) if self.teacher else ()
-        for run in (run for score in self.students for run in score.runs):
-            yield run.student
-            if run.control:
-                yield run.control
-
-    @property
-    def summary(self) -> str:
-        """The record in a few words."""
-        scores = (f"{score.name} {score.accuracy.mean:.2%}" for score in self.students)
-        teacher = () if self.teacher is None else (f"teacher {self.teacher.accuracy:.2%}",)
-        return ", ".join((*teacher, *scores))
-
-
-def _build(model: EvaluationRecord) -> Build:
-    return model.parameters, model.multiply_adds, model.device
-
-
-Record = Annotated[
-    DatasetRecord
-    | TrainingRecord
-    | WeightsRecord
-    | EnsembleRecord
-    | SoftLabelsRecord
-    | ChoiceRecord
-    | EvaluationRecord
-    | ReportRecord,
-    Field(discriminator="kind"),
-]
-
-
-def warnings_of(record: Record) -> tuple[DataWarning, ...]:
-    """What a stage warns of."""
-    return record.warnings if isinstance(record, DatasetRecord | WeightsRecord) else ()
-
-
-class StageWarning(DataWarning):
-    """What a stage of a pipeline warns of."""
-
-    #: Its title.
-    stage: str
-    #: Whether the pipeline's spec says that it is meant so.
-    accepted: bool
-
-    def __str__(self) -> str:
-        return f"{self.stage}: {super().__str__()}"
-
-
-class StageRecord(Frozen):
-    """How a pipeline came by a stage's result."""
-
-    key: str
-    kind: str
-    title: str
-    outcome: Literal["computed", "found"]
-    #: Seconds that this pipeline spent on the stage.
-    seconds: float
-    #: When it had it, in seconds since the epoch by its worker's clock; 0 in records of earlier versions.
-    ended: float = 0.0
-    worker: str
-    record: Record
-
-    @property
-    def summary(self) -> str:
-        """The record as Flower's Result column shows it."""
-        return f"{self.outcome} in {self.seconds:.1f} s · {self.record.summary}"

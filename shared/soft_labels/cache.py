@@ -13,15 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill_queue.shared.errors import ArtifactDamaged, InvalidInput, store_errors
 from distill_queue.shared.files.files import read
-from distill_queue.shared.soft_labels.encoding import (
-    Array,
-    Column,
-    Encoding,
-    Floats,
-    OutsideMass,
-    outside_mass,
-    softmax,
-)
+from distill_queue.shared.soft_labels.encoding import Column, Encoding, OutsideMass, outside_mass
+from distill_queue.shared.soft_labels.numerics import Array, Floats, softmax
 
 HEADER = "soft_labels.json"
 #: Largest header that is read: with the checksums of seven million blocks.
@@ -46,13 +39,13 @@ class SoftLabelsHeader(BaseModel):
     samples: int = Field(ge=1, strict=True)
     class_names: tuple[str, ...] = Field(min_length=2)
     encoding: Encoding
-    #: Whose row i is row i here; empty where nobody said.
+    #: Key of the data set whose row i is row i here; empty where it is not known.
     dataset_key: str
-    #: Empty where it is not known.
+    #: Key of the teacher; empty where it is not known.
     teacher_key: str = ""
     #: What makes a view of a sample, as in the spec; nothing where there is one view, the sample itself.
     augmentation: Augmentation = {}
-    #: Of random numbers that the views were made with; empty without an augmentation.
+    #: Fingerprint of the random numbers that made the views; empty without an augmentation.
     augmentation_fingerprint: str = ""
     block_rows: int = Field(ge=1, strict=True)
     #: XXH3 (128 bits, seed 0) of each block of rows, all columns of it one after the other; view after view.
@@ -93,7 +86,7 @@ class SoftLabelsHeader(BaseModel):
 
     @property
     def whole(self) -> bool:
-        """Whether it is as it was sealed."""
+        """Whether the header is as it was sealed."""
         return self.checksum == self._checksum() and len(self.checksums) == self.blocks
 
     def _checksum(self) -> str:
@@ -153,7 +146,7 @@ class SoftLabels:
         return self.header.samples
 
     def __reduce__(self) -> Any:
-        """Sent to another process as its place: that one maps it anew."""
+        """Pickle the folder's path alone: another process maps the files anew."""
         return type(self).open, (self.folder,)
 
     def __getitem__(self, indices: Indices) -> Floats:
@@ -203,7 +196,7 @@ class SoftLabels:
         augmentation: Augmentation | None = None,
         augmentation_fingerprint: str | None = None,
     ) -> None:
-        """Refuse labels that are not those that are asked for; what is None may be anything.
+        """Refuse labels that differ from what is asked for; None accepts anything.
 
         Raises:
             InvalidInput: the message says what differs.

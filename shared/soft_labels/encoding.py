@@ -11,19 +11,22 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distill_queue.shared.catalog import Dtype
 from distill_queue.shared.errors import InvalidInput
-
-Array = npt.NDArray[Any]
-Floats = npt.NDArray[np.float32]
-
-#: Largest logit that float16 and uint8 hold.
-LARGEST_SMALL = 65_504.0
-#: Steps of a byte from a row's smallest stored logit to its largest.
-STEPS = 255
-#: Rounding of float16, as a share of a logit; below `SMALLEST_NORMAL_16` its spacing is fixed.
-SHARE_16 = 2.0**-11
-SMALLEST_NORMAL_16 = 2.0**-14
-#: Rounding of float32 sums and products on the way to a byte and back, as a share of the row's largest logit.
-SHARE_32 = 2.0**-21
+from distill_queue.shared.soft_labels.numerics import (
+    LARGEST_SMALL,
+    SHARE_16,
+    SHARE_32,
+    SMALLEST_NORMAL_16,
+    Array,
+    Floats,
+    cast_finite,
+    largest_logits,
+    log_sum_exp,
+    log_sums,
+    outside_logit,
+    require_finite,
+    share_of,
+    to_bytes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Encoding(BaseModel):
         return self.dtype if self.top_k is None else f"top {self.top_k} {self.dtype}"
 
     def columns(self, classes: int) -> tuple[Column, ...]:
-        """What is stored of rows of so many classes.
+        """The columns that store rows of logits of so many classes.
 
         Raises:
             InvalidInput: there are not more classes than are to be kept.
@@ -87,27 +90,27 @@ class Encoding(BaseModel):
         """
         columns = self.columns(logits.shape[1])
         if self.top_k is None and self.dtype != "uint8":
-            return (_cast(logits, columns[0].dtype),)
-        _require_finite(logits, LARGEST_SMALL if self.dtype != "float32" else np.inf)
+            return (cast_finite(logits, columns[0].dtype),)
+        require_finite(logits, LARGEST_SMALL if self.dtype != "float32" else np.inf)
         logits = logits.astype(np.float32, copy=False)
         if self.top_k is None:
-            return _to_bytes(logits)
-        indices, kept = _largest(logits, self.top_k)
-        sums = _log_sums(logits, indices, kept)
-        values = _to_bytes(kept) if self.dtype == "uint8" else (_cast(kept, columns[1].dtype),)
+            return to_bytes(logits)
+        indices, kept = largest_logits(logits, self.top_k)
+        sums = log_sums(logits, indices, kept)
+        values = to_bytes(kept) if self.dtype == "uint8" else (cast_finite(kept, columns[1].dtype),)
         return indices.astype(columns[0].dtype), values[0], sums, *values[1:]
 
     def decode(self, columns: tuple[Array, ...], classes: int) -> Floats:
         """Logits `[rows, classes]`, float32, of what was stored.
 
-        Of a class outside the top k: what it has if all of these are equal; the probability of all of them together is
-        then the teacher's at temperature 1, to float32's rounding.
+        All classes outside the top k get one and the same logit, so that together they have the probability that the
+        teacher gives them at temperature 1, to float32's rounding.
         """
         kept = self.kept(columns)
         if self.top_k is None:
             return kept
         indices, _, sums, *_ = columns
-        logits = np.repeat(_outside(kept, sums, classes)[:, None], classes, axis=1)
+        logits = np.repeat(outside_logit(kept, sums, classes)[:, None], classes, axis=1)
         np.put_along_axis(logits, indices.astype(np.int64), kept, axis=1)
         return logits
 
@@ -151,11 +154,11 @@ def outside_mass(encoding: Encoding, columns: tuple[Array, ...], classes: int, t
     kept = encoding.kept(columns).astype(np.float64)
     everything, odds = sums[:, 0].astype(np.float64), sums[:, 1].astype(np.float64)
     outside = everything - np.logaddexp(0.0, -odds)
-    exact = _share(odds)
+    exact = share_of(odds)
     others = classes - indices.shape[1]
-    fill = _outside(kept.astype(np.float32), sums, classes).astype(np.float64)
-    top = _log_sum_exp(kept / temperature)
-    estimate = _share(np.log(others) + fill / temperature - top)
+    fill = outside_logit(kept.astype(np.float32), sums, classes).astype(np.float64)
+    top = log_sum_exp(kept / temperature)
+    estimate = share_of(np.log(others) + fill / temperature - top)
     if temperature == 1.0:
         return OutsideMass(exact, exact, exact)
     error = encoding.rounding(columns)
@@ -168,126 +171,10 @@ def outside_mass(encoding: Encoding, columns: tuple[Array, ...], classes: int, t
     uneven = cap / temperature + np.log(full + (at_cap - full) ** (1.0 / temperature))
     low, high = (uneven, even) if temperature > 1.0 else (even, uneven)
     slack = error / temperature + margin
-    low_share, high_share = _share(low - top - slack), _share(high - top + slack)
+    low_share, high_share = share_of(low - top - slack), share_of(high - top + slack)
     return OutsideMass(np.minimum(low_share, estimate), estimate, np.maximum(high_share, estimate))
-
-
-def softmax(logits: Floats, temperature: float = 1.0) -> Floats:
-    """Probabilities `[rows, classes]`, float32, of logits at a temperature."""
-    scaled = logits / np.float32(temperature)
-    scaled -= scaled.max(axis=1, keepdims=True)
-    np.exp(scaled, out=scaled)
-    scaled /= scaled.sum(axis=1, keepdims=True)
-    return scaled
 
 
 def _index_type(classes: int) -> np.dtype[Any]:
     """The smallest unsigned type that holds every class."""
     return np.min_scalar_type(classes - 1).newbyteorder("<")
-
-
-def _cast(logits: Array, dtype: np.dtype[Any]) -> Array:
-    """Logits in a floating type, all finite."""
-    with np.errstate(over="ignore"):
-        cast = np.ascontiguousarray(logits, dtype=dtype)
-    if dtype.itemsize == 4:
-        _require_finite(cast, np.inf)
-    # Looks at the bits: NumPy has no fast float16. Infinities and NaNs have the largest of either sign.
-    elif cast.view(np.int16).max() >= 0x7C00 or cast.view(np.uint16).max() >= 0xFC00:
-        _require_finite(logits, LARGEST_SMALL)
-        raise InvalidInput(_too_large())  # Between the largest float16 and what rounds to infinity.
-    return cast
-
-
-def _require_finite(logits: Array, largest: float) -> None:
-    low, high = logits.min(initial=0.0), logits.max(initial=0.0)  # NaN where there is one.
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise InvalidInput("soft labels: a logit is not finite: look at the teacher")
-    if max(-low, high) > largest:
-        raise InvalidInput(_too_large())
-
-
-def _too_large() -> str:
-    return f"soft labels: a logit is beyond ±{LARGEST_SMALL:,.0f}: use soft_labels: {{dtype: float32}}"
-
-
-def _to_bytes(logits: Floats) -> tuple[Array, Array]:
-    """Bytes, and the scales `[rows, 2]`: each row's smallest logit, and the step from one byte to the next."""
-    scales = np.empty((len(logits), 2), dtype="<f4")
-    scales[:, 0] = logits.min(axis=1)
-    scales[:, 1] = (logits.max(axis=1) - scales[:, 0]) / STEPS
-    steps = np.where(scales[:, 1:] > 0.0, scales[:, 1:], np.float32(1.0))
-    codes = (logits - scales[:, :1]) / steps
-    return np.rint(codes, out=codes).clip(0, STEPS).astype(np.uint8), scales
-
-
-def _largest(logits: Floats, k: int) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Indices and values `[rows, k]` of the largest logits, in falling order, of equal ones the first."""
-    rows, classes = logits.shape
-    smallest = np.partition(logits, -k, axis=1)[:, -k, None]
-    chosen = logits >= smallest
-    tied = chosen.sum(axis=1) > k  # More than k are no smaller than the k-th.
-    if tied.any():
-        of_tied = np.zeros_like(chosen[tied])
-        np.put_along_axis(of_tied, _first_of_equals(logits[tied], k), True, axis=1)
-        chosen[tied] = of_tied
-    indices = np.flatnonzero(chosen).reshape(rows, k) % classes
-    kept = np.take_along_axis(logits, indices, axis=1)
-    order = np.argsort(-kept, axis=1, kind="stable")
-    return np.take_along_axis(indices, order, axis=1), np.take_along_axis(kept, order, axis=1)
-
-
-def _first_of_equals(logits: Floats, k: int) -> npt.NDArray[np.int64]:
-    """Indices `[rows, k]` of the largest logits, in no order, of equal ones the first.
-
-    Partitions whole numbers that have a logit's place among the floats in their upper half and its class in the lower.
-    """
-    bits = np.ascontiguousarray(logits + np.float32(0.0)).view(np.int32)  # -0.0 becomes 0.0.
-    places = np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
-    classes = np.arange(logits.shape[1], dtype=np.int64)
-    keys = (places.astype(np.int64) << 32) | (0xFFFFFFFF - classes)
-    indices: npt.NDArray[np.int64] = 0xFFFFFFFF - (np.partition(keys, -k, axis=1)[:, -k:] & 0xFFFFFFFF)
-    return indices
-
-
-def _log_sums(logits: Floats, indices: npt.NDArray[np.int64], kept: Floats) -> Floats:
-    """Log-sum-exp `[rows]` of all classes, and the log-odds of those that are not kept; `[rows, 2]`, sums in float64.
-
-    As float32, log-odds are as exact for a small rest as for a large one, whatever the size of the logits.
-    """
-    highest = kept[:, :1]
-    with np.errstate(over="ignore"):  # What is that far below the highest is nothing beside it.
-        exponentials = np.exp(logits - highest)
-    # Summed over the others, not by taking away what is kept, which would leave nothing of a small rest.
-    np.put_along_axis(exponentials, indices, 0.0, axis=1)
-    outside = exponentials.sum(axis=1, dtype=np.float64)
-    inside_log = np.log(np.exp(kept.astype(np.float64) - highest).sum(axis=1))
-    with np.errstate(divide="ignore"):
-        outside_log = np.log(outside)
-    far = outside < np.finfo(np.float32).tiny * logits.shape[1] / SHARE_32
-    if far.any():  # So far below that float32 has little or nothing left of them.
-        rest = logits[far].astype(np.float64)
-        np.put_along_axis(rest, indices[far], -np.inf, axis=1)
-        outside_log[far] = _log_sum_exp(rest) - highest[far, 0]
-    everything = np.logaddexp(inside_log, outside_log) + highest[:, 0]
-    return np.stack([everything, outside_log - inside_log], axis=1).astype("<f4")
-
-
-def _outside(kept: Floats, sums: Array, classes: int) -> Floats:
-    """The logit `[rows]` of each class that is not kept, if all of them are equal.
-
-    It keeps the odds of inside and outside as they were before what is kept was rounded.
-    """
-    fill = _log_sum_exp(kept.astype(np.float64)) + sums[:, 1].astype(np.float64) - np.log(classes - kept.shape[1])
-    # Of equals, what is kept stays the first: float32's rounding may not bring the others up to it.
-    return np.minimum(fill.astype(np.float32), np.nextafter(kept[:, 0], np.float32(-np.inf)))
-
-
-def _log_sum_exp(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    highest = logits.max(axis=1)
-    return highest + np.log(np.exp(logits - highest[:, None]).sum(axis=1))
-
-
-def _share(log_odds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Probability of what has these log-odds."""
-    return np.exp(-np.logaddexp(0.0, -log_odds))

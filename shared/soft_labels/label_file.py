@@ -25,7 +25,7 @@ from distill_queue.shared.files.given_file import require_path, shown
 from distill_queue.shared.files.weights_file import kind_of, opened_tensors
 from distill_queue.shared.line import listed, shortened
 from distill_queue.shared.soft_labels.cache import BLOCK_LOGITS, Augmentation, SoftLabels, SoftLabelsHeader
-from distill_queue.shared.soft_labels.encoding import Array
+from distill_queue.shared.soft_labels.numerics import Array
 
 SUFFIXES = (".npz", ".safetensors")
 #: Largest facts or names of classes that are read, and how many names at the most: a row of logits is one block.
@@ -110,7 +110,7 @@ class LabelFile:
                 raise InvalidInput(f"{self.name}: sample {row:,} of view {view} has a logit that is not finite")
             if block == 0 and _are_probabilities(logits):
                 raise InvalidInput(f"{self.name}: its rows are probabilities: give their logarithms")
-            with np.errstate(over="ignore"):  # Found by whoever stores them.
+            with np.errstate(over="ignore"):  # The writer finds what is too large.
                 yield block, logits if logits.dtype == np.float16 else logits.astype(np.float32)
 
 
@@ -172,7 +172,7 @@ def _write_array(labels: SoftLabels, file: IO[bytes]) -> None:
 
 @contextmanager
 def _parsing(name: str, path: Path | None = None) -> Iterator[None]:
-    """Turn what parsers say of rubbish into one error; what the disk or a network share says is not of the file."""
+    """Turn a parser's error about a bad file into `InvalidSpec`; errors of the disk or of a network share pass."""
     try:
         yield
     except ValidationError as error:
@@ -236,7 +236,7 @@ def _text(archive: zipfile.ZipFile, name: str) -> Array:
             raise ValueError(f"{what} is not what its header says")
         content = file.read(count * dtype.itemsize)
         letters = np.frombuffer(content, np.dtype(np.uint32).newbyteorder(dtype.byteorder))
-        if letters.size and letters.max() > sys.maxunicode:  # Python ends with an error of its own making else.
+        if letters.size and letters.max() > sys.maxunicode:  # Else Python raises an error of its own later.
             raise ValueError(f"{what} has letters that are none")
         return np.frombuffer(content, dtype, count).reshape(shape)
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from distill_queue.shared.results.calibration import Calibration
 from distill_queue.shared.soft_labels.cache import SoftLabels
-from distill_queue.shared.soft_labels.encoding import softmax
+from distill_queue.shared.soft_labels.numerics import softmax
 
 
 class LabelStatistics(BaseModel):
@@ -27,7 +27,7 @@ class LabelStatistics(BaseModel):
 
     @classmethod
     def of(cls, labels: SoftLabels, targets: npt.NDArray[np.int64]) -> LabelStatistics:
-        """Those of a cache and the data's labels `[samples]`, -1 where there is none; block by block."""
+        """The statistics of a cache beside the data's labels `[samples]`, -1 where there is none; block by block."""
         header = labels.header
         calibration, entropy = Calibration.none(), 0.0
         for block in range(header.blocks):
@@ -47,10 +47,10 @@ class LabelStatistics(BaseModel):
 
 
 def better_than_chance(accuracy: float, targets: npt.NDArray[np.int64]) -> bool:
-    """Whether a first class that is right so often says something of these samples, and not of others.
+    """Whether labels that are right so often can be of these samples, in this order.
 
-    Labels in another order are right no more often than always saying the most frequent class, within three standard
-    deviations of that.
+    Labels in another order are right no more often than the most frequent class is, give or take three standard
+    deviations.
     """
     labelled = targets[targets >= 0]
     if not len(labelled):

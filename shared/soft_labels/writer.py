@@ -19,13 +19,14 @@ from distill_queue.shared.errors import InvalidInput, StoreUnavailable, store_er
 from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.files.folders import GONE, clear_away, found_in
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels, SoftLabelsHeader, checksum_of
-from distill_queue.shared.soft_labels.encoding import Array, Column
+from distill_queue.shared.soft_labels.encoding import Column
+from distill_queue.shared.soft_labels.numerics import Array
 
 #: Folder of the labels as they will be.
 LABELS = "labels"
 #: Folder of the finished blocks' names, `<block>-<checksum>`: each an empty file.
 FINISHED = "finished"
-#: Says that all columns have their length; made last.
+#: A file that says that all columns have their length; it is made last.
 READY = "ready"
 #: Bytes that are encoded, hashed and written in one go.
 PIECE_BYTES = 1_048_576
@@ -37,9 +38,10 @@ _FINISHED_NAME = re.compile(r"(\d{1,12})-([0-9a-f]{32})")
 class SoftLabelsWriter:
     """Unfinished labels: `labels/` as they will be, and beside it which blocks are finished.
 
-    A block is named as finished once it is written whole, with its checksum: whoever goes on after a kill has only the
-    others to do. Blocks may be written by several processes, and twice: the same rows have the same bytes. The folder
-    is named by what the labels are of and with what they are made: whoever makes others never writes into these.
+    A block's name is put among the finished ones once the block is written whole, with its checksum: after a kill only
+    the other blocks are left to do. Several processes may write blocks, and one block twice: the same rows have the
+    same bytes. The folder's name is a hash of the header and of `made_with`, so that a writer of other labels never
+    writes into these.
     """
 
     folder: Path
@@ -49,7 +51,7 @@ class SoftLabelsWriter:
 
     @classmethod
     def begin(cls, folder: Path, header: SoftLabelsHeader, made_with: str = "", objects: Bucket | None = None) -> Self:
-        """Go on with the labels in a folder if they are the same, made with the same; else begin them, alone there.
+        """Go on with a folder's labels if header and `made_with` are the same; else remove what is there, and begin.
 
         Raises:
             InvalidInput: labels of this kind cannot be stored so.
@@ -80,17 +82,17 @@ class SoftLabelsWriter:
     def join(
         cls, folder: Path, header: SoftLabelsHeader, made_with: str = "", objects: Bucket | None = None
     ) -> Self | None:
-        """Help with the same labels, made with the same; None where there are none."""
+        """Help with labels that were begun with the same header and `made_with`; None where there are none."""
         name = _name(header, made_with)
         writer = cls(folder / name, header, objects and objects.below(name))
         with store_errors(folder):
             if writer.objects and not writer._is_ready() and writer.objects.exists(READY):
-                writer._take_room()  # They are of another machine: here there is room to be made for them.
+                writer._take_room()  # Another machine began them: this one makes files of its own.
             return writer if writer._is_ready() else None
 
     @property
     def missing(self) -> list[int]:
-        """Blocks that are not finished, in order; those that other machines have finished are brought here."""
+        """Copy here the blocks that other machines have finished; return those that are not finished, in order."""
         self._bring()
         finished = self._finished
         return [block for block in range(self.header.blocks) if block not in finished]
@@ -141,7 +143,7 @@ class SoftLabelsWriter:
         return SoftLabels.open(self.folder / LABELS)
 
     def _bring(self) -> None:
-        """Take in the blocks that other machines have finished."""
+        """Copy here the blocks that other machines have finished."""
         if self.objects is None:
             return
         finished = self._finished
@@ -180,7 +182,7 @@ class SoftLabelsWriter:
             yield column, self.header.views * self.header.samples * column.row_bytes
 
     def _is_ready(self) -> bool:
-        """Whether the columns are there, and as long as they are to be."""
+        """Whether all columns are there, each of its length."""
         with suppress(*GONE):
             return (
                 (self.folder / READY).exists()
@@ -192,7 +194,7 @@ class SoftLabelsWriter:
     def _take_room(self) -> None:
         """Make all columns, each of its length, so that a disk that is too small is found at once."""
         with suppress(*GONE):
-            shutil.rmtree(self.folder)  # What another user has left, and this one cannot remove, is named as it is.
+            shutil.rmtree(self.folder)  # The error names the file of another user that this one cannot remove.
         (self.folder / LABELS).mkdir(parents=True)
         (self.folder / FINISHED).mkdir()
         for column, length in self._columns:
@@ -213,7 +215,7 @@ class SoftLabelsWriter:
             yield column, (encoded[part] for part in parts)
 
     def _forget_altered(self) -> list[int]:
-        """Take the finished blocks' names from those that are not as they were written; return these."""
+        """Remove the names of finished blocks that are not as they were written; return these blocks."""
         written = SoftLabels(self.folder / LABELS, self.header)
         altered = []
         for block, checksum in self._finished.items():
@@ -232,14 +234,14 @@ def _name(header: SoftLabelsHeader, made_with: str) -> str:
 
 
 def _noted(pieces: Iterator[Array], digest: xxhash.xxh3_128) -> Iterator[Array]:
-    """The same pieces, hashed as they go by."""
+    """Yield the pieces, and add each to the digest."""
     for piece in pieces:
         digest.update(piece.data)
         yield piece
 
 
 def _write_at(path: Path, pieces: Iterator[Array], offset: int) -> None:
-    """Write into an existing file: opened for each block, as labels that were sealed are there no more."""
+    """Write pieces into an existing file, opened for each block: it moves away when the labels are sealed."""
     descriptor = os.open(path, os.O_WRONLY)
     try:
         for piece in pieces:

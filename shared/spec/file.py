@@ -15,16 +15,8 @@ from pydantic import ValidationError
 
 from distill_queue.shared.errors import InvalidInput, InvalidSettings, InvalidSpec
 from distill_queue.shared.files.given_file import read_text, shown
-from distill_queue.shared.files.markup import (
-    DEEPEST,
-    Location,
-    Malformed,
-    dump_yaml,
-    parse_json,
-    parse_toml,
-    parse_yaml,
-    require_plain,
-)
+from distill_queue.shared.files.markup import DEEPEST, Location, Malformed, parse_json, parse_toml, require_plain
+from distill_queue.shared.files.yaml_text import dump_yaml, parse_yaml
 from distill_queue.shared.line import shortened
 
 MAX_BYTES = 1_000_000
@@ -147,7 +139,7 @@ class SpecFile:
         for each in found:
             if not (each["type"] == "too_short" and _has_mistakes_inside(each["loc"], found)):
                 place = self._field_of({**each, "loc": (*inside, *each["loc"])})
-                yield place, shortened(_in_words(each), LONGEST_WORDS)
+                yield place, shortened(_explained(each), LONGEST_WORDS)
 
     def at(self, location: Location, message: str) -> str:
         """A message with the place that it speaks of before it."""
@@ -197,7 +189,7 @@ def _has_mistakes_inside(location: Location, mistakes: list[Any]) -> bool:
     return any(len(m["loc"]) > len(location) and m["loc"][: len(location)] == location for m in mistakes)
 
 
-def _in_words(error: Any) -> str:
+def _explained(error: Any) -> str:
     """Pydantic's message in the words of someone who writes specs."""
     given = json.dumps(error["input"], default=str, ensure_ascii=False)
     given = given if len(given) <= 60 else given[:57] + "..."

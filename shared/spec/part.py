@@ -1,4 +1,4 @@
-"""What all parts of a spec share: closed to unknown keys, and an error for an unknown name."""
+"""Spec parts: the base of all parts of a spec, closed to unknown keys, and the types of their values."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _text(text: str) -> str:
 
 
 def as_arguments(options: dict[str, Any]) -> dict[str, Any]:
-    """Options as the keyword arguments of what they are for, which gets lists of its own."""
+    """Options as keyword arguments of the callable that they are for, which gets lists of its own."""
 
     def thawed(value: Any) -> Any:
         return [thawed(item) for item in value] if isinstance(value, tuple) else value

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import DATASETS, STAGE_KINDS, WARNING_KINDS, WarningKind, did_you_mean
-from distill_queue.shared.errors import InvalidInput, InvalidSpec
-from distill_queue.shared.files.given_file import LONGEST_PATH, shown
-from distill_queue.shared.files.markup import Location, require_plain
-from distill_queue.shared.files.weights_file import HEAD, misfit, tensors_in
-from distill_queue.shared.line import shortened
+from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.files.markup import require_plain
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.file import SpecFile
+from distill_queue.shared.spec.given_files import with_checkpoint, with_labels
 from distill_queue.shared.spec.grid import LARGEST_GRID, number_of_points
-from distill_queue.shared.spec.model_weights import weights_of
 from distill_queue.shared.spec.part import Name, SpecPart, at_most
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.student import AnyStudent, StudentGrid, StudentSpec
@@ -28,8 +25,6 @@ from distill_queue.shared.spec.teacher import LabelTeacherSpec, OneTeacher, Teac
 MOST_TRAININGS = 10_000
 #: Values of all students with a grid, each once for each of its points.
 MOST_GROWN_VALUES = 250_000
-#: Characters of a path, at the most, as Linux has it.
-LONGEST_NAME = 4_096
 
 
 def _must_be_a_known_kind(kind: Any) -> Any:
@@ -71,9 +66,6 @@ Device = Literal["any", "cpu", "gpu"]
 Priority = Literal["low", "normal", "high"]
 
 
-AnyTeacher = TypeVar("AnyTeacher", bound=TeacherSpec)
-
-
 class EvaluationSpec(SpecPart):
     """What is scored, beside the teacher and the students."""
 
@@ -85,13 +77,13 @@ class PipelineSpec(SpecPart):
     """One pipeline: a data set, a teacher or several, and the students that learn from it."""
 
     name: Name
-    """Its id begins with it."""
+    """What the pipeline is called; its id begins so."""
     dataset: DatasetSpec = DatasetSpec(name="mnist_5k")
-    """What is learned from and tested on; `mnist_5k` where nothing is said."""
+    """The data that all models are trained and tested on; `mnist_5k` where nothing is said."""
     teacher: OneTeacher | None = None
-    """Whom the students learn from; either this or `teachers` is required."""
+    """The teacher that the students learn from; either this or `teachers` is required."""
     teachers: Annotated[tuple[WeightedTeacherSpec, ...], Field(strict=False, max_length=100), at_most(100)] = ()
-    """In place of one: teachers whose average the students learn from."""
+    """In place of `teacher`: several, whose average the students learn from."""
     average: Literal["probabilities", "logits"] = "probabilities"
     """What of several teachers is averaged; the logarithm of averaged probabilities stands for logits."""
     soft_labels: SoftLabelsSpec = SoftLabelsSpec()
@@ -114,7 +106,7 @@ class PipelineSpec(SpecPart):
     time_limits: dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]] = Field(default={})
     """Seconds that a stage of a kind may take at one go, as `{train_teacher: 3600}`."""
     accept: Annotated[tuple[AcceptedKind, ...], Field(strict=False), at_most(100)] = ()
-    """Warnings that are meant so and not to be shown, by their kinds, as `[unused_classes]`."""
+    """Kinds of warnings that are not to be shown, since the data are meant so, as `[unused_classes]`."""
 
     @property
     def all_teachers(self) -> tuple[TeacherSpec, ...]:
@@ -277,16 +269,14 @@ class PipelineSpec(SpecPart):
         """
         source = source or SpecFile(Path("spec"), {}, {})
         if isinstance(self.teacher, LabelTeacherSpec):
-            place = ("teacher", "soft_labels")
-            path = _existing(self.teacher.soft_labels, source, place)
-            try:
-                self._require_labels_in(path, self.teacher.soft_labels)
-            except (InvalidInput, OSError) as error:
-                raise InvalidSpec(source.at(place, str(error))) from error
-            return self.model_copy(update={"teacher": LabelTeacherSpec(soft_labels=str(path))})
+            teacher = with_labels(self.teacher, self.dataset, self.soft_labels, source)
+            return self.model_copy(update={"teacher": teacher})
         if self.teacher:
-            return self.model_copy(update={"teacher": self._found(self.teacher, source, ("teacher",))})
-        found = tuple(self._found(each, source, ("teachers", index)) for index, each in enumerate(self.teachers))
+            only = with_checkpoint(self.teacher, self.dataset, source, ("teacher",))
+            return self.model_copy(update={"teacher": only})
+        found = tuple(
+            with_checkpoint(each, self.dataset, source, ("teachers", index)) for index, each in enumerate(self.teachers)
+        )
         return self.model_copy(update={"teachers": found})
 
     @staticmethod
@@ -306,65 +296,3 @@ class PipelineSpec(SpecPart):
             except ValidationError as error:
                 raise InvalidSpec(source.explain(error, (name,))) from None
         return parts[0], parts[1]
-
-    def _found(self, teacher: AnyTeacher, source: SpecFile, place: Location) -> AnyTeacher:
-        """The teacher with its checkpoint's path made absolute, if it has one."""
-        if teacher.checkpoint is None:
-            return teacher
-        checkpoint = _existing(teacher.checkpoint, source, (*place, "checkpoint"))
-        try:
-            self._require_weights_in(checkpoint, teacher.checkpoint, teacher)
-        except InvalidSpec as error:
-            raise InvalidSpec(source.at((*place, "checkpoint"), str(error))) from error
-        return teacher.model_copy(update={"checkpoint": str(checkpoint)})
-
-    def _require_labels_in(self, path: Path, name: str) -> None:
-        """Refuse a file that holds no labels, or those of other views or, as far as is known here, other classes."""
-        from distill_queue.shared.soft_labels.label_file import (
-            LabelFile,  # With numpy: only a spec that names such a file needs it.
-        )
-
-        facts = DATASETS.get(self.dataset.name)
-        with LabelFile.open(path, name) as file:
-            if file.views != self.soft_labels.views:
-                raise InvalidSpec(
-                    f"{name}: labels of {file.views} views, soft_labels.views is {self.soft_labels.views}"
-                )
-            if facts and file.classes != facts.classes:
-                raise InvalidSpec(
-                    f"{name}: labels of {file.classes} classes, data set '{self.dataset.name}' has {facts.classes}"
-                )
-
-    def _require_weights_in(self, path: Path, name: str, teacher: TeacherSpec) -> None:
-        """Refuse a file that holds no weights, or not those of the model as far as they are known without torch."""
-        tensors, facts = tensors_in(path, name), DATASETS.get(self.dataset.name)
-        wanted = weights_of(teacher.model, facts.shape if facts else None, facts.classes if facts else None)
-        if wanted is None:  # What the user's own and torchvision's models are made of, the worker knows.
-            return
-        head = tensors.get(HEAD)
-        if facts and head and head.shape[:1] not in ((), (facts.classes,)):
-            raise InvalidSpec(
-                f"{name} tells {head.shape[0]:,} classes apart, data set '{self.dataset.name}' has {facts.classes}"
-            )
-        counts = {each for each, shape in wanted.items() if not shape}
-        if problem := misfit(tensors, wanted, counts, name):
-            raise InvalidSpec(f"{name}: {problem}")
-
-
-def _existing(name: str, source: SpecFile, place: Location) -> Path:
-    """The absolute path of a file that a spec names, relative to its own folder."""
-    try:
-        if len(name) > LONGEST_NAME:  # To resolve it takes time that grows with the square of its length.
-            raise OSError(f"it has more than {LONGEST_NAME:,} characters")
-        # What has no such name as `spec.yaml` is a pipe or `/dev/stdin`, and lies in no folder of the user's.
-        folder = source.path.parent if source.path.suffix else Path()
-        path = (folder / name).resolve()
-        if path.is_file():
-            return path
-        if path.is_dir():
-            files = sorted(each.name for each in path.iterdir() if each.suffix in (".safetensors", ".npz"))
-            which = f"one of {', '.join(files[:5])}" if len(files) > 1 else "".join(files) or "it has no such"
-            raise InvalidSpec(source.at(place, f"{name} is a folder: name the file in it ({which})"))
-    except (ValueError, OSError, RuntimeError) as error:  # A NUL, a name too long, a loop of links.
-        raise InvalidSpec(source.at(place, shortened(f"no path of a file: {error}", LONGEST_PATH))) from None
-    raise InvalidSpec(source.at(place, f"{'a pipe or a device' if path.exists() else 'no such file'}: {shown(path)}"))

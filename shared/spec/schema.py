@@ -16,7 +16,7 @@ Schema = dict[str, Any]
 
 
 def schema_of_specs() -> Schema:
-    """The schema, for editors; that of `PipelineSpec` itself is of what a spec has become when it was read."""
+    """The schema of spec files, for editors; pydantic's own schema of `PipelineSpec` describes a spec that was read."""
     schema = PipelineSpec.model_json_schema()
     definitions = {
         name: part for name, part in schema["$defs"].items() if name not in {StudentGrid.__name__, GridPoint.__name__}

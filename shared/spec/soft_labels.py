@@ -22,7 +22,7 @@ class SoftLabelsSpec(SpecPart):
     """How the teacher's logits are stored, and on which views of the samples they are computed."""
 
     dtype: Dtype = "float16"
-    """`uint8` has a scale a row."""
+    """How a logit is stored; `uint8` has a scale for each row."""
     top_k: int | None = Field(default=None, ge=1, le=65_536)
     """How many of a sample's largest logits are kept, with the log-sum-exp of all; none: all of them."""
     views: int = Field(default=1, ge=1, le=10_000)

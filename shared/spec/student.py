@@ -72,9 +72,9 @@ class StudentSpec(SpecPart):
     name: Name
     """What the tables call it."""
     model: ModelSpec
-    """What it is."""
+    """Its network."""
     distillation: DistillationSpec = DistillationSpec()
-    """What it learns by."""
+    """The loss that it learns by."""
     training: TrainingSpec = TrainingSpec()
     """How it and its control are trained."""
     seeds: int = Field(default=1, ge=1, le=100)

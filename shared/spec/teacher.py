@@ -17,9 +17,9 @@ class TeacherSpec(SpecPart):
     """The model that teaches: trained here, or given as a safetensors file of its weights."""
 
     model: ModelSpec
-    """What it is."""
+    """The network that teaches."""
     training: TrainingSpec = TrainingSpec()
-    """How it is trained, where no weights are given."""
+    """How the network is trained, where no weights are given."""
     checkpoint: str | None = None
     """Path of the weights, relative to the spec's own folder."""
     normalise: Normalise = "data"
@@ -41,7 +41,7 @@ class TeacherSpec(SpecPart):
 
 
 class LabelTeacherSpec(SpecPart):
-    """A teacher that is known by its soft labels only: it cannot run here, or is nobody's to give."""
+    """A teacher that is known by its soft labels only, as one that cannot run here, or may not be passed on."""
 
     soft_labels: str
     """Path of an `.npz` or `.safetensors` file with its logits, relative to the spec's own folder."""
@@ -62,4 +62,4 @@ class WeightedTeacherSpec(TeacherSpec):
     """One of several teachers."""
 
     weight: float = Field(default=1.0, gt=0.0, le=1e6)
-    """Of its part in the average, beside the others' weights."""
+    """This teacher's weight in the average, relative to the others' weights."""

@@ -21,7 +21,7 @@ class AugmentationSpec(SpecPart):
     mixup: float = Field(default=0.0, ge=0.0, le=0.5)
     """Largest share of another sample that is blended in, from 0 (none) to 0.5."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Of the random numbers that make the views."""
+    """Seed of the random numbers that make the views."""
 
     @property
     def changes_nothing(self) -> bool:
@@ -35,15 +35,15 @@ class TrainingSpec(SpecPart):
     epochs: int = Field(default=5, ge=1, le=100_000)
     """How often each sample is seen."""
     batch_size: int = Field(default=256, ge=1, le=1_048_576)
-    """Samples a step; a single one that is left at the end of an epoch joins the step before it where it must."""
+    """Samples in a step; a single one left at the end of an epoch joins the step before it where the model needs it."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """`sgd` has Nesterov's momentum of 0.9."""
     learning_rate: float = Field(default=1e-3, gt=0.0, le=1e3)
-    """The highest one, where the schedule changes it."""
+    """The learning rate, or the highest one where the schedule changes it."""
     weight_decay: float = Field(default=0.0, ge=0.0, le=10.0)
-    """Of matrices and kernels only: norms and biases are left alone."""
+    """Weight decay of matrices and kernels; norms and biases have none."""
     schedule: Literal["constant", "one_cycle", "cosine"] = "one_cycle"
-    """How the learning rate goes over the steps."""
+    """How the learning rate changes over the steps."""
     warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of the steps in which the learning rate rises from 0, before a constant or cosine schedule."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
@@ -55,6 +55,6 @@ class TrainingSpec(SpecPart):
     patience: int | None = Field(default=None, ge=1)
     """Epochs without a better accuracy on held-out samples after which a training ends; none: never."""
     seed: int = Field(default=0, ge=0, lt=2**32)
-    """Of the initial weights, the order of the samples and dropout."""
+    """Seed of the initial weights, the order of the samples and dropout."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto` is bfloat16 where the device computes it natively and, by a probe, rightly for the model, else float32."""

@@ -24,7 +24,7 @@ from distill_queue.shared.files.files import NoFile, read
 from distill_queue.shared.files.folders import clear_away, draft_folder, folders_in, found_in, is_folder, size_below
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
-from distill_queue.shared.results.records import Record
+from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.spelling import pipeline_id
 
 MANIFEST = "manifest.json"

@@ -15,8 +15,8 @@ from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.stack.child import Child, worker_command
 from distill_queue.scheduler.stack.local import LocalStack
 from distill_queue.shared.broker.celery_app import create_app, keyring, lists_of
-from distill_queue.shared.broker.entry import SIGNED_HEADERS
-from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.broker.connection import connect
+from distill_queue.shared.broker.fields import SIGNED_HEADERS
 from distill_queue.shared.ledger.refusals import Refusal, Refusals
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec

@@ -14,8 +14,8 @@ import redis
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.stack.child import Child
 from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import BrokerUnavailable, PipelineFailed
-from distill_queue.shared.ledger.ledger import connect
 from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.spec.pipeline import PipelineSpec
@@ -152,7 +152,7 @@ def test_what_an_emptied_broker_forgot_is_recovered_from_the_store(
 ) -> None:
     pipeline = client.submit(long_spec).id
     training_worker(stack, client, pipeline)
-    with redis.Redis.from_url(stack.settings.redis_url) as broker:
+    with redis.Redis(**stack.settings.broker.redis_options) as broker:
         broker.flushall()
 
     assert client.recover() == [pipeline]

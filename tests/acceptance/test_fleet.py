@@ -18,7 +18,7 @@ from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.stack.devices import Device
 from distill_queue.scheduler.stack.fleet import Fleet
 from distill_queue.scheduler.stack.local import LocalStack
-from distill_queue.shared.results.records import StageRecord
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.acceptance.conftest import DISTILL, distill
 

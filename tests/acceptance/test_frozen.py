@@ -16,9 +16,9 @@ from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.scheduler.stack.child import Child
 from distill_queue.scheduler.stack.local import LocalStack
-from distill_queue.scheduler.tables import tables as report
+from distill_queue.scheduler.tables.tables import workers_table
 from distill_queue.shared.broker.celery_app import lists_of
-from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.worker.process.vigil import SHORTEST_SECONDS
@@ -139,7 +139,7 @@ def test_what_a_child_in_uninterruptible_sleep_was_at_is_handed_on_and_its_worke
         assert entry.queues == ()
         assert f"its process {child.pid} cannot be killed" in entry.trouble
         assert [f.state for f in examine(stack.settings) if f.subject == entry.name] == ["bad"]
-        assert "cannot be killed" in str(report.workers_table([entry]).columns[3]._cells)
+        assert "cannot be killed" in str(workers_table([entry]).columns[3]._cells)
         assert finish(client, client.submit(make_spec(name="next")).id) == "done", "the other worker does all"
         assert stuck.alive
 

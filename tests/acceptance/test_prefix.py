@@ -13,7 +13,7 @@ import pytest
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.stack.child import Child, celery_command
 from distill_queue.shared.broker.celery_app import create_app
-from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.acceptance.conftest import DISTILL, free_port

@@ -22,8 +22,8 @@ from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.scheduler.stack.child import Child, celery_command
 from distill_queue.shared.broker.celery_app import create_app, lists_of
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import BrokerUnavailable
-from distill_queue.shared.ledger.ledger import connect
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.worker.coordination.attempts import Attempts
@@ -101,7 +101,7 @@ def server(settings: Settings, prefix: str, tmp_path: Path) -> Iterator[Any]:
     if prefix:
         subprocess.run(["bash", "-ec", block("sh", "sed").replace("project", prefix)], cwd=tmp_path, check=True)
     text = (tmp_path / (f"{prefix}.acl" if prefix else "users.acl")).read_text()
-    with redis.Redis.from_url(settings.redis_url, decode_responses=True) as client:
+    with redis.Redis(**settings.broker.redis_options, decode_responses=True) as client:
         server: Any = client
         users = [line for line in text.splitlines() if "default" not in line]
         for line in users:

@@ -509,7 +509,8 @@ def _records(folder: Path) -> Examples:
     from distill_queue.shared.ledger.status import StageState
     from distill_queue.shared.ledger.workers import WorkerEntry
     from distill_queue.shared.plan.plan import Plan
-    from distill_queue.shared.results.records import StageRecord, WeightsRecord
+    from distill_queue.shared.results.records import WeightsRecord
+    from distill_queue.shared.results.stage_record import StageRecord
     from distill_queue.shared.settings import Settings
     from distill_queue.shared.spec.pipeline import PipelineSpec
 
@@ -550,8 +551,9 @@ def _feed_records(data: bytes, folder: Path) -> None:
 
     from distill_queue.scheduler.client.client import PipelineClient
     from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
+    from distill_queue.shared.broker.connection import connect
     from distill_queue.shared.broker.signing import NO_KEYS
-    from distill_queue.shared.ledger.ledger import Ledger, connect
+    from distill_queue.shared.ledger.ledger import Ledger
     from distill_queue.shared.ledger.refusals import Refusals
     from distill_queue.shared.ledger.workers import WorkerRegistry
     from distill_queue.shared.store.folder_store import ArtifactStore
@@ -567,7 +569,7 @@ def _feed_records(data: bytes, folder: Path) -> None:
     fields = fields if isinstance(fields, dict) and fields else {"plan": fields}
     client = connect(settings, retries=0)
     ledger = Ledger(client, 1_000)
-    with redis.Redis.from_url(settings.redis_url) as raw:
+    with redis.Redis(**settings.broker.redis_options) as raw:
         raw.flushall()
         names = client.names
         raw.hset(names.pipeline("a-1"), mapping={_stored(name): _stored(value) for name, value in fields.items()})

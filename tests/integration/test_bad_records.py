@@ -19,8 +19,9 @@ from celery.contrib.testing.worker import start_worker
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.shared.broker.celery_app import lists_of
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import UnreadableRecord
-from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.settings import Settings

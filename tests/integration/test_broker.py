@@ -12,7 +12,7 @@ import redis
 
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.shared.broker.celery_app import create_app, seconds_due
-from distill_queue.shared.broker.entry import DUE
+from distill_queue.shared.broker.fields import DUE
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 
@@ -25,7 +25,7 @@ def test_a_message_says_since_when_it_waits_also_when_it_is_sent_again(
 
     app.send_task("distill.report", queue="any", countdown=countdown, headers={DUE: 1.0})
 
-    with redis.Redis.from_url(settings.redis_url) as client:
+    with redis.Redis(**settings.broker.redis_options) as client:
         message: Any = client.lindex("any", -1)
     headers = json.loads(message)["headers"]
     assert headers[DUE] == pytest.approx(time.time() + due, abs=5.0)
@@ -37,7 +37,7 @@ def test_a_waiting_pipeline_takes_less_than_ten_kilobytes(
     client = PipelineClient(settings)
     client.submit(make_spec())
 
-    with redis.Redis.from_url(settings.redis_url) as broker:
+    with redis.Redis(**settings.broker.redis_options) as broker:
         before = broker.info("memory")["used_memory"]
         for _ in range(50):
             client.submit(make_spec())

@@ -25,8 +25,8 @@ from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.scheduler.stack.child import Child
 from distill_queue.scheduler.stack.local import FLOWER_SETTINGS, _valkey_binary
 from distill_queue.shared.broker.celery_app import create_app, lists_of
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import BrokerUnavailable
-from distill_queue.shared.ledger.ledger import connect
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.acceptance.conftest import free_port

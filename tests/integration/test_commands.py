@@ -20,8 +20,8 @@ import redis
 
 from distill_queue.scheduler.client.client import Pipeline, PipelineClient
 from distill_queue.scheduler.maintenance.doctor import examine
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import BrokerUnavailable, InvalidInput, InvalidSettings, InvalidSpec, UnknownPipeline
-from distill_queue.shared.ledger.ledger import connect
 from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec

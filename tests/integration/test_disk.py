@@ -13,8 +13,8 @@ import torch
 from celery.contrib.testing.worker import start_worker
 
 from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import StoreUnavailable
-from distill_queue.shared.ledger.ledger import connect
 from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef

@@ -17,7 +17,8 @@ from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import checkpoint_ref
-from distill_queue.shared.results.records import DatasetRecord, Record, SoftLabelsRecord, WeightsRecord
+from distill_queue.shared.results.records import DatasetRecord, SoftLabelsRecord, WeightsRecord
+from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance

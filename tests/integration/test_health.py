@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
-from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.settings import Settings
 from tests.acceptance.conftest import free_port

@@ -14,18 +14,13 @@ import pytest
 from celery.contrib.testing.worker import start_worker
 
 from distill_queue.scheduler.client.client import PipelineClient
-from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import STAGE_FORMAT
-from distill_queue.shared.results.records import (
-    Estimate,
-    EvaluationRecord,
-    ReportRecord,
-    StageRecord,
-    StudentRun,
-    StudentScore,
-)
+from distill_queue.shared.results.records import EvaluationRecord
+from distill_queue.shared.results.scores import Estimate, ReportRecord, StudentRun, StudentScore
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.cache import SoftLabelsHeader
 from distill_queue.shared.soft_labels.encoding import Encoding

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from distill_queue.shared.broker.connection import connect, unchecked_client
 from distill_queue.shared.errors import LeaseLost, StageFailed
-from distill_queue.shared.ledger.ledger import connect, unchecked_client
 from distill_queue.shared.settings import Settings
 from distill_queue.worker.coordination.attempts import Attempts
 from distill_queue.worker.coordination.leases import Leases

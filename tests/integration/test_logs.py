@@ -17,8 +17,8 @@ from celery.contrib.testing.worker import start_worker
 
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.broker.connection import connect, unchecked_client
 from distill_queue.shared.errors import BrokerUnavailable
-from distill_queue.shared.ledger.ledger import connect, unchecked_client
 from distill_queue.shared.ledger.logs import KEPT_LINES, LONGEST_MESSAGE, LogLine, PipelineLogs
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec

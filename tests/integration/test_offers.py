@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.settings import Settings
 from distill_queue.worker.coordination.gpu_preference import LOOK_SECONDS, GpuPreference

@@ -16,6 +16,7 @@ from celery.contrib.testing.worker import start_worker
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.shared.broker.celery_app import lists_of
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import (
     BrokerUnavailable,
     InvalidSpec,
@@ -23,7 +24,7 @@ from distill_queue.shared.errors import (
     UnknownPipeline,
     UnreadableRecord,
 )
-from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import STAGE_FORMAT
@@ -175,7 +176,7 @@ def test_two_pipelines_with_one_teacher_train_it_once(app: Celery, client: Pipel
 def test_a_message_says_in_words_what_it_is(settings: Settings, client: PipelineClient, make_spec: MakeSpec) -> None:
     pipeline = client.submit(make_spec()).id
 
-    with redis.Redis.from_url(settings.redis_url) as broker:
+    with redis.Redis(**settings.broker.redis_options) as broker:
         (message,) = (message for each in lists_of("any") for message in broker.lrange(each, 0, -1))
     headers = json.loads(message)["headers"]
 
@@ -189,7 +190,7 @@ def test_the_device_of_a_spec_chooses_the_queue(
 ) -> None:
     client.submit(make_spec(device="gpu"))
 
-    with redis.Redis.from_url(settings.redis_url) as broker:
+    with redis.Redis(**settings.broker.redis_options) as broker:
         assert [sum(map(broker.llen, lists_of(queue))) for queue in ("gpu", "any")] == [1, 0]
 
 
@@ -218,7 +219,7 @@ def test_what_a_pipeline_leaves_in_the_broker_expires(
 ) -> None:
     pipeline = client.submit(make_spec()).id
 
-    with redis.Redis.from_url(settings.redis_url) as broker:
+    with redis.Redis(**settings.broker.redis_options) as broker:
         assert 0 < broker.ttl(f"distill:pipeline:{pipeline}") <= settings.history_seconds
     assert Ledger(connect(settings), settings.history_seconds).pipelines() == [pipeline]
 

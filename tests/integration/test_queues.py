@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from distill_queue.scheduler.cli.main import app as distill
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.shared.broker.celery_app import create_app
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.catalog import PRIORITIES
-from distill_queue.shared.ledger.ledger import connect
 from distill_queue.shared.ledger.queues import PLACES, Queues, QueueState
 from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.settings import Settings

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 
 from distill_queue.scheduler.cli.report import page_of
 from distill_queue.scheduler.client.client import PipelineClient
-from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec

@@ -14,12 +14,14 @@ from redis.connection import AbstractConnection
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.broker.signing import Keyring
-from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.status import StageState
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage, bundle_ref
-from distill_queue.shared.results.records import StageRecord, WeightsRecord
+from distill_queue.shared.results.records import WeightsRecord
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore

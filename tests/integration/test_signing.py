@@ -17,9 +17,10 @@ from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.scheduler.watch.waiting import reasons
 from distill_queue.shared.broker.celery_app import keyring, lists_of
-from distill_queue.shared.broker.entry import SIGNED_HEADERS
+from distill_queue.shared.broker.connection import connect
+from distill_queue.shared.broker.fields import SIGNED_HEADERS
 from distill_queue.shared.errors import Untrusted
-from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.refusals import Refusal, Refusals
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.plan.plan import Plan

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from distill_queue.scheduler.client.client import PipelineClient
-from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.broker.connection import connect
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import WeightsRecord

@@ -11,7 +11,8 @@ from celery import Celery
 from celery.worker.state import scheduled_requests
 from kombu.message import Message
 
-from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.broker.connection import connect
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.status import StageState
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage

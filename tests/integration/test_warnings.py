@@ -14,7 +14,7 @@ import torch
 from celery.contrib.testing.worker import start_worker
 
 from distill_queue.scheduler.client.client import PipelineClient
-from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.ledger.logs import LogLine, PipelineLogs
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec

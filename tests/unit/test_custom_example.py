@@ -17,7 +17,8 @@ import yaml
 from torch.func import vmap
 
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.results.records import EvaluationRecord, ReportRecord
+from distill_queue.shared.results.records import EvaluationRecord
+from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import Artifact, ArtifactStore

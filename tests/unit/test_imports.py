@@ -79,3 +79,9 @@ def test_no_module_is_imported_under_a_second_name() -> None:
     banned = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["flake8-tidy-imports"]
 
     assert set(banned["banned-api"]) == {"scheduler", "shared", "worker"}
+
+
+def test_what_programs_import_has_short_names() -> None:
+    assert resolve_name("distill_queue.scheduler.client:PipelineClient").__name__ == "PipelineClient"
+    assert resolve_name("distill_queue.shared.spec:PipelineSpec").__name__ == "PipelineSpec"
+    assert resolve_name("distill_queue.shared.soft_labels:SoftLabels").__name__ == "SoftLabels"

@@ -9,7 +9,7 @@ from typing import Any
 
 import redis
 
-from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.errors import StageFailed, UnreadableRecord
 from distill_queue.shared.frozen import UNREADABLE
 

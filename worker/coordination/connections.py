@@ -15,11 +15,12 @@ from kombu.exceptions import OperationalError
 from kombu.utils.json import dumps, loads
 
 from distill_queue.shared.broker.celery_app import PATIENT_RETRIES, keyring
-from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.broker.client import BrokerClient
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.broker.signing import Keyring
 from distill_queue.shared.errors import UnreadableRecord, Untrusted
 from distill_queue.shared.frozen import UNREADABLE
-from distill_queue.shared.ledger.ledger import Ledger, connect
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.ledger.queues import Queues
 from distill_queue.shared.ledger.refusals import LONGEST_TEXT, Refusal, Refusals

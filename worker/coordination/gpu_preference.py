@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection
 from typing import Any
 
-from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.ledger.workers import WorkerRegistry
 
 #: Seconds for which it is remembered that a task was offered.

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.errors import LeaseLost
 from distill_queue.worker.telemetry.metrics import Metrics
 

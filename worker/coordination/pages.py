@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.broker.client import BrokerClient
 
 
 class Pages:

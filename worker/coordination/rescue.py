@@ -7,10 +7,11 @@ from typing import Any
 
 from celery.utils.log import get_logger
 
-from distill_queue.shared.broker.keys import BrokerClient
+from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.errors import StoreUnavailable, UnknownPipeline
 from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.queues import Queues
+from distill_queue.shared.ledger.status import State
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.store.submissions import Submissions
 from distill_queue.worker.coordination.leases import Leases, end_at_last
@@ -68,4 +69,4 @@ class Rescue:
             self._ledger.close(pipeline)
             return False
         self._ledger.touch(pipeline)
-        return not any(self._leases.held(key) for key, state in status.states.items() if state.state != "done")
+        return not any(self._leases.held(key) for key, state in status.states.items() if state.state != State.DONE)

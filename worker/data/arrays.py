@@ -19,7 +19,7 @@ from distill_queue.shared.errors import InvalidSpec, store_errors
 from distill_queue.shared.files.array_file import read_array, write_array
 from distill_queue.shared.line import listed
 from distill_queue.shared.results.records import DatasetRecord, DataWarning
-from distill_queue.shared.soft_labels.encoding import Array
+from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.part import as_arguments
 from distill_queue.shared.text import encodable

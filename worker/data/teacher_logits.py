@@ -11,7 +11,8 @@ import torch
 from torch.utils.data import Dataset
 
 from distill_queue.shared.soft_labels.cache import SoftLabels
-from distill_queue.shared.soft_labels.encoding import Array, Encoding
+from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.worker.data.arrays import take
 
 #: Types that index tensors can be taken from, by their size; the bits are those of the unsigned ones.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from distill_queue.shared.results.records import Estimate, EvaluationRecord, StudentRun, StudentScore
+from distill_queue.shared.results.records import EvaluationRecord
+from distill_queue.shared.results.scores import Estimate, StudentRun, StudentScore
 
 CONFIDENCE = 0.95
 

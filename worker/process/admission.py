@@ -14,14 +14,8 @@ from kombu.exceptions import ContentDisallowed, OperationalError
 from kombu.message import Message
 
 from distill_queue.shared.broker.celery_app import SIGNED
-from distill_queue.shared.broker.entry import (
-    REASON,
-    SIGNED_HEADERS,
-    UNREADABLE,
-    check_body,
-    check_command,
-    check_headers,
-)
+from distill_queue.shared.broker.entry import REASON, UNREADABLE, check_body, check_command, check_headers
+from distill_queue.shared.broker.fields import SIGNED_HEADERS
 from distill_queue.shared.errors import Unavailable, Untrusted
 from distill_queue.shared.ledger.refusals import LONGEST_TEXT, Refusal
 

@@ -13,7 +13,7 @@ from celery.utils.log import get_logger
 from celery.worker.state import active_requests
 from kombu.exceptions import OperationalError
 
-from distill_queue.shared.broker.keys import wrong_type
+from distill_queue.shared.broker.client import wrong_type
 from distill_queue.shared.catalog import QUEUES
 from distill_queue.shared.errors import Unavailable, UnreadableRecord
 from distill_queue.shared.ledger.workers import WorkerEntry

@@ -7,10 +7,10 @@ from typing import Any
 from celery import Celery, bootsteps
 from celery.utils.log import get_logger
 
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import BrokerUnavailable, UnfitBroker
-from distill_queue.shared.ledger.ledger import connect
+from distill_queue.shared.exit_code import ExitCode
 from distill_queue.shared.settings import Settings
-from distill_queue.shared.starter import BROKEN_WORLD
 
 logger = get_logger(__name__)
 
@@ -26,7 +26,7 @@ def require_fit_broker(app: Celery, settings: Settings) -> None:
                 connect(settings, retries=0).close()
             except UnfitBroker as error:
                 logger.critical("%s", error)
-                raise SystemExit(BROKEN_WORLD) from None
+                raise SystemExit(ExitCode.BROKEN_WORLD) from None
             except BrokerUnavailable:
                 pass
 

@@ -12,7 +12,8 @@ from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.errors import ArtifactDamaged
 from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.plan.recipes import ChooseStudent, JoinTeachers, Labels, LoadTeacher, Training
-from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord, Record
+from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord
+from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.training import AugmentationSpec

@@ -39,12 +39,11 @@ from distill_queue.shared.results.records import (
     DatasetRecord,
     EnsembleRecord,
     EvaluationRecord,
-    Record,
-    ReportRecord,
-    StudentRun,
     TrainingRecord,
     WeightsRecord,
 )
+from distill_queue.shared.results.scores import ReportRecord, StudentRun
+from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
 from distill_queue.worker.data import arrays as data

@@ -23,8 +23,8 @@ from distill_queue.shared.files.folders import size_below
 from distill_queue.shared.plan.recipes import ImportSoftLabels, Labels, SoftLabelling
 from distill_queue.shared.results.records import SoftLabelsRecord
 from distill_queue.shared.soft_labels.cache import SoftLabels, SoftLabelsHeader, block_rows
-from distill_queue.shared.soft_labels.encoding import LARGEST_SMALL, Array
 from distill_queue.shared.soft_labels.label_file import LabelFile
+from distill_queue.shared.soft_labels.numerics import LARGEST_SMALL, Array
 from distill_queue.shared.soft_labels.statistics import LabelStatistics, better_than_chance
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 from distill_queue.worker.data import views as augment

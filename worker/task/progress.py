@@ -10,7 +10,7 @@ from celery import Task
 from celery.utils.log import get_task_logger
 
 from distill_queue.shared.errors import Cancelled, HandedBack, LeaseLost, Unavailable, UnreadableRecord
-from distill_queue.shared.ledger.status import StageState, duration_in_words
+from distill_queue.shared.ledger.status import StageState, State, duration_in_words
 from distill_queue.shared.plan.stage import Bundle
 from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.leases import Lease
@@ -107,7 +107,7 @@ class Progress:
             self._require_unfinished()
             worker = self.task.request.hostname
             words = " · ".join(filter(None, (progress, left)))
-            state = StageState(state="running", progress=words, share=share, began=self._began, worker=worker)
+            state = StageState(state=State.RUNNING, progress=words, share=share, began=self._began, worker=worker)
             self.connections.notes.note(self.pipeline, self._keys, state)
             if self.connections.notes.is_cancelled(self.pipeline):
                 raise Cancelled(f"the pipeline was cancelled; it was at {progress}")

@@ -27,7 +27,7 @@ from distill_queue.shared.errors import (
     UnreadableRecord,
     Untrusted,
 )
-from distill_queue.shared.ledger.status import StageState
+from distill_queue.shared.ledger.status import StageState, State
 from distill_queue.shared.plan.recipes import Training
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage, bundle_ref
 from distill_queue.shared.store.folder_store import Artifact
@@ -173,7 +173,7 @@ class TaskRun:
             number = attempts.begin(keys, self.worker)
             for stage in part:
                 self.connections.metrics.note("attempts", stage.kind)
-            running = StageState(state="running", worker=self.worker, began=time.time())
+            running = StageState(state=State.RUNNING, worker=self.worker, began=time.time())
             self.connections.ledger.note(self.pipeline, keys, running)
             with Progress(self.task, self.connections, leases, self.pipeline, part) as progress:
                 failures = self._run(bundle, part, leases, progress, enter, number)

@@ -7,7 +7,7 @@ from io import StringIO
 
 import pytest
 
-from distill_queue.scheduler.tables import tables as report
+from distill_queue.scheduler.tables.tables import print_pipelines, workers_table
 from distill_queue.scheduler.terminal.output import Terminal
 from distill_queue.scheduler.watch import tree as live
 from distill_queue.shared.ledger.status import PipelineStatus, StageState
@@ -29,7 +29,7 @@ def shown(table: object) -> str:
 
 def listed(status: PipelineStatus) -> str:
     console = Terminal(file=StringIO(), width=400)
-    report.print_pipelines(console, [status])
+    print_pipelines(console, [status])
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
@@ -56,7 +56,7 @@ def test_states_and_titles_are_one_plain_line(status: PipelineStatus) -> None:
 def test_a_worker_describes_itself_in_one_plain_line() -> None:
     entry = WorkerEntry.of_this_process(NASTY, (NASTY,), NASTY, NASTY)
 
-    text = shown(report.workers_table([WorkerEntry.model_validate_json(entry.model_dump_json())]))
+    text = shown(workers_table([WorkerEntry.model_validate_json(entry.model_dump_json())]))
 
     assert text.count("[bold red]e[/] [/bold]") == 4
     assert not any(character in text for character in "\x1b\x07\u202e")

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from distill_queue.scheduler.cli.logs import _facts
 from distill_queue.scheduler.client.comparison import compared
-from distill_queue.scheduler.tables import tables as report
+from distill_queue.scheduler.tables.score_tables import comparison_table, costs_table, scores_table
 from distill_queue.scheduler.terminal.output import print_json
 from distill_queue.scheduler.watch import tree as live
 from distill_queue.scheduler.watch.waiting import facts_of, reasons
@@ -21,14 +21,9 @@ from distill_queue.shared.ledger.logs import LogLine
 from distill_queue.shared.ledger.results import COLUMNS, PipelineResults
 from distill_queue.shared.ledger.status import PipelineStatus, StageState, duration_in_words
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.results.records import (
-    DatasetRecord,
-    DataWarning,
-    EvaluationRecord,
-    ReportRecord,
-    StageRecord,
-    StudentRun,
-)
+from distill_queue.shared.results.records import DatasetRecord, DataWarning, EvaluationRecord
+from distill_queue.shared.results.scores import ReportRecord, StudentRun
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.worker.evaluation.scores import score
 
@@ -95,7 +90,7 @@ def test_costs_and_comparisons_have_the_latency_that_the_report_has(make_spec: M
     found = found.model_copy(update={"scores": scores})
 
     console = Console(file=io.StringIO(), width=120)
-    console.print(report.costs_table(found))
+    console.print(costs_table(found))
 
     assert "0.050" in console.file.getvalue()
     assert [each.latency_median_ms for each in compared([(found, Plan.of(make_spec()))])] == [0.05]
@@ -331,7 +326,7 @@ def test_students_of_pipelines_are_compared_and_sorted(make_spec: MakeSpec) -> N
     assert first.gain_low is not None
     assert given[1].gain_low is None
     console = Console(file=io.StringIO(), width=79)
-    console.print(report.comparison_table(given))
+    console.print(comparison_table(given))
     assert "their accuracies do not compare" in console.file.getvalue()
     assert "small of" in console.file.getvalue()
 
@@ -365,7 +360,7 @@ def test_times_are_said_as_people_say_them(seconds: float, words: str) -> None:
 
 @pytest.mark.parametrize(("seeds", "told"), [(1, True), (2, False)])
 def test_a_gain_from_one_seed_is_no_verdict(seeds: int, told: bool) -> None:
-    caption = str(report.scores_table(results(0.9, seeds=seeds)).caption)
+    caption = str(scores_table(results(0.9, seeds=seeds)).caption)
 
     assert ("one seed is not told apart from chance" in caption) == told
     assert ("Than its control" in caption) != told

@@ -15,8 +15,8 @@ import pytest
 from distill_queue.scheduler.stack.child import WELL_SECONDS, Child, celery_command
 from distill_queue.scheduler.stack.local import MAX_RESTARTS, LocalStack
 from distill_queue.shared.errors import DistillError, InvalidSettings, StoreUnavailable
+from distill_queue.shared.exit_code import ExitCode
 from distill_queue.shared.settings import Settings
-from distill_queue.shared.starter import WRONG_INPUT
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
 
@@ -152,6 +152,6 @@ def test_a_worker_whose_libraries_cannot_be_loaded_says_so_in_one_line(tmp_path:
 def test_a_worker_whose_options_are_wrong_ends_with_the_exit_code_of_wrong_input() -> None:
     done = subprocess.run(celery_command("worker", "--nonsense"), capture_output=True, text=True, check=False)
 
-    assert done.returncode == WRONG_INPUT
+    assert done.returncode == ExitCode.WRONG_INPUT
     assert "No such option '--nonsense'" in done.stderr
     assert "Traceback" not in done.stderr

@@ -7,16 +7,15 @@ from urllib.parse import quote, unquote
 
 import kombu
 import pytest
-import redis
 from celery import Celery
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from distill_queue.shared.broker.celery_app import create_app
+from distill_queue.shared.broker.connection import unchecked_client
 from distill_queue.shared.broker_address import SCHEMES, BrokerAddress
 from distill_queue.shared.errors import InvalidSettings
-from distill_queue.shared.ledger.ledger import unchecked_client
 from distill_queue.shared.settings import Settings
 
 #: Letters that no message has four of, what a URL gives a meaning to, and some that are not ASCII.
@@ -47,7 +46,6 @@ def clients(settings: Settings, app: Celery) -> list[dict[str, Any]]:
     channel.connection = app.connection_for_write().transport
     return [
         unchecked_client(settings, retries=0).connection_pool.connection_kwargs,
-        redis.Redis.from_url(settings.redis_url).connection_pool.connection_kwargs,
         channel._connparams(),
         app.backend.connparams,
     ]

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from distill_queue.shared.files import markup
-from distill_queue.shared.files.markup import Malformed, dump_yaml, parse_json, parse_toml, parse_yaml, require_plain
+from distill_queue.shared.files import yaml_text
+from distill_queue.shared.files.markup import Malformed, parse_json, parse_toml, require_plain
+from distill_queue.shared.files.yaml_text import dump_yaml, parse_yaml
 
 
 def doubled(first: str, next_one: str, levels: int) -> str:
@@ -151,11 +152,11 @@ plain = st.recursive(
 )
 
 
-@pytest.mark.parametrize("parser", [markup._PARSER, yaml.SafeLoader])
+@pytest.mark.parametrize("parser", [yaml_text._PARSER, yaml.SafeLoader])
 @hypothesis_settings(max_examples=40, deadline=None)
 @given(data=st.dictionaries(st.text(max_size=8), plain, max_size=4))
 def test_what_is_written_as_yaml_is_read_as_it_was(parser: Any, data: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(markup, "_PARSER", parser)
+        patch.setattr(yaml_text, "_PARSER", parser)
 
         assert parse_yaml(dump_yaml(data))[0] == data

@@ -22,7 +22,7 @@ from distill_queue.shared.ledger.workers import WorkerEntry
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef
 from distill_queue.shared.results.history import History
-from distill_queue.shared.results.records import StageRecord
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.store.folder_store import Manifest, manifest_of
 from distill_queue.shared.store.submissions import Submission
 

@@ -11,7 +11,8 @@ import torch
 
 from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.results.records import ReportRecord, StageRecord
+from distill_queue.shared.results.scores import ReportRecord
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.machine.runtime import Runtime

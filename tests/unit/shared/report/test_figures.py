@@ -18,7 +18,8 @@ from distill_queue.shared.report.facts import Graded, ReportFacts, Role, Student
 from distill_queue.shared.report.svg import Picture, plain
 from distill_queue.shared.results.history import History
 from distill_queue.shared.results.predictions import Predictions
-from distill_queue.shared.results.records import EvaluationRecord, ReportRecord, StudentRun
+from distill_queue.shared.results.records import EvaluationRecord
+from distill_queue.shared.results.scores import ReportRecord, StudentRun
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.worker.evaluation.scores import score
 from tests.conftest import small_spec

@@ -24,7 +24,8 @@ from distill_queue.shared.report.figures import DARK
 from distill_queue.shared.report.images import are_images, data_uris
 from distill_queue.shared.report.page import render, write_page
 from distill_queue.shared.report.svg import Picture
-from distill_queue.shared.results.records import DatasetRecord, DataWarning, StageRecord
+from distill_queue.shared.results.records import DatasetRecord, DataWarning
+from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import MANIFEST, ArtifactStore, Manifest
 from distill_queue.worker.machine.runtime import Runtime

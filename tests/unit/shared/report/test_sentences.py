@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from distill_queue.shared.report.sentences import headlines, samples, summary
-from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord, EvaluationRecord, ReportRecord, StudentRun
+from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord, EvaluationRecord
+from distill_queue.shared.results.scores import ReportRecord, StudentRun
 from distill_queue.worker.evaluation.scores import score
 from tests.unit.conftest import evaluation
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from distill_queue.shared.errors import InvalidInput
-from distill_queue.shared.soft_labels.encoding import Encoding, outside_mass, softmax
+from distill_queue.shared.soft_labels.encoding import Encoding, outside_mass
+from distill_queue.shared.soft_labels.numerics import softmax
 
 Logits = npt.NDArray[np.float32]
 

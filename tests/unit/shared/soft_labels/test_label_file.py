@@ -24,7 +24,8 @@ from distill_queue.scheduler.labels.caches import import_file
 from distill_queue.shared.errors import DistillError, InvalidInput, InvalidSettings, InvalidSpec
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import label_file_ref
-from distill_queue.shared.results.records import ReportRecord, SoftLabelsRecord
+from distill_queue.shared.results.records import SoftLabelsRecord
+from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.label_file import LabelFile, export

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import ChooseStudent
-from distill_queue.shared.results.records import ChoiceRecord, ReportRecord, TrainingRecord
+from distill_queue.shared.results.records import ChoiceRecord, TrainingRecord
+from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.spec.grid import points
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.student import StudentGrid, StudentSpec

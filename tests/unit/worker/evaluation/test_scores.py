@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill_queue.shared.results.records import StudentRun
+from distill_queue.shared.results.scores import StudentRun
 from distill_queue.worker.evaluation.scores import estimate, score
 from tests.unit.conftest import evaluation
 

@@ -13,7 +13,8 @@ from torch import nn
 
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import JoinTeachers
-from distill_queue.shared.results.records import EnsembleRecord, ReportRecord
+from distill_queue.shared.results.records import EnsembleRecord
+from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore

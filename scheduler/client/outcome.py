@@ -1,0 +1,32 @@
+"""Outcome: what came out of a finished pipeline, or why nothing did."""
+
+from __future__ import annotations
+
+from distill_queue.shared.errors import PipelineFailed, UnreadableRecord
+from distill_queue.shared.ledger.results import PipelineResults
+from distill_queue.shared.ledger.status import PipelineStatus, State
+from distill_queue.shared.results.scores import ReportRecord
+
+
+def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
+    """The results of a finished pipeline; `advice` is said in place of the usual one about a failed pipeline.
+
+    Raises:
+        PipelineFailed: it failed, or is not finished; the message says why.
+        UnreadableRecord: it is done, and this version cannot read what came out of it.
+
+    """
+    if status.state == State.CANCELLED:
+        raise PipelineFailed(f"{status.id} was cancelled: 'distill retry {status.id}' submits it again")
+    if status.state == State.FAILED:
+        errors = "\n".join(status.errors)
+        advice = advice or f"see 'distill logs {status.id}', then 'distill retry {status.id}'"
+        raise PipelineFailed(f"{status.id} failed: {errors}: {advice}")
+    report = status.states[status.plan.report.key].record
+    if report is None or not isinstance(report.record, ReportRecord):
+        if status.state == State.DONE:
+            why = status.states[status.plan.report.key].progress
+            raise UnreadableRecord(f"{status.id} is done, and what came out of it cannot be read: of the report, {why}")
+        raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
+    stages = tuple(state.record for state in status.states.values() if state.record)
+    return PipelineResults.of(status.id, status.plan, report.record, stages, status.warnings)

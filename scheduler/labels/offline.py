@@ -1,0 +1,35 @@
+"""Offline: the client's side of what the worker's code answers in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+from distill_queue.shared.errors import ERROR_KINDS, DistillError, InvalidInput
+
+
+def ask(request: dict[str, Any]) -> Any:
+    """Have the worker's code answer a request, in a process of its own: this one knows no torch.
+
+    Raises:
+        InvalidInput: the request cannot be met, or the worker's packages are not installed here.
+        ArtifactMissing: an artifact that it needs is not in the store.
+        StoreUnavailable: the store, or the folder to write to, does not work for now.
+        DistillError: it failed.
+
+    """
+    command = [sys.executable, "-P", "-m", "distill_queue.worker.offline"]
+    done = subprocess.run(
+        command, input=json.dumps(request), capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        if "No module named" in done.stderr:
+            raise InvalidInput("the worker's packages are not installed here: pip install '.[worker]'") from None
+        raise DistillError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no answer") from None
+    if "error" in answer:
+        raise ERROR_KINDS.get(answer["kind"], DistillError)(answer["error"])
+    return answer["result"]

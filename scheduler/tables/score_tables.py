@@ -1,0 +1,143 @@
+"""Tables of scores and costs, and of students side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from distill_queue.shared.ledger.results import PipelineResults
+from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord
+from distill_queue.shared.results.scores import ReportRecord, StudentScore
+
+if TYPE_CHECKING:  # With numpy or Celery, for which a list of pipelines need not wait.
+    from distill_queue.scheduler.client.comparison import ComparedStudent
+
+
+def scores_table(results: PipelineResults) -> Table:
+    """How good the teacher, the students and their controls are, and what the teacher brought."""
+    teacher, students = results.scores.teacher, results.scores.students
+    table = _table(f"{results.name}: scores on {students[0].student.samples:,} test samples")
+    for name in ("accuracy", "NLL", "agrees", "gain", "gap\nclosed", "trained\nin"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if teacher:
+        table.add_row("teacher", *_scores(teacher), "", "", _training(teacher))
+    for number, one in enumerate(results.scores.teachers, start=1):
+        table.add_row(f"  teacher {number}", *_scores(one), "", "", _training(one), style="dim")
+    shown: list[EvaluationRecord] = []
+    for score in students:
+        closed = "" if score.gap_closed is None else f"{score.gap_closed.mean:.0%}"
+        runs = [run.student for run in score.runs]
+        gain = _gain(score.gain.mean, score.gain.high) if score.gain else ""
+        table.add_row(score.name, *_mean_scores(runs), gain, closed, _mean_training(runs))
+        controls = [run.control for run in score.runs if run.control]
+        if controls and controls != shown:
+            table.add_row("  control", *_mean_scores(controls), "", "", _mean_training(controls), style="dim")
+            shown = controls
+    table.caption = "agrees: chooses the teacher's class · gain: points over the control, trained without the teacher"
+    for name, choice in _choices(results.scores.students):
+        best = choice.labels[choice.best]
+        table.caption += f"\n{name}: {best}, best of {len(choice.labels)} on held-out samples{choice.tie}"
+    if verdicts := [f"{score.name} {score.verdict}" for score in results.scores.students if score.verdict]:
+        seeds = max(len(score.runs) for score in results.scores.students)
+        table.caption += (
+            f"\nMeans over {seeds} seeds, ± half of the 95 % interval. Than its control: {', '.join(verdicts)}"
+        )
+    if any(score.gain and score.gain.high is None for score in results.scores.students):
+        table.caption += "\nA gain from one seed is not told apart from chance."
+    return table
+
+
+def costs_table(results: PipelineResults) -> Table:
+    """What the teacher and the students cost to run; a control costs what its student does, with every seed."""
+    table = _table(f"{results.name}: cost on {results.scores.students[0].student.device}")
+    for name in ("parameters", "multiply-\nadds", "kB on\ndisk", "ms at\nbatch 1", "95 %", "samples/s"):
+        table.add_column(name, justify="right")
+    if results.scores.teacher:
+        table.add_row("teacher", *_costs(results.scores.teacher, results.scores))
+    for score in results.scores.students:
+        table.add_row(score.name, *_costs(score.student, results.scores))
+    table.caption = "times: the best measurement of all models that are built alike, as those of several seeds are"
+    return table
+
+
+def comparison_table(students: list[ComparedStudent]) -> Table:
+    """Students of several pipelines side by side."""
+    table = Table()
+    table.add_column("student", overflow="fold")
+    for name in ("accuracy", "teacher", "gain", "parameters", "ms at\nbatch 1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    best = max(student.accuracy for student in students)
+    for student in students:
+        accuracy = f"{student.accuracy:.2%}"
+        table.add_row(
+            Text.assemble(f"{student.student} ", (f"of {student.pipeline}\n{student.about}", "dim")),
+            Text(accuracy, "bold" if student.accuracy == best else ""),
+            _percent(student.teacher_accuracy),
+            _gain(student.gain, student.gain_high),
+            f"{student.parameters:,}",
+            f"{student.latency_median_ms:.3f}",
+        )
+    if len({student.data_key for student in students}) > 1:
+        table.caption = "Not all on the same data: their accuracies do not compare."
+    return table
+
+
+def _choices(scores: tuple[StudentScore, ...]) -> Iterator[tuple[str, ChoiceRecord]]:
+    """What was chosen from grids, and for whom."""
+    for score in scores:
+        for name, choice in ((score.name, score.choice), (f"{score.name}'s control", score.control_choice)):
+            if choice:
+                yield name, choice
+
+
+def _table(title: str) -> Table:
+    table = Table(title=title)
+    table.add_column("model")
+    return table
+
+
+def _scores(record: EvaluationRecord) -> tuple[str, ...]:
+    return _mean_scores([record])
+
+
+def _training(record: EvaluationRecord) -> str:
+    return "" if record.training_seconds is None else f"{record.training_seconds:.1f} s"
+
+
+def _mean_scores(records: list[EvaluationRecord]) -> tuple[str, ...]:
+    accuracy = fmean(record.accuracy for record in records)
+    likelihood = fmean(record.negative_log_likelihood for record in records)
+    agreements = [record.agreement for record in records if record.agreement is not None]
+    return f"{accuracy:.2%}", f"{likelihood:.3f}", f"{fmean(agreements):.2%}" if agreements else ""
+
+
+def _mean_training(records: list[EvaluationRecord]) -> str:
+    seconds = [record.training_seconds for record in records if record.training_seconds is not None]
+    return f"{fmean(seconds):.1f} s" if seconds else ""
+
+
+def _gain(mean: float | None, high: float | None) -> str:
+    """A gain in points; over seeds with half of its interval."""
+    if mean is None:
+        return ""
+    return f"{100 * mean:+.2f}" + ("" if high is None else f" ± {100 * (high - mean):.2f}")
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.2%}"
+
+
+def _costs(record: EvaluationRecord, scores: ReportRecord) -> tuple[str, ...]:
+    fastest = scores.fastest(record)
+    return (
+        record.parameters_in_words,
+        f"{record.multiply_adds:,}",
+        f"{record.size_bytes / 1000:,.0f}",
+        f"{fastest.latency_median_ms:.3f}",
+        f"{fastest.latency_p95_ms:.3f}",
+        f"{fastest.throughput:,.0f}",
+    )

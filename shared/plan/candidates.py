@@ -1,0 +1,140 @@
+"""Candidates: a student's trainings, the evaluations that score them, and what chooses among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from distill_queue.shared.plan.recipes import (
+    ChooseStudent,
+    Counting,
+    Distill,
+    Evaluate,
+    StudentRuns,
+    TrainControl,
+    Training,
+    models_of,
+)
+from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage
+from distill_queue.shared.spec.model import CnnSpec, MlpSpec, ModelSpec, ResnetSpec
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.student import StudentGrid, StudentSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """A student's trainings: of each point of its grid, for each seed; one point where it has no grid."""
+
+    runs: StudentRuns
+    labels: tuple[str, ...]
+    #: By label and seed; the controls are missing where the spec wants none.
+    students: dict[tuple[str, int], Stage]
+    controls: dict[tuple[str, int], Stage]
+
+    @classmethod
+    def of(cls, student: StudentSpec | StudentGrid, spec: PipelineSpec, data: Stage, labels: Stage) -> Self:
+        """All trainings of a student, and of its controls where the spec wants some."""
+        if isinstance(student, StudentGrid):
+            points = {point.label: point.student for point in student.points}
+        else:
+            points = {"": student}
+        first = next(iter(points.values()))
+        seeds = tuple(range(first.training.seed, first.training.seed + first.seeds))
+        runs = StudentRuns(name=student.name, seeds=seeds)
+        students, controls = {}, {}
+        for label, point in points.items():
+            where = f" ({label})" if label else ""
+            for seed in seeds:
+                training = point.training.model_copy(update={"seed": seed})
+                distill = Distill(model=point.model, distillation=point.distillation, training=training)
+                students[label, seed] = Stage.of(
+                    f"distill {runs.role(seed)}{where}", distill, dataset=data.ref, soft_labels=labels.ref
+                )
+                if spec.evaluation.control:
+                    alone = TrainControl(
+                        model=point.model,
+                        training=training,
+                        views=spec.soft_labels.views,
+                        augmentation=spec.soft_labels.augmentation,
+                    )
+                    controls[label, seed] = Stage.of(f"train {runs.control(seed)}{where}", alone, dataset=data.ref)
+        return cls(runs, tuple(points), students, controls)
+
+    def grade(self, graded: Graded, models: dict[str, Stage]) -> None:
+        """Enter all trainings into `models`, and into `graded` what scores the model of each seed."""
+        for name, role, trained in (
+            (self.runs.name, self.runs.role, self.students),
+            (f"{self.runs.name}/control", self.runs.control, self.controls),
+        ):
+            for model in trained.values():
+                models.setdefault(model.key, model)
+            # Points that differ only in their distillation share one control: then there is nothing to choose.
+            different: dict[str, str] = {}
+            for label in self.labels if trained else ():
+                different.setdefault(trained[label, self.runs.seeds[0]].key, label)
+            labels = tuple(different.values())
+            if len(labels) > 1:
+                graded.add_choice(name, role, labels, self.runs.seeds, trained)
+            elif labels:
+                for seed in self.runs.seeds:
+                    graded.add(role(seed), trained[labels[0], seed])
+
+
+class Graded:
+    """The evaluations that a report needs, and what chooses their models."""
+
+    def __init__(self, data: Stage, teacher: Stage | None) -> None:
+        self._beside = {"dataset": data.ref} | ({"teacher": teacher.ref} if teacher else {})
+        #: Evaluations of models that are not chosen from a grid, by the model's key.
+        self.evaluations: dict[str, Stage] = {}
+        self.choices: dict[str, Stage] = {}
+        #: Evaluations of chosen models, by their own keys.
+        self.of_chosen: dict[str, Stage] = {}
+        #: The report's inputs, by role.
+        self.scores: dict[str, ArtifactRef] = {}
+
+    def add(self, role: str, model: Stage) -> None:
+        """Have a model scored for a role."""
+        inputs = {"model": model.ref, **self._beside}
+        recipe = Evaluate(counting=_counting(models_of(model.recipe)))
+        evaluation = self.evaluations.setdefault(model.key, Stage.of(f"evaluate {role}", recipe, **inputs))
+        self.scores[role] = evaluation.ref
+
+    def add_choice(
+        self,
+        name: str,
+        role: Callable[[int], str],
+        labels: tuple[str, ...],
+        seeds: tuple[int, ...],
+        trained: dict[tuple[str, int], Stage],
+    ) -> None:
+        """Have the best of some models chosen, and scored for a role a seed."""
+        refs = {f"{place}/{seed}": trained[label, seed].ref for place, label in enumerate(labels) for seed in seeds}
+        recipes = (trained[label, seeds[0]].recipe for label in labels)
+        models = tuple(recipe.model for recipe in recipes if isinstance(recipe, Training))
+        recipe = ChooseStudent(labels=_what_differs(labels), models=models, seeds=seeds)
+        choice = Stage.of(f"choose {name}", recipe, **refs)
+        choice = self.choices.setdefault(choice.key, choice)
+        self.scores[f"{name}/choice"] = choice.ref
+        for seed in seeds:
+            inputs = {"model": choice.ref, **self._beside}
+            chosen = Evaluate(seed=seed, counting=_counting(models))
+            evaluation = Stage.of(f"evaluate {role(seed)}", chosen, **inputs)
+            self.scores[role(seed)] = self.of_chosen.setdefault(evaluation.key, evaluation).ref
+
+    def branch(self, bundle: Bundle) -> tuple[Bundle, ...]:
+        """Trainings, and the evaluations of those that are not chosen from."""
+        evaluations = tuple(self.evaluations[model.key] for model in bundle if model.key in self.evaluations)
+        return (bundle, evaluations) if evaluations else (bundle,)
+
+
+def _counting(models: tuple[ModelSpec, ...]) -> Counting:
+    built_in = all(isinstance(model, MlpSpec | CnnSpec | ResnetSpec) for model in models)
+    return "layers" if built_in else "operators"
+
+
+def _what_differs(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Labels without the parts that all of them have."""
+    parts = [label.split(", ") for label in labels]
+    return tuple(", ".join(part for part in each if any(part not in other for other in parts)) for each in parts)

@@ -1,0 +1,69 @@
+"""Stage records: what any stage returns, and how a pipeline came by it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from distill_queue.shared.frozen import Frozen
+from distill_queue.shared.results.records import (
+    ChoiceRecord,
+    DatasetRecord,
+    DataWarning,
+    EnsembleRecord,
+    EvaluationRecord,
+    SoftLabelsRecord,
+    TrainingRecord,
+    WeightsRecord,
+)
+from distill_queue.shared.results.scores import ReportRecord
+
+Record = Annotated[
+    DatasetRecord
+    | TrainingRecord
+    | WeightsRecord
+    | EnsembleRecord
+    | SoftLabelsRecord
+    | ChoiceRecord
+    | EvaluationRecord
+    | ReportRecord,
+    Field(discriminator="kind"),
+]
+
+
+def warnings_of(record: Record) -> tuple[DataWarning, ...]:
+    """What a stage warns of."""
+    return record.warnings if isinstance(record, DatasetRecord | WeightsRecord) else ()
+
+
+class StageWarning(DataWarning):
+    """What a stage of a pipeline warns of."""
+
+    #: Its title.
+    stage: str
+    #: Whether the pipeline's spec accepts it.
+    accepted: bool
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {super().__str__()}"
+
+
+class StageRecord(Frozen):
+    """How a pipeline came by a stage's result."""
+
+    key: str
+    kind: str
+    title: str
+    outcome: Literal["computed", "found"]
+    #: Seconds that this pipeline spent on the stage.
+    seconds: float
+    #: When the pipeline had it, in seconds since the epoch by the worker's clock; 0 in records of earlier versions.
+    ended: float = 0.0
+    worker: str
+    record: Record
+
+    @property
+    def summary(self) -> str:
+        """The record as Flower's Result column shows it."""
+        return f"{self.outcome} in {self.seconds:.1f} s · {self.record.summary}"
