@@ -24,7 +24,8 @@ from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import TrainingRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import MANIFEST, ArtifactStore, FileEntry, Manifest, Provenance
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.manifest import MANIFEST, FileEntry, Manifest, Provenance
 
 #: Bytes of an artifact's only file: listing does not read it.
 FILE_BYTES = 1_000

@@ -13,7 +13,8 @@ from distill_queue.scheduler.maintenance.garbage import DAMAGED, MOST_NAMED, PAR
 from distill_queue.shared.errors import StoreUnavailable
 from distill_queue.shared.files.bucket import Bucket, Facts
 from distill_queue.shared.line import listed
-from distill_queue.shared.store.folder_store import MANIFEST, place_of
+from distill_queue.shared.store.artifact import place_of
+from distill_queue.shared.store.manifest import MANIFEST
 
 #: Seconds for which what pipelines need is taken to be known, while pieces are removed.
 LOOK_SECONDS = 1.0

@@ -26,7 +26,9 @@ from distill_queue.shared.results.records import (
     StageRecord,
     StudentScore,
 )
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Manifest
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.manifest import Manifest
 
 Role = Literal["teacher", "student", "control"]
 #: What could not be read of an artifact.

@@ -18,16 +18,9 @@ from distill_queue.shared.files.bucket import Bucket, Facts
 from distill_queue.shared.files.folders import clear_away, found_below, found_in, size_below
 from distill_queue.shared.plan.stage import ArtifactRef
 from distill_queue.shared.settings import Settings
-from distill_queue.shared.store.folder_store import (
-    MANIFEST,
-    Artifact,
-    ArtifactStore,
-    Entry,
-    Manifest,
-    manifest_of,
-    place_of,
-    write_manifest,
-)
+from distill_queue.shared.store.artifact import Artifact, Entry, place_of
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.manifest import MANIFEST, Manifest, manifest_of, write_manifest
 
 #: Seconds after its last use from which a copy may make room for others, whatever their size.
 KEPT_SECONDS = 3_600.0

@@ -3,136 +3,43 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
-import re
 import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from distill_queue.shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
 from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.files.files import NoFile, read
 from distill_queue.shared.files.folders import clear_away, draft_folder, folders_in, found_in, is_folder, size_below
-from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.results.records import Record
 from distill_queue.shared.spelling import pipeline_id
-
-MANIFEST = "manifest.json"
-#: Largest manifest that is read: of a data set of a million classes.
-MOST_MANIFEST_BYTES = 64_000_000
+from distill_queue.shared.store.artifact import Artifact, Entry, place_of
+from distill_queue.shared.store.manifest import (
+    MANIFEST,
+    MOST_MANIFEST_BYTES,
+    FileEntry,
+    Manifest,
+    Provenance,
+    fsync,
+    manifest_of,
+    manifest_text,
+    seal,
+    sha256_of,
+    write_manifest,
+)
 
 logger = logging.getLogger(__name__)
 
-#: A file's name within an artifact: never a path.
-FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
 #: What tells that a file is the one that was verified: size, time of change in ns, inode.
 Stamp = tuple[int, int, int]
-
-
-class FileEntry(Frozen):
-    """A file of an artifact."""
-
-    size_bytes: int = Field(ge=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-
-
-class Provenance(Frozen):
-    """Where and with what an artifact was made."""
-
-    host: str
-    device: str
-    versions: dict[str, str]
-
-
-class Manifest(Frozen):
-    """What an artifact is; written last, so an artifact with a manifest is whole."""
-
-    format: Literal[1] = 1
-    kind: str
-    key: str
-    #: None for a checkpoint, which no stage made.
-    stage: Stage | None
-    files: dict[FileName, FileEntry]
-    record: Record | None
-    provenance: Provenance
-    #: Seconds that making it took.
-    seconds: float
-    #: Seconds since the epoch.
-    created: float
-    #: SHA-256 of all the rest, so that an altered manifest is found like an altered file.
-    checksum: str = ""
-
-    def sealed(self) -> Manifest:
-        """The manifest with its checksum."""
-        return self.model_copy(update={"checksum": self._checksum()})
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is as it was sealed."""
-        return self.checksum == self._checksum()
-
-    def _checksum(self) -> str:
-        return hashlib.sha256(self.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
-
-
-def is_sealed(manifest: str) -> bool:
-    """Whether the text of a manifest, of this version or another, is as it was sealed."""
-    # As it was written but for the white space outside of strings: numbers keep their digits.
-    compact = re.sub(r'("(?:[^"\\]|\\.)*"?)|\s+', lambda match: match[1] or "", manifest)
-    content, _, checksum = compact.rpartition(',"checksum":')
-    return checksum == f'"{hashlib.sha256((content + "}").encode()).hexdigest()}"}}'
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """A finished result: a folder of files and its manifest."""
-
-    folder: Path
-    manifest: Manifest
-
-    @property
-    def record(self) -> Record:
-        """The record of the stage that made it.
-
-        Raises:
-            ArtifactDamaged: there is none.
-        """
-        if self.manifest.record is None:
-            raise ArtifactDamaged(f"{self.folder}: its manifest has no record")
-        return self.manifest.record
-
-    def path(self, name: str) -> Path:
-        """The path of one of its files.
-
-        Raises:
-            ArtifactDamaged: the manifest lists no such file.
-
-        """
-        if name not in self.manifest.files:
-            raise ArtifactDamaged(f"{self.folder}: no file '{name}' in its manifest")
-        return self.folder / name
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What a listing of the store says of an artifact, whole or not."""
-
-    ref: ArtifactRef
-    size_bytes: int
-    #: Seconds since the epoch of its last use by a worker.
-    used: float
-    #: The text of its manifest; empty where there is none.
-    manifest: bytes
 
 
 class ArtifactStore:
@@ -229,11 +136,11 @@ class ArtifactStore:
             for ref, folder in self.folders():
                 with suppress(FileNotFoundError):  # Taken for garbage at this moment.
                     used = folder.stat(follow_symlinks=False).st_mtime
-                    yield Entry(ref, size_below(folder.path), used, _manifest_text(folder.path))
+                    yield Entry(ref, size_below(folder.path), used, manifest_text(folder.path))
 
     def manifest_text(self, ref: ArtifactRef) -> bytes:
         """What others read as an artifact's manifest; empty where there is none."""
-        return _manifest_text(str(self.folder(ref)))
+        return manifest_text(str(self.folder(ref)))
 
     def bytes_below(self, folder: str) -> int:
         """Bytes of what lies in a folder of the store, such as `partial`."""
@@ -304,7 +211,7 @@ class ArtifactStore:
                 key=ref.key,
                 stage=stage,
                 # A draft that a commit was refused for has a manifest already.
-                files={path.name: _seal(path) for path in found_in(draft) if path.name != MANIFEST},
+                files={path.name: seal(path) for path in found_in(draft) if path.name != MANIFEST},
                 record=record,
                 provenance=provenance,
                 seconds=seconds,
@@ -381,7 +288,7 @@ class ArtifactStore:
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            _fsync(folder.parent)
+            fsync(folder.parent)
 
     def _verify(self, path: Path, entry: FileEntry) -> None:
         with store_errors(path):
@@ -396,38 +303,9 @@ class ArtifactStore:
             stamp = (status.st_size, status.st_mtime_ns, status.st_ino)
             if self._verified.get(path) == stamp:
                 return
-            if _sha256(path) != entry.sha256:
+            if sha256_of(path) != entry.sha256:
                 raise ArtifactDamaged(f"{path}: altered: its SHA-256 is not the one in the manifest")
         self._verified[path] = stamp
-
-
-def place_of(ref: ArtifactRef) -> str:
-    """Where an artifact lies below the root of a store, and how the names of its objects begin."""
-    return f"artifacts/{ref.kind}/{ref.key[:2]}/{ref.key}"
-
-
-def manifest_of(ref: ArtifactRef, text: bytes, place: object) -> Manifest:
-    """The manifest of a key that was read at a place.
-
-    Raises:
-        ArtifactDamaged: it cannot be read, was altered, or is that of another artifact.
-
-    """
-    try:
-        manifest = Manifest.model_validate_json(text)
-    except ValidationError:
-        raise ArtifactDamaged(f"{place}/{MANIFEST}: not a manifest of this version") from None
-    if not _as_sealed(manifest, text.decode(errors="replace")):
-        raise ArtifactDamaged(f"{place}/{MANIFEST}: altered: its checksum is not right")
-    if (manifest.kind, manifest.key) != (ref.kind, ref.key):
-        raise ArtifactDamaged(f"{place}: the manifest belongs to {manifest.kind}/{manifest.key[:8]}")
-    return manifest
-
-
-def _as_sealed(manifest: Manifest, text: str) -> bool:
-    """Whether the text of a manifest is as it was sealed, by this version or by one that has other fields besides."""
-    # What this version writes is a tenth of the work to look at.
-    return (manifest.whole and text == _text_of(manifest)) or is_sealed(text)
 
 
 def file_of(pipeline: str, folder: Path, suffix: str) -> Path:
@@ -438,42 +316,3 @@ def file_of(pipeline: str, folder: Path, suffix: str) -> Path:
 
     """
     return folder / f"{pipeline_id(pipeline)}{suffix}"
-
-
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write a draft's manifest, its last file, and bring both to the disk."""
-    (folder / MANIFEST).write_text(_text_of(manifest), encoding="utf-8")
-    _fsync(folder / MANIFEST)
-    _fsync(folder)
-
-
-def _manifest_text(folder: str) -> bytes:
-    """What lies in a folder as an artifact's manifest; empty where there is nothing."""
-    path = f"{folder}/{MANIFEST}"
-    with store_errors(path), suppress(FileNotFoundError, NotADirectoryError, NoFile):
-        return read(path, MOST_MANIFEST_BYTES)
-    return b""
-
-
-def _text_of(manifest: Manifest) -> str:
-    return manifest.model_dump_json(indent=1)
-
-
-def _seal(path: Path) -> FileEntry:
-    """Bring a file to the disk and describe it."""
-    with store_errors(path):
-        _fsync(path)
-        return FileEntry(size_bytes=path.stat().st_size, sha256=_sha256(path))
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -165,7 +165,7 @@ def _manifests(_folder: Path) -> Examples:
     from distill_queue.shared.plan.plan import Plan
     from distill_queue.shared.results.records import WeightsRecord
     from distill_queue.shared.spec.pipeline import PipelineSpec
-    from distill_queue.shared.store.folder_store import FileEntry, Manifest, Provenance
+    from distill_queue.shared.store.manifest import FileEntry, Manifest, Provenance
 
     content = FileEntry(size_bytes=7, sha256=hashlib.sha256(b"content").hexdigest())
     return [

@@ -20,7 +20,9 @@ from distill_queue.shared.plan.stage import checkpoint_ref
 from distill_queue.shared.results.records import DatasetRecord, Record, SoftLabelsRecord, WeightsRecord
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.manifest import Provenance
 from distill_queue.worker.data.arrays import Arrays, Split, load
 from distill_queue.worker.data.normalisation import IMAGENET_MEAN, IMAGENET_STD, prepared
 from distill_queue.worker.machine.runtime import Runtime

@@ -31,7 +31,8 @@ from distill_queue.shared.soft_labels.cache import SoftLabelsHeader
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore, Provenance
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.manifest import Provenance
 from distill_queue.worker.app import create
 
 MakeSpec = Callable[..., PipelineSpec]

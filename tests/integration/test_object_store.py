@@ -37,8 +37,10 @@ from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store import bucket_store as object_store
+from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.bucket_store import ObjectStore
-from distill_queue.shared.store.folder_store import MANIFEST, Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.manifest import MANIFEST, Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
 from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 

@@ -17,7 +17,8 @@ from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import WeightsRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore, Provenance
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.manifest import Provenance
 from tests.acceptance.conftest import distill
 
 MakeSpec = Callable[..., PipelineSpec]

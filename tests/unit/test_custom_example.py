@@ -20,7 +20,8 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import EvaluationRecord, ReportRecord
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.losses.soft import kl
 from distill_queue.worker.machine import plugins

@@ -28,7 +28,9 @@ from distill_queue.shared.results.records import WeightsRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import MANIFEST, Artifact, ArtifactStore, Manifest, Provenance
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.manifest import MANIFEST, Manifest, Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
 from distill_queue.worker.models import build as models
 from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints

@@ -16,7 +16,7 @@ from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord, Re
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.training import AugmentationSpec
-from distill_queue.shared.store.folder_store import Artifact
+from distill_queue.shared.store.artifact import Artifact
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data import normalisation
 from distill_queue.worker.data import views as augment

@@ -46,7 +46,8 @@ from distill_queue.shared.results.records import (
     WeightsRecord,
 )
 from distill_queue.shared.spec.training import AugmentationSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data.batches import Batches, size_bytes
 from distill_queue.worker.data.teacher_logits import TeacherLogits

@@ -17,7 +17,9 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage, bundle_ref
 from distill_queue.shared.results.records import WeightsRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.manifest import Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
 
 HERE = Provenance(host="here", device="cpu", versions={})

@@ -29,7 +29,9 @@ from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.label_file import export
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.manifest import Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner

@@ -26,7 +26,8 @@ from distill_queue.shared.report.page import render, write_page
 from distill_queue.shared.report.svg import Picture
 from distill_queue.shared.results.records import DatasetRecord, DataWarning, StageRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import MANIFEST, ArtifactStore, Manifest
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.manifest import MANIFEST, Manifest
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 from tests.conftest import small_spec

@@ -31,7 +31,8 @@ from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.machine.runtime import Report, Runtime

@@ -10,7 +10,9 @@ import pytest
 from distill_queue.shared.errors import ArtifactDamaged, ArtifactMissing, StoreUnavailable
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.results.records import WeightsRecord
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.manifest import Provenance
 
 HERE = Provenance(host="here", device="cpu", versions={})
 

@@ -17,7 +17,8 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import EvaluationRecord, SoftLabelsRecord, TrainingRecord
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.evaluation.quality import logits_of

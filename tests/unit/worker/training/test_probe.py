@@ -18,7 +18,8 @@ from distill_queue.shared.errors import HandedBack, InvalidSpec, StageFailed
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import TrainingRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.data.batches import batch_sizes
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models.build import Cnn, Mlp, Resnet
