@@ -36,8 +36,7 @@ from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.soft_labels.encoding import Encoding, Floats
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.training import AugmentationSpec
-from distill_queue.shared.store.bucket_store import store_of
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.store import ArtifactStore, store_of
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.arrays import Split

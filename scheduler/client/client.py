@@ -39,8 +39,8 @@ from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec
 from distill_queue.shared.spelling import pipeline_id
-from distill_queue.shared.store.bucket_store import store_of
 from distill_queue.shared.store.manifest import Provenance
+from distill_queue.shared.store.store import store_of
 from distill_queue.shared.store.submissions import Submission, Submissions
 
 if TYPE_CHECKING:

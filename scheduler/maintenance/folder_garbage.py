@@ -45,7 +45,7 @@ _WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class FolderGarbage(Garbage):
-    """What no pipeline needs and nobody has used for some time."""
+    """What no pipeline needs and nobody has used for some time, in a store whose folder all machines see."""
 
     def clear_trash(self) -> None:
         """Put back, or delete, what a run that was killed has left."""
@@ -107,7 +107,7 @@ class FolderGarbage(Garbage):
             yield Piece("damaged", kind, key, folder, size_below(folder), touched)
 
     def _artifacts(self) -> Iterator[tuple[ArtifactRef, Path]]:
-        """As `ArtifactStore.folders`; what lies between the artifacts and is none is named."""
+        """As `FolderStore.folders`; what lies between the artifacts and is none is named."""
         for kind in _folders(self.store.root / "artifacts", "[a-z_]+"):
             for group in _folders(kind, "[0-9a-f]{2}"):
                 for folder in _folders(group, group.name + "[0-9a-f]{62}"):

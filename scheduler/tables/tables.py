@@ -19,7 +19,7 @@ from distill_queue.shared.ledger.status import PipelineStatus, UnreadablePipelin
 from distill_queue.shared.ledger.workers import WorkerEntry
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord, ReportRecord, StudentScore
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.store import ArtifactStore
 
 if TYPE_CHECKING:  # With numpy or Celery, for which a list of pipelines need not wait.
     import numpy as np

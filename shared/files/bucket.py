@@ -1,8 +1,9 @@
-"""Objects: what lies in a bucket below a prefix, by name, through the driver that fsspec has for the object store."""
+"""A bucket: objects below a prefix, by name, through the driver that fsspec has for the object store."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -94,6 +95,14 @@ class Bucket:
             except FileExistsError:
                 return False
             return True
+
+    def keeps_first(self) -> bool:
+        """Whether an object that is written on condition that there is none stays as it is: tried with one."""
+        name = f"doctor-{time.time_ns()}"
+        try:
+            return self.create(name, b"first") and not self.create(name, b"second")
+        finally:
+            self.remove(name)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a small object, in place of one of that name."""

@@ -27,8 +27,8 @@ from distill_queue.shared.results.records import (
     StudentScore,
 )
 from distill_queue.shared.store.artifact import Artifact
-from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.shared.store.manifest import Manifest
+from distill_queue.shared.store.store import ArtifactStore
 
 Role = Literal["teacher", "student", "control"]
 #: What could not be read of an artifact.
@@ -249,9 +249,8 @@ class _Reader:
         found = self._open(data.ref)
         try:
             if isinstance(found, Artifact):
-                if mapped and not self.store.objects:
-                    return read_array(found.path(name), mapped=True)
-                return read_array(self.store.verified(found, name))
+                path = self.store.local_file(found, name) if mapped else self.store.verified(found, name)
+                return read_array(path, mapped=mapped)
         except ArtifactDamaged:
             found = "damaged"
         self.missing.append(Missing("test samples", data.title, found))

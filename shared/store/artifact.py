@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_queue.shared.errors import ArtifactDamaged
+from distill_queue.shared.errors import ArtifactDamaged, ArtifactMissing
 from distill_queue.shared.plan.stage import ArtifactRef
 from distill_queue.shared.results.records import Record
 from distill_queue.shared.store.manifest import Manifest
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +60,22 @@ class Entry:
 def place_of(ref: ArtifactRef) -> str:
     """Where an artifact lies below the root of a store, and how the names of its objects begin."""
     return f"artifacts/{ref.kind}/{ref.key[:2]}/{ref.key}"
+
+
+def missing(ref: ArtifactRef, store: object) -> ArtifactMissing:
+    """The error that says that a store has no artifact of a key."""
+    return ArtifactMissing(f"no artifact {ref.kind}/{ref.short_key} in {store}: run 'distill submit' again")
+
+
+def if_whole(
+    ref: ArtifactRef, read: Callable[[ArtifactRef], Artifact], set_aside: Callable[[ArtifactRef], None]
+) -> Artifact | None:
+    """The artifact of a key as it is read; None where there is none, or a damaged one, which is set aside."""
+    try:
+        return read(ref)
+    except ArtifactMissing:
+        return None
+    except ArtifactDamaged as error:
+        logger.warning("%s: it is set aside, to be made again", error)
+        set_aside(ref)
+        return None

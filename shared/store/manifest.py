@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from distill_queue.shared.errors import ArtifactDamaged, store_errors
 from distill_queue.shared.files.files import NoFile, read
+from distill_queue.shared.files.folders import found_in
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.results.records import Record
@@ -58,6 +60,11 @@ class Manifest(Frozen):
     #: SHA-256 of all the rest, so that an altered manifest is found like an altered file.
     checksum: str = ""
 
+    @property
+    def ref(self) -> ArtifactRef:
+        """The kind and key of the artifact."""
+        return ArtifactRef(kind=self.kind, key=self.key)
+
     def sealed(self) -> Manifest:
         """The manifest with its checksum."""
         return self.model_copy(update={"checksum": self._checksum()})
@@ -100,12 +107,40 @@ def manifest_of(ref: ArtifactRef, text: bytes, place: object) -> Manifest:
 def _as_sealed(manifest: Manifest, text: str) -> bool:
     """Whether the text of a manifest is as it was sealed, by this version or by one that has other fields besides."""
     # What this version writes is a tenth of the work to look at.
-    return (manifest.whole and text == _text_of(manifest)) or is_sealed(text)
+    return (manifest.whole and text == text_of(manifest)) or is_sealed(text)
+
+
+def manifest_for(
+    ref: ArtifactRef,
+    draft: Path,
+    *,
+    stage: Stage | None,
+    record: Record | None,
+    provenance: Provenance,
+    seconds: float,
+) -> Manifest:
+    """The sealed manifest of a draft's files, each of which is brought to the disk.
+
+    Raises:
+        StoreUnavailable: a file cannot be read or synced.
+
+    """
+    return Manifest(
+        kind=ref.kind,
+        key=ref.key,
+        stage=stage,
+        # A draft that a commit was refused for has a manifest already.
+        files={path.name: _entry_of(path) for path in found_in(draft) if path.name != MANIFEST},
+        record=record,
+        provenance=provenance,
+        seconds=seconds,
+        created=time.time(),
+    ).sealed()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write a draft's manifest, its last file, and bring both to the disk."""
-    (folder / MANIFEST).write_text(_text_of(manifest), encoding="utf-8")
+    (folder / MANIFEST).write_text(text_of(manifest), encoding="utf-8")
     fsync(folder / MANIFEST)
     fsync(folder)
 
@@ -118,11 +153,12 @@ def manifest_text(folder: str) -> bytes:
     return b""
 
 
-def _text_of(manifest: Manifest) -> str:
+def text_of(manifest: Manifest) -> str:
+    """A manifest as it is written."""
     return manifest.model_dump_json(indent=1)
 
 
-def seal(path: Path) -> FileEntry:
+def _entry_of(path: Path) -> FileEntry:
     """Bring a file to the disk and describe it."""
     with store_errors(path):
         fsync(path)

@@ -39,7 +39,7 @@ class StageContext:
     runtime: Runtime
     report: Report
     #: Where other machines see unfinished files; None where they see the folder.
-    objects: Bucket | None = None
+    bucket: Bucket | None = None
 
     @property
     def dataset(self) -> DatasetRecord:
