@@ -77,7 +77,8 @@ class Garbage(ABC):
             )
             found = [piece for piece in found if piece.use_is_noted]
         going = {piece.path for piece in found}
-        return [piece for piece in found if piece.path.parent not in going]
+        # A draft goes with the unfinished work that it is a part of.
+        return [piece for piece in found if piece.what != "draft" or piece.path.parent not in going]
 
     @abstractmethod
     def clear_trash(self) -> None:

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from billiard.exceptions import SoftTimeLimitExceeded
-
 from distill_queue.shared.catalog import STORE_DRIVERS
 from distill_queue.shared.errors import ArtifactMissing, DistillError, InvalidSettings, StoreUnavailable
 
@@ -173,9 +171,13 @@ class Bucket:
         try:
             driver, root = self._connect()
             yield driver, f"{root}/{name}"
-        except (DistillError, SoftTimeLimitExceeded):
+        except DistillError:
             raise
         except Exception as error:
+            from billiard.exceptions import SoftTimeLimitExceeded  # Only here: no command is to wait for it.
+
+            if isinstance(error, SoftTimeLimitExceeded):
+                raise
             # Each driver raises what the libraries below it raise, which have no class in common.
             raise StoreUnavailable(f"store: {self.url}/{name}: {str(error) or type(error).__name__}") from error
 
