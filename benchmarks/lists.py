@@ -24,7 +24,8 @@ from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import TrainingRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import MANIFEST, ArtifactStore, FileEntry, Manifest, Provenance
+from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.manifest import MANIFEST, FileEntry, Manifest, Provenance
 
 #: Bytes of an artifact's only file: listing does not read it.
 FILE_BYTES = 1_000
@@ -91,7 +92,7 @@ def profile_of(settings: Settings, command: Sequence[str]) -> str:
     return text.getvalue().partition("Ordered by")[2].partition("\n\n")[2].rstrip()
 
 
-def fill(store: ArtifactStore, first: int, last: int) -> None:
+def fill(store: FolderStore, first: int, last: int) -> None:
     """Put teachers of some seeds into a store: whole artifacts, as workers commit them, but not synced to the disk."""
     data, teacher = Plan.of(PipelineSpec.model_validate(_SPEC)).trunk[:2]
     if not isinstance(teacher.recipe, TrainTeacher):

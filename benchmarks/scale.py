@@ -44,7 +44,7 @@ from distill_queue.shared.broker.celery_app import create_app
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.bucket_store import store_of
+from distill_queue.shared.store.folder_store import FolderStore
 
 ROOT = Path(__file__).parent.parent
 SPEC = ROOT / "examples" / "quickstart.yaml"
@@ -220,7 +220,7 @@ def lists(options: argparse.Namespace) -> None:
             profiled=options.profile,
         )
     with _server() as (settings, _, _):
-        store, there = store_of(settings), 0
+        store, there = FolderStore(settings.folder), 0
         for artifacts in options.artifacts:
             fill(store, there, artifacts)
             there = artifacts

@@ -64,10 +64,10 @@ TIMED: dict[str, tuple[str, ...]] = {
         "distill_queue.worker.data.arrays.Arrays.save",
     ),
     "`fsync`": ("os.fsync",),
-    "finding and verifying artifacts": ("distill_queue.shared.store.folder_store.ArtifactStore.open",),
+    "finding and verifying artifacts": ("distill_queue.shared.store.folder_store.FolderStore.open",),
     "the rest of commits": (
-        "distill_queue.shared.store.folder_store.ArtifactStore.commit",
-        "distill_queue.shared.store.folder_store.ArtifactStore.draft",
+        "distill_queue.shared.store.folder_store.FolderStore.commit",
+        "distill_queue.shared.store.folder_store.FolderStore.draft",
     ),
     "round trips to the broker": ("redis.Redis.execute_command", "redis.client.Pipeline.execute"),
     "events for Flower": ("celery.app.task.Task.send_event",),

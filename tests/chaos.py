@@ -34,7 +34,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from tests.acceptance.conftest import free_port
 
 WORKERS = 3
@@ -144,8 +144,8 @@ class _Run:
     logs: str = ""
 
     @property
-    def store(self) -> ArtifactStore:
-        return ArtifactStore(self.folder / "store")
+    def store(self) -> FolderStore:
+        return FolderStore(self.folder / "store")
 
     def work(self, todo: list[PipelineSpec], seconds: float) -> float:
         """Submit pipelines, disturb them for some time, wait for their ends, and look at what is left; seconds."""
@@ -341,7 +341,7 @@ def _pid(child: Child) -> int:
     return child.pid
 
 
-def _compare(calm: ArtifactStore, wild: ArtifactStore, todo: list[PipelineSpec]) -> tuple[list[str], int]:
+def _compare(calm: FolderStore, wild: FolderStore, todo: list[PipelineSpec]) -> tuple[list[str], int]:
     plans = [Plan.of(spec) for spec in todo]
     stages: dict[str, Stage] = {stage.key: stage for plan in plans for stage in plan.stages}
     # What is stacked is the same to rounding only: a part of a bundle that is made again is made without the rest.

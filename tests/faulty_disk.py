@@ -22,7 +22,7 @@ from distill_queue.shared.errors import Unavailable
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 
 #: What a disk says of any call, and what it says of those that write.
 OF_ALL = (errno.EIO, errno.ESTALE)
@@ -71,7 +71,7 @@ def problems(root: Path, points: int, seed: int) -> Iterator[str]:
     faults.fault_arm.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_long, ctypes.c_int, ctypes.c_int]
     faults.fault_last.restype = ctypes.c_char_p
     choose, seen = random.Random(seed), set()
-    store = ArtifactStore(root / "store")
+    store = FolderStore(root / "store")
     for stage in (stage for spec in specs() for stage in Plan.of(spec).stages):
         faults.fault_arm(bytes(store.root), 0, NEVER, 0, 0)
         good = _do(store, stage)
@@ -94,7 +94,7 @@ def problems(root: Path, points: int, seed: int) -> Iterator[str]:
         faults.fault_disarm()
 
 
-def _do(store: ArtifactStore, stage: Stage) -> dict[str, str]:
+def _do(store: FolderStore, stage: Stage) -> dict[str, str]:
     """Find a stage's artifact or make it, as a new process would; the hashes of its files."""
     import torch
 
@@ -102,7 +102,7 @@ def _do(store: ArtifactStore, stage: Stage) -> dict[str, str]:
     from distill_queue.worker.stages import runner as stages
 
     stages._kept_logits.clear()
-    store = ArtifactStore(store.root)
+    store = FolderStore(store.root)
     found = store.find(stage.ref)
     if found is None:
         for ref in stage.inputs.values():
@@ -113,7 +113,7 @@ def _do(store: ArtifactStore, stage: Stage) -> dict[str, str]:
     return {name: entry.sha256 for name, entry in found.manifest.files.items()}
 
 
-def _forget(store: ArtifactStore, ref: ArtifactRef) -> None:
+def _forget(store: FolderStore, ref: ArtifactRef) -> None:
     shutil.rmtree(store.folder(ref))
     shutil.rmtree(store.root / "partial", ignore_errors=True)
 

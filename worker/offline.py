@@ -30,8 +30,7 @@ from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.numerics import Floats
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.training import AugmentationSpec
-from distill_queue.shared.store.bucket_store import store_of
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.store import ArtifactStore, store_of
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.arrays import Split

@@ -123,6 +123,6 @@ def _print(text: str) -> None:
 def _find(name: str) -> Cache:
     from distill_queue.scheduler.labels.caches import Cache
     from distill_queue.shared.settings import Settings
-    from distill_queue.shared.store.bucket_store import store_of
+    from distill_queue.shared.store.store import store_of
 
     return Cache.find(name, store_of(Settings.load()))

@@ -31,7 +31,7 @@ def up(
     """Start a server, workers and Flower, and keep them until Ctrl-C."""
     from distill_queue.scheduler.stack.local import LocalStack
     from distill_queue.shared.settings import Settings
-    from distill_queue.shared.store.bucket_store import store_of
+    from distill_queue.shared.store.store import store_of
 
     settings = Settings.load()
     store_of(settings).check_writable()
@@ -64,7 +64,7 @@ def worker(
     from distill_queue.scheduler.stack.devices import devices as devices_of
     from distill_queue.scheduler.stack.fleet import Fleet
     from distill_queue.shared.settings import Settings
-    from distill_queue.shared.store.bucket_store import store_of
+    from distill_queue.shared.store.store import store_of
 
     if fault := WORKER_NAME.fault(name):
         raise InvalidSettings(f"--name: {fault}")

@@ -46,7 +46,7 @@ def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
     from distill_queue.scheduler.stack.local import LocalStack
     from distill_queue.shared.plan.plan import Plan
     from distill_queue.shared.settings import Settings
-    from distill_queue.shared.store.bucket_store import store_of
+    from distill_queue.shared.store.store import store_of
     from distill_queue.shared.store.submissions import Submissions
 
     settings = Settings.load()

@@ -17,7 +17,7 @@ from distill_queue.shared.files.given_file import require_path, shown
 
 if TYPE_CHECKING:
     from distill_queue.shared.ledger.status import PipelineStatus
-    from distill_queue.shared.store.folder_store import ArtifactStore
+    from distill_queue.shared.store.store import ArtifactStore
 
 app = typer.Typer()
 
@@ -36,7 +36,7 @@ def report(
     from distill_queue.scheduler.client.outcome import results_of
     from distill_queue.shared.errors import BrokerUnavailable, UnknownPipeline
     from distill_queue.shared.settings import Settings
-    from distill_queue.shared.store.bucket_store import store_of
+    from distill_queue.shared.store.store import store_of
 
     settings = Settings.load()
     store = store_of(settings)

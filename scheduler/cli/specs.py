@@ -107,7 +107,7 @@ def plan(spec: SpecPath, changes: Changes = None, as_json: AsJson = False) -> No
     from distill_queue.shared.plan.plan import Plan
     from distill_queue.shared.settings import Settings
     from distill_queue.shared.spec.pipeline import PipelineSpec
-    from distill_queue.shared.store.bucket_store import store_of
+    from distill_queue.shared.store.store import store_of
 
     store, found = store_of(Settings.load()), Plan.of(PipelineSpec.load(spec, changes or ()))
     if as_json:

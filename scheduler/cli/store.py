@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,11 +16,11 @@ from distill_queue.scheduler.terminal.output import Terminal, print_json, print_
 from distill_queue.shared.exit_code import ExitCode
 
 if TYPE_CHECKING:
-    from distill_queue.scheduler.maintenance.garbage import Piece, Removal
+    from distill_queue.scheduler.maintenance.garbage import Garbage, Piece, Removal
     from distill_queue.scheduler.maintenance.inventory import Holding, Verdict
     from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
     from distill_queue.shared.settings import Settings
-    from distill_queue.shared.store.folder_store import ArtifactStore
+    from distill_queue.shared.store.store import ArtifactStore
 
 app = typer.Typer(
     help="List what the artifact store holds, verify it, and remove what nobody needs.", no_args_is_help=True
@@ -120,16 +121,22 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove what no pipeline needs and nobody has used for some time."""
-    from distill_queue.scheduler.maintenance.bucket_garbage import ObjectGarbage
+    from distill_queue.scheduler.maintenance.bucket_garbage import BucketGarbage
     from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
     from distill_queue.shared.errors import BrokerUnavailable, InvalidSettings
     from distill_queue.shared.settings import Settings
+    from distill_queue.shared.store.bucket_store import BucketStore
 
     if not (dry_run or yes or sys.stdin.isatty()):
         raise InvalidSettings("there is no terminal to ask at: give --dry-run to look, or --yes to remove")
     settings = Settings.load()
-    store, how = _store(settings), ObjectGarbage if settings.is_remote else FolderGarbage
-    garbage = how(store, lambda: _needed(settings, store, without_broker=without_broker), keep_days * 86_400)
+    store = _store(settings)
+    look = partial(_needed, settings, store, without_broker=without_broker)
+    garbage: Garbage = (
+        BucketGarbage(store, look, keep_days * 86_400)
+        if isinstance(store, BucketStore)
+        else FolderGarbage(store, look, keep_days * 86_400)
+    )
     try:
         if not dry_run:
             garbage.clear_trash()
@@ -150,7 +157,7 @@ def gc(
 def _store(settings: Settings) -> ArtifactStore:
     """The store, which need not be there yet."""
     from distill_queue.shared.errors import StoreUnavailable, store_errors
-    from distill_queue.shared.store.bucket_store import store_of
+    from distill_queue.shared.store.store import store_of
 
     with store_errors(settings.folder):
         is_none = settings.folder.exists() and not settings.folder.is_dir()

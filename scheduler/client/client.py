@@ -35,7 +35,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spelling import pipeline_id
-from distill_queue.shared.store.bucket_store import store_of
+from distill_queue.shared.store.store import store_of
 from distill_queue.shared.store.submissions import Submission, Submissions
 
 if TYPE_CHECKING:

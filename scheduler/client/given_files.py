@@ -10,7 +10,8 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef, checkpoint_ref, label_file_ref
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec
-from distill_queue.shared.store.folder_store import ArtifactStore, Provenance
+from distill_queue.shared.store.manifest import Provenance
+from distill_queue.shared.store.store import ArtifactStore
 
 
 def store_given(store: ArtifactStore, spec: PipelineSpec, plan: Plan) -> None:

@@ -25,7 +25,7 @@ from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.label_file import LabelFile
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.store import ArtifactStore
 
 #: Kinds of artifacts that are caches.
 CACHE_KINDS = ("soft_labels", "import_soft_labels")
@@ -51,7 +51,7 @@ class Cache:
         here = Path(name)
         with _named(here):
             is_here = (here / HEADER).is_file()
-        folder = here if is_here else store.brought(_ref_of(name, store))
+        folder = here if is_here else store.local_folder(_ref_of(name, store))
         with store_errors(folder):
             refs = (ref for kind in CACHE_KINDS for ref in store.refs(kind))
             ref = next((ref for ref in refs if store.folder(ref).resolve() == folder.resolve()), None)

@@ -1,4 +1,4 @@
-"""Garbage in an object store, where nothing can be moved: before each removal it is looked again what is needed."""
+"""Garbage in a bucket, where nothing can be moved: before each removal it is looked again what is needed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import logging
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from distill_queue.scheduler.maintenance.garbage import DAMAGED, MOST_NAMED, PARTIAL, STAYS, Garbage, Piece, Removal
-from distill_queue.shared.errors import StoreUnavailable
-from distill_queue.shared.files.bucket import Bucket, Facts
+from distill_queue.shared.files.bucket import Facts
 from distill_queue.shared.line import listed
-from distill_queue.shared.store.folder_store import MANIFEST, place_of
+from distill_queue.shared.store.artifact import place_of
+from distill_queue.shared.store.bucket_store import BucketStore
+from distill_queue.shared.store.manifest import MANIFEST
 
 #: Seconds for which what pipelines need is taken to be known, while pieces are removed.
 LOOK_SECONDS = 1.0
@@ -21,12 +23,15 @@ LOOK_SECONDS = 1.0
 logger = logging.getLogger(__name__)
 
 
-class ObjectGarbage(Garbage):
+@dataclass(frozen=True, slots=True)
+class BucketGarbage(Garbage):
     """What no pipeline needs and nobody has used for some time.
 
     A manifest goes first: from then on the artifact is absent for everybody, and made again where it is wanted. Of its
     files those go that were listed before: a commit that comes after has names of its own.
     """
+
+    store: BucketStore
 
     def clear_trash(self) -> None:
         """There is none."""
@@ -42,7 +47,7 @@ class ObjectGarbage(Garbage):
         for piece in pieces:
             if time.monotonic() > looked + LOOK_SECONDS:
                 needed, looked = self.look(), time.monotonic()
-            found = self._objects.list(str(piece.path))
+            found = self.store.bucket.list(str(piece.path))
             if found and self._touched(piece, found) == piece.touched and self.may_go(piece, needed):
                 self._remove(piece, found)
                 removed.append(piece)
@@ -61,29 +66,23 @@ class ObjectGarbage(Garbage):
             kind, key = (*folder.name.split("-"), "", "")[:2]
             yield Piece("damaged", kind, key, folder, _size(found), _newest(found))
 
-    @property
-    def _objects(self) -> Bucket:
-        if self.store.objects is None:
-            raise StoreUnavailable(f"store: {self.store}: no object store")
-        return self.store.objects
-
     def _touched(self, piece: Piece, found: dict[str, Facts]) -> int:
         """When a piece was last written or used, in ns since the epoch."""
-        used = self._objects.list(f"used/{piece.kind}/{piece.key}") if piece.what == "artifact" else {}
+        used = self.store.bucket.list(f"used/{piece.kind}/{piece.key}") if piece.what == "artifact" else {}
         return _newest(found | used)
 
     def _remove(self, piece: Piece, found: dict[str, Facts]) -> None:
         manifest = f"{piece.path}/{MANIFEST}"
         if manifest in found:
-            self._objects.remove(manifest)
-        self._objects.remove(*(name for name in found if name != manifest))
+            self.store.bucket.remove(manifest)
+        self.store.bucket.remove(*(name for name in found if name != manifest))
         if piece.what == "artifact":
-            self._objects.remove(f"used/{piece.kind}/{piece.key}")
+            self.store.bucket.remove(f"used/{piece.kind}/{piece.key}")
 
     def _folders(self, name: str, pattern: str) -> Iterator[tuple[Path, dict[str, Facts]]]:
         """The folders in one whose names are the store's own, and what lies below each."""
         found: dict[str, dict[str, Facts]] = {}
-        for path, facts in self._objects.list(name).items():
+        for path, facts in self.store.bucket.list(name).items():
             found.setdefault("".join(path.split("/")[1:2]), {})[path] = facts
         if others := [repr(folder) for folder in found if not re.fullmatch(pattern, folder)]:
             logger.warning(STAYS, f"{self.store}/{name}", listed(others, MOST_NAMED))

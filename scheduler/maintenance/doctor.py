@@ -24,7 +24,6 @@ from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.broker.keys import TYPES, Keys
 from distill_queue.shared.catalog import QUEUES
 from distill_queue.shared.errors import BrokerUnavailable, DistillError
-from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.files.folders import draft_folder
 from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.queues import Queues
@@ -34,7 +33,7 @@ from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry, ins
 from distill_queue.shared.plan.stage import STAGE_FORMAT
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.skipped import Skipped, quoted
-from distill_queue.shared.store.bucket_store import store_of
+from distill_queue.shared.store.store import store_of
 from distill_queue.shared.text import plain_line
 
 #: The oldest server that knows every command used here.
@@ -108,7 +107,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
             return
         store.check_writable()
         _rename_and_sync(root)
-        keeps_first = store.objects is None or _keeps_first(store.objects)
+        keeps_first = store.keeps_first()
         closed = closed_to_others(root)
     except (DistillError, OSError) as error:
         advice = "set DISTILL_STORE to a folder that this user can write"
@@ -140,15 +139,6 @@ def _rename_and_sync(root: Path) -> None:
         (folder / "a").rename(folder / "b")
         if (folder / "b" / "file").read_bytes() != b"x":
             raise OSError(f"{folder}: a renamed folder lost its file")
-
-
-def _keeps_first(objects: Bucket) -> bool:
-    """Whether an object that is written on condition that there is none stays as it is."""
-    name = f"doctor-{time.time_ns()}"
-    try:
-        return objects.create(name, b"first") and not objects.create(name, b"second")
-    finally:
-        objects.remove(name)
 
 
 def _link(settings: Settings) -> Finding:

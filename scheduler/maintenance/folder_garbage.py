@@ -25,9 +25,8 @@ from pathlib import Path
 from distill_queue.scheduler.maintenance.garbage import DAMAGED, MOST_NAMED, PARTIAL, STAYS, Garbage, Piece, Removal
 from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.errors import store_errors
-from distill_queue.shared.files.folders import found_below, found_in, held, is_folder, size_below
+from distill_queue.shared.files.folders import entries_in, found_below, held, is_folder, size_below
 from distill_queue.shared.line import listed
-from distill_queue.shared.plan.stage import ArtifactRef
 
 #: Of folders in the trash from which nothing goes back.
 DOOMED = ".doomed"
@@ -45,7 +44,7 @@ _WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class FolderGarbage(Garbage):
-    """What no pipeline needs and nobody has used for some time."""
+    """What no pipeline needs and nobody has used for some time, in a store whose folder all machines see."""
 
     def clear_trash(self) -> None:
         """Put back, or delete, what a run that was killed has left."""
@@ -94,9 +93,7 @@ class FolderGarbage(Garbage):
 
     def pieces(self) -> Iterator[Piece]:
         """Everything that may be garbage: artifacts first."""
-        for ref, folder in self._artifacts():
-            size, touched = size_below(folder), _touched(folder)
-            yield Piece("artifact", ref.kind, ref.key, folder, size, touched, self._use_is_noted(folder))
+        yield from self._artifacts()
         for folder in _folders(self.store.root / "partial", PARTIAL):
             yield Piece("unfinished", "", folder.name, folder, size_below(folder), _touched(folder, deep=True))
             for draft in _folders(folder, _DRAFT, named=False):  # Beside checkpoints and labels.
@@ -106,24 +103,16 @@ class FolderGarbage(Garbage):
             touched = int(when) if when.isdecimal() else _touched(folder)
             yield Piece("damaged", kind, key, folder, size_below(folder), touched)
 
-    def _artifacts(self) -> Iterator[tuple[ArtifactRef, Path]]:
-        """As `ArtifactStore.folders`; what lies between the artifacts and is none is named."""
+    def _artifacts(self) -> Iterator[Piece]:
+        """The artifacts, each looked at once; what lies between them and is none is named."""
         for kind in _folders(self.store.root / "artifacts", "[a-z_]+"):
+            store = self.store.root.stat()
             for group in _folders(kind, "[0-9a-f]{2}"):
                 for folder in _folders(group, group.name + "[0-9a-f]{62}"):
-                    yield ArtifactRef(kind=kind.name, key=folder.name), folder
-
-    def _use_is_noted(self, folder: Path) -> bool:
-        """Whether all who may write to the store, and may read a folder, may write its time as well."""
-        with store_errors(folder), suppress(FileNotFoundError):
-            store, here = self.store.root.stat(), folder.stat()
-            # The store's group has a group's rights in the folders of that group, and anybody's in others.
-            by_group = stat.S_IRWXG if here.st_gid == store.st_gid else stat.S_IRWXO
-            for may_write, rights in ((stat.S_IWGRP, by_group), (stat.S_IWOTH, stat.S_IRWXO)):
-                given = here.st_mode & rights
-                if store.st_mode & may_write and given & _READ and not given & _WRITE:
-                    return False
-        return True
+                    with store_errors(folder), suppress(FileNotFoundError):  # Taken by another at this moment.
+                        here, size = folder.lstat(), size_below(folder)
+                        noted = _use_is_noted(store, here)
+                        yield Piece("artifact", kind.name, folder.name, folder, size, here.st_mtime_ns, noted)
 
     def _put_back(self, trash: Path) -> None:
         """Move what is in the trash to where it was, unless that place has been filled again."""
@@ -170,14 +159,26 @@ def _folders(folder: Path, pattern: str, *, named: bool = True) -> list[Path]:
             logger.warning(STAYS, folder.parent, repr(folder.name))
         return []
     found, others = list[Path](), list[str]()
-    for path in found_in(folder):
-        if re.fullmatch(pattern, path.name) and is_folder(path):
-            found.append(path)
-        else:
-            others.append(repr(path.name))
+    with store_errors(folder):
+        for entry in entries_in(folder):
+            if re.fullmatch(pattern, entry.name) and entry.is_dir(follow_symlinks=False):
+                found.append(folder / entry.name)
+            else:
+                others.append(repr(entry.name))
     if named and others:
         logger.warning(STAYS, folder, listed(others, MOST_NAMED))
     return found
+
+
+def _use_is_noted(store: os.stat_result, folder: os.stat_result) -> bool:
+    """Whether all who may write to the store, and may read a folder, may write its time as well."""
+    # The store's group has a group's rights in the folders of that group, and anybody's in others.
+    by_group = stat.S_IRWXG if folder.st_gid == store.st_gid else stat.S_IRWXO
+    for may_write, rights in ((stat.S_IWGRP, by_group), (stat.S_IWOTH, stat.S_IRWXO)):
+        given = folder.st_mode & rights
+        if store.st_mode & may_write and given & _READ and not given & _WRITE:
+            return False
+    return True
 
 
 def _touched(folder: Path, *, deep: bool = False) -> int:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.errors import store_errors
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.store import ArtifactStore
 
 #: Seconds for which unfinished and damaged things are left alone: whoever works on them writes more often.
 GRACE_SECONDS = 86_400.0
@@ -77,7 +77,8 @@ class Garbage(ABC):
             )
             found = [piece for piece in found if piece.use_is_noted]
         going = {piece.path for piece in found}
-        return [piece for piece in found if piece.path.parent not in going]
+        # A draft goes with the unfinished work that it is a part of.
+        return [piece for piece in found if piece.what != "draft" or piece.path.parent not in going]
 
     @abstractmethod
     def clear_trash(self) -> None:

@@ -17,7 +17,9 @@ from distill_queue.shared.files.given_file import shown
 from distill_queue.shared.line import shortened
 from distill_queue.shared.plan.recipes import Labels
 from distill_queue.shared.plan.stage import SHORTEST_KEY, ArtifactRef, checkpoint_ref, label_file_ref
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Entry, Manifest, is_sealed
+from distill_queue.shared.store.artifact import Artifact, Entry
+from distill_queue.shared.store.manifest import Manifest, is_sealed
+from distill_queue.shared.store.store import ArtifactStore
 from distill_queue.shared.text import plain_line
 
 #: What artifacts that no stage made are called.

@@ -17,7 +17,7 @@ from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.ledger.status import PipelineStatus, State, UnreadablePipeline, duration_in_words
 from distill_queue.shared.ledger.workers import WorkerEntry
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.store import ArtifactStore
 
 if TYPE_CHECKING:  # With numpy or Celery, for which a list of pipelines need not wait.
     from distill_queue.scheduler.maintenance.doctor import Finding

@@ -1,8 +1,9 @@
-"""Objects: what lies in a bucket below a prefix, by name, through the driver that fsspec has for the object store."""
+"""A bucket: objects below a prefix, by name, through the driver that fsspec has for the object store."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -10,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-from billiard.exceptions import SoftTimeLimitExceeded
 
 from distill_queue.shared.catalog import STORE_DRIVERS
 from distill_queue.shared.errors import ArtifactMissing, DistillError, InvalidSettings, StoreUnavailable
@@ -95,6 +94,14 @@ class Bucket:
                 return False
             return True
 
+    def keeps_first(self) -> bool:
+        """Whether an object that is written on condition that there is none stays as it is: tried with one."""
+        name = f"doctor-{time.time_ns()}"
+        try:
+            return self.create(name, b"first") and not self.create(name, b"second")
+        finally:
+            self.remove(name)
+
     def write(self, name: str, content: bytes) -> None:
         """Write a small object, in place of one of that name."""
         with self._at(name) as (driver, path):
@@ -164,9 +171,13 @@ class Bucket:
         try:
             driver, root = self._connect()
             yield driver, f"{root}/{name}"
-        except (DistillError, SoftTimeLimitExceeded):
+        except DistillError:
             raise
         except Exception as error:
+            from billiard.exceptions import SoftTimeLimitExceeded  # Only here: no command is to wait for it.
+
+            if isinstance(error, SoftTimeLimitExceeded):
+                raise
             # Each driver raises what the libraries below it raise, which have no class in common.
             raise StoreUnavailable(f"store: {self.url}/{name}: {str(error) or type(error).__name__}") from error
 

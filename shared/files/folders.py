@@ -95,6 +95,18 @@ def found_in(folder: Path) -> list[Path]:
     return []
 
 
+def entries_in(folder: str | Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name, as the system lists it: of most it tells without another look what they are.
+
+    Raises:
+        StoreUnavailable: it cannot be read.
+
+    """
+    with store_errors(folder), suppress(*GONE), os.scandir(str(folder)) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
+    return []
+
+
 def folders_in(folder: str) -> list[os.DirEntry[str]]:
     """The folders in a folder, by name; a link to one is none.
 
@@ -102,9 +114,8 @@ def folders_in(folder: str) -> list[os.DirEntry[str]]:
         StoreUnavailable: it cannot be read.
 
     """
-    with store_errors(folder), suppress(*GONE), os.scandir(folder) as entries:
-        return sorted((entry for entry in entries if entry.is_dir(follow_symlinks=False)), key=lambda entry: entry.name)
-    return []
+    with store_errors(folder):
+        return [entry for entry in entries_in(folder) if entry.is_dir(follow_symlinks=False)]
 
 
 def is_folder(path: Path) -> bool:
@@ -164,12 +175,8 @@ def size_below(folder: str | Path) -> int:
         StoreUnavailable: a folder cannot be read.
 
     """
-    total = 0
     with store_errors(folder):
-        for entry in _entries_below(folder):
-            with suppress(*GONE):
-                total += entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
-    return total
+        return sum(map(_size_of, _entries_below(folder)))
 
 
 def _entries_below(folder: str | Path) -> Iterator[os.DirEntry[str]]:
@@ -183,6 +190,14 @@ def _entries_below(folder: str | Path) -> Iterator[os.DirEntry[str]]:
             found += entries
         folders += [entry.path for entry in found if entry.is_dir(follow_symlinks=False)]
         yield from found
+
+
+def _size_of(entry: os.DirEntry[str]) -> int:
+    """Bytes of a file; none where it is something else, or gone."""
+    try:
+        return entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
+    except GONE:
+        return 0
 
 
 def _open_at_once(path: str, flags: int) -> int:

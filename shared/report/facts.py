@@ -22,7 +22,9 @@ from distill_queue.shared.results.predictions import CONFIDENCES, PREDICTIONS, P
 from distill_queue.shared.results.records import DatasetRecord, EvaluationRecord
 from distill_queue.shared.results.scores import ReportRecord, StudentScore
 from distill_queue.shared.results.stage_record import StageRecord
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Manifest
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.manifest import Manifest
+from distill_queue.shared.store.store import ArtifactStore
 
 Role = Literal["teacher", "student", "control"]
 #: What could not be read of an artifact.
@@ -243,9 +245,8 @@ class _Reader:
         found = self._open(data.ref)
         try:
             if isinstance(found, Artifact):
-                if mapped and not self.store.objects:
-                    return read_array(found.path(name), mapped=True)
-                return read_array(self.store.verified(found, name))
+                path = self.store.local_file(found, name) if mapped else self.store.verified(found, name)
+                return read_array(path, mapped=mapped)
         except ArtifactDamaged:
             found = "damaged"
         self.missing.append(Missing("test samples", data.title, found))

@@ -16,7 +16,7 @@ from distill_queue.shared.plan.recipes import PrepareData
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.sections import sections
 from distill_queue.shared.report.sentences import headlines, samples
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.store import ArtifactStore
 from distill_queue.shared.text import plain_text
 
 

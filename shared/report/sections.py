@@ -24,7 +24,7 @@ from distill_queue.shared.results.predictions import Predictions
 from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord
 from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.spec.grid import values_of
-from distill_queue.shared.store.folder_store import place_of
+from distill_queue.shared.store.artifact import place_of
 
 #: Students of which curves, confusions and calibration are shown: the best ones.
 MOST_STUDENTS = 3

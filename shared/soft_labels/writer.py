@@ -47,10 +47,10 @@ class SoftLabelsWriter:
     folder: Path
     header: SoftLabelsHeader
     #: Where other machines see finished blocks, `<block>-<checksum>` each; None where they see the folder.
-    objects: Bucket | None = None
+    bucket: Bucket | None = None
 
     @classmethod
-    def begin(cls, folder: Path, header: SoftLabelsHeader, made_with: str = "", objects: Bucket | None = None) -> Self:
+    def begin(cls, folder: Path, header: SoftLabelsHeader, made_with: str = "", bucket: Bucket | None = None) -> Self:
         """Go on with a folder's labels if header and `made_with` are the same; else remove what is there, and begin.
 
         Raises:
@@ -60,7 +60,7 @@ class SoftLabelsWriter:
         """
         header.encoding.columns(header.classes)
         name = _name(header, made_with)
-        writer = cls(folder / name, header, objects and objects.below(name))
+        writer = cls(folder / name, header, bucket and bucket.below(name))
         with store_errors(folder):
             for other in found_in(folder):
                 if other != writer.folder:
@@ -73,20 +73,20 @@ class SoftLabelsWriter:
                 except OSError:
                     clear_away(writer.folder)
                     raise
-        if objects and writer.objects:
-            objects.remove(*(other for other in objects.list() if not other.startswith(f"{name}/")))
-            writer.objects.write(READY, b"")
+        if bucket and writer.bucket:
+            bucket.remove(*(other for other in bucket.list() if not other.startswith(f"{name}/")))
+            writer.bucket.write(READY, b"")
         return writer
 
     @classmethod
     def join(
-        cls, folder: Path, header: SoftLabelsHeader, made_with: str = "", objects: Bucket | None = None
+        cls, folder: Path, header: SoftLabelsHeader, made_with: str = "", bucket: Bucket | None = None
     ) -> Self | None:
         """Help with labels that were begun with the same header and `made_with`; None where there are none."""
         name = _name(header, made_with)
-        writer = cls(folder / name, header, objects and objects.below(name))
+        writer = cls(folder / name, header, bucket and bucket.below(name))
         with store_errors(folder):
-            if writer.objects and not writer._is_ready() and writer.objects.exists(READY):
+            if writer.bucket and not writer._is_ready() and writer.bucket.exists(READY):
                 writer._take_room()  # Another machine began them: this one makes files of its own.
             return writer if writer._is_ready() else None
 
@@ -114,9 +114,9 @@ class SoftLabelsWriter:
                 _write_at(self._path(column.name), _noted(pieces, digest), first * column.row_bytes)
             name = f"{block}-{digest.hexdigest()}"
             (self.folder / FINISHED / name).touch()
-        if self.objects:
+        if self.bucket:
             columns = SoftLabels(self.folder / LABELS, self.header).block(block)
-            self.objects.write(name, b"".join(column.tobytes() for column in columns))
+            self.bucket.write(name, b"".join(column.tobytes() for column in columns))
 
     def seal(self) -> SoftLabels:
         """Write the header, once each block has been read back with its checksum.
@@ -144,13 +144,13 @@ class SoftLabelsWriter:
 
     def _bring(self) -> None:
         """Copy here the blocks that other machines have finished."""
-        if self.objects is None:
+        if self.bucket is None:
             return
         finished = self._finished
-        for name in self.objects.list():
+        for name in self.bucket.list():
             match = _FINISHED_NAME.fullmatch(name)
             if match and int(match[1]) < self.header.blocks and int(match[1]) not in finished:
-                content = self.objects.read(name) or b""
+                content = self.bucket.read(name) or b""
                 if xxhash.xxh3_128_hexdigest(content) == match[2]:
                     with store_errors(self.folder):
                         self._write_block(int(match[1]), content)

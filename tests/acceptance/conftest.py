@@ -22,7 +22,7 @@ from distill_queue.scheduler.stack.local import LocalStack
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 
@@ -86,7 +86,7 @@ def long_spec(make_spec: Callable[..., PipelineSpec]) -> PipelineSpec:
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, long_spec: PipelineSpec) -> bytes:
     """The weights of the long teacher, trained by this process without any disturbance."""
-    store = ArtifactStore(tmp_path_factory.mktemp("undisturbed"))
+    store = FolderStore(tmp_path_factory.mktemp("undisturbed"))
     runner = StageRunner(store, Runtime(torch.device("cpu")), lambda *_: None)
     _, teacher = [runner.run(stage) for stage in Plan.of(long_spec).trunk[:2]]
     return teacher.path("model.safetensors").read_bytes()
@@ -156,7 +156,7 @@ def pool_process(worker: Child) -> psutil.Process:
 def teacher_weights(stack: LocalStack, client: PipelineClient, pipeline: str) -> bytes:
     """The bytes of a finished pipeline's teacher."""
     teacher = client.status(pipeline).plan.trunk[1]
-    return ArtifactStore(stack.settings.folder).open(teacher.ref).path("model.safetensors").read_bytes()
+    return FolderStore(stack.settings.folder).open(teacher.ref).path("model.safetensors").read_bytes()
 
 
 def lines_of(stack: LocalStack, *words: str) -> list[str]:

@@ -19,7 +19,7 @@ from distill_queue.shared.errors import BrokerUnavailable, PipelineFailed
 from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from tests.acceptance.conftest import free_port, lines_of, pool_process, with_workers
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -159,7 +159,7 @@ def test_what_an_emptied_broker_forgot_is_recovered_from_the_store(
     assert client.recover() == []
 
     assert finish(client, pipeline).state == "done"
-    assert not (ArtifactStore(stack.settings.folder).root / "pipelines" / f"{pipeline}.json").exists()
+    assert not (FolderStore(stack.settings.folder).root / "pipelines" / f"{pipeline}.json").exists()
 
 
 def test_a_full_disk_is_waited_for(

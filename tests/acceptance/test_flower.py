@@ -10,7 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Error, Locator, Page, expect
 
 from distill_queue.scheduler.client.client import PipelineClient
-from distill_queue.scheduler.stack.local import Child, LocalStack
+from distill_queue.scheduler.stack.child import Child
+from distill_queue.scheduler.stack.local import LocalStack
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.acceptance.conftest import free_port
 

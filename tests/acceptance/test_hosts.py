@@ -27,7 +27,7 @@ from distill_queue.scheduler.stack.local import LocalStack
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from tests.acceptance.conftest import DISTILL
 from tests.conftest import small_spec, wait_until
 from tests.network import Host, Network, lacking
@@ -42,7 +42,7 @@ WEIGHTS = "model.safetensors"
 #: Run on a host: prints the SHA-256 of the weights that the store has under the keys on standard input.
 PRINT_WEIGHTS = f"""
 import json, sys
-from distill_queue.shared.store.bucket_store import store_of
+from distill_queue.shared.store.store import store_of
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.plan.stage import ArtifactRef
 store = store_of(Settings.load())
@@ -198,7 +198,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         client = PipelineClient(stack.settings)
         for submitted in [client.submit(spec) for spec in (CUT_OFF, LOSSY, MOVED)]:
             list(client.watch(submitted.id))
-    store = ArtifactStore(settings.folder)
+    store = FolderStore(settings.folder)
     made = (stage for spec in (CUT_OFF, LOSSY, MOVED) for stage in Plan.of(spec).stages if stage.kind in TRAININGS)
     return {stage.key: store.open(stage.ref).manifest.files[WEIGHTS].sha256 for stage in made}
 

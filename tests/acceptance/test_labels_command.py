@@ -15,7 +15,7 @@ import yaml
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.soft_labels.label_file import LabelFile
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from tests.acceptance.conftest import clean_environment, distill
 from tests.conftest import small_spec
 
@@ -40,7 +40,7 @@ def computed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def cache(environment: dict[str, str], computed: Path) -> str:
     """The beginning of the key of a small cache in the store."""
     shutil.copytree(computed, environment["DISTILL_STORE"])
-    (ref,) = ArtifactStore(Path(environment["DISTILL_STORE"])).refs("soft_labels")
+    (ref,) = FolderStore(Path(environment["DISTILL_STORE"])).refs("soft_labels")
     return ref.short_key
 
 
@@ -68,7 +68,7 @@ def test_a_cache_is_described_shown_verified_and_carried_away(
 def test_labels_that_slipped_by_a_row_fail_although_all_checksums_are_right(
     environment: dict[str, str], cache: str, tmp_path: Path
 ) -> None:
-    store = ArtifactStore(Path(environment["DISTILL_STORE"]))
+    store = FolderStore(Path(environment["DISTILL_STORE"]))
     (ref,) = store.refs("soft_labels")
     right = store.open(ref)
     labels = SoftLabels.open(right.folder)

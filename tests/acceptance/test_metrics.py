@@ -11,7 +11,8 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from distill_queue.scheduler.client.client import PipelineClient
-from distill_queue.scheduler.stack.local import Child, LocalStack
+from distill_queue.scheduler.stack.child import Child
+from distill_queue.scheduler.stack.local import LocalStack
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from tests.acceptance.conftest import free_port, lines_of, pool_process
 

@@ -17,7 +17,7 @@ from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import SoftLabelsRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 from tests.acceptance.conftest import MISBEHAVING, lines_of, pool_process
@@ -44,7 +44,7 @@ def finished(client: PipelineClient, wait_until: WaitUntil, pipeline: str) -> Pi
 
 
 def labels_of(store: Path, plan: Plan) -> dict[str, bytes]:
-    folder = ArtifactStore(store).open(plan.trunk[2].ref).folder
+    folder = FolderStore(store).open(plan.trunk[2].ref).folder
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
 
 
@@ -53,7 +53,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory, make_spec: MakeSpec) -> dict
     """The labels that this process makes by itself."""
     folder = tmp_path_factory.mktemp("alone")
     (folder / "misbehaving.py").write_text(MISBEHAVING)
-    plan, store = Plan.of(slow_labels(make_spec, "auto")), ArtifactStore(folder / "store")
+    plan, store = Plan.of(slow_labels(make_spec, "auto")), FolderStore(folder / "store")
     runtime = Runtime(torch.device("cpu"), plugins=("misbehaving",))
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)

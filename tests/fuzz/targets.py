@@ -165,7 +165,7 @@ def _manifests(_folder: Path) -> Examples:
     from distill_queue.shared.plan.plan import Plan
     from distill_queue.shared.results.records import WeightsRecord
     from distill_queue.shared.spec.pipeline import PipelineSpec
-    from distill_queue.shared.store.folder_store import FileEntry, Manifest, Provenance
+    from distill_queue.shared.store.manifest import FileEntry, Manifest, Provenance
 
     content = FileEntry(size_bytes=7, sha256=hashlib.sha256(b"content").hexdigest())
     return [
@@ -194,9 +194,9 @@ def _feed_manifest(data: bytes, folder: Path) -> None:
     from distill_queue.scheduler.maintenance.inventory import holdings, verdict_on
     from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
     from distill_queue.shared.plan.stage import ArtifactRef
-    from distill_queue.shared.store.folder_store import ArtifactStore
+    from distill_queue.shared.store.folder_store import FolderStore
 
-    store, first = ArtifactStore(folder / "store"), json.loads(_FIRST[0])
+    store, first = FolderStore(folder / "store"), json.loads(_FIRST[0])
     ref = ArtifactRef(kind=first["kind"], key=first["key"])
     store.folder(ref).mkdir(parents=True)
     (store.folder(ref) / "manifest.json").write_bytes(data)
@@ -227,12 +227,12 @@ def _submissions(_folder: Path) -> Examples:
 
 def _feed_submission(data: bytes, folder: Path) -> None:
     from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
-    from distill_queue.shared.store.folder_store import ArtifactStore
+    from distill_queue.shared.store.folder_store import FolderStore
     from distill_queue.shared.store.submissions import Submissions
 
     (folder / "store" / "pipelines").mkdir(parents=True)
     (folder / "store" / "pipelines" / "a-1.json").write_bytes(data)
-    submissions = Submissions(ArtifactStore(folder / "store"))
+    submissions = Submissions(FolderStore(folder / "store"))
     NeededArtifacts.now(None, submissions)
     list(submissions)
 
@@ -269,9 +269,9 @@ def _feed_garbage(data: bytes, folder: Path) -> None:
     from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
     from distill_queue.scheduler.maintenance.inventory import holdings
     from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
-    from distill_queue.shared.store.folder_store import ArtifactStore
+    from distill_queue.shared.store.folder_store import FolderStore
 
-    store, outside = ArtifactStore(folder / "store"), folder / "outside"
+    store, outside = FolderStore(folder / "store"), folder / "outside"
     key = "ab" + "0" * 62
     for name in (key, f"ab/{key}", f"train_teacher/ab/{key}", f"1-ab.doomed/partial+{key}", f"1-ab/partial+{key}"):
         (outside / name).mkdir(parents=True)
@@ -556,7 +556,7 @@ def _feed_records(data: bytes, folder: Path) -> None:
     from distill_queue.shared.ledger.ledger import Ledger
     from distill_queue.shared.ledger.refusals import Refusals
     from distill_queue.shared.ledger.workers import WorkerRegistry
-    from distill_queue.shared.store.folder_store import ArtifactStore
+    from distill_queue.shared.store.folder_store import FolderStore
     from distill_queue.shared.store.submissions import Submissions
 
     settings = _BROKER[0]
@@ -585,7 +585,7 @@ def _feed_records(data: bytes, folder: Path) -> None:
         lambda: ledger.pipelines(10),
         lambda: ledger.untouched_since(2e9),
         lambda: ledger.restate("a-1", [first], "w@x", lambda state: state),
-        lambda: NeededArtifacts.now(ledger, Submissions(ArtifactStore(folder / "store"))),
+        lambda: NeededArtifacts.now(ledger, Submissions(FolderStore(folder / "store"))),
         lambda: WorkerRegistry(client).workers(),
         lambda: (Refusals(client).last, Refusals(client).count),
         lambda: PipelineClient(settings).status("a-1").state,

@@ -25,7 +25,7 @@ from distill_queue.shared.errors import BrokerUnavailable, InvalidInput, Invalid
 from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 
 MakeSpec = Callable[..., PipelineSpec]
 Command = Callable[..., tuple[int, str, str]]
@@ -146,7 +146,7 @@ def test_an_empty_queue_says_how_to_begin(command: Command) -> None:
 @pytest.fixture
 def old_page(settings: Settings) -> str:
     """The id of a pipeline of which there is no more than its page."""
-    path = ArtifactStore(settings.folder).report("old-1")
+    path = FolderStore(settings.folder).report("old-1")
     path.parent.mkdir(parents=True)
     path.write_text("<!doctype html>")
     return "old-1"

@@ -20,7 +20,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.app import create
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
@@ -56,7 +56,7 @@ def long_spec(make_spec: MakeSpec) -> PipelineSpec:
 @pytest.fixture
 def undisturbed(long_spec: PipelineSpec, tmp_path: Path) -> dict[str, str]:
     """The hashes of the teacher's files, trained without any trouble."""
-    runner = StageRunner(ArtifactStore(tmp_path / "undisturbed"), Runtime(torch.device("cpu")), lambda *_: None)
+    runner = StageRunner(FolderStore(tmp_path / "undisturbed"), Runtime(torch.device("cpu")), lambda *_: None)
     _, teacher = [runner.run(stage) for stage in Plan.of(long_spec).trunk[:2]]
     return {name: entry.sha256 for name, entry in teacher.manifest.files.items()}
 
@@ -102,7 +102,7 @@ def test_trouble_in_a_checkpoint_that_outlasts_all_attempts_is_waited_for(
     assert words in waiting.progress
     assert all(f"store: {settings.folder}/" in line for line in retries(settings, pipeline))
     assert status.state == "done", status.errors
-    found = ArtifactStore(settings.folder).open(ArtifactRef(kind=teacher.kind, key=teacher.key))
+    found = FolderStore(settings.folder).open(ArtifactRef(kind=teacher.kind, key=teacher.key))
     assert {name: entry.sha256 for name, entry in found.manifest.files.items()} == undisturbed
     assert not list((settings.folder / "partial").iterdir())
 

@@ -21,7 +21,9 @@ from distill_queue.shared.results.records import DatasetRecord, SoftLabelsRecord
 from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.manifest import Provenance
 from distill_queue.worker.data.arrays import Arrays, Split, load
 from distill_queue.worker.data.normalisation import IMAGENET_MEAN, IMAGENET_STD, prepared
 from distill_queue.worker.machine.runtime import Runtime
@@ -43,9 +45,9 @@ WAYS: dict[str, Change] = {
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
+def store(tmp_path: Path) -> FolderStore:
     """An empty store."""
-    return ArtifactStore(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def given(digits: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return train
 
 
-def store_given(spec: PipelineSpec, store: ArtifactStore) -> None:
+def store_given(spec: PipelineSpec, store: FolderStore) -> None:
     """Put given weights into the store, as a client does."""
     for teacher in spec.all_teachers:
         if teacher.checkpoint is not None and (ref := checkpoint_ref(Path(teacher.checkpoint))) not in store:
@@ -86,7 +88,7 @@ def store_given(spec: PipelineSpec, store: ArtifactStore) -> None:
                 store.commit(ref, draft, stage=None, record=None, provenance=here, seconds=0.0)
 
 
-def run(spec: PipelineSpec, store: ArtifactStore, until: str = "report") -> dict[str, Artifact]:
+def run(spec: PipelineSpec, store: FolderStore, until: str = "report") -> dict[str, Artifact]:
     """Do a pipeline's stages up to a kind; each stage's artifact by its title, without a given file's name."""
     store_given(spec, store)
     done: dict[str, Artifact] = {}
@@ -120,7 +122,7 @@ def teacher(weights: Path, normalise: str = "data") -> dict[str, Any]:
     ],
 )
 def test_a_teacher_that_wants_other_inputs_is_told_with_figures_and_what_to_say(
-    store: ArtifactStore, make_spec: MakeSpec, given: Callable[[str], Path], trained: str, said: str, advice: str
+    store: FolderStore, make_spec: MakeSpec, given: Callable[[str], Path], trained: str, said: str, advice: str
 ) -> None:
     done = run(make_spec(teacher=teacher(given(trained), said)), store, "load_teacher")
 
@@ -134,7 +136,7 @@ def test_a_teacher_that_wants_other_inputs_is_told_with_figures_and_what_to_say(
 
 @pytest.mark.parametrize("way", ["data", "unit", "none"])
 def test_of_a_teacher_that_sees_what_it_was_trained_on_nothing_is_told(
-    store: ArtifactStore, make_spec: MakeSpec, given: Callable[[str], Path], way: str
+    store: FolderStore, make_spec: MakeSpec, given: Callable[[str], Path], way: str
 ) -> None:
     done = run(make_spec(teacher=teacher(given(way), way)), store, "load_teacher")
 
@@ -144,7 +146,7 @@ def test_of_a_teacher_that_sees_what_it_was_trained_on_nothing_is_told(
 
 
 def test_soft_labels_scores_and_agreement_are_of_the_inputs_that_a_teacher_was_trained_on(
-    store: ArtifactStore, make_spec: MakeSpec, given: Callable[[str], Path], digits: Arrays
+    store: FolderStore, make_spec: MakeSpec, given: Callable[[str], Path], digits: Arrays
 ) -> None:
     spec = make_spec(teacher=teacher(given("unit"), "unit"))
     model = models.load(models.Mlp(64, (64,), 10), given("unit"))
@@ -166,7 +168,7 @@ def test_soft_labels_scores_and_agreement_are_of_the_inputs_that_a_teacher_was_t
 
 
 def test_a_student_of_a_teacher_that_sees_the_right_inputs_learns_more_than_of_one_that_does_not(
-    store: ArtifactStore, make_spec: MakeSpec, given: Callable[[str], Path]
+    store: FolderStore, make_spec: MakeSpec, given: Callable[[str], Path]
 ) -> None:
     student = {
         "name": "small",
@@ -184,7 +186,7 @@ def test_a_student_of_a_teacher_that_sees_the_right_inputs_learns_more_than_of_o
 
 
 def test_teachers_side_by_side_each_see_their_own_inputs(
-    store: ArtifactStore, make_spec: MakeSpec, given: Callable[[str], Path], digits: Arrays
+    store: FolderStore, make_spec: MakeSpec, given: Callable[[str], Path], digits: Arrays
 ) -> None:
     teachers = [teacher(given("unit"), "unit"), teacher(given("data"))]
     spec = make_spec(teacher=None, teachers=teachers, average="logits")
@@ -202,7 +204,7 @@ def test_teachers_side_by_side_each_see_their_own_inputs(
 
 
 def test_a_teacher_that_knows_nothing_of_the_data_is_told_with_all_that_was_tried(
-    store: ArtifactStore, make_spec: MakeSpec, given: Callable[[str], Path], tmp_path: Path
+    store: FolderStore, make_spec: MakeSpec, given: Callable[[str], Path], tmp_path: Path
 ) -> None:
     model = models.load(models.Mlp(64, (64,), 10), given("data"))
     model.head.weight.data = model.head.weight.data.roll(1, 0)

@@ -26,7 +26,8 @@ from distill_queue.shared.soft_labels.cache import SoftLabelsHeader
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore, Provenance
+from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.manifest import Provenance
 from distill_queue.worker.app import create
 
 MakeSpec = Callable[..., PipelineSpec]
@@ -122,7 +123,7 @@ def enter_worker(settings: Settings) -> None:
 
 def enter_artifact(settings: Settings, plan: Plan) -> Path:
     """An artifact of soft labels whose names of classes, title and host are hostile."""
-    store, ref = ArtifactStore(settings.folder), plan.trunk[0].ref
+    store, ref = FolderStore(settings.folder), plan.trunk[0].ref
     with store.draft(ref) as draft:
         (draft / "data").write_text("x")
         provenance = Provenance(host=HOSTILE, device=HOSTILE, versions={})
@@ -227,7 +228,7 @@ def test_own_code_that_says_what_cannot_be_written_fails_with_a_readable_error(
     fine.cancel()
 
     assert [end.errors for end in ends] == [[f"prepare unwritable:data: {error}"] for error in said.values()]
-    data = ArtifactStore(settings.folder).open(stage.ref)
+    data = FolderStore(settings.folder).open(stage.ref)
     assert data.manifest.record.class_names == (r"\udcff", "b")
     lines = logs.follow(fine.id, lambda: fine.status.finished)
     told = {line.message: line.level for line in lines}

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from distill_queue.scheduler.maintenance import garbage
-from distill_queue.scheduler.maintenance.bucket_garbage import ObjectGarbage
+from distill_queue.scheduler.maintenance.bucket_garbage import BucketGarbage
 from distill_queue.scheduler.maintenance.doctor import examine
 from distill_queue.scheduler.maintenance.inventory import holdings, verdict_on
 from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
@@ -36,21 +36,23 @@ from distill_queue.shared.soft_labels.cache import SoftLabelsHeader
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store import bucket_store as object_store
-from distill_queue.shared.store.bucket_store import ObjectStore
-from distill_queue.shared.store.folder_store import MANIFEST, Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store import copies
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.bucket_store import BucketStore
+from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.manifest import MANIFEST, Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
 from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 
 HERE = Provenance(host="here", device="cpu", versions={})
 LIMIT = 10**9
-Machine = Callable[..., ObjectStore]
+Machine = Callable[..., BucketStore]
 
 
 @pytest.fixture
 def machine(bucket: str, tmp_path: Path) -> Machine:
     """A machine's view of the store, with a folder of its own for copies."""
-    return lambda name, cache_bytes=LIMIT: ObjectStore(Bucket(bucket), tmp_path / name, cache_bytes)
+    return lambda name, cache_bytes=LIMIT: BucketStore(Bucket(bucket), tmp_path / name, cache_bytes)
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def stage(plan: Plan) -> Stage:
     return plan.trunk[0]
 
 
-def commit(store: ArtifactStore, stage: Stage, content: bytes = b"content") -> Artifact:
+def commit(store: FolderStore, stage: Stage, content: bytes = b"content") -> Artifact:
     with store.draft(stage.ref) as draft:
         (draft / "file").write_bytes(content)
         return store.commit(
@@ -85,9 +87,9 @@ def labels_header(views: int, samples: int) -> SoftLabelsHeader:
     )
 
 
-def place_of(store: ObjectStore, stage: Stage, name: str) -> str:
+def place_of(store: BucketStore, stage: Stage, name: str) -> str:
     """The one object of an artifact whose name ends so."""
-    (place,) = (place for place in store.objects.list("artifacts") if stage.key in place and place.endswith(name))
+    (place,) = (place for place in store.bucket.list("artifacts") if stage.key in place and place.endswith(name))
     return place
 
 
@@ -186,7 +188,7 @@ def test_a_store_that_cannot_be_reached_says_so_in_a_line_and_leaves_no_file(
 
 
 def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path, stage: Stage) -> None:
-    nowhere = ObjectStore(Bucket("s3://nowhere-at-all/distill"), tmp_path, LIMIT)
+    nowhere = BucketStore(Bucket("s3://nowhere-at-all/distill"), tmp_path, LIMIT)
 
     with pytest.raises(StoreUnavailable, match=r"s3://nowhere-at-all/distill/probe-.* bucket does not exist"):
         nowhere.check_writable()
@@ -195,7 +197,7 @@ def test_a_bucket_that_is_not_there_is_named(bucket: str, tmp_path: Path, stage:
 def test_an_object_that_was_altered_is_noticed_and_made_again(machine: Machine, stage: Stage) -> None:
     alpha, beta = machine("alpha"), machine("beta")
     commit(alpha, stage)
-    alpha.objects.write(place_of(alpha, stage, "file"), b"cOntent")
+    alpha.bucket.write(place_of(alpha, stage, "file"), b"cOntent")
 
     assert beta.find(stage.ref) is not None  # It has all of its files, each of its length.
     with pytest.raises(ArtifactDamaged, match="altered"):
@@ -205,7 +207,7 @@ def test_an_object_that_was_altered_is_noticed_and_made_again(machine: Machine, 
     assert verdict.state == "damaged"
     assert beta.obtain(stage.ref) is None
     assert stage.ref not in alpha
-    assert len(alpha.objects.list("damaged")) == 1
+    assert len(alpha.bucket.list("damaged")) == 1
     assert commit(beta, stage).path("file").read_bytes() == b"content"
     assert machine("gamma").open(stage.ref).path("file").read_bytes() == b"content"
 
@@ -214,7 +216,7 @@ def test_an_object_that_was_altered_is_noticed_and_made_again(machine: Machine, 
 def test_an_object_that_is_lost_is_noticed_when_it_is_looked_for(machine: Machine, stage: Stage, name: str) -> None:
     alpha = machine("alpha")
     commit(alpha, stage)
-    alpha.objects.remove(place_of(alpha, stage, name))
+    alpha.bucket.remove(place_of(alpha, stage, name))
 
     assert machine("beta").find(stage.ref) is None
     assert alpha.find(stage.ref) is None
@@ -226,7 +228,7 @@ def test_a_manifest_of_another_artifact_is_refused(machine: Machine, plan: Plan)
     alpha, (stage, other, *_) = machine("alpha"), plan.trunk
     commit(alpha, stage)
     commit(alpha, other)
-    alpha.objects.write(place_of(alpha, stage, MANIFEST), alpha.manifest_text(other.ref))
+    alpha.bucket.write(place_of(alpha, stage, MANIFEST), alpha.manifest_text(other.ref))
 
     with pytest.raises(ArtifactDamaged, match="the manifest belongs to train_teacher"):
         machine("beta").glance(stage.ref)
@@ -247,13 +249,13 @@ def test_a_copy_that_was_altered_or_lost_is_brought_again(
 def test_copies_make_room_for_others_by_their_last_use(
     machine: Machine, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_store, "LOOK_SHARE", 0.0)
+    monkeypatch.setattr(copies, "LOOK_SHARE", 0.0)
     alpha, stages = machine("alpha", cache_bytes=250_000), [*plan.trunk, plan.report]
     mapped = []
     for number, stage in enumerate(stages):
         artifact = commit(alpha, stage, bytes([number]) * 100_000)
         mapped.append(np.memmap(artifact.path("file"), np.uint8, "r"))
-        then = time.time() - 2 * object_store.KEPT_SECONDS + number
+        then = time.time() - 2 * copies.KEPT_SECONDS + number
         os.utime(artifact.folder, (then, then))
 
     commit(alpha, plan.branches[0][0][0], b"a small one")
@@ -267,7 +269,7 @@ def test_copies_make_room_for_others_by_their_last_use(
 def test_copies_that_were_used_just_now_stay_whatever_their_size(
     machine: Machine, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_store, "LOOK_SHARE", 0.0)
+    monkeypatch.setattr(copies, "LOOK_SHARE", 0.0)
     alpha = machine("alpha", cache_bytes=1)
 
     folders = [commit(alpha, stage).folder for stage in plan.trunk]
@@ -277,7 +279,7 @@ def test_copies_that_were_used_just_now_stay_whatever_their_size(
 
 def test_a_training_goes_on_from_a_checkpoint_that_another_machine_has_written(machine: Machine, stage: Stage) -> None:
     alpha, beta = (
-        Checkpoints(store.partial(stage.ref), 30.0, objects=store.unfinished(stage.ref))
+        Checkpoints(store.partial(stage.ref), 30.0, bucket=store.partial_bucket(stage.ref))
         for store in (machine("alpha"), machine("beta"))
     )
     for steps in (1, 2):
@@ -289,20 +291,20 @@ def test_a_training_goes_on_from_a_checkpoint_that_another_machine_has_written(m
     assert found.facts["step"] == 2
     assert found.tensors["weights"].tolist() == [2.0] * 3
     beta.save(3, Checkpoint({"weights": torch.ones(3)}, {}))
-    assert alpha.objects is not None
-    assert [name[:12] for name in alpha.objects.list()] == [f"{3:012}"]
+    assert alpha.bucket is not None
+    assert [name[:12] for name in alpha.bucket.list()] == [f"{3:012}"]
     machine("beta").forget_partial(stage.ref)
-    assert not alpha.objects.list()
+    assert not alpha.bucket.list()
 
 
 def test_a_checkpoint_whose_object_was_altered_is_passed_over(machine: Machine, stage: Stage) -> None:
     alpha, beta = machine("alpha"), machine("beta")
-    objects = alpha.unfinished(stage.ref)
-    assert objects is not None
+    unfinished = alpha.partial_bucket(stage.ref)
+    assert unfinished is not None
     name = f"{1:012}-{hashlib.sha256(b'one').hexdigest()}.safetensors"
-    objects.write(name, b"another")
+    unfinished.write(name, b"another")
 
-    assert Checkpoints(beta.partial(stage.ref), 30.0, objects=beta.unfinished(stage.ref)).latest() is None
+    assert Checkpoints(beta.partial(stage.ref), 30.0, bucket=beta.partial_bucket(stage.ref)).latest() is None
 
 
 def test_soft_labels_are_written_by_machines_that_share_no_disk(machine: Machine, stage: Stage) -> None:
@@ -317,13 +319,15 @@ def test_soft_labels_are_written_by_machines_that_share_no_disk(machine: Machine
 
     def begin(name: str) -> SoftLabelsWriter:
         store = machine(name)
-        return SoftLabelsWriter.begin(store.partial(stage.ref), header, "cpu", store.unfinished(stage.ref))
+        return SoftLabelsWriter.begin(store.partial(stage.ref), header, "cpu", store.partial_bucket(stage.ref))
 
     alone = SoftLabelsWriter.begin(machine("alone").root, header)
     fill(alone, *range(header.blocks))
     fill(begin("lost"), 0)
-    helper = SoftLabelsWriter.join(machine("helper").root, header, "cpu", machine("helper").unfinished(stage.ref))
-    stranger = SoftLabelsWriter.join(machine("helper").root, header, "cuda", machine("helper").unfinished(stage.ref))
+    helper = SoftLabelsWriter.join(machine("helper").root, header, "cpu", machine("helper").partial_bucket(stage.ref))
+    stranger = SoftLabelsWriter.join(
+        machine("helper").root, header, "cuda", machine("helper").partial_bucket(stage.ref)
+    )
     writer = begin("goes on")
 
     assert helper is not None
@@ -340,13 +344,13 @@ def test_soft_labels_are_written_by_machines_that_share_no_disk(machine: Machine
 
 
 def test_labels_made_with_something_else_are_begun_anew(machine: Machine, stage: Stage) -> None:
-    alpha, objects = machine("alpha"), machine("alpha").unfinished(stage.ref)
-    assert objects is not None
-    objects.write("other/0-" + "0" * 32, b"x")
+    alpha, unfinished = machine("alpha"), machine("alpha").partial_bucket(stage.ref)
+    assert unfinished is not None
+    unfinished.write("other/0-" + "0" * 32, b"x")
 
-    SoftLabelsWriter.begin(alpha.partial(stage.ref), labels_header(views=1, samples=4), "cpu", objects)
+    SoftLabelsWriter.begin(alpha.partial(stage.ref), labels_header(views=1, samples=4), "cpu", unfinished)
 
-    assert not [name for name in objects.list() if name.startswith("other/")]
+    assert not [name for name in unfinished.list() if name.startswith("other/")]
 
 
 def test_a_submission_is_known_to_every_machine_until_its_end(machine: Machine, plan: Plan) -> None:
@@ -383,11 +387,11 @@ def test_garbage_goes_from_the_object_store_unless_it_is_needed_by_then(
     for stage in (needed, soon, unneeded):
         commit(store, stage)
     cut_off, unfinished, damaged = plan.report, plan.branches[0][0][0], plan.branches[1][0][0]
-    store.objects.write(f"artifacts/report/{cut_off.key[:2]}/{cut_off.key}/{'0' * 64}/file", b"x")
-    store.objects.write(f"partial/{unfinished.key}/checkpoint", b"x")
-    store.objects.write(f"damaged/{damaged.kind}-{damaged.key}-1/{MANIFEST}", b"x")
+    store.bucket.write(f"artifacts/report/{cut_off.key[:2]}/{cut_off.key}/{'0' * 64}/file", b"x")
+    store.bucket.write(f"partial/{unfinished.key}/checkpoint", b"x")
+    store.bucket.write(f"damaged/{damaged.kind}-{damaged.key}-1/{MANIFEST}", b"x")
     looks = [NeededArtifacts({needed.key: ("a",)}), NeededArtifacts({needed.key: ("a",), soon.key: ("b",)})]
-    found = ObjectGarbage(store, lambda: looks.pop(0), -1.0)
+    found = BucketGarbage(store, lambda: looks.pop(0), -1.0)
 
     pieces = found.find()
     removal = found.remove(pieces)
@@ -397,20 +401,20 @@ def test_garbage_goes_from_the_object_store_unless_it_is_needed_by_then(
     assert sorted(piece.what for piece in removal.removed) == ["artifact", "damaged", "draft", "unfinished"]
     left = {entry.ref.key for entry in store.entries()}
     assert left == {needed.key, soon.key}
-    assert not store.objects.list("partial")
-    assert not store.objects.list("damaged")
+    assert not store.bucket.list("partial")
+    assert not store.bucket.list("damaged")
 
 
 def test_objects_whose_names_lead_elsewhere_or_that_no_store_makes_are_no_garbage(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     store, key = machine("alpha"), "ab" + 62 * "0"
-    driver, root = store.objects._connect()
+    driver, root = store.bucket._connect()
     names = ["partial", "partial/../x", "partial/notes", f"artifacts/report/../{key}/../../f", "damaged/of somebody/f"]
     for name in (*names, f"partial/{key}/../../y"):
         driver.pipe_file(f"{root}/{name}", b"somebody's")
     monkeypatch.setattr(garbage, "GRACE_SECONDS", -1.0)
-    found = ObjectGarbage(store, NeededArtifacts, keep_seconds=-1.0)
+    found = BucketGarbage(store, NeededArtifacts, keep_seconds=-1.0)
 
     pieces = found.find()
     found.remove(pieces)
@@ -425,8 +429,8 @@ def test_what_was_used_lately_is_no_garbage(machine: Machine, stage: Stage) -> N
     commit(machine("alpha"), stage)
     machine("beta").find(stage.ref)
 
-    assert ObjectGarbage(machine("alpha"), NeededArtifacts, 60.0).find() == []
-    (used,) = machine("alpha").objects.list("used")
+    assert BucketGarbage(machine("alpha"), NeededArtifacts, 60.0).find() == []
+    (used,) = machine("alpha").bucket.list("used")
     assert used == f"used/{stage.kind}/{stage.key}"
 
 
@@ -442,7 +446,7 @@ def test_the_doctor_writes_to_the_object_store(bucket: str, tmp_path: Path, sett
 
 def test_a_driver_that_is_not_installed_is_named(tmp_path: Path) -> None:
     with pytest.raises(InvalidSettings, match="az://container/distill needs its driver: pip install adlfs"):
-        ObjectStore(Bucket("az://container/distill"), tmp_path, LIMIT).check_writable()
+        BucketStore(Bucket("az://container/distill"), tmp_path, LIMIT).check_writable()
 
 
 def test_a_forked_process_has_a_connection_of_its_own(machine: Machine, stage: Stage) -> None:
@@ -464,15 +468,15 @@ def test_a_silent_server_does_not_hold_anybody_for_ever(tmp_path: Path, monkeypa
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "somebody")
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a secret")
-        objects = Bucket("s3://bucket/distill", seconds=0.5)
+        silent_bucket = Bucket("s3://bucket/distill", seconds=0.5)
         (tmp_path / "file").write_bytes(b"content")
         started = time.monotonic()
 
         for ask in (
-            lambda: objects.read("name"),
-            lambda: objects.exists("name"),
-            lambda: objects.create("name", b"content"),
-            lambda: objects.upload(tmp_path / "file", "name"),
+            lambda: silent_bucket.read("name"),
+            lambda: silent_bucket.exists("name"),
+            lambda: silent_bucket.create("name", b"content"),
+            lambda: silent_bucket.upload(tmp_path / "file", "name"),
         ):
             with pytest.raises(StoreUnavailable):
                 ask()
@@ -518,7 +522,7 @@ def test_garbage_that_is_found_or_made_again_while_other_garbage_is_removed_stay
             machine("beta").find(found.ref)
         return NeededArtifacts()
 
-    garbage = ObjectGarbage(store, look, -60.0)
+    garbage = BucketGarbage(store, look, -60.0)
     removal = garbage.remove(garbage.find())
 
     assert [piece.key for piece in removal.removed] == [first.key]
@@ -529,12 +533,12 @@ def test_a_commit_after_a_removal_keeps_its_files(machine: Machine, stage: Stage
     """Of the same bytes: what a slow collector removes afterwards are the earlier commit's."""
     store = machine("alpha")
     commit(store, stage)
-    (earlier,) = ObjectGarbage(store, NeededArtifacts, -60.0).find()
-    listed = store.objects.list(str(earlier.path))
-    store.objects.remove(place_of(store, stage, MANIFEST))
+    (earlier,) = BucketGarbage(store, NeededArtifacts, -60.0).find()
+    listed = store.bucket.list(str(earlier.path))
+    store.bucket.remove(place_of(store, stage, MANIFEST))
     commit(machine("beta"), stage)
 
-    store.objects.remove(*(name for name in listed if not name.endswith(MANIFEST)))
+    store.bucket.remove(*(name for name in listed if not name.endswith(MANIFEST)))
 
     assert machine("gamma").open(stage.ref).path("file").read_bytes() == b"content"
 
@@ -548,12 +552,12 @@ def test_what_was_damaged_once_goes_without_the_note_that_its_successor_is_used(
     store.set_aside(stage.ref)
     commit(store, stage)
     store.find(stage.ref)
-    of_damaged = ObjectGarbage(store, NeededArtifacts, 60.0)
+    of_damaged = BucketGarbage(store, NeededArtifacts, 60.0)
 
     of_damaged.remove([piece for piece in of_damaged.find() if piece.what == "damaged"])
 
-    assert not store.objects.list("damaged")
-    assert store.objects.list("used")
+    assert not store.bucket.list("damaged")
+    assert store.bucket.list("used")
 
 
 def test_processes_that_share_a_folder_bring_each_file_once(
@@ -564,7 +568,7 @@ def test_processes_that_share_a_folder_bring_each_file_once(
     barrier, seen = threading.Barrier(4), []
 
     def work() -> None:
-        store = ObjectStore(Bucket(bucket), tmp_path / "shared", LIMIT)
+        store = BucketStore(Bucket(bucket), tmp_path / "shared", LIMIT)
         barrier.wait()
         seen.append(store.open(stage.ref).path("file").read_bytes())
 
@@ -591,7 +595,7 @@ def test_verifying_a_bucket_leaves_no_copies(machine: Machine, stage: Stage) -> 
 def test_unfinished_work_that_others_went_on_with_does_not_stay_for_ever(
     machine: Machine, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(object_store, "LOOK_SHARE", 0.0)
+    monkeypatch.setattr(copies, "LOOK_SHARE", 0.0)
     alpha, (old, recent, made) = machine("alpha"), plan.trunk
     for stage, hours in ((old, 25), (recent, 1)):
         path = alpha.partial(stage.ref) / "checkpoint"

@@ -30,7 +30,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import STAGE_FORMAT
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.app import create
 
 MakeSpec = Callable[..., PipelineSpec]
@@ -203,7 +203,7 @@ def test_what_has_a_higher_priority_is_done_first(
     with start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30):
         plans = [finish(client, pipeline).plan for pipeline in pipelines]
 
-    store = ArtifactStore(settings.folder)
+    store = FolderStore(settings.folder)
     low, normal, high = ([store.open(stage.ref).manifest.created for stage in plan.stages] for plan in plans)
     assert max(high) < min(normal)
     assert max(normal) < min(low)
@@ -243,9 +243,9 @@ def test_a_damaged_artifact_is_set_aside_with_a_warning_and_made_again(
 ) -> None:
     pipeline = client.submit(make_spec()).id
     assert finish(client, pipeline).state == "done"
-    labels = ArtifactStore(settings.folder).open(client.status(pipeline).plan.trunk[2].ref)
+    labels = FolderStore(settings.folder).open(client.status(pipeline).plan.trunk[2].ref)
     whole = labels.path("logits.bin").read_bytes()
-    caplog.set_level("WARNING", logger="distill_queue.shared.store.folder_store")
+    caplog.set_level("WARNING", logger="distill_queue.shared.store.artifact")
 
     damage(labels.path("logits.bin"))
     second = outcomes(client, client.submit(make_spec()).id)
@@ -273,7 +273,7 @@ def test_an_input_that_is_gone_is_made_again_before_the_stage_that_needs_it(
     app.tasks["distill.distill"].apply_async(kwargs=kwargs, queue="any")
 
     wait_until(lambda: client.status("healed").states[stage.key].state == "done", "the student is distilled")
-    store = ArtifactStore(settings.folder)
+    store = FolderStore(settings.folder)
     assert all(ref in store for ref in stage.inputs.values())
 
 

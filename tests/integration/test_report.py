@@ -19,7 +19,7 @@ from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.app import create
 from distill_queue.worker.coordination.pages import Pages
 
@@ -88,7 +88,7 @@ def page_path(settings: Settings, make_spec: MakeSpec, wait_until: WaitUntil) ->
     client = PipelineClient(settings)
     with start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30):
         pipeline = client.submit(make_spec(dataset={"name": "digits", "validation": 0.2}, students=[STUDENT])).id
-        path = ArtifactStore(settings.folder).report(pipeline)
+        path = FolderStore(settings.folder).report(pipeline)
         wait_until(path.is_file, "the page is written")
     gc.collect()  # Celery's results unsubscribe when they are collected: now, not after the server is gone.
     return path
@@ -153,7 +153,7 @@ def test_tables_can_be_read_on_a_phone_and_on_paper(page_path: Path, browser: Br
 def test_a_pipeline_of_which_all_is_found_gets_its_page_when_somebody_asks(
     settings: Settings, make_spec: MakeSpec
 ) -> None:
-    client, store = PipelineClient(settings), ArtifactStore(settings.folder)
+    client, store = PipelineClient(settings), FolderStore(settings.folder)
 
     with start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30):
         # The worker does one task after the other: at the third one's end it has long ended the second one's last.
@@ -188,7 +188,7 @@ def test_a_page_that_cannot_be_written_is_a_warning_and_no_failure(
 def test_pages_are_written_once_nothing_waits_for_the_worker(
     settings: Settings, make_spec: MakeSpec, wait_until: WaitUntil
 ) -> None:
-    client, store = PipelineClient(settings), ArtifactStore(settings.folder)
+    client, store = PipelineClient(settings), FolderStore(settings.folder)
     training = [{"epochs": 1, "seed": seed} for seed in range(2)]
     teachers = [{"model": {"name": "mlp", "hidden": [8]}, "training": each} for each in training]
     ids = [client.submit(make_spec(teacher=teacher, evaluation={"control": False})).id for teacher in teachers]

@@ -24,7 +24,7 @@ from distill_queue.shared.results.records import WeightsRecord
 from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.shared.store.submissions import Submissions
 
 MakeSpec = Callable[..., PipelineSpec]
@@ -106,7 +106,7 @@ def test_many_pipelines_read_at_once_stand_as_each_does_alone(
 def test_a_page_of_pipelines_takes_as_many_round_trips_as_a_few(
     settings: Settings, ledger: Ledger, plan: Plan, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
-    client, store = PipelineClient(settings), ArtifactStore(settings.folder)
+    client, store = PipelineClient(settings), FolderStore(settings.folder)
     asks: dict[str, Callable[[], object]] = {
         "status": client.pipelines,
         "store gc": lambda: NeededArtifacts.now(ledger, Submissions(store)),
@@ -127,7 +127,7 @@ def test_what_a_signed_plan_needs_is_known(settings: Settings, ledger: Ledger, p
     bundle = next(bundle for branch in plan.branches for bundle in branch if len(bundle) > 1)
     ledger.open("signed", plan, Keyring.of(["k" * 32]))
 
-    needed = NeededArtifacts.now(ledger, Submissions(ArtifactStore(settings.folder)))
+    needed = NeededArtifacts.now(ledger, Submissions(FolderStore(settings.folder)))
 
     assert needed.pipelines[bundle_ref(bundle).key] == ("signed",)
     assert {stage.key for stage in plan.stages} < set(needed.pipelines)

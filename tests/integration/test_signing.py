@@ -26,7 +26,7 @@ from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.shared.store.submissions import Submissions
 from distill_queue.worker.app import create
 
@@ -341,7 +341,7 @@ def test_a_submission_in_the_store_that_somebody_else_wrote_is_not_recovered(
     pipeline = client.submit(make_spec()).id
     broker: Any = connect(signed)
     broker.flushall()
-    submissions = Submissions(ArtifactStore(signed.folder))
+    submissions = Submissions(FolderStore(signed.folder))
     submission = submissions.find(pipeline)
     assert submission is not None
     canvas = submission.canvas.partition(" ")[2]
@@ -359,7 +359,7 @@ def test_a_submission_whose_plan_somebody_else_wrote_is_not_recovered(
     pipeline, other = (client.submit(make_spec(dataset={"name": name})).id for name in ("digits", "mnist_5k"))
     broker: Any = connect(signed)
     broker.flushall()
-    submissions = Submissions(ArtifactStore(signed.folder))
+    submissions = Submissions(FolderStore(signed.folder))
     mine, theirs = (submissions.find(each) for each in (pipeline, other))
     assert mine is not None
     assert theirs is not None

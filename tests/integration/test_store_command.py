@@ -18,7 +18,8 @@ from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import WeightsRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore, Provenance
+from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.manifest import Provenance
 from tests.acceptance.conftest import distill
 
 MakeSpec = Callable[..., PipelineSpec]
@@ -26,9 +27,9 @@ HERE = Provenance(host="here", device="cpu", versions={})
 
 
 @pytest.fixture
-def store(settings: Settings) -> ArtifactStore:
+def store(settings: Settings) -> FolderStore:
     """The store of the settings."""
-    return ArtifactStore(settings.folder)
+    return FolderStore(settings.folder)
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ def environment(settings: Settings) -> dict[str, str]:
     return dict(os.environ) | settings.environment | {"COLUMNS": "160"}
 
 
-def commit_old(store: ArtifactStore, stage: Stage) -> Path:
+def commit_old(store: FolderStore, stage: Stage) -> Path:
     with store.draft(stage.ref) as draft:
         (draft / "file").write_text(stage.title)
         record = WeightsRecord(parameters=1)
@@ -48,7 +49,7 @@ def commit_old(store: ArtifactStore, stage: Stage) -> Path:
 
 
 def test_what_the_brokers_pipelines_need_is_listed_with_them_and_survives(
-    settings: Settings, environment: dict[str, str], store: ArtifactStore, make_spec: MakeSpec
+    settings: Settings, environment: dict[str, str], store: FolderStore, make_spec: MakeSpec
 ) -> None:
     pipeline = PipelineClient(settings).submit(make_spec()).id
     (settings.folder / "pipelines" / f"{pipeline}.json").unlink()  # As if it were finished.
@@ -70,7 +71,7 @@ def test_what_the_brokers_pipelines_need_is_listed_with_them_and_survives(
 
 
 def test_without_a_broker_nothing_is_removed_unless_one_does_without(
-    environment: dict[str, str], store: ArtifactStore, make_spec: MakeSpec
+    environment: dict[str, str], store: FolderStore, make_spec: MakeSpec
 ) -> None:
     garbage = commit_old(store, Plan.of(make_spec()).report)
     environment |= {"DISTILL_BROKER_URL": "redis://127.0.0.1:1/0"}
@@ -85,7 +86,7 @@ def test_without_a_broker_nothing_is_removed_unless_one_does_without(
 
 
 def test_unfinished_work_that_is_leased_stays(
-    settings: Settings, environment: dict[str, str], store: ArtifactStore, make_spec: MakeSpec
+    settings: Settings, environment: dict[str, str], store: FolderStore, make_spec: MakeSpec
 ) -> None:
     leased, left = Plan.of(make_spec()).trunk[:2]
     then = time.time() - 9 * 86_400
@@ -101,7 +102,7 @@ def test_unfinished_work_that_is_leased_stays(
 
 
 def test_verify_ends_with_1_and_sets_aside_only_when_told(
-    environment: dict[str, str], store: ArtifactStore, make_spec: MakeSpec
+    environment: dict[str, str], store: FolderStore, make_spec: MakeSpec
 ) -> None:
     folder = commit_old(store, Plan.of(make_spec()).trunk[0])
     whole = distill(environment, "store", "verify", folder.name[:6])

@@ -18,7 +18,7 @@ from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.ledger.logs import LogLine, PipelineLogs
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.app import create
 from distill_queue.worker.models import build as models
 from tests.acceptance.conftest import clean_environment, distill
@@ -77,7 +77,7 @@ def finished(client: PipelineClient, spec: PipelineSpec, wait_until: WaitUntil, 
     pipeline = client.submit(spec).id
     *_, status = client.watch(pipeline)
     assert status.state == "done", status.errors
-    path = ArtifactStore(settings.folder).report(pipeline)
+    path = FolderStore(settings.folder).report(pipeline)
     wait_until(path.is_file, "the page is written")
     return pipeline, path.read_text()
 
@@ -129,7 +129,7 @@ def test_what_is_accepted_is_told_on_the_page_only_and_its_stages_are_found(
     (told,) = json.loads(command("results", pipeline, "--json"))["warnings"]
     assert told["accepted"]
     command("report", pipeline)
-    page = ArtifactStore(settings.folder).report(pipeline).read_text()
+    page = FolderStore(settings.folder).report(pipeline).read_text()
     assert f'<li class="faint"><strong>Accepted:</strong> prepare odd:skipping: {TEXT}' in page
     assert warnings_in_log(settings, pipeline, wait_until) == []
     assert len(warnings_in_log(settings, before, wait_until)) == 1

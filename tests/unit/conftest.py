@@ -11,13 +11,13 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import EvaluationRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
+def store(tmp_path: Path) -> FolderStore:
     """An empty store."""
-    return ArtifactStore(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 @pytest.fixture

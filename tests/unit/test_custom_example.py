@@ -21,7 +21,8 @@ from distill_queue.shared.results.records import EvaluationRecord
 from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.losses.soft import kl
 from distill_queue.worker.machine import plugins
@@ -64,7 +65,7 @@ def short_spec() -> PipelineSpec:
 
 
 def run_all(spec: PipelineSpec, folder: Path) -> dict[str, Artifact]:
-    runner = StageRunner(ArtifactStore(folder), CPU, lambda *_: None)
+    runner = StageRunner(FolderStore(folder), CPU, lambda *_: None)
     return {stage.title: runner.run(stage) for stage in Plan.of(spec).stages}
 
 

@@ -14,7 +14,7 @@ from distill_queue.shared.ledger.results import COLUMNS
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 from docs import generate
@@ -130,7 +130,7 @@ def test_own_code_works_as_its_page_shows_it(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "mine", raising=False)
     runtime = Runtime(torch.device("cpu"), plugins=(Path(files[0]).parts[0],))
-    runner = StageRunner(ArtifactStore(tmp_path / "store"), runtime, lambda *_progress: None)
+    runner = StageRunner(FolderStore(tmp_path / "store"), runtime, lambda *_progress: None)
 
     *_, report = [runner.run(stage) for stage in Plan.of(PipelineSpec.load(tmp_path / "spec.yaml")).stages]
 

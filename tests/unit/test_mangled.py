@@ -28,7 +28,9 @@ from distill_queue.shared.results.records import WeightsRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import MANIFEST, Artifact, ArtifactStore, Manifest, Provenance
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.manifest import MANIFEST, Manifest, Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
 from distill_queue.worker.models import build as models
 from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
@@ -82,7 +84,7 @@ class Bomb:
 @pytest.fixture
 def artifact(make_spec: MakeSpec, tmp_path: Path) -> Artifact:
     """An artifact with one file."""
-    store, stage = ArtifactStore(tmp_path / "store"), Plan.of(make_spec()).trunk[0]
+    store, stage = FolderStore(tmp_path / "store"), Plan.of(make_spec()).trunk[0]
     with store.draft(stage.ref) as draft:
         (draft / "file").write_text("content")
         provenance = Provenance(host="here", device="cpu", versions={})
@@ -98,7 +100,7 @@ def opened(artifact: Artifact, text: bytes) -> Manifest | None:
     stage = artifact.manifest.stage
     assert stage is not None
     try:
-        return ArtifactStore(artifact.folder.parents[3]).open(stage.ref).manifest
+        return FolderStore(artifact.folder.parents[3]).open(stage.ref).manifest
     except ArtifactDamaged as error:
         assert str(path.parent) in str(error)  # noqa: PT017
         return None
@@ -133,7 +135,7 @@ NO_FILES = (folder_at, pipe_at, device_at, nothing_at, deep_json_at)
 def test_what_lies_in_the_place_of_a_file_of_the_store_is_no_file_and_waited_for_by_nobody(
     artifact: Artifact, tmp_path: Path, make_spec: MakeSpec, put: Callable[[Path], None]
 ) -> None:
-    store, ref = ArtifactStore(tmp_path / "store"), artifact.manifest.stage.ref
+    store, ref = FolderStore(tmp_path / "store"), artifact.manifest.stage.ref
     labels = written(tmp_path / "labels", logits())
     submissions, submission = Submissions(store), Submission(plan=Plan.of(make_spec()), canvas="{}")
     submissions.enter("a", submission)
@@ -333,7 +335,7 @@ def test_a_spec_that_is_a_link_a_folder_or_huge_is_one_error(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("pipeline", ["../store/secret", "/etc/passwd", "", "a/b", ".."])
 def test_a_pipelines_id_cannot_leave_the_store(tmp_path: Path, make_spec: MakeSpec, pipeline: str) -> None:
-    submissions = Submissions(ArtifactStore(tmp_path / "store"))
+    submissions = Submissions(FolderStore(tmp_path / "store"))
 
     with pytest.raises(UnknownPipeline):
         submissions.enter(pipeline, Submission(plan=Plan.of(make_spec()), canvas="{}"))
@@ -346,7 +348,7 @@ def test_a_pipelines_id_cannot_leave_the_store(tmp_path: Path, make_spec: MakeSp
 def test_a_mangled_submission_does_not_keep_the_others_from_being_recovered(
     tmp_path: Path, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
 ) -> None:
-    submissions, submission = Submissions(ArtifactStore(tmp_path)), Submission(plan=Plan.of(make_spec()), canvas="{}")
+    submissions, submission = Submissions(FolderStore(tmp_path)), Submission(plan=Plan.of(make_spec()), canvas="{}")
     submissions.enter("a", submission)
     (tmp_path / "pipelines" / "b.json").write_text('{"name": "half')
     submissions.enter("c", submission)

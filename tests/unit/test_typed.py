@@ -16,7 +16,7 @@ from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spelling import pipeline_id
-from distill_queue.shared.store.folder_store import file_of
+from distill_queue.shared.store.folder_store import FolderStore
 
 
 @pytest.mark.parametrize("pipeline", ["a\0b", "a\nb", "\udcff", "../..", "", "a b", "x" * 10_000, "\x1b[31m"])
@@ -31,7 +31,7 @@ def test_what_can_be_no_pipelines_id_is_said_before_the_broker_is_asked(tmp_path
 @pytest.mark.parametrize("pipeline", ["a\0b", "x" * 10_000])
 def test_what_can_be_no_name_of_a_file_is_no_pipelines_id(tmp_path: Path, pipeline: str) -> None:
     with pytest.raises(UnknownPipeline, match="is no pipeline's id"):
-        file_of(pipeline, tmp_path, ".json")
+        FolderStore(tmp_path).report(pipeline)
 
 
 @pytest.mark.parametrize("value", [{"name": 10**5_000}, {(1, 2): 3}, {"name": "\ud800"}, {"name": [[[]]] * 20_000}])

@@ -27,8 +27,7 @@ from distill_queue.shared.ledger.refusals import LONGEST_TEXT, Refusal, Refusals
 from distill_queue.shared.ledger.workers import WorkerRegistry
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.skipped import Skipped
-from distill_queue.shared.store.bucket_store import store_of
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.store import ArtifactStore, store_of
 from distill_queue.shared.store.submissions import Submissions
 from distill_queue.worker.coordination.attempts import Attempts
 from distill_queue.worker.coordination.gpu_preference import GpuPreference

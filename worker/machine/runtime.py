@@ -16,7 +16,7 @@ import torch
 
 from distill_queue.shared.errors import Unavailable
 from distill_queue.shared.settings import Settings
-from distill_queue.shared.store.folder_store import Provenance
+from distill_queue.shared.store.manifest import Provenance
 from distill_queue.shared.text import plain_line
 from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.generators import seed_generators

@@ -17,7 +17,7 @@ from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.training import AugmentationSpec
-from distill_queue.shared.store.folder_store import Artifact
+from distill_queue.shared.store.artifact import Artifact
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data import normalisation
 from distill_queue.worker.data import views as augment
@@ -40,7 +40,7 @@ class StageContext:
     runtime: Runtime
     report: Report
     #: Where other machines see unfinished files; None where they see the folder.
-    objects: Bucket | None = None
+    bucket: Bucket | None = None
 
     @property
     def dataset(self) -> DatasetRecord:

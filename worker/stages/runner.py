@@ -45,7 +45,8 @@ from distill_queue.shared.results.records import (
 from distill_queue.shared.results.scores import ReportRecord, StudentRun
 from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.spec.training import AugmentationSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.store import ArtifactStore
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data.batches import Batches, size_bytes
 from distill_queue.worker.data.teacher_logits import TeacherLogits
@@ -154,7 +155,7 @@ class StageRunner:
             device,
             self.confirm,
             self.saved,
-            objects=self.store.unfinished(ref),
+            bucket=self.store.partial_bucket(ref),
         )
         stages = _to_train(bundle, missing, checkpoints)
         opened = {role: self.store.open(ref) for stage in stages for role, ref in stage.inputs.items()}
@@ -177,7 +178,7 @@ class StageRunner:
         context = self._label_desk(stage)
         own = plugins.called(_whose_models(context.inputs), by_line=True)
         with ExitStack() as drafts, own, memory.running_out_fails(OUT_OF_MEMORY):
-            if context.objects:  # Blocks go there one by one; the folder is this helper's own.
+            if context.bucket:  # Blocks go there one by one; the folder is this helper's own.
                 context = replace(context, folder=drafts.enter_context(self.store.draft(stage.ref)))
             return labelling.help_to_label(recipe, context, self.crew)
 
@@ -194,8 +195,8 @@ class StageRunner:
 
     def _label_desk(self, stage: Stage) -> StageContext:
         inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
-        folder, objects = self.store.partial(stage.ref) / "soft_labels", self.store.unfinished(stage.ref)
-        return StageContext(inputs, folder, self.runtime, self.report, objects and objects.below("soft_labels"))
+        folder, bucket = self.store.partial(stage.ref) / "soft_labels", self.store.partial_bucket(stage.ref)
+        return StageContext(inputs, folder, self.runtime, self.report, bucket and bucket.below("soft_labels"))
 
     def _commit(self, stage: Stage, folder: Path, record: Record, seconds: float) -> Artifact:
         self.confirm()

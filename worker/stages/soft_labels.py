@@ -125,7 +125,7 @@ def label_softly(
 
     """
     labelling = Labelling(recipe, context)
-    writer = SoftLabelsWriter.begin(context.folder, labelling.header, labelling.made_with, context.objects)
+    writer = SoftLabelsWriter.begin(context.folder, labelling.header, labelling.made_with, context.bucket)
     to_do = len(writer.missing)
     if to_do < writer.header.blocks:
         logger.info("goes on: %d of %d blocks are there", writer.header.blocks - to_do, writer.header.blocks)
@@ -140,7 +140,7 @@ def label_softly(
 def help_to_label(recipe: SoftLabelling, context: StageContext, crew: Crew) -> int:
     """Label blocks of a stage that another worker is at, as long as there are any; return how many."""
     labelling = Labelling(recipe, context)
-    writer = SoftLabelsWriter.join(context.folder, labelling.header, labelling.made_with, context.objects)
+    writer = SoftLabelsWriter.join(context.folder, labelling.header, labelling.made_with, context.bucket)
     if writer is None:
         return 0
     done, missing = 0, set(writer.missing)
@@ -169,7 +169,7 @@ def import_labels(recipe: ImportSoftLabels, context: StageContext) -> tuple[Path
     with read_errors(path), LabelFile.open(path, called="teacher.soft_labels") as file:
         header = header_of(recipe, context, teacher_key=file.facts.teacher_key or source.manifest.key)
         _require(file, header)
-        writer = SoftLabelsWriter.begin(context.folder, header, source.manifest.key, context.objects)
+        writer = SoftLabelsWriter.begin(context.folder, header, source.manifest.key, context.bucket)
         for block, logits in file.blocks(header):
             writer.write(block, logits)
             view, rows = header.rows_of(block)

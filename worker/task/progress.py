@@ -18,8 +18,6 @@ from distill_queue.worker.coordination.leases import Lease
 #: Seconds between two reports, and between two tries while the broker is away.
 REPORT_SECONDS = 0.5
 AWAY_SECONDS = 5.0
-#: Seconds between two looks into a store that is asked over a network.
-LOOK_SECONDS = 10.0
 #: Share of the time that a stage may spend on reports, where the broker is far or does not answer, and how many
 #: seconds a report is put off for that at the most.
 LARGEST_SHARE = 0.1
@@ -93,12 +91,12 @@ class Progress:
 
     def _require_unfinished(self) -> None:
         """End the stage where this worker was given up, and its successor is done; a bundle's first is done first."""
-        far = self.connections.store.objects is not None
-        if far and time.monotonic() < self._next_look:
+        store = self.connections.store
+        if time.monotonic() < self._next_look:
             return
-        self._next_look = time.monotonic() + LOOK_SECONDS
-        for stage in self.bundle[:1] if far else self.bundle:
-            if stage.ref in self.connections.store:
+        self._next_look = time.monotonic() + store.seconds_between_looks
+        for stage in self.bundle[:1] if store.seconds_between_looks else self.bundle:
+            if stage.ref in store:
                 raise LeaseLost(f"another worker has finished {stage.title}")
 
     def _tell(self, progress: str, left: str, share: float | None) -> bool:

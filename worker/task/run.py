@@ -30,7 +30,7 @@ from distill_queue.shared.errors import (
 from distill_queue.shared.ledger.status import StageState, State
 from distill_queue.shared.plan.recipes import Training
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage, bundle_ref
-from distill_queue.shared.store.folder_store import Artifact
+from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.text import said
 from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.leases import Lease

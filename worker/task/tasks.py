@@ -33,7 +33,7 @@ from distill_queue.shared.errors import (
 from distill_queue.shared.plan.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
 from distill_queue.shared.results.stage_record import Record, StageRecord, warnings_of
 from distill_queue.shared.settings import Settings
-from distill_queue.shared.store.folder_store import Artifact
+from distill_queue.shared.store.artifact import Artifact
 from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.pulse import Pulse
 from distill_queue.worker.coordination.stop import Stop

@@ -52,7 +52,7 @@ class Checkpoints:
     #: Keys of the stages that are trained.
     members: list[str] = field(default_factory=list)
     #: Where other machines see them; None where they see the folder.
-    objects: Bucket | None = None
+    bucket: Bucket | None = None
     _saved: float = field(default_factory=time.monotonic)
     _cost_seconds: float = 0.0
 
@@ -91,8 +91,8 @@ class Checkpoints:
         with store_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             _write(path, data)
-        if self.objects:
-            self.objects.upload(path, path.name)
+        if self.bucket:
+            self.bucket.upload(path, path.name)
         drafts = {other.name for other in found_in(self.folder) if other.suffix == ".draft"}
         self._remove(other for other in self._names() | drafts if other < path.name)
         self._cost_seconds = time.monotonic() - started
@@ -127,14 +127,14 @@ class Checkpoints:
     def _names(self) -> set[str]:
         """Of those here, and of those that another machine has written."""
         here = {path.name for path in found_in(self.folder) if path.suffix == ".safetensors" and path.is_file()}
-        return here | {name for name in (self.objects.list() if self.objects else ()) if name.endswith(".safetensors")}
+        return here | {name for name in (self.bucket.list() if self.bucket else ()) if name.endswith(".safetensors")}
 
     def _read(self, path: Path) -> bytes:
         """The bytes of one, brought here where another machine has written it; none where it is gone."""
         with store_errors(path):
-            if path.exists() or self.objects is None:
+            if path.exists() or self.bucket is None:
                 return path.read_bytes()
-        data = self.objects.read(path.name) or b""
+        data = self.bucket.read(path.name) or b""
         if _is_proven(path, data):
             with store_errors(path):
                 self.folder.mkdir(parents=True, exist_ok=True)
@@ -145,8 +145,8 @@ class Checkpoints:
         with store_errors(self.folder):
             for name in (gone := list(names)):
                 (self.folder / name).unlink(missing_ok=True)
-        if self.objects:
-            self.objects.remove(*gone)
+        if self.bucket:
+            self.bucket.remove(*gone)
 
 
 def _is_proven(path: Path, data: bytes) -> bool:

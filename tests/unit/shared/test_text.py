@@ -24,7 +24,7 @@ from distill_queue.shared.errors import InvalidSpec, StageFailed
 from distill_queue.shared.line import first_line
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Manifest, Provenance
+from distill_queue.shared.store.manifest import Manifest, Provenance
 from distill_queue.shared.text import encodable, json_text, plain_line, plain_text, said
 from distill_queue.worker.app import _require_plain_name as require_plain_name
 from distill_queue.worker.telemetry.log_formatter import LogFormatter, format_logs

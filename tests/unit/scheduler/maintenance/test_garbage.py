@@ -17,7 +17,9 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage, bundle_ref
 from distill_queue.shared.results.records import WeightsRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.manifest import Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
 
 HERE = Provenance(host="here", device="cpu", versions={})
@@ -25,9 +27,9 @@ DAY = 86_400.0
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> ArtifactStore:
+def store(tmp_path: Path) -> FolderStore:
     """An empty store."""
-    return ArtifactStore(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 @pytest.fixture
@@ -36,7 +38,7 @@ def plan(make_spec: Callable[..., PipelineSpec]) -> Plan:
     return Plan.of(make_spec())
 
 
-def commit(store: ArtifactStore, stage: Stage, days_ago: float = 100.0) -> Artifact:
+def commit(store: FolderStore, stage: Stage, days_ago: float = 100.0) -> Artifact:
     with store.draft(stage.ref) as draft:
         (draft / "file").write_text(stage.title)
         record = WeightsRecord(parameters=1)
@@ -51,7 +53,7 @@ def age(path: Path, days: float) -> None:
         os.utime(each, (then, then))
 
 
-def unfinished(store: ArtifactStore, stage: Stage, days_ago: float, name: str = "checkpoint") -> Path:
+def unfinished(store: FolderStore, stage: Stage, days_ago: float, name: str = "checkpoint") -> Path:
     path = store.partial(stage.ref) / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("half")
@@ -59,7 +61,7 @@ def unfinished(store: ArtifactStore, stage: Stage, days_ago: float, name: str = 
     return path
 
 
-def garbage(store: ArtifactStore, *looks: NeededArtifacts, keep_days: float = 30.0) -> FolderGarbage:
+def garbage(store: FolderStore, *looks: NeededArtifacts, keep_days: float = 30.0) -> FolderGarbage:
     """Garbage by what each look finds, the last one again and again."""
     left = list(looks)
     return FolderGarbage(store, lambda: left.pop(0) if len(left) > 1 else left[0], keep_days * DAY)
@@ -69,7 +71,7 @@ def names(pieces: list[Piece] | tuple[Piece, ...]) -> list[str]:
     return sorted(f"{piece.what} {piece.kind}".strip() for piece in pieces)
 
 
-def test_what_nobody_needs_and_nobody_used_goes_and_the_rest_stays(store: ArtifactStore, plan: Plan) -> None:
+def test_what_nobody_needs_and_nobody_used_goes_and_the_rest_stays(store: FolderStore, plan: Plan) -> None:
     needed, recent, old = plan.trunk
     commit(store, needed)
     commit(store, recent, days_ago=29.0)
@@ -84,7 +86,7 @@ def test_what_nobody_needs_and_nobody_used_goes_and_the_rest_stays(store: Artifa
     assert list((store.root / "trash").iterdir()) == []
 
 
-def test_to_find_an_artifact_is_to_use_it(store: ArtifactStore, plan: Plan) -> None:
+def test_to_find_an_artifact_is_to_use_it(store: FolderStore, plan: Plan) -> None:
     commit(store, plan.report)
     assert garbage(store, NeededArtifacts()).find()
 
@@ -94,9 +96,7 @@ def test_to_find_an_artifact_is_to_use_it(store: ArtifactStore, plan: Plan) -> N
 
 
 @pytest.mark.parametrize("keep_days", [0.0, 30.0])
-def test_what_is_found_while_garbage_is_collected_is_put_back(
-    store: ArtifactStore, plan: Plan, keep_days: float
-) -> None:
+def test_what_is_found_while_garbage_is_collected_is_put_back(store: FolderStore, plan: Plan, keep_days: float) -> None:
     used, other = plan.trunk[:2]
     commit(store, used)
     commit(store, other)
@@ -111,7 +111,7 @@ def test_what_is_found_while_garbage_is_collected_is_put_back(
     assert other.ref not in store
 
 
-def test_what_a_pipeline_needs_that_is_submitted_meanwhile_is_put_back(store: ArtifactStore, plan: Plan) -> None:
+def test_what_a_pipeline_needs_that_is_submitted_meanwhile_is_put_back(store: FolderStore, plan: Plan) -> None:
     commit(store, plan.report)
     found = garbage(store, NeededArtifacts(), NeededArtifacts({plan.report.key: ("new",)}))
 
@@ -121,7 +121,7 @@ def test_what_a_pipeline_needs_that_is_submitted_meanwhile_is_put_back(store: Ar
     assert plan.report.ref in store
 
 
-def test_what_was_made_again_meanwhile_is_not_touched(store: ArtifactStore, plan: Plan) -> None:
+def test_what_was_made_again_meanwhile_is_not_touched(store: FolderStore, plan: Plan) -> None:
     commit(store, plan.report)
 
     def look() -> NeededArtifacts:
@@ -138,21 +138,21 @@ def test_what_was_made_again_meanwhile_is_not_touched(store: ArtifactStore, plan
 
 
 def test_an_artifact_that_is_taken_while_it_is_looked_for_is_not_found(
-    store: ArtifactStore, plan: Plan, monkeypatch: pytest.MonkeyPatch
+    store: FolderStore, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artifact, really = commit(store, plan.report), ArtifactStore.open
+    artifact, really = commit(store, plan.report), FolderStore.open
 
-    def opened_and_taken(self: ArtifactStore, ref: object) -> Artifact:
+    def opened_and_taken(self: FolderStore, ref: object) -> Artifact:
         found = really(self, plan.report.ref)
         artifact.folder.rename(store.root / "taken")
         return found
 
-    monkeypatch.setattr(ArtifactStore, "open", opened_and_taken)
+    monkeypatch.setattr(FolderStore, "open", opened_and_taken)
 
     assert store.find(plan.report.ref) is None
 
 
-def test_where_it_cannot_be_known_what_is_needed_all_is_put_back(store: ArtifactStore, plan: Plan) -> None:
+def test_where_it_cannot_be_known_what_is_needed_all_is_put_back(store: FolderStore, plan: Plan) -> None:
     commit(store, plan.report)
     pieces = garbage(store, NeededArtifacts()).find()
 
@@ -165,9 +165,7 @@ def test_where_it_cannot_be_known_what_is_needed_all_is_put_back(store: Artifact
     assert plan.report.ref in store
 
 
-def test_what_a_killed_run_left_in_the_trash_goes_back_and_what_was_doomed_goes(
-    store: ArtifactStore, plan: Plan
-) -> None:
+def test_what_a_killed_run_left_in_the_trash_goes_back_and_what_was_doomed_goes(store: FolderStore, plan: Plan) -> None:
     kept, doomed = plan.trunk[:2]
     for stage, run in ((kept, "1-a"), (doomed, "1-a.doomed")):
         folder = commit(store, stage).folder
@@ -182,7 +180,7 @@ def test_what_a_killed_run_left_in_the_trash_goes_back_and_what_was_doomed_goes(
 
 
 def test_unfinished_work_stays_while_somebody_works_on_it_needs_it_or_wrote_it_today(
-    store: ArtifactStore, plan: Plan
+    store: FolderStore, plan: Plan
 ) -> None:
     data, teacher, labels = plan.trunk
     leased, needed = unfinished(store, data, 9.0), unfinished(store, teacher, 9.0)
@@ -195,7 +193,7 @@ def test_unfinished_work_stays_while_somebody_works_on_it_needs_it_or_wrote_it_t
     assert [path.exists() for path in (leased, needed, fresh, stale)] == [True, True, True, False]
 
 
-def test_a_dead_workers_draft_goes_and_the_checkpoint_beside_it_stays(store: ArtifactStore, plan: Plan) -> None:
+def test_a_dead_workers_draft_goes_and_the_checkpoint_beside_it_stays(store: FolderStore, plan: Plan) -> None:
     checkpoint = unfinished(store, plan.report, 2.0)
     draft = unfinished(store, plan.report, 2.0, "draft-abc/weights").parent
     found = garbage(store, NeededArtifacts({plan.report.key: ("pipeline",)}))
@@ -206,7 +204,7 @@ def test_a_dead_workers_draft_goes_and_the_checkpoint_beside_it_stays(store: Art
     assert (checkpoint.exists(), draft.exists()) == (True, False)
 
 
-def test_what_is_damaged_goes_after_a_day(store: ArtifactStore, plan: Plan) -> None:
+def test_what_is_damaged_goes_after_a_day(store: FolderStore, plan: Plan) -> None:
     for stage, days in ((plan.trunk[0], 0.0), (plan.trunk[1], 2.0)):
         commit(store, stage)
         store.set_aside(stage.ref)
@@ -218,7 +216,7 @@ def test_what_is_damaged_goes_after_a_day(store: ArtifactStore, plan: Plan) -> N
 
 
 def test_a_kept_pipeline_reaches_its_stages_their_inputs_and_its_bundles(
-    store: ArtifactStore, make_spec: Callable[..., PipelineSpec]
+    store: FolderStore, make_spec: Callable[..., PipelineSpec]
 ) -> None:
     student = {"name": "small", "model": {"name": "mlp", "hidden": [8]}, "seeds": 3}
     plan = Plan.of(make_spec(students=[student]))
@@ -233,7 +231,7 @@ def test_a_kept_pipeline_reaches_its_stages_their_inputs_and_its_bundles(
     assert set(needed.pipelines.values()) == {("kept",)}
 
 
-def test_a_pipeline_of_another_version_keeps_what_it_names(store: ArtifactStore, plan: Plan) -> None:
+def test_a_pipeline_of_another_version_keeps_what_it_names(store: FolderStore, plan: Plan) -> None:
     folder = store.root / "pipelines"
     folder.mkdir(parents=True)
     (folder / "newer.json").write_text(json.dumps({"stages": {"of a newer kind": plan.report.key}}))
@@ -289,7 +287,7 @@ def in_trash(name: str) -> Callable[[Path, Path], None]:
     ],
 )
 def test_nothing_outside_of_the_store_is_listed_counted_or_moved_and_no_link_is_followed(
-    store: ArtifactStore, plan: Plan, tmp_path: Path, caplog: pytest.LogCaptureFixture, put: Callable[..., None]
+    store: FolderStore, plan: Plan, tmp_path: Path, caplog: pytest.LogCaptureFixture, put: Callable[..., None]
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     for place in (f"artifacts/train_teacher/ab/{KEY}", f"train_teacher/ab/{KEY}", f"ab/{KEY}", KEY, f"draft-1/{KEY}"):
@@ -317,7 +315,7 @@ def test_nothing_outside_of_the_store_is_listed_counted_or_moved_and_no_link_is_
     assert "nothing that a store makes" in caplog.text or (store.root / "partial" / KEY / "draft-1").is_symlink()
 
 
-def test_a_link_in_a_piece_goes_and_what_it_leads_to_stays(store: ArtifactStore, plan: Plan, tmp_path: Path) -> None:
+def test_a_link_in_a_piece_goes_and_what_it_leads_to_stays(store: FolderStore, plan: Plan, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir()
     (kept / "file").write_text("somebody's")

@@ -20,12 +20,14 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef, Stage, checkpoint_ref
 from distill_queue.shared.results.records import WeightsRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.manifest import Provenance
 
 HERE = Provenance(host="here", device="cpu", versions={"torch": "2.15"})
 
 
-def commit(store: ArtifactStore, stage: Stage) -> Artifact:
+def commit(store: FolderStore, stage: Stage) -> Artifact:
     with store.draft(stage.ref) as draft:
         (draft / "file").write_text("content")
         record = WeightsRecord(parameters=1)
@@ -43,7 +45,7 @@ def rewrite(artifact: Artifact, change: Callable[[dict[str, Any]], Any], *, seal
     path.write_text(json.dumps(facts, indent=1, ensure_ascii=False))
 
 
-def test_a_holding_says_what_an_artifact_is_and_who_needs_it(store: ArtifactStore, stage: Stage) -> None:
+def test_a_holding_says_what_an_artifact_is_and_who_needs_it(store: FolderStore, stage: Stage) -> None:
     artifact = commit(store, stage)
 
     (found,) = holdings(store, NeededArtifacts({stage.key: ("a", "b")}))
@@ -56,7 +58,7 @@ def test_a_holding_says_what_an_artifact_is_and_who_needs_it(store: ArtifactStor
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"stage": 1, "created": "x", "provenance": null}'])
-def test_a_manifest_that_says_nothing_is_listed_all_the_same(store: ArtifactStore, stage: Stage, text: str) -> None:
+def test_a_manifest_that_says_nothing_is_listed_all_the_same(store: FolderStore, stage: Stage, text: str) -> None:
     (commit(store, stage).folder / "manifest.json").write_text(text)
 
     (found,) = holdings(store, NeededArtifacts())
@@ -64,7 +66,7 @@ def test_a_manifest_that_says_nothing_is_listed_all_the_same(store: ArtifactStor
     assert (found.ref, found.created) == (stage.ref, None)
 
 
-def test_a_whole_artifact_is_whole_and_stays_as_it_is(store: ArtifactStore, stage: Stage) -> None:
+def test_a_whole_artifact_is_whole_and_stays_as_it_is(store: FolderStore, stage: Stage) -> None:
     folder = commit(store, stage).folder
     before = folder.stat().st_mtime_ns
 
@@ -90,7 +92,7 @@ DAMAGES: dict[str, Callable[[Artifact], Any]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_found(store: ArtifactStore, stage: Stage, damage: str) -> None:
+def test_damage_is_found(store: FolderStore, stage: Stage, damage: str) -> None:
     DAMAGES[damage](commit(store, stage))
 
     verdict = verdict_on(store, stage.ref)
@@ -104,7 +106,7 @@ def test_damage_is_found(store: ArtifactStore, stage: Stage, damage: str) -> Non
     "change", [lambda facts: facts.update(format=2), lambda facts: facts["stage"]["recipe"].update(new_field="é")]
 )
 def test_another_versions_artifact_is_not_taken_for_a_damaged_one(
-    store: ArtifactStore, stage: Stage, change: Callable[[dict[str, Any]], Any]
+    store: FolderStore, stage: Stage, change: Callable[[dict[str, Any]], Any]
 ) -> None:
     rewrite(commit(store, stage), change, sealed=True)
 
@@ -114,7 +116,7 @@ def test_another_versions_artifact_is_not_taken_for_a_damaged_one(
     assert (verdict.state, verdict.bad) == ("of another version", False)
 
 
-def test_an_artifact_whose_key_this_version_would_not_give_is_of_another(store: ArtifactStore, stage: Stage) -> None:
+def test_an_artifact_whose_key_this_version_would_not_give_is_of_another(store: FolderStore, stage: Stage) -> None:
     older = stage.model_copy(update={"key": "1" * 64})
     commit(store, older)
 
@@ -124,7 +126,7 @@ def test_an_artifact_whose_key_this_version_would_not_give_is_of_another(store: 
     assert verdict.state == "of another version"
 
 
-def test_given_weights_are_those_that_their_key_names(store: ArtifactStore, tmp_path: Path) -> None:
+def test_given_weights_are_those_that_their_key_names(store: FolderStore, tmp_path: Path) -> None:
     save_file({"weight": np.ones(3, np.float32)}, tmp_path / "weights.safetensors")
     for ref in (checkpoint_ref(tmp_path / "weights.safetensors"), ArtifactRef(kind="checkpoint", key="0" * 64)):
         with store.draft(ref) as draft:
@@ -136,7 +138,7 @@ def test_given_weights_are_those_that_their_key_names(store: ArtifactStore, tmp_
     assert sorted(map(str, states)) == ["of another version", "whole"]
 
 
-def test_an_artifact_without_its_inputs_says_so(store: ArtifactStore, make_spec: Callable[..., PipelineSpec]) -> None:
+def test_an_artifact_without_its_inputs_says_so(store: FolderStore, make_spec: Callable[..., PipelineSpec]) -> None:
     data, teacher, _ = Plan.of(make_spec()).trunk
     commit(store, teacher)
 
@@ -146,7 +148,7 @@ def test_an_artifact_without_its_inputs_says_so(store: ArtifactStore, make_spec:
     assert (verdict.state, verdict.detail) == ("whole", f"without its input prepare_data/{data.ref.short_key}")
 
 
-def test_artifacts_are_named_by_the_beginnings_of_their_keys(store: ArtifactStore, stage: Stage) -> None:
+def test_artifacts_are_named_by_the_beginnings_of_their_keys(store: FolderStore, stage: Stage) -> None:
     commit(store, stage)
     (store.root / "artifacts" / "report" / "no" / "key").mkdir(parents=True)
 

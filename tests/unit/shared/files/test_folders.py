@@ -29,7 +29,9 @@ from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.label_file import export
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.manifest import Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
@@ -42,11 +44,11 @@ DAY = 86_400.0
 
 
 @pytest.fixture
-def store() -> Iterator[ArtifactStore]:
+def store() -> Iterator[FolderStore]:
     """An empty store in a folder that all may enter: pytest's own are of one user."""
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
-        yield ArtifactStore(Path(name, "store"))
+        yield FolderStore(Path(name, "store"))
 
 
 @contextmanager
@@ -86,27 +88,27 @@ def open_to_all(folder: Path) -> None:
         path.chmod(0o777 if path.is_dir() else 0o666)
 
 
-def may_give(store: ArtifactStore, group: int) -> bool:
+def may_give(store: FolderStore, group: int) -> bool:
     with suppress(PermissionError):
         os.chown(store.root, -1, group)
         return True
     return False
 
 
-def commit(store: ArtifactStore, stage: Stage) -> Artifact:
+def commit(store: FolderStore, stage: Stage) -> Artifact:
     with store.draft(stage.ref) as draft:
         (draft / "file").write_text("content")
         record = WeightsRecord(parameters=1)
         return store.commit(stage.ref, draft, stage=stage, record=record, provenance=HERE, seconds=1.0)
 
 
-def checkpoints(store: ArtifactStore, stage: Stage) -> Checkpoints:
+def checkpoints(store: FolderStore, stage: Stage) -> Checkpoints:
     return Checkpoints(store.partial(stage.ref), every_seconds=1.0)
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o077])
 def test_modes_are_those_that_umask_and_the_parents_group_give(
-    store: ArtifactStore, make_spec: MakeSpec, umask: int
+    store: FolderStore, make_spec: MakeSpec, umask: int
 ) -> None:
     with with_umask(0o000):
         store.root.mkdir(mode=0o777)
@@ -139,7 +141,7 @@ def test_a_draft_is_gone_unless_it_was_renamed(tmp_path: Path) -> None:
 
 
 #: What is closed, and who looks there.
-LOOKS: dict[str, tuple[str, Callable[[ArtifactStore, Plan], object]]] = {
+LOOKS: dict[str, tuple[str, Callable[[FolderStore, Plan], object]]] = {
     "whether an artifact is there": ("artifacts", lambda store, plan: plan.trunk[0].ref in store),
     "for an artifact": ("artifacts", lambda store, plan: store.find(plan.trunk[0].ref)),
     "for all of a kind": ("artifacts/prepare_data", lambda store, _: store.refs("prepare_data")),
@@ -158,13 +160,13 @@ LOOKS: dict[str, tuple[str, Callable[[ArtifactStore, Plan], object]]] = {
 }
 
 
-def garbage(store: ArtifactStore, keep_days: float = 30.0) -> FolderGarbage:
+def garbage(store: FolderStore, keep_days: float = 30.0) -> FolderGarbage:
     return FolderGarbage(store, NeededArtifacts, keep_days * DAY)
 
 
 @pytest.mark.parametrize("looks", LOOKS)
 def test_who_looks_into_a_closed_folder_does_not_find_it_empty(
-    store: ArtifactStore, make_spec: MakeSpec, looks: str
+    store: FolderStore, make_spec: MakeSpec, looks: str
 ) -> None:
     plan = Plan.of(make_spec())
     made = commit(store, plan.trunk[0])
@@ -178,10 +180,10 @@ def test_who_looks_into_a_closed_folder_does_not_find_it_empty(
         closed(folder),
         pytest.raises(StoreUnavailable, match=f"^store: {folder}.*Permission denied$"),
     ):
-        look(ArtifactStore(store.root), plan)
+        look(FolderStore(store.root), plan)
 
 
-def test_an_artifact_that_cannot_be_read_is_not_damaged(store: ArtifactStore, stage: Stage) -> None:
+def test_an_artifact_that_cannot_be_read_is_not_damaged(store: FolderStore, stage: Stage) -> None:
     folder = commit(store, stage).folder
 
     with closed(folder):
@@ -193,7 +195,7 @@ def test_an_artifact_that_cannot_be_read_is_not_damaged(store: ArtifactStore, st
 
 @pytest.mark.parametrize("place", [".", "artifacts", "artifacts/prepare_data", "partial", "pipelines"])
 def test_the_doctor_names_the_first_folder_that_this_user_cannot_use(
-    store: ArtifactStore, make_spec: MakeSpec, place: str
+    store: FolderStore, make_spec: MakeSpec, place: str
 ) -> None:
     plan = Plan.of(make_spec())
     commit(store, plan.trunk[0])
@@ -210,7 +212,7 @@ def test_the_doctor_names_the_first_folder_that_this_user_cannot_use(
     assert found.endswith(", mode 0000)")
 
 
-def test_the_doctor_names_a_file_that_this_user_cannot_read(store: ArtifactStore, stage: Stage) -> None:
+def test_the_doctor_names_a_file_that_this_user_cannot_read(store: FolderStore, stage: Stage) -> None:
     file = commit(store, stage).path("file")
     open_to_all(store.root)
 
@@ -220,7 +222,7 @@ def test_the_doctor_names_a_file_that_this_user_cannot_read(store: ArtifactStore
     assert found.startswith(f"{file}: this user cannot read it (")
 
 
-def test_the_doctor_names_a_folder_in_which_only_owners_may_move_things(store: ArtifactStore, stage: Stage) -> None:
+def test_the_doctor_names_a_folder_in_which_only_owners_may_move_things(store: FolderStore, stage: Stage) -> None:
     commit(store, stage)
     open_to_all(store.root)
     aside = store.root / "damaged"
@@ -245,7 +247,7 @@ def test_the_doctor_names_a_folder_in_which_only_owners_may_move_things(store: A
     ],
 )
 def test_the_doctor_says_what_keeps_others_from_what_this_user_makes(
-    store: ArtifactStore, mode: int, umask: int, words: str
+    store: FolderStore, mode: int, umask: int, words: str
 ) -> None:
     store.root.mkdir()
     group = next(
@@ -263,7 +265,7 @@ def test_the_doctor_says_what_keeps_others_from_what_this_user_makes(
 
 
 def test_garbage_stays_where_others_cannot_note_that_they_use_it(
-    store: ArtifactStore, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+    store: FolderStore, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
 ) -> None:
     noted, closed_to_all, unnoted = (commit(store, stage).folder for stage in Plan.of(make_spec()).trunk)
     for folder, mode in ((store.root, 0o775), (noted, 0o775), (closed_to_all, 0o700), (unnoted, 0o755)):

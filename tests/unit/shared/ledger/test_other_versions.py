@@ -23,7 +23,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef
 from distill_queue.shared.results.history import History
 from distill_queue.shared.results.stage_record import StageRecord
-from distill_queue.shared.store.folder_store import Manifest, manifest_of
+from distill_queue.shared.store.manifest import Manifest, manifest_of
 from distill_queue.shared.store.submissions import Submission
 
 TEXTS: dict[str, str] = json.loads(Path(__file__).with_name("records_of_0_1.json").read_text())

@@ -14,7 +14,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 
@@ -26,7 +26,7 @@ GRID = {"name": "chosen", "model": SMALL, "distillation": {"temperature": {"grid
 def results_of(spec: PipelineSpec, folder: Path) -> tuple[PipelineResults, dict[str, Any]]:
     """A pipeline's results, and its records by title."""
     plan = Plan.of(spec)
-    runner = StageRunner(ArtifactStore(folder), Runtime(torch.device("cpu")), lambda *_: None)
+    runner = StageRunner(FolderStore(folder), Runtime(torch.device("cpu")), lambda *_: None)
     records = tuple(
         StageRecord(
             key=stage.key, kind=stage.kind, title=stage.title, outcome="computed", seconds=1.0, worker="w",

@@ -27,7 +27,8 @@ from distill_queue.shared.report.svg import Picture
 from distill_queue.shared.results.records import DatasetRecord, DataWarning
 from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import MANIFEST, ArtifactStore, Manifest
+from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.manifest import MANIFEST, Manifest
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 from tests.conftest import small_spec
@@ -50,14 +51,14 @@ def status(finished: tuple[PipelineStatus, Path]) -> PipelineStatus:
 
 
 @pytest.fixture
-def store(finished: tuple[PipelineStatus, Path], tmp_path: Path) -> ArtifactStore:
+def store(finished: tuple[PipelineStatus, Path], tmp_path: Path) -> FolderStore:
     """A copy of its store."""
     shutil.copytree(finished[1], tmp_path / "store")
-    return ArtifactStore(tmp_path / "store")
+    return FolderStore(tmp_path / "store")
 
 
 def run(spec: PipelineSpec, folder: Path) -> tuple[PipelineStatus, Path]:
-    plan, store, states = Plan.of(spec), ArtifactStore(folder), {}
+    plan, store, states = Plan.of(spec), FolderStore(folder), {}
     for number, stage in enumerate(plan.stages):
         artifact = StageRunner(store, CPU, lambda *_: None).run(stage)
         record = StageRecord(
@@ -83,11 +84,11 @@ def changed(status: PipelineStatus, stage: int, **changes: Any) -> PipelineStatu
     return status.model_copy(update={"states": status.states | {key: state.model_copy(update={"record": record})}})
 
 
-def page_of(status: PipelineStatus, store: ArtifactStore) -> str:
+def page_of(status: PipelineStatus, store: FolderStore) -> str:
     return render(ReportFacts.read(status, store)).replace("\u00a0", " ")
 
 
-def without_files(store: ArtifactStore, status: PipelineStatus, title: str, *names: str) -> None:
+def without_files(store: FolderStore, status: PipelineStatus, title: str, *names: str) -> None:
     """Make an artifact one of a version that kept fewer files."""
     (stage,) = (stage for stage in status.plan.stages if stage.title == title)
     folder = store.folder(stage.ref)
@@ -98,7 +99,7 @@ def without_files(store: ArtifactStore, status: PipelineStatus, title: str, *nam
     (folder / MANIFEST).write_text(manifest.model_copy(update={"files": files}).sealed().model_dump_json())
 
 
-def test_a_page_has_every_section_and_asks_for_nothing(status: PipelineStatus, store: ArtifactStore) -> None:
+def test_a_page_has_every_section_and_asks_for_nothing(status: PipelineStatus, store: FolderStore) -> None:
     page = page_of(status, store)
 
     assert re.findall(r'<h2 id="section-\d+">(.*?)</h2>', page) == [
@@ -118,7 +119,7 @@ def test_a_page_has_every_section_and_asks_for_nothing(status: PipelineStatus, s
     assert all(stage.key in page for stage in status.plan.stages)
 
 
-def test_a_page_says_what_was_trained_and_on_what(status: PipelineStatus, store: ArtifactStore) -> None:
+def test_a_page_says_what_was_trained_and_on_what(status: PipelineStatus, store: FolderStore) -> None:
     page = page_of(status, store)
 
     assert "Data set digits: 1,438 training samples; 359 test samples; 10 classes" in page
@@ -126,7 +127,7 @@ def test_a_page_says_what_was_trained_and_on_what(status: PipelineStatus, store:
         assert f'<span class="about">{about}</span>' in page
 
 
-def test_the_spec_on_a_page_finds_every_stage(status: PipelineStatus, store: ArtifactStore, tmp_path: Path) -> None:
+def test_the_spec_on_a_page_finds_every_stage(status: PipelineStatus, store: FolderStore, tmp_path: Path) -> None:
     page = page_of(status, store)
 
     (text,) = re.findall(r"<summary>tiny.yaml</summary>\n<pre.*?>(.*?)</pre>", page, re.DOTALL)
@@ -137,7 +138,7 @@ def test_the_spec_on_a_page_finds_every_stage(status: PipelineStatus, store: Art
     assert all(stage.ref in store for stage in again.stages)
 
 
-def test_a_plan_that_tells_no_spec_can_still_be_retried(status: PipelineStatus, store: ArtifactStore) -> None:
+def test_a_plan_that_tells_no_spec_can_still_be_retried(status: PipelineStatus, store: FolderStore) -> None:
     unnamed = status.model_copy(update={"plan": status.plan.model_copy(update={"name": "<no name>"})})
 
     page = page_of(unnamed, store)
@@ -148,7 +149,7 @@ def test_a_plan_that_tells_no_spec_can_still_be_retried(status: PipelineStatus, 
 
 
 def test_each_control_stands_below_its_student(
-    status: PipelineStatus, store: ArtifactStore, make_report: Callable[..., ReportFacts]
+    status: PipelineStatus, store: FolderStore, make_report: Callable[..., ReportFacts]
 ) -> None:
     page = render(make_report(status, store, students=1, classes=10))
 
@@ -161,7 +162,7 @@ def test_each_control_stands_below_its_student(
     assert costs == ["teacher", "s0"]
 
 
-def test_a_page_is_the_same_every_time_and_its_ids_are_its_own(status: PipelineStatus, store: ArtifactStore) -> None:
+def test_a_page_is_the_same_every_time_and_its_ids_are_its_own(status: PipelineStatus, store: FolderStore) -> None:
     first, second = (page_of(status, store) for _ in range(2))
     ids = re.findall(r'\bid="([^"]+)"', first)
 
@@ -170,7 +171,7 @@ def test_a_page_is_the_same_every_time_and_its_ids_are_its_own(status: PipelineS
     assert set(re.findall(r'(?:href="|url\()#([^")]+)', first)) <= set(ids)
 
 
-def test_names_are_shown_as_text_whatever_they_are(status: PipelineStatus, store: ArtifactStore) -> None:
+def test_names_are_shown_as_text_whatever_they_are(status: PipelineStatus, store: FolderStore) -> None:
     dataset = status.states[status.plan.trunk[0].key].record
     assert dataset is not None
     names = (*HOSTILE, *"fghij")
@@ -186,7 +187,7 @@ def test_names_are_shown_as_text_whatever_they_are(status: PipelineStatus, store
 
 
 def test_what_stages_warn_of_stands_at_the_beginning_and_what_is_accepted_is_dimmed(
-    status: PipelineStatus, store: ArtifactStore
+    status: PipelineStatus, store: FolderStore
 ) -> None:
     record = status.states[status.plan.stages[0].key].record
     assert record is not None
@@ -209,7 +210,7 @@ def test_what_stages_warn_of_stands_at_the_beginning_and_what_is_accepted_is_dim
     assert "accept: [channels_last]" in pages[2], "in the spec to copy"
 
 
-def test_an_artifact_that_is_gone_is_said_to_be_missing(status: PipelineStatus, store: ArtifactStore) -> None:
+def test_an_artifact_that_is_gone_is_said_to_be_missing(status: PipelineStatus, store: FolderStore) -> None:
     for stage in status.plan.stages:
         if stage.title in ("prepare digits", "train teacher", "evaluate small"):
             shutil.rmtree(store.folder(stage.ref))
@@ -223,14 +224,14 @@ def test_an_artifact_that_is_gone_is_said_to_be_missing(status: PipelineStatus, 
 
 
 def test_a_page_needs_no_artifact_at_all(status: PipelineStatus, tmp_path: Path) -> None:
-    page = page_of(status, ArtifactStore(tmp_path / "empty"))
+    page = page_of(status, FolderStore(tmp_path / "empty"))
 
     assert "small: " in page
     assert "Their predictions are not there." in page
     assert not (tmp_path / "empty").exists()
 
 
-def test_artifacts_of_earlier_versions_have_no_curves(status: PipelineStatus, store: ArtifactStore) -> None:
+def test_artifacts_of_earlier_versions_have_no_curves(status: PipelineStatus, store: FolderStore) -> None:
     for title in ("train teacher", "distill small", "train small/control"):
         without_files(store, status, title, "history.json")
 
@@ -246,13 +247,13 @@ def test_curves_of_several_teachers_are_those_of_each(tmp_path: Path) -> None:
     spec = {name: value for name, value in small_spec(teachers=teachers).items() if name != "teacher"}
     status, folder = run(PipelineSpec.model_validate(spec), tmp_path / "store")
 
-    page = page_of(status, ArtifactStore(folder))
+    page = page_of(status, FolderStore(folder))
 
     assert "After the last epoch, on training data: teacher 1" in page
     assert "Not shown" not in page
 
 
-def test_a_student_and_its_control_have_one_latency(status: PipelineStatus, store: ArtifactStore) -> None:
+def test_a_student_and_its_control_have_one_latency(status: PipelineStatus, store: FolderStore) -> None:
     facts = ReportFacts.read(status, store)
     (small,) = facts.students
     assert small.control
@@ -262,11 +263,11 @@ def test_a_student_and_its_control_have_one_latency(status: PipelineStatus, stor
     assert small.graded.latency_ms == small.control.latency_ms == min(measured)
 
 
-def test_the_timeline_has_a_row_of_its_own(status: PipelineStatus, store: ArtifactStore) -> None:
+def test_the_timeline_has_a_row_of_its_own(status: PipelineStatus, store: FolderStore) -> None:
     assert page_of(status, store).count('<figure class="row">') == 1
 
 
-def test_a_damaged_file_is_not_shown_and_left_as_it_is(status: PipelineStatus, store: ArtifactStore) -> None:
+def test_a_damaged_file_is_not_shown_and_left_as_it_is(status: PipelineStatus, store: FolderStore) -> None:
     (stage,) = (stage for stage in status.plan.stages if stage.title == "evaluate teacher")
     path = store.folder(stage.ref) / "predictions.npy"
     path.write_bytes(path.read_bytes()[:-1] + b"\x77")
@@ -277,7 +278,7 @@ def test_a_damaged_file_is_not_shown_and_left_as_it_is(status: PipelineStatus, s
     assert path.exists()
 
 
-def test_records_of_earlier_versions_have_no_times(status: PipelineStatus, store: ArtifactStore) -> None:
+def test_records_of_earlier_versions_have_no_times(status: PipelineStatus, store: FolderStore) -> None:
     older = status
     for number in range(len(status.plan.stages)):
         older = changed(older, number, ended=0.0)
@@ -292,7 +293,7 @@ def test_records_of_earlier_versions_have_no_times(status: PipelineStatus, store
 
 
 def test_a_teacher_that_is_known_by_its_labels_only_disagrees_with_nobody(tmp_path: Path) -> None:
-    prepared = StageRunner(ArtifactStore(tmp_path / "store"), CPU, lambda *_: None).run(
+    prepared = StageRunner(FolderStore(tmp_path / "store"), CPU, lambda *_: None).run(
         Plan.of(PipelineSpec.model_validate(small_spec())).trunk[0]
     )
     targets = np.load(prepared.path("train_targets.npy"))
@@ -300,7 +301,7 @@ def test_a_teacher_that_is_known_by_its_labels_only_disagrees_with_nobody(tmp_pa
     spec = PipelineSpec.model_validate(
         small_spec(teacher={"soft_labels": str(tmp_path / "labels.npz")}, evaluation={"control": False})
     )
-    store, plan = ArtifactStore(tmp_path / "store"), Plan.of(spec)
+    store, plan = FolderStore(tmp_path / "store"), Plan.of(spec)
     ref = plan.trunk[1].inputs["file"]
     with store.draft(ref) as draft:
         shutil.copyfile(tmp_path / "labels.npz", draft / "labels.npz")
@@ -315,7 +316,7 @@ def test_a_teacher_that_is_known_by_its_labels_only_disagrees_with_nobody(tmp_pa
     assert "under its teacher" not in page
 
 
-def test_an_unfinished_pipeline_has_no_page(status: PipelineStatus, store: ArtifactStore, tmp_path: Path) -> None:
+def test_an_unfinished_pipeline_has_no_page(status: PipelineStatus, store: FolderStore, tmp_path: Path) -> None:
     key = status.plan.report.key
     running = status.model_copy(update={"states": status.states | {key: StageState()}})
 
@@ -326,7 +327,7 @@ def test_an_unfinished_pipeline_has_no_page(status: PipelineStatus, store: Artif
 
 
 def test_a_page_that_cannot_be_written_leaves_nothing(
-    status: PipelineStatus, store: ArtifactStore, tmp_path: Path
+    status: PipelineStatus, store: FolderStore, tmp_path: Path
 ) -> None:
     (tmp_path / "folder" / "page.html").mkdir(parents=True)
 
@@ -337,7 +338,7 @@ def test_a_page_that_cannot_be_written_leaves_nothing(
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "..", "/etc/passwd"])
-def test_a_page_lies_in_its_folder_whatever_a_pipeline_is_called(store: ArtifactStore, name: str) -> None:
+def test_a_page_lies_in_its_folder_whatever_a_pipeline_is_called(store: FolderStore, name: str) -> None:
     with pytest.raises(UnknownPipeline):
         store.report(name)
 
@@ -394,7 +395,7 @@ def test_the_words_in_a_heat_map_can_be_read_at_every_shade(scheme: int) -> None
 
 
 def test_a_sweep_of_many_classes_and_students_shows_the_worst_and_the_best(
-    status: PipelineStatus, store: ArtifactStore, make_report: Callable[..., ReportFacts]
+    status: PipelineStatus, store: FolderStore, make_report: Callable[..., ReportFacts]
 ) -> None:
     facts = make_report(status, store, students=5, classes=60)
 
@@ -410,7 +411,7 @@ def make_report() -> Callable[..., ReportFacts]:
     """Make the facts of a larger pipeline of those of a small one."""
     from dataclasses import replace
 
-    def make(status: PipelineStatus, store: ArtifactStore, students: int, classes: int) -> ReportFacts:
+    def make(status: PipelineStatus, store: FolderStore, students: int, classes: int) -> ReportFacts:
         facts = ReportFacts.read(status, store)
         assert facts.targets is not None
         (student,) = facts.students

@@ -31,7 +31,8 @@ from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.machine.runtime import Report, Runtime
@@ -62,7 +63,7 @@ class Made:
     """A plan, and a store with what comes before its soft labels."""
 
     plan: Plan
-    store: ArtifactStore
+    store: FolderStore
 
     @property
     def labels(self) -> Stage:
@@ -109,7 +110,7 @@ def make(make_spec: MakeSpec, tmp_path: Path) -> Callable[..., Made]:
     """Make all that comes before the soft labels of a small pipeline."""
 
     def made(folder: str = "store", **soft_labels: Any) -> Made:
-        found = Made(Plan.of(make_spec(soft_labels=soft_labels)), ArtifactStore(tmp_path / folder))
+        found = Made(Plan.of(make_spec(soft_labels=soft_labels)), FolderStore(tmp_path / folder))
         for stage in found.plan.trunk[:-1]:
             found.run(stage)
         return found
@@ -480,7 +481,7 @@ def test_data_whose_content_changed_are_not_labelled(make: Callable[..., Made]) 
     inputs.write_bytes(content)
 
     with pytest.raises(ArtifactDamaged, match="altered"):
-        Made(made.plan, ArtifactStore(made.store.root)).run(made.labels)
+        Made(made.plan, FolderStore(made.store.root)).run(made.labels)
 
 
 # TinyViT and FKD store indices as int16 or float16, which cannot hold 32,768 or 2,049.

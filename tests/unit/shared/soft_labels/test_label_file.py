@@ -30,7 +30,7 @@ from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.label_file import LabelFile, export
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 from tests.unit.shared.soft_labels.test_soft_labels import ENCODINGS, IDS, logits, written
@@ -303,7 +303,7 @@ def test_nothing_is_written_over(tmp_path: Path) -> None:
 
 def run_with(spec: PipelineSpec, path: Path, folder: Path) -> dict[str, Any]:
     """Each stage's record of a pipeline whose teacher is a file."""
-    store, ref = ArtifactStore(folder), label_file_ref(path)
+    store, ref = FolderStore(folder), label_file_ref(path)
     with store.draft(ref) as draft:
         (draft / f"labels{path.suffix}").write_bytes(path.read_bytes())
         store.commit(ref, draft, stage=None, record=None, provenance=CPU.provenance, seconds=0.0)

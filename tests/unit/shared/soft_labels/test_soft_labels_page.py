@@ -23,7 +23,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels, SoftLabelsHeader
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 from tests.unit.shared.soft_labels.test_soft_labels import ENCODINGS, IDS, logits, written
@@ -266,7 +266,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the soft labels of the quickstart, which the page's first command would make."""
     folder = tmp_path_factory.mktemp("store")
     for stage in Plan.of(PipelineSpec.load(ROOT / "examples" / "quickstart.yaml")).trunk:
-        StageRunner(ArtifactStore(folder), Runtime(torch.device("cpu")), lambda *_: None).run(stage)
+        StageRunner(FolderStore(folder), Runtime(torch.device("cpu")), lambda *_: None).run(stage)
     return folder
 
 

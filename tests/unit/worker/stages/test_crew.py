@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import SoftLabelsRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages import crew
 from distill_queue.worker.stages import soft_labels as labelling
@@ -52,7 +52,7 @@ class Others:
 def labels(make_spec: MakeSpec, folder: Path, others: Others, shards: Any = "auto") -> SoftLabelsRecord:
     """The record of labels of six views that were made in company."""
     spec = make_spec(soft_labels={"views": 6, "augmentation": {"shift": 1}})
-    store = ArtifactStore(folder)
+    store = FolderStore(folder)
     data, teacher, soft_labels = Plan.of(spec).trunk
     for stage in (data, teacher):
         StageRunner(store, CPU, lambda *_: None).run(stage)

@@ -19,7 +19,7 @@ from torch import nn
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 
@@ -245,7 +245,7 @@ def test_what_only_a_worker_can_tell_it_tells_in_the_same_words(
     monkeypatch.setitem(sys.modules, "mine", own)
     save_file({"module.1.weight": np.zeros((10, 8), np.float32)}, tmp_path / "fine.safetensors")
     (tmp_path / "spec.yaml").write_text(SPEC % ("digits", "{name: 'mine:model'}", "fine.safetensors"))
-    plan, store = Plan.of(PipelineSpec.load(tmp_path / "spec.yaml")), ArtifactStore(tmp_path / "store")
+    plan, store = Plan.of(PipelineSpec.load(tmp_path / "spec.yaml")), FolderStore(tmp_path / "store")
     runtime = Runtime(torch.device("cpu"), plugins=("mine",))
     data, load = plan.trunk[:2]
     with store.draft(load.inputs["checkpoint"]) as draft:

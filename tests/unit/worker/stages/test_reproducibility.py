@@ -23,7 +23,7 @@ from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.model import CustomModelSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models import build as models
@@ -173,7 +173,7 @@ def bytes_of(folder: Path, until: str = "train_teacher", **changes: Any) -> byte
         }
         | changes
     )
-    runner = StageRunner(ArtifactStore(folder), CPU, lambda *_: None)
+    runner = StageRunner(FolderStore(folder), CPU, lambda *_: None)
     for stage in Plan.of(spec).stages:
         artifact = runner.run(stage)
         if stage.kind == until:
@@ -220,7 +220,7 @@ def test_a_given_teacher_that_differs_each_time_is_refused(tmp_path: Path, mine:
     weights = tmp_path / "weights.safetensors"
     save_file(IsNoisy().state_dict(), weights)
     mine.model = lambda **_: IsNoisy()  # type: ignore[attr-defined]
-    store = ArtifactStore(tmp_path / "store")
+    store = FolderStore(tmp_path / "store")
     teacher = {"model": {"name": "mine:model"}, "checkpoint": str(weights)}
     student = {"name": "s", "model": {"name": "mlp", "hidden": [4]}}
     spec = {"name": "own", "dataset": {"name": "mine:data"}, "teacher": teacher, "students": [student]}

@@ -17,7 +17,8 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import EvaluationRecord, SoftLabelsRecord, TrainingRecord
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.evaluation.quality import logits_of
@@ -33,7 +34,7 @@ def say_nothing(*_: object) -> None: ...
 
 
 def run_all(spec: PipelineSpec, folder: Path) -> dict[str, Artifact]:
-    store = ArtifactStore(folder)
+    store = FolderStore(folder)
     return {stage.title: StageRunner(store, CPU, say_nothing).run(stage) for stage in Plan.of(spec).stages}
 
 
@@ -63,7 +64,7 @@ def test_the_same_spec_gives_the_same_bytes(make_spec: MakeSpec, tmp_path: Path)
 
 def test_row_i_of_the_soft_labels_is_the_teachers_answer_to_sample_i(make_spec: MakeSpec, tmp_path: Path) -> None:
     artifacts = run_all(make_spec(soft_labels={"dtype": "float32"}), tmp_path)
-    store = ArtifactStore(tmp_path)
+    store = FolderStore(tmp_path)
     stage = artifacts["evaluate teacher"].manifest.stage
     assert stage is not None
     inputs = {role: store.open(ref) for role, ref in stage.inputs.items()}
@@ -86,7 +87,7 @@ def test_a_loss_that_explodes_stops_the_stage(make_spec: MakeSpec, tmp_path: Pat
 def test_given_weights_teach_as_they_are(make_spec: MakeSpec, tmp_path: Path) -> None:
     trained = run_all(make_spec(), tmp_path / "first")["train teacher"].path("model.safetensors")
     spec = make_spec(teacher={"model": {"name": "mlp", "hidden": [32]}, "checkpoint": str(trained)})
-    plan, store = Plan.of(spec), ArtifactStore(tmp_path / "second")
+    plan, store = Plan.of(spec), FolderStore(tmp_path / "second")
     ref = plan.trunk[1].inputs["checkpoint"]
     with store.draft(ref) as draft:
         (draft / "model.safetensors").write_bytes(trained.read_bytes())
@@ -111,7 +112,7 @@ def test_the_5000_digits_are_split_the_same_way_in_every_class() -> None:
 
 def test_whoever_counts_attempts_is_told_of_every_checkpoint(make_spec: MakeSpec, tmp_path: Path) -> None:
     told: list[None] = []
-    store, plan = ArtifactStore(tmp_path), Plan.of(make_spec())
+    store, plan = FolderStore(tmp_path), Plan.of(make_spec())
     runner = StageRunner(store, CPU, say_nothing, saved=lambda: told.append(None), checkpoint_seconds=1e-9)
 
     for stage in plan.trunk[:2]:
@@ -123,7 +124,7 @@ def test_whoever_counts_attempts_is_told_of_every_checkpoint(make_spec: MakeSpec
 def test_the_labels_of_a_view_are_of_the_pixels_that_the_view_shows(make_spec: MakeSpec, tmp_path: Path) -> None:
     soft_labels = {"views": 3, "dtype": "float32", "augmentation": {"shift": 1, "mixup": 0.3, "seed": 5}}
     artifacts = run_all(make_spec(soft_labels=soft_labels), tmp_path)
-    store, stage = ArtifactStore(tmp_path), artifacts["evaluate teacher"].manifest.stage
+    store, stage = FolderStore(tmp_path), artifacts["evaluate teacher"].manifest.stage
     assert stage is not None
     context = StageContext({role: store.open(ref) for role, ref in stage.inputs.items()}, tmp_path, CPU, say_nothing)
     spec = make_spec(soft_labels=soft_labels)
@@ -194,7 +195,7 @@ def test_students_learn_from_every_encoding_by_every_loss(
         {"name": loss, "model": {"name": "mlp", "hidden": [8]}, "distillation": {"loss": loss, "alpha": 1.0}}
         for loss in losses
     ]
-    runner = StageRunner(ArtifactStore(tmp_path), CPU, say_nothing)
+    runner = StageRunner(FolderStore(tmp_path), CPU, say_nothing)
 
     def trained(soft_labels: dict[str, Any]) -> dict[str, Artifact]:
         stages = Plan.of(make_spec(students=students, soft_labels=soft_labels)).stages

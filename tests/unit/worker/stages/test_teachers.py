@@ -17,7 +17,7 @@ from distill_queue.shared.results.records import EnsembleRecord
 from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models.build import Ensemble
 from distill_queue.worker.stages.runner import StageRunner
@@ -90,7 +90,7 @@ def test_each_teacher_is_a_stage_of_its_own(make_spec: MakeSpec) -> None:
 
 
 def test_students_learn_from_the_average(make_spec: MakeSpec, tmp_path: Path) -> None:
-    store, runtime = ArtifactStore(tmp_path), Runtime(torch.device("cpu"))
+    store, runtime = FolderStore(tmp_path), Runtime(torch.device("cpu"))
     runner = StageRunner(store, runtime, lambda *_: None)
     spec = several(make_spec, average="logits", soft_labels={"dtype": "float32"})
     plan = Plan.of(spec)

@@ -29,7 +29,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.model import CustomModelSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.data.arrays import load as load_data
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.machine.runtime import Runtime
@@ -83,7 +83,7 @@ def run(folder: Path, until: str = "report", **changes: Any) -> None:
         }
         | changes
     )
-    runner = StageRunner(ArtifactStore(folder), CPU, lambda *_: None)
+    runner = StageRunner(FolderStore(folder), CPU, lambda *_: None)
     for stage in Plan.of(spec).stages:
         runner.run(stage)
         if stage.kind == until:
@@ -284,7 +284,7 @@ def test_a_mistake_that_shows_where_another_worker_helps_is_the_users_too(
     spec = {"name": "own", "dataset": {"name": "mine:data"}, "students": [student]}
     plan = Plan.of(PipelineSpec.model_validate(spec | {"teacher": {"model": model, "training": training}}))
     runtime = Runtime(torch.device("cpu"), plugins=("mine", "helped"))
-    runner = StageRunner(ArtifactStore(tmp_path / "store"), runtime, lambda *_: None)
+    runner = StageRunner(FolderStore(tmp_path / "store"), runtime, lambda *_: None)
     *before, labels = plan.trunk
     for stage in before:
         runner.run(stage)
@@ -620,7 +620,7 @@ def test_a_loss_that_cannot_be_stacked_is_refused_where_it_would_be(
     spec = PipelineSpec.model_validate(
         {"name": "own", "dataset": {"name": "mine:data"}, "teacher": {"model": small}, "students": students}
     )
-    plan, runner = Plan.of(spec), StageRunner(ArtifactStore(tmp_path), CPU, lambda *_: None)
+    plan, runner = Plan.of(spec), StageRunner(FolderStore(tmp_path), CPU, lambda *_: None)
     for stage in plan.trunk:
         runner.run(stage)
     bundle = next(branch[0] for branch in plan.branches if branch[0][0].kind == "distill")

@@ -18,7 +18,8 @@ from distill_queue.shared.errors import HandedBack, InvalidSpec, StageFailed
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import TrainingRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.data.batches import batch_sizes
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models.build import Cnn, Mlp, Resnet
@@ -124,7 +125,7 @@ def train(folder: Path, model: dict[str, Any], report: Any = lambda *_: None, da
         }
     )
     prepare, teacher, *_ = Plan.of(spec).trunk
-    store = ArtifactStore(folder)
+    store = FolderStore(folder)
     StageRunner(store, CPU, lambda *_: None).run(prepare)
     return StageRunner(store, CPU, report, checkpoint_seconds=1e9).run(teacher)
 

@@ -10,19 +10,21 @@ import pytest
 from distill_queue.shared.errors import ArtifactDamaged, ArtifactMissing, StoreUnavailable
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.results.records import WeightsRecord
-from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.shared.store.artifact import Artifact
+from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.manifest import Provenance
 
 HERE = Provenance(host="here", device="cpu", versions={})
 
 
-def commit(store: ArtifactStore, stage: Stage, content: str = "content") -> Artifact:
+def commit(store: FolderStore, stage: Stage, content: str = "content") -> Artifact:
     with store.draft(stage.ref) as draft:
         (draft / "file").write_text(content)
         record = WeightsRecord(parameters=1)
         return store.commit(stage.ref, draft, stage=stage, record=record, provenance=HERE, seconds=1.0)
 
 
-def test_what_is_committed_is_found_with_its_record(store: ArtifactStore, stage: Stage) -> None:
+def test_what_is_committed_is_found_with_its_record(store: FolderStore, stage: Stage) -> None:
     commit(store, stage)
 
     artifact = store.open(stage.ref)
@@ -32,7 +34,7 @@ def test_what_is_committed_is_found_with_its_record(store: ArtifactStore, stage:
     assert artifact.path("file").read_text() == "content"
 
 
-def test_what_is_not_committed_is_not_there(store: ArtifactStore, stage: Stage) -> None:
+def test_what_is_not_committed_is_not_there(store: FolderStore, stage: Stage) -> None:
     with store.draft(stage.ref) as draft:
         (draft / "file").write_text("half")
 
@@ -43,7 +45,7 @@ def test_what_is_not_committed_is_not_there(store: ArtifactStore, stage: Stage) 
         store.open(stage.ref)
 
 
-def test_the_first_commit_wins(store: ArtifactStore, stage: Stage) -> None:
+def test_the_first_commit_wins(store: FolderStore, stage: Stage) -> None:
     commit(store, stage, "first")
 
     again = commit(store, stage, "second")
@@ -52,7 +54,7 @@ def test_the_first_commit_wins(store: ArtifactStore, stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "manifest"])
-def test_a_damaged_artifact_is_found_and_set_aside(store: ArtifactStore, stage: Stage, damage: str) -> None:
+def test_a_damaged_artifact_is_found_and_set_aside(store: FolderStore, stage: Stage, damage: str) -> None:
     artifact = commit(store, stage)
     match damage:
         case "truncate":
@@ -70,7 +72,7 @@ def test_a_damaged_artifact_is_found_and_set_aside(store: ArtifactStore, stage: 
     assert commit(store, stage).path("file").read_text() == "content"
 
 
-def test_an_altered_byte_is_found_by_verify(store: ArtifactStore, stage: Stage) -> None:
+def test_an_altered_byte_is_found_by_verify(store: FolderStore, stage: Stage) -> None:
     artifact = commit(store, stage)
     (artifact.folder / "file").write_text("CONTENT")
 
@@ -78,7 +80,7 @@ def test_an_altered_byte_is_found_by_verify(store: ArtifactStore, stage: Stage) 
         store.open(stage.ref)
 
 
-def test_an_artifact_in_another_ones_place_is_refused(store: ArtifactStore, stage: Stage) -> None:
+def test_an_artifact_in_another_ones_place_is_refused(store: FolderStore, stage: Stage) -> None:
     artifact = commit(store, stage)
     other = ArtifactRef(kind=stage.kind, key="0" * 64)
     target = store.root / "artifacts" / other.kind / "00" / other.key
@@ -93,7 +95,7 @@ def test_a_store_that_cannot_be_written_says_where_and_why(tmp_path: Path) -> No
     (tmp_path / "file").touch()
 
     with pytest.raises(StoreUnavailable, match="Not a directory"):
-        ArtifactStore(tmp_path / "file" / "store").check_writable()
+        FolderStore(tmp_path / "file" / "store").check_writable()
 
 
 def test_a_key_cannot_leave_the_store() -> None:
