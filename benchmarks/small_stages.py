@@ -59,8 +59,8 @@ TIMED: dict[str, tuple[str, ...]] = {
         "distill_queue.worker.models.build.save",
     ),
     "reading and packing data": (
-        "distill_queue.worker.data.arrays.Split.open",
-        "distill_queue.worker.data.arrays.load",
+        "distill_queue.worker.data.split.Split.open",
+        "distill_queue.worker.data.load.load",
         "distill_queue.worker.data.arrays.Arrays.save",
     ),
     "`fsync`": ("os.fsync",),

@@ -47,7 +47,7 @@ from distill_queue.shared.results.records import (
 )
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
-from distill_queue.worker.data import arrays as data
+from distill_queue.worker.data import load as data
 from distill_queue.worker.data.batches import Batches, size_bytes
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.evaluation import quality as evaluation

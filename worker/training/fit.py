@@ -15,8 +15,8 @@ from distill_queue.shared.errors import Cancelled, HandedBack, StageFailed
 from distill_queue.shared.results.history import History
 from distill_queue.shared.results.records import TrainingRecord
 from distill_queue.shared.spec.training import TrainingSpec
-from distill_queue.worker.data.arrays import Split
 from distill_queue.worker.data.batches import Batches, batch_sizes
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.runtime import Report, determinism
 from distill_queue.worker.models.build import parameters, trained_parameters

@@ -20,8 +20,8 @@ from distill_queue.shared.errors import InvalidSpec, StageFailed
 from distill_queue.shared.line import first_line
 from distill_queue.shared.plan.recipes import Training
 from distill_queue.shared.results.records import DatasetRecord
-from distill_queue.worker.data.arrays import Split
 from distill_queue.worker.data.batches import batch_sizes
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.machine import memory, plugins
 from distill_queue.worker.machine.runtime import Runtime, determinism
 from distill_queue.worker.training import own_code

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from distill_queue.worker.data.arrays import Split
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import multiply_adds
 from distill_queue.worker.models.build import Cnn, Ensemble, Mlp, Resnet
 

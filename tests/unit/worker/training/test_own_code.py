@@ -30,7 +30,7 @@ from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.model import CustomModelSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
-from distill_queue.worker.data.arrays import load as load_data
+from distill_queue.worker.data.load import load as load_data
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models import build as models
