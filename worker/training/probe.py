@@ -22,7 +22,8 @@ from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.worker.data.batches import batch_sizes
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.machine import memory, plugins
-from distill_queue.worker.machine.runtime import Runtime, determinism
+from distill_queue.worker.machine.determinism import determinism
+from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.training import own_code
 from distill_queue.worker.training.gradients import far_from
 from distill_queue.worker.training.marks import Mark, difference, mark, state_of
