@@ -31,7 +31,7 @@ class Arrays:
     class_names: tuple[str, ...]
     #: Rows of the training samples that are held out; none where nothing is.
     held_out: Array | None = None
-    #: What is to be said of them.
+    #: What is allowed in them and seldom meant.
     warnings: tuple[DataWarning, ...] = ()
     #: Whether they are the user's own, which are looked at more closely.
     own: bool = False

@@ -1,4 +1,4 @@
-"""Statistics: mean and deviation of each channel of the inputs, and what is to be said of channels that are odd."""
+"""Statistics: mean and deviation of each channel of the inputs, and warnings of channels that are odd."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distill_queue.worker.data.split import pieces
 
 #: Part of its mean that a channel's deviation must pass to be more than float32's rounding, which is 6e-8 of a value.
 ROUNDING = 1e-6
-#: Deviations by which what is 0 in a view may differ from the mean, before somebody is told of it.
+#: Deviations by which a view's zeros may differ from the mean before a warning says so.
 FAR = 100.0
 #: Deviations from the mean that no value is, unless its channel hardly varies: of n training values none is more than
 #: sqrt(n) deviations away, a 1 in a million zeros 1,000.
@@ -72,7 +72,7 @@ class Statistics:
         return tuple(scale)
 
     def warnings(self, *, images: bool) -> Iterator[DataWarning]:
-        """What is to be said of channels that tell nothing, or in which 0, as views of images have it, is far off."""
+        """Warnings of constant channels, and of channels in which the zeros of image views are far from all values."""
         if constant := self.constant:
             value = f" (always {self.mean[constant[0]]:g})" if len(constant) == 1 else ""
             text = f"{_named(constant, len(self.mean))} constant{value} in the training samples, to a millionth"
@@ -86,7 +86,7 @@ class Statistics:
             yield DataWarning(kind="nearly_constant_channels", text=text)
 
     def far_values(self, *splits: Array) -> Iterator[DataWarning]:
-        """What is to be said of channels with values so far from the mean that nothing beside them counts."""
+        """Warnings of channels with values so far from the mean that nothing beside them counts."""
         if not self.mean:
             return
         furthest = [(0.0, 0.0)] * len(self.mean)

@@ -20,14 +20,14 @@ from distill_queue.worker.machine import memory
 
 
 class Report(Protocol):
-    """Tells whoever watches how far a stage is; may raise `StageStopped` to end it."""
+    """Reports how far a stage is, to Flower and the ledger; may raise `StageStopped` to end the stage."""
 
     def __call__(self, progress: str, samples: int = 0, share: float | None = None, /) -> None:
-        """Tell it.
+        """Report it.
 
         Args:
             progress: in words.
-            samples: how many were worked on since the last time.
+            samples: how many were worked on since the last call.
             share: the part of all the work that is done, from 0 to 1, where that can be told.
 
         """

@@ -1,4 +1,4 @@
-"""Marks: tensors as far as they are to be told from others, without keeping copies of them."""
+"""Marks: hashes of tensors, by which two tensors are compared without keeping copies of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GPU_ROUNDING = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A tensor as far as it is to be told from others, which takes no memory: copies would take several models'."""
+    """What is kept of a tensor to compare it with another one: copies would take the memory of several models."""
 
     shape: torch.Size
     dtype: torch.dtype

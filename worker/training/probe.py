@@ -31,7 +31,7 @@ from distill_queue.worker.training.stack import Stack
 
 #: Samples that a probe takes through a model.
 ROWS = 16
-#: Bytes by which memory that nobody has written yet is told: as bfloat16 and as float32, 3e38 and 0.7.
+#: Bytes that unwritten memory is filled with, to recognise it: as bfloat16 and as float32, 3e38 and 0.7.
 _SCRIBBLES = (0x7F, 0x3F)
 #: `M_PERTURB` of glibc's mallopt: fill what malloc gives out with a byte, XOR 255; 0: leave it.
 _PERTURB = -6
@@ -251,7 +251,7 @@ def _must_join(probe: Probe, name: str, batch_size: int, samples: int) -> bool:
 
 @contextmanager
 def _scribbled(byte: int) -> Iterator[None]:
-    """Have glibc fill the memory that it gives out, so that reading memory that nobody has written shows."""
+    """Have glibc fill the memory that it gives out, so that a kernel that reads unwritten memory shows."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         yield
