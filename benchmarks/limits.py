@@ -21,9 +21,9 @@ from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.model import CnnSpec, MlpSpec, ModelSpec, ResnetSpec
 from distill_queue.shared.spec.student import DistillationSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
-from distill_queue.worker.data import arrays as data
-from distill_queue.worker.data.arrays import Split
+from distill_queue.worker.data import load as data
 from distill_queue.worker.data.batches import Batches
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.evaluation import quality as evaluation
 from distill_queue.worker.machine.runtime import Runtime

@@ -48,8 +48,8 @@ TIMED: dict[str, tuple[str, ...]] = {
     "training steps": ("distill_queue.worker.stages.runner.fit",),
     "a few samples through each new model, in both precisions": ("distill_queue.worker.training.probe.examine",),
     "timing forward passes of evaluations": (
-        "distill_queue.worker.evaluation.quality.latency_ms",
-        "distill_queue.worker.evaluation.quality.throughput",
+        "distill_queue.worker.evaluation.cost.latency_ms",
+        "distill_queue.worker.evaluation.cost.throughput",
     ),
     "the rest of evaluations": ("distill_queue.worker.stages.runner.evaluate",),
     "soft labels": ("distill_queue.worker.stages.soft_labels.label_softly",),
@@ -59,8 +59,8 @@ TIMED: dict[str, tuple[str, ...]] = {
         "distill_queue.worker.models.build.save",
     ),
     "reading and packing data": (
-        "distill_queue.worker.data.arrays.Split.open",
-        "distill_queue.worker.data.arrays.load",
+        "distill_queue.worker.data.split.Split.open",
+        "distill_queue.worker.data.load.load",
         "distill_queue.worker.data.arrays.Arrays.save",
     ),
     "`fsync`": ("os.fsync",),

@@ -31,9 +31,9 @@ from distill_queue.shared.soft_labels.numerics import Floats
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.store import ArtifactStore, store_of
-from distill_queue.worker.data import arrays as data
+from distill_queue.worker.data import load as data
 from distill_queue.worker.data import views as augment
-from distill_queue.worker.data.arrays import Split
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.context import StageContext, augmentation_facts

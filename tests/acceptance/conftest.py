@@ -39,7 +39,7 @@ def data(how, path="", **_):
         import distill_queue.worker.data.arrays
         def broken(*_):
             raise Exception("a bug")
-        distill_queue.worker.data.arrays._checked = broken
+        distill_queue.worker.data.arrays.Arrays.checked = broken
     if how == "slow":
         time.sleep(600)
     while how == "deaf":

@@ -441,7 +441,7 @@ def test_a_soft_limit_that_the_worker_set_is_named(
         raise SoftTimeLimitExceeded
 
     client = PipelineClient(settings)
-    monkeypatch.setattr("distill_queue.worker.data.arrays.load", slow)
+    monkeypatch.setattr("distill_queue.worker.data.load.load", slow)
 
     status = finish(client, client.submit(make_spec()).id)
 

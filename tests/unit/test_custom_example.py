@@ -23,7 +23,8 @@ from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
-from distill_queue.worker.data import arrays as data
+from distill_queue.worker.data import load as data
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.losses.soft import kl
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.machine.runtime import Runtime
@@ -114,7 +115,7 @@ def test_the_lines_are_the_same_in_every_process() -> None:
 def test_the_models_of_the_spec_take_the_lines_and_know_the_classes(tmp_path: Path) -> None:
     arrays = data.load(DatasetSpec(name="own.data:source_lines", options={"lines_a_class": 50}), CPU)
     record = arrays.save(tmp_path)
-    batch = data.Split.open(tmp_path, "test", record, CPU.device).normalised(slice(0, 5))
+    batch = Split.open(tmp_path, "test", record, CPU.device).normalised(slice(0, 5))
     longer = torch.cat((batch, torch.zeros_like(batch)), 1)
 
     teacher, student = (models.build(part.model, record, CPU).eval() for part in (spec().teacher, spec().students[0]))

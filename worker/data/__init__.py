@@ -1,1 +1,1 @@
-"""Data: sets as tensors, in batches and views, and what is to be said about them."""
+"""Data: sets from their sources, packed, as tensors, in batches and views, and checked; it knows no model."""

@@ -14,7 +14,7 @@ import torch
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.worker.data import views as augment
-from distill_queue.worker.data.arrays import Split, pieces, take
+from distill_queue.worker.data.split import Split, pieces, take
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.data.views import Partners
 

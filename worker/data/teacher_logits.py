@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.numerics import Array
-from distill_queue.worker.data.arrays import take
+from distill_queue.worker.data.split import take
 
 #: Types that index tensors can be taken from, by their size; the bits are those of the unsigned ones.
 _SIGNED = {1: np.uint8, 2: np.int16, 4: np.int32}

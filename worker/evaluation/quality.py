@@ -1,31 +1,20 @@
-"""What a model is worth on the test set, and what it costs."""
+"""Quality: what a model answers to the samples of a split, and how right it is."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from math import prod
-from statistics import median, quantiles
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distill_queue.shared.results.predictions import Predictions
-from distill_queue.worker.data.arrays import Split
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.losses.soft import cross_entropy
 from distill_queue.worker.machine.runtime import Report
-from distill_queue.worker.models.build import Cnn, Ensemble, Mlp, Resnet
 
 #: Samples in one forward pass, where nothing is trained.
 BATCH = 1_024
-#: Seconds and runs after which a timing ends. Of 60 timings of an MLP of 64-8-10 on a busy machine, the middle eight
-#: tenths of the medians lay as near to each other with 200 runs as with 500 (34 us, 31 to 38 and 27 to 37).
-TIMING_SECONDS = 0.1
-TIMING_RUNS = 200
 
 
 def logits_of(model: nn.Module, data: Split, report: Report, batch_size: int = BATCH) -> torch.Tensor:
@@ -63,99 +52,3 @@ def agreement(logits: torch.Tensor, others: torch.Tensor) -> float:
 def negative_log_likelihood(logits: torch.Tensor, targets: torch.Tensor) -> float:
     """Mean negative log-likelihood of the targets, in nats."""
     return cross_entropy(logits, targets).item()
-
-
-@torch.inference_mode()
-def multiply_adds(model: nn.Module, data: Split) -> int:
-    """Multiply-adds of one sample's forward pass: of the products of matrices and kernels."""
-    model.eval()
-    sample = data.normalised(slice(0, 1))
-    parts = model.models if isinstance(model, Ensemble) else [model]
-    of_layers_alone = all(type(part) in (Mlp, Cnn, Resnet) for part in parts)
-    return _of_layers(model, sample) if of_layers_alone else _of_operators(model, sample)
-
-
-def _of_layers(model: nn.Module, sample: torch.Tensor) -> int:
-    """Multiply-adds in a model's linear and convolutional layers."""
-    counts: list[int] = []
-
-    def count(layer: nn.Module, _inputs: object, outputs: torch.Tensor) -> None:
-        if isinstance(layer, nn.Linear | nn.Conv2d):
-            counts.append(outputs.numel() * layer.weight[0].numel())
-
-    handles = [layer.register_forward_hook(count) for layer in model.modules()]
-    model(sample)
-    for handle in handles:
-        handle.remove()
-    return sum(counts)
-
-
-def _of_operators(model: nn.Module, sample: torch.Tensor) -> int:
-    """Multiply-adds as torch counts them, whatever the model is made of; it loads a compiler for that, 0.8 s once."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with _products_apart(), FlopCounterMode(display=False, custom_mapping=_uncounted_by_torch()) as counter:
-        model(sample)
-    return counter.get_total_flops() // 2
-
-
-@contextmanager
-def _products_apart() -> Iterator[None]:
-    """Have torch compute products one by one: its fast paths for attention and LSTMs do many in one, uncounted."""
-    libraries: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
-    fast, enabled = torch.backends.mha.get_fastpath_enabled(), [library.enabled for library in libraries]
-    try:
-        torch.backends.mha.set_fastpath_enabled(False)
-        for library in libraries:
-            library.enabled = False
-        with sdpa_kernel(SDPBackend.MATH):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
-        for library, was_enabled in zip(libraries, enabled, strict=True):
-            library.enabled = was_enabled
-
-
-def _uncounted_by_torch() -> dict[Any, Callable[..., int]]:
-    """How to count, twice the multiply-adds, the products that torch's counter does not know, by their shapes."""
-    aten = torch.ops.aten
-    return {
-        aten.dot: lambda one, _other, **_: 2 * prod(one),
-        aten.mv: lambda matrix, _vector, **_: 2 * prod(matrix),
-        aten.addmv: lambda _to, matrix, _vector, **_: 2 * prod(matrix),
-        aten.addbmm: lambda _to, one, other, **_: 2 * prod(one) * other[-1],
-        aten._trilinear: _of_bilinear,
-    }
-
-
-def _of_bilinear(one: list[int], weight: list[int], *_: object, **__: object) -> int:
-    """Of `nn.Bilinear`, `[outputs, inputs, others]` a row: the matrix times one input, and that times the other."""
-    outputs, inputs, others = weight[-3:]
-    return 2 * prod(one[:-1]) * outputs * (inputs * others + others)
-
-
-def latency_ms(model: nn.Module, data: Split) -> tuple[float, float]:
-    """Median and 95th percentile, in milliseconds, of a forward pass at batch 1."""
-    times = [seconds * 1e3 for seconds in _timings(model, data.normalised(slice(0, 1)))]
-    return median(times), quantiles(times, n=20)[-1]
-
-
-def throughput(model: nn.Module, data: Split, batch_size: int = BATCH) -> float:
-    """Samples a second at large batches."""
-    batch = data.normalised(slice(0, batch_size))
-    return len(batch) / median(_timings(model, batch))
-
-
-@torch.inference_mode()
-def _timings(model: nn.Module, batch: torch.Tensor) -> list[float]:
-    """Seconds of single forward passes, after a warm-up."""
-    model.eval()
-    times: list[float] = []
-    deadline = time.perf_counter() + TIMING_SECONDS
-    while len(times) < TIMING_RUNS and (time.perf_counter() < deadline or len(times) < 5):
-        started = time.perf_counter()
-        model(batch)
-        if batch.is_cuda:
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return times[max(1, len(times) // 10) :]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import platform
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -19,18 +17,17 @@ from distill_queue.shared.settings import Settings
 from distill_queue.shared.store.manifest import Provenance
 from distill_queue.shared.text import plain_line
 from distill_queue.worker.machine import memory
-from distill_queue.worker.machine.generators import seed_generators
 
 
 class Report(Protocol):
-    """Tells whoever watches how far a stage is; may raise `StageStopped` to end it."""
+    """Reports how far a stage is, to Flower and the ledger; may raise `StageStopped` to end the stage."""
 
     def __call__(self, progress: str, samples: int = 0, share: float | None = None, /) -> None:
-        """Tell it.
+        """Report it.
 
         Args:
             progress: in words.
-            samples: how many were worked on since the last time.
+            samples: how many were worked on since the last call.
             share: the part of all the work that is done, from 0 to 1, where that can be told.
 
         """
@@ -87,29 +84,6 @@ class Runtime:
     def provenance(self) -> Provenance:
         """What an artifact made here says of its making."""
         return Provenance(host=plain_line(socket.gethostname()), device=self.device_name, versions=_versions())
-
-
-@contextmanager
-def determinism(seed: int, device: torch.device, *, fill: bool = False) -> Iterator[None]:
-    """Random numbers from a seed, and algorithms that give the same bits every time.
-
-    Args:
-        seed: of torch's generators, which are put back afterwards.
-        device: where they draw.
-        fill: have torch fill the memory that it gives out with NaN.
-
-    """
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]  # Costs time.
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        seed_generators(seed)
-        # `torch.use_deterministic_algorithms` does this too, and loads a compiler to tell it: 1.3 s (torch 2.15).
-        torch._C._set_deterministic_algorithms(True, warn_only=True)
-        try:
-            yield
-        finally:
-            torch._C._set_deterministic_algorithms(before)
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 @cache

@@ -18,9 +18,9 @@ from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.artifact import Artifact
-from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data import normalisation
 from distill_queue.worker.data import views as augment
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation import quality as evaluation
 from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.runtime import Report, Runtime
@@ -47,12 +47,12 @@ class StageContext:
         """The facts of the packed data set."""
         return record_of(self.inputs["dataset"], DatasetRecord)
 
-    def split(self, name: str, *, streamed: bool = False) -> data.Split:
+    def split(self, name: str, *, streamed: bool = False) -> Split:
         """The training, validation or test samples, on the device or streamed to it."""
         folder, device = self.inputs["dataset"].folder, self.runtime.device
-        return data.Split.open(folder, name, self.dataset, device, streamed=streamed)
+        return Split.open(folder, name, self.dataset, device, streamed=streamed)
 
-    def split_for(self, model: torch.nn.Module, name: str) -> tuple[data.Split, int]:
+    def split_for(self, model: torch.nn.Module, name: str) -> tuple[Split, int]:
         """A split to run a model over, streamed if there is no room for all of it, and the size of batches that fit.
 
         Raises:
@@ -63,7 +63,7 @@ class StageContext:
         streams, batch_size = self.inference(model, mapped, mapped.inputs.nbytes)
         return mapped if streams else mapped.read_whole(), batch_size
 
-    def inference(self, model: torch.nn.Module, mapped: data.Split, size_bytes: int) -> tuple[bool, int]:
+    def inference(self, model: torch.nn.Module, mapped: Split, size_bytes: int) -> tuple[bool, int]:
         """Whether samples of so many bytes are to be streamed through a model, and the size of batches that fit.
 
         Raises:

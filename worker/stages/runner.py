@@ -47,11 +47,11 @@ from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.store import ArtifactStore
-from distill_queue.worker.data import arrays as data
+from distill_queue.worker.data import load as data
 from distill_queue.worker.data.batches import Batches, size_bytes
 from distill_queue.worker.data.teacher_logits import TeacherLogits
+from distill_queue.worker.evaluation import cost, scores
 from distill_queue.worker.evaluation import quality as evaluation
-from distill_queue.worker.evaluation import scores
 from distill_queue.worker.machine import memory, plugins
 from distill_queue.worker.machine.runtime import Report, Runtime
 from distill_queue.worker.models import build as models
@@ -308,7 +308,7 @@ def evaluate(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
     if isinstance(trained, ChoiceRecord) and recipe.seed is not None:
         trained = trained.trained[recipe.seed]
     context.report("latency")
-    latency_median_ms, latency_p95_ms = evaluation.latency_ms(model, test)
+    latency_median_ms, latency_p95_ms = cost.latency_ms(model, test)
     return EvaluationRecord(
         samples=len(test),
         accuracy=evaluation.accuracy(logits, test.targets),
@@ -316,11 +316,11 @@ def evaluate(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
         agreement=None if teacher_logits is None else evaluation.agreement(logits, teacher_logits),
         parameters=models.parameters(model),
         trained_parameters=models.trained_parameters(model),
-        multiply_adds=evaluation.multiply_adds(model, test),
+        multiply_adds=cost.multiply_adds(model, test),
         size_bytes=of_model.files[weights].size_bytes,
         latency_median_ms=latency_median_ms,
         latency_p95_ms=latency_p95_ms,
-        throughput=evaluation.throughput(model, test, batch_size),
+        throughput=cost.throughput(model, test, batch_size),
         device=context.runtime.provenance.device,
         training_seconds=trained.seconds if isinstance(trained, TrainingRecord) else None,
     )

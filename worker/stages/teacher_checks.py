@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.results.records import DatasetRecord, DataWarning
-from distill_queue.worker.data.arrays import Split
 from distill_queue.worker.data.normalisation import Normalisation
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.machine.runtime import Report
 
 #: Samples that are enough to tell, and those that are too few to tell chance.

@@ -23,7 +23,7 @@ from distill_queue.shared.files.folders import found_in
 
 #: Share of the time that may go into saving: the next checkpoint waits until it is kept.
 LARGEST_SHARE = 0.02
-#: Of what can be gone on with: checkpoints of another version of torch might lead to other bits.
+#: Written into each checkpoint, and required of one: with another version of torch, a training might end in other bits.
 FORMAT = f"2, torch {torch.__version__}"
 
 logger = logging.getLogger(__name__)
@@ -43,15 +43,15 @@ class Checkpoints:
 
     folder: Path
     every_seconds: float
-    #: Kind of device whose bits they hold.
+    #: Kind of device that they were computed on: another one gives other bits.
     device: str = "cpu"
     #: Raises `StageStopped` where another worker has taken over, which then writes here.
     confirm: Callable[[], None] = lambda: None
-    #: Told of each.
+    #: Called after each checkpoint is written.
     saved: Callable[[], None] = lambda: None
     #: Keys of the stages that are trained.
     members: list[str] = field(default_factory=list)
-    #: Where other machines see them; None where they see the folder.
+    #: Where other machines see the checkpoints; None where they see the folder.
     bucket: Bucket | None = None
     _saved: float = field(default_factory=time.monotonic)
     _cost_seconds: float = 0.0
@@ -97,13 +97,13 @@ class Checkpoints:
         self._remove(other for other in self._names() | drafts if other < path.name)
         self._cost_seconds = time.monotonic() - started
         self.saved()
-        self._saved = time.monotonic()  # Where the broker is far or away, telling it takes longer than all the rest.
+        self._saved = time.monotonic()  # With a slow or missing broker, the call takes longer than all the rest.
 
     def latest(self) -> Checkpoint | None:
-        """The one that got furthest; what is damaged or of another version is passed over.
+        """The checkpoint with the most steps; damaged ones and those of another version are passed over.
 
         Raises:
-            StoreUnavailable: one cannot be read.
+            StoreUnavailable: a checkpoint cannot be read.
 
         """
         for name in sorted(self._names(), reverse=True):
@@ -121,16 +121,16 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove all of them: they are of other stages."""
+        """Remove all checkpoints: they are of other stages, or do not fit."""
         self._remove(self._names())
 
     def _names(self) -> set[str]:
-        """Of those here, and of those that another machine has written."""
+        """File names of the checkpoints here, and of those that another machine has written."""
         here = {path.name for path in found_in(self.folder) if path.suffix == ".safetensors" and path.is_file()}
         return here | {name for name in (self.bucket.list() if self.bucket else ()) if name.endswith(".safetensors")}
 
     def _read(self, path: Path) -> bytes:
-        """The bytes of one, brought here where another machine has written it; none where it is gone."""
+        """The bytes of a checkpoint, copied here where another machine has written it; none where it is gone."""
         with store_errors(path):
             if path.exists() or self.bucket is None:
                 return path.read_bytes()

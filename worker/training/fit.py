@@ -1,10 +1,10 @@
-"""The training loop, on tensors that lie whole in the device's memory; it can be left and gone on with at any step."""
+"""The training loop, for one model or several side by side; it can be left and gone on with at any step."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -15,19 +15,20 @@ from distill_queue.shared.errors import Cancelled, HandedBack, StageFailed
 from distill_queue.shared.results.history import History
 from distill_queue.shared.results.records import TrainingRecord
 from distill_queue.shared.spec.training import TrainingSpec
-from distill_queue.worker.data.arrays import Split
-from distill_queue.worker.data.batches import Batches, batch_sizes
+from distill_queue.worker.data.batches import Batch, Batches, batch_sizes
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import BATCH
-from distill_queue.worker.machine.runtime import Report, determinism
+from distill_queue.worker.machine.determinism import determinism
+from distill_queue.worker.machine.runtime import Report
 from distill_queue.worker.models.build import parameters, trained_parameters
 from distill_queue.worker.training import optimizers, schedules
-from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
+from distill_queue.worker.training.checkpoints import Checkpoints
+from distill_queue.worker.training.curves import Tally
 from distill_queue.worker.training.objective import Goal, Objective
 from distill_queue.worker.training.optimizers import Group
-from distill_queue.worker.training.stack import Slice, Stack
-
-#: Of each epoch: mean loss, accuracy on the training samples, and on the held-out ones.
-Curve = list[tuple[float, float, float | None]]
+from distill_queue.worker.training.orders import Orders
+from distill_queue.worker.training.stack import Stack
+from distill_queue.worker.training.state import State
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def fit(
         batches: the training samples, with the teacher's logits where a goal is a distillation.
         held_out: samples to choose epochs by, where a training asks for it.
         dtype: of the matrix products.
-        report: told of every step.
+        report: called after every step.
         checkpoints: where to write and to find them.
         joined: add a last batch of one sample to the one before it.
 
@@ -83,247 +84,134 @@ def fit(
     """
     # Members with one learning rate stand together, so that one slice of the stack is one tensor to the optimiser.
     order = sorted(range(len(members)), key=lambda index: members[index].training.learning_rate)
-    state = _State([members[index] for index in order], batches, held_out, joined=joined)
-    with determinism(members[0].training.seed, state.device):
-        if checkpoint := checkpoints.latest():
-            try:
-                state.load(checkpoint)
-            except Exception:
-                checkpoints.clear()  # The next attempt begins anew.
-                raise
-            logger.info("goes on from step %d of %d", state.steps, state.last_step)
-        del checkpoint  # As large as the models and more.
+    trainer = _Trainer([members[index] for index in order], batches, held_out, dtype, joined=joined)
+    state = trainer.state
+    with determinism(members[0].training.seed, batches.data.device):
+        _go_on(state, checkpoints)
         while not state.ended:
-            _epoch(state, dtype, report, checkpoints)
+            started = time.monotonic()
+            epoch, so_far = f"epoch {state.epoch + 1}/{state.training.epochs}", state.summary
+            with closing(trainer.rest_of_epoch()) as rest:
+                for batch in rest:
+                    trainer.step(batch)
+                    words = f"{epoch} · step {state.step}/{state.steps_an_epoch}{so_far}"
+                    try:
+                        report(words, batch.targets.numel(), state.share)
+                    except (HandedBack, Cancelled):
+                        checkpoints.save(state.steps, state.checkpoint())
+                        raise
+                    if checkpoints.due:
+                        checkpoints.save(state.steps, state.checkpoint())
+            state.end_epoch(trainer.held_out_accuracies())
+            report(told := f"{epoch}{state.summary}", 0, state.share)
+            logger.info(told)
+            kept_for_others = state.ended and len(members) > 1
+            if kept_for_others or time.monotonic() - started >= checkpoints.interval_seconds:
+                checkpoints.save(state.steps, state.checkpoint())
         state.keep_the_best()
-    results = state.results(str(dtype).removeprefix("torch."))
+    results = [trainer.result(member) for member in range(len(members))]
     return [results[order.index(index)] for index in range(len(members))]
 
 
-def _epoch(state: _State, dtype: torch.dtype, report: Report, checkpoints: Checkpoints) -> None:
-    """Train from the state's step to the end of its epoch."""
-    of_epochs, so_far = f"epoch {state.epoch + 1}/{state.training.epochs}", state.summary
-    started = time.monotonic()
-    view = state.batches.view(state.epoch)
-    state.stack.train(mode=True)
-    with closing(state.batches.each(state.rows_left(), view)) as batches:
-        for batch in batches:
-            with torch.autocast(state.device.type, dtype, enabled=dtype != torch.float32):
-                logits = state.stack(batch.inputs)
-            losses = state.objective(logits, batch)
-            state.descend(losses)
-            state.note(losses.detach(), logits.detach(), batch.targets)
-            try:
-                words = f"{of_epochs} · step {state.step}/{state.steps_an_epoch}{so_far}"
-                report(words, batch.targets.numel(), state.share)
-            except (HandedBack, Cancelled):
-                checkpoints.save(state.steps, state.checkpoint())
-                raise
-            if checkpoints.due:
-                checkpoints.save(state.steps, state.checkpoint())
-    state.end_epoch(dtype)
-    report(told := f"{of_epochs}{state.summary}", 0, state.share)
-    logger.info(told)
-    kept_for_others = state.ended and len(state.members) > 1
-    if kept_for_others or time.monotonic() - started >= checkpoints.interval_seconds:
-        checkpoints.save(state.steps, state.checkpoint())
+def _go_on(state: State, checkpoints: Checkpoints) -> None:
+    """Stand where the last checkpoint was written, if there is one; one that does not fit is removed with the error."""
+    if checkpoint := checkpoints.latest():  # As large as the models and more: it goes as this function ends.
+        try:
+            state.load(checkpoint)
+        except Exception:
+            checkpoints.clear()  # The next attempt begins anew.
+            raise
+        logger.info("goes on from step %d of %d", state.steps, state.last_step)
 
 
-class _State:
-    """All that the rest of a training depends on."""
+class _Trainer:
+    """What is trained, on what and for what; all that changes is in its `state`."""
 
     def __init__(
         self,
         members: Sequence[Member],
         batches: Batches,
         held_out: Split | None,
+        dtype: torch.dtype,
         *,
         joined: bool,
     ) -> None:
-        self.members, self.batches, self.held_out = members, batches, held_out
-        self.training = members[0].training
-        self.device = batches.data.device
-        self.stack = Stack([member.model for member in members])
-        self.objective = Objective([member.goal for member in members], self.device)
-        self._sizes = batch_sizes(len(batches.data), self.training.batch_size, joined=joined)
-        self.steps_an_epoch = len(self._sizes)
-        self.last_step = self.steps_an_epoch * self.training.epochs
-        self._pools = [_pool(member, batches.data) for member in members]
-        self._slices = [self.stack.slice(first, end) for first, end in _runs_of_one_rate(members)]
-        self.optimizer = optimizers.build(self.training, list(_groups(self._slices, members)))
-        self._generators = [torch.Generator().manual_seed(member.training.seed) for member in members]
-        #: The generators as they were before they drew the present epoch's orders.
-        self._shuffles = [generator.get_state() for generator in self._generators]
-        self.epoch = self.step = 0
-        #: Mean loss of each step of the epoch so far, `[members, steps]`.
-        self._losses = torch.zeros(len(members), self.steps_an_epoch, device=self.device)
-        #: Samples of the epoch so far that a member got right, and those of a whole epoch that have a label.
-        self._hits = torch.zeros(len(members), device=self.device)
-        self._labelled = torch.tensor(
-            [batches.data.labelled if pool is None else len(batches.data) for pool in self._pools], device=self.device
-        )
-        self.curves: list[Curve] = [[] for _ in members]
-        self.failures = [""] * len(members)
-        #: Weights of the best epochs so far, by member and name.
-        self._best: dict[str, torch.Tensor] = {}
-        self._seconds_before = 0.0
-        self._started = time.monotonic()
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps so far."""
-        return self.epoch * self.steps_an_epoch + self.step
-
-    @property
-    def share(self) -> float:
-        """The part of the steps that is done, from 0 to 1."""
-        return self.steps / self.last_step
-
-    @property
-    def seconds(self) -> float:
-        """Seconds in the loop so far, those before the last checkpoint included."""
-        return self._seconds_before + time.monotonic() - self._started
-
-    @property
-    def ended(self) -> bool:
-        """Whether there is no epoch left to train."""
-        curve, patience = self.curves[0], self.training.patience
-        given_up = patience is not None and len(curve) - _best_epoch(curve) >= patience
-        return self.epoch >= self.training.epochs or given_up or all(self.failures)
-
-    @property
-    def summary(self) -> str:
-        """Loss and accuracy of the last epoch, if there was one; of several members, of the best."""
-        if not self.curves[0]:
-            return ""
-        loss, accuracy, held_out = max((curve[-1] for curve in self.curves), key=lambda point: point[1])
-        words = f" · loss {loss:.3f} · {accuracy:.1%}"
-        return words if held_out is None else f"{words} · {held_out:.1%} held out"
-
-    def rows_left(self) -> tuple[torch.Tensor, ...]:
-        """The rows `[members, batch]` of the epoch's batches that are still to come."""
-        self._shuffles = [generator.get_state() for generator in self._generators]
-        samples = len(self.batches.data)
-        orders = [_order(samples, pool, each) for pool, each in zip(self._pools, self._generators, strict=True)]
-        rows = torch.stack(orders).to(self.batches.home)
-        return rows.split(self._sizes, dim=1)[self.step :]
-
-    def descend(self, losses: torch.Tensor) -> None:
-        """Take one optimiser step down the losses `[members]`."""
-        self.stack.backward(losses.sum(), self._slices)
-        self.optimizer.step(schedules.factor(self.training, self.steps, self.last_step))
-
-    def note(self, losses: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
-        """Count a step, without waiting for the device."""
-        self._losses[:, self.step] = losses
-        self._hits += (logits.argmax(2) == targets).sum(1)
-        self.step += 1
-
-    def end_epoch(self, dtype: torch.dtype) -> None:
-        """Sum up the epoch, look at the held-out samples, and stand at the beginning of the next epoch."""
-        sizes = torch.tensor(self._sizes, dtype=torch.float32, device=self.device)
-        losses = (self._losses @ sizes / len(self.batches.data)).tolist()
-        accuracies = (self._hits / self._labelled).tolist()
-        held_out = [None] * len(self.members) if self.held_out is None else self._accuracies(self.held_out, dtype)
-        finite = self._losses.isfinite().tolist()
-        for member, point in enumerate(zip(losses, accuracies, held_out, strict=True)):
-            if not all(finite[member]) and not self.failures[member]:
-                step = self.epoch * self.steps_an_epoch + finite[member].index(False) + 1
-                self.failures[member] = f"the loss is not finite in step {step}: try a smaller learning_rate"
-            self.curves[member].append(point)
-            if self.training.keep == "best" and _best_epoch(self.curves[member]) == len(self.curves[member]):
-                weights = self.members[member].model.state_dict()
-                self._best |= {f"{member}/{name}": tensor.clone() for name, tensor in weights.items()}
-        self.epoch, self.step = self.epoch + 1, 0
-        self._hits.zero_()
-        self._shuffles = [generator.get_state() for generator in self._generators]
-
-    def keep_the_best(self) -> None:
-        """Put the weights of the best epochs into the models, where they are asked for."""
-        for member, each in enumerate(self.members):
-            if best := _below(f"{member}/", self._best):
-                each.model.load_state_dict(best)
-
-    def results(self, precision: str) -> list[Trained | StageFailed]:
-        """Of each member how it was trained, or why it was not."""
-        return [
-            StageFailed(failure) if failure else Trained(self._record(member, precision), History.of(curve))
-            for member, (failure, curve) in enumerate(zip(self.failures, self.curves, strict=True))
+        self._members, self._batches, self._held_out, self._dtype = members, batches, held_out, dtype
+        data, models, training = batches.data, [member.model for member in members], members[0].training
+        self._stack = Stack(models)
+        self._slices = [self._stack.slice(first, end) for first, end in _runs_of_one_rate(members)]
+        self._objective = Objective([member.goal for member in members], data.device)
+        shapes = list(models[0].parameters())
+        groups = [
+            group for first, _, leaves in self._slices for group in Group.of(members[first].training, leaves, shapes)
         ]
+        self._sizes = batch_sizes(len(data), training.batch_size, joined=joined)
+        pools = [_pool(member, data) for member in members]
+        self.state = State(
+            training,
+            len(self._sizes),
+            models,
+            optimizers.build(training, groups),
+            Orders([member.training.seed for member in members], len(data), pools),
+            Tally(self._sizes, [data.labelled if pool is None else len(data) for pool in pools], data.device),
+        )
 
-    def checkpoint(self) -> Checkpoint:
-        """The state as tensors and facts."""
-        tensors = {"losses": self._losses, "hits": self._hits, "random": torch.get_rng_state()}
-        for member, each in enumerate(self.members):
-            tensors |= {f"model/{member}/{name}": tensor for name, tensor in each.model.state_dict().items()}
-            tensors[f"shuffle/{member}"] = self._shuffles[member]
-        for name, values in self.optimizer.state.items():
-            tensors |= {f"optimizer/{name}/{number}": value for number, value in enumerate(values)}
-        tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
-        if self._hits.is_cuda:
-            tensors["random_cuda"] = torch.cuda.get_rng_state(self.device)
-        facts = {name: getattr(self, name) for name in ("epoch", "step", "seconds", "curves", "failures")}
-        return Checkpoint(tensors, facts)
+    def rest_of_epoch(self) -> Generator[Batch]:
+        """The epoch's batches that are still to come, in the view that the epoch sees."""
+        rows = self.state.orders.draw().to(self._batches.home).split(self._sizes, dim=1)
+        self._stack.train(mode=True)
+        return self._batches.each(rows[self.state.step :], self._batches.view(self.state.epoch))
 
-    def load(self, checkpoint: Checkpoint) -> None:
-        """Stand where a checkpoint was written."""
-        tensors, facts = checkpoint.tensors, checkpoint.facts
-        for name, values in self.optimizer.state.items():
-            for number, value in enumerate(values):
-                value.copy_(tensors[f"optimizer/{name}/{number}"])
-        for member, each in enumerate(self.members):
-            each.model.load_state_dict(_below(f"model/{member}/", tensors))
-            self._generators[member].set_state(tensors[f"shuffle/{member}"])
-        self._losses.copy_(tensors["losses"])
-        self._hits.copy_(tensors["hits"])
-        self._best = {name: tensor.to(self.device) for name, tensor in _below("best/", tensors).items()}
-        torch.set_rng_state(tensors["random"])
-        if self._hits.is_cuda:
-            torch.cuda.set_rng_state(tensors["random_cuda"], self.device)
-        self.epoch, self.step, self.failures = facts["epoch"], facts["step"], facts["failures"]
-        self.curves = [[(loss, hit, out) for loss, hit, out in curve] for curve in facts["curves"]]
-        self._seconds_before = facts["seconds"]
+    def step(self, batch: Batch) -> None:
+        """Take one optimiser step down the losses of a batch."""
+        logits = self._logits(batch.inputs)
+        losses = self._objective(logits, batch)
+        self._stack.backward(losses.sum(), self._slices)
+        state = self.state
+        state.optimizer.step(schedules.factor(state.training, state.steps, state.last_step))
+        state.note(losses.detach(), logits.detach(), batch.targets)
 
     @torch.no_grad()
-    def _accuracies(self, split: Split, dtype: torch.dtype) -> list[float]:
-        """Each member's accuracy on a split."""
-        self.stack.train(mode=False)
-        hits = torch.zeros(len(self.members), device=self.device)
+    def held_out_accuracies(self) -> list[float] | list[None]:
+        """Each member's accuracy on the held-out samples; None where there are none."""
+        if self._held_out is None:
+            return [None] * len(self._members)
+        self._stack.train(mode=False)
+        hits = torch.zeros(len(self._members), device=self._held_out.device)
         # Without gradients, four times as many samples take less room than a step does.
-        batch_size = min(BATCH, 4 * self.training.batch_size)
-        for start in range(0, len(split), batch_size):
+        batch_size = min(BATCH, 4 * self.state.training.batch_size)
+        for start in range(0, len(self._held_out), batch_size):
             rows = slice(start, start + batch_size)
-            inputs = split.normalised(rows)
-            with torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32):
-                logits = self.stack(inputs.expand(len(self.members), *inputs.shape))
-            hits += (logits.argmax(2) == split.targets[rows]).sum(1)
-        return (hits / len(split)).tolist()
+            inputs = self._held_out.normalised(rows)
+            logits = self._logits(inputs.expand(len(self._members), *inputs.shape))
+            hits += (logits.argmax(2) == self._held_out.targets[rows]).sum(1)
+        return (hits / len(self._held_out)).tolist()
 
-    def _record(self, member: int, precision: str) -> TrainingRecord:
-        curve = self.curves[member]
-        epoch = _best_epoch(curve) if self.training.keep == "best" else len(curve)
-        loss, accuracy, held_out = curve[epoch - 1]
-        return TrainingRecord(
-            parameters=parameters(self.members[member].model),
-            trained_parameters=trained_parameters(self.members[member].model),
-            epochs=len(curve),
-            kept_epoch=epoch,
-            steps=self.steps,
-            loss=loss,
-            train_accuracy=accuracy,
-            held_out_accuracy=held_out,
-            seconds=self.seconds / len(self.members),
-            together=len(self.members),
-            precision=precision,
+    def result(self, member: int) -> Trained | StageFailed:
+        """How a member was trained, or why it was not."""
+        state, model = self.state, self._members[member].model
+        if state.failures[member]:
+            return StageFailed(state.failures[member])
+        points, kept = state.curves[member].points, state.kept_epoch(member)
+        record = TrainingRecord(
+            parameters=parameters(model),
+            trained_parameters=trained_parameters(model),
+            epochs=len(points),
+            kept_epoch=kept,
+            steps=state.steps,
+            loss=points[kept - 1].loss,
+            train_accuracy=points[kept - 1].train_accuracy,
+            held_out_accuracy=points[kept - 1].held_out_accuracy,
+            seconds=state.seconds / len(self._members),
+            together=len(self._members),
+            precision=str(self._dtype).removeprefix("torch."),
         )
+        return Trained(record, History.of(points))
 
-
-def _order(samples: int, pool: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
-    """Rows `[samples]` in random order: of all, or of a pool of fewer, over and over."""
-    if pool is None:
-        return torch.randperm(samples, generator=generator)
-    rounds = [pool[torch.randperm(len(pool), generator=generator)] for _ in range(-(-samples // len(pool)))]
-    return torch.cat(rounds)[:samples]
+    def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits `[members, batch, classes]` of inputs `[members, batch, ...]`."""
+        with torch.autocast(inputs.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            return self._stack(inputs)
 
 
 def _pool(member: Member, data: Split) -> torch.Tensor | None:
@@ -340,28 +228,3 @@ def _runs_of_one_rate(members: Sequence[Member]) -> Iterator[tuple[int, int]]:
         if index == len(members) or members[index].training.learning_rate != members[first].training.learning_rate:
             yield first, index
             first = index
-
-
-def _groups(slices: Sequence[Slice], members: Sequence[Member]) -> Iterator[Group]:
-    """What an optimiser changes alike: matrices and kernels decay, norms and biases do not."""
-    for first, _, leaves in slices:
-        training = members[first].training
-        parts: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
-        for leaf, parameter in zip(leaves, members[0].model.parameters(), strict=True):
-            parts[parameter.ndim > 1].append(leaf)
-        if not training.weight_decay:
-            yield Group(parts[0] + parts[1], training.learning_rate, 0.0)
-            continue
-        for part, weight_decay in zip(parts, (0.0, training.weight_decay), strict=True):
-            if part:
-                yield Group(part, training.learning_rate, weight_decay)
-
-
-def _best_epoch(curve: Curve) -> int:
-    """The first epoch, counted from 1, with the highest accuracy on the held-out samples."""
-    accuracies = [held_out or 0.0 for _, _, held_out in curve]
-    return accuracies.index(max(accuracies)) + 1 if accuracies else 0
-
-
-def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

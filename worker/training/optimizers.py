@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 
@@ -25,6 +26,24 @@ class Group:
     parameters: list[torch.Tensor]
     learning_rate: float
     weight_decay: float
+
+    @classmethod
+    def of(cls, training: TrainingSpec, leaves: Sequence[torch.Tensor], shapes: Sequence[torch.Tensor]) -> list[Self]:
+        """The groups of a model's parameters: matrices and kernels decay, norms and biases do not.
+
+        Args:
+            training: has the learning rate and the weight decay.
+            leaves: what is changed; of a stack, slices with a dimension for the members.
+            shapes: one model's own parameters, in the same order.
+
+        """
+        parts: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+        for leaf, parameter in zip(leaves, shapes, strict=True):
+            parts[parameter.ndim > 1].append(leaf)
+        if not training.weight_decay:
+            return [cls(parts[0] + parts[1], training.learning_rate, 0.0)]
+        decays = zip(parts, (0.0, training.weight_decay), strict=True)
+        return [cls(part, training.learning_rate, weight_decay) for part, weight_decay in decays if part]
 
 
 class Optimizer(ABC):

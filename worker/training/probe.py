@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import ctypes
 import logging
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,21 +19,19 @@ from distill_queue.shared.errors import InvalidSpec, StageFailed
 from distill_queue.shared.line import first_line
 from distill_queue.shared.plan.recipes import Training
 from distill_queue.shared.results.records import DatasetRecord
-from distill_queue.worker.data.arrays import Split
 from distill_queue.worker.data.batches import batch_sizes
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.machine import memory, plugins
-from distill_queue.worker.machine.runtime import Runtime, determinism
+from distill_queue.worker.machine.determinism import determinism
+from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.training import own_code
+from distill_queue.worker.training.gradients import far_from
+from distill_queue.worker.training.marks import Mark, difference, mark, state_of
 from distill_queue.worker.training.stack import Stack
 
 #: Samples that a probe takes through a model.
 ROWS = 16
-#: Least cosine between all gradients in bfloat16 and in float32, in eval mode, and between those of one parameter.
-#: Measured with our families in 15 sizes and 15 models of torchvision at 8 to 64 pixels: 0.98 and 0.6 or more.
-LEAST_COSINE, LEAST_COSINE_OF_ONE = 0.9, 0.4
-#: Least share of the largest norm that a parameter's gradient has, if its direction is to be looked at.
-LEAST_NORM = 0.01
-#: Bytes by which memory that nobody has written yet is told: as bfloat16 and as float32, 3e38 and 0.7.
+#: Bytes that unwritten memory is filled with, to recognise it: as bfloat16 and as float32, 3e38 and 0.7.
 _SCRIBBLES = (0x7F, 0x3F)
 #: `M_PERTURB` of glibc's mallopt: fill what malloc gives out with a byte, XOR 255; 0: leave it.
 _PERTURB = -6
@@ -129,7 +126,7 @@ class Probe:
                 if name in exact and (exact[name].isfinite() & places).any():
                     return Fault(f"{name} is not finite", certain=True)
             del exact
-        if other := own_code.difference(first, second):
+        if other := difference(first, second):
             if self.irreproducible():
                 return None
             return Fault(f"{other} differs from one time to the next", certain=True)
@@ -139,13 +136,13 @@ class Probe:
             for name, tensor in self.step(torch.float32, training=False).items()
             if _is_gradient(name)
         }
-        far = _far_from(exact, self.step(torch.bfloat16, training=False))
+        far = far_from(exact, self.step(torch.bfloat16, training=False))
         return Fault(far, certain=False) if far else None
 
     def irreproducible(self) -> str:
         """What differs between two equal steps in float32; nothing where they are the same."""
         first, second = (_marks(self.step(torch.float32)) for _ in range(2))
-        return own_code.difference(first, second)
+        return difference(first, second)
 
     def refusal_of_one_sample(self) -> str | None:
         """Why the models cannot be trained on a batch of one sample; None where they can.
@@ -176,7 +173,7 @@ class Probe:
             for name, buffer in model.named_buffers()
         }
 
-    def _scribbled_step(self, byte: int) -> tuple[dict[str, own_code.Mark], Step]:
+    def _scribbled_step(self, byte: int) -> tuple[dict[str, Mark], Step]:
         """The marks of what a step in bfloat16 computes, and which of its numbers are not finite."""
         with _scribbled(byte):
             step = self.step(torch.bfloat16)
@@ -207,7 +204,7 @@ def examine(
         return Findings(dtype)
     inputs = train.normalised(slice(0, ROWS))
     if own:
-        before = own_code.state_of(models[0])
+        before = state_of(models[0])
         spare = own_code.build_again(models[0], recipes[0].model, data, runtime, first.seed, inputs)
         probe = Probe([spare], inputs, first.seed, like=models[0])
         _require_reproducible(probe, name)
@@ -254,7 +251,7 @@ def _must_join(probe: Probe, name: str, batch_size: int, samples: int) -> bool:
 
 @contextmanager
 def _scribbled(byte: int) -> Iterator[None]:
-    """Have glibc fill the memory that it gives out, so that reading memory that nobody has written shows."""
+    """Have glibc fill the memory that it gives out, so that a kernel that reads unwritten memory shows."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:
         yield
@@ -276,34 +273,5 @@ def _not_finite(step: Step) -> dict[str, torch.Tensor]:
     return {name: each for name, each in places if each.any()}
 
 
-def _marks(step: Step) -> dict[str, own_code.Mark]:
-    return {name: own_code.mark(tensor) for name, tensor in step.items()}
-
-
-def _far_from(exact: Step, rounded: Step) -> str:
-    """Which gradient points elsewhere than the exact one; nothing where all of them are near."""
-    names = [name for name in exact if name in rounded]
-    norms = {name: exact[name].norm().item() for name in names}
-    largest = max(norms.values(), default=0.0)
-    if not largest:
-        return ""
-    products = {name: _product(exact[name].to(rounded[name].device), rounded[name]) for name in names}
-    squares = {name: _product(rounded[name], rounded[name]) for name in names}
-    whole = _cosine(sum(products.values()), sum(norm**2 for norm in norms.values()), sum(squares.values()))
-    if not whole >= LEAST_COSINE:
-        return f"the gradients are far from those in float32 (cosine {whole:.2f})"
-    for name in names:
-        cosine = _cosine(products[name], norms[name] ** 2, squares[name])
-        if norms[name] > LEAST_NORM * largest and not cosine >= LEAST_COSINE_OF_ONE:
-            return f"{name} is far from that in float32 (cosine {cosine:.2f})"
-    return ""
-
-
-def _product(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The scalar product of two tensors; of numbers too large for it, not finite."""
-    return torch.dot(one.flatten().float(), other.flatten().float()).item()
-
-
-def _cosine(product: float, *squares: float) -> float:
-    lengths = math.prod(map(math.sqrt, squares))
-    return product / lengths if lengths else 0.0
+def _marks(step: Step) -> dict[str, Mark]:
+    return {name: mark(tensor) for name, tensor in step.items()}

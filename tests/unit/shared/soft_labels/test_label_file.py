@@ -314,7 +314,7 @@ def run_with(spec: PipelineSpec, path: Path, folder: Path) -> dict[str, Any]:
 def targets() -> npt.NDArray[np.int64]:
     """The labels of the training samples of `digits`."""
     from distill_queue.shared.spec.dataset import DatasetSpec
-    from distill_queue.worker.data import arrays as data
+    from distill_queue.worker.data import load as data
 
     return data.load(DatasetSpec(name="digits"), CPU).train_targets
 

@@ -17,8 +17,9 @@ from hypothesis.extra import numpy as arrays
 from distill_queue.shared.catalog import DATASETS, WARNING_KINDS
 from distill_queue.shared.results.records import DatasetRecord, DataWarning
 from distill_queue.shared.spec.dataset import DatasetSpec
-from distill_queue.worker.data.arrays import DEBIAN_FASHION_MNIST, load
 from distill_queue.worker.data.checks import check
+from distill_queue.worker.data.load import load
+from distill_queue.worker.data.sources.fashion_mnist import DEBIAN_FASHION_MNIST
 from distill_queue.worker.machine.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"))

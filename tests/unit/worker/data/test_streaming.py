@@ -14,11 +14,12 @@ import torch
 
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.shared.spec.student import DistillationSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
-from distill_queue.worker.data import arrays as data
-from distill_queue.worker.data.arrays import Array, Arrays, Split
+from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.batches import READ_AHEAD, Batches
+from distill_queue.worker.data.split import Split, take
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.models.build import Mlp
 from distill_queue.worker.training.checkpoints import Checkpoints
@@ -70,7 +71,6 @@ def test_a_streamed_training_gives_the_same_weights(folder: Path, changes: dict[
 
 def test_no_more_is_read_ahead_than_it_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
-    take = data.take
 
     def counting(source: torch.Tensor | Array, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
         taken.append(len(rows))
@@ -104,7 +104,8 @@ def test_a_stage_whose_data_do_not_fit_streams_them_within_its_limit(tmp_path: P
         from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
         from distill_queue.worker.data.batches import Batches
         from distill_queue.worker.training.checkpoints import Checkpoints
-        from distill_queue.worker.data.arrays import Arrays, Split
+        from distill_queue.worker.data.arrays import Arrays
+        from distill_queue.worker.data.split import Split
         from distill_queue.worker.models.build import Mlp
         from distill_queue.worker.training.objective import Goal
         from distill_queue.worker.training.fit import Member, fit

@@ -20,7 +20,8 @@ from torchvision.datasets import MNIST
 
 from distill_queue.shared.errors import DistillError, StageFailed, Unavailable
 from distill_queue.shared.spec.dataset import DatasetSpec
-from distill_queue.worker.data import arrays as data
+from distill_queue.worker.data import load as data
+from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.machine.downloads import downloading
 from distill_queue.worker.machine.runtime import Runtime
 
@@ -69,7 +70,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes | N
     thread.join()
 
 
-def read(folder: Path) -> data.Arrays:
+def read(folder: Path) -> Arrays:
     return data.load(DatasetSpec(name="mnist"), Runtime(torch.device("cpu"), downloads=folder))
 
 

@@ -27,7 +27,8 @@ MEASURE = """
     from distill_queue.worker.models import build as models
     from distill_queue.worker.data.batches import Batches, size_bytes
     from distill_queue.worker.training.checkpoints import Checkpoints
-    from distill_queue.worker.data.arrays import Arrays, Split
+    from distill_queue.worker.data.arrays import Arrays
+    from distill_queue.worker.data.split import Split
     from distill_queue.worker.training.objective import Goal
     from distill_queue.worker.machine.runtime import Runtime
     from distill_queue.worker.training.fit import Member, fit

@@ -16,7 +16,7 @@ from distill_queue.shared.errors import InvalidSpec, Unavailable
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.spec.model import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
 from distill_queue.shared.spec.model_weights import weights_of
-from distill_queue.worker.evaluation.quality import _of_layers, _of_operators
+from distill_queue.worker.evaluation.cost import _of_layers, _of_operators
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models import build as models
 

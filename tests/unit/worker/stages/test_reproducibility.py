@@ -24,7 +24,7 @@ from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.model import CustomModelSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import FolderStore
-from distill_queue.worker.data import arrays as data
+from distill_queue.worker.data import load as data
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models import build as models
 from distill_queue.worker.stages.runner import StageRunner

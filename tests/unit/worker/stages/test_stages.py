@@ -19,7 +19,7 @@ from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
-from distill_queue.worker.data import arrays as data
+from distill_queue.worker.data import load as data
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.evaluation.quality import logits_of
 from distill_queue.worker.machine.runtime import Runtime

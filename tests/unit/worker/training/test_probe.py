@@ -24,7 +24,7 @@ from distill_queue.worker.data.batches import batch_sizes
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models.build import Cnn, Mlp, Resnet
 from distill_queue.worker.stages.runner import StageRunner
-from distill_queue.worker.training import own_code
+from distill_queue.worker.training.marks import difference, state_of
 from distill_queue.worker.training.probe import Probe
 
 CPU = Runtime(torch.device("cpu"), plugins=("mine",))
@@ -317,12 +317,12 @@ def test_models_are_compared_without_copies_of_their_weights() -> None:
     model, other = Mlp(16, (8,), 3), Mlp(16, (8,), 3)
     other.load_state_dict(model.state_dict())
 
-    marks = own_code.state_of(model)
+    marks = state_of(model)
 
     assert all(isinstance(mark.values, str) for mark in marks.values())
-    assert own_code.difference(marks, own_code.state_of(other)) == ""
+    assert difference(marks, state_of(other)) == ""
     other.head.bias.data[0] += 1.0
-    assert own_code.difference(marks, own_code.state_of(other)) == "head.bias"
+    assert difference(marks, state_of(other)) == "head.bias"
 
 
 @pytest.mark.parametrize("rows", [1, 2, 16])

@@ -14,8 +14,8 @@ from distill_queue.shared.errors import HandedBack, StageFailed
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.spec.student import DistillationSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
-from distill_queue.worker.data.arrays import Split
 from distill_queue.worker.data.batches import Batches
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.models.build import Mlp
 from distill_queue.worker.training.checkpoints import Checkpoints

@@ -12,8 +12,8 @@ from torch import nn
 
 from distill_queue.shared.errors import HandedBack, StoreUnavailable
 from distill_queue.shared.spec.training import TrainingSpec
-from distill_queue.worker.data.arrays import Split
 from distill_queue.worker.data.batches import Batches
+from distill_queue.worker.data.split import Split
 from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 from distill_queue.worker.training.fit import Member, Trained, fit
 from distill_queue.worker.training.objective import Goal

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from distill_queue.worker.data.arrays import Split
-from distill_queue.worker.evaluation.quality import multiply_adds
+from distill_queue.worker.data.split import Split
+from distill_queue.worker.evaluation.cost import multiply_adds
 from distill_queue.worker.models.build import Cnn, Ensemble, Mlp, Resnet
 
 #: Samples are `TIMES` vectors of `WIDTH`; heads, hidden widths.

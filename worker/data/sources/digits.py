@@ -1,0 +1,19 @@
+"""1,797 digits of 8 x 8 pixels that scikit-learn ships."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.worker.data.arrays import Arrays
+from distill_queue.worker.machine.runtime import Runtime
+
+NAMES = tuple(str(digit) for digit in range(10))
+
+
+def read(_dataset: DatasetSpec, _runtime: Runtime) -> Arrays:
+    """Read the file in the installed package."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return Arrays.stratified(digits.images.astype(np.uint8)[:, None], digits.target.astype(np.int64), NAMES)

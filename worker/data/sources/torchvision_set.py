@@ -1,0 +1,53 @@
+"""Data sets of torchvision's: how they are downloaded and read; the sources of several built-in sets call it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill_queue.shared.soft_labels.numerics import Array
+from distill_queue.worker.data.arrays import Arrays
+from distill_queue.worker.machine.downloads import downloading
+from distill_queue.worker.machine.runtime import Runtime
+
+
+def torchvision_set(class_name: str, runtime: Runtime, names: tuple[str, ...] | None = None) -> Arrays:
+    """A data set of torchvision's, downloaded if it is not there yet.
+
+    Args:
+        class_name: of torchvision's class.
+        runtime: whose folder of downloads is used.
+        names: of the classes, where torchvision's are not to be taken.
+
+    Raises:
+        Unavailable: the download failed, and may go well another time.
+        StageFailed: it failed for good, or what was downloaded is damaged.
+
+    """
+    import torchvision.datasets
+
+    kind, downloads = getattr(torchvision.datasets, class_name), runtime.downloads
+    with downloading(class_name, *_by_hand(kind, downloads)):
+        train, test = (kind(downloads, train=split, download=True) for split in (True, False))
+    return Arrays(
+        _channels_first(train.data),
+        np.asarray(train.targets, dtype=np.int64),
+        _channels_first(test.data),
+        np.asarray(test.targets, dtype=np.int64),
+        names or tuple(train.classes),
+    )
+
+
+def _by_hand(kind: Any, downloads: Path) -> tuple[Path, str]:
+    """The folder of a data set of torchvision's, and how its files get there without a network."""
+    if mirrors := getattr(kind, "mirrors", ()):
+        folder, files = downloads / kind.__name__ / "raw", [name for name, _ in kind.resources]
+        return folder, f"without a network, put {', '.join(files)} from {mirrors[0]} there"
+    return downloads, f"without a network, put {kind.filename} from {kind.url} there"
+
+
+def _channels_first(images: Any) -> Array:
+    images = np.asarray(images)
+    return images[:, None] if images.ndim == 3 else np.ascontiguousarray(images.transpose(0, 3, 1, 2))

@@ -1,0 +1,103 @@
+"""Splits: training, validation or test samples of a packed set, as tensors on a device or mapped from the disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+
+from distill_queue.shared.files.array_file import read_array
+from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.soft_labels.numerics import Array
+
+#: Bytes of samples, as float32, that are computed with in one go.
+PIECE_BYTES = 16_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One split: inputs as stored, targets int64 `[samples]` on the device."""
+
+    #: On the device; or a memory-mapped array from which they are streamed.
+    inputs: torch.Tensor | Array
+    targets: torch.Tensor
+    #: `[channels, 1, 1]`: what `normalise` takes off and divides by.
+    mean: torch.Tensor
+    std: torch.Tensor
+    #: How many of the targets are labels.
+    labelled: int
+    #: The array that is mapped; None where the inputs were never in a file.
+    file: Path | None = None
+
+    @classmethod
+    def open(
+        cls, folder: Path, split: str, record: DatasetRecord, device: torch.device, *, streamed: bool = False
+    ) -> Self:
+        """Read a split of a packed data set, its inputs now or as they are needed."""
+        mean, std = (
+            torch.tensor(values, device=device).reshape(-1, *[1] * (len(record.shape) - 1))
+            for values in (record.mean, record.std)
+        )
+        targets = torch.from_numpy(read_array(folder / f"{split}_targets.npy"))
+        file = folder / f"{split}_inputs.npy"
+        mapped = cls(read_array(file, mapped=True), targets.to(device), mean, std, int((targets >= 0).sum()), file)
+        return mapped if streamed else mapped.read_whole()
+
+    def read_whole(self) -> Self:
+        """The same with its inputs on the device, read now."""
+        # Not from the map: what the disk refuses there is a signal that ends the process.
+        inputs = self.inputs if self.file is None else torch.from_numpy(read_array(self.file)).to(self.device)
+        return replace(self, inputs=inputs)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the samples are computed with."""
+        return self.targets.device
+
+    @property
+    def tokens(self) -> bool:
+        """Whether the inputs name things, as words of a vocabulary, and measure nothing."""
+        return not self.mean.numel()
+
+    def read(self, rows: torch.Tensor | slice) -> torch.Tensor:
+        """Some samples as stored, on the device."""
+        if isinstance(rows, torch.Tensor):
+            return take(self.inputs, rows, self.device)
+        inputs = self.inputs[rows]
+        return inputs if isinstance(inputs, torch.Tensor) else torch.from_numpy(inputs.copy()).to(self.device)
+
+    def normalised(self, rows: torch.Tensor | slice) -> torch.Tensor:
+        """Some samples as the model takes them."""
+        return self.as_inputs(self.read(rows))
+
+    def as_inputs(self, stored: torch.Tensor) -> torch.Tensor:
+        """Samples that were read, as the model takes them; tokens stay numbers, int64."""
+        return stored.long() if self.tokens else self.normalise(stored.float())
+
+    def normalise(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Samples as the model takes them: mean 0 and deviation 1 a channel; from float32 on the stored scale."""
+        return (inputs - self.mean) / self.std
+
+
+def pieces(samples: torch.Tensor | Array) -> Iterator[slice]:
+    """Successive rows that are not too many to be computed with at once."""
+    rows = max(1, PIECE_BYTES // (4 * max(1, math.prod(samples.shape[1:]))))
+    for start in range(0, len(samples), rows):
+        yield slice(start, start + rows)
+
+
+def take(source: torch.Tensor | Array, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Rows `[batch]` of a tensor on the device, or of a memory-mapped array: then `rows` are on the CPU."""
+    if isinstance(source, torch.Tensor):
+        return source.index_select(0, rows)
+    # NumPy's, as torch would start another team of threads in whatever thread calls this.
+    taken = torch.from_numpy(np.take(source, rows.numpy(), axis=0))
+    return taken if device.type == "cpu" else taken.pin_memory().to(device, non_blocking=True)

@@ -1,0 +1,111 @@
+"""Statistics: mean and deviation of each channel of the inputs, and warnings of channels that are odd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+
+from distill_queue.shared.line import listed
+from distill_queue.shared.results.records import DataWarning
+from distill_queue.shared.soft_labels.numerics import Array
+from distill_queue.worker.data import checks as data_checks
+from distill_queue.worker.data.split import pieces
+
+#: Part of its mean that a channel's deviation must pass to be more than float32's rounding, which is 6e-8 of a value.
+ROUNDING = 1e-6
+#: Deviations by which a view's zeros may differ from the mean before a warning says so.
+FAR = 100.0
+#: Deviations from the mean that no value is, unless its channel hardly varies: of n training values none is more than
+#: sqrt(n) deviations away, a 1 in a million zeros 1,000.
+TOO_FAR = 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Mean and standard deviation of each channel of the training inputs; none of signed integers, which are tokens."""
+
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+
+    @classmethod
+    def of(cls, inputs: Array, rows: Array) -> Self:
+        """Those of some rows, by pieces: Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance."""
+        if np.issubdtype(inputs.dtype, np.signedinteger):
+            return cls((), ())
+        axes = (0, *range(2, inputs.ndim))
+        # A square of what float32 holds may be more than it holds.
+        dtype = np.float64 if inputs.dtype.kind == "f" else np.float32
+        count, mean, squares = 0, torch.zeros(()), torch.zeros(())
+        for place in pieces(inputs[: len(rows)]):
+            piece = torch.from_numpy(inputs[rows[place]].astype(dtype, order="C"))
+            variance, piece_mean = (each.double() for each in torch.var_mean(piece, dim=axes, correction=0))
+            deviation, both = piece_mean - mean, count + len(piece)
+            squares = squares + variance * len(piece) + deviation.square() * (count * len(piece) / both)
+            mean = mean + deviation * (len(piece) / both)
+            count = both
+        return cls(tuple(mean.reshape(-1).tolist()), tuple((squares / count).sqrt().reshape(-1).tolist()))
+
+    @property
+    def constant(self) -> list[int]:
+        """The channels that are constant, as far as float32 can tell."""
+        smallest = float(np.finfo(np.float32).tiny)
+        return [
+            channel
+            for channel, (mean, deviation) in enumerate(zip(self.mean, self.deviation, strict=True))
+            if deviation <= max(ROUNDING * abs(mean), smallest)
+        ]
+
+    @property
+    def scale(self) -> tuple[float, ...]:
+        """What each channel is divided by: its deviation, and a constant one by its value or 1, whichever is larger.
+
+        Else whatever is not the constant explodes: a value of the test set, or the zeros of shift and cutout, which
+        come to -1 so. (scikit-learn's scalers divide by 1, and know no such zeros.)
+        """
+        scale = list(self.deviation)
+        for channel in self.constant:
+            scale[channel] = max(1.0, abs(self.mean[channel]), scale[channel])
+        return tuple(scale)
+
+    def warnings(self, *, images: bool) -> Iterator[DataWarning]:
+        """Warnings of constant channels, and of channels in which the zeros of image views are far from all values."""
+        if constant := self.constant:
+            value = f" (always {self.mean[constant[0]]:g})" if len(constant) == 1 else ""
+            text = f"{_named(constant, len(self.mean))} constant{value} in the training samples, to a millionth"
+            yield DataWarning(kind="constant_channels", text=f"{text}: nothing is learned from what does not vary")
+        distance = [abs(mean / scale) for mean, scale in zip(self.mean, self.scale, strict=True)]
+        far = [channel for channel in range(len(distance)) if distance[channel] > FAR and channel not in constant]
+        if images and far:
+            furthest = max(far, key=lambda channel: distance[channel])
+            text = f"{_named(far, len(self.mean))} nearly constant: what shift and cutout set to 0 is"
+            text = f"{text} {distance[furthest]:,.0f} deviations from the mean of {self.mean[furthest]:g}"
+            yield DataWarning(kind="nearly_constant_channels", text=text)
+
+    def far_values(self, *splits: Array) -> Iterator[DataWarning]:
+        """Warnings of channels with values so far from the mean that nothing beside them counts."""
+        if not self.mean:
+            return
+        furthest = [(0.0, 0.0)] * len(self.mean)
+        for inputs in splits:
+            axes = (0, *range(2, inputs.ndim))
+            for rows in pieces(inputs):
+                for ends in (inputs[rows].min(axis=axes), inputs[rows].max(axis=axes)):
+                    distances = np.abs(ends.astype(np.float64) - self.mean) / self.scale
+                    found = zip(distances.tolist(), ends.tolist(), strict=True)
+                    furthest = [max(pair) for pair in zip(furthest, found, strict=True)]
+        if far := [channel for channel, (distance, _) in enumerate(furthest) if distance > TOO_FAR]:
+            distance, value = max(furthest)
+            text = f"{_named(far, len(self.mean))} up to {distance:,.0f} deviations from the training samples' mean"
+            hint = "nothing beside such a value counts: leave the channel out, or return its logarithm or its rank"
+            yield DataWarning(kind="far_values", text=f"{text} (a value of {value:g}): {hint}")
+
+
+def _named(some: list[int], channels: int) -> str:
+    """Some of the channels, the first ones by number, as the subject of a sentence with its verb."""
+    if len(some) == 1:
+        return f"channel {some[0]} of {channels:,} is"
+    return f"{len(some):,} of {channels:,} channels ({listed(list(map(str, some)), data_checks.MOST_NAMED)}) are"

@@ -1,0 +1,75 @@
+"""Learning curves: what is measured of a member step by step, and what that comes to epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+
+
+class Point(NamedTuple):
+    """What an epoch came to."""
+
+    #: Mean over the epoch's samples, as each was when the model saw it.
+    loss: float
+    #: On the training samples that have a label, from 0 to 1.
+    train_accuracy: float
+    #: On the held-out samples; None where nothing is held out.
+    held_out_accuracy: float | None
+
+
+@dataclass(slots=True)
+class Curve:
+    """The learning curve of one member."""
+
+    points: list[Point] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @property
+    def best_epoch(self) -> int:
+        """The first epoch, counted from 1, with the highest accuracy on the held-out samples; 0 before the first."""
+        accuracies = [point.held_out_accuracy or 0.0 for point in self.points]
+        return accuracies.index(max(accuracies)) + 1 if accuracies else 0
+
+    @property
+    def epochs_since_best(self) -> int:
+        """Epochs that were no better than the best one."""
+        return len(self) - self.best_epoch
+
+
+class Tally:
+    """Losses and right answers of the epoch so far, counted on the device, without waiting for it."""
+
+    def __init__(self, sizes: Sequence[int], labelled: Sequence[int], device: torch.device) -> None:
+        """Count nothing yet.
+
+        Args:
+            sizes: samples of each step of an epoch.
+            labelled: of each member, how many samples of an epoch have a label.
+            device: where models and counts lie.
+
+        """
+        self._sizes = torch.tensor(sizes, dtype=torch.float32, device=device)
+        self._samples = sum(sizes)
+        self._labelled = torch.tensor(labelled, device=device)
+        #: Mean loss of each step, `[members, steps]`; those to come are left from the epoch before.
+        self.losses = torch.zeros(len(labelled), len(sizes), device=device)
+        #: Samples `[members]` on which the largest logit was that of the label.
+        self.hits = torch.zeros(len(labelled), device=device)
+
+    def note(self, step: int, losses: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        """Count a step: losses `[members]`, logits `[members, batch, classes]`, targets `[members, batch]`."""
+        self.losses[:, step] = losses
+        self.hits += (logits.argmax(2) == targets).sum(1)
+
+    def sum_up(self) -> tuple[list[float], list[float], list[int | None]]:
+        """Of each member the epoch's mean loss, its accuracy, and the first step whose loss was not finite."""
+        losses = (self.losses @ self._sizes / self._samples).tolist()
+        accuracies = (self.hits / self._labelled).tolist()
+        finite = self.losses.isfinite().tolist()
+        self.hits.zero_()
+        return losses, accuracies, [None if all(steps) else steps.index(False) for steps in finite]

@@ -1,0 +1,166 @@
+"""The state of a training: all that the rest of it depends on, which is what a checkpoint holds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from distill_queue.shared.spec.training import TrainingSpec
+from distill_queue.worker.training.checkpoints import Checkpoint
+from distill_queue.worker.training.curves import Curve, Point, Tally
+from distill_queue.worker.training.optimizers import Optimizer
+from distill_queue.worker.training.orders import Orders
+
+
+class State:
+    """Where a training stands, and what is known of each member so far."""
+
+    def __init__(
+        self,
+        training: TrainingSpec,
+        steps_an_epoch: int,
+        models: Sequence[nn.Module],
+        optimizer: Optimizer,
+        orders: Orders,
+        tally: Tally,
+    ) -> None:
+        """Stand before the first step.
+
+        Args:
+            training: how all members are trained.
+            steps_an_epoch: optimiser steps.
+            models: the members' models, which are changed in place.
+            optimizer: what changes them.
+            orders: in which order they see the samples.
+            tally: what is counted in an epoch.
+
+        """
+        self.training, self.steps_an_epoch = training, steps_an_epoch
+        self.models, self.optimizer, self.orders, self.tally = models, optimizer, orders, tally
+        #: Whole epochs so far, and steps of the present one.
+        self.epoch = self.step = 0
+        self.curves = [Curve() for _ in models]
+        #: Why a member is not trained any more; nothing while it is.
+        self.failures = [""] * len(models)
+        #: Weights of the best epochs so far, by member and name.
+        self._best: dict[str, torch.Tensor] = {}
+        self._seconds_before = 0.0
+        self._started = time.monotonic()
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps so far."""
+        return self.epoch * self.steps_an_epoch + self.step
+
+    @property
+    def last_step(self) -> int:
+        """Optimiser steps of all epochs that the spec asks for."""
+        return self.steps_an_epoch * self.training.epochs
+
+    @property
+    def share(self) -> float:
+        """The part of the steps that is done, from 0 to 1."""
+        return self.steps / self.last_step
+
+    @property
+    def seconds(self) -> float:
+        """Seconds in the loop so far, those before the last checkpoint included."""
+        return self._seconds_before + time.monotonic() - self._started
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is no epoch left to train."""
+        patience = self.training.patience
+        given_up = patience is not None and self.curves[0].epochs_since_best >= patience
+        return self.epoch >= self.training.epochs or given_up or all(self.failures)
+
+    @property
+    def summary(self) -> str:
+        """Loss and accuracy of the last epoch, if there was one; of several members, of the best."""
+        if not self.curves[0]:
+            return ""
+        last = max((curve.points[-1] for curve in self.curves), key=lambda point: point.train_accuracy)
+        words = f" · loss {last.loss:.3f} · {last.train_accuracy:.1%}"
+        return words if last.held_out_accuracy is None else f"{words} · {last.held_out_accuracy:.1%} held out"
+
+    def note(self, losses: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
+        """Count a step that was taken, without waiting for the device; shapes as in `Tally.note`."""
+        self.tally.note(self.step, losses, logits, targets)
+        self.step += 1
+
+    def end_epoch(self, held_out: Sequence[float | None]) -> None:
+        """Sum up the epoch, with each member's accuracy on the held-out samples, and stand before the next one."""
+        losses, accuracies, bad_steps = self.tally.sum_up()
+        points = map(Point._make, zip(losses, accuracies, held_out, strict=True))
+        for member, (point, bad_step) in enumerate(zip(points, bad_steps, strict=True)):
+            if bad_step is not None and not self.failures[member]:
+                step = self.epoch * self.steps_an_epoch + bad_step + 1
+                self.failures[member] = f"the loss is not finite in step {step}: try a smaller learning_rate"
+            self.curves[member].points.append(point)
+            if self.training.keep == "best" and not self.curves[member].epochs_since_best:
+                weights = self.models[member].state_dict()
+                self._best |= {f"{member}/{name}": tensor.clone() for name, tensor in weights.items()}
+        self.epoch, self.step = self.epoch + 1, 0
+        self.orders.remember()
+
+    def keep_the_best(self) -> None:
+        """Put the weights of the best epochs into the models, where they are asked for."""
+        for member, model in enumerate(self.models):
+            if best := _below(f"{member}/", self._best):
+                model.load_state_dict(best)
+
+    def kept_epoch(self, member: int) -> int:
+        """The epoch, counted from 1, whose weights a member has in the end."""
+        curve = self.curves[member]
+        return curve.best_epoch if self.training.keep == "best" else len(curve)
+
+    def checkpoint(self) -> Checkpoint:
+        """The state as tensors and facts."""
+        tensors = {"losses": self.tally.losses, "hits": self.tally.hits, "random": torch.get_rng_state()}
+        for member, model in enumerate(self.models):
+            tensors |= {f"model/{member}/{name}": tensor for name, tensor in model.state_dict().items()}
+            tensors[f"shuffle/{member}"] = self.orders.states[member]
+        for name, values in self.optimizer.state.items():
+            tensors |= {f"optimizer/{name}/{number}": value for number, value in enumerate(values)}
+        tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
+        if self._device.type == "cuda":
+            tensors["random_cuda"] = torch.cuda.get_rng_state(self._device)
+        facts = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "seconds": self.seconds,
+            "curves": [curve.points for curve in self.curves],
+            "failures": self.failures,
+        }
+        return Checkpoint(tensors, facts)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Stand where a checkpoint was written."""
+        tensors, facts = checkpoint.tensors, checkpoint.facts
+        for name, values in self.optimizer.state.items():
+            for number, value in enumerate(values):
+                value.copy_(tensors[f"optimizer/{name}/{number}"])
+        for member, model in enumerate(self.models):
+            model.load_state_dict(_below(f"model/{member}/", tensors))
+        self.orders.load([tensors[f"shuffle/{member}"] for member in range(len(self.models))])
+        self.tally.losses.copy_(tensors["losses"])
+        self.tally.hits.copy_(tensors["hits"])
+        self._best = {name: tensor.to(self._device) for name, tensor in _below("best/", tensors).items()}
+        torch.set_rng_state(tensors["random"])
+        if self._device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["random_cuda"], self._device)
+        self.epoch, self.step, self.failures = facts["epoch"], facts["step"], facts["failures"]
+        self.curves = [Curve([Point(*point) for point in points]) for points in facts["curves"]]
+        self._seconds_before = facts["seconds"]
+
+    @property
+    def _device(self) -> torch.device:
+        return self.tally.losses.device
+
+
+def _below(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
