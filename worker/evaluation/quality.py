@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distill_queue.shared.results.predictions import Predictions
 from distill_queue.worker.data.arrays import Split
-from distill_queue.worker.losses.soft import cross_entropy
+from distill_queue.worker.losses import cross_entropy
 from distill_queue.worker.machine.runtime import Report
 from distill_queue.worker.models.build import Cnn, Ensemble, Mlp, Resnet
 

@@ -18,7 +18,7 @@ from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import as_arguments
 from distill_queue.shared.spec.student import DistillationSpec
-from distill_queue.worker.losses.soft import UNLABELLED
+from distill_queue.worker.losses import UNLABELLED
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.machine.generators import seed_generators
 from distill_queue.worker.machine.runtime import Runtime
