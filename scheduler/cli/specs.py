@@ -145,9 +145,9 @@ def datasets(as_json: AsJson = False) -> None:
 @app.command()
 def models(as_json: AsJson = False) -> None:
     """List the models that a spec may name."""
-    from distill_queue.shared.catalog import MODELS
+    from distill_queue.shared.spec.model import MODELS
 
-    _list(MODELS | {"torchvision/<name>": "any classifier of torchvision, fitted to the classes: weights: …"}, as_json)
+    _list(MODELS, as_json)
 
 
 @app.command()

@@ -29,7 +29,7 @@ from distill_queue.shared.plan.recipes import (
     models_of,
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage, checkpoint_ref, label_file_ref
-from distill_queue.shared.spec.model import CnnSpec, MlpSpec, ModelSpec, ResnetSpec
+from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.pipeline import Device, PipelineSpec, Priority
 from distill_queue.shared.spec.student import StudentGrid, StudentSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec
@@ -317,8 +317,7 @@ class _Graded:
 
 
 def _counting(models: tuple[ModelSpec, ...]) -> Counting:
-    built_in = all(isinstance(model, MlpSpec | CnnSpec | ResnetSpec) for model in models)
-    return "layers" if built_in else "operators"
+    return "layers" if all(model.counted_by_layers for model in models) else "operators"
 
 
 def _what_differs(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -348,7 +347,7 @@ def _cut(stages: list[Stage]) -> Iterator[Bundle]:
 def _shape_of(model: Stage, spec: PipelineSpec) -> str:
     """What trainings have in common that can be stacked; stacked matrices pay on any device, convolutions do not."""
     recipe = model.recipe
-    if not isinstance(recipe, Distill | TrainControl) or spec.fuse == "off" or not isinstance(recipe.model, MlpSpec):
+    if not isinstance(recipe, Distill | TrainControl) or spec.fuse == "off" or not recipe.model.stackable:
         return model.key
     if recipe.training.patience is not None:  # Each would end at an epoch of its own.
         return model.key

@@ -18,7 +18,6 @@ from distill_queue.shared.line import shortened
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.grid import LARGEST_GRID, number_of_points
-from distill_queue.shared.spec.model_weights import weights_of
 from distill_queue.shared.spec.part import Name, SpecPart, at_most
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.student import AnyStudent, StudentGrid, StudentSpec
@@ -338,7 +337,7 @@ class PipelineSpec(SpecPart):
     def _require_weights_in(self, path: Path, name: str, teacher: TeacherSpec) -> None:
         """Refuse a file that holds no weights, or not those of the model as far as they are known without torch."""
         tensors, facts = tensors_in(path, name), DATASETS.get(self.dataset.name)
-        wanted = weights_of(teacher.model, facts.shape if facts else None, facts.classes if facts else None)
+        wanted = teacher.model.tensors(facts.shape if facts else None, facts.classes if facts else None)
         if wanted is None:  # What the user's own and torchvision's models are made of, the worker knows.
             return
         head = tensors.get(HEAD)

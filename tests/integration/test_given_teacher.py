@@ -21,10 +21,10 @@ from distill_queue.shared.results.records import DatasetRecord, Record, SoftLabe
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import Artifact, ArtifactStore, Provenance
+from distill_queue.worker import models
 from distill_queue.worker.data.arrays import Arrays, Split, load
 from distill_queue.worker.data.normalisation import IMAGENET_MEAN, IMAGENET_STD, prepared
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models import build as models
 from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.stages.teacher_checks import check
 

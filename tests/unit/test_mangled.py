@@ -30,7 +30,7 @@ from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import MANIFEST, Artifact, ArtifactStore, Manifest, Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
-from distill_queue.worker.models import build as models
+from distill_queue.worker import models
 from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 from tests.unit.shared.soft_labels.test_soft_labels import logits, written
 

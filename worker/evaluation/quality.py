@@ -18,7 +18,7 @@ from distill_queue.shared.results.predictions import Predictions
 from distill_queue.worker.data.arrays import Split
 from distill_queue.worker.losses import cross_entropy
 from distill_queue.worker.machine.runtime import Report
-from distill_queue.worker.models.build import Cnn, Ensemble, Mlp, Resnet
+from distill_queue.worker.models import Cnn, Ensemble, Mlp, Resnet
 
 #: Samples in one forward pass, where nothing is trained.
 BATCH = 1_024

@@ -19,7 +19,7 @@ from distill_queue.worker.data.arrays import Split
 from distill_queue.worker.data.batches import Batches, batch_sizes
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.runtime import Report, determinism
-from distill_queue.worker.models.build import parameters, trained_parameters
+from distill_queue.worker.models import parameters, trained_parameters
 from distill_queue.worker.training import optimizers, schedules
 from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 from distill_queue.worker.training.objective import Goal, Objective

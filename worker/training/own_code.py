@@ -18,11 +18,11 @@ from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import as_arguments
 from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.worker import models
 from distill_queue.worker.losses import UNLABELLED
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.machine.generators import seed_generators
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models import build as models
 
 #: Share of a tensor's norm by which it may differ on a GPU, some of whose kernels add in any order (torch warns then).
 GPU_ROUNDING = 0.05

@@ -20,7 +20,7 @@ from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data.arrays import Array, Arrays, Split
 from distill_queue.worker.data.batches import READ_AHEAD, Batches
 from distill_queue.worker.data.teacher_logits import TeacherLogits
-from distill_queue.worker.models.build import Mlp
+from distill_queue.worker.models import Mlp
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.fit import Member, fit
 from distill_queue.worker.training.objective import Goal
@@ -105,7 +105,7 @@ def test_a_stage_whose_data_do_not_fit_streams_them_within_its_limit(tmp_path: P
         from distill_queue.worker.data.batches import Batches
         from distill_queue.worker.training.checkpoints import Checkpoints
         from distill_queue.worker.data.arrays import Arrays, Split
-        from distill_queue.worker.models.build import Mlp
+        from distill_queue.worker.models import Mlp
         from distill_queue.worker.training.objective import Goal
         from distill_queue.worker.training.fit import Member, fit
 

@@ -21,7 +21,7 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
 from distill_queue.worker.data.batches import batch_sizes
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models.build import Cnn, Mlp, Resnet
+from distill_queue.worker.models import Cnn, Mlp, Resnet
 from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.training import own_code
 from distill_queue.worker.training.probe import Probe

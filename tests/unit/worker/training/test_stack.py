@@ -17,7 +17,7 @@ from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
 from distill_queue.worker.data.arrays import Split
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.teacher_logits import TeacherLogits
-from distill_queue.worker.models.build import Mlp
+from distill_queue.worker.models import Mlp
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.fit import Member, Trained, fit
 from distill_queue.worker.training.objective import Goal
