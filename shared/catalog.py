@@ -43,14 +43,6 @@ QUEUES = ("cpu", "gpu", "any")
 #: Priorities, as Celery counts them on Redis: lower numbers first.
 PRIORITIES = {"high": 0, "normal": 3, "low": 6}
 
-#: Soft losses, with what they are.
-LOSSES = {
-    "kd": "KL divergence of the softened probabilities times T² (Hinton et al. 2015)",
-    "dkd": "decoupled KD: the target and the other classes weighed apart (Zhao et al. 2022)",
-    "dist": "correlation of the probabilities between and within classes (Huang et al. 2022)",
-    "mse": "mean squared difference of the logits",
-}
-
 #: How the numbers of soft labels are stored.
 Dtype = Literal["float32", "float16", "uint8"]
 #: What a given teacher wants of its inputs: as all models here, as they are stored, pixels from 0 to 1, or these less

@@ -137,9 +137,9 @@ def schema() -> None:
 @app.command()
 def datasets(as_json: AsJson = False) -> None:
     """List the data sets that a spec may name."""
-    from distill_queue.shared.catalog import DATASETS
+    from distill_queue.shared.catalog import DATASETS, OWN
 
-    _list({name: f"{facts.about}; {_shape(facts)}" for name, facts in DATASETS.items()}, as_json)
+    _list({name: f"{facts.about}; {_shape(facts)}" for name, facts in DATASETS.items()} | OWN, as_json)
 
 
 @app.command()
@@ -153,9 +153,10 @@ def models(as_json: AsJson = False) -> None:
 @app.command()
 def losses(as_json: AsJson = False) -> None:
     """List the soft losses that a spec may name."""
-    from distill_queue.shared.catalog import LOSSES
+    from distill_queue.shared.catalog import OWN
+    from distill_queue.shared.spec.distillation import LOSSES
 
-    _list(LOSSES, as_json)
+    _list({name: loss.about for name, loss in LOSSES.items()} | OWN, as_json)
 
 
 def _shape(facts: DatasetFacts) -> str:
@@ -165,7 +166,6 @@ def _shape(facts: DatasetFacts) -> str:
 def _list(known: dict[str, str], as_json: bool) -> None:
     from rich.table import Table
 
-    known = known | {"package.module:callable": "your own: docs/spec.md and examples/custom"}
     if as_json:
         print_json(known)
         return

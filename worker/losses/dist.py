@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import torch
 
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.losses.dist import Dist
 from distill_queue.worker.losses.numerics import Scalar, deviations_of, tempered
 
 
 def soft_loss(
     student_logits: torch.Tensor,
     teacher_logits: torch.Tensor,
-    targets: torch.Tensor,  # noqa: ARG001
-    options: DistillationSpec,
+    _targets: torch.Tensor,
+    options: Dist,
     temperature: Scalar,
 ) -> torch.Tensor:
     """The loss as a spec asks for it."""

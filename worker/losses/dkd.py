@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.losses.dkd import Dkd
 from distill_queue.worker.losses.numerics import UNLABELLED, Scalar, divergences, tempered
 
 
@@ -13,7 +13,7 @@ def soft_loss(
     student_logits: torch.Tensor,
     teacher_logits: torch.Tensor,
     targets: torch.Tensor,
-    options: DistillationSpec,
+    options: Dkd,
     temperature: Scalar,
 ) -> torch.Tensor:
     """The loss as a spec asks for it."""

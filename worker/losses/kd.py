@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.losses.kd import Kd
 from distill_queue.worker.losses.cross_entropy import cross_entropy
 from distill_queue.worker.losses.numerics import Scalar, divergences, tempered
 
@@ -16,8 +16,8 @@ PLAIN_TEMPERATURE = 20.0
 def soft_loss(
     student_logits: torch.Tensor,
     teacher_logits: torch.Tensor,
-    targets: torch.Tensor,  # noqa: ARG001
-    options: DistillationSpec,  # noqa: ARG001
+    _targets: torch.Tensor,
+    _options: Kd,
     temperature: Scalar,
 ) -> torch.Tensor:
     """The loss as a spec asks for it."""

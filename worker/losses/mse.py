@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import torch
 
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.losses.mse import Mse
 from distill_queue.worker.losses.numerics import Scalar, tempered
 
 
 def soft_loss(
     student_logits: torch.Tensor,
     teacher_logits: torch.Tensor,
-    targets: torch.Tensor,  # noqa: ARG001
-    options: DistillationSpec,  # noqa: ARG001
-    temperature: Scalar,  # noqa: ARG001
+    _targets: torch.Tensor,
+    _options: Mse,
+    _temperature: Scalar,
 ) -> torch.Tensor:
     """The loss as a spec asks for it."""
     return mse(student_logits, teacher_logits)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from distill_queue.shared.catalog import is_reference
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.worker.losses.numerics import Scalar, standardise
 
 

@@ -9,7 +9,7 @@ from typing import Self
 import torch
 from torch.func import vmap
 
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.worker import losses
 from distill_queue.worker.data.batches import Batch
 

@@ -15,9 +15,9 @@ from torch import nn
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import as_arguments
-from distill_queue.shared.spec.student import DistillationSpec
 from distill_queue.worker import models
 from distill_queue.worker.losses import UNLABELLED
 from distill_queue.worker.machine import plugins

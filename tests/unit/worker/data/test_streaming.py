@@ -14,7 +14,7 @@ import torch
 
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.soft_labels.encoding import Encoding
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data.arrays import Array, Arrays, Split

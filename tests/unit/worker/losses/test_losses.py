@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.worker.losses import (
     Scalar,
     cross_entropy,

@@ -12,7 +12,7 @@ from torch import nn
 
 from distill_queue.shared.errors import HandedBack, StageFailed
 from distill_queue.shared.soft_labels.encoding import Encoding
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
 from distill_queue.worker.data.arrays import Split
 from distill_queue.worker.data.batches import Batches
