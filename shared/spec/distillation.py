@@ -46,7 +46,7 @@ class DistillationSpec(
     @model_validator(mode="after")
     def _must_be_known(self) -> Self:
         if self.loss not in LOSSES and not is_reference(self.loss):
-            raise unknown_name("loss", "loss", self.loss, (*LOSSES, *OWN))
+            raise unknown_name("loss", "loss", self.loss, (*LOSSES, *OWN), "losses")
         own = is_reference(self.loss)
         for field, of_own in (("standardise", False), ("options", True), ("version", True)):
             if of_own != own and self._says(field):

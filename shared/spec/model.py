@@ -35,7 +35,7 @@ def _family_of(value: Any) -> str | None:
 
 def _must_be_a_known_model(value: Any) -> Any:
     if isinstance(value, dict) and isinstance(value.get("name"), str) and _family_of(value) is None:
-        raise unknown_name("name", "model", value["name"], MODELS)
+        raise unknown_name("name", "model", value["name"], MODELS, "models")
     return value
 
 

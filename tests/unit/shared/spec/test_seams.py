@@ -1,4 +1,4 @@
-"""The seams: a loss or a family of models that a spec may name is one file there and one at the worker's, and a line."""
+"""The seams: a loss, or a family of models, is a file of its spec, a file of the worker's and a line."""
 
 from __future__ import annotations
 
