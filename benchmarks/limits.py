@@ -18,16 +18,19 @@ from torch import nn
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.spec.dataset import DatasetSpec
-from distill_queue.shared.spec.model import CnnSpec, MlpSpec, ModelSpec, ResnetSpec
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.distillation import DistillationSpec
+from distill_queue.shared.spec.model import ModelSpec
+from distill_queue.shared.spec.models.cnn import CnnSpec
+from distill_queue.shared.spec.models.mlp import MlpSpec
+from distill_queue.shared.spec.models.resnet import ResnetSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.worker import models
 from distill_queue.worker.data import load as data
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.evaluation import quality as evaluation
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models import build as models
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.fit import Member, Trained, fit
 from distill_queue.worker.training.objective import Goal

@@ -54,9 +54,9 @@ TIMED: dict[str, tuple[str, ...]] = {
     "the rest of evaluations": ("distill_queue.worker.stages.runner.evaluate",),
     "soft labels": ("distill_queue.worker.stages.soft_labels.label_softly",),
     "building models": (
-        "distill_queue.worker.models.build.build",
-        "distill_queue.worker.models.build.load",
-        "distill_queue.worker.models.build.save",
+        "distill_queue.worker.models.build",
+        "distill_queue.worker.models.load",
+        "distill_queue.worker.models.save",
     ),
     "reading and packing data": (
         "distill_queue.worker.data.split.Split.open",

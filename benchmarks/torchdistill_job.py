@@ -22,12 +22,14 @@ from torchdistill.core.training import TrainingBox, get_training_box
 
 from benchmarks.main_job import SPEC
 from benchmarks.notebook import accuracy, loaders
-from distill_queue.shared.spec.model import MlpSpec, ModelSpec
+from distill_queue.shared.spec.distillation import DistillationSpec
+from distill_queue.shared.spec.model import ModelSpec
+from distill_queue.shared.spec.models.mlp import MlpSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.spec.student import DistillationSpec, StudentSpec
+from distill_queue.shared.spec.student import StudentSpec
 from distill_queue.shared.spec.teacher import TeacherSpec
 from distill_queue.shared.spec.training import TrainingSpec
-from distill_queue.worker.models.build import Mlp
+from distill_queue.worker.models import Mlp
 
 #: Processes that read samples ahead of the training.
 READERS = 0

@@ -43,22 +43,6 @@ QUEUES = ("cpu", "gpu", "any")
 #: Priorities, as Celery counts them on Redis: lower numbers first.
 PRIORITIES = {"high": 0, "normal": 3, "low": 6}
 
-RESNETS = ("resnet8", "resnet14", "resnet20", "resnet32", "resnet56")
-#: Built-in models, with what they are.
-MODELS = {
-    "mlp": "fully connected layers with ReLU: hidden: [512, 256]",
-    "cnn": "blocks of convolution, pooling, batch norm and ReLU: width: 32, depth: 3",
-    **{name: f"residual network of {name[6:]} layers (He et al. 2015, for CIFAR)" for name in RESNETS},
-}
-
-#: Soft losses, with what they are.
-LOSSES = {
-    "kd": "KL divergence of the softened probabilities times T² (Hinton et al. 2015)",
-    "dkd": "decoupled KD: the target and the other classes weighed apart (Zhao et al. 2022)",
-    "dist": "correlation of the probabilities between and within classes (Huang et al. 2022)",
-    "mse": "mean squared difference of the logits",
-}
-
 #: How the numbers of soft labels are stored.
 Dtype = Literal["float32", "float16", "uint8"]
 #: What a given teacher wants of its inputs: as all models here, as they are stored, pixels from 0 to 1, or these less
@@ -81,6 +65,8 @@ WarningKind = Literal[
 ]
 WARNING_KINDS: tuple[WarningKind, ...] = get_args(WarningKind)
 
+#: What lists of names say of a user's own code, whatever it is.
+OWN = {"package.module:callable": "your own: docs/spec.md and examples/custom"}
 #: `package.module:callable`, as a regular expression.
 REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 

@@ -16,6 +16,7 @@ from distill_queue.shared.files.given_file import require_path, shown
 
 if TYPE_CHECKING:
     from distill_queue.shared.catalog import DatasetFacts
+    from distill_queue.shared.extensions import ExtensionKind
     from distill_queue.shared.results.records import DatasetRecord
     from distill_queue.shared.spec.pipeline import PipelineSpec
 
@@ -137,35 +138,42 @@ def schema() -> None:
 @app.command()
 def datasets(as_json: AsJson = False) -> None:
     """List the data sets that a spec may name."""
-    from distill_queue.shared.catalog import DATASETS
+    from distill_queue.shared.catalog import DATASETS, OWN
 
-    _list({name: f"{facts.about}; {_shape(facts)}" for name, facts in DATASETS.items()}, as_json)
+    built_in = {name: f"{facts.about}; {_shape(facts)}" for name, facts in DATASETS.items()}
+    _list(built_in | OWN, "data_sources", as_json)
 
 
 @app.command()
 def models(as_json: AsJson = False) -> None:
     """List the models that a spec may name."""
-    from distill_queue.shared.catalog import MODELS
+    from distill_queue.shared.spec.model import MODELS
 
-    _list(MODELS | {"torchvision/<name>": "any classifier of torchvision, fitted to the classes: weights: …"}, as_json)
+    _list(MODELS, "models", as_json)
 
 
 @app.command()
 def losses(as_json: AsJson = False) -> None:
     """List the soft losses that a spec may name."""
-    from distill_queue.shared.catalog import LOSSES
+    from distill_queue.shared.catalog import OWN
+    from distill_queue.shared.spec.distillation import LOSSES
 
-    _list(LOSSES, as_json)
+    _list({name: loss.about for name, loss in LOSSES.items()} | OWN, "losses", as_json)
 
 
 def _shape(facts: DatasetFacts) -> str:
     return f"{' x '.join(map(str, facts.shape))}, {facts.classes} classes"
 
 
-def _list(known: dict[str, str], as_json: bool) -> None:
+def _list(known: dict[str, str], kind: ExtensionKind, as_json: bool) -> None:
+    """Print the names that a spec may give, and those that installed packages add."""
     from rich.table import Table
 
-    known = known | {"package.module:callable": "your own: docs/spec.md and examples/custom"}
+    from distill_queue.shared.extensions import extensions
+
+    for added in extensions(kind):
+        about = f"{known[added.name]}; and " if added.name in known else ""  # A spec that gives it is refused.
+        known = known | {added.name: about + added.about}
     if as_json:
         print_json(known)
         return

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from distill_queue.shared.plan.recipes import Distill, TrainControl
 from distill_queue.shared.plan.stage import Bundle, Stage
-from distill_queue.shared.spec.model import MlpSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 
 #: Most stages that one task does together.
@@ -36,7 +35,7 @@ def cut(stages: list[Stage]) -> Iterator[Bundle]:
 def _shape_of(model: Stage, spec: PipelineSpec) -> str:
     """A text that is the same for trainings that can be stacked; it pays for matrix products, not for convolutions."""
     recipe = model.recipe
-    if not isinstance(recipe, Distill | TrainControl) or spec.fuse == "off" or not isinstance(recipe.model, MlpSpec):
+    if not isinstance(recipe, Distill | TrainControl) or spec.fuse == "off" or not recipe.model.stackable:
         return model.key
     if recipe.training.patience is not None:  # Each would end at an epoch of its own.
         return model.key

@@ -17,7 +17,7 @@ from distill_queue.shared.plan.recipes import (
     models_of,
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage
-from distill_queue.shared.spec.model import CnnSpec, MlpSpec, ModelSpec, ResnetSpec
+from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.student import StudentGrid, StudentSpec
 
@@ -130,8 +130,7 @@ class Graded:
 
 
 def _counting(models: tuple[ModelSpec, ...]) -> Counting:
-    built_in = all(isinstance(model, MlpSpec | CnnSpec | ResnetSpec) for model in models)
-    return "layers" if built_in else "operators"
+    return "layers" if all(model.counted_by_layers for model in models) else "operators"
 
 
 def _what_differs(labels: tuple[str, ...]) -> tuple[str, ...]:

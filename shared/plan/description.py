@@ -14,7 +14,6 @@ from distill_queue.shared.plan.recipes import (
 )
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import ChoiceRecord
-from distill_queue.shared.spec.model import CnnSpec, MlpSpec
 
 
 def details(stage: Stage, dataset: str = "") -> tuple[str, ...]:
@@ -24,15 +23,15 @@ def details(stage: Stage, dataset: str = "") -> tuple[str, ...]:
         case PrepareData():  # Its title has the data set.
             return ()
         case LoadTeacher(model=model, normalise=normalise):
-            return (_model(model), *named, *(() if normalise == "data" else (f"normalise: {normalise}",)))
+            return (model.words, *named, *(() if normalise == "data" else (f"normalise: {normalise}",)))
         case JoinTeachers(models=models):
-            return (*map(_model, models), *named)
+            return (*(model.words for model in models), *named)
         case TrainTeacher(model=model, training=training) | TrainControl(model=model, training=training):
-            return (_model(model), *named, _epochs(training.epochs))
+            return (model.words, *named, _epochs(training.epochs))
         case Distill(model=model, training=training, distillation=distillation):
             loss = "" if distillation.loss == "kd" else f"{distillation.loss} "
             how = f"{loss}T={distillation.temperature:g} alpha={distillation.alpha:g}"
-            return (_model(model), *named, how, _epochs(training.epochs))
+            return (model.words, *named, how, _epochs(training.epochs))
         case Labels(views=views, encoding=encoding):
             return (*named, encoding.name, *((f"{views} views",) if views > 1 else ()))
         case _:
@@ -48,13 +47,3 @@ def trained(plan: Plan, evaluation: str, choice: ChoiceRecord | None = None, see
 
 def _epochs(epochs: int) -> str:
     return f"{epochs:,} epoch{'' if epochs == 1 else 's'}"
-
-
-def _model(model: object) -> str:
-    name = str(getattr(model, "name", ""))
-    match model:
-        case MlpSpec(hidden=hidden):
-            return f"{name} {'-'.join(map(str, hidden))}" if hidden else f"{name}, linear"
-        case CnnSpec(width=width, depth=depth):
-            return f"{name} {'-'.join(str(width << block) for block in range(depth))}"
-    return name

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from distill_queue.shared.catalog import STAGE_KINDS, Dtype, Normalise, is_reference
 from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import Name, SpecPart
-from distill_queue.shared.spec.student import DistillationSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
 
 if TYPE_CHECKING:

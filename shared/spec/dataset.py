@@ -28,7 +28,7 @@ class DatasetSpec(SpecPart):
     @model_validator(mode="after")
     def _must_be_known(self) -> Self:
         if self.name not in DATASETS and not is_reference(self.name):
-            raise unknown_name("name", "data set", self.name, DATASETS)
+            raise unknown_name("name", "data set", self.name, DATASETS, "data_sources")
         if self.options and self.name in DATASETS:
             raise PydanticCustomError(
                 "options", "data set '{name}' takes no options", {"key": "options", "name": self.name}

@@ -13,7 +13,6 @@ from distill_queue.shared.files.weights_file import HEAD, misfit, tensors_in
 from distill_queue.shared.line import shortened
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.file import SpecFile
-from distill_queue.shared.spec.model_weights import weights_of
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, TeacherSpec
 
@@ -77,7 +76,7 @@ def _require_labels_in(path: Path, name: str, dataset: DatasetSpec, soft_labels:
 def _require_weights_in(path: Path, name: str, teacher: TeacherSpec, dataset: DatasetSpec) -> None:
     """Refuse a file that holds no weights, or not those of the model as far as they are known without torch."""
     tensors, facts = tensors_in(path, name), DATASETS.get(dataset.name)
-    wanted = weights_of(teacher.model, facts.shape if facts else None, facts.classes if facts else None)
+    wanted = teacher.model.tensors(facts.shape if facts else None, facts.classes if facts else None)
     if wanted is None:  # What the user's own and torchvision's models are made of, the worker knows.
         return
     head = tensors.get(HEAD)

@@ -19,6 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import did_you_mean
+from distill_queue.shared.extensions import ExtensionKind, extensions
 from distill_queue.shared.spelling import NAME, TORCHVISION, WEIGHTS, Spelling
 from distill_queue.shared.text import encodable
 
@@ -120,8 +121,16 @@ def at_most(most: int) -> BeforeValidator:
     return BeforeValidator(refuse)
 
 
-def unknown_name(key: str, noun: str, name: str, known: Iterable[str]) -> PydanticCustomError:
-    """The error that a name is not known, with the nearest one that is."""
+def unknown_name(key: str, noun: str, name: str, known: Iterable[str], kind: ExtensionKind) -> PydanticCustomError:
+    """The error that a name is not known, with the nearest one that is, of a kind that packages can add to."""
+    added = {each.name: each.reference for each in extensions(kind)}
+    if name in added:  # A spec's reader has replaced it.
+        return PydanticCustomError(
+            "unknown_name",
+            "'{name}' is short for '{reference}' in files and in PipelineSpec.of: write the reference here",
+            {"key": key, "name": name, "reference": added[name]},
+        )
+    known = (*known, *added)
     return PydanticCustomError(
         "unknown_name",
         "unknown {noun} '{name}'{hint}",

@@ -17,6 +17,7 @@ from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.given_files import with_checkpoint, with_labels
 from distill_queue.shared.spec.grid import LARGEST_GRID, number_of_points
 from distill_queue.shared.spec.part import Name, SpecPart, at_most
+from distill_queue.shared.spec.short_names import with_references
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.student import AnyStudent, StudentGrid, StudentSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, OneTeacher, TeacherSpec, WeightedTeacherSpec
@@ -252,7 +253,7 @@ class PipelineSpec(SpecPart):
 
         """
         try:
-            spec = cls.model_validate(source.data)
+            spec = cls.model_validate(with_references(source).data)
         except ValidationError as error:
             raise InvalidSpec(source.explain(error)) from None
         return spec.with_files(source)
@@ -287,7 +288,7 @@ class PipelineSpec(SpecPart):
             InvalidSpec: as for `load`.
 
         """
-        source = SpecFile.read(path)
+        source = with_references(SpecFile.read(path))
         parts: list[Any] = []
         for name, kind in (("dataset", DatasetSpec), ("soft_labels", SoftLabelsSpec)):
             default = PipelineSpec.model_fields[name].get_default()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from distill_queue.shared.extensions import extensions
+from distill_queue.shared.spec.models.custom import CustomModelSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.student import GridPoint, StudentGrid, StudentSpec
 
@@ -21,10 +23,19 @@ def schema_of_specs() -> Schema:
     definitions = {
         name: part for name, part in schema["$defs"].items() if name not in {StudentGrid.__name__, GridPoint.__name__}
     }
+    _allow_short_names(definitions)
     student = StudentSpec.__name__
     definitions[student] = _allowing_grids(definitions, student, "")
     schema["properties"]["students"]["items"] = {"$ref": f"#/$defs/{student}"}
     return schema | {"$defs": definitions}
+
+
+def _allow_short_names(definitions: Schema) -> None:
+    """Let a model of the user's own also have a name that an installed package gave it."""
+    names = [each.name for each in extensions("models")]
+    name = definitions[CustomModelSpec.__name__]["properties"]["name"]
+    if names:
+        name["anyOf"] = [{"type": name.pop("type"), "pattern": name.pop("pattern")}, {"enum": names}]
 
 
 def _allowing_grids(definitions: Schema, name: str, path: str) -> Schema:

@@ -8,62 +8,12 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from distill_queue.shared.catalog import LOSSES, is_reference
+from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.grid import has_grid, points
 from distill_queue.shared.spec.model import ModelSpec
-from distill_queue.shared.spec.part import Name, Options, SpecPart, unknown_name
+from distill_queue.shared.spec.part import Name, SpecPart
 from distill_queue.shared.spec.training import TrainingSpec
-
-_FIELDS_OF_LOSSES = {
-    "target_weight": "dkd",
-    "others_weight": "dkd",
-    "inter_weight": "dist",
-    "intra_weight": "dist",
-}
-
-
-class DistillationSpec(SpecPart):
-    """`alpha * soft loss at temperature T + (1 - alpha) * cross-entropy` (Hinton et al. 2015)."""
-
-    loss: str = "kd"
-    """The soft loss: one that `distill losses` lists, or `package.module:callable`."""
-    options: Options = Field(default={})
-    """Keyword arguments of a loss of the user's own."""
-    version: str = "1"
-    """Of a loss of the user's own, part of the key: change it when its code changes."""
-    temperature: float = Field(default=4.0, gt=0.0, le=1e4)
-    """What both logits are divided by before the softmax."""
-    alpha: float = Field(default=0.9, ge=0.0, le=1.0)
-    """Share of the soft loss; the rest is cross-entropy with the labels."""
-    standardise: bool = False
-    """Bring both logits to mean 0 and deviation 1 before the soft loss (Sun et al. 2024)."""
-    target_weight: float = Field(default=1.0, ge=0.0, le=1e3)
-    """Of `dkd` only: weight of the target's part (Zhao et al. 2022, alpha)."""
-    others_weight: float = Field(default=8.0, ge=0.0, le=1e3)
-    """Of `dkd` only: weight of the other classes' part (beta)."""
-    inter_weight: float = Field(default=2.0, ge=0.0, le=1e3)
-    """Of `dist` only: weight of the relations between classes (Huang et al. 2022, beta)."""
-    intra_weight: float = Field(default=2.0, ge=0.0, le=1e3)
-    """Of `dist` only: weight of the relations within classes (gamma)."""
-
-    @model_validator(mode="after")
-    def _must_be_known(self) -> Self:
-        if self.loss not in LOSSES and not is_reference(self.loss):
-            raise unknown_name("loss", "loss", self.loss, (*LOSSES, "package.module:callable"))
-        own, fields = is_reference(self.loss), type(self).__pydantic_fields__
-        for field, of_own in (("standardise", False), ("options", True), ("version", True)):
-            if of_own != own and getattr(self, field) != fields[field].default:
-                whose = "a loss of your own" if of_own else "the losses of this system"
-                raise PydanticCustomError("options", "belongs to {whose} only", {"key": field, "whose": whose})
-        for field, loss in _FIELDS_OF_LOSSES.items():
-            if loss != self.loss and getattr(self, field) != fields[field].default:
-                raise PydanticCustomError(
-                    "options",
-                    "belongs to loss '{owner}', not to '{loss}'",
-                    {"key": field, "owner": loss, "loss": self.loss},
-                )
-        return self
 
 
 class StudentSpec(SpecPart):

@@ -446,7 +446,7 @@ def _teacher_examples(_folder: Path) -> Examples:
 
 
 def _teacher() -> Any:
-    from distill_queue.worker.models.build import Mlp
+    from distill_queue.worker.models import Mlp
 
     return Mlp(4, (3,), 2)
 
@@ -457,7 +457,7 @@ def _teacher_bytes(generator: random.Random, examples: Examples) -> bytes:
 
 def _feed_teacher(data: bytes, folder: Path) -> None:
     from distill_queue.shared.files.weights_file import misfit, tensors_in
-    from distill_queue.worker.models import build as models
+    from distill_queue.worker import models
 
     (path := folder / "teacher.safetensors").write_bytes(data)
     model = _teacher()

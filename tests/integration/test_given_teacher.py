@@ -24,12 +24,12 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.shared.store.manifest import Provenance
+from distill_queue.worker import models
 from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.load import load
 from distill_queue.worker.data.normalisation import IMAGENET_MEAN, IMAGENET_STD, prepared
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models import build as models
 from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.stages.teacher_checks import check
 

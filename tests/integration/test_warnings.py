@@ -19,8 +19,8 @@ from distill_queue.shared.ledger.logs import LogLine, PipelineLogs
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.worker import models
 from distill_queue.worker.app import create
-from distill_queue.worker.models import build as models
 from tests.acceptance.conftest import clean_environment, distill
 
 MakeSpec = Callable[..., PipelineSpec]

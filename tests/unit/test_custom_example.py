@@ -23,12 +23,12 @@ from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.worker import models
 from distill_queue.worker.data import load as data
 from distill_queue.worker.data.split import Split
-from distill_queue.worker.losses.soft import kl
+from distill_queue.worker.losses import kl
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models import build as models
 from distill_queue.worker.stages.runner import StageRunner
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "custom"

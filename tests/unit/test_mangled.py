@@ -32,7 +32,7 @@ from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.shared.store.manifest import MANIFEST, Manifest, Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
-from distill_queue.worker.models import build as models
+from distill_queue.worker import models
 from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 from tests.unit.shared.soft_labels.test_soft_labels import logits, written
 

@@ -14,7 +14,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distill_queue.worker.data.split import Split
-from distill_queue.worker.models.build import Cnn, Ensemble, Mlp, Resnet
+from distill_queue.worker.models.cnn import Cnn
+from distill_queue.worker.models.ensemble import Ensemble
+from distill_queue.worker.models.mlp import Mlp
+from distill_queue.worker.models.resnet import Resnet
 
 #: Seconds and runs after which a timing ends. Of 60 timings of an MLP of 64-8-10 on a busy machine, the middle eight
 #: tenths of the medians lay as near to each other with 200 runs as with 500 (34 us, 31 to 38 and 27 to 37).

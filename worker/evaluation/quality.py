@@ -10,7 +10,7 @@ from torch import nn
 
 from distill_queue.shared.results.predictions import Predictions
 from distill_queue.worker.data.split import Split
-from distill_queue.worker.losses.soft import cross_entropy
+from distill_queue.worker.losses import cross_entropy
 from distill_queue.worker.machine.runtime import Report
 
 #: Samples in one forward pass, where nothing is trained.

@@ -1,1 +1,21 @@
-"""Models: from a spec and the data's shape to a torch module that returns logits."""
+"""Models: a file a family, found by its name: from a spec and the data to a torch module that returns logits."""
+
+from distill_queue.worker.models.build import build
+from distill_queue.worker.models.cnn import Cnn
+from distill_queue.worker.models.ensemble import Ensemble
+from distill_queue.worker.models.mlp import Mlp
+from distill_queue.worker.models.resnet import Resnet
+from distill_queue.worker.models.weights import load, parameters, save, tensors, trained_parameters
+
+__all__ = [
+    "Cnn",
+    "Ensemble",
+    "Mlp",
+    "Resnet",
+    "build",
+    "load",
+    "parameters",
+    "save",
+    "tensors",
+    "trained_parameters",
+]

@@ -18,13 +18,13 @@ from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.artifact import Artifact
+from distill_queue.worker import models
 from distill_queue.worker.data import normalisation
 from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation import quality as evaluation
 from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.runtime import Report, Runtime
-from distill_queue.worker.models import build as models
 
 WEIGHTS = "model.safetensors"
 

@@ -47,6 +47,7 @@ from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.store import ArtifactStore
+from distill_queue.worker import models
 from distill_queue.worker.data import load as data
 from distill_queue.worker.data.batches import Batches, size_bytes
 from distill_queue.worker.data.teacher_logits import TeacherLogits
@@ -54,7 +55,6 @@ from distill_queue.worker.evaluation import cost, scores
 from distill_queue.worker.evaluation import quality as evaluation
 from distill_queue.worker.machine import memory, plugins
 from distill_queue.worker.machine.runtime import Report, Runtime
-from distill_queue.worker.models import build as models
 from distill_queue.worker.stages import soft_labels as labelling
 from distill_queue.worker.stages import teacher_checks
 from distill_queue.worker.stages.context import WEIGHTS, StageContext, record_of, weights_of

@@ -20,7 +20,7 @@ from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.determinism import determinism
 from distill_queue.worker.machine.runtime import Report
-from distill_queue.worker.models.build import parameters, trained_parameters
+from distill_queue.worker.models import parameters, trained_parameters
 from distill_queue.worker.training import optimizers, schedules
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.curves import Tally

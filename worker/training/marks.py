@@ -8,7 +8,7 @@ import torch
 import xxhash
 from torch import nn
 
-from distill_queue.worker.models import build as models
+from distill_queue.worker.models.weights import tensors
 
 #: Share of a tensor's norm by which it may differ on a GPU, some of whose kernels add in any order (torch warns then).
 GPU_ROUNDING = 0.05
@@ -49,7 +49,7 @@ def mark(tensor: torch.Tensor) -> Mark:
 
 def state_of(model: nn.Module) -> dict[str, Mark]:
     """Marks of all parameters and buffers by name, those that are not saved among them."""
-    return {name: mark(tensor) for name, tensor in models.tensors(model)}
+    return {name: mark(tensor) for name, tensor in tensors(model)}
 
 
 def difference(one: dict[str, Mark], other: dict[str, Mark]) -> str:

@@ -9,9 +9,9 @@ from typing import Self
 import torch
 from torch.func import vmap
 
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.distillation import DistillationSpec
+from distill_queue.worker import losses
 from distill_queue.worker.data.batches import Batch
-from distill_queue.worker.losses import soft as losses
 
 #: A soft loss of the user's own: of the student's and the teacher's logits `[batch, classes]`, the targets `[batch]`,
 #: -1 where there is none, and a keyword `temperature`; a scalar, the mean over the batch.

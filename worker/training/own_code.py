@@ -13,14 +13,14 @@ from torch import nn
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import as_arguments
-from distill_queue.shared.spec.student import DistillationSpec
-from distill_queue.worker.losses.soft import UNLABELLED
+from distill_queue.worker import models
+from distill_queue.worker.losses import UNLABELLED
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.machine.generators import seed_generators
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models import build as models
 from distill_queue.worker.training.marks import Mark, difference, mark, state_of
 
 #: What a loss of the user's own is, as `distill_queue.worker.training.objective.SoftLoss`.

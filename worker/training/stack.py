@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from distill_queue.worker.models.build import Mlp
+from distill_queue.worker.models import Mlp
 
 #: First member, end, and the leaves of their part of each parameter, in the parameters' order.
 Slice = tuple[int, int, list[torch.Tensor]]

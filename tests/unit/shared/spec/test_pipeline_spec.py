@@ -20,8 +20,7 @@ from safetensors.numpy import save
 from distill_queue.shared.errors import InvalidSettings, InvalidSpec
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage, label_file_ref
-from distill_queue.shared.spec.model import MlpSpec
-from distill_queue.shared.spec.model_weights import weights_of
+from distill_queue.shared.spec.models.mlp import MlpSpec
 from distill_queue.shared.spec.part import as_arguments
 from distill_queue.shared.spec.pipeline import PipelineSpec
 
@@ -44,7 +43,7 @@ ALIAS_BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
 
 def weights_of_good(prefix: str = "", **changes: Any) -> dict[str, Any]:
     """Weights of the spec's teacher, with some changed."""
-    shapes = weights_of(MlpSpec(hidden=(512, 256)), (1, 28, 28), 10)
+    shapes = MlpSpec(hidden=(512, 256)).tensors((1, 28, 28), 10) or {}
     assert shapes is not None
     made = {name: np.zeros(tuple(length or 0 for length in shape), np.float32) for name, shape in shapes.items()}
     return {f"{prefix}{name}": array for name, array in (made | changes).items()}

@@ -15,13 +15,13 @@ import torch
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.numerics import Array
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
 from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.batches import READ_AHEAD, Batches
 from distill_queue.worker.data.split import Split, take
 from distill_queue.worker.data.teacher_logits import TeacherLogits
-from distill_queue.worker.models.build import Mlp
+from distill_queue.worker.models import Mlp
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.fit import Member, fit
 from distill_queue.worker.training.objective import Goal
@@ -106,7 +106,7 @@ def test_a_stage_whose_data_do_not_fit_streams_them_within_its_limit(tmp_path: P
         from distill_queue.worker.training.checkpoints import Checkpoints
         from distill_queue.worker.data.arrays import Arrays
         from distill_queue.worker.data.split import Split
-        from distill_queue.worker.models.build import Mlp
+        from distill_queue.worker.models import Mlp
         from distill_queue.worker.training.objective import Goal
         from distill_queue.worker.training.fit import Member, fit
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.cost import multiply_adds
-from distill_queue.worker.models.build import Cnn, Ensemble, Mlp, Resnet
+from distill_queue.worker.models import Cnn, Ensemble, Mlp, Resnet
 
 #: Samples are `TIMES` vectors of `WIDTH`; heads, hidden widths.
 TIMES, WIDTH, HEADS, WIDE, STATE = 32, 64, 4, 128, 16

@@ -24,7 +24,7 @@ MEASURE = """
     from distill_queue.shared.spec.model import ModelSpec
     from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
     from distill_queue.worker.machine import memory
-    from distill_queue.worker.models import build as models
+    from distill_queue.worker import models
     from distill_queue.worker.data.batches import Batches, size_bytes
     from distill_queue.worker.training.checkpoints import Checkpoints
     from distill_queue.worker.data.arrays import Arrays

@@ -14,11 +14,15 @@ from torch import nn
 
 from distill_queue.shared.errors import InvalidSpec, Unavailable
 from distill_queue.shared.results.records import DatasetRecord
-from distill_queue.shared.spec.model import CnnSpec, CustomModelSpec, MlpSpec, ModelSpec, ResnetSpec, TorchvisionSpec
-from distill_queue.shared.spec.model_weights import weights_of
+from distill_queue.shared.spec.model import ModelSpec
+from distill_queue.shared.spec.models.cnn import CnnSpec
+from distill_queue.shared.spec.models.custom import CustomModelSpec
+from distill_queue.shared.spec.models.mlp import MlpSpec
+from distill_queue.shared.spec.models.resnet import ResnetSpec
+from distill_queue.shared.spec.models.torchvision import TorchvisionSpec
+from distill_queue.worker import models
 from distill_queue.worker.evaluation.cost import _of_layers, _of_operators
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models import build as models
 
 CPU = Runtime(torch.device("cpu"))
 
@@ -65,8 +69,8 @@ def test_every_model_takes_every_image(spec: ModelSpec, shape: tuple[int, ...]) 
 def test_the_weights_of_built_in_models_are_known_without_torch(spec: ModelSpec) -> None:
     own = models.build(spec, images(3, 8, 8), CPU).state_dict()
 
-    known = weights_of(spec, (3, 8, 8), 10)
-    of_any_data = weights_of(spec, None, None)
+    known = spec.tensors((3, 8, 8), 10)
+    of_any_data = spec.tensors(None, None)
 
     assert known == {name: tuple(tensor.shape) for name, tensor in own.items()}
     assert list(known) == list(own)

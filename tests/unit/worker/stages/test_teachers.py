@@ -19,7 +19,7 @@ from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models.build import Ensemble
+from distill_queue.worker.models import Ensemble
 from distill_queue.worker.stages.runner import StageRunner
 
 MakeSpec = Callable[..., PipelineSpec]

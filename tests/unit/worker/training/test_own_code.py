@@ -27,13 +27,13 @@ from torch.nn import functional
 from distill_queue.shared.errors import InvalidSpec, Unavailable
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.spec.dataset import DatasetSpec
-from distill_queue.shared.spec.model import CustomModelSpec
+from distill_queue.shared.spec.models.custom import CustomModelSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.worker import models
 from distill_queue.worker.data.load import load as load_data
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models import build as models
 from distill_queue.worker.stages.runner import StageRunner
 
 CPU = Runtime(torch.device("cpu"), plugins=("mine",))

@@ -22,7 +22,7 @@ from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.data.batches import batch_sizes
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models.build import Cnn, Mlp, Resnet
+from distill_queue.worker.models import Cnn, Mlp, Resnet
 from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.training.marks import difference, state_of
 from distill_queue.worker.training.probe import Probe

@@ -12,12 +12,12 @@ from torch import nn
 
 from distill_queue.shared.errors import HandedBack, StageFailed
 from distill_queue.shared.soft_labels.encoding import Encoding
-from distill_queue.shared.spec.student import DistillationSpec
+from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.data.teacher_logits import TeacherLogits
-from distill_queue.worker.models.build import Mlp
+from distill_queue.worker.models import Mlp
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.fit import Member, Trained, fit
 from distill_queue.worker.training.objective import Goal

@@ -11,8 +11,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from distill_queue.shared.spec.student import DistillationSpec
-from distill_queue.worker.losses.soft import (
+from distill_queue.shared.spec.distillation import DistillationSpec
+from distill_queue.worker.losses import (
     Scalar,
     cross_entropy,
     dist,

@@ -1,0 +1,38 @@
+"""What a spec says of fully connected layers."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import prod
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from distill_queue.shared.files.weights_file import Shape
+from distill_queue.shared.spec.models.family import ModelFamily
+from distill_queue.shared.spec.models.tensors import joined, linear
+
+
+class MlpSpec(ModelFamily):
+    """Fully connected layers with ReLU; `hidden` lists their widths."""
+
+    family: ClassVar[str] = "mlp"
+    listed: ClassVar[dict[str, str]] = {"mlp": "fully connected layers with ReLU: hidden: [512, 256]"}
+    stackable: ClassVar[bool] = True
+    counted_by_layers: ClassVar[bool] = True
+
+    name: Literal["mlp"] = "mlp"
+    """Fully connected layers."""
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(strict=False, max_length=64)]
+    """Widths of the hidden layers, as `[512, 256]`; `[]` is a linear model."""
+
+    @property
+    def words(self) -> str:
+        """Its name and widths."""
+        return f"{self.name} {'-'.join(map(str, self.hidden))}" if self.hidden else f"{self.name}, linear"
+
+    def tensors(self, shape: tuple[int, ...] | None, classes: int | None) -> dict[str, Shape] | None:
+        """Each layer's weights and biases."""
+        widths: tuple[int | None, ...] = (prod(shape) if shape else None, *self.hidden)
+        layers = [linear(f"layers.{place}", *ends) for place, ends in enumerate(pairwise(widths))]
+        return joined(*layers, linear("head", widths[-1], classes))

@@ -1,0 +1,1 @@
+"""A loss, a model and a data source, which `pyproject.toml` gives short names."""

@@ -1,0 +1,44 @@
+"""A small convolutional network."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.spec.models.cnn import CnnSpec
+from distill_queue.worker.machine.runtime import Runtime
+
+
+def build(spec: CnnSpec, data: DatasetRecord, _runtime: Runtime) -> nn.Module:
+    """The model that a spec describes, for a data set."""
+    return Cnn(data.shape[0], spec.width, spec.depth, data.classes)
+
+
+class Cnn(nn.Module):
+    """Blocks of convolution, pooling, batch norm and ReLU: `[batch, channels, h, w] -> [batch, classes]`.
+
+    Pooled first, as then the norm and the ReLU have a quarter of the work: a step takes 0.7 of the time (2 cores).
+    """
+
+    def __init__(self, channels: int, width: int, depth: int, classes: int) -> None:
+        super().__init__()
+        widths = [channels, *(width * 2**block for block in range(depth))]
+        self.blocks = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(i, o, 3, padding=1, bias=False),
+                    nn.MaxPool2d(2, ceil_mode=True),
+                    nn.BatchNorm2d(o),
+                    nn.ReLU(),
+                )
+                for i, o in pairwise(widths)
+            )
+        )
+        self.head = nn.Linear(widths[-1], classes)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        return self.head(self.blocks(inputs).mean((2, 3)))

@@ -1,0 +1,75 @@
+"""Weights: what a model has learned, and the files that hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
+from torch import nn
+
+from distill_queue.shared.errors import InvalidSpec, store_errors
+from distill_queue.shared.files.weights_file import misfit, mistyped, tensors_in
+from distill_queue.worker.machine import memory
+from distill_queue.worker.machine.outages import read_errors
+
+
+def save(model: nn.Module, path: Path) -> None:
+    """Write a model's weights as safetensors."""
+    # Cloned, as safetensors takes no tensors that share memory: tied weights.
+    weights = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    with store_errors(path):
+        path.write_bytes(save_tensors(weights))
+
+
+def load(model: nn.Module, path: Path, called: str = "") -> nn.Module:
+    """Put the weights of a safetensors file into a model.
+
+    Args:
+        model: it is changed.
+        path: the file.
+        called: what its user calls it; its own name where nothing is given.
+
+    Raises:
+        InvalidSpec: the file is no safetensors file or belongs to another model.
+        StoreUnavailable: it cannot be read.
+
+    """
+    with read_errors(path):
+        return _load(model, path, called or path.name)
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of numbers in a model that are weights, trained or frozen."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def trained_parameters(model: nn.Module) -> int | None:
+    """Of its parameters, those that are trained; None where all are: none is frozen by `requires_grad=False`."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    return None if trained == parameters(model) else trained
+
+
+def tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Parameters and buffers, by name."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
+
+
+def _load(model: nn.Module, path: Path, name: str) -> nn.Module:
+    own = model.state_dict()
+    whole = [each for each, tensor in own.items() if not (tensor.is_floating_point() or tensor.is_complex())]
+    shapes = {each: tuple(tensor.shape) for each, tensor in own.items()}
+    given = tensors_in(path, name)
+    if problem := mistyped(given, own, whole):
+        raise InvalidSpec(f"{name}: not the weights of this model: {problem}")
+    try:
+        model.load_state_dict(load_file(path))  # What fits is for the modules to say: some read older names as well.
+    except (SafetensorError, RuntimeError) as error:
+        if memory.is_short(error):
+            raise
+        raise InvalidSpec(f"{name}: {misfit(given, shapes, whole) or ' '.join(str(error).split())}") from error
+    return model
