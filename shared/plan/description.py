@@ -3,40 +3,13 @@
 from __future__ import annotations
 
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.plan.recipes import (
-    Distill,
-    JoinTeachers,
-    Labels,
-    LoadTeacher,
-    PrepareData,
-    TrainControl,
-    TrainTeacher,
-)
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import ChoiceRecord
-from distill_queue.shared.spec.model import CnnSpec, MlpSpec
 
 
 def details(stage: Stage, dataset: str = "") -> tuple[str, ...]:
     """What a stage works with and how; the data set where its name is given."""
-    named = (dataset,) if dataset else ()
-    match stage.recipe:
-        case PrepareData():  # Its title has the data set.
-            return ()
-        case LoadTeacher(model=model, normalise=normalise):
-            return (_model(model), *named, *(() if normalise == "data" else (f"normalise: {normalise}",)))
-        case JoinTeachers(models=models):
-            return (*map(_model, models), *named)
-        case TrainTeacher(model=model, training=training) | TrainControl(model=model, training=training):
-            return (_model(model), *named, _epochs(training.epochs))
-        case Distill(model=model, training=training, distillation=distillation):
-            loss = "" if distillation.loss == "kd" else f"{distillation.loss} "
-            how = f"{loss}T={distillation.temperature:g} alpha={distillation.alpha:g}"
-            return (_model(model), *named, how, _epochs(training.epochs))
-        case Labels(views=views, encoding=encoding):
-            return (*named, encoding.name, *((f"{views} views",) if views > 1 else ()))
-        case _:
-            return named
+    return stage.recipe.details(*((dataset,) if dataset else ()))
 
 
 def trained(plan: Plan, evaluation: str, choice: ChoiceRecord | None = None, seed: int = 0) -> Stage:
@@ -44,17 +17,3 @@ def trained(plan: Plan, evaluation: str, choice: ChoiceRecord | None = None, see
     stages = {stage.ref: stage for stage in plan.stages}
     model = stages[stages[plan.report.inputs[evaluation]].inputs["model"]]
     return model if choice is None else stages[model.inputs[f"{choice.best}/{seed}"]]
-
-
-def _epochs(epochs: int) -> str:
-    return f"{epochs:,} epoch{'' if epochs == 1 else 's'}"
-
-
-def _model(model: object) -> str:
-    name = str(getattr(model, "name", ""))
-    match model:
-        case MlpSpec(hidden=hidden):
-            return f"{name} {'-'.join(map(str, hidden))}" if hidden else f"{name}, linear"
-        case CnnSpec(width=width, depth=depth):
-            return f"{name} {'-'.join(str(width << block) for block in range(depth))}"
-    return name
