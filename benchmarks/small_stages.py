@@ -51,8 +51,8 @@ TIMED: dict[str, tuple[str, ...]] = {
         "distill_queue.worker.evaluation.quality.latency_ms",
         "distill_queue.worker.evaluation.quality.throughput",
     ),
-    "the rest of evaluations": ("distill_queue.worker.stages.evaluate.evaluate",),
-    "soft labels": ("distill_queue.worker.stages.soft_labels.label_softly",),
+    "the rest of evaluations": ("distill_queue.worker.stages.evaluate.run",),
+    "soft labels": ("distill_queue.worker.stages.soft_labels.run",),
     "building models": (
         "distill_queue.worker.models.build.build",
         "distill_queue.worker.models.build.load",

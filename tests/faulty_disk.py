@@ -99,10 +99,8 @@ def _do(store: ArtifactStore, stage: Stage) -> dict[str, str]:
     import torch
 
     from distill_queue.worker.machine.runtime import Runtime
-    from distill_queue.worker.stages import evaluate
     from distill_queue.worker.stages.runner import StageRunner
 
-    evaluate._kept_logits.clear()
     store = ArtifactStore(store.root)
     found = store.find(stage.ref)
     if found is None:

@@ -43,7 +43,6 @@ from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.arrays import Split
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.context import StageContext, augmentation_facts
 from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.stages.soft_labels import Labelling
 
@@ -89,8 +88,9 @@ def write_samples(
         Facts for the file of the labels.
 
     """
-    artifact = store.obtain(stage.ref) or StageRunner(store, runtime, lambda *_: None).run(stage)
-    context = StageContext({"dataset": artifact}, folder, runtime, lambda *_: None)
+    runner = StageRunner(store, runtime, lambda *_: None)
+    artifact = store.obtain(stage.ref) or runner.run(stage)
+    context = runner.context({"dataset": artifact}, folder)
     copyfile(artifact.path("train_targets.npy"), folder / "targets.npy")
     if seen.changes_nothing:
         copyfile(artifact.path("train_inputs.npy"), folder / "inputs.npy")
@@ -99,8 +99,7 @@ def write_samples(
     return {
         "dataset_key": stage.key,
         "class_names": context.dataset.class_names,
-        "augmentation": augmentation_facts(seen),
-        "augmentation_fingerprint": augment.fingerprint(seen, views),
+        **augment.header_facts(seen, views),
     }
 
 
@@ -133,8 +132,8 @@ def recompute(ref: ArtifactRef, rows: int, seed: int, store: ArtifactStore, runt
     if not isinstance(stage.recipe, SoftLabelling):
         raise ArtifactDamaged(f"{artifact.folder}: not the artifact of soft labels")
     labels = SoftLabels.open(artifact.folder)
-    inputs = {role: store.open(each) for role, each in stage.inputs.items()}
-    labelling = Labelling(stage.recipe, StageContext(inputs, Path(), runtime, lambda *_: None))
+    runner = StageRunner(store, runtime, lambda *_: None)
+    labelling = Labelling(stage.recipe, runner.context(runner.opened(stage), Path()))
     random, computed = np.random.default_rng(seed), 0
     worst = {"error": -1.0, "sample": 0, "view": 0}
     views, counts = np.unique(random.integers(labels.header.views, size=rows), return_counts=True)

@@ -22,14 +22,16 @@ Work = Literal["teacher", "labels", "student", "control", "evaluation", "other"]
 
 
 class StageRecipe(SpecPart):
-    """What is told of every kind of stage; no instance, message or artifact holds any of it.
+    """What all recipes share, and the facts of a kind, which no message and no artifact carries.
 
-    A kind is a class here, named in `Recipe` and in the catalog's `STAGE_KINDS`, and a file in `worker/stages/`.
+    A kind of stage is a class here, named in `Recipe` and in the catalog's `STAGE_KINDS`, and a file in
+    `worker/stages/`.
     """
 
     #: Part of the key. Raised by one when the stage's code changes its result, so that old artifacts are not taken
     #: for new ones.
     version: ClassVar[int] = 1
+    #: The part of a pipeline's work that the kind belongs to.
     work: ClassVar[Work] = "other"
     #: The folder in the stage's unfinished work that a later attempt goes on with; None where each begins anew.
     unfinished_folder: ClassVar[str | None] = None
@@ -107,7 +109,7 @@ class Labels(StageRecipe):
     """What soft labels are of, and how they are stored."""
 
     work = "labels"
-    unfinished_folder = "soft_labels"
+    unfinished_folder: ClassVar[str] = "soft_labels"
 
     dtype: Dtype
     top_k: int | None = None

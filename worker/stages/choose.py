@@ -12,7 +12,7 @@ from distill_queue.shared.results.records import ChoiceRecord, TrainingRecord
 from distill_queue.worker.stages.context import WEIGHTS, StageContext, record_of, weights_of
 
 
-def choose(recipe: ChooseStudent, context: StageContext) -> ChoiceRecord:
+def run(recipe: ChooseStudent, context: StageContext) -> ChoiceRecord:
     """Find the point of a grid that is best on held-out samples, and take its models."""
     trained = [
         {seed: record_of(context.inputs[f"{place}/{seed}"], TrainingRecord) for seed in recipe.seeds}

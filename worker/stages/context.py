@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
@@ -15,15 +15,16 @@ from distill_queue.shared.plan.recipes import ChooseStudent, JoinTeachers, Label
 from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord, Record
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.spec.model import ModelSpec
-from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.folder_store import Artifact
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data import normalisation
-from distill_queue.worker.data import views as augment
+from distill_queue.worker.data.views import header_facts
 from distill_queue.worker.evaluation import quality as evaluation
 from distill_queue.worker.machine import memory
+from distill_queue.worker.machine.last_value import LastValue
 from distill_queue.worker.machine.runtime import Report, Runtime
 from distill_queue.worker.models import build as models
+from distill_queue.worker.stages.crew import Alone, Crew
 
 WEIGHTS = "model.safetensors"
 
@@ -40,6 +41,11 @@ class StageContext:
     report: Report
     #: Where other machines see unfinished files; None where they see the folder.
     objects: Bucket | None = None
+    #: The workers that label together, and how many of them are wanted.
+    crew: Crew = field(default_factory=Alone)
+    shards: Literal["auto"] | int = "auto"
+    #: A teacher's logits on the test set, for the next evaluation: a sweep's students have one teacher.
+    teacher_on_test: LastValue[torch.Tensor] = field(default_factory=LastValue)
 
     @property
     def dataset(self) -> DatasetRecord:
@@ -117,15 +123,9 @@ class StageContext:
             dataset_key=self.inputs["dataset"].manifest.key,
             class_names=self.dataset.class_names,
             teacher_key=teacher.key if teacher else None,
-            augmentation=augmentation_facts(recipe.augmentation),
-            augmentation_fingerprint=augment.fingerprint(recipe.augmentation, recipe.views),
+            **header_facts(recipe.augmentation, recipe.views),
         )
         return labels, recipe
-
-
-def augmentation_facts(augmentation: AugmentationSpec) -> dict[str, int | float | bool]:
-    """The augmentation as a header names it: nothing where samples are seen as they are."""
-    return {} if augmentation.changes_nothing else augmentation.model_dump(mode="json")
 
 
 def weights_of(seed: int) -> str:

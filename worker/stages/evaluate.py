@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from distill_queue.shared.plan.recipes import Evaluate
@@ -12,11 +10,8 @@ from distill_queue.worker.evaluation import quality as evaluation
 from distill_queue.worker.models import build as models
 from distill_queue.worker.stages.context import WEIGHTS, StageContext, weights_of
 
-#: The last teacher's logits on the test set, by its folder, the data's, and the device.
-_kept_logits: dict[tuple[Path, Path, torch.device], torch.Tensor] = {}
 
-
-def evaluate(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
+def run(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
     """Score a model, or the one that was chosen from a grid, on the test set, beside the teacher."""
     model = context.model("model", recipe.seed)
     test, batch_size = context.split_for(model, "test")
@@ -48,13 +43,14 @@ def evaluate(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
 
 
 def _teacher_on_test(context: StageContext) -> torch.Tensor | None:
-    """The teacher's logits on the test set; kept for the next evaluation, as a sweep's students have one teacher."""
+    """The teacher's logits on the test set."""
     if "teacher" not in context.inputs:
         return None
-    of = (context.inputs["teacher"].folder, context.inputs["dataset"].folder, context.runtime.device)
-    if of not in _kept_logits:
-        _kept_logits.clear()
+
+    def compute() -> torch.Tensor:
         teacher = context.model("teacher")
         test, batch_size = context.split_for(teacher, "test")
-        _kept_logits[of] = evaluation.logits_of(teacher, test, context.report, batch_size)
-    return _kept_logits[of]
+        return evaluation.logits_of(teacher, test, context.report, batch_size)
+
+    folders = (context.inputs["teacher"].folder, context.inputs["dataset"].folder)
+    return context.teacher_on_test.get((*folders, context.runtime.device), compute)

@@ -18,7 +18,7 @@ from distill_queue.worker.stages.label_header import header_of, progress_in_word
 LABEL_FILE = "labels"
 
 
-def import_labels(recipe: ImportSoftLabels, context: StageContext) -> tuple[Path, SoftLabelsRecord]:
+def run(recipe: ImportSoftLabels, context: StageContext) -> tuple[Path, SoftLabelsRecord]:
     """Store the logits of a file as soft labels of the training samples.
 
     Returns:

@@ -8,7 +8,7 @@ from distill_queue.worker.models import build as models
 from distill_queue.worker.stages.context import WEIGHTS, StageContext
 
 
-def join_teachers(recipe: JoinTeachers, context: StageContext) -> EnsembleRecord:
+def run(recipe: JoinTeachers, context: StageContext) -> EnsembleRecord:
     """Make one model of several teachers."""
     joined = context.ensemble(recipe)
     for number, teacher in enumerate(joined.models, start=1):

@@ -11,8 +11,8 @@ from distill_queue.shared.plan.recipes import Labels
 from distill_queue.shared.results.records import SoftLabelsRecord
 from distill_queue.shared.soft_labels.cache import SoftLabels, SoftLabelsHeader, block_rows
 from distill_queue.shared.soft_labels.statistics import LabelStatistics
-from distill_queue.worker.data import views as augment
-from distill_queue.worker.stages.context import StageContext, augmentation_facts
+from distill_queue.worker.data.views import header_facts
+from distill_queue.worker.stages.context import StageContext
 
 
 def header_of(recipe: Labels, context: StageContext, teacher_key: str) -> SoftLabelsHeader:
@@ -25,9 +25,8 @@ def header_of(recipe: Labels, context: StageContext, teacher_key: str) -> SoftLa
         encoding=recipe.encoding,
         dataset_key=context.inputs["dataset"].manifest.key,
         teacher_key=teacher_key,
-        augmentation=augmentation_facts(recipe.augmentation),
-        augmentation_fingerprint=augment.fingerprint(recipe.augmentation, recipe.views),
         block_rows=block_rows(dataset.classes),
+        **header_facts(recipe.augmentation, recipe.views),
     )
 
 

@@ -14,7 +14,7 @@ from distill_queue.worker.stages.context import WEIGHTS, StageContext
 from distill_queue.worker.training import own_code, probe
 
 
-def load_teacher(recipe: LoadTeacher, context: StageContext) -> WeightsRecord:
+def run(recipe: LoadTeacher, context: StageContext) -> WeightsRecord:
     """Check that given weights are those of the teacher's model, and take them."""
     weights = context.inputs["checkpoint"].path(WEIGHTS)
     model = models.load(

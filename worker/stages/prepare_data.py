@@ -8,7 +8,7 @@ from distill_queue.worker.data import arrays as data
 from distill_queue.worker.stages.context import StageContext
 
 
-def prepare_data(recipe: PrepareData, context: StageContext) -> DatasetRecord:
+def run(recipe: PrepareData, context: StageContext) -> DatasetRecord:
     """Pack a data set into memory-mappable arrays."""
     context.report("reading")
     return data.load(recipe.dataset, context.runtime).save(context.folder)

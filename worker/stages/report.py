@@ -10,7 +10,7 @@ from distill_queue.worker.stages.context import StageContext, record_of
 REPORT = "report.json"
 
 
-def write_report(recipe: WriteReport, context: StageContext) -> ReportRecord:
+def run(recipe: WriteReport, context: StageContext) -> ReportRecord:
     """Compare every student with its control and with the teacher."""
     choices = {
         role: record_of(context.inputs[role], ChoiceRecord) for role in context.inputs if role.endswith("/choice")

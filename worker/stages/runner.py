@@ -1,68 +1,65 @@
-"""How a stage is run: its inputs are opened, its function writes into a draft, and the draft is committed."""
+"""How a stage is run: its inputs are opened, its function writes into a draft, and the draft is committed.
+
+The function is `run` of the module in this folder that has the kind's name. It takes the recipe and a `StageContext`,
+writes the artifact's files into the context's folder, and returns the record of them. Where the recipe names an
+`unfinished_folder`, that is the context's folder, and `run` returns the folder of the artifact too. Trainings differ:
+`train` makes a bundle of them at a time.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from distill_queue.shared.catalog import is_reference
 from distill_queue.shared.errors import StageFailed, store_errors
-from distill_queue.shared.plan.recipes import (
-    ChooseStudent,
-    Evaluate,
-    ImportSoftLabels,
-    JoinTeachers,
-    Labels,
-    LoadTeacher,
-    PrepareData,
-    SoftLabelling,
-    Training,
-    WriteReport,
-    models_of,
-)
+from distill_queue.shared.files.bucket import Bucket
+from distill_queue.shared.plan.recipes import RECIPES, SoftLabelling, Training, models_of
 from distill_queue.shared.plan.stage import Bundle, Stage, bundle_ref
 from distill_queue.shared.results.history import HISTORY
 from distill_queue.shared.results.records import Record
 from distill_queue.shared.store.folder_store import Artifact, ArtifactStore
 from distill_queue.worker.machine import memory, plugins
+from distill_queue.worker.machine.last_value import LastValue
 from distill_queue.worker.machine.runtime import Report, Runtime
 from distill_queue.worker.models import build as models
-from distill_queue.worker.stages import soft_labels as labelling
-from distill_queue.worker.stages.choose import choose
 from distill_queue.worker.stages.context import WEIGHTS, StageContext
 from distill_queue.worker.stages.crew import Alone, Crew
-from distill_queue.worker.stages.evaluate import evaluate
-from distill_queue.worker.stages.import_soft_labels import import_labels
-from distill_queue.worker.stages.join_teachers import join_teachers
-from distill_queue.worker.stages.load_teacher import load_teacher
-from distill_queue.worker.stages.prepare_data import prepare_data
-from distill_queue.worker.stages.report import write_report
+from distill_queue.worker.stages.soft_labels import help_to_label
 from distill_queue.worker.stages.train import to_train, train_models
 from distill_queue.worker.training.checkpoints import Checkpoints
 
+#: The module of each kind of stage but trainings: loaded with this one, before a stage holds a lease.
+_MODULES = {
+    kind: import_module(f"{__package__}.{kind}") for kind, recipe in RECIPES.items() if not issubclass(recipe, Training)
+}
 OUT_OF_MEMORY = "it needs a machine with more, or one with less other work"
 
 
 @dataclass(frozen=True, slots=True)
 class StageRunner:
-    """Where stages are done: the store, the device, who is told, and who may refuse."""
+    """Runs stages: opens their inputs in the store, calls their functions on a device, and commits what they made."""
 
     store: ArtifactStore
     runtime: Runtime
     report: Report
     #: Raises `StageStopped` where a commit or a checkpoint must not be written.
     confirm: Callable[[], None] = lambda: None
-    #: Told of every checkpoint.
+    #: Called after each checkpoint.
     saved: Callable[[], None] = lambda: None
     checkpoint_seconds: float = 30.0
-    #: Who may help with soft labels, and how many are to.
+    #: The workers that may help with soft labels, and how many of them are wanted.
     crew: Crew = field(default_factory=Alone)
     shards: Literal["auto"] | int = "auto"
+    #: A teacher's logits on the test set: passed from one runner to the next, so that the next evaluation finds them.
+    teacher_on_test: LastValue[torch.Tensor] = field(default_factory=LastValue)
 
     def run(self, stage: Stage) -> Artifact:
         """Do a stage and commit its result.
@@ -80,7 +77,8 @@ class StageRunner:
                 raise outcome
             return outcome
         with store_errors(self.store.root):
-            return self._label(stage) if isinstance(stage.recipe, Labels) else self._make(stage)
+            unfinished = stage.recipe.unfinished_folder
+            return self._make(stage) if unfinished is None else self._go_on(stage, unfinished)
 
     def train(self, bundle: Bundle, missing: Bundle) -> dict[str, Artifact | StageFailed]:
         """Train the models of a bundle that are missing, side by side, and commit each.
@@ -111,14 +109,38 @@ class StageRunner:
         with store_errors(self.store.root):
             return self._help(stage.recipe, stage)
 
+    def context(self, inputs: dict[str, Artifact], folder: Path, objects: Bucket | None = None) -> StageContext:
+        """Return what a stage works with that has these inputs and writes into a folder."""
+        return StageContext(
+            inputs, folder, self.runtime, self.report, objects, self.crew, self.shards, self.teacher_on_test
+        )
+
+    def opened(self, stage: Stage) -> dict[str, Artifact]:
+        """Open the inputs of a stage, by role.
+
+        Raises:
+            ArtifactMissing, ArtifactDamaged: the store lacks one of them.
+
+        """
+        return {role: self.store.open(ref) for role, ref in stage.inputs.items()}
+
     def _make(self, stage: Stage) -> Artifact:
         """Do a stage that leaves nothing for a later attempt to go on with."""
-        started = time.monotonic()
-        inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
-        own = plugins.called(_whose_models(inputs), by_line=True)
-        with self.store.draft(stage.ref) as folder, own, memory.running_out_fails(OUT_OF_MEMORY):
-            record = _story(stage)(StageContext(inputs, folder, self.runtime, self.report))
+        started, inputs = time.monotonic(), self.opened(stage)
+        with self.store.draft(stage.ref) as folder, _own_errors(inputs), memory.running_out_fails(OUT_OF_MEMORY):
+            record = _MODULES[stage.kind].run(stage.recipe, self.context(inputs, folder))
             return self._commit(stage, folder, record, time.monotonic() - started)
+
+    def _go_on(self, stage: Stage, folder_name: str) -> Artifact:
+        """Do a stage in a folder that a later attempt goes on with."""
+        started, context = time.monotonic(), self._unfinished(stage, folder_name)
+        with _own_errors(context.inputs), memory.running_out_fails(OUT_OF_MEMORY):
+            folder, record = _MODULES[stage.kind].run(stage.recipe, context)
+        return self._commit(stage, folder, record, time.monotonic() - started)
+
+    def _unfinished(self, stage: Stage, folder_name: str) -> StageContext:
+        folder, objects = self.store.partial(stage.ref) / folder_name, self.store.unfinished(stage.ref)
+        return self.context(self.opened(stage), folder, objects and objects.below(folder_name))
 
     def _train(self, bundle: Bundle, missing: Bundle) -> dict[str, Artifact | StageFailed]:
         started = time.monotonic()
@@ -134,7 +156,7 @@ class StageRunner:
         )
         stages = to_train(bundle, missing, checkpoints)
         opened = {role: self.store.open(ref) for stage in stages for role, ref in stage.inputs.items()}
-        context = StageContext(opened, self.store.partial(ref), self.runtime, self.report)
+        context = self.context(opened, self.store.partial(ref))
         with memory.running_out_fails(OUT_OF_MEMORY):
             trained = train_models(stages, context, checkpoints)
         seconds = (time.monotonic() - started) / len(stages)
@@ -150,28 +172,11 @@ class StageRunner:
         return outcomes
 
     def _help(self, recipe: SoftLabelling, stage: Stage) -> int:
-        context = self._label_desk(stage)
-        own = plugins.called(_whose_models(context.inputs), by_line=True)
-        with ExitStack() as drafts, own, memory.running_out_fails(OUT_OF_MEMORY):
+        context = self._unfinished(stage, recipe.unfinished_folder)
+        with ExitStack() as drafts, _own_errors(context.inputs), memory.running_out_fails(OUT_OF_MEMORY):
             if context.objects:  # Blocks go there one by one; the folder is this helper's own.
                 context = replace(context, folder=drafts.enter_context(self.store.draft(stage.ref)))
-            return labelling.help_to_label(recipe, context, self.crew)
-
-    def _label(self, stage: Stage) -> Artifact:
-        """Compute or import soft labels: block by block into a folder that a later attempt goes on with."""
-        started, context = time.monotonic(), self._label_desk(stage)
-        own = plugins.called(_whose_models(context.inputs), by_line=True)
-        with own, memory.running_out_fails(OUT_OF_MEMORY):
-            if isinstance(stage.recipe, SoftLabelling):
-                folder, record = labelling.label_softly(stage.recipe, context, self.crew, self.shards)
-            elif isinstance(stage.recipe, ImportSoftLabels):
-                folder, record = import_labels(stage.recipe, context)
-        return self._commit(stage, folder, record, time.monotonic() - started)
-
-    def _label_desk(self, stage: Stage) -> StageContext:
-        inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
-        folder, objects = self.store.partial(stage.ref) / "soft_labels", self.store.unfinished(stage.ref)
-        return StageContext(inputs, folder, self.runtime, self.report, objects and objects.below("soft_labels"))
+            return help_to_label(recipe, context)
 
     def _commit(self, stage: Stage, folder: Path, record: Record, seconds: float) -> Artifact:
         self.confirm()
@@ -179,26 +184,8 @@ class StageRunner:
         return self.store.commit(stage.ref, folder, stage=stage, record=record, provenance=provenance, seconds=seconds)
 
 
-def _story(stage: Stage) -> Callable[[StageContext], Record]:
-    match stage.recipe:
-        case PrepareData() as recipe:
-            return partial(prepare_data, recipe)
-        case LoadTeacher() as recipe:
-            return partial(load_teacher, recipe)
-        case JoinTeachers() as recipe:
-            return partial(join_teachers, recipe)
-        case ChooseStudent() as recipe:
-            return partial(choose, recipe)
-        case Evaluate() as recipe:
-            return partial(evaluate, recipe)
-        case WriteReport() as recipe:
-            return partial(write_report, recipe)
-        case _:
-            raise StageFailed(f"{stage.kind} is done elsewhere")
-
-
-def _whose_models(inputs: dict[str, Artifact]) -> str:
-    """Whose code runs where the models among some inputs do: the user's own, if there is any."""
+def _own_errors(inputs: dict[str, Artifact]) -> AbstractContextManager[None]:
+    """Report errors in the code of the models among some inputs, where these are the user's own, as the user's."""
     stages = [artifact.manifest.stage for artifact in inputs.values()]
     names = {model.name for stage in stages if stage for model in models_of(stage.recipe)}
-    return " or ".join(sorted(filter(is_reference, names)))
+    return plugins.called(" or ".join(sorted(filter(is_reference, names))), by_line=True)

@@ -105,12 +105,10 @@ def logits_of_rows(teacher: torch.nn.Module, inputs: torch.Tensor) -> torch.Tens
     return logits[:rows]
 
 
-def label_softly(
-    recipe: SoftLabelling, context: StageContext, crew: Crew, shards: Literal["auto"] | int = "auto"
-) -> tuple[Path, SoftLabelsRecord]:
+def run(recipe: SoftLabelling, context: StageContext) -> tuple[Path, SoftLabelsRecord]:
     """Write the teacher's logits on every view of every training sample, in the data set's order.
 
-    Goes on with what is in the stage's folder. Others may help; whoever does what, the bytes are the same.
+    Goes on with the blocks in the stage's folder. Other workers may help: the bytes are the same.
 
     Returns:
         The folder of the sealed labels, and their record.
@@ -121,7 +119,7 @@ def label_softly(
     to_do = len(writer.missing)
     if to_do < writer.header.blocks:
         logger.info("goes on: %d of %d blocks are there", writer.header.blocks - to_do, writer.header.blocks)
-    own = _label(labelling, writer, crew, shards)
+    own = _label(labelling, writer)
     helped = max(0, to_do - own)
     if helped:
         logger.info("%d blocks labelled here, %d by helpers", own, helped)
@@ -129,14 +127,14 @@ def label_softly(
     return labels.folder, record_of_labels(labels, targets_of(context), helped)
 
 
-def help_to_label(recipe: SoftLabelling, context: StageContext, crew: Crew) -> int:
+def help_to_label(recipe: SoftLabelling, context: StageContext) -> int:
     """Label blocks of a stage that another worker is at, as long as there are any; return how many."""
     labelling = Labelling(recipe, context)
     writer = SoftLabelsWriter.join(context.folder, labelling.header, labelling.made_with, context.objects)
     if writer is None:
         return 0
     done, missing = 0, set(writer.missing)
-    for block in crew.blocks(writer.header.blocks):
+    for block in context.crew.blocks(writer.header.blocks):
         if block in missing:
             try:
                 writer.write(block, labelling.logits(block))
@@ -146,8 +144,9 @@ def help_to_label(recipe: SoftLabelling, context: StageContext, crew: Crew) -> i
     return done
 
 
-def _label(labelling: Labelling, writer: SoftLabelsWriter, crew: Crew, shards: Literal["auto"] | int) -> int:
+def _label(labelling: Labelling, writer: SoftLabelsWriter) -> int:
     """Write what is missing, calling for help where it pays; return how many blocks this worker wrote."""
+    crew, shards = labelling.context.crew, labelling.context.shards
     missing, own = writer.missing, 0
     to_do = set(missing)
     call = _Call(crew, shards, _read_bytes(labelling), TRIAL_SECONDS if shards == "auto" else 0.0)
