@@ -37,7 +37,6 @@ from distill_queue.shared.soft_labels.encoding import Encoding, Floats
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.bucket_store import store_of
-from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.data import arrays as data
 from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.arrays import Split
@@ -54,18 +53,19 @@ def main() -> None:
     """Answer the request on standard input."""
     request = json.load(sys.stdin)
     settings = Settings.load()
-    store, runtime = store_of(settings), Runtime.probe(settings, "any")
+    runner = StageRunner(store_of(settings), Runtime.probe(settings, "any"), lambda *_: None)
     found: Any
     try:
         with store_errors(settings.folder):
             match request:
                 case {"samples": stage, "augmentation": augmentation, "views": views, "folder": folder}:
                     seen = AugmentationSpec.model_validate(augmentation)
-                    found = write_samples(Stage.model_validate(stage), seen, views, Path(folder), store, runtime)
+                    found = write_samples(Stage.model_validate(stage), seen, views, Path(folder), runner)
                 case {"recompute": ref, "rows": rows, "seed": seed}:
-                    found = recompute(ArtifactRef.model_validate(ref), rows, seed, store, runtime)
+                    found = recompute(ArtifactRef.model_validate(ref), rows, seed, runner)
                 case {"data": dataset}:
-                    found = data.load(DatasetSpec.model_validate(dataset), runtime).describe().model_dump(mode="json")
+                    loaded = data.load(DatasetSpec.model_validate(dataset), runner.runtime)
+                    found = loaded.describe().model_dump(mode="json")
                 case _:
                     raise InvalidInput(f"unknown request: {', '.join(request)}")
     except DistillError as error:
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def write_samples(
-    stage: Stage, seen: AugmentationSpec, views: int, folder: Path, store: ArtifactStore, runtime: Runtime
+    stage: Stage, seen: AugmentationSpec, views: int, folder: Path, runner: StageRunner
 ) -> dict[str, Any]:
     """Write a data set's training samples in the order of their soft labels, packing it first unless it is there.
 
@@ -88,8 +88,7 @@ def write_samples(
         Facts for the file of the labels.
 
     """
-    runner = StageRunner(store, runtime, lambda *_: None)
-    artifact = store.obtain(stage.ref) or runner.run(stage)
+    artifact = runner.store.obtain(stage.ref) or runner.run(stage)
     context = runner.context({"dataset": artifact}, folder)
     copyfile(artifact.path("train_targets.npy"), folder / "targets.npy")
     if seen.changes_nothing:
@@ -114,7 +113,7 @@ def _write_views(split: Split, seen: AugmentationSpec, views: int, path: Path) -
 
 
 @torch.inference_mode()
-def recompute(ref: ArtifactRef, rows: int, seed: int, store: ArtifactStore, runtime: Runtime) -> dict[str, Any]:
+def recompute(ref: ArtifactRef, rows: int, seed: int, runner: StageRunner) -> dict[str, Any]:
     """Compute random rows of a stage's soft labels again.
 
     Returns:
@@ -125,14 +124,13 @@ def recompute(ref: ArtifactRef, rows: int, seed: int, store: ArtifactStore, runt
         InvalidInput: the labels were imported, and there is no teacher.
 
     """
-    artifact = store.open(ref)
+    artifact = runner.store.open(ref)
     stage = artifact.manifest.stage
     if stage is None or isinstance(stage.recipe, ImportSoftLabels):
         raise InvalidInput("the labels were imported: there is no teacher here to compute any again")
     if not isinstance(stage.recipe, SoftLabelling):
         raise ArtifactDamaged(f"{artifact.folder}: not the artifact of soft labels")
     labels = SoftLabels.open(artifact.folder)
-    runner = StageRunner(store, runtime, lambda *_: None)
     labelling = Labelling(stage.recipe, runner.context(runner.opened(stage), Path()))
     random, computed = np.random.default_rng(seed), 0
     worst = {"error": -1.0, "sample": 0, "view": 0}
