@@ -33,7 +33,7 @@ T = TypeVar("T", bound=Record)
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """What a stage works with: its inputs, a folder for its files, a device, and someone to tell."""
+    """What a stage works with: its inputs, a folder for its files, a device, and the report of its progress."""
 
     inputs: dict[str, Artifact]
     folder: Path
@@ -58,7 +58,7 @@ class StageContext:
         return data.Split.open(folder, name, self.dataset, device, streamed=streamed)
 
     def split_for(self, model: torch.nn.Module, name: str) -> tuple[data.Split, int]:
-        """A split to run a model over, streamed if there is no room for all of it, and the size of batches that fit.
+        """Open a split to run a model over, streamed if memory is short, and find the size of the batches that fit.
 
         Raises:
             StageFailed: there is not even room for one sample.
@@ -69,7 +69,7 @@ class StageContext:
         return mapped if streams else mapped.read_whole(), batch_size
 
     def inference(self, model: torch.nn.Module, mapped: data.Split, size_bytes: int) -> tuple[bool, int]:
-        """Whether samples of so many bytes are to be streamed through a model, and the size of batches that fit.
+        """Find out whether samples of so many bytes must be streamed through a model, and the size of batches that fit.
 
         Raises:
             StageFailed: there is not even room for one sample.
@@ -80,7 +80,7 @@ class StageContext:
         return need.streams(free), need.batch_size
 
     def model(self, role: str, seed: int | None = None) -> torch.nn.Module:
-        """The trained model that is an input of this stage; of a choice, the one that was trained with a seed."""
+        """Load the trained model of an input; of a choice, the model that was trained with a seed."""
         artifact = self.inputs[role]
         stage = artifact.manifest.stage
         recipe = stage.recipe if stage else None
@@ -96,17 +96,17 @@ class StageContext:
         return models.load(models.build(recipe.model, self.dataset, self.runtime), artifact.path(WEIGHTS))
 
     def ensemble(self, recipe: JoinTeachers) -> models.Ensemble:
-        """New teachers as one model."""
+        """Build the model of several teachers, untrained."""
         teachers = [self._teacher(model, recipe.normalise_of(place)) for place, model in enumerate(recipe.models)]
         return models.Ensemble(teachers, recipe.weights, probabilities=recipe.average == "probabilities")
 
     def _teacher(self, model: ModelSpec, normalise: Normalise) -> torch.nn.Module:
-        """A new model that takes samples as all do, whatever its weights will have been trained on."""
+        """Build a model, untrained, that takes samples as they are here and sees them as its weights need them."""
         built = models.build(model, self.dataset, self.runtime)
         return normalisation.prepared(built, normalise, self.dataset, self.runtime.device)
 
     def soft_labels(self) -> tuple[SoftLabels, Labels]:
-        """The soft labels of the training samples, and the recipe that says in which views a student is to see these.
+        """Open the soft labels of the training samples, with the recipe that says in which views a student sees these.
 
         Raises:
             InvalidInput: they are of other samples, or of other views; the message says which.
@@ -134,10 +134,10 @@ def weights_of(seed: int) -> str:
 
 
 def record_of(artifact: Artifact, kind: type[T]) -> T:
-    """An artifact's record, which is to be of a kind.
+    """Return an artifact's record.
 
     Raises:
-        ArtifactDamaged: it is none.
+        ArtifactDamaged: the record is of another kind.
 
     """
     record = artifact.record

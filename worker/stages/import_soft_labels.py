@@ -13,7 +13,7 @@ from distill_queue.shared.soft_labels.statistics import better_than_chance
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 from distill_queue.worker.machine.outages import read_errors
 from distill_queue.worker.stages.context import StageContext
-from distill_queue.worker.stages.label_header import header_of, progress_in_words, record_of_labels, targets_of
+from distill_queue.worker.stages.label_facts import header_of, progress_in_words, record_of_labels, targets_of
 
 LABEL_FILE = "labels"
 

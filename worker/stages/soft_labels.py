@@ -24,7 +24,7 @@ from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.stages.context import StageContext
 from distill_queue.worker.stages.crew import AGAIN_SECONDS, TRIAL_SECONDS, Crew, worthwhile_helpers
-from distill_queue.worker.stages.label_header import header_of, progress_in_words, record_of_labels, targets_of
+from distill_queue.worker.stages.label_facts import header_of, progress_in_words, record_of_labels, targets_of
 
 #: Fewest rows in one forward pass.
 FEWEST_ROWS = 32
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Labelling:
-    """A teacher, the samples that it labels, and how what it says is stored."""
+    """A teacher, the samples that it labels, and how its logits are stored."""
 
     recipe: SoftLabelling
     context: StageContext
@@ -65,7 +65,7 @@ class Labelling:
 
     @property
     def made_with(self) -> str:
-        """What decides on the last bits of a logit: labels of two of these are not mixed."""
+        """Return what the last bits of a logit depend on: labels that differ in it are not mixed."""
         device = self.context.runtime.device
         on_gpu = device.type == "cuda"
         what = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
@@ -128,7 +128,7 @@ def run(recipe: SoftLabelling, context: StageContext) -> tuple[Path, SoftLabelsR
 
 
 def help_to_label(recipe: SoftLabelling, context: StageContext) -> int:
-    """Label blocks of a stage that another worker is at, as long as there are any; return how many."""
+    """Label blocks of a stage that another worker runs, until none is left; return how many were labelled here."""
     labelling = Labelling(recipe, context)
     writer = SoftLabelsWriter.join(context.folder, labelling.header, labelling.made_with, context.objects)
     if writer is None:
@@ -171,7 +171,7 @@ def _label(labelling: Labelling, writer: SoftLabelsWriter) -> int:
 
 @dataclass
 class _Call:
-    """Whether to call for help, and whether again."""
+    """Decides when to call helpers, and how many."""
 
     crew: Crew
     shards: Literal["auto"] | int
@@ -184,7 +184,7 @@ class _Call:
     called: int = 0
 
     def note(self, seconds: float) -> None:
-        """Take in how long a block took."""
+        """Note how many seconds a block took."""
         self.seconds.append(seconds)
         self.spent_seconds += seconds
 

@@ -59,7 +59,7 @@ def train_models(
 
 
 def to_train(bundle: Bundle, missing: Bundle, checkpoints: Checkpoints) -> Bundle:
-    """What is missing; with it, what was trained beside it before: a checkpoint goes on to the same bits as a whole."""
+    """Return what to train: what is missing, and what a checkpoint has beside it, which goes on as a whole only."""
     checkpoint = checkpoints.latest()
     together = set(checkpoint.facts["members"]) if checkpoint else set()
     if {stage.key for stage in missing} <= together:
@@ -77,7 +77,7 @@ def _training_of(stage: Stage) -> Training:
 
 
 def _noted(outcome: Trained | StageFailed, found: Findings) -> Trained | StageFailed:
-    """The outcome with what was found out before."""
+    """Add what the probe found to an outcome's record."""
     if isinstance(outcome, StageFailed) or found.fallback is None:
         return outcome
     return replace(outcome, record=outcome.record.model_copy(update={"fallback": found.fallback}))
@@ -96,13 +96,13 @@ def _member(recipe: Training, context: StageContext, *, stacked: bool) -> Member
 
 
 def _whose(recipe: Training) -> str:
-    """Whose code a mistake in a training is: the user's own, if there is any."""
+    """Name the user's own code that a training calls; empty where there is none."""
     loss = recipe.distillation.loss if isinstance(recipe, Distill) else ""
     return " or ".join(name for name in (recipe.model.name, loss) if is_reference(name))
 
 
 def _views(recipe: Training, labelled: Labels | None) -> tuple[AugmentationSpec, int | None]:
-    """The augmentation and the number of views that are seen: a teacher sees one an epoch, the others the labels'."""
+    """Return the augmentation and the number of views: a teacher sees a new view each epoch, the others the labels'."""
     match recipe:
         case TrainTeacher(training=training):
             return training.augmentation, None

@@ -1,4 +1,4 @@
-"""What soft labels are of, how far they are, and what is said of them: whether computed or imported."""
+"""Facts of soft labels, computed or imported: their header, their record, and how far their stage is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distill_queue.worker.stages.context import StageContext
 
 
 def header_of(recipe: Labels, context: StageContext, teacher_key: str) -> SoftLabelsHeader:
-    """The header of a stage's labels, before they are sealed."""
+    """Return the header of a stage's labels, not sealed yet."""
     dataset = context.dataset
     return SoftLabelsHeader(
         views=recipe.views,
@@ -31,12 +31,12 @@ def header_of(recipe: Labels, context: StageContext, teacher_key: str) -> SoftLa
 
 
 def targets_of(context: StageContext) -> npt.NDArray[np.int64]:
-    """The labels of the training samples, -1 where one has none."""
+    """Read the classes of the training samples `[samples]`, int64, -1 where a sample has no label."""
     return read_array(context.inputs["dataset"].path("train_targets.npy"))
 
 
 def record_of_labels(labels: SoftLabels, targets: npt.NDArray[np.int64], helped: int = 0) -> SoftLabelsRecord:
-    """What is said of sealed labels, some blocks of which helpers computed."""
+    """Return the record of sealed labels, of which helpers computed some blocks."""
     return SoftLabelsRecord(
         samples=len(labels),
         views=labels.header.views,
@@ -47,7 +47,7 @@ def record_of_labels(labels: SoftLabels, targets: npt.NDArray[np.int64], helped:
 
 
 def progress_in_words(header: SoftLabelsHeader, view: int, stop: int) -> tuple[str, float]:
-    """How far the labels are, in words and as a share."""
+    """Return how far a stage is that has come to a sample of a view: in words, and as a share from 0 to 1."""
     of_view = f"view {view + 1}/{header.views} · " if header.views > 1 else ""
     share = (view + stop / header.samples) / header.views
     return f"{of_view}{stop:,} of {header.samples:,} samples", share
