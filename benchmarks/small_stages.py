@@ -45,14 +45,14 @@ READINGS = "DISTILL_BENCHMARK_READINGS"
 
 #: What is timed in a worker's process, by what it is in words.
 TIMED: dict[str, tuple[str, ...]] = {
-    "training steps": ("distill_queue.worker.stages.runner.fit",),
+    "training steps": ("distill_queue.worker.stages.train.fit",),
     "a few samples through each new model, in both precisions": ("distill_queue.worker.training.probe.examine",),
     "timing forward passes of evaluations": (
         "distill_queue.worker.evaluation.cost.latency_ms",
         "distill_queue.worker.evaluation.cost.throughput",
     ),
-    "the rest of evaluations": ("distill_queue.worker.stages.runner.evaluate",),
-    "soft labels": ("distill_queue.worker.stages.soft_labels.label_softly",),
+    "the rest of evaluations": ("distill_queue.worker.stages.evaluate.run",),
+    "soft labels": ("distill_queue.worker.stages.soft_labels.run",),
     "building models": (
         "distill_queue.worker.models.build",
         "distill_queue.worker.models.load",

@@ -31,7 +31,7 @@ DATASETS = {
 #: fsspec's driver of each kind of object store.
 STORE_DRIVERS = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 
-#: The kinds of stages, in a pipeline's order; `distill.<kind>` is the task's name.
+#: The kinds of stages, in a pipeline's order; `distill.<kind>` is the task's name. Their recipes say all else of them.
 STAGE_KINDS = (
     "prepare_data", "train_teacher", "load_teacher", "join_teachers", "soft_labels",
     "import_soft_labels", "distill", "train_control", "choose", "evaluate", "report",

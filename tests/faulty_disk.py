@@ -99,15 +99,14 @@ def _do(store: FolderStore, stage: Stage) -> dict[str, str]:
     import torch
 
     from distill_queue.worker.machine.runtime import Runtime
-    from distill_queue.worker.stages import runner as stages
+    from distill_queue.worker.stages.runner import StageRunner
 
-    stages._kept_logits.clear()
     store = FolderStore(store.root)
     found = store.find(stage.ref)
     if found is None:
         for ref in stage.inputs.values():
             store.obtain(ref)
-        runner = stages.StageRunner(store, Runtime(torch.device("cpu")), lambda *_: None, checkpoint_seconds=0.0)
+        runner = StageRunner(store, Runtime(torch.device("cpu")), lambda *_: None, checkpoint_seconds=0.0)
         found = runner.run(stage)
         store.forget_partial(stage.ref)
     return {name: entry.sha256 for name, entry in found.manifest.files.items()}

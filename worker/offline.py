@@ -30,13 +30,12 @@ from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.numerics import Floats
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.training import AugmentationSpec
-from distill_queue.shared.store.store import ArtifactStore, store_of
+from distill_queue.shared.store.store import store_of
 from distill_queue.worker.data import load as data
 from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.context import StageContext, augmentation_facts
 from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.stages.soft_labels import Labelling
 
@@ -45,18 +44,19 @@ def main() -> None:
     """Answer the request on standard input."""
     request = json.load(sys.stdin)
     settings = Settings.load()
-    store, runtime = store_of(settings), Runtime.probe(settings, "any")
+    runner = StageRunner(store_of(settings), Runtime.probe(settings, "any"), lambda *_: None)
     found: Any
     try:
         with store_errors(settings.folder):
             match request:
                 case {"samples": stage, "augmentation": augmentation, "views": views, "folder": folder}:
                     seen = AugmentationSpec.model_validate(augmentation)
-                    found = write_samples(Stage.model_validate(stage), seen, views, Path(folder), store, runtime)
+                    found = write_samples(Stage.model_validate(stage), seen, views, Path(folder), runner)
                 case {"recompute": ref, "rows": rows, "seed": seed}:
-                    found = recompute(ArtifactRef.model_validate(ref), rows, seed, store, runtime)
+                    found = recompute(ArtifactRef.model_validate(ref), rows, seed, runner)
                 case {"data": dataset}:
-                    found = data.load(DatasetSpec.model_validate(dataset), runtime).describe().model_dump(mode="json")
+                    loaded = data.load(DatasetSpec.model_validate(dataset), runner.runtime)
+                    found = loaded.describe().model_dump(mode="json")
                 case _:
                     raise InvalidInput(f"unknown request: {', '.join(request)}")
     except DistillError as error:
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def write_samples(
-    stage: Stage, seen: AugmentationSpec, views: int, folder: Path, store: ArtifactStore, runtime: Runtime
+    stage: Stage, seen: AugmentationSpec, views: int, folder: Path, runner: StageRunner
 ) -> dict[str, Any]:
     """Write a data set's training samples in the order of their soft labels, packing it first unless it is there.
 
@@ -78,8 +78,8 @@ def write_samples(
         Facts for the file of the labels.
 
     """
-    artifact = store.obtain(stage.ref) or StageRunner(store, runtime, lambda *_: None).run(stage)
-    context = StageContext({"dataset": artifact}, folder, runtime, lambda *_: None)
+    artifact = runner.store.obtain(stage.ref) or runner.run(stage)
+    context = runner.context({"dataset": artifact}, folder)
     copyfile(artifact.path("train_targets.npy"), folder / "targets.npy")
     if seen.changes_nothing:
         copyfile(artifact.path("train_inputs.npy"), folder / "inputs.npy")
@@ -88,8 +88,7 @@ def write_samples(
     return {
         "dataset_key": stage.key,
         "class_names": context.dataset.class_names,
-        "augmentation": augmentation_facts(seen),
-        "augmentation_fingerprint": augment.fingerprint(seen, views),
+        **augment.header_facts(seen, views),
     }
 
 
@@ -104,7 +103,7 @@ def _write_views(split: Split, seen: AugmentationSpec, views: int, path: Path) -
 
 
 @torch.inference_mode()
-def recompute(ref: ArtifactRef, rows: int, seed: int, store: ArtifactStore, runtime: Runtime) -> dict[str, Any]:
+def recompute(ref: ArtifactRef, rows: int, seed: int, runner: StageRunner) -> dict[str, Any]:
     """Compute random rows of a stage's soft labels again.
 
     Returns:
@@ -115,15 +114,14 @@ def recompute(ref: ArtifactRef, rows: int, seed: int, store: ArtifactStore, runt
         InvalidInput: the labels were imported, and there is no teacher.
 
     """
-    artifact = store.open(ref)
+    artifact = runner.store.open(ref)
     stage = artifact.manifest.stage
     if stage is None or isinstance(stage.recipe, ImportSoftLabels):
         raise InvalidInput("the labels were imported: there is no teacher here to compute any again")
     if not isinstance(stage.recipe, SoftLabelling):
         raise ArtifactDamaged(f"{artifact.folder}: not the artifact of soft labels")
     labels = SoftLabels.open(artifact.folder)
-    inputs = {role: store.open(each) for role, each in stage.inputs.items()}
-    labelling = Labelling(stage.recipe, StageContext(inputs, Path(), runtime, lambda *_: None))
+    labelling = Labelling(stage.recipe, runner.context(runner.opened(stage), Path()))
     random, computed = np.random.default_rng(seed), 0
     worst = {"error": -1.0, "sample": 0, "view": 0}
     views, counts = np.unique(random.integers(labels.header.views, size=rows), return_counts=True)

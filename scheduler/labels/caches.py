@@ -17,7 +17,7 @@ from distill_queue.shared.errors import InvalidSettings, store_errors
 from distill_queue.shared.files.array_file import read_array
 from distill_queue.shared.files.folders import draft_folder
 from distill_queue.shared.files.given_file import require_path, shown
-from distill_queue.shared.plan.recipes import PrepareData
+from distill_queue.shared.plan.recipes import RECIPES, Labels, PrepareData
 from distill_queue.shared.plan.stage import SHORTEST_KEY, ArtifactRef, Stage
 from distill_queue.shared.results.records import SoftLabelsRecord
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels, SoftLabelsHeader, block_rows
@@ -28,7 +28,7 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.store import ArtifactStore
 
 #: Kinds of artifacts that are caches.
-CACHE_KINDS = ("soft_labels", "import_soft_labels")
+CACHE_KINDS = tuple(kind for kind, recipe in RECIPES.items() if issubclass(recipe, Labels))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from distill_queue.shared.catalog import is_reference
 from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.plan.ingredients import ingredients
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import (
     ChooseStudent,
@@ -21,7 +22,6 @@ from distill_queue.shared.plan.recipes import (
     PrepareData,
     StudentRuns,
     TrainTeacher,
-    ingredients,
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.spec.file import SpecFile

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from distill_queue.shared.catalog import STAGE_KINDS, Dtype, Normalise, is_reference
+from distill_queue.shared.catalog import Dtype, Normalise
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.model import ModelSpec
@@ -18,32 +17,77 @@ if TYPE_CHECKING:
     from distill_queue.shared.soft_labels.encoding import Encoding
 
 
-class PrepareData(SpecPart):
+#: Parts of a pipeline's work, each of one colour in the report's timeline.
+Work = Literal["teacher", "labels", "student", "control", "evaluation", "other"]
+
+
+class StageRecipe(SpecPart):
+    """What all recipes share, and the facts of a kind, which no message and no artifact carries.
+
+    A kind of stage is a class here, named in `Recipe` and in the catalog's `STAGE_KINDS`, and a file in
+    `worker/stages/`.
+    """
+
+    #: Part of the key. Raised by one when the stage's code changes its result, so that old artifacts are not taken
+    #: for new ones.
+    version: ClassVar[int] = 1
+    #: The part of a pipeline's work that the kind belongs to.
+    work: ClassVar[Work] = "other"
+    #: The folder in the stage's unfinished work that a later attempt goes on with; None where each begins anew.
+    unfinished_folder: ClassVar[str | None] = None
+
+    def details(self, *dataset: str) -> tuple[str, ...]:
+        """What the stage works with and how, in words; with the data set's name where it is given."""
+        return dataset
+
+
+class PrepareData(StageRecipe):
     """Pack a data set into arrays."""
+
+    version = 3
 
     kind: Literal["prepare_data"] = "prepare_data"
     dataset: DatasetSpec
 
+    def details(self, *_dataset: str) -> tuple[str, ...]:
+        """None: the stage's title has the data set."""
+        return ()
 
-class TrainTeacher(SpecPart):
+
+class TrainTeacher(StageRecipe):
     """Train the teacher on the data set's labels."""
+
+    version = 3
+    work = "teacher"
 
     kind: Literal["train_teacher"] = "train_teacher"
     model: ModelSpec
     training: TrainingSpec
 
+    def details(self, *dataset: str) -> tuple[str, ...]:
+        """The model, the data set, and for how long."""
+        return (self.model.words, *dataset, _epochs(self.training))
 
-class LoadTeacher(SpecPart):
+
+class LoadTeacher(StageRecipe):
     """Take the teacher's weights from a file that the client put into the store."""
+
+    work = "teacher"
 
     kind: Literal["load_teacher"] = "load_teacher"
     model: ModelSpec
     #: What it was trained on; left out where nothing is said, so that workers of earlier versions read it.
     normalise: Normalise = Field(default="data", exclude_if=lambda normalise: normalise == "data")
 
+    def details(self, *dataset: str) -> tuple[str, ...]:
+        """The model, the data set, and what the teacher was trained on."""
+        return (self.model.words, *dataset, *(() if self.normalise == "data" else (f"normalise: {self.normalise}",)))
 
-class JoinTeachers(SpecPart):
+
+class JoinTeachers(StageRecipe):
     """Make one model of several teachers, whose outputs are averaged."""
+
+    work = "teacher"
 
     kind: Literal["join_teachers"] = "join_teachers"
     models: Annotated[tuple[ModelSpec, ...], Field(strict=False)]
@@ -56,9 +100,16 @@ class JoinTeachers(SpecPart):
         """What the teacher at a place was trained on."""
         return self.normalise[place] if self.normalise else "data"
 
+    def details(self, *dataset: str) -> tuple[str, ...]:
+        """The teachers' models, and the data set."""
+        return (*(model.words for model in self.models), *dataset)
 
-class Labels(SpecPart):
+
+class Labels(StageRecipe):
     """What soft labels are of, and how they are stored."""
+
+    work = "labels"
+    unfinished_folder: ClassVar[str] = "soft_labels"
 
     dtype: Dtype
     top_k: int | None = None
@@ -74,9 +125,15 @@ class Labels(SpecPart):
 
         return Encoding(dtype=self.dtype, top_k=self.top_k)
 
+    def details(self, *dataset: str) -> tuple[str, ...]:
+        """The data set, how a row is stored, and how many views there are of a sample."""
+        return (*dataset, self.encoding.name, *((f"{self.views} views",) if self.views > 1 else ()))
+
 
 class SoftLabelling(Labels):
     """Compute the teacher's logits on the views of the transfer set."""
+
+    version = 2
 
     kind: Literal["soft_labels"] = "soft_labels"
 
@@ -87,17 +144,29 @@ class ImportSoftLabels(Labels):
     kind: Literal["import_soft_labels"] = "import_soft_labels"
 
 
-class Distill(SpecPart):
+class Distill(StageRecipe):
     """Train a student on soft labels."""
+
+    version = 3
+    work = "student"
 
     kind: Literal["distill"] = "distill"
     model: ModelSpec
     distillation: DistillationSpec
     training: TrainingSpec
 
+    def details(self, *dataset: str) -> tuple[str, ...]:
+        """The model, the data set, by which loss, and for how long."""
+        loss = "" if self.distillation.loss == "kd" else f"{self.distillation.loss} "
+        how = f"{loss}T={self.distillation.temperature:g} alpha={self.distillation.alpha:g}"
+        return (self.model.words, *dataset, how, _epochs(self.training))
 
-class TrainControl(SpecPart):
+
+class TrainControl(StageRecipe):
     """Train a student's control: the same student, on the same views, without the teacher."""
+
+    version = 3
+    work = "control"
 
     kind: Literal["train_control"] = "train_control"
     model: ModelSpec
@@ -105,9 +174,15 @@ class TrainControl(SpecPart):
     views: int = 1
     augmentation: AugmentationSpec = AugmentationSpec()
 
+    def details(self, *dataset: str) -> tuple[str, ...]:
+        """The model, the data set, and for how long."""
+        return (self.model.words, *dataset, _epochs(self.training))
 
-class ChooseStudent(SpecPart):
+
+class ChooseStudent(StageRecipe):
     """Find the point of a grid whose models are best on held-out samples, over all seeds."""
+
+    work = "evaluation"
 
     kind: Literal["choose"] = "choose"
     #: What tells the points apart, and their models.
@@ -119,8 +194,11 @@ class ChooseStudent(SpecPart):
 Counting = Literal["layers", "operators"]
 
 
-class Evaluate(SpecPart):
+class Evaluate(StageRecipe):
     """Score a model on the test set: a given one, or the one that was chosen from a grid."""
+
+    version = 2
+    work = "evaluation"
 
     kind: Literal["evaluate"] = "evaluate"
     #: Of a chosen student, the run.
@@ -145,8 +223,10 @@ class StudentRuns(SpecPart):
         return f"{self.role(seed)}/control"
 
 
-class WriteReport(SpecPart):
+class WriteReport(StageRecipe):
     """Compare the students with their controls and the teacher."""
+
+    version = 2
 
     kind: Literal["report"] = "report"
     students: Annotated[tuple[StudentRuns, ...], Field(strict=False)]
@@ -173,59 +253,17 @@ Recipe = Annotated[
 ]
 
 
-def models_of(recipe: Recipe) -> tuple[ModelSpec, ...]:
-    """The models that a stage trains, loads, joins or chooses from."""
-    match recipe:
-        case TrainTeacher(model=model) | LoadTeacher(model=model) | Distill(model=model) | TrainControl(model=model):
-            return (model,)
-        case JoinTeachers(models=models) | ChooseStudent(models=models):
-            return models
-    return ()
-
-
-#: Raised by one when a stage's code changes its result, so that old artifacts are not taken for new ones.
-RECIPE_VERSIONS = dict.fromkeys((*STAGE_KINDS, "checkpoint", "label_file"), 1) | {
-    "prepare_data": 3,
-    "train_teacher": 3,
-    "soft_labels": 2,
-    "distill": 3,
-    "train_control": 3,
-    "evaluate": 2,
-    "report": 2,
+#: The class of every recipe, by its kind.
+RECIPES: dict[str, type[StageRecipe]] = {
+    recipe.model_fields["kind"].default: recipe for recipe in get_args(get_args(Recipe)[0])
 }
 
 
-def revisions(recipe: Recipe) -> list[str]:
-    """The changes of a kind's code that concern this recipe: their names are part of its key, and of no other's.
-
-    A change that concerns all recipes of a kind raises the kind's version.
-    """
-    return [name for name, concerns in _REVISIONS.items() if concerns(recipe)]
+def models_of(recipe: StageRecipe) -> tuple[ModelSpec, ...]:
+    """The models that a stage trains, loads, joins or chooses from: its recipe's `model` or `models`."""
+    one: tuple[ModelSpec, ...] = (recipe.model,) if hasattr(recipe, "model") else ()
+    return getattr(recipe, "models", one)
 
 
-#: Names of changes that concern some recipes only, and which.
-_REVISIONS: dict[str, Callable[[Recipe], bool]] = {
-    # A constant channel is divided by its value, no more by a millionth. Ours have none.
-    "constant channels": lambda recipe: isinstance(recipe, PrepareData) and is_reference(recipe.dataset.name),
-    # A training ended one epoch later.
-    "patience": lambda recipe: isinstance(recipe, Training) and recipe.training.patience is not None,
-}
-
-
-def ingredients(value: Any) -> Any:
-    """A recipe as plain values, without what is as it always was: a new option with a default changes no old key.
-
-    Whoever changes a default raises the recipe's version.
-    """
-    if isinstance(value, SpecPart):
-        fields = type(value).model_fields
-        return {
-            name: ingredients(field)
-            for name, field in value
-            if name != "kind" and (name == "name" or field != fields[name].get_default())
-        }
-    if isinstance(value, tuple):
-        return [ingredients(item) for item in value]
-    if isinstance(value, dict):
-        return {name: ingredients(item) for name, item in value.items()}
-    return value
+def _epochs(training: TrainingSpec) -> str:
+    return f"{training.epochs:,} epoch{'' if training.epochs == 1 else 's'}"

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.line import Line
-from distill_queue.shared.plan.recipes import RECIPE_VERSIONS, Recipe, ingredients, revisions
+from distill_queue.shared.plan.ingredients import RECIPE_VERSIONS, ingredients, revisions
+from distill_queue.shared.plan.recipes import Recipe
 
 #: Version of the message that carries a stage; a worker refuses what is newer than itself.
 STAGE_FORMAT = 5

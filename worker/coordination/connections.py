@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from platform import node
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import redis
 from celery import Celery
@@ -36,7 +36,11 @@ from distill_queue.worker.coordination.pages import Pages
 from distill_queue.worker.coordination.pulse import Pulse
 from distill_queue.worker.coordination.rescue import Rescue
 from distill_queue.worker.coordination.stop import Stop
+from distill_queue.worker.machine.last_value import LastValue
 from distill_queue.worker.telemetry.metrics import Metrics
+
+if TYPE_CHECKING:
+    import torch
 
 logger = get_logger(__name__)
 
@@ -69,6 +73,8 @@ class Connections:
     counters: BrokerClient
     queues: Queues
     metrics: Metrics
+    #: A teacher's logits on the test set: kept from one evaluation to the next.
+    teacher_on_test: LastValue[torch.Tensor] = field(default_factory=LastValue)
 
     @classmethod
     def connect(

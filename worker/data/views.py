@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -128,6 +129,12 @@ def fingerprint(spec: AugmentationSpec, views: int) -> str:
     numbers = torch.stack([uniform(spec.seed, view, torch.arange(FINGERPRINT_SAMPLES)) for view in (0, views - 1)])
     done = json.dumps([VERSION, spec.model_dump(mode="json"), views], sort_keys=True)
     return hashlib.sha256(done.encode() + numbers.numpy().tobytes()).hexdigest()[:32]
+
+
+def header_facts(spec: AugmentationSpec, views: int) -> dict[str, Any]:
+    """What the header of soft labels says of the labelled views: no augmentation if samples are not changed."""
+    augmentation = {} if spec.changes_nothing else spec.model_dump(mode="json")
+    return {"augmentation": augmentation, "augmentation_fingerprint": fingerprint(spec, views)}
 
 
 def _mix(words: torch.Tensor) -> torch.Tensor:

@@ -1,1 +1,1 @@
-"""Stages: plain functions from artifacts to an artifact; they know the store, and neither Celery nor Redis."""
+"""Stages: plain functions from artifacts to an artifact, one file a kind; they know the store, not Celery or Redis."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
@@ -16,15 +16,16 @@ from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord
 from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.spec.model import ModelSpec
-from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.worker import models
 from distill_queue.worker.data import normalisation
-from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.split import Split
+from distill_queue.worker.data.views import header_facts
 from distill_queue.worker.evaluation import quality as evaluation
 from distill_queue.worker.machine import memory
+from distill_queue.worker.machine.last_value import LastValue
 from distill_queue.worker.machine.runtime import Report, Runtime
+from distill_queue.worker.stages.crew import Alone, Crew
 
 WEIGHTS = "model.safetensors"
 
@@ -33,7 +34,7 @@ T = TypeVar("T", bound=Record)
 
 @dataclass(frozen=True, slots=True)
 class StageContext:
-    """What a stage works with: its inputs, a folder for its files, a device, and someone to tell."""
+    """What a stage works with: its inputs, a folder for its files, a device, and the report of its progress."""
 
     inputs: dict[str, Artifact]
     folder: Path
@@ -41,6 +42,11 @@ class StageContext:
     report: Report
     #: Where other machines see unfinished files; None where they see the folder.
     bucket: Bucket | None = None
+    #: The workers that label together, and how many of them are wanted.
+    crew: Crew = field(default_factory=Alone)
+    shards: Literal["auto"] | int = "auto"
+    #: A teacher's logits on the test set, for the next evaluation: a sweep's students have one teacher.
+    teacher_on_test: LastValue[torch.Tensor] = field(default_factory=LastValue)
 
     @property
     def dataset(self) -> DatasetRecord:
@@ -53,7 +59,7 @@ class StageContext:
         return Split.open(folder, name, self.dataset, device, streamed=streamed)
 
     def split_for(self, model: torch.nn.Module, name: str) -> tuple[Split, int]:
-        """A split to run a model over, streamed if there is no room for all of it, and the size of batches that fit.
+        """Open a split to run a model over, streamed if memory is short, and find the size of the batches that fit.
 
         Raises:
             StageFailed: there is not even room for one sample.
@@ -64,7 +70,7 @@ class StageContext:
         return mapped if streams else mapped.read_whole(), batch_size
 
     def inference(self, model: torch.nn.Module, mapped: Split, size_bytes: int) -> tuple[bool, int]:
-        """Whether samples of so many bytes are to be streamed through a model, and the size of batches that fit.
+        """Find out whether samples of so many bytes must be streamed through a model, and the size of batches that fit.
 
         Raises:
             StageFailed: there is not even room for one sample.
@@ -75,7 +81,7 @@ class StageContext:
         return need.streams(free), need.batch_size
 
     def model(self, role: str, seed: int | None = None) -> torch.nn.Module:
-        """The trained model that is an input of this stage; of a choice, the one that was trained with a seed."""
+        """Load the trained model of an input; of a choice, the model that was trained with a seed."""
         artifact = self.inputs[role]
         stage = artifact.manifest.stage
         recipe = stage.recipe if stage else None
@@ -91,17 +97,17 @@ class StageContext:
         return models.load(models.build(recipe.model, self.dataset, self.runtime), artifact.path(WEIGHTS))
 
     def ensemble(self, recipe: JoinTeachers) -> models.Ensemble:
-        """New teachers as one model."""
+        """Build the model of several teachers, untrained."""
         teachers = [self._teacher(model, recipe.normalise_of(place)) for place, model in enumerate(recipe.models)]
         return models.Ensemble(teachers, recipe.weights, probabilities=recipe.average == "probabilities")
 
     def _teacher(self, model: ModelSpec, normalise: Normalise) -> torch.nn.Module:
-        """A new model that takes samples as all do, whatever its weights will have been trained on."""
+        """Build a model, untrained, that takes samples as they are here and sees them as its weights need them."""
         built = models.build(model, self.dataset, self.runtime)
         return normalisation.prepared(built, normalise, self.dataset, self.runtime.device)
 
     def soft_labels(self) -> tuple[SoftLabels, Labels]:
-        """The soft labels of the training samples, and the recipe that says in which views a student is to see these.
+        """Open the soft labels of the training samples, with the recipe that says in which views a student sees these.
 
         Raises:
             InvalidInput: they are of other samples, or of other views; the message says which.
@@ -118,15 +124,9 @@ class StageContext:
             dataset_key=self.inputs["dataset"].manifest.key,
             class_names=self.dataset.class_names,
             teacher_key=teacher.key if teacher else None,
-            augmentation=augmentation_facts(recipe.augmentation),
-            augmentation_fingerprint=augment.fingerprint(recipe.augmentation, recipe.views),
+            **header_facts(recipe.augmentation, recipe.views),
         )
         return labels, recipe
-
-
-def augmentation_facts(augmentation: AugmentationSpec) -> dict[str, int | float | bool]:
-    """The augmentation as a header names it: nothing where samples are seen as they are."""
-    return {} if augmentation.changes_nothing else augmentation.model_dump(mode="json")
 
 
 def weights_of(seed: int) -> str:
@@ -135,10 +135,10 @@ def weights_of(seed: int) -> str:
 
 
 def record_of(artifact: Artifact, kind: type[T]) -> T:
-    """An artifact's record, which is to be of a kind.
+    """Return an artifact's record.
 
     Raises:
-        ArtifactDamaged: it is none.
+        ArtifactDamaged: the record is of another kind.
 
     """
     record = artifact.record

@@ -16,17 +16,17 @@ AGAIN_SECONDS = 30.0
 
 
 class Crew(Protocol):
-    """Whoever labels the blocks of one stage."""
+    """The workers that label the blocks of one stage."""
 
     @property
     def present(self) -> int:
         """Other workers that could help."""
 
     def call(self, helpers: int, seconds: float, /) -> bool:
-        """Ask for helpers with the blocks that are left, for work of so many seconds; whether they could hear."""
+        """Call helpers for work of so many seconds; return whether the call could be sent."""
 
     def blocks(self, total: int) -> Iterator[int]:
-        """Numbers of blocks that nobody else of the crew has been given."""
+        """Yield the numbers of the blocks that this worker is to label."""
 
 
 class Alone:
@@ -35,11 +35,11 @@ class Alone:
     present = 0
 
     def call(self, *_: float) -> bool:
-        """Nobody is there."""
+        """Call in vain."""
         return False
 
     def blocks(self, total: int) -> Iterator[int]:
-        """All of them."""
+        """Yield the numbers of all blocks."""
         return iter(range(total))
 
 

@@ -1,4 +1,4 @@
-"""Soft labels: the teacher's logits on every view of every sample, computed by one worker or several, or imported."""
+"""Soft labels: the teacher's logits on every view of every sample, computed by one worker or several."""
 
 from __future__ import annotations
 
@@ -13,27 +13,19 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from distill_queue.shared.errors import InvalidSpec, StoreUnavailable
-from distill_queue.shared.files.array_file import read_array
-from distill_queue.shared.files.folders import size_below
-from distill_queue.shared.plan.recipes import ImportSoftLabels, Labels, SoftLabelling
+from distill_queue.shared.errors import StoreUnavailable
+from distill_queue.shared.plan.recipes import SoftLabelling
 from distill_queue.shared.results.records import SoftLabelsRecord
-from distill_queue.shared.soft_labels.cache import SoftLabels, SoftLabelsHeader, block_rows
-from distill_queue.shared.soft_labels.label_file import LabelFile
+from distill_queue.shared.soft_labels.cache import SoftLabelsHeader
 from distill_queue.shared.soft_labels.numerics import LARGEST_SMALL, Array
-from distill_queue.shared.soft_labels.statistics import LabelStatistics, better_than_chance
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
-from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.batches import Batches
-from distill_queue.worker.machine.outages import read_errors
-from distill_queue.worker.stages.context import StageContext, augmentation_facts
+from distill_queue.worker.stages.context import StageContext
 from distill_queue.worker.stages.crew import AGAIN_SECONDS, TRIAL_SECONDS, Crew, worthwhile_helpers
+from distill_queue.worker.stages.label_facts import header_of, progress_in_words, record_of_labels, targets_of
 
-LABEL_FILE = "labels"
 #: Fewest rows in one forward pass.
 FEWEST_ROWS = 32
 #: Seconds between two looks at what others have finished.
@@ -44,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Labelling:
-    """A teacher, the samples that it labels, and how what it says is stored."""
+    """A teacher, the samples that it labels, and how its logits are stored."""
 
     recipe: SoftLabelling
     context: StageContext
@@ -73,7 +65,7 @@ class Labelling:
 
     @property
     def made_with(self) -> str:
-        """What decides on the last bits of a logit: labels of two of these are not mixed."""
+        """Return what the last bits of a logit depend on: labels that differ in it are not mixed."""
         device = self.context.runtime.device
         on_gpu = device.type == "cuda"
         what = torch.cuda.get_device_name(device) if on_gpu else torch.backends.cpu.get_cpu_capability()
@@ -87,7 +79,7 @@ class Labelling:
         parts = []
         for start in range(rows.start, rows.stop, self.batch_size):
             stop = min(start + self.batch_size, rows.stop)
-            words, share = _progress(self.header, view, start)
+            words, share = progress_in_words(self.header, view, start)
             # May end the stage: before work that would be lost.
             self.context.report(words, stop - start, share)
             logits = logits_of_rows(self.teacher, self.batches.inputs(slice(start, stop), view)).float()
@@ -113,12 +105,10 @@ def logits_of_rows(teacher: torch.nn.Module, inputs: torch.Tensor) -> torch.Tens
     return logits[:rows]
 
 
-def label_softly(
-    recipe: SoftLabelling, context: StageContext, crew: Crew, shards: Literal["auto"] | int = "auto"
-) -> tuple[Path, SoftLabelsRecord]:
+def run(recipe: SoftLabelling, context: StageContext) -> tuple[Path, SoftLabelsRecord]:
     """Write the teacher's logits on every view of every training sample, in the data set's order.
 
-    Goes on with what is in the stage's folder. Others may help; whoever does what, the bytes are the same.
+    Goes on with the blocks in the stage's folder. Other workers may help: the bytes are the same.
 
     Returns:
         The folder of the sealed labels, and their record.
@@ -129,22 +119,22 @@ def label_softly(
     to_do = len(writer.missing)
     if to_do < writer.header.blocks:
         logger.info("goes on: %d of %d blocks are there", writer.header.blocks - to_do, writer.header.blocks)
-    own = _label(labelling, writer, crew, shards)
+    own = _label(labelling, writer)
     helped = max(0, to_do - own)
     if helped:
         logger.info("%d blocks labelled here, %d by helpers", own, helped)
     labels = writer.seal()
-    return labels.folder, _record(labels, _targets(context), helped)
+    return labels.folder, record_of_labels(labels, targets_of(context), helped)
 
 
-def help_to_label(recipe: SoftLabelling, context: StageContext, crew: Crew) -> int:
-    """Label blocks of a stage that another worker is at, as long as there are any; return how many."""
+def help_to_label(recipe: SoftLabelling, context: StageContext) -> int:
+    """Label blocks of a stage that another worker runs, until none is left; return how many were labelled here."""
     labelling = Labelling(recipe, context)
     writer = SoftLabelsWriter.join(context.folder, labelling.header, labelling.made_with, context.bucket)
     if writer is None:
         return 0
     done, missing = 0, set(writer.missing)
-    for block in crew.blocks(writer.header.blocks):
+    for block in context.crew.blocks(writer.header.blocks):
         if block in missing:
             try:
                 writer.write(block, labelling.logits(block))
@@ -154,55 +144,9 @@ def help_to_label(recipe: SoftLabelling, context: StageContext, crew: Crew) -> i
     return done
 
 
-def import_labels(recipe: ImportSoftLabels, context: StageContext) -> tuple[Path, SoftLabelsRecord]:
-    """Store the logits of a file as soft labels of the training samples.
-
-    Returns:
-        The folder of the sealed labels, and their record.
-
-    Raises:
-        InvalidSpec: they are not of these samples, classes or views; the message says what differs.
-
-    """
-    source = context.inputs["file"]
-    path = next(source.folder / name for name in source.manifest.files if name.startswith(LABEL_FILE))
-    with read_errors(path), LabelFile.open(path, called="teacher.soft_labels") as file:
-        header = header_of(recipe, context, teacher_key=file.facts.teacher_key or source.manifest.key)
-        _require(file, header)
-        writer = SoftLabelsWriter.begin(context.folder, header, source.manifest.key, context.bucket)
-        for block, logits in file.blocks(header):
-            writer.write(block, logits)
-            view, rows = header.rows_of(block)
-            words, share = _progress(header, view, rows.stop)
-            context.report(words, rows.stop - rows.start, share)
-    labels, targets = writer.seal(), _targets(context)
-    record = _record(labels, targets)
-    if not better_than_chance(record.accuracy, targets):
-        raise InvalidSpec(
-            f"teacher.soft_labels: the first class is right on {record.accuracy:.1%} of the samples, no more than "
-            "by chance: are the rows in the order of the training samples, as 'distill labels samples' writes them?"
-        )
-    return labels.folder, record
-
-
-def header_of(recipe: Labels, context: StageContext, teacher_key: str) -> SoftLabelsHeader:
-    """The header of a stage's labels, before they are sealed."""
-    dataset = context.dataset
-    return SoftLabelsHeader(
-        views=recipe.views,
-        samples=dataset.train_samples,
-        class_names=dataset.class_names,
-        encoding=recipe.encoding,
-        dataset_key=context.inputs["dataset"].manifest.key,
-        teacher_key=teacher_key,
-        augmentation=augmentation_facts(recipe.augmentation),
-        augmentation_fingerprint=augment.fingerprint(recipe.augmentation, recipe.views),
-        block_rows=block_rows(dataset.classes),
-    )
-
-
-def _label(labelling: Labelling, writer: SoftLabelsWriter, crew: Crew, shards: Literal["auto"] | int) -> int:
+def _label(labelling: Labelling, writer: SoftLabelsWriter) -> int:
     """Write what is missing, calling for help where it pays; return how many blocks this worker wrote."""
+    crew, shards = labelling.context.crew, labelling.context.shards
     missing, own = writer.missing, 0
     to_do = set(missing)
     call = _Call(crew, shards, _read_bytes(labelling), TRIAL_SECONDS if shards == "auto" else 0.0)
@@ -227,7 +171,7 @@ def _label(labelling: Labelling, writer: SoftLabelsWriter, crew: Crew, shards: L
 
 @dataclass
 class _Call:
-    """Whether to call for help, and whether again."""
+    """Decides when to call helpers, and how many."""
 
     crew: Crew
     shards: Literal["auto"] | int
@@ -240,7 +184,7 @@ class _Call:
     called: int = 0
 
     def note(self, seconds: float) -> None:
-        """Take in how long a block took."""
+        """Note how many seconds a block took."""
         self.seconds.append(seconds)
         self.spent_seconds += seconds
 
@@ -262,51 +206,3 @@ def _read_bytes(labelling: Labelling) -> int:
     """Bytes that a helper reads: the teacher, and all samples at the most."""
     inputs = labelling.context.inputs
     return sum(entry.size_bytes for role in ("teacher", "dataset") for entry in inputs[role].manifest.files.values())
-
-
-def _targets(context: StageContext) -> npt.NDArray[np.int64]:
-    """The labels of the training samples, -1 where one has none."""
-    return read_array(context.inputs["dataset"].path("train_targets.npy"))
-
-
-def _record(labels: SoftLabels, targets: npt.NDArray[np.int64], helped: int = 0) -> SoftLabelsRecord:
-    return SoftLabelsRecord(
-        samples=len(labels),
-        views=labels.header.views,
-        size_bytes=size_below(labels.folder),
-        blocks_of_helpers=helped,
-        **LabelStatistics.of(labels, targets).model_dump(),
-    )
-
-
-def _require(file: LabelFile, header: SoftLabelsHeader) -> None:
-    """Refuse a file of other samples, classes, data or views."""
-    facts = file.facts
-    for what, found, wanted in (
-        ("views", file.views, header.views),
-        ("samples", file.samples, header.samples),
-        ("classes", file.classes, header.classes),
-    ):
-        if found != wanted:
-            raise InvalidSpec(f"teacher.soft_labels: labels of {found:,} {what}, and the pipeline has {wanted:,}")
-    if facts.class_names and facts.class_names != header.class_names:
-        raise InvalidSpec(
-            f"teacher.soft_labels: its classes are {', '.join(facts.class_names[:5])} …, and the data set's are "
-            f"{', '.join(header.class_names[:5])} …"
-        )
-    if facts.dataset_key not in ("", header.dataset_key):
-        raise InvalidSpec(
-            f"teacher.soft_labels: labels of data set {facts.dataset_key[:8]}, not of {header.dataset_key[:8]}"
-        )
-    if (facts.augmentation, facts.augmentation_fingerprint) != (header.augmentation, header.augmentation_fingerprint):
-        raise InvalidSpec(
-            f"teacher.soft_labels: labels of views by {facts.augmentation or 'no augmentation'}, and the pipeline's "
-            f"are by {header.augmentation or 'none'}"
-        )
-
-
-def _progress(header: SoftLabelsHeader, view: int, stop: int) -> tuple[str, float]:
-    """How far the labels are, in words and as a share."""
-    of_view = f"view {view + 1}/{header.views} · " if header.views > 1 else ""
-    share = (view + stop / header.samples) / header.views
-    return f"{of_view}{stop:,} of {header.samples:,} samples", share

@@ -21,7 +21,7 @@ ENOUGH = 1_000
 TOO_FEW = 30
 #: Samples on which other ways are tried first: on all only where one of them is not behind.
 FEW = 200
-#: By how much a teacher is to be more often right on other inputs before somebody is told: as a share of 1, and in
+#: By how much a teacher is to be more often right on other inputs before a warning says so: as a share of 1, and in
 #: standard errors.
 BETTER = 0.05
 CLEAR = 3.0

@@ -232,6 +232,7 @@ class TaskRun:
             checkpoint_seconds=settings.checkpoint_seconds,
             crew=SharedCrew(self.task, self.connections, self.pipeline, part[0]),
             shards=self.task.request.kwargs.get("shards", "auto"),
+            teacher_on_test=self.connections.teacher_on_test,
         )
         if not isinstance(part[0].recipe, Training):
             enter(part[0], runner.run(part[0]), "computed", 1)

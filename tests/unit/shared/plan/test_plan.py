@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from distill_queue.shared.plan.ingredients import ingredients
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.plan.recipes import ingredients
 from distill_queue.shared.plan.stage import Stage, stage_key
 from distill_queue.shared.spec.pipeline import PipelineSpec
 

@@ -76,9 +76,12 @@ class Made:
         self.store.forget_partial(stage.ref)
         return done
 
+    @property
+    def runner(self) -> StageRunner:
+        return StageRunner(self.store, CPU, say_nothing)
+
     def context(self, stage: Stage) -> StageContext:
-        inputs = {role: self.store.open(ref) for role, ref in stage.inputs.items()}
-        return StageContext(inputs, self.store.root, CPU, say_nothing)
+        return self.runner.context(self.runner.opened(stage), self.store.root)
 
     def found(self) -> SoftLabels:
         return SoftLabels.open(self.store.open(self.labels.ref).folder)
@@ -632,9 +635,9 @@ def test_what_is_verified_is_what_was_written_and_rows_that_slipped_by_one_fail(
     made = make(**TWO, **encoding.model_dump())
     made.run(made.labels)
 
-    right = recompute(made.labels.ref, 100, 0, made.store, CPU)
+    right = recompute(made.labels.ref, 100, 0, made.runner)
     made.replace(np.roll(every_view(made.found()), 1, axis=1))
-    slipped = recompute(made.labels.ref, 100, 0, made.store, CPU)
+    slipped = recompute(made.labels.ref, 100, 0, made.runner)
 
     made.found().verify()
     assert right["error"] <= TOLERANCE
@@ -648,7 +651,7 @@ def test_labels_of_another_view_fail(make: Callable[..., Made], encoding: Encodi
 
     made.replace(every_view(made.found())[::-1])
 
-    assert recompute(made.labels.ref, 100, 0, made.store, CPU)["error"] > 100 * TOLERANCE
+    assert recompute(made.labels.ref, 100, 0, made.runner)["error"] > 100 * TOLERANCE
 
 
 def test_labels_of_another_teacher_fail(make: Callable[..., Made], make_spec: MakeSpec) -> None:
@@ -662,7 +665,7 @@ def test_labels_of_another_teacher_fail(make: Callable[..., Made], make_spec: Ma
 
     made.replace(every_view(other.found()))
 
-    assert recompute(made.labels.ref, 100, 0, made.store, CPU)["error"] > 100 * TOLERANCE
+    assert recompute(made.labels.ref, 100, 0, made.runner)["error"] > 100 * TOLERANCE
 
 
 def test_one_wrong_row_is_named(make: Callable[..., Made]) -> None:
@@ -673,7 +676,7 @@ def test_one_wrong_row_is_named(make: Callable[..., Made]) -> None:
 
     made.replace(values)
 
-    found = recompute(made.labels.ref, 100_000, 0, made.store, CPU)
+    found = recompute(made.labels.ref, 100_000, 0, made.runner)
     assert found["error"] > 10 * TOLERANCE
     assert (found["view"], found["sample"]) == (1, 700)
 

@@ -1,0 +1,44 @@
+"""How a stage is run: by the file of its kind, with what the runner has for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+import torch
+
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.recipes import RECIPES, StageRecipe, Training
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.store import ArtifactStore
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.stages.context import StageContext
+from distill_queue.worker.stages.runner import StageRunner
+
+MakeSpec = Callable[..., PipelineSpec]
+CPU = Runtime(torch.device("cpu"))
+#: Trainings are done by one file, in bundles.
+WITH_A_FILE = {kind: recipe for kind, recipe in RECIPES.items() if not issubclass(recipe, Training)}
+
+
+@pytest.mark.parametrize(("kind", "recipe"), WITH_A_FILE.items(), ids=WITH_A_FILE)
+def test_the_file_of_a_kind_has_the_function_that_takes_its_recipe(kind: str, recipe: type[StageRecipe]) -> None:
+    run = import_module(f"distill_queue.worker.stages.{kind}").run
+
+    assert get_type_hints(run)["recipe"] is recipe
+    assert get_type_hints(run)["context"] is StageContext
+
+
+def test_the_evaluations_of_a_pipeline_run_the_teacher_over_the_test_set_once(
+    make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    runner = StageRunner(ArtifactStore(tmp_path), CPU, lambda *_: None)
+
+    made = {stage.title: runner.run(stage) for stage in Plan.of(make_spec()).stages}
+
+    folders = (made["train teacher"].folder, made["prepare digits"].folder)
+    kept = runner.teacher_on_test.get((*folders, CPU.device), lambda: pytest.fail("computed again"))
+    assert kept.shape == (359, 10)

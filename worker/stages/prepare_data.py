@@ -1,0 +1,14 @@
+"""Prepare data: a data set, packed into memory-mappable arrays."""
+
+from __future__ import annotations
+
+from distill_queue.shared.plan.recipes import PrepareData
+from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.worker.data import load as data
+from distill_queue.worker.stages.context import StageContext
+
+
+def run(recipe: PrepareData, context: StageContext) -> DatasetRecord:
+    """Pack a data set into memory-mappable arrays."""
+    context.report("reading")
+    return data.load(recipe.dataset, context.runtime).save(context.folder)

@@ -1,0 +1,41 @@
+"""Report: all students beside their controls and the teacher."""
+
+from __future__ import annotations
+
+from distill_queue.shared.plan.recipes import WriteReport
+from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord
+from distill_queue.shared.results.scores import ReportRecord, StudentRun
+from distill_queue.worker.evaluation import scores
+from distill_queue.worker.stages.context import StageContext, record_of
+
+REPORT = "report.json"
+
+
+def run(recipe: WriteReport, context: StageContext) -> ReportRecord:
+    """Compare every student with its control and with the teacher."""
+    choices = {
+        role: record_of(context.inputs[role], ChoiceRecord) for role in context.inputs if role.endswith("/choice")
+    }
+    evaluations = {
+        role: record_of(artifact, EvaluationRecord) for role, artifact in context.inputs.items() if role not in choices
+    }
+    students = []
+    for student in recipe.students:
+        runs = tuple(
+            StudentRun(
+                seed=seed,
+                student=evaluations[student.role(seed)],
+                control=evaluations.get(student.control(seed)),
+            )
+            for seed in student.seeds
+        )
+        score = scores.score(student.name, runs, evaluations.get("teacher"))
+        chosen = {
+            "choice": choices.get(f"{student.name}/choice"),
+            "control_choice": choices.get(f"{student.name}/control/choice"),
+        }
+        students.append(score.model_copy(update=chosen))
+    teachers = tuple(evaluations[f"teacher {number}"] for number in range(1, recipe.teachers + 1))
+    report = ReportRecord(teacher=evaluations.get("teacher"), teachers=teachers, students=tuple(students))
+    (context.folder / REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
+    return report

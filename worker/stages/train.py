@@ -1,0 +1,113 @@
+"""Train: a teacher, students and controls; several of one shape side by side, as a bundle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from distill_queue.shared.catalog import is_reference
+from distill_queue.shared.errors import StageFailed
+from distill_queue.shared.plan.recipes import Distill, Labels, TrainControl, Training, TrainTeacher
+from distill_queue.shared.plan.stage import Bundle, Stage
+from distill_queue.shared.spec.training import AugmentationSpec
+from distill_queue.worker import models
+from distill_queue.worker.data.batches import Batches, size_bytes
+from distill_queue.worker.data.teacher_logits import TeacherLogits
+from distill_queue.worker.machine import memory, plugins
+from distill_queue.worker.stages.context import StageContext
+from distill_queue.worker.training import own_code, probe
+from distill_queue.worker.training.checkpoints import Checkpoints
+from distill_queue.worker.training.fit import Member, Trained, fit
+from distill_queue.worker.training.objective import Goal
+from distill_queue.worker.training.probe import Findings
+
+
+def train_models(
+    stages: Bundle, context: StageContext, checkpoints: Checkpoints
+) -> list[tuple[torch.nn.Module, Trained | StageFailed]]:
+    """Train the models of some stages, which have one shape and one schedule: teacher, students and controls."""
+    recipes, runtime = [_training_of(stage) for stage in stages], context.runtime
+    first = recipes[0]
+    members = [_member(recipe, context, stacked=len(stages) > 1) for recipe in recipes]
+    labels, labelled = context.soft_labels() if "soft_labels" in context.inputs else (None, None)
+    augmentation, views = _views(first, labelled)
+    mapped = context.split("train", streamed=True)
+    inputs = mapped.normalised(slice(0, 1))
+    validation = context.split("validation", streamed=True) if context.dataset.validation_samples else None
+    beside = (0 if labels is None else labels.header.size_bytes) + (validation.inputs.nbytes if validation else 0)
+    models, free = [member.model for member in members], runtime.free_bytes
+
+    def need_of(found: Findings) -> memory.Need:
+        size = size_bytes(mapped, augmentation, found.dtype) + beside
+        return memory.of_training(models, first.training, inputs, found.dtype, size, joined=found.joined)
+
+    with plugins.called(_whose(first)):
+        need = need_of(expected := Findings(runtime.dtype(first.training.precision)))
+        need.streams(free)  # Raises where there is no room, not even for a probe.
+    with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
+        found = probe.examine(recipes, models, context.dataset, mapped, runtime)
+        need = need if found == expected else need_of(found)
+    with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
+        streamed = need.streams(free)
+        train = mapped if streamed else mapped.read_whole()
+        held_out = validation if validation is None or streamed else validation.read_whole()
+        teacher_logits = None if labels is None else TeacherLogits.of(labels, runtime.device, streamed=streamed)
+        batches = Batches(train, augmentation, views, found.dtype, teacher_logits)
+        outcomes = fit(members, batches, held_out, found.dtype, context.report, checkpoints, joined=found.joined)
+    return [(member.model, _noted(outcome, found)) for member, outcome in zip(members, outcomes, strict=True)]
+
+
+def to_train(bundle: Bundle, missing: Bundle, checkpoints: Checkpoints) -> Bundle:
+    """Return what to train: what is missing, and what a checkpoint has beside it, which goes on as a whole only."""
+    checkpoint = checkpoints.latest()
+    together = set(checkpoint.facts["members"]) if checkpoint else set()
+    if {stage.key for stage in missing} <= together:
+        missing = tuple(stage for stage in bundle if stage.key in together)
+    else:
+        checkpoints.clear()
+    checkpoints.members = [stage.key for stage in missing]
+    return missing
+
+
+def _training_of(stage: Stage) -> Training:
+    if not isinstance(stage.recipe, Training):
+        raise StageFailed(f"{stage.kind} trains no model")
+    return stage.recipe
+
+
+def _noted(outcome: Trained | StageFailed, found: Findings) -> Trained | StageFailed:
+    """Add what the probe found to an outcome's record."""
+    if isinstance(outcome, StageFailed) or found.fallback is None:
+        return outcome
+    return replace(outcome, record=outcome.record.model_copy(update={"fallback": found.fallback}))
+
+
+def _member(recipe: Training, context: StageContext, *, stacked: bool) -> Member:
+    model = models.build(recipe.model, context.dataset, context.runtime, recipe.training.seed)
+    goal = Goal(label_smoothing=recipe.training.label_smoothing)
+    if isinstance(recipe, Distill):
+        name = recipe.distillation.loss
+        soft_loss = None
+        if is_reference(name):
+            soft_loss = own_code.soft_loss(recipe.distillation, context.dataset, context.runtime, stacked=stacked)
+        goal = Goal(recipe.distillation, recipe.training.label_smoothing, soft_loss)
+    return Member(model, recipe.training, goal)
+
+
+def _whose(recipe: Training) -> str:
+    """Name the user's own code that a training calls; empty where there is none."""
+    loss = recipe.distillation.loss if isinstance(recipe, Distill) else ""
+    return " or ".join(name for name in (recipe.model.name, loss) if is_reference(name))
+
+
+def _views(recipe: Training, labelled: Labels | None) -> tuple[AugmentationSpec, int | None]:
+    """Return the augmentation and the number of views: a teacher sees a new view each epoch, the others the labels'."""
+    match recipe:
+        case TrainTeacher(training=training):
+            return training.augmentation, None
+        case TrainControl(augmentation=augmentation, views=views):
+            return augmentation, views
+    if labelled is None:
+        raise StageFailed(f"{recipe.kind} needs soft labels")
+    return labelled.augmentation, labelled.views
