@@ -31,6 +31,7 @@ from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import ArtifactStore
 from distill_queue.worker.app import create
+from distill_queue.worker.process.main_process import MainProcess
 
 MakeSpec = Callable[..., PipelineSpec]
 #: Data of each priority's own, so that no pipeline finds what another one made.
@@ -148,7 +149,8 @@ def test_a_stage_that_another_pipeline_computes_waits_and_goes_on_when_it_is_fre
     wait_until: Callable[[Callable[[], Any], str], Any],
 ) -> None:
     plan = Plan.of(make_spec())
-    leases = app.connections().leases
+    connections = MainProcess.of(app).connections()
+    leases = connections.leases
     held = leases.acquire(plan.trunk[0].key, "worker", "another-task", "")
     assert held is not None
 
@@ -156,7 +158,7 @@ def test_a_stage_that_another_pipeline_computes_waits_and_goes_on_when_it_is_fre
         pipeline = client.submit(make_spec()).id
         wait_until(lambda: "another pipeline" in client.status(pipeline).states[held.key].progress, "it is parked")
         waiting = client.status(pipeline).states[held.key]
-    app.connections().wake(held.key)
+    leases.unpark(held.key, connections.kept_messages.send)
 
     assert (waiting.state, waiting.progress) == ("waiting", "waits: another pipeline computes prepare digits")
     assert finish(client, pipeline).state == "done"
@@ -479,7 +481,7 @@ def test_a_broker_that_refuses_what_a_stage_needs_costs_the_pipeline_nothing(
             raise redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'")
         return begin(self, keys, worker)
 
-    monkeypatch.setattr("distill_queue.worker.task.tasks.NEWER_SECONDS", 0.1)
+    monkeypatch.setattr("distill_queue.worker.task.endings.NEWER_SECONDS", 0.1)
     monkeypatch.setattr(Attempts, "begin", refuse_once)
 
     assert finish(client, client.submit(make_spec()).id).state == "done"
@@ -500,7 +502,7 @@ def test_what_fails_outside_of_an_attempt_is_tried_again_a_few_times(
             raise MemoryError("no room for a thread")
         return acquire(self, key, worker, task_id, message)
 
-    monkeypatch.setattr("distill_queue.worker.task.tasks.LONGEST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("distill_queue.worker.task.endings.LONGEST_WAIT_SECONDS", 0.1)
     monkeypatch.setattr(Leases, "acquire", fail_at_first)
 
     status = finish(client, client.submit(make_spec()).id)

@@ -32,13 +32,13 @@ LONGEST_SECONDS = HAND_BACK_SECONDS + LAST_SECONDS + GONE_SECONDS + PUT_BACK_SEC
 logger = get_logger(__name__)
 
 
-def end_by_signal(app: Celery, stop: Stop) -> None:
+def end_by_signal(app: Celery, stop: Stop, vigil: Vigil) -> None:
     """Have the worker's child hand back its stage on SIGTERM or SIGINT, and the worker end soon in any case."""
 
     def ask(**_: Any) -> None:
         if not stop.asked:
             stop.ask()
-            threading.Thread(target=_see_to_it, args=(app.vigil,), name="ending", daemon=True).start()
+            threading.Thread(target=_see_to_it, args=(vigil,), name="ending", daemon=True).start()
 
     signals.worker_shutting_down.connect(ask, weak=False, dispatch_uid=id(app))
 
