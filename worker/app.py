@@ -18,9 +18,9 @@ from distill_queue.shared.text import plain_line
 from distill_queue.worker.coordination.instance import Instance
 from distill_queue.worker.machine import libraries
 from distill_queue.worker.process.delivery import renew_deliveries
-from distill_queue.worker.process.ending import end_by_signal
 from distill_queue.worker.process.fitness import require_fit_broker
 from distill_queue.worker.process.main_process import MainProcess
+from distill_queue.worker.process.shutdown import end_by_signal
 from distill_queue.worker.process.supervision import watch_child
 from distill_queue.worker.task.runners import MakeRunners, TorchRunners
 from distill_queue.worker.task.tasks import register
@@ -50,8 +50,8 @@ def create(settings: Settings, make_runners: MakeRunners = TorchRunners) -> Cele
     register(app, settings, instance, make_runners)
     renew_deliveries(app, settings, main_process)
     serve_metrics(app, settings, instance.metrics)
-    watch_child(app, main_process.vigil)
-    end_by_signal(app, instance.stop, main_process.vigil)
+    watch_child(app, main_process.watchdog)
+    end_by_signal(app, instance.stop, main_process.watchdog)
     format_logs()
     signals.celeryd_init.connect(_require_plain_name, weak=False, dispatch_uid=id(app))
     signals.worker_init.connect(_require_locks, weak=False, dispatch_uid=id(app))

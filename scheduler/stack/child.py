@@ -16,7 +16,7 @@ from typing import IO
 from distill_queue.shared import starter
 from distill_queue.shared.errors import DistillError, InvalidSettings, Unavailable, store_errors
 
-#: Seconds that a child has to end after SIGTERM, before it is killed: more than `worker.process.ending` takes.
+#: Seconds that a child has to end after SIGTERM, before it is killed: more than `worker.process.shutdown` takes.
 STOP_SECONDS = 20.0
 #: Seconds after which a child that lives is taken to be well.
 WELL_SECONDS = 60.0

@@ -1,4 +1,4 @@
-"""Leases: one worker a key, renewed while it works; whoever else wants the key is parked until it is free."""
+"""Leases: one worker a key, renewed while it works; other tasks that want the key are parked until it is free."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Leases:
         return held
 
     def held(self, key: str) -> bool:
-        """Whether somebody works on a key."""
+        """Whether a worker works on a key."""
         name = self._names.lease(key)
         return bool(self._redis.exists(name)) and not end_at_last(self._redis, name, self._holding_ms / 1000)
 
@@ -175,7 +175,7 @@ class Leases:
             self._unpark(keys=[self._names.parked(key), self._names.parked_keys], args=[task_id, parked, key])
 
     def free_keys(self) -> list[str]:
-        """Keys that tasks wait for although nobody holds them: their holder died; none if somebody looked just now."""
+        """Keys that tasks wait for though no worker holds them: their holder died; none if one has just looked."""
         if not self._redis.set(self._names.looked, "", nx=True, px=int(self._renewal_seconds * 500)):
             end_at_last(self._redis, self._names.looked, self._renewal_seconds)
             return []

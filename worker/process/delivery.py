@@ -31,8 +31,8 @@ logger = get_logger(__name__)
 
 
 def renew_deliveries(app: Celery, settings: Settings, main_process: MainProcess) -> None:
-    """Add to the application's workers the step that renews what they hold and wakes whom the dead left waiting."""
-    instance, vigil, connections = main_process.instance, main_process.vigil, main_process.connections
+    """Add to the application's workers the step that renews what they hold, and wakes what dead workers left parked."""
+    instance, watchdog, connections = main_process.instance, main_process.watchdog, main_process.connections
     metrics = instance.metrics
     skipped = Skipped(lambda: metrics.note("records_unreadable"))
 
@@ -67,7 +67,7 @@ def renew_deliveries(app: Celery, settings: Settings, main_process: MainProcess)
                     return
 
         def _enter(self, connections: Connections, parent: Any) -> None:
-            stuck = vigil.stuck
+            stuck = watchdog.stuck
             queues = () if stuck else tuple(queue.name for queue in parent.task_consumer.queues)
             does = ", ".join(request.kwargsrepr for request in active_requests)
             store, keys = settings.anywhere.store, connections.kept_messages.keyring.names

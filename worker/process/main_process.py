@@ -12,7 +12,7 @@ from celery import Celery
 from distill_queue.shared.settings import Settings
 from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.instance import Instance
-from distill_queue.worker.process.vigil import Vigil
+from distill_queue.worker.process.watchdog import Watchdog
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class MainProcess:
     """
 
     instance: Instance
-    vigil: Vigil
+    watchdog: Watchdog
     #: Those of this process; made at first use.
     connections: Callable[[], Connections]
 
@@ -32,7 +32,7 @@ class MainProcess:
     def attach(cls, app: Celery, settings: Settings, instance: Instance) -> Self:
         """Make an application's main process, and keep it there."""
         connections = cache(lambda: Connections.connect(app, settings, instance, patient=False))
-        app.main_process = main_process = cls(instance, Vigil(instance.pulse, settings.holding_seconds), connections)
+        app.main_process = main_process = cls(instance, Watchdog(instance.pulse, settings.holding_seconds), connections)
         return main_process
 
     @classmethod

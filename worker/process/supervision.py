@@ -26,7 +26,7 @@ from distill_queue.shared.ledger.status import StageState
 from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.leases import Leases
 from distill_queue.worker.process.main_process import MainProcess
-from distill_queue.worker.process.vigil import TELL_SECONDS, Vigil
+from distill_queue.worker.process.watchdog import TELL_SECONDS, Watchdog
 from distill_queue.worker.task.attempt import over_time
 from distill_queue.worker.telemetry.metrics import Metrics, kind_of
 
@@ -52,13 +52,13 @@ class StageRequest(Request):  # type: ignore[misc]
         error = exc_info.exception
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
         if isinstance(error, WorkerLostError | SystemExit):
-            vigil = MainProcess.of(self.app).vigil
+            watchdog = MainProcess.of(self.app).watchdog
             with self._clearing_up() as connections:
                 self._release(connections.leases)
-                if self.worker_pid and self.worker_pid == vigil.killed_with_worker:
+                if self.worker_pid and self.worker_pid == watchdog.killed_with_worker:
                     self._end_with_worker(connections)
                 else:
-                    silence = vigil.reason(self.worker_pid)
+                    silence = watchdog.reason(self.worker_pid)
                     reason = silence or str(error).partition(" Job:")[0].rstrip(".")
                     self._metrics.note("attempts_lost", self.name.removeprefix("distill."), "death")
                     connections.attempts.blame(self._keys, self.hostname, reason)
@@ -94,8 +94,8 @@ class StageRequest(Request):  # type: ignore[misc]
 
     def tell_of_silence(self) -> None:
         """Say for how long the child has given no sign of life, where its stages' progress is read."""
-        vigil = MainProcess.of(self.app).vigil
-        words = f"no sign of life for {vigil.silent_seconds:.0f} s; killed after {vigil.allowed_seconds:.0f} s"
+        watchdog = MainProcess.of(self.app).watchdog
+        words = f"no sign of life for {watchdog.silent_seconds:.0f} s; killed after {watchdog.allowed_seconds:.0f} s"
         with self._clearing_up() as connections:
             connections.notes.restate(
                 self.kwargs["pipeline"],
@@ -168,13 +168,13 @@ class StageRequest(Request):  # type: ignore[misc]
             logger.warning("%s: not cleared up: %s", self.name, error)
 
 
-def watch_child(app: Celery, vigil: Vigil) -> None:
+def watch_child(app: Celery, watchdog: Watchdog) -> None:
     """Have the worker's main process see at once that its child died, and soon that it gives no sign of life.
 
     Celery looks when the child's end of a pipe closes, which the kernel does a moment before the child can be
     waited for; who looks in that moment sees it alive, and the next look would be up to 5 s later (Celery 5.7).
     """
-    signals.worker_process_init.connect(lambda **_: vigil.pulse.start(), weak=False, dispatch_uid=id(app))
+    signals.worker_process_init.connect(lambda **_: watchdog.pulse.start(), weak=False, dispatch_uid=id(app))
 
     class WatchChild(bootsteps.StartStopStep):  # type: ignore[misc]
         """Looks on a timer of the main process."""
@@ -182,7 +182,7 @@ def watch_child(app: Celery, vigil: Vigil) -> None:
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, parent: Any) -> None:
-            _take_nothing_while_stuck(parent.task_consumer.channel.qos, vigil)
+            _take_nothing_while_stuck(parent.task_consumer.channel.qos, watchdog)
             self.looks = 0
             self.told_of: int | None = None
             self.timer = parent.timer.call_repeatedly(LOOK_SECONDS, self._look, (parent.pool,))
@@ -191,20 +191,22 @@ def watch_child(app: Celery, vigil: Vigil) -> None:
             self.timer.cancel()
 
         def _look(self, pool: Any) -> None:
-            was_stuck = vigil.stuck
+            was_stuck = watchdog.stuck
             pool.maintain_pool()
-            vigil.look(_only_child(pool), time.monotonic())
+            watchdog.look(_only_child(pool), time.monotonic())
             self.looks += 1
-            if vigil.stuck:
+            if watchdog.stuck:
                 if not was_stuck:
-                    logger.error("%s", vigil.stuck)
-                put_back(vigil, pool)
+                    logger.error("%s", watchdog.stuck)
+                put_back(watchdog, pool)
             elif was_stuck:
                 logger.warning("the process that could not be killed is gone: the worker ends, to be started again")
                 _end_to_be_started_again(app)
-            elif vigil.silent_seconds >= TELL_SECONDS and not vigil.pulse.loads and self.looks % LOOKS_A_WORD == 0:
-                _tell_of_silence(vigil, log=self.told_of != vigil.pid)
-                self.told_of = vigil.pid
+            elif (
+                watchdog.silent_seconds >= TELL_SECONDS and not watchdog.pulse.loads and self.looks % LOOKS_A_WORD == 0
+            ):
+                _tell_of_silence(watchdog, log=self.told_of != watchdog.pid)
+                self.told_of = watchdog.pid
 
     app.steps["consumer"].add(WatchChild)
 
@@ -215,16 +217,16 @@ def _end_to_be_started_again(app: Celery) -> None:
     worker_state.should_stop = EX_FAILURE
 
 
-def _tell_of_silence(vigil: Vigil, *, log: bool) -> None:
+def _tell_of_silence(watchdog: Watchdog, *, log: bool) -> None:
     """Say for how long the child has given no sign of life: where people look at stages, and perhaps in the log."""
     if log:
-        logger.warning("the process %s gives no sign of life", vigil.pid)
+        logger.warning("the process %s gives no sign of life", watchdog.pid)
     for request in list(active_requests):
         if isinstance(request, StageRequest):
             request.tell_of_silence()
 
 
-def put_back(vigil: Vigil, pool: Any = None) -> None:
+def put_back(watchdog: Watchdog, pool: Any = None) -> None:
     """Put all messages of a worker whose child cannot be killed back into their queues, those with a countdown too.
 
     The pool forgets them, so that the child's death, if it ever comes, has nothing to be said of.
@@ -235,17 +237,17 @@ def put_back(vigil: Vigil, pool: Any = None) -> None:
             with suppress(ValueError):
                 pool._pool.outbound_buffer.remove(job)
         if request in active_requests:
-            request.on_failure(_lost(vigil.reason(request.worker_pid) or vigil.stuck))
+            request.on_failure(_lost(watchdog.reason(request.worker_pid) or watchdog.stuck))
         else:
             request._already_revoked = True  # Else it would still be begun, where it waits for the child to be free.
             task_ready(request)
             request.reject(requeue=True)
 
 
-def _take_nothing_while_stuck(qos: Any, vigil: Vigil) -> None:
+def _take_nothing_while_stuck(qos: Any, watchdog: Watchdog) -> None:
     """Have a channel ask for no message while the child cannot be used."""
     may_consume = qos.can_consume
-    qos.can_consume = lambda: not vigil.stuck and may_consume()
+    qos.can_consume = lambda: not watchdog.stuck and may_consume()
 
 
 def _only_child(pool: Any) -> int | None:

@@ -1,4 +1,4 @@
-"""Vigil: decides when a worker's child that gives no sign of life is killed, and when that was of no use."""
+"""Watchdog: decides when a worker's child that gives no sign of life is killed, and when that was of no use."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _kill(pid: int) -> None:
 
 
 @dataclass(slots=True)
-class Vigil:
+class Watchdog:
     """Looks again and again at one child after another."""
 
     pulse: Pulse
