@@ -28,7 +28,7 @@ redis.pcall('SADD', KEYS[3], ARGV[5])
 return 0
 """
 
-# A lease that ran out while the broker was away is still its holder's if nobody took it; so is what is no text.
+# A lease that ran out while the broker was away is still its holder's if no other took it; so is what is no text.
 _RENEW = """
 local holder = redis.pcall('GET', KEYS[1])
 if type(holder) == 'string' and holder ~= ARGV[1] then return 0 end
@@ -196,10 +196,10 @@ class Leases:
     def _keep(self, lease: Lease, ended: threading.Event) -> None:
         wait, parent = self._renewal_seconds, os.getppid()
         while not ended.wait(wait):
-            if os.getppid() != parent:  # The main process is dead: nobody here ends this stage on a limit or a signal.
+            if os.getppid() != parent:  # The main process is dead, which ends this stage on a limit or a signal.
                 lease.abandon()
                 return
-            # When the broker comes back, renew before anybody can take what seems abandoned.
+            # When the broker comes back, renew before another task takes what seems abandoned.
             wait = self._renewal_seconds if lease.renew() else min(0.5, self._renewal_seconds)
 
 

@@ -140,7 +140,7 @@ def _renew_unacknowledged(channel: Any) -> None:
 
 
 def _note_queues(queues: Queues, metrics: Metrics) -> None:
-    """Measure all queues, also those that no worker serves: a task that nobody begins is in no histogram."""
+    """Measure all queues, also those that no worker serves: a task that is never begun is in no histogram."""
     places = queues.waiting()
     for queue in QUEUES:
         lists = [waiting for place, waiting in places.items() if place.queue == queue]

@@ -105,7 +105,7 @@ class StageRequest(Request):  # type: ignore[misc]
             )
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
-        """Somebody revoked the task, as with Flower's Terminate: its pipeline is cancelled."""
+        """Cancel the pipeline of a task that was revoked, as with Flower's Terminate."""
         with self._clearing_up() as connections:
             connections.ledger.cancel(self.kwargs["pipeline"])
             connections.close(self.kwargs["pipeline"])
@@ -156,7 +156,7 @@ class StageRequest(Request):  # type: ignore[misc]
         try:
             yield MainProcess.of(self.app).connections()
         except StageFailed:
-            pass  # Said by whoever takes up the stage the next time.
+            pass  # The worker that takes up the stage the next time says so.
         except (
             Unavailable,
             UnknownPipeline,

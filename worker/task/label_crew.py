@@ -25,7 +25,7 @@ from distill_queue.worker.telemetry.metrics import Metrics
 HELP_LABEL = "distill.help_label"
 #: Seconds for which a call for help waits in its queue, at the least.
 SHORTEST_CALL_SECONDS = 60.0
-#: Seconds between two looks at whether the stage is still somebody's.
+#: Seconds between two looks at whether a worker still has the stage.
 LOOK_SECONDS = 1.0
 
 logger = get_task_logger(__name__)
@@ -35,8 +35,8 @@ logger = get_task_logger(__name__)
 class SharedCrew:
     """The crew of a stage: one counter in the broker gives each block's number to one of its members.
 
-    Nobody is waited for, and nothing is lost with whoever dies: what has been given away and is not there in the end,
-    the stage's own worker computes.
+    The stage's own worker waits for no helper, and loses nothing with one that dies: what has been given away and is
+    not there in the end, it computes itself.
     """
 
     received: ReceivedTask

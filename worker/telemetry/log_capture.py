@@ -168,7 +168,7 @@ class Printed(io.TextIOBase):
 
 
 def _outermost_loggers() -> Iterator[logging.Logger]:
-    """Those that hand nothing on: the root, and Celery's for tasks, unless somebody has set up logging otherwise."""
+    """The loggers that hand nothing on: the root, and Celery's for tasks, unless logging was set up otherwise."""
     yield logging.getLogger()
     if not (of_tasks := logging.getLogger("celery.task")).propagate:
         yield of_tasks
