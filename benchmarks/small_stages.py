@@ -75,7 +75,7 @@ TIMED: dict[str, tuple[str, ...]] = {
         "distill_queue.worker.telemetry.log_capture.LogCapture.__enter__",
         "distill_queue.worker.telemetry.log_capture.LogCapture.__exit__",
     ),
-    "the page of the report": ("distill_queue.worker.task.tasks._write_page",),
+    "the page of the report": ("distill_queue.worker.task.report_pages.ReportPages._write",),
     "the rest of stages": ("distill_queue.worker.task.tasks.run_stages",),
 }
 BETWEEN = "Celery, between two stages"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import uuid
-from functools import cache
 from typing import Any, NoReturn
 
 from celery import Celery, signals
@@ -18,19 +16,17 @@ from distill_queue.shared.files import temporary
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.starter import READY, hang_up, tell
 from distill_queue.shared.text import plain_line
-from distill_queue.worker.coordination.connections import Connections
-from distill_queue.worker.coordination.pulse import Pulse
-from distill_queue.worker.coordination.stop import Stop
+from distill_queue.worker.coordination.instance import Instance
 from distill_queue.worker.machine import libraries
 from distill_queue.worker.process.delivery import renew_deliveries
-from distill_queue.worker.process.ending import end_by_signal
 from distill_queue.worker.process.fitness import require_fit_broker
+from distill_queue.worker.process.main_process import MainProcess
+from distill_queue.worker.process.shutdown import end_by_signal
 from distill_queue.worker.process.supervision import watch_child
-from distill_queue.worker.process.vigil import Vigil
+from distill_queue.worker.task.runners import MakeRunners, TorchRunners
 from distill_queue.worker.task.tasks import register
 from distill_queue.worker.telemetry.exporter import serve_metrics
 from distill_queue.worker.telemetry.log_formatter import format_logs
-from distill_queue.worker.telemetry.metrics import Metrics
 
 #: Whether sets of texts have another order in each process: Python was started without a seed, and it is too late now.
 HASHES_ARE_RANDOM = os.environ.get("PYTHONHASHSEED", "random") == "random"
@@ -39,23 +35,24 @@ MAIN_PROCESS = os.getpid()
 logger = get_logger(__name__)
 
 
-def create(settings: Settings) -> Celery:
-    """The workers' application: tasks, renewed deliveries, metrics, and supervision of the child."""
+def create(settings: Settings, make_runners: MakeRunners = TorchRunners) -> Celery:
+    """The workers' application: tasks, renewed deliveries, metrics, and supervision of the child.
+
+    Args:
+        settings: the process's.
+        make_runners: makes what computes stages.
+
+    """
     app = create_app(settings)
-    stop, pulse, metrics = Stop(), Pulse(), Metrics(on=settings.metrics_port > 0)
-    #: Tells this worker, its main process and whatever that forks, from another one of the same name.
-    app.instance = uuid.uuid4().hex[:8]
-    app.vigil = Vigil(pulse, settings.holding_seconds)
-    #: The main process's connections; made at first use.
-    app.connections = cache(lambda: Connections.connect(app, settings, stop, pulse, metrics, patient=False))
-    app.metrics = metrics
+    instance = Instance.create(has_metrics=settings.metrics_port > 0)
+    main_process = MainProcess.attach(app, settings, instance)
     app.conf.worker_consumer = "distill_queue.worker.process.admission:Admission"
     require_fit_broker(app, settings)
-    register(app, settings, stop, pulse, metrics)
-    renew_deliveries(app, settings, metrics)
-    serve_metrics(app, settings, metrics)
-    watch_child(app, pulse)
-    end_by_signal(app, stop)
+    register(app, settings, instance, make_runners)
+    renew_deliveries(app, settings, main_process)
+    serve_metrics(app, settings, instance.metrics)
+    watch_child(app, main_process.watchdog)
+    end_by_signal(app, instance.stop, main_process.watchdog)
     format_logs()
     signals.celeryd_init.connect(_require_plain_name, weak=False, dispatch_uid=id(app))
     signals.worker_init.connect(_require_locks, weak=False, dispatch_uid=id(app))

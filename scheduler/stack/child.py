@@ -17,7 +17,7 @@ from distill_queue.shared import starter
 from distill_queue.shared.errors import DistillError, InvalidSettings, Unavailable, store_errors
 from distill_queue.shared.exit_code import ExitCode
 
-#: Seconds that a child has to end after SIGTERM, before it is killed: more than `worker.process.ending` takes.
+#: Seconds that a child has to end after SIGTERM, before it is killed: more than `worker.process.shutdown` takes.
 STOP_SECONDS = 20.0
 #: Seconds after which a child that lives is taken to be well.
 WELL_SECONDS = 60.0

@@ -27,7 +27,7 @@ from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 
 DISTILL = [str(Path(sys.executable).with_name("distill"))]
-#: A package whose models and data end their worker, raise bugs, or take for ever.
+#: A package whose models and data end their worker, or take for ever.
 MISBEHAVING = """
 import ctypes, os, pathlib, signal, time
 import numpy as np
@@ -35,11 +35,6 @@ import numpy as np
 def data(how, path="", **_):
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
-    if how == "bug":  # One of distill-queue: what this code raises is its user's mistake, and is not tried again.
-        import distill_queue.worker.data.arrays
-        def broken(*_):
-            raise Exception("a bug")
-        distill_queue.worker.data.arrays.Arrays.checked = broken
     if how == "slow":
         time.sleep(600)
     while how == "deaf":

@@ -55,13 +55,6 @@ def test_a_stage_that_kills_its_worker_fails_after_three_attempts_and_holds_up_n
 
 
 @with_workers(1)
-def test_a_bug_is_tried_again_and_then_named_with_its_place(client: PipelineClient, make_spec: MakeSpec) -> None:
-    (error,) = finish(client, client.submit(misbehaving(make_spec, "bug")).id).errors
-
-    assert error.count("Exception: a bug (misbehaving.py:11, in broken)") == 3
-
-
-@with_workers(1)
 @pytest.mark.parametrize("how", ["slow", "deaf"])
 def test_a_stage_that_takes_too_long_fails_with_its_limit(
     client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, how: str

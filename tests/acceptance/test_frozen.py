@@ -21,7 +21,7 @@ from distill_queue.shared.broker.celery_app import lists_of
 from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.worker.process.vigil import SHORTEST_SECONDS
+from distill_queue.worker.process.watchdog import SHORTEST_SECONDS
 from tests.acceptance.conftest import lines_of, pool_process, teacher_weights, with_workers
 from tests.hung_mount import can_mount, hung_mount
 

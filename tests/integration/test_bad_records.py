@@ -28,6 +28,7 @@ from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.worker.app import create
 from distill_queue.worker.process.delivery import _renew_unacknowledged
+from distill_queue.worker.process.main_process import MainProcess
 
 MakeSpec = Callable[..., PipelineSpec]
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -202,7 +203,7 @@ class Housekeeping:
         self.broker: Any = connect(settings)
         self.client, self.settings = client, settings
         message = app.signature("distill.prepare_data", kwargs={"pipeline": "p", "stages": []}, queue="gpu")
-        self.parked = f"x {app.connections().kept(message)}"
+        self.parked = f"x {MainProcess.of(app).connections().kept_messages.sealed(message)}"
         self.stranded = client.submit(spec).id
         app.send_task("distill.prepare_data", kwargs={"pipeline": "p", "stages": []}, queue="cpu", countdown=1_000)
 
@@ -307,7 +308,7 @@ def test_an_index_of_another_type_is_no_broker_that_is_away(app: Celery, broker:
 
 
 def test_marks_and_leases_without_an_end_hold_nothing_up_for_ever(app: Celery, broker: Any) -> None:
-    connections = app.connections()
+    connections = MainProcess.of(app).connections()
     for name in ("distill:rescue", "distill:looked", f"distill:lease:{KEY}"):
         broker.set(name, "garbage")
 

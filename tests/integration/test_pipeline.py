@@ -22,12 +22,10 @@ from distill_queue.shared.errors import (
     InvalidSpec,
     PipelineFailed,
     UnknownPipeline,
-    UnreadableRecord,
 )
 from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.plan.stage import STAGE_FORMAT
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import FolderStore
@@ -139,29 +137,6 @@ def test_a_stage_that_cannot_be_done_fails_its_pipeline_with_one_message(
     assert [state.state for state in status.states.values()] == ["failed"] + ["blocked"] * (len(status.states) - 1)
     with pytest.raises(PipelineFailed, match="nowhere"):
         client.results(pipeline)
-
-
-@pytest.mark.usefixtures("worker")
-def test_a_stage_that_another_pipeline_computes_waits_and_goes_on_when_it_is_free(
-    app: Celery,
-    client: PipelineClient,
-    make_spec: MakeSpec,
-    wait_until: Callable[[Callable[[], Any], str], Any],
-) -> None:
-    plan = Plan.of(make_spec())
-    leases = app.connections().leases
-    held = leases.acquire(plan.trunk[0].key, "worker", "another-task", "")
-    assert held is not None
-
-    with leases.kept(held):
-        pipeline = client.submit(make_spec()).id
-        wait_until(lambda: "another pipeline" in client.status(pipeline).states[held.key].progress, "it is parked")
-        waiting = client.status(pipeline).states[held.key]
-    app.connections().wake(held.key)
-
-    assert (waiting.state, waiting.progress) == ("waiting", "waits: another pipeline computes prepare digits")
-    assert finish(client, pipeline).state == "done"
-    assert leases.free_keys() == []
 
 
 def test_two_pipelines_with_one_teacher_train_it_once(app: Celery, client: PipelineClient, make_spec: MakeSpec) -> None:
@@ -278,85 +253,6 @@ def test_an_input_that_is_gone_is_made_again_before_the_stage_that_needs_it(
 
 
 @pytest.mark.usefixtures("worker")
-def test_while_the_store_does_not_work_a_stage_is_tried_again(
-    settings: Settings,
-    client: PipelineClient,
-    make_spec: MakeSpec,
-    wait_until: Callable[[Callable[[], Any], str], Any],
-) -> None:
-    settings.folder.mkdir(exist_ok=True)
-    (settings.folder / "partial").touch()
-    pipeline = client.submit(make_spec()).id
-    first = client.status(pipeline).plan.trunk[0].key
-
-    wait_until(lambda: "tries again in" in client.status(pipeline).states[first].progress, "the stage waits")
-    (settings.folder / "partial").unlink()
-
-    assert finish(client, pipeline).state == "done"
-
-
-def test_a_store_that_never_works_again_fails_the_pipeline_after_the_deadline(
-    settings: Settings, make_spec: MakeSpec
-) -> None:
-    hasty = settings.model_copy(update={"retry_seconds": 0.0})
-    settings.folder.mkdir(exist_ok=True)
-    (settings.folder / "partial").touch()
-    client = PipelineClient(hasty)
-    with start_worker(create(hasty), pool="solo", perform_ping_check=False, shutdown_timeout=30):
-        status = finish(client, client.submit(make_spec()).id)
-    gc.collect()
-
-    (error,) = status.errors
-    assert error.startswith("prepare digits: store: ")
-    assert error.endswith("(tried again for 0 s)")
-
-
-@pytest.mark.usefixtures("worker")
-def test_a_stage_of_a_newer_format_is_left_to_newer_workers(
-    app: Celery,
-    settings: Settings,
-    client: PipelineClient,
-    make_spec: MakeSpec,
-    caplog: pytest.LogCaptureFixture,
-    wait_until: Callable[[Callable[[], Any], str], Any],
-) -> None:
-    plan = Plan.of(make_spec())
-    Ledger(connect(settings), settings.history_seconds).open("newer", plan)
-    stage = plan.trunk[0].model_dump(mode="json") | {"format": STAGE_FORMAT + 1, "what_is_new": 1}
-
-    app.tasks["distill.prepare_data"].apply_async(kwargs={"pipeline": "newer", "stages": [stage]}, queue="any")
-
-    wait_until(lambda: "left to newer workers" in caplog.text, "the worker refuses it")
-    assert f"stage format {STAGE_FORMAT + 1}: this worker knows {STAGE_FORMAT}: update it" in caplog.text
-    assert client.status("newer").state == "waiting"
-    messages: Any = connect(settings)
-    wait_until(
-        lambda: messages.hlen("unacked") + sum(map(messages.llen, lists_of("any"))) == 1,
-        "the message is kept for others",
-    )
-
-
-@pytest.mark.usefixtures("worker")
-def test_a_stage_that_an_older_version_planned_is_not_taken_for_this_ones(
-    app: Celery,
-    settings: Settings,
-    client: PipelineClient,
-    make_spec: MakeSpec,
-    wait_until: Callable[[Callable[[], Any], str], Any],
-) -> None:
-    plan = Plan.of(make_spec())
-    older = plan.trunk[0].model_copy(update={"key": "0" * 64})
-    plan = plan.model_copy(update={"trunk": (older, *plan.trunk[1:])})
-    Ledger(connect(settings), settings.history_seconds).open("older", plan)
-
-    message = older.model_dump(mode="json")
-    app.tasks["distill.prepare_data"].apply_async(kwargs={"pipeline": "older", "stages": [message]}, queue="any")
-
-    wait_until(lambda: client.status("older").state == "failed", "the stage fails")
-    assert "planned by another version of distill-queue: submit the pipeline again" in client.status("older").errors[0]
-
-
-@pytest.mark.usefixtures("worker")
 def test_nothing_of_a_finished_pipeline_stays_in_the_broker_without_an_expiry(
     settings: Settings, client: PipelineClient, make_spec: MakeSpec, wait_until: Callable[[Callable[[], Any], str], Any]
 ) -> None:
@@ -431,23 +327,6 @@ def test_a_student_that_fails_leaves_its_bundles_others_done(client: PipelineCli
     assert error.startswith("distill bad: the loss is not finite in step ")
 
 
-@pytest.mark.usefixtures("worker")
-def test_a_soft_limit_that_the_worker_set_is_named(
-    settings: Settings, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from billiard.exceptions import SoftTimeLimitExceeded
-
-    def slow(*_: object, **__: object) -> None:
-        raise SoftTimeLimitExceeded
-
-    client = PipelineClient(settings)
-    monkeypatch.setattr("distill_queue.worker.data.load.load", slow)
-
-    status = finish(client, client.submit(make_spec()).id)
-
-    assert "took longer than its time limit" in status.errors[0]
-
-
 def test_a_pipeline_whose_messages_are_lost_is_sent_again(
     settings: Settings, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,52 +345,6 @@ def test_a_pipeline_whose_messages_are_lost_is_sent_again(
     assert not list((settings.folder / "pipelines").iterdir())
 
 
-@pytest.mark.usefixtures("worker")
-def test_a_broker_that_refuses_what_a_stage_needs_costs_the_pipeline_nothing(
-    client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from distill_queue.worker.coordination.attempts import Attempts
-
-    begin, refused = Attempts.begin, []
-
-    def refuse_once(self: Attempts, keys: list[str], worker: str) -> int:
-        if not refused:
-            refused.append(keys)
-            raise redis.ResponseError("OOM command not allowed when used memory > 'maxmemory'")
-        return begin(self, keys, worker)
-
-    monkeypatch.setattr("distill_queue.worker.task.tasks.NEWER_SECONDS", 0.1)
-    monkeypatch.setattr(Attempts, "begin", refuse_once)
-
-    assert finish(client, client.submit(make_spec()).id).state == "done"
-    assert refused
-
-
-@pytest.mark.usefixtures("worker")
-@pytest.mark.parametrize(("times", "state"), [(2, "done"), (3, "failed")])
-def test_what_fails_outside_of_an_attempt_is_tried_again_a_few_times(
-    client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, times: int, state: str
-) -> None:
-    from distill_queue.worker.coordination.leases import Leases
-
-    acquire, failing = Leases.acquire, iter([True] * times)
-
-    def fail_at_first(self: Leases, key: str, worker: str, task_id: str, message: str) -> Any:
-        if next(failing, False):
-            raise MemoryError("no room for a thread")
-        return acquire(self, key, worker, task_id, message)
-
-    monkeypatch.setattr("distill_queue.worker.task.tasks.LONGEST_WAIT_SECONDS", 0.1)
-    monkeypatch.setattr(Leases, "acquire", fail_at_first)
-
-    status = finish(client, client.submit(make_spec()).id)
-
-    assert status.state == state
-    assert [error.partition(" (")[0] for error in status.errors] == [
-        "prepare digits: MemoryError: no room for a thread"
-    ][: times - 2]
-
-
 def test_a_pipeline_whose_messages_workers_would_refuse_is_not_submitted(
     client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -523,20 +356,6 @@ def test_a_pipeline_whose_messages_workers_would_refuse_is_not_submitted(
         client.submit(make_spec())
 
     assert not client.pipelines()
-
-
-@pytest.mark.usefixtures("worker")
-def test_a_stage_is_done_though_what_waits_for_it_cannot_be_sent(
-    client: PipelineClient, make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from distill_queue.worker.coordination.leases import Leases
-
-    def unpark(*_: object) -> None:
-        raise UnreadableRecord("its queue at the broker is of another type")
-
-    monkeypatch.setattr(Leases, "unpark", unpark)
-
-    assert finish(client, client.submit(make_spec()).id).state == "done"
 
 
 @pytest.mark.usefixtures("worker")

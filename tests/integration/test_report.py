@@ -173,7 +173,7 @@ def test_a_page_that_cannot_be_written_is_a_warning_and_no_failure(
     client = PipelineClient(settings)
 
     with (
-        caplog.at_level(logging.WARNING, "distill_queue.worker.task.tasks"),
+        caplog.at_level(logging.WARNING, "distill_queue.worker.task.report_pages"),
         start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30),
     ):
         pipeline = client.submit(make_spec()).id

@@ -19,6 +19,7 @@ from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.worker.app import create
+from distill_queue.worker.process.main_process import MainProcess
 from distill_queue.worker.process.supervision import StageRequest, _lost, put_back
 
 WORKER, CHILD = "worker@here", 4711
@@ -28,7 +29,7 @@ WORKER, CHILD = "worker@here", 4711
 def app(settings: Settings) -> Iterator[Celery]:
     """A worker's application; it kills no process."""
     app = create(settings)
-    app.vigil.kill = lambda _pid: None
+    MainProcess.of(app).watchdog.kill = lambda _pid: None
     yield app
     app.close()
 
@@ -81,7 +82,7 @@ def attempts(settings: Settings, stage: Stage) -> list[str]:
 def test_a_silent_childs_stage_waits_and_its_message_goes_back(
     app: Celery, ledger: Ledger, settings: Settings, stage: Stage, request_of_child: StageRequest
 ) -> None:
-    app.vigil.kill_for_silence(CHILD)
+    MainProcess.of(app).watchdog.kill_for_silence(CHILD)
 
     request_of_child.on_failure(_lost("gone"))
 
@@ -101,7 +102,7 @@ def test_what_a_newer_version_wrote_does_not_keep_a_message_from_its_queue(
     client: Any = connect(settings)
     name = "plan" if field == "plan" else f"state:{stage.key}"
     client.hset("distill:pipeline:p", name, '{"state": "pondering", "what_is_new": 1}')
-    app.vigil.kill_for_silence(CHILD)
+    MainProcess.of(app).watchdog.kill_for_silence(CHILD)
 
     request_of_child.tell_of_silence()
     request_of_child.on_failure(_lost("gone"))
@@ -124,8 +125,8 @@ def test_a_message_that_waits_for_a_time_goes_back_too_and_is_not_begun(
 ) -> None:
     scheduled_requests.add(request_of_child)
 
-    put_back(app.vigil)
-    put_back(app.vigil)
+    put_back(MainProcess.of(app).watchdog)
+    put_back(MainProcess.of(app).watchdog)
 
     assert request_of_child.rejected == [True]
     assert request_of_child.revoked()

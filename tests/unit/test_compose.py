@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from distill_queue.worker.process.ending import LONGEST_SECONDS
+from distill_queue.worker.process.shutdown import LONGEST_SECONDS
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()

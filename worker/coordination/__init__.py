@@ -1,1 +1,1 @@
-"""Coordination: what workers agree on through the broker, such as leases, attempts, stops and rescues."""
+"""What workers agree on through the broker, as leases and attempts, and how one worker's processes reach each other."""

@@ -11,10 +11,10 @@ from distill_queue.shared.ledger.workers import WorkerRegistry
 
 #: Seconds for which it is remembered that a task was offered.
 REMEMBERED_SECONDS = 60
-#: Seconds before a task is put back: whoever has just ended the stage before it is then free to take it.
+#: Seconds before a task is put back: the worker that has just ended the stage before it is then free to take it.
 PAUSE_SECONDS = 0.05
-#: Seconds between two looks for a GPU. Who knows too late of a new one does a task itself, as it may; who believes in
-#: one that is gone puts a task back once, and gets it again.
+#: Seconds between two looks for a GPU. A worker that learns too late of a new one does a task itself, as it may; one
+#: that counts on a GPU that is gone puts a task back once, and gets it again.
 LOOK_SECONDS = 5.0
 
 
@@ -24,7 +24,7 @@ class GpuPreference:
     def __init__(self, client: BrokerClient, registry: WorkerRegistry) -> None:
         self._redis: Any = client
         self._names = client.names
-        self._roster = registry
+        self._registry = registry
         self._gpu_is_there = False
         self._next_look = 0.0
 
@@ -40,6 +40,6 @@ class GpuPreference:
     def _look_for_a_gpu(self) -> bool:
         """Whether a worker with a GPU was there a short time ago."""
         if time.monotonic() >= self._next_look:
-            self._gpu_is_there = self._roster.has_gpu_for_any()
+            self._gpu_is_there = self._registry.has_gpu_for_any()
             self._next_look = time.monotonic() + LOOK_SECONDS
         return self._gpu_is_there

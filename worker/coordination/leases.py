@@ -1,4 +1,4 @@
-"""Leases: one worker a key, renewed while it works; whoever else wants the key is parked until it is free."""
+"""Leases: one worker a key, renewed while it works; other tasks that want the key are parked until it is free."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ redis.pcall('SADD', KEYS[3], ARGV[5])
 return 0
 """
 
-# A lease that ran out while the broker was away is still its holder's if nobody took it; so is what is no text.
+# A lease that ran out while the broker was away is still its holder's if no other took it; so is what is no text.
 _RENEW = """
 local holder = redis.pcall('GET', KEYS[1])
 if type(holder) == 'string' and holder ~= ARGV[1] then return 0 end
@@ -161,7 +161,7 @@ class Leases:
         return held
 
     def held(self, key: str) -> bool:
-        """Whether somebody works on a key."""
+        """Whether a worker works on a key."""
         name = self._names.lease(key)
         return bool(self._redis.exists(name)) and not end_at_last(self._redis, name, self._holding_ms / 1000)
 
@@ -175,7 +175,7 @@ class Leases:
             self._unpark(keys=[self._names.parked(key), self._names.parked_keys], args=[task_id, parked, key])
 
     def free_keys(self) -> list[str]:
-        """Keys that tasks wait for although nobody holds them: their holder died; none if somebody looked just now."""
+        """Keys that tasks wait for though no worker holds them: their holder died; none if one has just looked."""
         if not self._redis.set(self._names.looked, "", nx=True, px=int(self._renewal_seconds * 500)):
             end_at_last(self._redis, self._names.looked, self._renewal_seconds)
             return []
@@ -196,10 +196,10 @@ class Leases:
     def _keep(self, lease: Lease, ended: threading.Event) -> None:
         wait, parent = self._renewal_seconds, os.getppid()
         while not ended.wait(wait):
-            if os.getppid() != parent:  # The main process is dead: nobody here ends this stage on a limit or a signal.
+            if os.getppid() != parent:  # The main process is dead, which ends this stage on a limit or a signal.
                 lease.abandon()
                 return
-            # When the broker comes back, renew before anybody can take what seems abandoned.
+            # When the broker comes back, renew before another task takes what seems abandoned.
             wait = self._renewal_seconds if lease.renew() else min(0.5, self._renewal_seconds)
 
 

@@ -23,7 +23,7 @@ logger = get_logger(__name__)
 
 
 class Rescue:
-    """Looks for pipelines that stand still although nothing is queued and nobody works on what they need.
+    """Looks for pipelines that stand still: nothing is queued, and no worker is at what they need.
 
     A server that is killed may forget the last second or two, with its append-only file too: a message that was
     handed on in that time is gone. To send a pipeline again is harmless: what it has is found.

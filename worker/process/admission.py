@@ -1,4 +1,4 @@
-"""The door: a worker looks at each message, and who has sent it, before it does anything about it."""
+"""Admission: a worker checks each message, and who has sent it, before it does anything about it."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from distill_queue.shared.broker.entry import REASON, UNREADABLE, check_body, ch
 from distill_queue.shared.broker.fields import SIGNED_HEADERS
 from distill_queue.shared.errors import Unavailable, Untrusted
 from distill_queue.shared.ledger.refusals import LONGEST_TEXT, Refusal
+from distill_queue.worker.coordination.refused_messages import refuse
+from distill_queue.worker.process.main_process import MainProcess
 
 #: What is raised where the broker is away, whatever the message is.
 BROKER_IS_AWAY = (redis.RedisError, OperationalError, OSError)
@@ -115,7 +117,7 @@ class Admission(Consumer):  # type: ignore[misc]
             body=_said(message.body),
         )
         try:
-            self.app.connections().refuse(refusal)
+            refuse(MainProcess.of(self.app).connections().refusals, refusal)
         except Unavailable as error:
             logger.warning("a message is left unread: %s", error)
         else:

@@ -16,10 +16,12 @@ from kombu.exceptions import OperationalError
 from distill_queue.shared.broker.client import wrong_type
 from distill_queue.shared.catalog import QUEUES
 from distill_queue.shared.errors import Unavailable, UnreadableRecord
+from distill_queue.shared.ledger.queues import Queues
 from distill_queue.shared.ledger.workers import WorkerEntry
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.skipped import Skipped, quoted
 from distill_queue.worker.coordination.connections import Connections
+from distill_queue.worker.process.main_process import MainProcess
 from distill_queue.worker.telemetry.metrics import Metrics
 
 #: What says that the broker is away, by itself or behind another error.
@@ -28,8 +30,10 @@ AWAY = (redis.ConnectionError, redis.TimeoutError)
 logger = get_logger(__name__)
 
 
-def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
-    """Add to the application's workers the step that renews what they hold and wakes whom the dead left waiting."""
+def renew_deliveries(app: Celery, settings: Settings, main_process: MainProcess) -> None:
+    """Add to the application's workers the step that renews what they hold, and wakes what dead workers left parked."""
+    instance, watchdog, connections = main_process.instance, main_process.watchdog, main_process.connections
+    metrics = instance.metrics
     skipped = Skipped(lambda: metrics.note("records_unreadable"))
 
     class RenewDeliveries(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -49,10 +53,10 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
         def _tick(self, parent: Any) -> None:
             parts: dict[str, Callable[[], object]] = {
                 "deliveries were not renewed": lambda: _renew_unacknowledged(parent.task_consumer.channel),
-                "the worker was not entered into the roster": lambda: self._enter(app.connections(), parent),
-                "queues were not measured": lambda: _note_queues(app.connections()) if metrics.on else None,
-                "tasks that wait were not woken": lambda: _wake(app.connections(), skipped),
-                "pipelines that stand still were not sent again": lambda: _rescue(app.connections(), skipped),
+                "the worker was not entered into the roster": lambda: self._enter(connections(), parent),
+                "queues were not measured": lambda: _note_queues(connections().queues, metrics) if metrics.on else None,
+                "tasks that wait were not woken": lambda: _wake(connections(), skipped),
+                "pipelines that stand still were not sent again": lambda: _rescue(connections(), skipped),
             }
             for left_undone, part in parts.items():
                 try:
@@ -63,12 +67,12 @@ def renew_deliveries(app: Celery, settings: Settings, metrics: Metrics) -> None:
                     return
 
         def _enter(self, connections: Connections, parent: Any) -> None:
-            stuck = app.vigil.stuck
+            stuck = watchdog.stuck
             queues = () if stuck else tuple(queue.name for queue in parent.task_consumer.queues)
             does = ", ".join(request.kwargsrepr for request in active_requests)
-            store, keys = settings.anywhere.store, connections.keyring.names
+            store, keys = settings.anywhere.store, connections.kept_messages.keyring.names
             entry = WorkerEntry.of_this_process(parent.hostname, queues, store, does, keys, stuck or self._namesakes)
-            self._note_namesake(connections.registry.enter(entry, settings.holding_seconds, app.instance))
+            self._note_namesake(connections.registry.enter(entry, settings.holding_seconds, instance.id))
 
         @property
         def _namesakes(self) -> str:
@@ -111,7 +115,7 @@ def _wake(connections: Connections, skipped: Skipped) -> None:
     """Send what waits for keys that are free."""
     for key in connections.leases.free_keys():
         with guarded(f"what waits for {quoted(key)} was not woken", skipped):
-            connections.wake(key)
+            connections.leases.unpark(key, connections.kept_messages.send)
 
 
 def _rescue(connections: Connections, skipped: Skipped) -> None:
@@ -120,7 +124,7 @@ def _rescue(connections: Connections, skipped: Skipped) -> None:
         with guarded(f"{pipeline} stands still and was not sent again", skipped):
             if submission := connections.submissions.find(pipeline):
                 logger.warning("%s stands still, and nothing is queued for it: it is sent again", pipeline)
-                connections.send(submission.canvas)
+                connections.kept_messages.send(submission.canvas)
                 connections.logs.note(pipeline, "", (), "stood still, with nothing queued: sent again", "WARNING")
 
 
@@ -135,11 +139,11 @@ def _renew_unacknowledged(channel: Any) -> None:
                 raise wrong_type(error, ("ZADD", channel.unacked_index_key)) or error from error
 
 
-def _note_queues(connections: Connections) -> None:
-    """Measure all queues, also those that no worker serves: a task that nobody begins is in no histogram."""
-    places = connections.queues.waiting()
+def _note_queues(queues: Queues, metrics: Metrics) -> None:
+    """Measure all queues, also those that no worker serves: a task that is never begun is in no histogram."""
+    places = queues.waiting()
     for queue in QUEUES:
         lists = [waiting for place, waiting in places.items() if place.queue == queue]
-        connections.metrics.note("queue_length", queue, value=sum(waiting.length for waiting in lists))
+        metrics.note("queue_length", queue, value=sum(waiting.length for waiting in lists))
         oldest_seconds = max(waiting.oldest_seconds or 0.0 for waiting in lists)
-        connections.metrics.note("queue_oldest_seconds", queue, value=oldest_seconds)
+        metrics.note("queue_oldest_seconds", queue, value=oldest_seconds)

@@ -1,4 +1,4 @@
-"""Fitness: a worker whose server can be no broker ends at once, in place of failing at whatever comes first."""
+"""Fitness: a worker whose server can be no broker ends at once, in place of failing at its first command."""
 
 from __future__ import annotations
 

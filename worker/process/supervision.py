@@ -21,12 +21,14 @@ from kombu.exceptions import OperationalError
 from distill_queue.shared.broker.celery_app import seconds_due
 from distill_queue.shared.errors import StageFailed, Unavailable, UnknownPipeline, UnreadableRecord
 from distill_queue.shared.frozen import UNREADABLE
+from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.ledger.status import StageState
 from distill_queue.worker.coordination.connections import Connections
-from distill_queue.worker.coordination.pulse import Pulse
-from distill_queue.worker.process.vigil import TELL_SECONDS, Vigil
-from distill_queue.worker.task.run import over_time
-from distill_queue.worker.telemetry.metrics import kind_of
+from distill_queue.worker.coordination.leases import Leases
+from distill_queue.worker.process.main_process import MainProcess
+from distill_queue.worker.process.watchdog import TELL_SECONDS, Watchdog
+from distill_queue.worker.task.attempt import over_time
+from distill_queue.worker.telemetry.metrics import Metrics, kind_of
 
 #: Seconds between two looks at whether the child is still there, and looks from one word of its silence to the next.
 LOOK_SECONDS = 0.5
@@ -43,29 +45,31 @@ class StageRequest(Request):  # type: ignore[misc]
         super().on_accepted(pid, time_accepted)
         waited = seconds_due(self.request_dict)
         if waited is not None and not self.delivery_info["redelivered"]:
-            self.app.metrics.note("queue_wait_seconds", self.delivery_info["routing_key"], value=waited)
+            self._metrics.note("queue_wait_seconds", self.delivery_info["routing_key"], value=waited)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """The child's exception, or that the child is gone: then the message goes back into its queue."""
         error = exc_info.exception
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
         if isinstance(error, WorkerLostError | SystemExit):
-            vigil = self.app.vigil
+            watchdog = MainProcess.of(self.app).watchdog
             with self._clearing_up() as connections:
-                self._release(connections)
-                if self.worker_pid and self.worker_pid == vigil.killed_with_worker:
+                self._release(connections.leases)
+                if self.worker_pid and self.worker_pid == watchdog.killed_with_worker:
                     self._end_with_worker(connections)
                 else:
-                    silence = vigil.reason(self.worker_pid)
+                    silence = watchdog.reason(self.worker_pid)
                     reason = silence or str(error).partition(" Job:")[0].rstrip(".")
-                    self.app.metrics.note("attempts_lost", self.name.removeprefix("distill."), "death")
+                    self._metrics.note("attempts_lost", self.name.removeprefix("distill."), "death")
                     connections.attempts.blame(self._keys, self.hostname, reason)
                     if silence:
                         given_up = StageState(progress=f"{silence}: given up there")
                         connections.ledger.restate(
                             self.kwargs["pipeline"], self._keys, self.hostname, lambda _: given_up
                         )
-                    self._note(connections, f"the process {'was killed' if silence else 'died'}: {reason}", "ERROR")
+                    self._note(
+                        connections.logs, f"the process {'was killed' if silence else 'died'}: {reason}", "ERROR"
+                    )
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
@@ -78,20 +82,20 @@ class StageRequest(Request):  # type: ignore[misc]
                     connections.ledger.fail(self.kwargs["pipeline"], stage["key"], failure, self.hostname)
                 self._note_all("failed")
                 self._pass_on(connections)
-                self._note(connections, f"killed: {reason}", "ERROR")
+                self._note(connections.logs, f"killed: {reason}", "ERROR")
         super().on_timeout(soft, timeout)
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
         """Kill the child because the worker ends at once; the message goes back into its queue."""
         super().cancel(pool, signal, emit_retry)
         with self._clearing_up() as connections:
-            self._release(connections)
+            self._release(connections.leases)
             self._end_with_worker(connections)
 
     def tell_of_silence(self) -> None:
         """Say for how long the child has given no sign of life, where its stages' progress is read."""
-        vigil = self.app.vigil
-        words = f"no sign of life for {vigil.silent_seconds:.0f} s; killed after {vigil.allowed_seconds:.0f} s"
+        watchdog = MainProcess.of(self.app).watchdog
+        words = f"no sign of life for {watchdog.silent_seconds:.0f} s; killed after {watchdog.allowed_seconds:.0f} s"
         with self._clearing_up() as connections:
             connections.notes.restate(
                 self.kwargs["pipeline"],
@@ -101,18 +105,22 @@ class StageRequest(Request):  # type: ignore[misc]
             )
 
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
-        """Somebody revoked the task, as with Flower's Terminate: its pipeline is cancelled."""
+        """Cancel the pipeline of a task that was revoked, as with Flower's Terminate."""
         with self._clearing_up() as connections:
             connections.ledger.cancel(self.kwargs["pipeline"])
             connections.close(self.kwargs["pipeline"])
             self._note_all("cancelled")
             self._pass_on(connections)
-            self._note(connections, f"killed, and the pipeline cancelled: {reason}", "WARNING")
+            self._note(connections.logs, f"killed, and the pipeline cancelled: {reason}", "WARNING")
         super()._announce_revoked(reason, terminated, signum, expired)
 
     def _success_was_stored(self) -> bool:
         """Never trusted: a child that died after storing its success may not have counted it for its chord."""
         return False
+
+    @property
+    def _metrics(self) -> Metrics:
+        return MainProcess.of(self.app).instance.metrics
 
     @property
     def _keys(self) -> list[str]:
@@ -121,34 +129,34 @@ class StageRequest(Request):  # type: ignore[misc]
     def _end_with_worker(self, connections: Connections) -> None:
         """Count no attempt of a child that is killed because its worker ends."""
         connections.attempts.withdraw(self._keys, self.hostname)
-        self._note(connections, "killed: the worker ends; another one goes on", "WARNING")
+        self._note(connections.logs, "killed: the worker ends; another one goes on", "WARNING")
 
-    def _release(self, connections: Connections) -> list[str]:
+    def _release(self, leases: Leases) -> list[str]:
         """Give up the leases that the child held; return their keys."""
-        return [key for key in self._keys if connections.leases.release_of_the_dead(key, self.hostname, self.id)]
+        return [key for key in self._keys if leases.release_of_the_dead(key, self.hostname, self.id)]
 
     def _pass_on(self, connections: Connections) -> None:
-        """Give up what the child held, and wake whoever waits for it."""
-        held = self._release(connections)
+        """Give up what the child held, and wake the tasks that wait for it."""
+        held = self._release(connections.leases)
         connections.attempts.withdraw(self._keys, self.hostname)
         for key in held:
-            connections.wake(key)
+            connections.leases.unpark(key, connections.kept_messages.send)
 
     def _note_all(self, outcome: str) -> None:
         for stage in self.kwargs["stages"]:
-            self.app.metrics.note("stages", kind_of(stage), outcome)
+            self._metrics.note("stages", kind_of(stage), outcome)
 
-    def _note(self, connections: Connections, message: str, level: str) -> None:
+    def _note(self, logs: PipelineLogs, message: str, level: str) -> None:
         """Say in the pipeline's log what the child cannot say any more."""
-        connections.logs.note(self.kwargs["pipeline"], self.hostname, self._keys, message, level)
+        logs.note(self.kwargs["pipeline"], self.hostname, self._keys, message, level)
 
     @contextmanager
     def _clearing_up(self) -> Iterator[Connections]:
         """What cannot be done now is done by time: leases run out, and messages are delivered again."""
         try:
-            yield self.app.connections()
+            yield MainProcess.of(self.app).connections()
         except StageFailed:
-            pass  # Said by whoever takes up the stage the next time.
+            pass  # The worker that takes up the stage the next time says so.
         except (
             Unavailable,
             UnknownPipeline,
@@ -160,13 +168,13 @@ class StageRequest(Request):  # type: ignore[misc]
             logger.warning("%s: not cleared up: %s", self.name, error)
 
 
-def watch_child(app: Celery, pulse: Pulse) -> None:
+def watch_child(app: Celery, watchdog: Watchdog) -> None:
     """Have the worker's main process see at once that its child died, and soon that it gives no sign of life.
 
     Celery looks when the child's end of a pipe closes, which the kernel does a moment before the child can be
     waited for; who looks in that moment sees it alive, and the next look would be up to 5 s later (Celery 5.7).
     """
-    signals.worker_process_init.connect(lambda **_: pulse.start(), weak=False, dispatch_uid=id(app))
+    signals.worker_process_init.connect(lambda **_: watchdog.pulse.start(), weak=False, dispatch_uid=id(app))
 
     class WatchChild(bootsteps.StartStopStep):  # type: ignore[misc]
         """Looks on a timer of the main process."""
@@ -174,28 +182,31 @@ def watch_child(app: Celery, pulse: Pulse) -> None:
         requires = ("celery.worker.consumer.tasks:Tasks",)
 
         def start(self, parent: Any) -> None:
-            _take_nothing_while_stuck(parent.task_consumer.channel.qos, app.vigil)
-            self.looks, self.told_of = 0, None
+            _take_nothing_while_stuck(parent.task_consumer.channel.qos, watchdog)
+            self.looks = 0
+            self.told_of: int | None = None
             self.timer = parent.timer.call_repeatedly(LOOK_SECONDS, self._look, (parent.pool,))
 
         def stop(self, _parent: Any) -> None:
             self.timer.cancel()
 
         def _look(self, pool: Any) -> None:
-            vigil, was_stuck = app.vigil, app.vigil.stuck
+            was_stuck = watchdog.stuck
             pool.maintain_pool()
-            vigil.look(_only_child(pool), time.monotonic())
+            watchdog.look(_only_child(pool), time.monotonic())
             self.looks += 1
-            if vigil.stuck:
+            if watchdog.stuck:
                 if not was_stuck:
-                    logger.error("%s", vigil.stuck)
-                put_back(vigil, pool)
+                    logger.error("%s", watchdog.stuck)
+                put_back(watchdog, pool)
             elif was_stuck:
                 logger.warning("the process that could not be killed is gone: the worker ends, to be started again")
                 _end_to_be_started_again(app)
-            elif vigil.silent_seconds >= TELL_SECONDS and not pulse.loads and self.looks % LOOKS_A_WORD == 0:
-                _tell_of_silence(vigil, log=self.told_of != vigil.pid)
-                self.told_of = vigil.pid
+            elif (
+                watchdog.silent_seconds >= TELL_SECONDS and not watchdog.pulse.loads and self.looks % LOOKS_A_WORD == 0
+            ):
+                _tell_of_silence(watchdog, log=self.told_of != watchdog.pid)
+                self.told_of = watchdog.pid
 
     app.steps["consumer"].add(WatchChild)
 
@@ -206,16 +217,16 @@ def _end_to_be_started_again(app: Celery) -> None:
     worker_state.should_stop = EX_FAILURE
 
 
-def _tell_of_silence(vigil: Vigil, *, log: bool) -> None:
+def _tell_of_silence(watchdog: Watchdog, *, log: bool) -> None:
     """Say for how long the child has given no sign of life: where people look at stages, and perhaps in the log."""
     if log:
-        logger.warning("the process %s gives no sign of life", vigil.pid)
+        logger.warning("the process %s gives no sign of life", watchdog.pid)
     for request in list(active_requests):
         if isinstance(request, StageRequest):
             request.tell_of_silence()
 
 
-def put_back(vigil: Vigil, pool: Any = None) -> None:
+def put_back(watchdog: Watchdog, pool: Any = None) -> None:
     """Put all messages of a worker whose child cannot be killed back into their queues, those with a countdown too.
 
     The pool forgets them, so that the child's death, if it ever comes, has nothing to be said of.
@@ -226,17 +237,17 @@ def put_back(vigil: Vigil, pool: Any = None) -> None:
             with suppress(ValueError):
                 pool._pool.outbound_buffer.remove(job)
         if request in active_requests:
-            request.on_failure(_lost(vigil.reason(request.worker_pid) or vigil.stuck))
+            request.on_failure(_lost(watchdog.reason(request.worker_pid) or watchdog.stuck))
         else:
             request._already_revoked = True  # Else it would still be begun, where it waits for the child to be free.
             task_ready(request)
             request.reject(requeue=True)
 
 
-def _take_nothing_while_stuck(qos: Any, vigil: Vigil) -> None:
+def _take_nothing_while_stuck(qos: Any, watchdog: Watchdog) -> None:
     """Have a channel ask for no message while the child cannot be used."""
     may_consume = qos.can_consume
-    qos.can_consume = lambda: not vigil.stuck and may_consume()
+    qos.can_consume = lambda: not watchdog.stuck and may_consume()
 
 
 def _only_child(pool: Any) -> int | None:

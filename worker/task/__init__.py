@@ -1,1 +1,1 @@
-"""A task: from a message to a stage's result in the ledger, with its attempts, progress and helpers; knows Celery."""
+"""The task loop: from a message to its stages' records in the ledger, by way of leases and attempts; knows Celery."""

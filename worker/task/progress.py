@@ -6,14 +6,17 @@ import time
 from dataclasses import dataclass, field
 from typing import Self
 
-from celery import Task
 from celery.utils.log import get_task_logger
 
 from distill_queue.shared.errors import Cancelled, HandedBack, LeaseLost, Unavailable, UnreadableRecord
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.status import StageState, State, duration_in_words
 from distill_queue.shared.plan.stage import Bundle
-from distill_queue.worker.coordination.connections import Connections
+from distill_queue.shared.store.store import ArtifactStore
 from distill_queue.worker.coordination.leases import Lease
+from distill_queue.worker.coordination.stop import Stop
+from distill_queue.worker.task.received import ReceivedTask
+from distill_queue.worker.telemetry.metrics import Metrics
 
 #: Seconds between two reports, and between two tries while the broker is away.
 REPORT_SECONDS = 0.5
@@ -30,11 +33,14 @@ logger = get_task_logger(__name__)
 class Progress:
     """Called at every step of a stage; reports a few times a second, and once more at the end of the block."""
 
-    task: Task
-    connections: Connections
+    received: ReceivedTask
     leases: list[Lease]
-    pipeline: str
     bundle: Bundle
+    store: ArtifactStore
+    #: The ledger, by a client that does not wait for a broker that is away.
+    notes: Ledger
+    metrics: Metrics
+    stop: Stop
     #: On what it is done, in words, as soon as that is known.
     device: str = ""
     _began: float = field(default_factory=time.time)
@@ -59,8 +65,8 @@ class Progress:
 
         """
         self._samples += samples
-        if self.connections.stop.asked:
-            raise HandedBack(f"{self.task.request.hostname} ends; it was at {progress}")
+        if self.stop.asked:
+            raise HandedBack(f"{self.received.worker} ends; it was at {progress}")
         for lease in self.leases:
             lease.check()
         if (now := time.monotonic()) < self._next:
@@ -75,8 +81,12 @@ class Progress:
     def _keys(self) -> list[str]:
         return [stage.key for stage in self.bundle]
 
+    @property
+    def _passing_errors(self) -> tuple[type[Exception], ...]:
+        return (Unavailable, UnreadableRecord, *self.received.connection_errors)
+
     def _count(self) -> None:
-        self.connections.metrics.note("samples", self.bundle[0].kind, value=self._samples)
+        self.metrics.note("samples", self.bundle[0].kind, value=self._samples)
         self._samples = 0
 
     def _time_left(self, share: float) -> str:
@@ -91,33 +101,27 @@ class Progress:
 
     def _require_unfinished(self) -> None:
         """End the stage where this worker was given up, and its successor is done; a bundle's first is done first."""
-        store = self.connections.store
         if time.monotonic() < self._next_look:
             return
-        self._next_look = time.monotonic() + store.seconds_between_looks
-        for stage in self.bundle[:1] if store.seconds_between_looks else self.bundle:
-            if stage.ref in store:
+        self._next_look = time.monotonic() + self.store.seconds_between_looks
+        for stage in self.bundle[:1] if self.store.seconds_between_looks else self.bundle:
+            if stage.ref in self.store:
                 raise LeaseLost(f"another worker has finished {stage.title}")
 
     def _tell(self, progress: str, left: str, share: float | None) -> bool:
         """Whether the broker could be told; while it or the store is away, the stage goes on."""
         try:
             self._require_unfinished()
-            worker = self.task.request.hostname
+            worker = self.received.worker
             words = " · ".join(filter(None, (progress, left)))
             state = StageState(state=State.RUNNING, progress=words, share=share, began=self._began, worker=worker)
-            self.connections.notes.note(self.pipeline, self._keys, state)
-            if self.connections.notes.is_cancelled(self.pipeline):
+            self.notes.note(self.received.pipeline, self._keys, state)
+            if self.notes.is_cancelled(self.received.pipeline):
                 raise Cancelled(f"the pipeline was cancelled; it was at {progress}")
             # Flower's column is narrow: what it cuts off is not how long it takes.
             words = " · ".join(filter(None, (left, progress, self.device)))
-            self.task.send_event("task-progress", result=words, retry=False)
-        except (
-            Unavailable,
-            UnreadableRecord,
-            OSError,
-            *self.task.app.connection_for_write().connection_errors,
-        ) as error:
+            self.received.tell_progress(words)
+        except self._passing_errors as error:
             logger.warning("progress could not be told: %s", error)
             return False
         return True

@@ -1,97 +1,138 @@
-"""The Celery tasks: thin skins that parse a stage, find or compute its result, and enter its record."""
+"""The Celery tasks: thin skins that parse a message, find or compute its stages, and enter their records."""
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, NoReturn
+from typing import Any, Self
 
-import redis
-from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Celery, Task
-from celery.exceptions import Ignore, Reject, TaskPredicate
+from celery.exceptions import Reject, TaskPredicate
 from celery.utils.log import get_task_logger
-from kombu.exceptions import OperationalError
 from pydantic import ValidationError
 
 from distill_queue.shared.catalog import STAGE_KINDS
-from distill_queue.shared.errors import (
-    Cancelled,
-    DistillError,
-    HandedBack,
-    InvalidInput,
-    LeaseLost,
-    StageFailed,
-    StoreUnavailable,
-    Unavailable,
-    UnknownPipeline,
-    UnreadableRecord,
-)
+from distill_queue.shared.errors import DistillError, InvalidInput, StageFailed, StoreUnavailable
 from distill_queue.shared.plan.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
-from distill_queue.shared.results.stage_record import Record, StageRecord, warnings_of
 from distill_queue.shared.settings import Settings
-from distill_queue.shared.store.artifact import Artifact
 from distill_queue.worker.coordination.connections import Connections
-from distill_queue.worker.coordination.pulse import Pulse
-from distill_queue.worker.coordination.stop import Stop
-from distill_queue.worker.task.label_crew import TASK, help_label
-from distill_queue.worker.task.run import Enter, Outcome, Parked, Stumbled, TaskRun, error_in_words, out_of_time
+from distill_queue.worker.coordination.instance import Instance
+from distill_queue.worker.coordination.leases import Lease
+from distill_queue.worker.task.attempt import StageAttempts
+from distill_queue.worker.task.endings import BROKER_ERRORS, STAGE_ENDINGS, TASK_ENDINGS, Endings, left_for_later
+from distill_queue.worker.task.finished import FinishedStages
+from distill_queue.worker.task.label_crew import HELP_LABEL, HelpersProgress, SharedCrew, help_label
+from distill_queue.worker.task.progress import Progress
+from distill_queue.worker.task.received import ReceivedTask
+from distill_queue.worker.task.report_pages import ReportPages
+from distill_queue.worker.task.run import TaskRun
+from distill_queue.worker.task.runners import MakeRunners, Runners
 from distill_queue.worker.task.time_limit import wait_for_imports
 from distill_queue.worker.telemetry.log_capture import LogCapture
-from distill_queue.worker.telemetry.metrics import Metrics, kind_of
-
-#: Seconds after which a stage that only a newer worker can do is offered again, and the longest wait of a retry.
-NEWER_SECONDS = 10.0
-LONGEST_WAIT_SECONDS = 60.0
 
 logger = get_task_logger(__name__)
 
 
-def register(app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics: Metrics) -> None:
-    """Give the application one task a kind of stage, named `distill.<kind>`."""
+@dataclass(frozen=True, slots=True)
+class TaskProcess:
+    """What the process that does a worker's tasks has, out of which each part of a task is handed what it needs."""
+
+    settings: Settings
+    instance: Instance
+    connections: Connections
+    runners: Runners
+
+    @classmethod
+    def start(cls, app: Celery, settings: Settings, instance: Instance, make_runners: MakeRunners) -> Self:
+        """Connect this process.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+
+        """
+        wait_for_imports()
+        connections = Connections.connect(app, settings, instance, patient=True)
+        return cls(settings, instance, connections, make_runners(settings, connections.store, instance.pulse))
+
+    def endings(self, received: ReceivedTask, trouble_since: float) -> Endings:
+        """How a task can end."""
+        connections, metrics = self.connections, self.instance.metrics
+        ledger, logs = connections.ledger, connections.logs
+        return Endings(received, self.settings, ledger, logs, metrics, connections.close, trouble_since)
+
+    def finished_stages(self, received: ReceivedTask, capture: LogCapture) -> FinishedStages:
+        """Where a task's stages are entered; none is finished yet."""
+        ledger, logs, metrics = self.connections.ledger, self.connections.logs, self.instance.metrics
+        return FinishedStages(received.pipeline, received.worker, ledger, logs, metrics, capture)
+
+    def task_run(self, received: ReceivedTask, capture: LogCapture) -> TaskRun:
+        """What finds or computes a task's stages."""
+        store, ledger = self.connections.store, self.connections.ledger
+
+        def progress_of(leases: list[Lease], bundle: Bundle) -> Progress:
+            metrics, stop = self.instance.metrics, self.instance.stop
+            return Progress(received, leases, bundle, store, self.connections.notes, metrics, stop)
+
+        crew_of = partial(self.crew, received)
+        attempts = StageAttempts(
+            received,
+            store,
+            ledger,
+            self.connections.attempts,
+            self.instance.metrics,
+            self.runners,
+            progress_of,
+            crew_of,
+        )
+        return TaskRun(
+            received, capture, store, ledger, self.connections.leases, self.connections.kept_messages, attempts
+        )
+
+    def crew(self, received: ReceivedTask, stage: Stage, *, shared: bool = False) -> SharedCrew:
+        """The workers that label a stage together."""
+        registry, counters = self.connections.registry, self.connections.counters
+        return SharedCrew(received, stage, registry, counters, self.settings.history_seconds, shared)
+
+    def is_needed(self, received: ReceivedTask) -> bool:
+        """Whether there is something more urgent than a page of a report."""
+        return self.instance.stop.asked or self.connections.queues.any_waits(received.serves)
+
+
+def register(app: Celery, settings: Settings, instance: Instance, make_runners: MakeRunners) -> None:
+    """Give the application one task a kind of stage, named `distill.<kind>`, and one that helps to label."""
 
     @cache
-    def connections() -> Connections:  # Not before the first task: pool processes are forked.
-        wait_for_imports()
-        return Connections.connect(app, settings, stop, pulse, metrics, patient=True)
+    def process() -> TaskProcess:  # Not before the first task: pool processes are forked.
+        return TaskProcess.start(app, settings, instance, make_runners)
 
     def run(
         task: Task, *, pipeline: str, stages: list[dict[str, Any]], trouble_since: float = 0.0, **_others: Any
     ) -> str:
         if not (stages and all(isinstance(stage, dict) for stage in stages)):
             raise InvalidInput(f"{pipeline}: a message without stages")
+        received = ReceivedTask(task, pipeline, stages)
         try:
-            with _scribe(task, connections(), pipeline, stages) as capture:
-                return run_stages(task, connections(), pipeline, stages, trouble_since, capture)
-        except (redis.RedisError, Unavailable, OperationalError) as error:
-            # The broker refuses what a stage needs of it, or is away for very long: another time, perhaps elsewhere.
-            logger.error("%s: %s: left for later: %s", pipeline, task.name, error)
-            time.sleep(_jittered(NEWER_SECONDS))
-            raise Reject(str(error), requeue=True) from None
-        except UnreadableRecord as error:
-            raise _ended(connections(), pipeline, stages, task.request.hostname, str(error)) from None
-        except SoftTimeLimitExceeded:
-            with _scribe(task, connections(), pipeline, stages):
-                raise _failed(connections(), pipeline, stages, task.request.hostname, out_of_time(task)) from None
+            with received.capture(process().connections.logs) as capture:
+                return run_stages(process(), received, process().endings(received, trouble_since), capture)
+        except BROKER_ERRORS as error:
+            raise left_for_later(received, error) from None
+        except tuple(TASK_ENDINGS) as error:
+            raise process().endings(received, trouble_since).of_task(error) from None
         except (TaskPredicate, DistillError):
             raise
-        except Exception as error:  # Outside of an attempt: without a word of it, the pipeline would wait for ever.
-            logger.exception("%s: %s: a bug", pipeline, task.name)
-            reason = error_in_words(error)
-            if task.request.retries + 1 < settings.max_attempts:  # What it lacked, as memory, may be there by then.
-                keys = [str(stage.get("key", "")) for stage in stages]
-                _try_again(task, connections(), pipeline, keys, Stumbled(reason), trouble_since)
-            raise _ended(connections(), pipeline, stages, task.request.hostname, reason) from error
+        except Exception as error:
+            raise process().endings(received, trouble_since).bug(error) from error
 
     def help_out(task: Task, *, pipeline: str, stages: list[dict[str, Any]], **_newer: Any) -> str:
-        with _scribe(task, connections(), pipeline, stages) as capture:
-            return help_label(task, connections(), pipeline, stages, capture)
+        received, here = ReceivedTask(task, pipeline, stages), process()
+        with received.capture(here.connections.logs) as capture:
+            stage = Stage.model_validate(stages[0])
+            leases, metrics, stop = here.connections.leases, instance.metrics, instance.stop
+            progress = HelpersProgress(received, stage, leases, metrics, stop)
+            return help_label(here.crew(received, stage, shared=True), progress, here.runners, capture)
 
     # Not delivered again when it kills its worker: the stage's own worker does what is left.
-    app.task(help_out, name=TASK, shared=False, bind=True, reject_on_worker_lost=False)
+    app.task(help_out, name=HELP_LABEL, shared=False, bind=True, reject_on_worker_lost=False)
     for kind in STAGE_KINDS:
         limit = settings.time_limits.get(kind)
         app.task(
@@ -108,272 +149,54 @@ def register(app: Celery, settings: Settings, stop: Stop, pulse: Pulse, metrics:
         )
 
 
-def run_stages(
-    task: Task,
-    connections: Connections,
-    pipeline: str,
-    messages: list[dict[str, Any]],
-    trouble_since: float,
-    capture: LogCapture,
-) -> str:
+def run_stages(process: TaskProcess, received: ReceivedTask, endings: Endings, capture: LogCapture) -> str:
     """Find the results of stages or compute them, and enter their records into the pipeline's ledger.
 
-    Args:
-        task: the bound task.
-        connections: the process's.
-        pipeline: its id.
-        messages: the stages, as JSON.
-        trouble_since: when, in seconds since the epoch, the store or a download first failed; 0 where none did.
-        capture: what takes down what is said of them.
+    Returns:
+        What Flower shows as the task's result.
 
     Raises:
         InvalidInput: a stage cannot be done as it is written.
         StageFailed: one has no result after all attempts, or never can have one.
+        TaskPredicate: what Celery is to do with the task in place of a result.
 
     """
-    started, worker = time.time(), task.request.hostname
-    queue, serves = task.request.delivery_info["routing_key"], task.app.amqp.queues.consume_from
-    if connections.gpu_preference.should_leave(task.request.id, queue, worker, serves):
-        raise Reject("left to a worker with a GPU", requeue=True)
-    if (newest := max(message.get("format", 0) for message in messages)) > STAGE_FORMAT:
-        _leave_to_newer_workers(task, connections, pipeline, messages, newest)
-    if connections.ledger.is_cancelled(pipeline):
-        raise _left(task, "task-revoked", terminated=False)
+    bundle = _bundle(process.connections, received, endings)
+    finished = process.finished_stages(received, capture)
     try:
-        bundle = tuple(map(Stage.model_validate, messages))
+        failures = process.task_run(received, capture).find_or_compute(bundle, finished.enter)
+    except tuple(STAGE_ENDINGS) as error:
+        raise endings.of_stages(error, finished.unfinished(bundle)) from error
+    if failures:
+        raise endings.failed(failures)
+    if bundle[0].kind == "report":
+        _close(process, received, is_computed=finished.records[bundle[0].key].outcome == "computed")
+    return finished.summary(bundle)
+
+
+def _bundle(connections: Connections, received: ReceivedTask, endings: Endings) -> Bundle:
+    """The stages of a task, if this worker is to do them."""
+    if connections.gpu_preference.should_leave(received.id, received.queue, received.worker, received.serves):
+        raise Reject("left to a worker with a GPU", requeue=True)
+    if (newest := max(stage.get("format", 0) for stage in received.stages)) > STAGE_FORMAT:
+        raise endings.too_new(newest)
+    if connections.ledger.is_cancelled(received.pipeline):
+        raise endings.revoked()
+    try:
+        bundle = tuple(map(Stage.model_validate, received.stages))
     except ValidationError as error:
         # It would cross Redis empty: pydantic's errors do not survive pickling by message.
-        raise _failed(connections, pipeline, messages, worker, InvalidInput(f"not a stage: {error}")) from None
+        raise endings.failed(InvalidInput(f"not a stage: {error}")) from None
     if not all(stage.of_this_version for stage in bundle):
-        older = InvalidInput("planned by another version of distill-queue: submit the pipeline again")
-        raise _failed(connections, pipeline, messages, worker, older)
-    records: dict[str, StageRecord] = {}
-    devices: list[str] = []
-    enter = _enter(connections, pipeline, worker, records, devices, capture)
-    work = TaskRun(task, connections, pipeline, worker, capture)
+        raise endings.failed(InvalidInput("planned by another version of distill-queue: submit the pipeline again"))
+    return bundle
+
+
+def _close(process: TaskProcess, received: ReceivedTask, *, is_computed: bool) -> None:
+    """End a pipeline whose last stage is finished; the page of one that was only found 'distill report' writes."""
     try:
-        failures = work.find_or_compute(bundle, enter)
-    except Parked as waits:
-        raise _left(task, "task-retried", exception=str(waits)) from None
-    except Cancelled:
-        _count_unfinished(connections, bundle, records, "cancelled")
-        raise _left(task, "task-revoked", terminated=False) from None
-    except LeaseLost as error:
-        # Not acknowledged: its delivery tag is also that of the delivery which took over.
-        raise Reject(str(error), requeue=True) from None
-    except HandedBack:
-        work.message().apply_async()
-        _count_unfinished(connections, bundle, records, "handed_back")
-        handed_back = f"handed back by {worker}"
-        connections.ledger.wait(pipeline, _unfinished(bundle, records), handed_back)
-        raise _left(task, "task-retried", exception=handed_back) from None
-    except Unavailable as error:
-        # Trouble that comes after a long time of work is new.
-        since = (trouble_since if time.time() - started < LONGEST_WAIT_SECONDS else 0.0) or time.time()
-        if time.time() - since < connections.settings.retry_seconds:
-            _try_again(task, connections, pipeline, _unfinished(bundle, records), error, since)
-        reason = f"{error} (tried again for {time.time() - since:,.0f} s)"
-        failures = dict.fromkeys(_unfinished(bundle, records), StageFailed(reason))
-    except Stumbled as error:
-        _try_again(task, connections, pipeline, _unfinished(bundle, records), error, trouble_since)
-    if failures:
-        raise _failed(connections, pipeline, messages, worker, failures)
-    if bundle[0].kind == "report":
-        try:
-            connections.close(pipeline)
-        except StoreUnavailable as error:  # What stays of a finished pipeline is removed by the rescue.
-            logger.warning("%s: its submission cannot be removed: %s", pipeline, error)
-        # Of one that was found, 'distill report' writes it when somebody asks.
-        _write_pages(connections, pipeline if records[bundle[0].key].outcome == "computed" else None, serves)
-    return "; ".join([*(records[stage.key].summary for stage in bundle), *dict.fromkeys(devices)])
-
-
-def _write_pages(connections: Connections, pipeline: str | None, serves: Collection[str]) -> None:
-    """Write a finished pipeline's page and those that are still owed, unless a message waits for this worker.
-
-    To draw a page takes as long as many small stages, and no stage needs it. The worker that ends the next pipeline
-    writes the pages that are left. A page that is still missing, as after its worker died, 'distill report' and
-    'distill run' write.
-    """
-    try:
-        if pipeline:
-            connections.pages.owe(pipeline)
-        while (
-            not connections.stop.asked
-            and not connections.queues.any_waits(serves)
-            and (owed := connections.pages.take())
-        ):
-            try:
-                _write_page(connections, owed)
-            except StoreUnavailable as error:
-                logger.warning("%s: its report cannot be written for now: %s", owed, error)
-                connections.pages.owe(owed)
-                return
-    except SoftTimeLimitExceeded:
-        logger.warning("%s: pages of reports are left for later: the task has reached its time limit", pipeline)
-    except (redis.RedisError, UnreadableRecord) as error:
-        logger.warning("%s: pages of reports are left for later: %s", pipeline, error)
-
-
-def _write_page(connections: Connections, pipeline: str) -> None:
-    """Write a finished pipeline's page: a pipeline is done without it.
-
-    Raises:
-        StoreUnavailable: it cannot be written for now.
-
-    """
-    try:
-        from distill_queue.shared.report.page import write_page  # Loads matplotlib, which no other task needs.
-
-        write_page(connections.ledger.status(pipeline), connections.store, connections.store.report(pipeline))
-        connections.store.share_report(pipeline)
-    except (SoftTimeLimitExceeded, StoreUnavailable):
-        raise
-    except Exception:
-        logger.warning("%s: its report cannot be written", pipeline, exc_info=True)
-
-
-def _scribe(task: Task, connections: Connections, pipeline: str, messages: list[dict[str, Any]]) -> LogCapture:
-    keys = (str(message.get("key", "")) for message in messages)
-    return LogCapture(connections.logs, pipeline, task.request.hostname, keys)
-
-
-def _enter(
-    connections: Connections,
-    pipeline: str,
-    worker: str,
-    records: dict[str, StageRecord],
-    devices: list[str],
-    capture: LogCapture,
-) -> Enter:
-    """Enter a stage's record into the ledger, with its share of the seconds since the last one, and note its device."""
-    last = time.monotonic()
-
-    def enter(stage: Stage, artifact: Artifact, outcome: Outcome, untold: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        seconds = (now - last) / untold
-        last += seconds
-        record = StageRecord(
-            key=stage.key,
-            kind=stage.kind,
-            title=stage.title,
-            outcome=outcome,
-            seconds=seconds,
-            ended=time.time() - (now - last),
-            worker=worker,
-            record=artifact.record,
-        )
-        connections.metrics.note("stages", stage.kind, outcome)
-        if outcome == "computed":
-            connections.metrics.note("stage_seconds", stage.kind, value=artifact.manifest.seconds)
-            devices.append(artifact.manifest.provenance.device)
-        with capture.about((stage.key,)):
-            if outcome == "found":
-                found = partial(connections.logs.add, pipeline=pipeline, line=capture.line(record.summary))
-                records[stage.key] = connections.ledger.finish(pipeline, record, found)
-            else:  # After all that was said while it was computed.
-                records[stage.key] = connections.ledger.finish(pipeline, record)
-                capture.note(record.summary)
-            _warn(connections, pipeline, stage, artifact.record)
-
-    return enter
-
-
-def _warn(connections: Connections, pipeline: str, stage: Stage, record: Record) -> None:
-    """Log what a stage warns of, as far as its pipeline's spec does not accept it."""
-    if warnings := warnings_of(record):
-        accepted: tuple[str, ...] = ()
-        with suppress(UnknownPipeline, UnreadableRecord):  # The broker has forgotten it, or another version wrote it.
-            accepted = connections.ledger.status(pipeline).plan.accept
-        for warning in warnings:
-            if warning.kind not in accepted:
-                logger.warning("%s: %s: %s (%s)", pipeline, stage.title, warning.text, warning.kind)
-
-
-def _unfinished(bundle: Bundle, records: dict[str, StageRecord]) -> list[str]:
-    return [stage.key for stage in bundle if stage.key not in records]
-
-
-def _count_unfinished(connections: Connections, bundle: Bundle, records: dict[str, StageRecord], outcome: str) -> None:
-    for stage in bundle:
-        if stage.key not in records:
-            connections.metrics.note("stages", stage.kind, outcome)
-
-
-def _left(task: Task, event: str, **facts: object) -> Ignore:
-    """Tell Flower how a task ends that has no result: Celery would say nothing, and there it would run for ever."""
-    with suppress(OSError, *task.app.connection_for_write().connection_errors):
-        task.send_event(event, retry=False, **facts)
-    return Ignore()
-
-
-def _leave_to_newer_workers(
-    task: Task, connections: Connections, pipeline: str, messages: list[dict[str, Any]], newest: int
-) -> NoReturn:
-    reason = f"stage format {newest}: this worker knows {STAGE_FORMAT}: update it"
-    logger.error("%s: left to newer workers", reason)
-    connections.ledger.wait(pipeline, [message["key"] for message in messages], reason)
-    task.send_event("task-progress", result=reason, retry=False)
-    raise task.retry(countdown=_jittered(NEWER_SECONDS), kwargsrepr=task.request.kwargsrepr)
-
-
-def _try_again(
-    task: Task, connections: Connections, pipeline: str, keys: list[str], error: Exception, trouble_since: float
-) -> NoReturn:
-    """Put the task into its queue again, for a time that grows with each try."""
-    countdown = _jittered(min(LONGEST_WAIT_SECONDS, 2.0 ** min(task.request.retries + 1, 10)))
-    connections.ledger.wait(pipeline, keys, f"tries again in {countdown:.0f} s: {error}")
-    logger.warning("%s: %s: tries again in %.0f s: %s", pipeline, task.name, countdown, error)
-    kwargs = task.request.kwargs | {"trouble_since": trouble_since}
-    raise task.retry(kwargs=kwargs, countdown=countdown, kwargsrepr=task.request.kwargsrepr) from error
-
-
-def _jittered(seconds: float) -> float:
-    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 (spreads load, keeps no secret)
-
-
-def _failed(
-    connections: Connections,
-    pipeline: str,
-    messages: list[dict[str, Any]],
-    worker: str,
-    failures: Mapping[str, DistillError] | DistillError,
-) -> DistillError:
-    """Enter failures by key, or one of all stages, into the ledger; return the first, for Celery."""
-    raised = []
-    for message in messages:
-        failure = failures if isinstance(failures, DistillError) else failures.get(message.get("key", ""))
-        if failure is None:
-            continue
-        key, title, reason = str(message.get("key")), str(message.get("title")), str(failure)
-        error = _titled(title, reason)
-        connections.ledger.fail(pipeline, key, error, worker)
-        connections.metrics.note("stages", kind_of(message), "failed")
-        logger.error("%s: %s", pipeline, error)
-        raised.append(type(failure)(error))
-    # As where its warnings are looked for; what stays of it in a store that cannot be written is removed by the rescue.
-    with suppress(UnknownPipeline, UnreadableRecord, StoreUnavailable):
-        if connections.ledger.status(pipeline).finished:
-            connections.close(pipeline)
-    return raised[0]
-
-
-def _ended(
-    connections: Connections, pipeline: str, messages: list[dict[str, Any]], worker: str, reason: str
-) -> DistillError:
-    """Fail stages that another try would not help, though the pipeline itself may be what cannot be read."""
-    failure = StageFailed(reason)
-    try:
-        return _failed(connections, pipeline, messages, worker, failure)
-    except UnreadableRecord as error:
-        logger.error("%s: its stages are left undone: %s", pipeline, error)
-        return failure
-
-
-def _titled(title: str, reason: str) -> str:
-    """A reason behind its stage's title, with no name in it twice: a data set's own title ends with its name."""
-    named, _, rest = reason.partition(": ")
-    if reason.startswith(f"{title}: "):
-        return reason
-    return f"{title}: {rest}" if title.endswith(f" {named}") else f"{title}: {reason}"
+        process.connections.close(received.pipeline)
+    except StoreUnavailable as error:  # What stays of a finished pipeline is removed by the rescue.
+        logger.warning("%s: its submission cannot be removed: %s", received.pipeline, error)
+    pages = ReportPages(process.connections.pages, process.connections.ledger, process.connections.store)
+    pages.write(received.pipeline if is_computed else None, partial(process.is_needed, received))

@@ -42,7 +42,7 @@ def _task() -> str | None:
 
 
 def raise_or_wait(frame: FrameType | None) -> None:
-    """Raise the limit, or look again in a moment."""
+    """Raise the limit if no import or `__del__` is under way in a frame, or look again in a moment."""
     while frame is not None:
         if frame.f_globals.get("__name__", "").startswith("importlib._bootstrap") or frame.f_code.co_name == "__del__":
             signal.setitimer(signal.ITIMER_REAL, LOOK_SECONDS)

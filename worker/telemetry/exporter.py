@@ -52,7 +52,7 @@ class Exporter:
     """The metrics of one worker as Prometheus reads them."""
 
     def __init__(self, worker: str) -> None:
-        disable_created_metrics()  # One series more for each, which nobody reads.
+        disable_created_metrics()  # They would be one more series each, which no dashboard reads.
         self.registry = CollectorRegistry()
         self._metrics = {name: self._create(name, metric) for name, metric in METRICS.items()}
         running = Gauge("distill_tasks_running", "Tasks that the worker does now.", registry=self.registry)

@@ -22,7 +22,7 @@ WRITE_SECONDS = 0.5
 WAITING_LINES = 2_000
 #: Seconds for which a task's end waits for its last lines to be written.
 LAST_SECONDS = 2.0
-#: Loggers whose news only those who look after workers want to read.
+#: Loggers whose news is for the operators of workers, not for the users of pipelines.
 HOUSEKEEPING = ("distill_queue.worker.coordination.leases",)
 
 logger = logging.getLogger(__name__)
@@ -31,13 +31,13 @@ logger = logging.getLogger(__name__)
 class LogCapture(logging.Handler):
     """A handler of all loggers, from its `with` block's beginning to its end; a thread of its own speaks to the broker.
 
-    Neither a broker that is away nor one that is slow holds up whoever logs. The thread begins with the first line:
-    a stage that is found has none.
+    Neither a broker that is away nor one that is slow holds up the code that logs. The thread begins with the first
+    line: a stage that is found has none.
     """
 
     def __init__(self, logs: PipelineLogs, pipeline: str, worker: str, keys: Iterable[str]) -> None:
         super().__init__()
-        self._logbook, self._pipeline, self._worker = logs, pipeline, worker
+        self._logs, self._pipeline, self._worker = logs, pipeline, worker
         self._stages = tuple(key[:8] for key in keys)
         self._waiting: deque[LogLine] = deque()
         self._left_out = 0
@@ -120,16 +120,16 @@ class LogCapture(logging.Handler):
 
     def _write(self) -> None:
         """Write what waits; while the broker is away, it goes on waiting."""
-        # As many as there are now: whoever never stops talking would keep this from ever ending.
+        # As many as there are now: code that never stops logging would keep this from ever ending.
         lines = [line for _ in range(len(self._waiting)) if (line := self._next())]
         left_out, self._left_out = self._left_out, 0
         try:
             if left_out:
                 why = f"… {left_out:,} lines are left out: the broker was away, or they were too many at once"
-                self._logbook.note(self._pipeline, self._worker, self._stages, why, "WARNING")
+                self._logs.note(self._pipeline, self._worker, self._stages, why, "WARNING")
                 left_out = 0
             if lines:
-                self._logbook.write(self._pipeline, lines)
+                self._logs.write(self._pipeline, lines)
         except BrokerUnavailable:
             self._left_out += left_out
             self._waiting.extendleft(reversed(lines))
@@ -168,7 +168,7 @@ class Printed(io.TextIOBase):
 
 
 def _outermost_loggers() -> Iterator[logging.Logger]:
-    """Those that hand nothing on: the root, and Celery's for tasks, unless somebody has set up logging otherwise."""
+    """The loggers that hand nothing on: the root, and Celery's for tasks, unless logging was set up otherwise."""
     yield logging.getLogger()
     if not (of_tasks := logging.getLogger("celery.task")).propagate:
         yield of_tasks

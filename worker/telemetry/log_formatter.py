@@ -11,7 +11,7 @@ from celery.utils.log import ColorFormatter
 
 from distill_queue.shared.text import LONGEST_TEXT, plain_text
 
-#: Before each line of an entry but its first: what somebody has written behind a line break begins no entry.
+#: Before each line of an entry but its first: what stands behind a line break in a message begins no entry.
 INDENT = "    "
 
 

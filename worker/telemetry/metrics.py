@@ -34,7 +34,7 @@ Name = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric as Prometheus is told of it."""
+    """A metric as Prometheus shows it."""
 
     type: Literal["counter", "gauge", "histogram"]
     about: str
@@ -90,7 +90,7 @@ class Metrics:
 
     @property
     def on(self) -> bool:
-        """Whether anybody wants them."""
+        """Whether they are served."""
         return self._pipe is not None
 
     def counts(self) -> Iterator[Count]:

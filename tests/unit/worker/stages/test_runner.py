@@ -13,7 +13,7 @@ import torch
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import RECIPES, StageRecipe, Training
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.store.store import ArtifactStore
+from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.context import StageContext
 from distill_queue.worker.stages.runner import StageRunner
@@ -35,7 +35,7 @@ def test_the_file_of_a_kind_has_the_function_that_takes_its_recipe(kind: str, re
 def test_the_evaluations_of_a_pipeline_run_the_teacher_over_the_test_set_once(
     make_spec: MakeSpec, tmp_path: Path
 ) -> None:
-    runner = StageRunner(ArtifactStore(tmp_path), CPU, lambda *_: None)
+    runner = StageRunner(FolderStore(tmp_path), CPU, lambda *_: None)
 
     made = {stage.title: runner.run(stage) for stage in Plan.of(make_spec()).stages}
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from distill_queue.worker.coordination.pulse import Pulse
-from distill_queue.worker.process.vigil import GONE_SECONDS, LOADING_SECONDS, SHORTEST_SECONDS, Vigil
+from distill_queue.worker.process.watchdog import GONE_SECONDS, LOADING_SECONDS, SHORTEST_SECONDS, Watchdog
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
 CHILD = 4711
@@ -25,16 +25,16 @@ class Clock:
     def __init__(self, limit_seconds: float = 20.0) -> None:
         self.killed: list[int] = []
         self.pulse = Pulse()
-        self.vigil = Vigil(self.pulse, limit_seconds, self.killed.append)
+        self.watchdog = Watchdog(self.pulse, limit_seconds, self.killed.append)
         self.now = 1_000.0
-        self.vigil.look(CHILD, self.now)
+        self.watchdog.look(CHILD, self.now)
 
     def passes(self, seconds: float, pid: int | None = CHILD, *, beating: bool = False) -> None:
         for _ in range(round(seconds / 0.5)):
             self.now += 0.5
             if beating:
                 self.pulse.beat()
-            self.vigil.look(pid, self.now)
+            self.watchdog.look(pid, self.now)
 
 
 def test_a_child_that_beats_is_left_alone() -> None:
@@ -42,7 +42,7 @@ def test_a_child_that_beats_is_left_alone() -> None:
 
     clock.passes(100, beating=True)
 
-    assert (clock.killed, clock.vigil.silent_seconds) == ([], 0.0)
+    assert (clock.killed, clock.watchdog.silent_seconds) == ([], 0.0)
 
 
 def test_a_child_without_a_sign_of_life_is_killed_once_when_its_time_is_over() -> None:
@@ -53,8 +53,8 @@ def test_a_child_without_a_sign_of_life_is_killed_once_when_its_time_is_over() -
     clock.passes(2.0)
 
     assert clock.killed == [CHILD]
-    assert clock.vigil.reason(CHILD) == "its process gave no sign of life for 20 s"
-    assert clock.vigil.reason(CHILD + 1) == clock.vigil.reason(None) == ""
+    assert clock.watchdog.reason(CHILD) == "its process gave no sign of life for 20 s"
+    assert clock.watchdog.reason(CHILD + 1) == clock.watchdog.reason(None) == ""
 
 
 def test_one_beat_just_in_time_begins_the_count_anew() -> None:
@@ -72,10 +72,10 @@ def test_time_in_which_the_main_process_was_stopped_itself_is_not_counted() -> N
 
     for _ in range(10):
         clock.now += 3_600.0
-        clock.vigil.look(CHILD, clock.now)
+        clock.watchdog.look(CHILD, clock.now)
 
     assert clock.killed == []
-    assert clock.vigil.silent_seconds == 10.0
+    assert clock.watchdog.silent_seconds == 10.0
 
 
 def test_loading_libraries_is_borne_with_for_longer_but_not_for_ever() -> None:
@@ -104,12 +104,12 @@ def test_a_child_that_is_still_there_after_it_was_killed_is_stuck_and_its_succes
     clock.passes(20)
 
     clock.passes(GONE_SECONDS - 0.5)
-    assert clock.vigil.stuck == ""
+    assert clock.watchdog.stuck == ""
     clock.passes(0.5)
-    assert f"its process {CHILD} cannot be killed" in clock.vigil.stuck
+    assert f"its process {CHILD} cannot be killed" in clock.watchdog.stuck
     clock.passes(0.5, pid=None)
 
-    assert clock.vigil.stuck == ""
+    assert clock.watchdog.stuck == ""
     clock.passes(20, pid=CHILD + 1, beating=True)
     assert clock.killed == [CHILD]
 
@@ -182,10 +182,10 @@ def test_a_child_that_keeps_the_interpreter_lock_is_killed_only_where_it_does_so
     holding_child: tuple[Pulse, int], wait_until: WaitUntil, silent_seconds: float, killed: bool
 ) -> None:
     pulse, pid = holding_child
-    vigil, now = Vigil(pulse, limit_seconds=20.0), 1_000.0
+    watchdog, now = Watchdog(pulse, limit_seconds=20.0), 1_000.0
 
-    for _ in range(1 + round(silent_seconds / 0.5)):  # By the vigil's clock; the child does not wake meanwhile.
-        vigil.look(pid, now)
+    for _ in range(1 + round(silent_seconds / 0.5)):  # By the watchdog's clock; the child does not wake meanwhile.
+        watchdog.look(pid, now)
         now += 0.5
 
     if killed:
@@ -193,6 +193,6 @@ def test_a_child_that_keeps_the_interpreter_lock_is_killed_only_where_it_does_so
         return
     beats = pulse.beats
     wait_until(lambda: pulse.beats > beats, "it beats again")
-    vigil.look(pid, now)
-    assert vigil.silent_seconds == 0.0
+    watchdog.look(pid, now)
+    assert watchdog.silent_seconds == 0.0
     assert os.waitpid(pid, os.WNOHANG) == (0, 0)

@@ -1,4 +1,4 @@
-"""Vigil: decides when a worker's child that gives no sign of life is killed, and when that was of no use."""
+"""Watchdog: decides when a worker's child that gives no sign of life is killed, and when that was of no use."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill_queue.worker.coordination.pulse import Pulse
 SHORTEST_SECONDS = 10.0
 #: Seconds that it may take while it loads libraries, perhaps from a slow network file system.
 LOADING_SECONDS = 300.0
-#: The most that is counted between two looks, in seconds: for the rest, whoever looks was stopped or asleep itself.
+#: The most seconds that are counted between two looks: for the rest, the main process was stopped or asleep itself.
 LONGEST_LOOK_SECONDS = 1.0
 #: Seconds after which a child that was killed and is still there cannot be killed.
 GONE_SECONDS = 5.0
@@ -29,7 +29,7 @@ def _kill(pid: int) -> None:
 
 
 @dataclass(slots=True)
-class Vigil:
+class Watchdog:
     """Looks again and again at one child after another."""
 
     pulse: Pulse

@@ -7,7 +7,7 @@ from pathlib import Path
 from distill_queue.scheduler.stack.child import STOP_SECONDS
 from distill_queue.shared.broker.celery_app import create_app
 from distill_queue.shared.settings import Settings
-from distill_queue.worker.process.ending import (
+from distill_queue.worker.process.shutdown import (
     GONE_SECONDS,
     HAND_BACK_SECONDS,
     LAST_SECONDS,

@@ -1,4 +1,4 @@
-"""Ending: bounds the time that a worker takes to end after SIGTERM, also with a child that hangs."""
+"""Shutdown: bounds the time that a worker takes to end after SIGTERM, also with a child that hangs."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ from celery.utils.log import get_logger
 
 from distill_queue.worker.coordination.stop import Stop
 from distill_queue.worker.process.supervision import put_back
-from distill_queue.worker.process.vigil import Vigil
+from distill_queue.worker.process.watchdog import Watchdog
 
 #: Seconds that a child has to hand back its stage before it is killed.
 HAND_BACK_SECONDS = 8.0
-#: Seconds without a sign of life, the last ones of these, after which nothing is to be hoped for.
+#: Of these, the last seconds: a child without a sign of life in them will not hand back anything.
 SILENT_SECONDS = 3.0
 #: Seconds in which a child that can be killed is gone, and those in which its messages are put back.
 GONE_SECONDS = 2.0
 PUT_BACK_SECONDS = 1.0
 #: Seconds in which all else has ended (see `worker_soft_shutdown_timeout`).
 LAST_SECONDS = 7.0
-#: Seconds within which a worker that is told to end has ended in any case: who starts one waits for longer.
+#: Seconds within which a worker that is told to end has ended in any case; the programs that start one wait for longer.
 LONGEST_SECONDS = HAND_BACK_SECONDS + LAST_SECONDS + GONE_SECONDS + PUT_BACK_SECONDS
 
 logger = get_logger(__name__)
 
 
-def end_by_signal(app: Celery, stop: Stop) -> None:
+def end_by_signal(app: Celery, stop: Stop, watchdog: Watchdog) -> None:
     """Have the worker's child hand back its stage on SIGTERM or SIGINT, and the worker end soon in any case."""
 
     def ask(**_: Any) -> None:
         if not stop.asked:
             stop.ask()
-            threading.Thread(target=_see_to_it, args=(app.vigil,), name="ending", daemon=True).start()
+            threading.Thread(target=_end_in_time, args=(watchdog,), name="shutdown", daemon=True).start()
 
     signals.worker_shutting_down.connect(ask, weak=False, dispatch_uid=id(app))
 
 
-def _see_to_it(vigil: Vigil) -> None:
+def _end_in_time(watchdog: Watchdog) -> None:
     """End this process, which does so by itself if all goes well."""
     time.sleep(HAND_BACK_SECONDS - SILENT_SECONDS)
-    beats = vigil.pulse.beats
+    beats = watchdog.pulse.beats
     time.sleep(SILENT_SECONDS)
-    if vigil.pulse.beats == beats and _kill_child(vigil):
-        _exit(vigil)
-    if vigil.killed_with_worker is None:
+    if watchdog.pulse.beats == beats and _kill_child(watchdog):
+        _exit(watchdog)
+    if watchdog.killed_with_worker is None:
         with suppress(ProcessLookupError):
             os.kill(os.getpid(), signal.SIGQUIT)
     time.sleep(LAST_SECONDS)
-    _kill_child(vigil)
-    _exit(vigil)
+    _kill_child(watchdog)
+    _exit(watchdog)
 
 
-def _kill_child(vigil: Vigil) -> bool:
+def _kill_child(watchdog: Watchdog) -> bool:
     """Kill the child if there is one; whether it is there all the same."""
-    if vigil.pid is None or not _is_there(vigil.pid):
+    if watchdog.pid is None or not _is_there(watchdog.pid):
         return False
-    vigil.kill_with_worker(vigil.pid)
+    watchdog.kill_with_worker(watchdog.pid)
     deadline = time.monotonic() + GONE_SECONDS
-    while (there := _is_there(vigil.pid)) and time.monotonic() < deadline:
+    while (there := _is_there(watchdog.pid)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return there
 
@@ -77,9 +77,9 @@ def _is_there(pid: int) -> bool:
         return False
 
 
-def _exit(vigil: Vigil) -> None:
+def _exit(watchdog: Watchdog) -> None:
     """End at once: what waits for a child that cannot be killed waits for ever."""
-    logger.error("the worker ends without its process %s, which does not", vigil.pid)
-    put_back(vigil)
+    logger.error("the worker ends without its process %s, which does not", watchdog.pid)
+    put_back(watchdog)
     time.sleep(PUT_BACK_SECONDS)
     os._exit(EX_FAILURE)
