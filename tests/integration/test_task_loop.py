@@ -29,8 +29,8 @@ from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.artifact import Artifact
-from distill_queue.shared.store.manifest import Provenance
 from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.manifest import Provenance
 from distill_queue.shared.store.store import ArtifactStore
 from distill_queue.worker.app import create
 from distill_queue.worker.coordination.attempts import Attempts

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
@@ -151,6 +151,7 @@ def test_a_large_offset_leaves_no_values_beyond_rounding(tmp_path: Path) -> None
     assert split(tmp_path, "train", record).normalised(slice(None)).abs().max() < 10
 
 
+@settings(deadline=None)
 @given(
     values=st.lists(st.floats(-1e6, 1e6, width=32), min_size=2, max_size=20),
     constant=st.floats(-1e6, 1e6, width=32),

@@ -1,10 +1,7 @@
-"""Data that stay on the disk: the same results, in bounded memory."""
+"""Data that stay on the disk: the same results."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -93,48 +90,3 @@ def test_an_error_while_reading_ahead_ends_the_training(folder: Path, monkeypatc
     batches = Batches(split(folder, streamed=True), AugmentationSpec(), None, torch.float32)
     with pytest.raises(OSError, match="the disk is gone"):
         next(batches.each((torch.arange(4)[None],), 0))
-
-
-def test_a_stage_whose_data_do_not_fit_streams_them_within_its_limit(tmp_path: Path) -> None:
-    """Train on 100 MB of samples in a process that may take 60 MB more than it has: RLIMIT_DATA ends it else."""
-    script = """
-        import resource, sys
-        from pathlib import Path
-        import numpy as np, torch
-        from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
-        from distill_queue.worker.data.batches import Batches
-        from distill_queue.worker.training.checkpoints import Checkpoints
-        from distill_queue.worker.data.arrays import Arrays
-        from distill_queue.worker.data.split import Split
-        from distill_queue.worker.models import Mlp
-        from distill_queue.worker.training.objective import Goal
-        from distill_queue.worker.training.fit import Member, fit
-
-        torch.set_num_threads(1)
-        folder, cpu = Path(sys.argv[1]), torch.device("cpu")
-        samples = 100_000
-        inputs = np.lib.format.open_memmap(folder / "given.npy", "w+", np.uint8, (samples, 1, 32, 32))
-        record = Arrays(inputs, np.zeros(samples, np.int64), inputs[:9], np.zeros(9, np.int64), ("a", "b")).save(folder)
-
-        def train(streamed, samples):
-            split = Split.open(folder, "train", record, cpu, streamed=streamed)
-            split = Split(split.inputs[:samples], split.targets[:samples], split.mean, split.std, samples)
-            members = [Member(Mlp(1024, (8,), 2), TrainingSpec(epochs=1, batch_size=512), Goal())]
-            batches = Batches(split, AugmentationSpec(), None, torch.float32)
-            checkpoints = Checkpoints(folder / "checkpoints", 1e9)
-            fit(members, batches, None, torch.float32, lambda *_: None, checkpoints)
-
-        train(streamed=True, samples=2_048)
-        used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
-        resource.setrlimit(resource.RLIMIT_DATA, (used + 60_000_000,) * 2)
-        train(streamed=True, samples=samples)
-        print("streamed")
-        try:
-            train(streamed=False, samples=samples)
-        except (MemoryError, RuntimeError):
-            print("too large in memory")
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), tmp_path], capture_output=True, text=True, timeout=120
-    )
-    assert done.stdout.splitlines() == ["streamed", "too large in memory"], done.stderr
