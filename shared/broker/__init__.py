@@ -1,1 +1,1 @@
-"""The broker: its keys, messages and signatures, and the Celery application; knows settings, and no pipeline."""
+"""The broker: how it is reached, its keys, messages and signatures, and the Celery application; knows no pipeline."""

@@ -1,4 +1,4 @@
-"""Soft labels: how they are encoded, cached, sealed and exchanged; usable without the rest of the project."""
+"""Soft labels: how they are encoded, cached, sealed and exchanged; they know files, and neither a plan nor a store."""
 
 from distill_queue.shared.soft_labels.cache import SoftLabels
 
