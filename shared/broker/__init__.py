@@ -1,1 +1,1 @@
-"""The broker: how to reach it, its keys, messages and signatures, and the Celery application; knows settings alone."""
+"""The broker: how it is reached, its keys, messages and signatures, and the Celery application; knows no pipeline."""
