@@ -391,7 +391,7 @@ def test_garbage_goes_from_the_object_store_unless_it_is_needed_by_then(
     store.bucket.write(f"partial/{unfinished.key}/checkpoint", b"x")
     store.bucket.write(f"damaged/{damaged.kind}-{damaged.key}-1/{MANIFEST}", b"x")
     looks = [NeededArtifacts({needed.key: ("a",)}), NeededArtifacts({needed.key: ("a",), soon.key: ("b",)})]
-    found = BucketGarbage(store, lambda: looks.pop(0), -1.0)
+    found = BucketGarbage(store, lambda: looks.pop(0) if looks[1:] else looks[0], -1.0)  # Slow ones look again.
 
     pieces = found.find()
     removal = found.remove(pieces)
