@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,16 +22,8 @@ class _Names:
     kind: ExtensionKind
     #: What one of them is called in messages.
     noun: str
-
-    def has(self, name: str) -> bool:
-        """Whether it is the name of one that distill-queue itself has."""
-        match self.kind:
-            case "losses":
-                return name in LOSSES
-            case "models":
-                return any(family.has(name) for family in FAMILIES)
-            case "data_sources":
-                return name in DATASETS
+    #: Whether it is the name of one that distill-queue itself has.
+    has: Callable[[str], bool]
 
     def reference(self, name: str) -> str:
         """The reference that a short name stands for; any other name as it is.
@@ -57,7 +50,13 @@ class _Names:
         return name
 
 
-_MODELS, _LOSSES, _DATA = _Names("models", "model"), _Names("losses", "loss"), _Names("data_sources", "data set")
+def _has_model(name: str) -> bool:
+    return any(family.has(name) for family in FAMILIES)
+
+
+_MODELS = _Names("models", "model", _has_model)
+_LOSSES = _Names("losses", "loss", LOSSES.__contains__)
+_DATA = _Names("data_sources", "data set", DATASETS.__contains__)
 #: Where names stand in a spec; a number stands for every item of a list.
 _PLACES: tuple[tuple[_Names, Location], ...] = (
     (_DATA, ("dataset", "name")),
