@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from distill_queue.shared.report.facts import class_accuracies, most_confused, pareto_front
+from distill_queue.shared.report.sections.confusion import class_accuracies, most_confused
+from distill_queue.shared.report.sections.cost import pareto_front
 from distill_queue.shared.results.calibration import Calibration
 from distill_queue.shared.results.history import History
 from distill_queue.shared.results.predictions import CONFIDENCES, PREDICTIONS, Predictions

@@ -13,8 +13,12 @@ import pytest
 
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.report import figures
-from distill_queue.shared.report.facts import Graded, ReportFacts, Role, Student
+from distill_queue.shared.report.entries import Graded, Role, Student
+from distill_queue.shared.report.facts import ReportFacts
+from distill_queue.shared.report.point_names import free_place, overlaps
+from distill_queue.shared.report.sections.confusion import accuracy_by_class, confusion
+from distill_queue.shared.report.sections.cost import accuracy_by_latency, accuracy_by_size
+from distill_queue.shared.report.sections.curves import learning_curve, loss_curve
 from distill_queue.shared.report.svg import Picture, plain
 from distill_queue.shared.results.history import History
 from distill_queue.shared.results.predictions import Predictions
@@ -92,7 +96,7 @@ def test_cost_figures_tell_roles_by_a_legend_and_name_no_control() -> None:
         student(model(f"{long}{n}", parameters=n), model(f"{long}{n}/control", "control", 0.4, n)) for n in (1, 2)
     ]
 
-    found = texts(figures.accuracy_by_size(facts_of([model("my teacher", "teacher", 0.9, 500)], students)))
+    found = texts(accuracy_by_size(facts_of([model("my teacher", "teacher", 0.9, 500)], students)))
 
     assert {"teacher", "student", "control", "front", "my teacher"} <= set(found)
     assert {plain(f"{long}1"), plain(f"{long}2")} <= set(found)
@@ -104,7 +108,7 @@ def test_of_many_models_the_most_accurate_ones_on_the_front_have_names_and_few_a
     students = [student(model(f"s{n}", accuracy=n / 20, parameters=n)) for n in range(1, 15)]
     worse = student(model("worse", accuracy=0.01, parameters=50))
 
-    picture = figures.accuracy_by_latency(facts_of([model("master", "teacher", 0.9, 500)], [*students, worse]))
+    picture = accuracy_by_latency(facts_of([model("master", "teacher", 0.9, 500)], [*students, worse]))
 
     names = [each for each in texts(picture) if re.fullmatch(r"s\d+|worse|master", each)]
     assert set(names) == {"master", *(f"s{n}" for n in range(6, 15))}
@@ -117,13 +121,11 @@ def test_of_many_models_the_most_accurate_ones_on_the_front_have_names_and_few_a
 def test_a_name_lies_within_the_axes_and_on_nothing_else(place: tuple[float, float]) -> None:
     taken = np.array([[x - 5, y - 5, x + 5, y + 5] for x, y in (place, (200.0, 90.0), (230.0, 100.0))])
 
-    box, line = figures._beside(
-        np.array(place), np.array([120.0, 14.0]), taken, taken[:0], np.array([0.0, 0, 400, 200])
-    )
+    box, line = free_place(np.array(place), np.array([120.0, 14.0]), taken, taken[:0], np.array([0.0, 0, 400, 200]))
 
     assert (box[:2] >= 0).all()
     assert (box[2:] <= [400, 200]).all()
-    assert not figures._overlap(box, taken).any()
+    assert not overlaps(box, taken).any()
     assert line[0].tolist() == list(place)
 
 
@@ -133,8 +135,8 @@ def test_curves_show_each_teacher_and_say_means_over_seeds_on_held_out_samples()
         model("small"), [(1.0, 0.5, 0.4), (0.2, 0.99, 0.6)], [(1.0, 0.5, 0.4), (0.4, 0.99, 0.7)]
     )
 
-    accuracy = figures.learning_curve(student(of_student), teachers, "x")
-    loss = figures.loss_curve(student(of_student), teachers, "y")
+    accuracy = learning_curve(student(of_student), teachers, "x")
+    loss = loss_curve(student(of_student), teachers, "y")
 
     for picture in (accuracy, loss):
         assert {"teacher 1", "teacher 2", "small"} <= set(texts(picture))
@@ -147,7 +149,7 @@ def test_curves_show_each_teacher_and_say_means_over_seeds_on_held_out_samples()
 def test_the_legend_of_curves_is_of_the_full_lines() -> None:
     of_student = with_histories(model("small"), [(1.0, 0.5, 0.4), (0.2, 0.99, 0.6)])
 
-    picture = figures.learning_curve(student(of_student), [], "x")
+    picture = learning_curve(student(of_student), [], "x")
 
     paths = (each.get("style", "") for each in ET.fromstring(picture.svg).iter("path"))
     lines = [style for style in paths if "var(--student)" in style and "stroke-width: 1.8" in style]
@@ -158,7 +160,7 @@ def test_the_legend_of_curves_is_of_the_full_lines() -> None:
 def test_one_epoch_is_a_whole_one() -> None:
     of_student = with_histories(model("small"), [(1.0, 0.5, None)])
 
-    for draw in (figures.learning_curve, figures.loss_curve):
+    for draw in (learning_curve, loss_curve):
         found = texts(draw(student(of_student), [], "x"))
         assert found[: found.index("epoch")] == ["1"]
 
@@ -168,7 +170,7 @@ def test_roles_that_are_as_good_on_a_class_do_not_hide_one_another() -> None:
     of_student = student(model("small", classes=classes), model("small/control", "control", classes=classes))
     teacher = model("teacher", "teacher", classes=classes)
 
-    picture = figures.accuracy_by_class(of_student, teacher, TARGETS, ["a", "b"], "x")
+    picture = accuracy_by_class(of_student, teacher, TARGETS, ["a", "b"], "x")
 
     heights = [marks(picture, role)[0][1] for role in ("teacher", "student", "control")]
     assert min(abs(one - other) for one, other in pairwise(heights)) >= 5
@@ -179,7 +181,7 @@ def test_wrong_classes_of_many_are_shaded_on_a_scale_of_their_own() -> None:
     classes = targets.copy()
     classes[0] = 5
 
-    picture = figures.confusion(model("small", classes=classes.tolist()), targets, [f"c{n}" for n in range(13)], "x")
+    picture = confusion(model("small", classes=classes.tolist()), targets, [f"c{n}" for n in range(13)], "x")
 
     shades = [each.get("style", "") for each in ET.fromstring(picture.svg).iter("path")]
     shades = [each for each in shades if "var(--heat)" in each]

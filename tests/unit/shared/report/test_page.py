@@ -19,8 +19,8 @@ import torch
 from distill_queue.shared.errors import PipelineFailed, StoreUnavailable, UnknownPipeline
 from distill_queue.shared.ledger.status import PipelineStatus, StageState
 from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.report.drawing import DARK
 from distill_queue.shared.report.facts import ReportFacts
-from distill_queue.shared.report.figures import DARK
 from distill_queue.shared.report.images import are_images, data_uris
 from distill_queue.shared.report.page import render, write_page
 from distill_queue.shared.report.svg import Picture
