@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from importlib import import_module
 
 from distill_queue.shared.report import sections
@@ -25,11 +24,6 @@ CONTENTS = (
 
 
 def sections_of(facts: ReportFacts) -> tuple[Section, ...]:
-    """All sections of a report that have something to say."""
-    found = (_section(name)(facts) for name in CONTENTS)
+    """The sections of a report that have something to show."""
+    found: list[Section | None] = [import_module(f"{sections.__name__}.{name}").section(facts) for name in CONTENTS]
     return tuple(section for section in found if section)
-
-
-def _section(name: str) -> Callable[[ReportFacts], Section | None]:
-    section: Callable[[ReportFacts], Section | None] = import_module(f"{sections.__name__}.{name}").section
-    return section

@@ -11,7 +11,7 @@ from matplotlib.axis import Axis
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
 
-from distill_queue.shared.report.entries import Graded
+from distill_queue.shared.report.entries import EvaluatedModel
 from distill_queue.shared.report.svg import COLOURS, HEIGHT, plain
 
 #: How a model of each role looks: marker, and dashes of its lines.
@@ -34,7 +34,7 @@ def marker_look(role: str) -> dict[str, Any]:
     return look | {"zorder": LAYERS[role]}
 
 
-def short_name(model: Graded) -> str:
+def short_name(model: EvaluatedModel) -> str:
     """What a model is called where there is one of each role."""
     return "control" if model.role == "control" else plain(model.name)
 

@@ -17,21 +17,21 @@ from distill_queue.shared.results.records import EvaluationRecord, StageRecord, 
 from distill_queue.shared.store.folder_store import Manifest
 
 Role = Literal["teacher", "student", "control"]
-#: What could not be read of an artifact.
-What = Literal["history", "predictions", "test samples", "manifest"]
+#: What an artifact lacks.
+MissingKind = Literal["history", "predictions", "test samples", "manifest"]
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
     """Something that the report has to do without."""
 
-    what: What
+    kind: MissingKind
     title: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Graded:
+class EvaluatedModel:
     """A model, or one trained with several seeds: its scores, and what its artifacts tell besides."""
 
     name: str
@@ -74,13 +74,13 @@ class Student:
     """A student beside its control."""
 
     score: StudentScore
-    graded: Graded
-    control: Graded | None
+    model: EvaluatedModel
+    control: EvaluatedModel | None
 
     @property
-    def both(self) -> tuple[Graded, ...]:
+    def both(self) -> tuple[EvaluatedModel, ...]:
         """The two, as far as there are two."""
-        return (self.graded,) if self.control is None else (self.graded, self.control)
+        return (self.model,) if self.control is None else (self.model, self.control)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ import numpy.typing as npt
 
 from distill_queue.shared.errors import PipelineFailed
 from distill_queue.shared.ledger.status import PipelineStatus
-from distill_queue.shared.plan.recipes import WriteReport
-from distill_queue.shared.report.entries import Graded, Lineage, Missing, Student
-from distill_queue.shared.report.reader import FactsReader, record_of
+from distill_queue.shared.report.entries import EvaluatedModel, Lineage, Missing, Student
+from distill_queue.shared.report.reader import FactsReader
 from distill_queue.shared.results.predictions import Targets
 from distill_queue.shared.results.records import DatasetRecord, ReportRecord
 from distill_queue.shared.store.folder_store import ArtifactStore
@@ -27,9 +26,9 @@ class ReportFacts:
     #: Of the test samples; none where they are not in the store any more, like the inputs, which are memory-mapped.
     targets: Targets | None
     inputs: npt.NDArray[Any] | None
-    teacher: Graded | None
+    teacher: EvaluatedModel | None
     #: Where `teacher` is the average of several: each of them.
-    teachers: tuple[Graded, ...]
+    teachers: tuple[EvaluatedModel, ...]
     students: tuple[Student, ...]
     lineage: tuple[Lineage, ...]
     missing: tuple[Missing, ...]
@@ -42,34 +41,32 @@ class ReportFacts:
             PipelineFailed: it has no results.
 
         """
-        scores, dataset = (record_of(status, stage) for stage in (status.plan.report, status.plan.trunk[0]))
-        recipe = status.plan.report.recipe
+        done = [status.states[stage.key].record for stage in (status.plan.report, status.plan.trunk[0])]
+        scores, dataset = (each and each.record for each in done)
         if not (isinstance(scores, ReportRecord) and isinstance(dataset, DatasetRecord)):
             raise PipelineFailed(f"{status.id} is {status.state}: it has no results")
-        runs = recipe.students if isinstance(recipe, WriteReport) else ()
         reader = FactsReader(status.plan, store, scores)
         lineage = tuple(
             Lineage(stage, status.states[stage.key].record, reader.manifest(stage)) for stage in status.plan.stages
         )
         students = []
-        for score, run in zip(scores.students, runs, strict=True):
-            names = [(run.role(each.seed), run.control(each.seed)) for each in score.runs]
-            graded = reader.graded(
-                score.name, "student", [name for name, _ in names], [each.student for each in score.runs]
-            )
-            alone = [each.control for each in score.runs if each.control]
-            controls = [name for _, name in names] if alone else []
-            control = reader.graded(f"{score.name}/control", "control", controls, alone) if alone else None
-            students.append(Student(score, graded, control))
+        for score, run in zip(scores.students, status.plan.students, strict=True):
+            evaluations = [each.student for each in score.runs]
+            model = reader.model(score.name, "student", [run.role(each.seed) for each in score.runs], evaluations)
+            control, alone = None, [each.control for each in score.runs if each.control]
+            if alone:
+                names = [run.control(each.seed) for each in score.runs]
+                control = reader.model(f"{score.name}/control", "control", names, alone)
+            students.append(Student(score, model, control))
         return cls(
             status=status,
             scores=scores,
             dataset=dataset,
             targets=reader.test_samples("test_targets.npy"),
             inputs=reader.test_samples("test_inputs.npy", mapped=True),
-            teacher=reader.graded("teacher", "teacher", ["teacher"], [scores.teacher]) if scores.teacher else None,
+            teacher=reader.model("teacher", "teacher", ["teacher"], [scores.teacher]) if scores.teacher else None,
             teachers=tuple(
-                reader.graded(f"teacher {number}", "teacher", [f"teacher {number}"], [evaluation])
+                reader.model(f"teacher {number}", "teacher", [f"teacher {number}"], [evaluation])
                 for number, evaluation in enumerate(scores.teachers, start=1)
             ),
             students=tuple(students),
@@ -78,18 +75,18 @@ class ReportFacts:
         )
 
     @property
-    def models(self) -> tuple[Graded, ...]:
+    def models(self) -> tuple[EvaluatedModel, ...]:
         """Every model once: students may share a control."""
         controls = {each.control.evaluations: each.control for each in self.students[::-1] if each.control}
         teacher = () if self.teacher is None else (self.teacher,)
-        return (*teacher, *self.teachers, *(each.graded for each in self.students), *reversed(controls.values()))
+        return (*teacher, *self.teachers, *(each.model for each in self.students), *reversed(controls.values()))
 
     @property
-    def each_teacher(self) -> tuple[Graded, ...]:
+    def each_teacher(self) -> tuple[EvaluatedModel, ...]:
         """The teacher, or where it is the average of several, these."""
         return self.teachers or (() if self.teacher is None else (self.teacher,))
 
     def best(self, count: int) -> tuple[Student, ...]:
         """The students of the highest accuracy, in the spec's order."""
-        ranked = sorted(self.students, key=lambda student: -student.graded.accuracy)[:count]
+        ranked = sorted(self.students, key=lambda student: -student.model.accuracy)[:count]
         return tuple(student for student in self.students if student in ranked)

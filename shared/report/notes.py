@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill_queue.shared.report.entries import What
+from distill_queue.shared.report.entries import MissingKind
 from distill_queue.shared.report.facts import ReportFacts
 
 #: Students of which curves, confusions and calibration are shown: the best ones.
@@ -17,7 +17,7 @@ def fewer_students(facts: ReportFacts) -> tuple[str, ...]:
     return (f"Shown are the best {MOST_STUDENTS} of {students} students.",) if students > MOST_STUDENTS else ()
 
 
-def not_shown(facts: ReportFacts, *kinds: What) -> tuple[str, ...]:
+def not_shown(facts: ReportFacts, *kinds: MissingKind) -> tuple[str, ...]:
     """A note for each kind of thing that is missing and each reason, with the stages in the plan's order."""
     places = {each.stage.title: place for place, each in enumerate(facts.lineage)}
     missing = sorted(set(facts.missing), key=lambda each: places[each.title])
@@ -25,7 +25,7 @@ def not_shown(facts: ReportFacts, *kinds: What) -> tuple[str, ...]:
     for kind in kinds:
         titles: dict[str, list[str]] = {}
         for each in missing:
-            if each.what == kind:
+            if each.kind == kind:
                 titles.setdefault(each.reason, []).append(each.title)
         notes += [f"Not shown: {_some(names)} ({reason})." for reason, names in titles.items()]
     return tuple(notes)

@@ -32,9 +32,8 @@ def write_names(
         text = axes.annotate(names[number], points[number], (0, 0), textcoords="offset points", va="bottom",
                              fontsize=11.5)  # fmt: skip
         text.set_in_layout(False)
-        box, line = free_place(
-            place, np.array(text.get_window_extent().size), taken, named, np.array(axes.bbox.extents)
-        )
+        size = np.array(text.get_window_extent().size)
+        box, line = free_place(place, size, taken, named, np.array(axes.bbox.extents))
         text.set_position(box[:2] - place)
         if np.hypot(*(line[-1] - place)) > 1.5 * DISTANCES[0]:
             look = {"arrowstyle": "-", "color": COLOURS["muted"], "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}

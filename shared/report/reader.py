@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,11 +10,10 @@ import numpy.typing as npt
 
 from distill_queue.shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
 from distill_queue.shared.files.array_file import read_array
-from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import Evaluate, JoinTeachers, Training
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
-from distill_queue.shared.report.entries import Graded, Missing, Role, What
+from distill_queue.shared.report.entries import EvaluatedModel, Missing, MissingKind, Role
 from distill_queue.shared.results.history import HISTORY, History, history_of
 from distill_queue.shared.results.predictions import CONFIDENCES, PREDICTIONS, Predictions
 from distill_queue.shared.results.records import EvaluationRecord, ReportRecord
@@ -39,16 +38,17 @@ class FactsReader:
         self.missing.append(Missing("manifest", stage.title, found))
         return None
 
-    def graded(self, name: str, role: Role, inputs: Sequence[str], evaluations: Iterable[EvaluationRecord]) -> Graded:
+    def model(
+        self, name: str, role: Role, inputs: Sequence[str], evaluations: Sequence[EvaluationRecord]
+    ) -> EvaluatedModel:
         """A model by the names of its evaluations among the report's inputs, one a seed."""
         refs = [self.plan.report.inputs[each] for each in inputs]
-        evaluations = tuple(evaluations)
         predictions = [self._predictions(ref) for ref in refs]
         histories = [self._history(ref) for ref in refs]
-        return Graded(
+        return EvaluatedModel(
             name,
             role,
-            evaluations,
+            tuple(evaluations),
             self.scores.fastest(evaluations[0]),
             tuple(each for each in predictions if each is not None) if None not in predictions else (),
             tuple(each for each in histories if each is not None),
@@ -75,12 +75,12 @@ class FactsReader:
 
     def _history(self, evaluation: ArtifactRef) -> History | None:
         """That of the evaluated model's training."""
-        graded = self._stage(evaluation)
-        model = self._stage(graded.inputs["model"])
+        evaluate = self._stage(evaluation)
+        model = self._stage(evaluate.inputs["model"])
         if isinstance(model.recipe, Training):
             name = HISTORY
-        elif isinstance(graded.recipe, Evaluate) and graded.recipe.seed is not None:
-            name = history_of(graded.recipe.seed)
+        elif isinstance(evaluate.recipe, Evaluate) and evaluate.recipe.seed is not None:
+            name = history_of(evaluate.recipe.seed)
         elif isinstance(model.recipe, JoinTeachers):
             return None  # Those that it is made of have each their own.
         else:
@@ -90,18 +90,17 @@ class FactsReader:
         with store_errors(self.store.root):
             return History.read(*found) if found else None
 
-    def _files(self, what: What, stage: Stage, *names: str) -> list[Any] | None:
+    def _files(self, kind: MissingKind, stage: Stage, *names: str) -> list[Any] | None:
         """The verified paths of some files of a stage's artifact."""
         found = self._open(stage.ref)
-        if isinstance(found, Artifact):
-            if not all(name in found.manifest.files for name in names):
-                found = "made by a version that kept none"
-            else:
-                try:
+        try:
+            if isinstance(found, Artifact):
+                if all(name in found.manifest.files for name in names):
                     return [self.store.verified(found, name) for name in names]
-                except ArtifactDamaged:
-                    found = "damaged"
-        self.missing.append(Missing(what, stage.title, found))
+                found = "made by a version that kept none"
+        except ArtifactDamaged:
+            found = "damaged"
+        self.missing.append(Missing(kind, stage.title, found))
         return None
 
     def _stage(self, ref: ArtifactRef) -> Stage:
@@ -117,9 +116,3 @@ class FactsReader:
             except ArtifactDamaged:
                 self._opened[ref.key] = "damaged"
         return self._opened[ref.key]
-
-
-def record_of(status: PipelineStatus, stage: Stage) -> Any:
-    """The record of a stage, if it is done."""
-    done = status.states[stage.key].record
-    return done.record if done else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from distill_queue.shared.report.drawing import DASHES, add_legend, marker_look, short_name
-from distill_queue.shared.report.entries import Graded, Student
+from distill_queue.shared.report.entries import EvaluatedModel, Student
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.notes import MOST_STUDENTS, fewer_students, not_shown
 from distill_queue.shared.report.section import Section
@@ -25,17 +25,15 @@ def section(facts: ReportFacts) -> Section:
         f"line it is right as often as it is sure. Bins of fewer than {FEWEST_SAMPLES} samples are left out. Off by: "
         "expected calibration error in points (Guo et al. 2017)."
     )
-    targets = facts.targets
-    shown = [each for each in facts.best(MOST_STUDENTS) if each.graded.predictions] if targets is not None else []
-    pictures = tuple(
-        reliability(student, facts.teacher, targets, f"calibration-{number}")
-        for number, student in enumerate(shown)
-        if targets is not None
-    )
+    pictures: tuple[Picture, ...] = ()
+    if facts.targets is not None:
+        shown = [each for each in facts.best(MOST_STUDENTS) if each.model.predictions]
+        of = (facts.teacher, facts.targets)
+        pictures = tuple(reliability(each, *of, f"calibration-{number}") for number, each in enumerate(shown))
     return Section(title, text, pictures, notes=(*fewer_students(facts), *not_shown(facts, "predictions")))
 
 
-def reliability(student: Student, teacher: Graded | None, targets: Targets, name: str) -> Picture:
+def reliability(student: Student, teacher: EvaluatedModel | None, targets: Targets, name: str) -> Picture:
     """How often teacher, student and control are right, by how sure they are."""
     models = [model for model in (teacher, *student.both) if model and model.predictions]
     found = {model.role: model.calibration(targets) for model in models}

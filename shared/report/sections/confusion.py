@@ -18,7 +18,7 @@ from distill_queue.shared.report.drawing import (
     shade_cells,
     short_name,
 )
-from distill_queue.shared.report.entries import Graded, Student
+from distill_queue.shared.report.entries import EvaluatedModel, Student
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.notes import MOST_STUDENTS, fewer_students, not_shown
 from distill_queue.shared.report.section import Section
@@ -39,8 +39,8 @@ def section(facts: ReportFacts) -> Section:
     notes = (*fewer_students(facts), *not_shown(facts, "predictions", "test samples"))
     if facts.targets is None:
         return Section(title, text, notes=notes)
-    best, names = [each for each in facts.best(MOST_STUDENTS) if each.graded.predictions], facts.dataset.class_names
-    models = [model for model in (facts.teacher, *(student.graded for student in best)) if model and model.predictions]
+    best, names = [each for each in facts.best(MOST_STUDENTS) if each.model.predictions], facts.dataset.class_names
+    models = [model for model in (facts.teacher, *(student.model for student in best)) if model and model.predictions]
     pictures = [
         *(confusion(model, facts.targets, names, f"confusion-{n}") for n, model in enumerate(models)),
         *(
@@ -51,12 +51,13 @@ def section(facts: ReportFacts) -> Section:
     return Section(title, text, tuple(pictures), notes=notes)
 
 
-def confusion(model: Graded, targets: Targets, class_names: Sequence[str], name: str) -> Picture:
+def confusion(model: EvaluatedModel, targets: Targets, class_names: Sequence[str], name: str) -> Picture:
     """Which classes a model takes for which: all, or the most confused ones."""
     counts = model.confusion(targets, len(class_names))
     shown = most_confused(counts, MOST_CLASSES)
     shares = (counts / np.maximum(counts.sum(1, keepdims=True), 1))[np.ix_(shown, shown)]
     names = [plain(class_names[label], 12) for label in shown]
+    words = [[f"{100 * share:.0f}" if share >= 0.005 else "" for share in row] for row in shares]
 
     def draw(axes: Axes) -> None:
         if len(shown) > MOST_WORDS:
@@ -65,19 +66,16 @@ def confusion(model: Graded, targets: Targets, class_names: Sequence[str], name:
             shade_cells(axes, wrong / max(wrong.max(), 1e-9), [], names, names)
             axes.plot([-0.5, len(shown) - 0.5], [-0.5, len(shown) - 0.5], color=COLOURS["muted"], linewidth=1)
         else:
-            shade_cells(axes, shares, [[_whole_percent(share) for share in row] for row in shares], names, names)
-        axes.set_xlabel("given class")
-        axes.set_ylabel("class")
+            shade_cells(axes, shares, words, names, names)
+        axes.set(xlabel="given class", ylabel="class")
 
     wrong = _off_diagonal(counts)
     label, given = map(int, np.unravel_index(int(wrong.argmax()), wrong.shape))
     samples = max(int(counts[label].sum()), 1)
     says = "no sample is given a wrong class"
     if wrong.any():
-        share = percent(wrong[label, given] / samples)
-        says = (
-            f"most often {plain(class_names[label])} is taken for {plain(class_names[given])}: {share} of its samples"
-        )
+        own, taken_for = plain(class_names[label]), plain(class_names[given])
+        says = f"most often {own} is taken for {taken_for}: {percent(wrong[label, given] / samples)} of its samples"
         if len(shown) > MOST_WORDS:
             says += f"; only the wrong ones are shaded, the darkest is {percent(_off_diagonal(shares).max())}"
     some = f", the {len(shown)} most confused of {len(class_names)} classes" if len(shown) < len(class_names) else ""
@@ -85,14 +83,14 @@ def confusion(model: Graded, targets: Targets, class_names: Sequence[str], name:
 
 
 def accuracy_by_class(
-    student: Student, teacher: Graded | None, targets: Targets, names: Sequence[str], name: str
+    student: Student, teacher: EvaluatedModel | None, targets: Targets, names: Sequence[str], name: str
 ) -> Picture:
     """Accuracy of teacher, student and control on each class: all, or the student's worst ones."""
     models = [model for model in (teacher, *student.both) if model and model.predictions]
     accuracies = {model.role: class_accuracies(model.confusion(targets, len(names))) for model in models}
     of_student = accuracies["student"]
-    shown = [label for label in np.argsort(of_student, kind="stable") if not np.isnan(of_student[label])]
-    shown = shown[:MOST_CLASSES]
+    ranked = [label for label in np.argsort(of_student, kind="stable") if not np.isnan(of_student[label])]
+    shown = ranked[:MOST_CLASSES]
 
     def draw(axes: Axes) -> None:
         for model in models:
@@ -110,10 +108,6 @@ def accuracy_by_class(
         says = f"the student is worst on {plain(names[shown[0]])}: {percent(of_student[shown[0]])}"
     some = f", its {len(shown)} worst of {len(names)} classes" if len(shown) < len(names) else ", by class"
     return Picture.drawn(name, f"{student.score.name}{some}", says, draw, height=height_of_rows(len(shown)) + 20)
-
-
-def _whole_percent(share: float) -> str:
-    return f"{100 * share:.0f}" if share >= 0.005 else ""
 
 
 def _off_diagonal(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

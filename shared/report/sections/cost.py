@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from distill_queue.shared.report.drawing import MARKERS, add_legend, marker_look, set_round_ticks, short_number
-from distill_queue.shared.report.entries import Graded
+from distill_queue.shared.report.entries import EvaluatedModel
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.point_names import write_names
 from distill_queue.shared.report.section import Section
@@ -20,38 +20,30 @@ MOST_NAMES, MOST_SAID = 10, 5
 
 def section(facts: ReportFacts) -> Section:
     """Accuracy against the number of parameters and against latency."""
+    sizes = [float(model.parameters) for model in facts.models]
+    latencies = [model.latency_ms for model in facts.models]
     devices = sorted({evaluation.device for model in facts.models for evaluation in model.evaluations})
     text = (
         f"Accuracies are means over the seeds. Latency on {' and '.join(devices)}: the least that was measured of "
         "models with as many parameters and multiply-adds, as a student, its control and all seeds have. The dotted "
         "line is the Pareto front: at that cost or less none is better."
     )
-    pictures = (accuracy_by_size(facts), accuracy_by_latency(facts))
+    pictures = (
+        accuracy_by_cost(facts.models, sizes, "size", "Accuracy against size", "parameters"),
+        accuracy_by_cost(facts.models, latencies, "latency", "Accuracy against latency", "ms a sample at batch 1"),
+    )
     named = sum(model.role != "control" for model in facts.models)
     notes = (
-        (
-            f"Of {named} teachers and students those have names that no other of them beats at its cost or less, "
-            f"at most the {MOST_NAMES} most accurate ones.",
-        )
-        if named > MOST_NAMES
-        else ()
+        f"Of {named} teachers and students those have names that no other of them beats at its cost or less, "
+        f"at most the {MOST_NAMES} most accurate ones.",
     )
-    return Section("Accuracy against cost", text, pictures, notes=notes)
+    return Section("Accuracy against cost", text, pictures, notes=notes if named > MOST_NAMES else ())
 
 
-def accuracy_by_size(facts: ReportFacts) -> Picture:
-    """Accuracy against the number of parameters."""
-    costs = [float(model.parameters) for model in facts.models]
-    return _accuracy_by(facts.models, costs, "size", "Accuracy against size", "parameters")
-
-
-def accuracy_by_latency(facts: ReportFacts) -> Picture:
-    """Accuracy against the time of a forward pass."""
-    costs = [model.latency_ms for model in facts.models]
-    return _accuracy_by(facts.models, costs, "latency", "Accuracy against latency", "ms a sample at batch 1")
-
-
-def _accuracy_by(models: Sequence[Graded], costs: list[float], name: str, title: str, unit: str) -> Picture:
+def accuracy_by_cost(
+    models: Sequence[EvaluatedModel], costs: Sequence[float], name: str, title: str, unit: str
+) -> Picture:
+    """Accuracy against one cost of each model, which has a unit."""
     points = [(cost, 100 * model.accuracy) for cost, model in zip(costs, models, strict=True)]
     front = pareto_front(costs, [accuracy for _, accuracy in points])
     named = _named(models, costs)
@@ -83,7 +75,7 @@ def _accuracy_by(models: Sequence[Graded], costs: list[float], name: str, title:
     return Picture.drawn(name, title, says, draw)
 
 
-def _named(models: Sequence[Graded], costs: Sequence[float]) -> list[int]:
+def _named(models: Sequence[EvaluatedModel], costs: Sequence[float]) -> list[int]:
     """The places of teachers and students; of many, of the most accurate ones on their front."""
     able = [place for place, model in enumerate(models) if model.role != "control"]
     front = pareto_front([costs[place] for place in able], [models[place].accuracy for place in able])

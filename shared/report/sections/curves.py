@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import cycle
 from statistics import fmean
 from typing import Any
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from distill_queue.shared.report.drawing import DASHES, LAYERS, add_legend, set_round_ticks, short_name
-from distill_queue.shared.report.entries import Graded, Student
+from distill_queue.shared.report.entries import EvaluatedModel, Student
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.notes import MOST_STUDENTS, fewer_students, not_shown
 from distill_queue.shared.report.section import Section
@@ -24,6 +24,8 @@ from distill_queue.shared.results.history import History
 TEACHER_DASHES = ("-", ":", "-.")
 #: Ratio of largest to smallest loss from which on their axis is logarithmic.
 LOGARITHMIC_RATIO = 20
+#: The values of some lines, each after each epoch.
+Lines = list[Sequence[float]]
 
 
 def section(facts: ReportFacts) -> Section:
@@ -46,40 +48,31 @@ def section(facts: ReportFacts) -> Section:
     return Section("Learning curves", text, pictures, notes=(*fewer_students(facts), *not_shown(facts, "history")))
 
 
-def learning_curve(student: Student, teachers: Sequence[Graded], name: str) -> Picture:
+def learning_curve(student: Student, teachers: Sequence[EvaluatedModel], name: str) -> Picture:
     """Accuracy after each epoch of teachers, student and control."""
     models = _with_history(student, teachers)
     held_out = any(history.held_out_accuracies for model in models for history in model.histories)
 
+    def lines_of(history: History) -> Lines:
+        return [_accuracies(history), history.train_accuracies] if held_out else [history.train_accuracies]
+
     def draw(axes: Axes) -> None:
-        for model, dashes in zip(models, _dashes(models), strict=True):
-            for number, history in enumerate(model.histories):
-                label = short_name(model) if number == 0 else None
-                _line(axes, model.role, dashes, [100 * each for each in _accuracies(history)], label)
-                if held_out:
-                    _line(axes, model.role, dashes, [100 * each for each in history.train_accuracies], None, faint=True)
-        _epochs(axes)
+        _draw_lines(axes, models, lines_of, factor=100)
         axes.set_ylabel("accuracy, %")
         add_legend(axes)
 
-    last = "; ".join(
-        f"{short_name(model)} {percent(fmean(_accuracies(history)[-1] for history in model.histories))}{_over(model)}"
-        for model in models
-    )
+    last = _said_of(models, lambda histories: percent(fmean(_accuracies(history)[-1] for history in histories)))
     of = "held-out samples" if held_out else "training data"
     title = f"{student.score.name}: accuracy by epoch"
     return Picture.drawn(name, title, f"After the last epoch, on {of}: {last}", draw)
 
 
-def loss_curve(student: Student, teachers: Sequence[Graded], name: str) -> Picture:
+def loss_curve(student: Student, teachers: Sequence[EvaluatedModel], name: str) -> Picture:
     """The loss of each epoch of teachers, student and control."""
     models = _with_history(student, teachers)
 
     def draw(axes: Axes) -> None:
-        for model, dashes in zip(models, _dashes(models), strict=True):
-            for number, history in enumerate(model.histories):
-                _line(axes, model.role, dashes, history.losses, short_name(model) if number == 0 else None)
-        _epochs(axes)
+        _draw_lines(axes, models, lambda history: [history.losses])
         losses = [loss for model in models for history in model.histories for loss in history.losses]
         if min(losses) > 0 and max(losses) > LOGARITHMIC_RATIO * min(losses):
             axes.set_yscale("log")
@@ -87,14 +80,11 @@ def loss_curve(student: Student, teachers: Sequence[Graded], name: str) -> Pictu
         axes.set_ylabel("loss")
         add_legend(axes)
 
-    last = "; ".join(
-        f"{short_name(model)} {fmean(history.losses[-1] for history in model.histories):.3g}{_over(model)}"
-        for model in models
-    )
+    last = _said_of(models, lambda histories: f"{fmean(history.losses[-1] for history in histories):.3g}")
     return Picture.drawn(name, f"{student.score.name}: loss by epoch", f"After the last epoch: {last}", draw)
 
 
-def _with_history(student: Student, teachers: Sequence[Graded]) -> list[Graded]:
+def _with_history(student: Student, teachers: Sequence[EvaluatedModel]) -> list[EvaluatedModel]:
     return [model for model in (*teachers, *student.both) if model.histories]
 
 
@@ -103,35 +93,31 @@ def _accuracies(history: History) -> Sequence[float]:
     return history.held_out_accuracies or history.train_accuracies
 
 
-def _over(model: Graded) -> str:
-    seeds = len(model.histories)
-    return f" (mean of {seeds} seeds)" if seeds > 1 else ""
+def _said_of(models: Sequence[EvaluatedModel], say: Callable[[Sequence[History]], str]) -> str:
+    """What is said of each model's histories, one a seed."""
+    said = []
+    for model in models:
+        seeds = len(model.histories)
+        mean = f" (mean of {seeds} seeds)" if seeds > 1 else ""
+        said.append(f"{short_name(model)} {say(model.histories)}{mean}")
+    return "; ".join(said)
 
 
-def _dashes(models: Sequence[Graded]) -> list[Any]:
-    """A look of lines for each model: teachers are told apart by it."""
-    of_teachers = cycle(TEACHER_DASHES)
-    return [next(of_teachers) if model.role == "teacher" else DASHES[model.role] for model in models]
-
-
-def _line(
-    axes: Axes, role: str, dashes: Any, values: Sequence[float], label: str | None, *, faint: bool = False
+def _draw_lines(
+    axes: Axes, models: Sequence[EvaluatedModel], lines_of: Callable[[History], Lines], factor: float = 1
 ) -> None:
-    """A value after each epoch; of training data, where there are others, faint."""
-    if values:
-        axes.plot(
-            range(1, len(values) + 1),
-            values,
-            linestyle=dashes,
-            label=label,
-            color=COLOURS[role],
-            marker="." if len(values) < 10 else None,
-            alpha=0.45 if faint else 1.0,
-            zorder=LAYERS[role],
-        )
-
-
-def _epochs(axes: Axes) -> None:
+    """Lines of each history, by epoch: a full one, and a faint one if there is a second."""
+    of_teachers = cycle(TEACHER_DASHES)
+    for model in models:
+        dashes = next(of_teachers) if model.role == "teacher" else DASHES[model.role]
+        look: dict[str, Any] = {"linestyle": dashes, "color": COLOURS[model.role], "zorder": LAYERS[model.role]}
+        for number, history in enumerate(model.histories):
+            for place, line in enumerate(lines_of(history)):
+                values = [factor * each for each in line]
+                label = short_name(model) if number == place == 0 else None
+                marker, alpha = "." if len(values) < 10 else None, 0.45 if place else 1.0
+                if values:
+                    axes.plot(range(1, len(values) + 1), values, label=label, marker=marker, alpha=alpha, **look)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if all(np.size(line.get_xdata()) == 1 for line in axes.lines):

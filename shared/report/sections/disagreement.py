@@ -20,7 +20,7 @@ MOST_IMAGES = 24
 
 def section(facts: ReportFacts) -> Section:
     """How often the best student and its teacher disagree, who is right, and some of the images."""
-    title, teacher, student = "Where teacher and student disagree", facts.teacher, facts.best(1)[0].graded
+    title, teacher, student = "Where teacher and student disagree", facts.teacher, facts.best(1)[0].model
     if teacher is None:
         return Section(title, "There are only labels of the teacher: it has not seen the test samples.")
     notes = not_shown(facts, "predictions", "test samples")
@@ -48,8 +48,7 @@ def _samples(facts: ReportFacts, teacher: Predictions, student: Predictions) -> 
         return
     for row, uri in zip(rows, data_uris(np.asarray(facts.inputs[rows])), strict=True):
         label = int(facts.targets[row])
-        right = (
-            "teacher" if teacher.classes[row] == label else "student" if student.classes[row] == label else "neither"
-        )
+        right = "student" if student.classes[row] == label else "neither"
+        right = "teacher" if teacher.classes[row] == label else right
         said = [f"{names[int(each.classes[row])]} ({percent(each.confidences[row], 0)})" for each in (teacher, student)]
         yield Sample(uri, names[label], said[0], said[1], right)

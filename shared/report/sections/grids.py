@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
@@ -25,12 +26,9 @@ MOST_POINTS = 24
 def section(facts: ReportFacts) -> Section | None:
     """How good each point of each grid is on held-out samples; nothing where there is no grid."""
     choices = [
-        (name, choice)
-        for student in facts.students
-        for name, choice in (
-            (student.score.name, student.score.choice),
-            (f"{student.score.name}/control", student.score.control_choice),
-        )
+        (f"{score.name}{suffix}", choice)
+        for score in (student.score for student in facts.students)
+        for suffix, choice in (("", score.choice), ("/control", score.control_choice))
         if choice
     ]
     if not choices:
@@ -59,21 +57,22 @@ def grid(choice: ChoiceRecord, whose: str, values: Sequence[dict[str, str]], nam
     axis = [list(dict.fromkeys(value[each] for value in values)) for each in names]
     title = f"{whose}: {len(choice.labels)} points of its grid"
     if len(names) == 1:
-        return Picture.drawn(
-            name, title, says, partial(_draw_points, choice=choice), height=height_of_rows(len(values))
-        )
+        return Picture.drawn(name, title, says, partial(_draw_points, choice), height=height_of_rows(len(values)))
     across, down = (0, 1) if len(axis[0]) > len(axis[1]) else (1, 0)
-    draw = partial(
-        _draw_heat_map,
-        choice=choice,
-        values=values,
-        across=(names[across], axis[across]),
-        down=(names[down], axis[down]),
-    )
+    accuracies = np.zeros((len(axis[down]), len(axis[across])))
+    for value, accuracy in zip(values, choice.held_out, strict=True):
+        row, column = (axis[each].index(value[names[each]]) for each in (down, across))
+        accuracies[row, column] = accuracy
+
+    def draw(axes: Axes) -> None:
+        columns, rows = ([plain(each, 12) for each in axis[place]] for place in (across, down))
+        _draw_heat_map(axes, accuracies, columns, rows)
+        axes.set(xlabel=plain(names[across]), ylabel=plain(names[down]))
+
     return Picture.drawn(name, title, says, draw, height=100 + 34 * len(axis[down]))
 
 
-def _draw_points(axes: Axes, choice: ChoiceRecord) -> None:
+def _draw_points(choice: ChoiceRecord, axes: Axes) -> None:
     for row, accuracy in enumerate(choice.held_out):
         fill = COLOURS["student"] if row == choice.best else "none"
         axes.plot(100 * accuracy, row, "o", color=COLOURS["student"], markerfacecolor=fill)
@@ -81,26 +80,14 @@ def _draw_points(axes: Axes, choice: ChoiceRecord) -> None:
     axes.set_xlabel("accuracy on held-out samples, %")
 
 
-def _draw_heat_map(
-    axes: Axes,
-    choice: ChoiceRecord,
-    values: Sequence[dict[str, str]],
-    across: tuple[str, list[str]],
-    down: tuple[str, list[str]],
-) -> None:
-    accuracies = np.zeros((len(down[1]), len(across[1])))
-    for value, accuracy in zip(values, choice.held_out, strict=True):
-        accuracies[down[1].index(value[down[0]]), across[1].index(value[across[0]])] = accuracy
+def _draw_heat_map(axes: Axes, accuracies: npt.NDArray[np.float64], columns: list[str], rows: list[str]) -> None:
+    """The accuracies `[rows, columns]` in shades and words, the best in a frame."""
     spread = max(float(np.ptp(accuracies)), 1e-9)
     shades = 0.08 + 0.87 * (accuracies - accuracies.min()) / spread
-    words = [[f"{100 * each:.1f}" for each in row] for row in accuracies]
-    columns, rows = ([plain(each, 12) for each in values] for _, values in (across, down))
-    shade_cells(axes, shades, words, columns, rows)
+    shade_cells(axes, shades, [[f"{100 * each:.1f}" for each in row] for row in accuracies], columns, rows)
     row, column = np.unravel_index(int(accuracies.argmax()), accuracies.shape)
-    axes.add_patch(
-        Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor=COLOURS["ink"], linewidth=2)
-    )
-    axes.set(xlabel=plain(across[0]), ylabel=plain(down[0]))
+    place = (column - 0.46, row - 0.46)
+    axes.add_patch(Rectangle(place, 0.92, 0.92, fill=False, edgecolor=COLOURS["ink"], linewidth=2))
 
 
 def _is_plane(values: Sequence[dict[str, str]]) -> bool:

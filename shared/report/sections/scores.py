@@ -10,21 +10,21 @@ from matplotlib.ticker import MaxNLocator
 
 from distill_queue.shared.plan.description import details, trained
 from distill_queue.shared.report.drawing import height_of_rows, name_rows
-from distill_queue.shared.report.entries import Graded, Student
+from distill_queue.shared.report.entries import EvaluatedModel, Student
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.section import Section, Table
 from distill_queue.shared.report.sentences import estimated, percent
 from distill_queue.shared.report.svg import COLOURS, Picture, plain
-from distill_queue.shared.results.records import EvaluationRecord
 
 
 def section(facts: ReportFacts) -> Section:
     """Two tables: the scores and the costs of every model; and what the teacher brought, if anything is known of it."""
     with_gain = [student for student in facts.students if student.score.gain]
-    pictures = (gains(with_gain),) if len(with_gain) > 1 or _has_interval(with_gain) else ()
+    has_interval = any(student.score.gain and student.score.gain.low is not None for student in with_gain)
+    pictures = (gains(with_gain),) if len(with_gain) > 1 or has_interval else ()
     models = tuple(_with_controls_below(facts))
-    best = facts.best(1)[0].graded.name if len(facts.students) > 1 else ""
-    by_name = {student.graded.name: student for student in facts.students}
+    best = facts.best(1)[0].model.name if len(facts.students) > 1 else ""
+    by_name = {student.model.name: student for student in facts.students}
     columns: tuple[str, ...] = ("model", "accuracy", "NLL", "agrees", "gain", "gap closed", "off by", "trained in")
     rows = tuple(_score(model, by_name.get(model.name), facts) for model in models)
     about = tuple(_about(model, facts) for model in models)
@@ -59,33 +59,33 @@ def gains(students: Sequence[Student]) -> Picture:
     return Picture.drawn("gains", "What the teacher brought", says, draw, height=height_of_rows(len(gains)))
 
 
-def _with_controls_below(facts: ReportFacts) -> Iterator[Graded]:
+def _with_controls_below(facts: ReportFacts) -> Iterator[EvaluatedModel]:
     """Teachers, then each student above its control, as far as that does not stand above already."""
     yield from (model for model in facts.models if model.role == "teacher")
     shown = []
     for student in facts.students:
-        yield student.graded
+        yield student.model
         if student.control and student.control.evaluations not in shown:
             yield student.control
             shown.append(student.control.evaluations)
 
 
-def _with_costs_of_their_own(facts: ReportFacts) -> Iterator[Graded]:
+def _with_costs_of_their_own(facts: ReportFacts) -> Iterator[EvaluatedModel]:
     """Teachers and students; of the controls those that are chosen from a grid of models and so of another size."""
     yield from (model for model in facts.models if model.role == "teacher")
     for student in facts.students:
-        yield student.graded
-        if student.control and student.control.parameters != student.graded.parameters:
+        yield student.model
+        if student.control and student.control.parameters != student.model.parameters:
             yield student.control
 
 
-def _about(model: Graded, facts: ReportFacts) -> str:
+def _about(model: EvaluatedModel, facts: ReportFacts) -> str:
     """What a model is, and how it was trained."""
     plan = facts.status.plan
     for runs, student in zip(plan.students, facts.students, strict=True):
         seed = runs.seeds[0]
         seeds = (f"{len(runs.seeds)} seeds",) if len(runs.seeds) > 1 else ()
-        if model is student.graded:
+        if model is student.model:
             return " · ".join((*details(trained(plan, runs.role(seed), student.score.choice, seed)), *seeds))
         if model is student.control:
             made = trained(plan, runs.control(seed), student.score.control_choice, seed)
@@ -93,8 +93,9 @@ def _about(model: Graded, facts: ReportFacts) -> str:
     return " · ".join(details(trained(plan, model.name)))
 
 
-def _score(model: Graded, student: Student | None, facts: ReportFacts) -> tuple[str, ...]:
+def _score(model: EvaluatedModel, student: Student | None, facts: ReportFacts) -> tuple[str, ...]:
     each, score = model.evaluations, student.score if student else None
+    seconds = [one.training_seconds for one in each if one.training_seconds is not None]
     agreements = [one.agreement for one in each if one.agreement is not None]
     return (
         model.name,
@@ -103,14 +104,12 @@ def _score(model: Graded, student: Student | None, facts: ReportFacts) -> tuple[
         percent(fmean(agreements)) if agreements and model.role != "teacher" else "",
         estimated(score.gain) if score and score.gain else "",
         percent(score.gap_closed.mean, 0) if score and score.gap_closed else "",
-        f"{100 * model.calibration(facts.targets).error:.1f}"
-        if facts.targets is not None and model.predictions
-        else "",
-        _training(each),
+        "" if facts.targets is None or not model.predictions else f"{100 * model.calibration(facts.targets).error:.1f}",
+        f"{fmean(seconds):.1f} s" if seconds else "",
     )
 
 
-def _costs(model: Graded) -> tuple[str, ...]:
+def _costs(model: EvaluatedModel) -> tuple[str, ...]:
     first = model.evaluations[0]
     return (
         model.name,
@@ -121,12 +120,3 @@ def _costs(model: Graded) -> tuple[str, ...]:
         f"{model.fastest.latency_p95_ms:.3f}",
         f"{model.fastest.throughput:,.0f}",
     )
-
-
-def _training(evaluations: Sequence[EvaluationRecord]) -> str:
-    seconds = [each.training_seconds for each in evaluations if each.training_seconds is not None]
-    return f"{fmean(seconds):.1f} s" if seconds else ""
-
-
-def _has_interval(students: Sequence[Student]) -> bool:
-    return any(student.score.gain and student.score.gain.low is not None for student in students)

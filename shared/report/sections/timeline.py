@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -34,6 +34,8 @@ COLOUR_WORDS = {
     "evaluation": "choice, evaluation",
     "other": "data, report",
 }
+#: The mark of a stage that was found.
+FOUND: dict[str, Any] = {"markersize": 5, "markerfacecolor": "none"}
 
 
 def section(facts: ReportFacts) -> Section:
@@ -46,8 +48,10 @@ def section(facts: ReportFacts) -> Section:
     )
     columns = ("stage", "worker", "result", "seconds", "ended after, s")
     submitted = facts.status.submitted
+    ends = [f"{each.ended - submitted:.2f}" if each.ended else "" for each in records]
     rows = tuple(
-        (each.title, each.worker, each.outcome, f"{each.seconds:.2f}", _after(each, submitted)) for each in records
+        (each.title, each.worker, each.outcome, f"{each.seconds:.2f}", end)
+        for each, end in zip(records, ends, strict=True)
     )
     dated = [record for record in records if record.ended]
     pictures = (time_by_worker(dated, submitted),) if dated else ()
@@ -58,53 +62,30 @@ def section(facts: ReportFacts) -> Section:
 
 
 def time_by_worker(records: Sequence[StageRecord], submitted: float) -> Picture:
-    """Which worker worked on what and when; those that were found are ticks."""
+    """Which worker worked on what and when; a stage that was found is a hollow mark at its end."""
     workers = list(dict.fromkeys(record.worker for record in records))
-    spans = [
-        _Span(
-            workers.index(record.worker),
-            record.ended - record.seconds - submitted,
-            record.seconds,
-            STAGE_COLOURS.get(record.kind, "other"),
-            record.outcome == "found",
-        )
-        for record in records
-    ]
+    begins = [record.ended - record.seconds - submitted for record in records]
+    dated = list(zip(records, begins, strict=True))
 
     def draw(axes: Axes) -> None:
         for colour, label in COLOUR_WORDS.items():
-            of_kind = [span for span in spans if span.colour == colour]
-            for span in of_kind:
-                if span.found:
-                    axes.plot(span.begin + span.seconds, span.row, "D", color=COLOURS[colour], markersize=5,
-                              markerfacecolor="none")  # fmt: skip
+            of_colour = [each for each in dated if STAGE_COLOURS.get(each[0].kind, "other") == colour]
+            for record, begin in of_colour:
+                row = workers.index(record.worker)
+                if record.outcome == "found":
+                    axes.plot(begin + record.seconds, row, "D", color=COLOURS[colour], **FOUND)
                 else:
-                    axes.barh(span.row, span.seconds, 0.6, span.begin, color=COLOURS[colour])
-            if of_kind:
+                    axes.barh(row, record.seconds, 0.6, begin, color=COLOURS[colour])
+            if of_colour:
                 axes.barh(0, 0, color=COLOURS[colour], label=label)
-        if any(span.found for span in spans):
-            axes.plot([], [], "D", color=COLOURS["muted"], markersize=5, markerfacecolor="none", label="found")
+        if any(record.outcome == "found" for record in records):
+            axes.plot([], [], "D", color=COLOURS["muted"], label="found", **FOUND)
         name_rows(axes, [plain(worker, 40) for worker in workers])
-        axes.set_xlim(min(0.0, *(span.begin for span in spans)))
+        axes.set_xlim(min(0.0, *begins))
         axes.set_xlabel("seconds since it was submitted")
         add_legend(axes, columns=len(COLOUR_WORDS) + 1)
 
-    end = max(span.begin + span.seconds for span in spans)
-    worked = sum(span.seconds for span in spans)
+    end = max(begin + record.seconds for record, begin in dated)
+    worked = sum(record.seconds for record in records)
     says = f"{worked:.1f} s of work on {len(workers)} workers, done {end:.1f} s after it was submitted"
     return Picture.drawn("time", "Stages over workers", says, draw, height=height_of_rows(len(workers)) + 30, wide=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """When a worker worked on something, in seconds since the pipeline was submitted."""
-
-    row: int
-    begin: float
-    seconds: float
-    colour: str
-    found: bool
-
-
-def _after(record: StageRecord, submitted: float) -> str:
-    return f"{record.ended - submitted:.2f}" if record.ended else ""
