@@ -162,6 +162,13 @@ def compare(earlier: Version, this: Version, folder: Path) -> Iterator[str]:
     reader.distill("store", "verify")
 
 
+def put_tree(commit: str, folder: Path) -> None:
+    """Put a commit's tree into a folder."""
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+
+
 def main() -> None:
     """Compare this version with a commit, or write the keys of the examples anew."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -175,9 +182,7 @@ def main() -> None:
             keys = {str(path.relative_to(ROOT)): this.keys(path) for path in examples()}
             KEYS.write_text(json.dumps(keys, indent=1) + "\n")
             return
-        archive = subprocess.run(["git", "archive", given.commit], cwd=ROOT, capture_output=True, check=True)
-        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-            files.extractall(folder / "earlier", filter="data")
+        put_tree(given.commit, folder / "earlier")
         found = list(compare(Version(folder / "earlier", folder / "earlier-store"), this, folder))
     sys.stdout.write("\n".join([*found, f"{len(found)} differences from {given.commit}\n"]))
     sys.exit(bool(found))

@@ -1,1 +1,1 @@
-"""The report of a pipeline: facts, figures and sentences as one page; knows ledger and store."""
+"""The report of a pipeline: facts, and sections that show them, as one page; knows ledger and store."""

@@ -13,8 +13,8 @@ from distill_queue.shared.errors import store_errors
 from distill_queue.shared.files.folders import draft_file
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.plan.recipes import PrepareData
+from distill_queue.shared.report.contents import sections_of
 from distill_queue.shared.report.facts import ReportFacts
-from distill_queue.shared.report.sections import sections
 from distill_queue.shared.report.sentences import headlines, samples
 from distill_queue.shared.store.store import ArtifactStore
 from distill_queue.shared.text import plain_text
@@ -52,7 +52,7 @@ def render(facts: ReportFacts) -> str:
         warnings=facts.status.warnings,
         headlines=headlines(facts.scores),
         students=len(facts.students),
-        sections=sections(facts),
+        sections=sections_of(facts),
     )
 
 

@@ -18,16 +18,12 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}{PERCENT}"
 
 
-def points(share: float) -> str:
-    """A difference of shares as points, with its sign."""
-    return f"{100 * share:+.1f}"
-
-
 def estimated(estimate: Estimate) -> str:
     """A difference in points with half of its interval, if it has one."""
+    mean = f"{100 * estimate.mean:+.1f}"
     if estimate.high is None:
-        return points(estimate.mean)
-    return f"{points(estimate.mean)} ± {100 * (estimate.high - estimate.mean):.1f}"
+        return mean
+    return f"{mean} ± {100 * (estimate.high - estimate.mean):.1f}"
 
 
 def headlines(scores: ReportRecord) -> tuple[str, ...]:

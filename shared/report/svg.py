@@ -22,26 +22,11 @@ WIDEST = 1000
 #: Longest text of a user's in a figure.
 LONGEST = 22
 
+_KINDS_OF_WORK = ("teacher", "student", "control", "labels", "evaluation", "other")
 #: What stands for each of the page's colours while a figure is drawn.
 COLOURS = {
     name: f"#0101{number:02x}"
-    for number, name in enumerate(
-        (
-            "ink",
-            "muted",
-            "grid",
-            "teacher",
-            "student",
-            "control",
-            "labels",
-            "evaluation",
-            "other",
-            "heat",
-            "on-pale",
-            "on-heat",
-        ),
-        1,
-    )
+    for number, name in enumerate(("ink", "muted", "grid", *_KINDS_OF_WORK, "heat", "on-pale", "on-heat"), 1)
 }
 
 _STYLE = {

@@ -15,7 +15,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import ChooseStudent
 from distill_queue.shared.results.records import ChoiceRecord, TrainingRecord
 from distill_queue.shared.results.scores import ReportRecord
-from distill_queue.shared.spec.grid import points
+from distill_queue.shared.spec.grid import points, values_of
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.student import StudentGrid, StudentSpec
 from distill_queue.shared.store.folder_store import FolderStore
@@ -166,3 +166,16 @@ def test_the_point_that_is_best_on_held_out_samples_is_scored(make_spec: MakeSpe
     assert report.students[0].control_choice is not None
     scored = [run.student.training_seconds for run in report.students[0].runs]
     assert scored == [record.seconds for record in chosen], "the chosen point's own models"
+
+
+def test_the_labels_of_a_grid_say_what_its_points_are() -> None:
+    grid = {"distillation": {"temperature": {"grid": [1, 2.5]}, "alpha": {"grid": [0.5]}}}
+
+    found = values_of([label for label, _ in points(grid)])
+
+    assert found == [{"temperature": "1", "alpha": "0.5"}, {"temperature": "2.5", "alpha": "0.5"}]
+
+
+def test_labels_that_say_nothing_of_the_kind_give_no_values() -> None:
+    assert values_of(["name a, b", "name c"]) == [{}, {}]
+    assert values_of(["", "temperature 2"]) == [{}, {}]

@@ -1,0 +1,91 @@
+"""Accuracy against size and latency."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from distill_queue.shared.report.drawing import MARKERS, add_legend, marker_look, set_round_ticks, short_number
+from distill_queue.shared.report.entries import EvaluatedModel
+from distill_queue.shared.report.facts import ReportFacts
+from distill_queue.shared.report.point_names import write_names
+from distill_queue.shared.report.section import Section
+from distill_queue.shared.report.sentences import percent
+from distill_queue.shared.report.svg import COLOURS, Picture, plain
+
+#: Most models that are named in a figure, and most that its caption names.
+MOST_NAMES, MOST_SAID = 10, 5
+
+
+def section(facts: ReportFacts) -> Section:
+    """Accuracy against the number of parameters and against latency."""
+    sizes = [float(model.parameters) for model in facts.models]
+    latencies = [model.latency_ms for model in facts.models]
+    devices = sorted({evaluation.device for model in facts.models for evaluation in model.evaluations})
+    text = (
+        f"Accuracies are means over the seeds. Latency on {' and '.join(devices)}: the least that was measured of "
+        "models with as many parameters and multiply-adds, as a student, its control and all seeds have. The dotted "
+        "line is the Pareto front: at that cost or less none is better."
+    )
+    pictures = (
+        accuracy_by_cost(facts.models, sizes, "size", "Accuracy against size", "parameters"),
+        accuracy_by_cost(facts.models, latencies, "latency", "Accuracy against latency", "ms a sample at batch 1"),
+    )
+    named = sum(model.role != "control" for model in facts.models)
+    notes = (
+        f"Of {named} teachers and students those have names that no other of them beats at its cost or less, "
+        f"at most the {MOST_NAMES} most accurate ones.",
+    )
+    return Section("Accuracy against cost", text, pictures, notes=notes if named > MOST_NAMES else ())
+
+
+def accuracy_by_cost(
+    models: Sequence[EvaluatedModel], costs: Sequence[float], name: str, title: str, unit: str
+) -> Picture:
+    """Accuracy against one cost of each model, which has a unit."""
+    points = [(cost, 100 * model.accuracy) for cost, model in zip(costs, models, strict=True)]
+    front = pareto_front(costs, [accuracy for _, accuracy in points])
+    named = _named(models, costs)
+
+    def draw(axes: Axes) -> None:
+        for role in MARKERS:
+            of_role = [point for point, model in zip(points, models, strict=True) if model.role == role]
+            if of_role:
+                axes.plot(*zip(*of_role, strict=True), linestyle="none", label=role, **marker_look(role))
+        axes.plot(*zip(*(points[place] for place in front), strict=True), label="front",
+                  color=COLOURS["muted"], linewidth=1, linestyle=":", drawstyle="steps-post")  # fmt: skip
+        low, high = min(costs), max(costs)
+        low, high = low / max(1.6, (high / low) ** 0.2), high * max(1.6, (high / low) ** 0.2)  # Room for names.
+        axes.set_xscale("log")
+        set_round_ticks(axes.xaxis, low, high)
+        axes.set_xlim(low, high)
+        axes.margins(y=0.2)
+        axes.set(xlabel=unit, ylabel="accuracy, %")
+        add_legend(axes, columns=4)
+        write_names(axes, points, front, {place: plain(models[place].name) for place in named})
+
+    said = front[-MOST_SAID:]
+    says = "on the front: " + "; ".join(
+        f"{models[place].name} {percent(models[place].accuracy)} with {short_number(costs[place])} {unit}"
+        for place in said
+    )
+    if len(said) < len(front):
+        says += f"; and {len(front) - len(said)} cheaper ones"
+    return Picture.drawn(name, title, says, draw)
+
+
+def _named(models: Sequence[EvaluatedModel], costs: Sequence[float]) -> list[int]:
+    """The places of teachers and students; of many, of the most accurate ones on their front."""
+    able = [place for place, model in enumerate(models) if model.role != "control"]
+    front = pareto_front([costs[place] for place in able], [models[place].accuracy for place in able])
+    return able if len(able) <= MOST_NAMES else [able[place] for place in front[-MOST_NAMES:]]
+
+
+def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:
+    """The places of those than which none is as good or better at a lower cost, the cheapest first."""
+    front: list[int] = []
+    for place in sorted(range(len(costs)), key=lambda place: (costs[place], -accuracies[place])):
+        if not front or accuracies[place] > accuracies[front[-1]]:
+            front.append(place)
+    return front

@@ -1,0 +1,122 @@
+"""Scores and costs of every model, and what the teacher brought."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from distill_queue.shared.plan.description import details, trained
+from distill_queue.shared.report.drawing import height_of_rows, name_rows
+from distill_queue.shared.report.entries import EvaluatedModel, Student
+from distill_queue.shared.report.facts import ReportFacts
+from distill_queue.shared.report.section import Section, Table
+from distill_queue.shared.report.sentences import estimated, percent
+from distill_queue.shared.report.svg import COLOURS, Picture, plain
+
+
+def section(facts: ReportFacts) -> Section:
+    """Two tables: the scores and the costs of every model; and what the teacher brought, if anything is known of it."""
+    with_gain = [student for student in facts.students if student.score.gain]
+    has_interval = any(student.score.gain and student.score.gain.low is not None for student in with_gain)
+    pictures = (gains(with_gain),) if len(with_gain) > 1 or has_interval else ()
+    models = tuple(_with_controls_below(facts))
+    best = facts.best(1)[0].model.name if len(facts.students) > 1 else ""
+    by_name = {student.model.name: student for student in facts.students}
+    columns: tuple[str, ...] = ("model", "accuracy", "NLL", "agrees", "gain", "gap closed", "off by", "trained in")
+    rows = tuple(_score(model, by_name.get(model.name), facts) for model in models)
+    about = tuple(_about(model, facts) for model in models)
+    scores = Table(f"Scores on {facts.dataset.test_samples:,} test samples", columns, rows, about=about, best=best)
+    columns = ("model", "parameters", "multiply-adds", "kB on disk", "ms at batch 1", "95 %", "samples/s")
+    devices = " and ".join(sorted({each.device for model in models for each in model.evaluations}))
+    costs = Table(f"Costs on {devices}", columns, tuple(map(_costs, _with_costs_of_their_own(facts))))
+    text = (
+        "NLL is the mean negative log-likelihood in nats. Agrees: chooses the teacher's class. Gain: points over the "
+        "control, which is the same student trained without the teacher; with several seeds ± half of the 95 % "
+        "interval, with one not told apart from chance. Off by: expected calibration error in points. A control costs "
+        "what its student does; times are the best measurement of all models that are built alike."
+    )
+    return Section("Scores and costs", text, pictures, (scores, costs))
+
+
+def gains(students: Sequence[Student]) -> Picture:
+    """What the teacher brought each student, with its interval."""
+    gains = [(student.score.name, student.score.gain) for student in students if student.score.gain]
+
+    def draw(axes: Axes) -> None:
+        axes.axvline(0, color=COLOURS["muted"], linewidth=1)
+        for row, (_, gain) in enumerate(gains):
+            if gain.low is not None and gain.high is not None:
+                axes.plot([100 * gain.low, 100 * gain.high], [row, row], color=COLOURS["student"])
+            axes.plot(100 * gain.mean, row, "o", color=COLOURS["student"])
+        name_rows(axes, [f"{plain(name, 16)}: {estimated(gain)}" for name, gain in gains])
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel("points over the control")
+
+    says = "gain in points: " + "; ".join(f"{name} {estimated(gain)}" for name, gain in gains)
+    return Picture.drawn("gains", "What the teacher brought", says, draw, height=height_of_rows(len(gains)))
+
+
+def _with_controls_below(facts: ReportFacts) -> Iterator[EvaluatedModel]:
+    """Teachers, then each student above its control, as far as that does not stand above already."""
+    yield from (model for model in facts.models if model.role == "teacher")
+    shown = []
+    for student in facts.students:
+        yield student.model
+        if student.control and student.control.evaluations not in shown:
+            yield student.control
+            shown.append(student.control.evaluations)
+
+
+def _with_costs_of_their_own(facts: ReportFacts) -> Iterator[EvaluatedModel]:
+    """Teachers and students; of the controls those that are chosen from a grid of models and so of another size."""
+    yield from (model for model in facts.models if model.role == "teacher")
+    for student in facts.students:
+        yield student.model
+        if student.control and student.control.parameters != student.model.parameters:
+            yield student.control
+
+
+def _about(model: EvaluatedModel, facts: ReportFacts) -> str:
+    """What a model is, and how it was trained."""
+    plan = facts.status.plan
+    for runs, student in zip(plan.students, facts.students, strict=True):
+        seed = runs.seeds[0]
+        seeds = (f"{len(runs.seeds)} seeds",) if len(runs.seeds) > 1 else ()
+        if model is student.model:
+            return " · ".join((*details(trained(plan, runs.role(seed), student.score.choice, seed)), *seeds))
+        if model is student.control:
+            made = trained(plan, runs.control(seed), student.score.control_choice, seed)
+            return " · ".join((*details(made), *seeds))
+    return " · ".join(details(trained(plan, model.name)))
+
+
+def _score(model: EvaluatedModel, student: Student | None, facts: ReportFacts) -> tuple[str, ...]:
+    each, score = model.evaluations, student.score if student else None
+    seconds = [one.training_seconds for one in each if one.training_seconds is not None]
+    agreements = [one.agreement for one in each if one.agreement is not None]
+    return (
+        model.name,
+        percent(model.accuracy, 2),
+        f"{fmean(one.negative_log_likelihood for one in each):.3f}",
+        percent(fmean(agreements)) if agreements and model.role != "teacher" else "",
+        estimated(score.gain) if score and score.gain else "",
+        percent(score.gap_closed.mean, 0) if score and score.gap_closed else "",
+        "" if facts.targets is None or not model.predictions else f"{100 * model.calibration(facts.targets).error:.1f}",
+        f"{fmean(seconds):.1f} s" if seconds else "",
+    )
+
+
+def _costs(model: EvaluatedModel) -> tuple[str, ...]:
+    first = model.evaluations[0]
+    return (
+        model.name,
+        first.parameters_in_words,
+        f"{first.multiply_adds:,}",
+        f"{first.size_bytes / 1000:,.0f}",
+        f"{model.latency_ms:.3f}",
+        f"{model.fastest.latency_p95_ms:.3f}",
+        f"{model.fastest.throughput:,.0f}",
+    )

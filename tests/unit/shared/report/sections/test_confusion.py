@@ -1,0 +1,78 @@
+"""Which classes are taken for which."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from xml.etree import ElementTree as ET
+
+import numpy as np
+
+from distill_queue.shared.report.sections.confusion import accuracy_by_class, class_accuracies, confusion, most_confused
+from distill_queue.shared.results.predictions import Predictions
+from tests.unit.shared.report.conftest import marks, model, student
+
+TARGETS = np.array([0, 0, 1, 1, 2, 2])
+
+
+LABELS = np.array([0, 0, 1, 1])
+
+
+def predictions(*classes: int, confidences: tuple[float, ...] = ()) -> Predictions:
+    sure = confidences or (0.9,) * len(classes)
+    return Predictions(np.array(classes, np.uint8), np.array(sure, np.float32))
+
+
+def test_a_confusion_has_the_classes_as_rows() -> None:
+    found = predictions(0, 2, 1, 1, 1, 2).confusion(TARGETS, 3)
+
+    assert found.tolist() == [[1, 0, 1], [0, 2, 0], [0, 1, 1]]
+    assert class_accuracies(found).tolist() == [0.5, 1.0, 0.5]
+
+
+def test_a_class_without_samples_has_no_accuracy() -> None:
+    assert np.isnan(class_accuracies(predictions(0, 0).confusion(np.array([0, 0]), 2))[1])
+
+
+def test_the_most_confused_classes_are_those_taken_for_others_and_others_for_them() -> None:
+    confusion = np.array([[90, 0, 0, 1], [0, 80, 9, 0], [0, 7, 80, 0], [0, 0, 0, 99]])
+
+    assert most_confused(confusion, 2).tolist() == [1, 2]
+    assert most_confused(confusion, 9).tolist() == [0, 1, 2, 3]
+
+
+def test_roles_that_are_as_good_on_a_class_do_not_hide_one_another() -> None:
+    classes = [0, 0, 1, 0]
+    of_student = student(model("small", classes=classes), model("small/control", "control", classes=classes))
+    teacher = model("teacher", "teacher", classes=classes)
+
+    picture = accuracy_by_class(of_student, teacher, LABELS, ["a", "b"], "x")
+
+    heights = [marks(picture, role)[0][1] for role in ("teacher", "student", "control")]
+    assert min(abs(one - other) for one, other in pairwise(heights)) >= 5
+
+
+def test_wrong_classes_of_many_are_shaded_on_a_scale_of_their_own() -> None:
+    targets = np.repeat(np.arange(13), 40)
+    classes = targets.copy()
+    classes[0] = 5
+
+    picture = confusion(model("small", classes=classes.tolist()), targets, [f"c{n}" for n in range(13)], "x")
+
+    shades = [each.get("style", "") for each in ET.fromstring(picture.svg).iter("path")]
+    shades = [each for each in shades if "var(--heat)" in each]
+    assert len(shades) == 1
+    assert "opacity" not in shades[0]
+    assert "only the wrong ones are shaded, the darkest is 2.5" in picture.says
+
+
+def test_of_many_classes_the_most_confused_and_the_worst_are_shown() -> None:
+    targets, names = np.arange(120) % 60, [f"class {number}" for number in range(60)]
+    of_student = model("small", classes=(targets % 59).tolist())
+
+    pictures = [
+        confusion(of_student, targets, names, "x"),
+        accuracy_by_class(student(of_student), None, targets, names, "y"),
+    ]
+
+    assert pictures[0].title == "small, the 20 most confused of 60 classes"
+    assert pictures[1].title == "small, its 20 worst of 60 classes"

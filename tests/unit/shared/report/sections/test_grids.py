@@ -1,0 +1,47 @@
+"""The points of grids: a figure where they are a plane, else a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+
+from distill_queue.shared.report.facts import ReportFacts
+from distill_queue.shared.report.section import Section
+from distill_queue.shared.report.sections import grids
+from distill_queue.shared.results.records import ChoiceRecord
+from tests.unit.shared.report.conftest import texts
+
+
+def section_of(facts: ReportFacts, labels: Sequence[str]) -> Section | None:
+    """The section where the student was chosen from points of which the last one is the best."""
+    held_out = tuple((1 + place) / (1 + len(labels)) for place in range(len(labels)))
+    choice = ChoiceRecord(labels=tuple(labels), held_out=held_out, trained={})
+    (student,) = facts.students
+    chosen = replace(student, score=student.score.model_copy(update={"choice": choice}))
+    return grids.section(replace(facts, students=(chosen,)))
+
+
+def test_a_pipeline_without_a_grid_has_no_such_section(facts: ReportFacts) -> None:
+    assert grids.section(facts) is None
+
+
+def test_points_that_differ_in_two_things_are_a_heat_map_with_the_longer_axis_across(facts: ReportFacts) -> None:
+    section = section_of(facts, [f"alpha {alpha}, temperature {of}" for alpha, of in product((0.1, 0.9), (1, 2, 4))])
+
+    assert section
+    (picture,) = section.pictures
+    assert section.tables == ()
+    assert {"alpha", "temperature", "0.1", "0.9", "14.3", "85.7"} <= set(texts(picture))
+    assert picture.says.startswith("best is alpha 0.9, temperature 4")
+    assert texts(picture)[:4] == ["1", "2", "4", "temperature"]
+
+
+def test_points_that_differ_in_three_things_are_a_table_of_the_best(facts: ReportFacts) -> None:
+    section = section_of(facts, [f"a {a}, b {b}, c {c}" for a, b, c in product(range(3), repeat=3)])
+
+    assert section
+    (table,) = section.tables
+    assert section.pictures == ()
+    assert table.caption == "small: 27 points of its grid, the best 24"
+    assert table.rows[0][0] == table.best == "a 2, b 2, c 2"
