@@ -3,14 +3,14 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test lint format docs chaos fuzz test-compose test-upgrade bench bench-labels bench-scale clean
+.PHONY: setup demo test lint format docs docs-site chaos fuzz test-compose test-upgrade bench bench-labels bench-scale clean
 
 setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: set PYTHON to a Python 3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,monitor,s3,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,monitor,s3,dev,docs-site,dist]'
 	touch $@
 
 demo: setup
@@ -26,6 +26,7 @@ lint: setup
 	$(BIN)/ruff check --preview --select PLW1514 docs scheduler shared worker  # Files whose encoding is not named.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory docs-site
 
 format: setup
 	$(BIN)/ruff format .
@@ -33,6 +34,10 @@ format: setup
 
 docs: setup
 	$(BIN)/python -m docs.generate
+
+# All pages, and those of the modules that programs import, in site/: nothing is fetched, neither now nor when it is read.
+docs-site: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 chaos: setup
 	$(BIN)/python -m tests.chaos
