@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test lint format docs docs-site chaos fuzz test-compose test-upgrade bench bench-labels bench-scale clean
+.PHONY: setup demo check test lint format docs docs-site dist chaos fuzz test-compose test-upgrade bench bench-labels bench-scale clean
 
 setup: .venv/ready
 
@@ -19,6 +19,13 @@ demo: setup
 # Two at a time: many tests wait for workers that start. A file's tests stay together; the files stay in order, the short ones last.
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# What is run before each commit, within a minute: properties try few examples, and a unit test of more than a second fails.
+check: setup
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/unit --quiet --numprocesses 2 --dist loadfile --hypothesis-profile=quick --slow-tests-fail
 
 lint: setup
 	$(BIN)/ruff format --check .
@@ -38,6 +45,10 @@ docs: setup
 # All pages, and those of the modules that programs import, in site/: nothing is fetched, neither now nor when it is read.
 docs-site: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# The packages in dist/: built, checked, installed where nothing of the checkout is, and run. WHOLE=1 has pip get all that they need.
+dist: setup
+	$(BIN)/python -m tests.dist $(if $(WHOLE),--whole)
 
 chaos: setup
 	$(BIN)/python -m tests.chaos
@@ -73,4 +84,4 @@ bench-scale: setup
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench .distill .fuzz
+	rm -rf .venv .venv-bench .distill .fuzz build dist site
