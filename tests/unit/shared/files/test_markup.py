@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from distill_queue.shared.files import markup
 from distill_queue.shared.files.markup import Malformed, dump_yaml, parse_json, parse_toml, parse_yaml, require_plain
+from tests.properties import examples
 
 
 def doubled(first: str, next_one: str, levels: int) -> str:
@@ -152,7 +152,7 @@ plain = st.recursive(
 
 
 @pytest.mark.parametrize("parser", [markup._PARSER, yaml.SafeLoader])
-@hypothesis_settings(max_examples=40, deadline=None)
+@examples(40)
 @given(data=st.dictionaries(st.text(max_size=8), plain, max_size=4))
 def test_what_is_written_as_yaml_is_read_as_it_was(parser: Any, data: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:
