@@ -14,8 +14,10 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
 #: The files that pages are or link to, where they lie: links between them work here as they do beside the code.
-PATTERNS = ("*.md", "LICENSE", "docs/**/*.md", "docs/**/*.png", "docs/monitoring/*", "examples/**/*.*")
-PATTERNS += ("scheduler/monitor/flower_settings.py",)
+PATTERNS = (
+    *("*.md", "LICENSE", "docs/**/*.md", "docs/**/*.png", "docs/monitoring/*", "examples/**/*.*"),
+    "scheduler/monitor/flower_settings.py",
+)
 #: Folders that pages link to: each is a page that lists its files.
 FOLDERS = ("examples/recipes", "examples/custom/own")
 #: The modules that programs of users import, each a page of its own with this title.
