@@ -14,7 +14,7 @@ ARG PIP_OPTIONS=
 ENV PIP_NO_CACHE_DIR=1
 RUN python3 -m venv /venv
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 # What is built of the empty ones is newer than the code that is copied over them, and would be taken for it.
 RUN mkdir distill_queue && touch distill_queue/__init__.py && pip install ${PIP_OPTIONS} -c constraints.txt . \
     && rm -rf build

@@ -3,14 +3,14 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo test lint format docs chaos fuzz test-compose test-upgrade bench bench-labels bench-scale clean
+.PHONY: setup demo check test lint format docs docs-site dist chaos fuzz test-compose test-upgrade bench bench-labels bench-scale clean
 
 setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: set PYTHON to a Python 3.11"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,monitor,s3,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,monitor,s3,dev,docs-site,dist]'
 	touch $@
 
 demo: setup
@@ -20,12 +20,20 @@ demo: setup
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
+# What is run before each commit, within a minute: properties try few examples, and a unit test of more than a second fails.
+check: setup
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/pytest tests/unit --quiet --numprocesses 2 --dist loadfile --hypothesis-profile=quick --slow-tests-fail
+
 lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/ruff check --preview --select PLW1514 docs scheduler shared worker  # Files whose encoding is not named.
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory docs-site
 
 format: setup
 	$(BIN)/ruff format .
@@ -33,6 +41,14 @@ format: setup
 
 docs: setup
 	$(BIN)/python -m docs.generate
+
+# All pages, and those of the modules that programs import, in site/: nothing is fetched, neither now nor when it is read.
+docs-site: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# The packages in dist/: built, checked, installed where nothing of the checkout is, and run. WHOLE=1 has pip get all that they need.
+dist: setup
+	$(BIN)/python -m tests.dist $(if $(WHOLE),--whole)
 
 chaos: setup
 	$(BIN)/python -m tests.chaos
@@ -68,4 +84,4 @@ bench-scale: setup
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench .distill .fuzz
+	rm -rf .venv .venv-bench .distill .fuzz build dist site

@@ -52,10 +52,43 @@ OTHER_VARIABLES = """
 | `DISTILL_TEST_BROWSER` | the tests | a Chromium to look at pages with |
 """
 
+DECISIONS_HEAD = f"""{NOTE}
+
+# Decisions
+
+Why things are as they are: a record for each decision that took thought, with what was tried and dropped. A record is
+not rewritten later: a new one says what is true now, and the old one's status names it.
+
+A new record is a file `NNNN-title.md` with the next number:
+
+```markdown
+# What holds now, as a sentence
+
+* Date: 2026-11-26
+* Status: accepted
+
+Five lines: what was needed, what was chosen, what it costs. Dropped: what else was thought of, and why not.
+```
+
+The status is `accepted`; later `amended by` or `superseded by`, and a link to the new record. `make docs` writes this
+list.
+"""
+#: What each record begins with.
+RECORD_HEAD = re.compile(
+    r"# (?P<title>.+)\n\n"
+    r"\* Date: (?P<date>\d{4}-\d\d-\d\d)\n"
+    r"\* Status: (?P<status>accepted|(?:amended|superseded) by \[\d{4}\].*)\n\n\S"
+)
+
 
 def pages() -> dict[str, str]:
     """Each generated page's name and text."""
-    return {"cli.md": cli_page(), "spec-reference.md": spec_page(), "settings.md": settings_page()}
+    return {
+        "cli.md": cli_page(),
+        "spec-reference.md": spec_page(),
+        "settings.md": settings_page(),
+        "decisions/README.md": decisions_page(),
+    }
 
 
 def cli_page() -> str:
@@ -96,6 +129,21 @@ def settings_page() -> str:
         for name, value in ENVIRONMENT.items()
     )
     return f"{SETTINGS_HEAD}\n{own}\n{OTHER_VARIABLES}{libraries}\n"
+
+
+def decisions_page() -> str:
+    """The list of the records in docs/decisions, each with its date and status.
+
+    Raises:
+        ValueError: a record does not begin with its title, its date and its status.
+
+    """
+    rows = []
+    for path in sorted((FOLDER / "decisions").glob("[0-9]*.md")):
+        if not (head := RECORD_HEAD.match(path.read_text(encoding="utf-8"))):
+            raise ValueError(f"{path.name} does not begin as a record does: see docs/decisions/README.md")
+        rows.append((path.name[:4], f"[{head['title']}]({path.name})", head["date"], head["status"]))
+    return f"{DECISIONS_HEAD}\n" + "\n".join(_rows(("number", "decision", "date", "status"), rows)) + "\n"
 
 
 def _in_order(schema: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from shutil import which
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 import yaml
@@ -21,10 +22,13 @@ from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.text import encodable
 from distill_queue.worker.machine import libraries
+from tests import properties
 
 # Small models gain nothing by a second thread, and where tests run side by side the threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 libraries.set_up()
+
+hypothesis.settings.register_profile(properties.QUICK, max_examples=properties.QUICK_EXAMPLES, deadline=None)
 
 #: Seconds after which whatever a test waits for is taken for lost, on a machine that has much else to do.
 DEADLINE_SECONDS = 120.0

@@ -17,7 +17,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("scheduler", "shared", "worker")
-FILES = ("pyproject.toml", "README.md")
+FILES = ("pyproject.toml", "README.md", "LICENSE")
 
 MODEL = """
 from torch import nn

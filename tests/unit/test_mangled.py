@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -34,13 +33,12 @@ from distill_queue.shared.store.manifest import MANIFEST, Manifest, Provenance
 from distill_queue.shared.store.submissions import Submission, Submissions
 from distill_queue.worker import models
 from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
+from tests.properties import examples
 from tests.unit.shared.soft_labels.test_soft_labels import logits, written
 
 MakeSpec = Callable[..., PipelineSpec]
 
-mangling = hypothesis_settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+mangling = examples(150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 json_values = st.recursive(
     st.none()

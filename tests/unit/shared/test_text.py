@@ -15,7 +15,6 @@ import pytest
 from celery import signals
 from celery.app.log import TaskFormatter
 from hypothesis import example, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from rich.text import Text
 
@@ -29,6 +28,7 @@ from distill_queue.shared.text import encodable, json_text, plain_line, plain_te
 from distill_queue.worker.app import _require_plain_name as require_plain_name
 from distill_queue.worker.telemetry.log_formatter import LogFormatter, format_logs
 from tests.conftest import small_spec
+from tests.properties import examples
 
 #: Any text: halves of pairs, controls and formats more often than chance has them, and whole commands to terminals.
 ANY_TEXT = st.lists(
@@ -104,7 +104,7 @@ def test_a_long_text_keeps_its_beginning_and_its_end() -> None:
     assert "… 8,069 characters are left out …" in text
 
 
-@hypothesis_settings(max_examples=50)
+@examples(50)
 @given(st.dictionaries(ANY_TEXT, ANY_TEXT | st.lists(ANY_TEXT | st.none(), max_size=3), max_size=3))
 def test_json_is_read_as_what_it_was_and_commands_nothing(value: object) -> None:
     for indent in (None, 1):

@@ -1,10 +1,8 @@
-"""The embedded stack: what it refuses, what it gives up, and what its children import."""
+"""The embedded stack: what it refuses, and what it gives up."""
 
 from __future__ import annotations
 
-import os
 import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from distill_queue.scheduler.stack.child import WELL_SECONDS, Child, celery_command
+from distill_queue.scheduler.stack.child import WELL_SECONDS, Child
 from distill_queue.scheduler.stack.local import MAX_RESTARTS, LocalStack
 from distill_queue.shared.errors import DistillError, InvalidSettings, StoreUnavailable
-from distill_queue.shared.exit_code import ExitCode
 from distill_queue.shared.settings import Settings
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -122,36 +119,3 @@ def test_a_folder_for_flowers_history_that_cannot_be_made_is_named_as_such(
         return
     with pytest.raises(InvalidSettings, match=r"no folder for Flower's history: .*/file: .*set XDG_STATE_HOME"):
         stack.flower_folder()
-
-
-def test_files_in_the_working_folder_are_not_taken_for_libraries(tmp_path: Path) -> None:
-    for name in ("celery", "flower", "redis", "worker", "shared"):
-        (tmp_path / f"{name}.py").write_text("raise SystemExit('not what was meant')")
-
-    done = subprocess.run(celery_command("flower", "--help"), cwd=tmp_path, capture_output=True, text=True, check=False)
-
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "monitoring and administrating Celery" in done.stdout
-
-
-def test_a_worker_whose_libraries_cannot_be_loaded_says_so_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "prometheus_client.py").write_text("raise ImportError('libfoo.so.1: cannot open shared object file')")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-
-    done = subprocess.run(
-        celery_command("worker"), env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-
-    assert done.returncode == 1
-    assert done.stderr.splitlines() == [
-        "error: a library of the worker cannot be loaded: libfoo.so.1: cannot open shared object file: "
-        "install 'distill-queue[worker]' again"
-    ]
-
-
-def test_a_worker_whose_options_are_wrong_ends_with_the_exit_code_of_wrong_input() -> None:
-    done = subprocess.run(celery_command("worker", "--nonsense"), capture_output=True, text=True, check=False)
-
-    assert done.returncode == ExitCode.WRONG_INPUT
-    assert "No such option '--nonsense'" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -9,7 +9,6 @@ import kombu
 import pytest
 from celery import Celery
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from distill_queue.shared.broker.celery_app import create_app
@@ -17,6 +16,7 @@ from distill_queue.shared.broker.connection import unchecked_client
 from distill_queue.shared.broker_address import SCHEMES, BrokerAddress
 from distill_queue.shared.errors import InvalidSettings
 from distill_queue.shared.settings import Settings
+from tests.properties import examples
 
 #: Letters that no message has four of, what a URL gives a meaning to, and some that are not ASCII.
 PASSWORDS = st.text("QXZJ/#?@:%[]+;&=ßø℀", min_size=1, max_size=12)
@@ -57,7 +57,7 @@ def place(options: dict[str, Any]) -> tuple[Any, ...]:
     return where, int(options.get("db") or 0), options.get("username"), options.get("password")
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@examples(40)
 @given(urls())
 def test_all_clients_get_the_password_or_the_url_is_refused_without_a_piece_of_it(drawn: tuple[str, str]) -> None:
     url, password = drawn
@@ -86,7 +86,7 @@ def _shown_by_celery(app: Celery) -> list[str]:
     return [app.conf.humanize(), app.connection_for_write().as_uri(), app.backend.as_uri()]
 
 
-@hypothesis_settings(deadline=None)
+@examples(100)
 @given(PASSWORDS, st.sampled_from(SCHEMES))
 def test_any_password_may_be_written_with_percent_signs(password: str, scheme: str) -> None:
     end = "/folder/socket?db=5" if scheme == "redis+socket" else "host/5"

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import yaml
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from distill_queue.shared.files import yaml_text
 from distill_queue.shared.files.markup import Malformed, parse_json, parse_toml, require_plain
 from distill_queue.shared.files.yaml_text import dump_yaml, parse_yaml
+from tests.properties import examples
 
 
 def doubled(first: str, next_one: str, levels: int) -> str:
@@ -153,7 +153,7 @@ plain = st.recursive(
 
 
 @pytest.mark.parametrize("parser", [yaml_text._PARSER, yaml.SafeLoader])
-@hypothesis_settings(max_examples=40, deadline=None)
+@examples(40)
 @given(data=st.dictionaries(st.text(max_size=8), plain, max_size=4))
 def test_what_is_written_as_yaml_is_read_as_it_was(parser: Any, data: dict[str, Any]) -> None:
     with pytest.MonkeyPatch.context() as patch:

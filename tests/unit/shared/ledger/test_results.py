@@ -20,7 +20,8 @@ from distill_queue.worker.stages.runner import StageRunner
 
 MakeSpec = Callable[..., PipelineSpec]
 SMALL = {"name": "mlp", "hidden": [8]}
-GRID = {"name": "chosen", "model": SMALL, "distillation": {"temperature": {"grid": [1.0, 4.0]}}, "seeds": 2}
+SHORT = {"model": SMALL, "training": {"epochs": 1}}
+GRID = SHORT | {"name": "chosen", "distillation": {"temperature": {"grid": [1.0, 4.0]}}, "seeds": 2}
 
 
 def results_of(spec: PipelineSpec, folder: Path) -> tuple[PipelineResults, dict[str, Any]]:
@@ -42,7 +43,7 @@ def results_of(spec: PipelineSpec, folder: Path) -> tuple[PipelineResults, dict[
 def test_rows_have_the_held_out_accuracy_of_each_training_and_of_the_chosen_ones(
     make_spec: MakeSpec, tmp_path: Path
 ) -> None:
-    students = [{"name": "twin", "model": SMALL}, {"name": "same", "model": SMALL}, GRID]
+    students = [SHORT | {"name": "twin"}, SHORT | {"name": "same"}, GRID]
     spec = make_spec(dataset={"name": "digits", "validation": 0.2}, students=students)
 
     results, records = results_of(spec, tmp_path)

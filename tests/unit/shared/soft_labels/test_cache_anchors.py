@@ -686,7 +686,7 @@ def test_one_wrong_row_is_named(make: Callable[..., Made]) -> None:
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=IDS)
 def test_a_cache_has_as_many_files_whatever_the_samples(tmp_path: Path, encoding: Encoding) -> None:
-    few, many = (written(tmp_path / str(samples), logits(2, samples), encoding=encoding) for samples in (5, 5_000))
+    few, many = (written(tmp_path / str(samples), logits(2, samples), encoding=encoding) for samples in (5, 1_000))
 
     names = sorted(path.name for path in many.folder.iterdir())
 

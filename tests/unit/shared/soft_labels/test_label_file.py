@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import save_file
@@ -33,6 +33,7 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
+from tests.properties import examples
 from tests.unit.shared.soft_labels.test_soft_labels import ENCODINGS, IDS, logits, written
 
 MakeSpec = Callable[..., PipelineSpec]
@@ -70,7 +71,7 @@ def test_a_cache_comes_back_from_a_file_as_it_was_decoded(tmp_path: Path, encodi
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=3, min_side=2, max_side=9)
 
 
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(
     values=arrays.arrays(np.float32, SHAPES, elements=st.floats(-9, 9, width=32)),
     suffix=st.sampled_from([".npz", ".safetensors"]),

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from distill_queue.shared.errors import ArtifactDamaged, InvalidInput, StoreUnavailable
@@ -22,6 +21,7 @@ from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels, SoftLabel
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.statistics import LabelStatistics
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
+from tests.properties import examples
 
 Logits = npt.NDArray[np.float32]
 
@@ -59,7 +59,7 @@ def written(folder: Path, values: Logits, **changes: Any) -> SoftLabels:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=IDS)
-@hypothesis_settings(deadline=None, max_examples=25)
+@examples(25)
 @given(data=st.data(), views=st.integers(1, 3), samples=st.integers(1, 40), classes=st.integers(3, 12))
 def test_row_i_of_view_v_is_read_back_as_that_in_whatever_order_it_was_written(
     tmp_path_factory: pytest.TempPathFactory,
@@ -85,7 +85,7 @@ def test_row_i_of_view_v_is_read_back_as_that_in_whatever_order_it_was_written(
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=IDS)
-@hypothesis_settings(deadline=None, max_examples=15)
+@examples(15)
 @given(data=st.data(), samples=st.integers(1, 60))
 def test_the_bytes_are_the_same_whatever_the_shards(
     tmp_path_factory: pytest.TempPathFactory, encoding: Encoding, data: st.DataObject, samples: int
@@ -247,7 +247,7 @@ def flip(path: Path, byte: int) -> None:
 
 @pytest.mark.parametrize("encoding", ENCODINGS, ids=IDS)
 @given(data=st.data())
-@hypothesis_settings(deadline=None, max_examples=15)
+@examples(15)
 def test_a_flipped_bit_is_found(
     tmp_path_factory: pytest.TempPathFactory, encoding: Encoding, data: st.DataObject
 ) -> None:

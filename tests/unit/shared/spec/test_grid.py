@@ -150,7 +150,7 @@ def test_a_spec_with_a_grid_is_read_back(make_spec: MakeSpec) -> None:
 
 
 def test_the_point_that_is_best_on_held_out_samples_is_scored(make_spec: MakeSpec, tmp_path: Path) -> None:
-    rates = {"epochs": 3, "learning_rate": {"grid": [1e-5, 1e-2, 1e-4]}}
+    rates = {"epochs": 1, "learning_rate": {"grid": [1e-5, 1e-2]}}
     spec = make_spec(students=[student(training=rates, seeds=2)], dataset=HELD_OUT)
     runner = StageRunner(FolderStore(tmp_path), Runtime(torch.device("cpu")), lambda *_: None)
     records = {stage.title: runner.run(stage).record for stage in Plan.of(spec).stages}

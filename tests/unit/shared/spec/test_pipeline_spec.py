@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -23,6 +22,7 @@ from distill_queue.shared.plan.stage import Stage, label_file_ref
 from distill_queue.shared.spec.models.mlp import MlpSpec
 from distill_queue.shared.spec.part import as_arguments
 from distill_queue.shared.spec.pipeline import PipelineSpec
+from tests.properties import examples
 
 GOOD = """\
 name: digits
@@ -312,7 +312,7 @@ def test_a_missing_file_and_a_wrong_format_are_said(tmp_path: Path) -> None:
         PipelineSpec.load(tmp_path / "spec.ini")
 
 
-@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=200))
 def test_any_text_is_a_spec_or_one_error(load: Callable[..., PipelineSpec], text: str) -> None:
     with pytest.raises(InvalidSpec):
@@ -326,7 +326,7 @@ values = st.recursive(
 )
 
 
-@hypothesis_settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     field=st.sampled_from(["name", "dataset", "teacher", "students", "soft_labels", "evaluation", "device"]),
     value=values,

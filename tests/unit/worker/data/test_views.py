@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.worker.data.views import DRAWS, Augmented, augment, uniform
+from tests.properties import examples
 
 SAMPLES = 40
 EVERYTHING = AugmentationSpec(shift=2, flip=True, cutout=3, mixup=0.4, seed=7)
@@ -91,7 +91,7 @@ def test_the_generator_in_python_is_splitmix64_as_published() -> None:
     ]
 
 
-@hypothesis_settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     seed=st.integers(0, 2**32 - 1),
     view=st.integers(0, 2**40),
@@ -104,7 +104,7 @@ def test_numbers_are_those_of_the_same_arithmetic_in_python(seed: int, view: int
     assert numbers.T.tolist() == [draws_of(seed, view, sample) for sample in samples]
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@examples(60)
 @given(spec=specs, view=views, rows=row_lists, channels=st.sampled_from([1, 3]))
 def test_bytes_are_blended_to_the_last_bit_as_in_integers(
     spec: AugmentationSpec, view: int, rows: list[int], channels: int
@@ -141,7 +141,7 @@ def test_any_stored_dtype_is_moved_as_it_is(dtype: torch.dtype) -> None:
     np.testing.assert_array_equal(batch.inputs.numpy(), np.stack(expected))
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     spec=specs,
     view=views,
@@ -164,7 +164,7 @@ def test_a_view_is_the_same_whatever_batch_it_stands_in(
     assert_same(batch, joined(alone))
 
 
-@hypothesis_settings(max_examples=40, deadline=None)
+@examples(40)
 @given(spec=specs, pairs=st.lists(st.tuples(st.integers(0, SAMPLES - 1), views), min_size=1, max_size=9))
 def test_views_of_a_batch_may_differ_from_sample_to_sample(
     spec: AugmentationSpec, pairs: list[tuple[int, int]]
@@ -313,7 +313,7 @@ def test_mixup_blends_the_views_that_both_samples_have_without_it() -> None:
     assert (mixed_up.partners != rows).any()
 
 
-@hypothesis_settings(max_examples=30, deadline=None)
+@examples(30)
 @given(mixup=st.floats(0.0, 0.5), view=views)
 def test_shares_reach_from_nothing_to_mixup_and_partners_over_all_samples(mixup: float, view: int) -> None:
     inputs = images(height=1, width=1)[:3]

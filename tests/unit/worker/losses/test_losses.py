@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 import torch
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
@@ -25,6 +24,7 @@ from distill_queue.worker.losses import (
     standardise,
 )
 from distill_queue.worker.training.objective import Goal
+from tests import properties
 
 #: Student's and teacher's logits, targets, temperature, alpha.
 Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Scalar, Scalar], torch.Tensor]
@@ -84,7 +84,7 @@ seeds = st.integers(0, 1000)
 every_loss = pytest.mark.parametrize("loss", EVERY.values(), ids=EVERY)
 every_soft_loss = pytest.mark.parametrize("loss", SOFT.values(), ids=SOFT)
 every_tempered_loss = pytest.mark.parametrize("loss", TEMPERED.values(), ids=TEMPERED)
-examples = hypothesis_settings(max_examples=20, deadline=None)
+examples = properties.examples(20)
 
 
 def batch(

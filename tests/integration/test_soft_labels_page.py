@@ -30,7 +30,7 @@ from tests.unit.shared.soft_labels.test_soft_labels import ENCODINGS, IDS, logit
 
 Array = npt.NDArray[Any]
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "soft-labels.md").read_text()
 PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 READER = next(block for block in PYTHON if "def read(" in block)
