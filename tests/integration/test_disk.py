@@ -24,7 +24,7 @@ from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.app import create
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
-from distill_queue.worker.task import tasks
+from distill_queue.worker.task import endings
 from tests.faulty_disk import build, look
 from tests.small_disk import SmallDisk, can_mount, small_disk
 
@@ -79,7 +79,7 @@ def test_trouble_in_a_checkpoint_that_outlasts_all_attempts_is_waited_for(
     trouble: str,
 ) -> None:
     # Given a worker that tries again at once, in the midst of a training that writes many checkpoints,
-    monkeypatch.setattr(tasks, "LONGEST_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr(endings, "LONGEST_WAIT_SECONDS", 0.1)
     settings = settings.model_copy(update={"checkpoint_seconds": 0.01})
     disturb, mend, words = TROUBLES[trouble]
     client = PipelineClient(settings)

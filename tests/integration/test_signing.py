@@ -29,6 +29,7 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.shared.store.submissions import Submissions
 from distill_queue.worker.app import create
+from distill_queue.worker.process.main_process import MainProcess
 
 MakeSpec = Callable[..., PipelineSpec]
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -301,11 +302,11 @@ def test_a_parked_message_that_somebody_else_put_there_is_not_sent(
 
 
 def test_a_signed_message_for_something_else_is_not_taken_for_a_parked_one(signed: Settings) -> None:
-    connections = create(signed).connections()
-    message = connections.keyring.seal("message", "{}")
+    keyring = MainProcess.of(create(signed)).connections().kept_messages.keyring
+    message = keyring.seal("message", "{}")
 
     with pytest.raises(Untrusted, match="signed for something else"):
-        connections.keyring.open("kept", message)
+        keyring.open("kept", message)
 
 
 def test_a_plan_that_was_altered_at_the_broker_is_not_submitted_again(signed: Settings, make_spec: MakeSpec) -> None:
@@ -387,6 +388,6 @@ def test_control_commands_are_obeyed_only_if_they_are_signed(
 
 
 def test_the_key_is_in_no_text_that_is_shown(signed: Settings) -> None:
-    shown = f"{signed!r} {signed} {create(signed).connections().keyring!r} {list(examine(signed))}"
+    shown = f"{signed!r} {signed} {MainProcess.of(create(signed)).connections()!r} {list(examine(signed))}"
 
     assert KEY not in shown
