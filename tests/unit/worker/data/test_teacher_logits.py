@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
 
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.worker.data.teacher_logits import SoftLabelDataset, TeacherLogits
@@ -73,12 +72,3 @@ def test_a_dataset_refuses_another_number_of_samples(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="9 samples, and soft labels of 10"):
         SoftLabelDataset(labels, samples=range(9))
-
-
-def test_worker_processes_of_a_loader_map_the_cache_themselves(tmp_path: Path) -> None:
-    values = logits(1, 64, 4)
-    dataset = SoftLabelDataset(written(tmp_path, values))
-
-    loader = DataLoader(dataset, batch_size=8, num_workers=2, multiprocessing_context="spawn")
-
-    np.testing.assert_array_equal(torch.cat(list(loader)).numpy(), values[0])
