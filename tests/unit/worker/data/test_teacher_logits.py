@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.worker.data.teacher_logits import SoftLabelDataset, TeacherLogits
