@@ -9,6 +9,7 @@ import pytest
 
 from distill_queue.shared.errors import PipelineFailed, StoreUnavailable, UnknownPipeline
 from distill_queue.shared.ledger.status import PipelineStatus, StageState
+from distill_queue.shared.report import contents
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.page import render, write_page
 from distill_queue.shared.results.records import DatasetRecord, DataWarning
@@ -63,8 +64,9 @@ def test_names_are_shown_as_text_whatever_they_are(status: PipelineStatus, store
 
 
 def test_what_stages_warn_of_stands_at_the_beginning_and_what_is_accepted_is_dimmed(
-    status: PipelineStatus, store: FolderStore, page: str
+    status: PipelineStatus, store: FolderStore, page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(contents, "CONTENTS", ("lineage", "reproduction"))  # Figures take a second.
     record = status.states[status.plan.stages[0].key].record
     assert record is not None
     assert isinstance(record.record, DatasetRecord)

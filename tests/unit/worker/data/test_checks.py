@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as arrays
 from distill_queue.shared.catalog import DATASETS, WARNING_KINDS
 from distill_queue.shared.results.records import DatasetRecord, DataWarning
 from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.checks import check
 from distill_queue.worker.data.load import load
 from distill_queue.worker.data.sources.fashion_mnist import DEBIAN_FASHION_MNIST
@@ -205,10 +206,13 @@ def test_mapped_inputs_are_never_read_as_a_whole(tmp_path: Path) -> None:
     tracemalloc.stop()
 
 
-@pytest.mark.parametrize("name", HERE)
-def test_of_built_in_data_nothing_is_told_and_their_records_are_as_they_were(name: str) -> None:
-    given = load(DatasetSpec(name=name), CPU)
+@pytest.fixture(params=HERE)
+def given(request: pytest.FixtureRequest) -> Arrays:
+    """Each built-in data set that is here without a network."""
+    return load(DatasetSpec(name=request.param), CPU)
 
+
+def test_of_built_in_data_nothing_is_told_and_their_records_are_as_they_were(given: Arrays) -> None:
     record = given.describe()
 
     assert record.warnings == ()
