@@ -12,12 +12,12 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import tomllib
-import venv
 from pathlib import Path
 from zipfile import ZipFile
+
+from tests import fresh_environment
 
 ROOT = Path(__file__).parents[1]
 DIST = ROOT / "dist"
@@ -57,18 +57,13 @@ def _files(wheel: Path) -> set[tuple[str, bytes]]:
 
 def _run(wheel: Path, folder: Path, *, whole: bool) -> None:
     """Install a wheel into a fresh environment, and run a pipeline there."""
-    venv.create(folder / "fresh", with_pip=False)
-    python = folder / "fresh" / "bin" / "python"
-    install = ["-m", "pip", "--python", python, "install", "--quiet"]
     if whole:
-        _python(*install, "-c", ROOT / "constraints.txt", f"{wheel}[worker]")
+        fresh_environment.make(folder / "fresh", "-c", str(ROOT / "constraints.txt"), f"{wheel}[worker]")
     else:
-        _python(*install, "--no-deps", "--no-index", wheel)
-        site = sysconfig.get_path("purelib", vars={"base": str(folder / "fresh")})
-        (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+        fresh_environment.install(folder / "fresh", wheel)
     (folder / "spec.yaml").write_text(SPEC)
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("DISTILL_", "PYTHON"))}
-    distill = python.with_name("distill")
+    distill = fresh_environment.command(folder / "fresh", "distill")
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     said = subprocess.check_output([distill, "--version"], cwd=folder, env=variables, text=True)
     if said != f"distill {version}\n":

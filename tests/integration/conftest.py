@@ -1,4 +1,4 @@
-"""The command in the test's own process; an object store over HTTP, and what stands between it and its users."""
+"""What integration tests share: the command in their own process, a plan, and an object store over HTTP."""
 
 from __future__ import annotations
 
@@ -14,7 +14,22 @@ from uuid import uuid4
 import pytest
 
 from distill_queue.scheduler.cli.main import main
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
+
+
+@pytest.fixture
+def plan(make_spec: Callable[..., PipelineSpec]) -> Plan:
+    """Some plan."""
+    return Plan.of(make_spec())
+
+
+@pytest.fixture
+def stage(plan: Plan) -> Stage:
+    """Some stage."""
+    return plan.trunk[0]
 
 
 @pytest.fixture(scope="session")

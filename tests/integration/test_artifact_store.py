@@ -13,7 +13,6 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import WeightsRecord
 from distill_queue.shared.settings import Settings
-from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.manifest import MANIFEST, Provenance
 from distill_queue.shared.store.store import ArtifactStore, store_of
@@ -31,18 +30,6 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
         return lambda _name: store_of(Settings(store=tmp_path / "store"))
     url = request.getfixturevalue("bucket")
     return lambda name: store_of(Settings(store=url, cache=tmp_path / name))
-
-
-@pytest.fixture
-def plan(make_spec: Callable[..., PipelineSpec]) -> Plan:
-    """Some plan."""
-    return Plan.of(make_spec())
-
-
-@pytest.fixture
-def stage(plan: Plan) -> Stage:
-    """Some stage."""
-    return plan.trunk[0]
 
 
 def commit(store: ArtifactStore, stage: Stage, content: bytes = b"content") -> Artifact:

@@ -35,7 +35,6 @@ from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.cache import SoftLabelsHeader
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
-from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store import copies
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.bucket_store import BucketStore
@@ -53,18 +52,6 @@ Machine = Callable[..., BucketStore]
 def machine(bucket: str, tmp_path: Path) -> Machine:
     """A machine's view of the store, with a folder of its own for copies."""
     return lambda name, cache_bytes=LIMIT: BucketStore(Bucket(bucket), tmp_path / name, cache_bytes)
-
-
-@pytest.fixture
-def plan(make_spec: Callable[..., PipelineSpec]) -> Plan:
-    """Some plan."""
-    return Plan.of(make_spec())
-
-
-@pytest.fixture
-def stage(plan: Plan) -> Stage:
-    """Some stage."""
-    return plan.trunk[0]
 
 
 def commit(store: FolderStore, stage: Stage, content: bytes = b"content") -> Artifact:

@@ -7,13 +7,13 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
-import venv
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 import yaml
+
+from tests import fresh_environment
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("scheduler", "shared", "worker")
@@ -65,12 +65,7 @@ def test_a_wheel_holds_each_file_of_the_packages_under_one_name(wheel: Path) -> 
 
 
 def test_neither_a_distribution_nor_a_project_with_our_folders_names_is_in_the_way(wheel: Path, tmp_path: Path) -> None:
-    venv.create(tmp_path / "fresh", with_pip=False)
-    site = Path(sysconfig.get_path("purelib", vars={"base": str(tmp_path / "fresh")}))
-    python = tmp_path / "fresh" / "bin" / "python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps", "--no-index"]
-    subprocess.run([*install, str(wheel)], check=True)
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    site = fresh_environment.install(tmp_path / "fresh", wheel)
     (project := tmp_path / "project").mkdir()
     for folder, content in ((site / "scheduler", "raise SystemExit('theirs')"), (project / "worker", MODEL)):
         folder.mkdir()
@@ -88,7 +83,7 @@ def test_neither_a_distribution_nor_a_project_with_our_folders_names_is_in_the_w
     environment = {name: value for name, value in os.environ.items() if not name.startswith("DISTILL_")}
 
     done = subprocess.run(
-        [python.with_name("distill"), "run", "spec.yaml"],
+        [fresh_environment.command(tmp_path / "fresh", "distill"), "run", "spec.yaml"],
         cwd=project,
         env=environment
         | {"PYTHONPATH": str(project), "DISTILL_PLUGINS": "worker,shared", "DISTILL_STORE": str(tmp_path / "store")},
