@@ -30,7 +30,7 @@ MODULES = {
     "shared.errors": "Errors",
     "worker.losses": "Losses",
 }
-#: What mkdocstrings is told about one of them alone.
+#: Options of mkdocstrings for a single one of these pages.
 OPTIONS = {"worker.losses": "    options: {show_submodules: true}\n"}
 #: A link to one of the folders.
 TO_FOLDER = re.compile(rf"\]\((?P<folder>{'|'.join(FOLDERS)}|own)/?\)")

@@ -1,1 +1,1 @@
-"""Maintenance: what lies in the store, whether it is whole, what nobody needs, and what is wrong around it."""
+"""Maintenance: lists and verifies the store, removes what no pipeline needs, examines settings, broker and workers."""

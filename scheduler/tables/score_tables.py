@@ -87,7 +87,7 @@ def comparison_table(students: list[ComparedStudent]) -> Table:
 
 
 def _choices(scores: tuple[StudentScore, ...]) -> Iterator[tuple[str, ChoiceRecord]]:
-    """What was chosen from grids, and for whom."""
+    """Each choice from a grid, behind the name of the student or control that it was made for."""
     for score in scores:
         for name, choice in ((score.name, score.choice), (f"{score.name}'s control", score.control_choice)):
             if choice:

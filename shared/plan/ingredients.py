@@ -33,7 +33,7 @@ _REVISIONS: dict[str, Callable[[Recipe], bool]] = {
 def ingredients(value: Any) -> Any:
     """A recipe as plain values, without what is as it always was: a new option with a default changes no old key.
 
-    Whoever changes a default raises the recipe's version.
+    A change of a default needs a higher version of the recipe.
     """
     if isinstance(value, SpecPart):
         fields = type(value).model_fields

@@ -25,7 +25,7 @@ AnyTeacher = TypeVar("AnyTeacher", bound=TeacherSpec)
 def with_labels(
     teacher: LabelTeacherSpec, dataset: DatasetSpec, soft_labels: SoftLabelsSpec, source: SpecFile
 ) -> LabelTeacherSpec:
-    """The teacher of whom there are only labels, with their file's path made absolute, and the file looked at.
+    """Make the path of a teacher's label file absolute, and check what the file holds.
 
     Raises:
         InvalidSpec: the file is missing, or its labels are none of these views or, as far as is known here, classes.

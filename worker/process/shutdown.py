@@ -26,7 +26,7 @@ GONE_SECONDS = 2.0
 PUT_BACK_SECONDS = 1.0
 #: Seconds in which all else has ended (see `worker_soft_shutdown_timeout`).
 LAST_SECONDS = 7.0
-#: Seconds within which a worker that is told to end has ended in any case; the programs that start one wait for longer.
+#: Seconds after which a worker that was told to end is gone; the programs that start workers wait for longer.
 LONGEST_SECONDS = HAND_BACK_SECONDS + LAST_SECONDS + GONE_SECONDS + PUT_BACK_SECONDS
 
 logger = get_logger(__name__)

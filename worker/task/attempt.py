@@ -56,7 +56,7 @@ class StageAttempts:
     attempts: Attempts
     metrics: Metrics
     runners: Runners
-    #: What is told how far the stages are, under their leases.
+    #: Makes what reports the progress of stages, whose leases it checks.
     progress_of: Callable[[list[Lease], Bundle], Progress]
     #: Who may help with a stage.
     crew_of: Callable[[Stage], Crew]

@@ -43,7 +43,7 @@ logger = get_task_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Endings:
-    """The ways in which one task can end without a result: each leaves word of it, and returns what Celery is told."""
+    """How one task ends without a result: each method returns what the task has to raise."""
 
     received: ReceivedTask
     settings: Settings

@@ -89,7 +89,7 @@ class TaskRun:
         return failures
 
     def _make_again(self, ref: ArtifactRef) -> DistillError | None:
-        """Compute an artifact whose own task has long ended; None if that went well."""
+        """Compute an artifact again whose own task ended long ago; return why that failed, or None."""
         try:
             plan = self.ledger.plan(self.received.pipeline, self.kept_messages.keyring)
             stages = {stage.key: stage for stage in plan.stages}
