@@ -15,6 +15,8 @@ import hypothesis
 import pytest
 import redis
 import yaml
+from celery import signals
+from celery.utils.dispatch import Signal
 from playwright.sync_api import Browser, sync_playwright
 
 from distill_queue.scheduler.stack.local import LocalStack
@@ -49,6 +51,18 @@ def _log_level() -> Iterator[None]:
     level = logger.level
     yield
     logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _receivers_of_signals() -> Iterator[None]:
+    """Forget what a test's applications of Celery listen to: all would hear of the worker that a later test starts."""
+    all_signals = [signal for signal in vars(signals).values() if isinstance(signal, Signal)]
+    before = [list(signal.receivers) for signal in all_signals]
+    yield
+    for signal, receivers in zip(all_signals, before, strict=True):
+        with signal.lock:
+            signal.receivers[:] = receivers
+            signal.sender_receivers_cache.clear()
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +23,12 @@ class Pulse:
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, 9)
+        self._main_process = os.getpid()
 
     def start(self) -> None:
-        """Beat from a thread of this process, the child, until it ends."""
+        """Beat from a thread of this process, the child, until it ends; a worker without a child needs no beats."""
+        if os.getpid() == self._main_process:
+            return
         self._memory[_LOADS] = 0
         threading.Thread(target=self._keep_beating, name="pulse", daemon=True).start()
 

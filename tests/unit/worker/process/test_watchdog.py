@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -147,6 +148,14 @@ def test_a_forked_child_beats_until_it_is_stopped(beating_child: tuple[Pulse, in
     os.kill(pid, signal.SIGCONT)
 
     wait_until(lambda: pulse.beats > before, "it beats again")
+
+
+def test_a_worker_without_a_child_starts_no_thread() -> None:
+    threads = threading.active_count()
+
+    Pulse().start()
+
+    assert threading.active_count() == threads
 
 
 @pytest.fixture
