@@ -1,4 +1,4 @@
-"""The pages of reference, made from the code: `make docs` writes them, a test compares them with what is committed."""
+"""The pages of reference, made from the code: `make docs` writes them, a test compares them with the committed ones."""
 
 from __future__ import annotations
 
@@ -7,17 +7,20 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from distill_queue.shared.catalog import DATASETS, OWN
 from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.distillation import LOSSES
+from distill_queue.shared.spec.model import MODELS
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.worker.machine.libraries import ENVIRONMENT
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- Written by `make docs`: change the code that it is made from. -->"
-#: What a student's grid becomes when a spec is read: nobody writes it.
+#: Parts that a student's grid becomes when a spec is read; no spec contains them.
 INTERNAL = {"StudentGrid", "GridPoint"}
 #: JSON Schema's words, and ours.
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
@@ -27,51 +30,53 @@ SPEC_HEAD = f"""{NOTE}
 
 # Every key of a spec
 
-What may stand where, with its default. [spec.md](spec.md) explains it; `distill schema` prints the same as JSON
-Schema, for editors. Unknown keys, and options that would have no effect, are refused. In a student any value but its
-name and seeds may be a grid, as `{{grid: [1, 2, 4]}}`.
+This page lists each key that a spec may have, with its type and default, and the names of [data sets](#data-sets),
+[models](#models) and [losses](#losses). [spec.md](spec.md) explains what they mean; `distill schema` prints the keys as
+JSON Schema, for editors. Unknown keys are refused, and so are options that would have no effect. In a student, any
+value but its name and seeds may be a grid, as `{{grid: [1, 2, 4]}}`.
 """
 SETTINGS_HEAD = f"""{NOTE}
 
 # Settings
 
-Environment variables, read once when a process starts. `distill doctor` shows what comes of them; a value that cannot
-be used ends a command at once, with the variable's name. An empty variable is as good as none.
+Settings are environment variables. A process reads them once, when it starts. `distill doctor` shows the values that
+are in force. A value that cannot be used ends the command at once, with an error that names the variable. An empty
+variable counts as not set.
 """
 OTHER_VARIABLES = """
 ## Others
 
 | variable | who reads it | meaning |
 |---|---|---|
-| `FLOWER_BASIC_AUTH` | Flower | `user:password`, several with commas; without a login Flower asks nobody |
-| `FLOWER_USER`, `FLOWER_PASSWORD` | Flower | one more login; this password may have commas |
+| `FLOWER_BASIC_AUTH` | Flower | `user:password`, several with commas; without any login, Flower asks for none |
+| `FLOWER_USER`, `FLOWER_PASSWORD` | Flower | one more login; this password may contain commas |
 | `REDIS_PASSWORD`, `FLOWER_USER`, `FLOWER_PASSWORD` | Docker Compose, from `.env` | required |
 | `FLOWER_PORT` | Docker Compose, from `.env` | Flower's port on 127.0.0.1; 5555 |
-| `PYTHONPATH` | Python | where the packages in `DISTILL_PLUGINS` are found, if they are not installed |
-| `PYTHON` | make | the Python that `.venv` is made with; `python3.11` |
-| `DISTILL_TEST_BROWSER` | the tests | a Chromium to look at pages with |
+| `PYTHONPATH` | Python | where Python finds the packages in `DISTILL_PLUGINS`, if they are not installed |
+| `PYTHON` | make | the Python that makes `.venv`; `python3.11` |
+| `DISTILL_TEST_BROWSER` | the tests | the Chromium that opens pages in tests |
 """
 
 DECISIONS_HEAD = f"""{NOTE}
 
 # Decisions
 
-Why things are as they are: a record for each decision that took thought, with what was tried and dropped. A record is
-not rewritten later: a new one says what is true now, and the old one's status names it.
+Each record explains one decision that took thought: what was needed, what was chosen, what it costs, and what was tried
+and dropped. A decision that changes gets a new record, and the old record's status names it; the old text stays.
 
-A new record is a file `NNNN-title.md` with the next number:
+To add a record, write a file `NNNN-title.md` with the next number:
 
 ```markdown
-# What holds now, as a sentence
+# The decision, as a sentence
 
 * Date: 2026-11-26
 * Status: accepted
 
-Five lines: what was needed, what was chosen, what it costs. Dropped: what else was thought of, and why not.
+Five lines: what was needed, what was chosen, and what it costs. Dropped: the alternatives, each with the reason.
 ```
 
-The status is `accepted`; later `amended by` or `superseded by`, and a link to the new record. `make docs` writes this
-list.
+A new record has the status `accepted`. Later the status may become `amended by` or `superseded by`, with a link to the
+newer record. `make docs` writes this list.
 """
 #: What each record begins with.
 RECORD_HEAD = re.compile(
@@ -92,7 +97,7 @@ def pages() -> dict[str, str]:
 
 
 def cli_page() -> str:
-    """What `--help` says of each command, by typer's own generator."""
+    """The page of commands: the `--help` text of each, as typer's own generator writes it."""
     command = [sys.executable, "-m", "typer", "distill_queue.scheduler.cli.main", "utils", "docs", "--name", "distill"]
     done = subprocess.run(command, cwd=FOLDER.parent, capture_output=True, text=True, check=True)  # noqa: S603 (ours)
     page = html.unescape(done.stdout)
@@ -102,22 +107,29 @@ def cli_page() -> str:
         if heading := re.match(r"#+ `distill ?(.*)`", line):
             command_name = heading[1]
         listed = re.match(r"\* `([\w-]+)`: .*\.\.\.$", line)
-        # The generator cuts what it lists at 45 characters.
+        # typer's generator cuts each description in a list at 45 characters.
         lines.append(f"* `{listed[1]}`: {abouts[f'{command_name} {listed[1]}'.strip()]}" if listed else line)
     return f"{NOTE}\n\n" + "\n".join(lines).strip() + "\n"
 
 
 def spec_page() -> str:
-    """Every key of a spec, one table a part."""
+    """The page of a spec's keys, a table for each part, and of the names that a spec may give."""
     schema = PipelineSpec.model_json_schema()
     lines = [SPEC_HEAD, *_table("Pipeline", schema)]
     for name in _in_order(schema):
         lines += _table(_title(name), schema["$defs"][name])
+    datasets = {
+        name: f"{facts.about}; {' x '.join(map(str, facts.shape))}, {facts.classes} classes"
+        for name, facts in DATASETS.items()
+    }
+    losses = {name: loss.about for name, loss in LOSSES.items()}
+    lines += _names("Data sets", "datasets", datasets) + _names("Models", "models", MODELS)
+    lines += _names("Losses", "losses", losses)
     return "\n".join(lines)
 
 
 def settings_page() -> str:
-    """Every environment variable."""
+    """The page of settings: every environment variable."""
     schema = Settings.model_json_schema()
     rows = [
         (f"`DISTILL_{key.upper()}`", _setting_type(field), _default(field, required=False), field["description"])
@@ -132,7 +144,7 @@ def settings_page() -> str:
 
 
 def decisions_page() -> str:
-    """The list of the records in docs/decisions, each with its date and status.
+    """The page that lists the records in docs/decisions, each with its date and status.
 
     Raises:
         ValueError: a record does not begin with its title, its date and its status.
@@ -147,7 +159,7 @@ def decisions_page() -> str:
 
 
 def _in_order(schema: dict[str, Any]) -> list[str]:
-    """The parts of a spec, each after the one that names it first."""
+    """The names of a spec's parts, each after the part that refers to it first."""
     found: list[str] = []
 
     def visit(part: Any) -> None:
@@ -167,6 +179,13 @@ def _table(title: str, part: dict[str, Any]) -> list[str]:
         for key, field in part["properties"].items()
     ]
     return [f"## {title}\n", f"{part['description']}\n", *_rows(("key", "type", "default", "meaning"), rows), ""]
+
+
+def _names(title: str, command: str, names: Mapping[str, str]) -> list[str]:
+    """A section that lists the names that a spec may give, each with its description."""
+    rows = [(f"`{name}`", about) for name, about in {**names, **OWN}.items()]
+    about = f"`distill {command}` lists these too, with the short names that installed packages add.\n"
+    return [f"## {title}\n", about, *_rows(("name", "meaning"), rows), ""]
 
 
 def _rows(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
@@ -226,7 +245,7 @@ def _default(field: dict[str, Any], *, required: bool) -> str:
 
 
 def _setting_type(field: dict[str, Any]) -> str:
-    """A variable is text: a list has commas, a mapping is JSON."""
+    """A setting's type in words; a variable is text, so a list has commas, and a mapping is JSON."""
     match field:
         case {"type": "array"}:
             return "names, with commas between them"

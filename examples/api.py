@@ -1,6 +1,6 @@
-"""Two pipelines from Python: described, submitted, watched, compared. `distill up` must be running.
+"""Describe two pipelines in Python, submit them, watch them and compare them. `distill up` must be running.
 
-Copied into a notebook's cells, pipelines and results are shown as tables.
+In a notebook, pipelines and results appear as tables.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from distill_queue.scheduler.client import PipelineClient
 
 
 def spec(temperature: float) -> dict[str, Any]:
-    """A pipeline in the words of a spec's file; both have the same teacher, which is trained once."""
+    """Return a pipeline with the keys of a spec file; both pipelines have the same teacher, which is trained once."""
     training = {"epochs": 10, "batch_size": 64}
     return {
         "name": f"t{temperature:g}",
