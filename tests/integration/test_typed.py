@@ -112,7 +112,7 @@ SETTINGS = [
     ("store", "file:///a%00b", "not a folder"),
     ("cache", "x" * 100_000, "more than 1,000 characters"),
     ("broker_url", "redis://[" + ":" * 100_000, "not a URL"),
-    ("broker_url", "redis+socket:///a%00b", "no path of a socket"),
+    ("broker_url", "redis+socket:///a%00b", "not the path of a socket"),
     ("metrics_address", "x" * 100_000, "no name of a host"),
     ("metrics_address", "a..b", "no name of a host"),
     ("plugins", "a,\x1b[31m", "is no name of a package"),
