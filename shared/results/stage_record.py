@@ -58,7 +58,7 @@ class StageRecord(Frozen):
     outcome: Literal["computed", "found"]
     #: Seconds that this pipeline spent on the stage.
     seconds: float
-    #: When the pipeline had the result, in seconds since the epoch by the worker's clock; 0 in earlier versions' records.
+    #: When the pipeline had the result: seconds since the epoch by the worker's clock, or 0 in older records.
     ended: float = 0.0
     worker: str
     record: Record
