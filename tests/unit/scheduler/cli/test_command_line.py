@@ -363,4 +363,4 @@ def test_a_gain_from_one_seed_is_no_verdict(seeds: int, told: bool) -> None:
     caption = str(scores_table(results(0.9, seeds=seeds)).caption)
 
     assert ("one seed is not told apart from chance" in caption) == told
-    assert ("Than its control" in caption) != told
+    assert ("Against the control" in caption) != told
