@@ -33,7 +33,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def client(settings: Settings) -> PipelineClient:
-    """A client of an empty queue that nobody serves."""
+    """A client of an empty queue that no worker serves."""
     return PipelineClient(settings)
 
 
@@ -296,7 +296,7 @@ def test_the_doctor_counts_no_cancelled_pipelines(
 
     found = [finding.detail for finding in examine(settings) if finding.subject == "queues"]
 
-    assert found == ["nobody serves the queue 'any' (pipelines that wait for it: 2)"]
+    assert found == ["no worker serves the queue 'any' (pipelines that wait for it: 2)"]
 
 
 def test_a_listener_that_is_no_broker_is_given_up_soon(settings: Settings) -> None:

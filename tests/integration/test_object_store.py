@@ -409,7 +409,7 @@ def test_objects_whose_names_lead_elsewhere_or_that_no_store_makes_are_no_garbag
     assert pieces == []
     assert holdings(store, NeededArtifacts()) == []
     assert all(driver.exists(f"{root}/{name}") for name in names)
-    assert "nothing that a store makes: 'notes'" in caplog.text.replace("'', ", "")
+    assert "left alone, as no store makes it: 'notes'" in caplog.text.replace("'', ", "")
 
 
 def test_what_was_used_lately_is_no_garbage(machine: Machine, stage: Stage) -> None:

@@ -242,7 +242,7 @@ def test_the_doctor_names_a_folder_in_which_only_owners_may_move_things(store: F
     [
         (0o755, 0o022, ""),
         (0o2775, 0o002, ""),
-        (0o2775, 0o022, "what this user makes there the group … cannot write (mode 0755)"),
+        (0o2775, 0o022, "the group … cannot write what this user makes there (mode 0755)"),
         (0o775, 0o002, "what this user makes there belongs to the group …, not to …"),
     ],
 )
@@ -277,7 +277,7 @@ def test_garbage_stays_where_others_cannot_note_that_they_use_it(
     assert {piece.path for piece in found} == {noted, closed_to_all}
     assert {piece.path for piece in without_regard} == {noted, closed_to_all, unnoted}
     assert caplog.messages == [
-        f"1 artifacts stay, as not all who use them can note it (first {unnoted}): chmod -R g+w, or --keep-days 0"
+        f"1 artifacts stay, as not all users can note their use (first {unnoted}): chmod -R g+w, or --keep-days 0"
     ]
 
 
