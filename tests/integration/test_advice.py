@@ -1,4 +1,4 @@
-"""What is said where a broker answers and refuses: a real server for each of its reasons."""
+"""The advice if a broker answers and refuses: a real server for each reason."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ def test_an_empty_queue_says_how_to_begin(command: Command) -> None:
 
 @pytest.fixture
 def old_page(settings: Settings) -> str:
-    """The id of a pipeline of which there is no more than its page."""
+    """The id of a pipeline that has left only its page."""
     path = FolderStore(settings.folder).report("old-1")
     path.parent.mkdir(parents=True)
     path.write_text("<!doctype html>")

@@ -1,4 +1,4 @@
-"""What is seldom meant is told by every door, and by none where the spec says that it is meant."""
+"""Warnings appear in commands, logs, pages and the client, and in none of them if the spec accepts them."""
 
 from __future__ import annotations
 

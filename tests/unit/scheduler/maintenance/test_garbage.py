@@ -1,4 +1,4 @@
-"""Garbage goes, and nothing that somebody needs, whoever begins to need it when."""
+"""Garbage is removed, and nothing that a pipeline needs, even if it begins to need it meanwhile."""
 
 from __future__ import annotations
 

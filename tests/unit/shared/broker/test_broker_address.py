@@ -1,4 +1,4 @@
-"""The broker's address: whatever a URL says, both clients go to one place, and no message holds a password."""
+"""The broker's address: both clients take each URL for the same place, and no message holds a password."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOSTS = st.sampled_from(["host", "127.0.0.1", "[::1]", ""])
 
 @st.composite
 def urls(draw: st.DrawFn) -> tuple[str, str]:
-    """A URL that may be anything, and the password in it as it was written."""
+    """A random URL, and the password in it as it was written."""
     scheme = draw(st.sampled_from([*SCHEMES, "sentinel", "amqp", "REDIS", ""]))
     password = draw(PASSWORDS.map(lambda text: quote(text, safe="")) | PASSWORDS)
     user = draw(st.sampled_from(["", "user", "a/b"]))
@@ -52,7 +52,7 @@ def clients(settings: Settings, app: Celery) -> list[dict[str, Any]]:
 
 
 def place(options: dict[str, Any]) -> tuple[Any, ...]:
-    """What of a client's options says where it goes, and as whom."""
+    """The options of a client that say where it connects, and as which user."""
     where = options["path"] if "path" in options else (options["host"], options["port"])
     return where, int(options.get("db") or 0), options.get("username"), options.get("password")
 

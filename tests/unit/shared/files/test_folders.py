@@ -1,4 +1,4 @@
-"""A store of several users: modes are the usual ones, and what is closed is said to be so and not taken for absent."""
+"""A store of several users: modes are the usual ones, and closed files are errors, not taken for absent."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def with_umask(mask: int) -> Iterator[None]:
 
 @contextmanager
 def as_another_user() -> Iterator[None]:
-    """Root, who may do everything, is another user for a while; any other user stays."""
+    """Have root, who may do everything, become another user for a while; other users stay themselves."""
     user = os.geteuid()
     os.seteuid(user or ANOTHER_USER)
     try:
@@ -73,7 +73,7 @@ def as_another_user() -> Iterator[None]:
 
 @contextmanager
 def closed(path: Path) -> Iterator[None]:
-    """Nobody may read a file, or enter a folder."""
+    """Take all rights from a file or a folder."""
     mode = stat.S_IMODE(path.stat().st_mode)
     path.chmod(0)
     try:

@@ -17,7 +17,7 @@ from tests.properties import examples
 
 
 def doubled(first: str, next_one: str, levels: int) -> str:
-    """A YAML list whose anchors stand for twice what the one before them does."""
+    """A YAML list in which each anchor stands for twice as many values as the one before it."""
     return "\n".join([f"- &a0 {first}", *(f"- &a{n} " + next_one.replace("*", f"*a{n - 1}") for n in range(1, levels))])
 
 
