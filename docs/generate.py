@@ -17,7 +17,7 @@ from distill_queue.worker.machine.libraries import ENVIRONMENT
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- Written by `make docs`: change the code that it is made from. -->"
-#: What a student's grid becomes when a spec is read: nobody writes it.
+#: What a student's grid becomes when a spec is read: no user writes it.
 INTERNAL = {"StudentGrid", "GridPoint"}
 #: JSON Schema's words, and ours.
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
@@ -43,7 +43,7 @@ OTHER_VARIABLES = """
 
 | variable | who reads it | meaning |
 |---|---|---|
-| `FLOWER_BASIC_AUTH` | Flower | `user:password`, several with commas; without a login Flower asks nobody |
+| `FLOWER_BASIC_AUTH` | Flower | `user:password`, several with commas; without a login, Flower lets in everybody |
 | `FLOWER_USER`, `FLOWER_PASSWORD` | Flower | one more login; this password may have commas |
 | `REDIS_PASSWORD`, `FLOWER_USER`, `FLOWER_PASSWORD` | Docker Compose, from `.env` | required |
 | `FLOWER_PORT` | Docker Compose, from `.env` | Flower's port on 127.0.0.1; 5555 |

@@ -25,7 +25,7 @@ class Spelling:
     #: The same in words.
     first_in_words: str
     others_in_words: str
-    #: A text that stands before the name, as a regular expression; a fault is told of the name alone.
+    #: A text that stands before the name, as a regular expression; messages about faults leave it out.
     prefix: str = ""
 
     @property

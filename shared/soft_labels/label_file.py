@@ -31,7 +31,7 @@ SUFFIXES = (".npz", ".safetensors")
 #: Largest facts or names of classes that are read, and how many names at the most: a row of logits is one block.
 MOST_TEXT_BYTES = 16_000_000
 MOST_CLASSES = BLOCK_LOGITS
-#: Names of other arrays that are told, and characters of one.
+#: The most names of other arrays in a message, and the most characters of one.
 MOST_NAMED, LONGEST_NAME = 5, 40
 
 

@@ -17,7 +17,7 @@ from distill_queue.shared.plan.stage import ArtifactRef
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.shared.store.manifest import MANIFEST, FileEntry, Manifest, write_manifest
 
-#: Seconds after its last use from which a copy may make room for others, whatever their size.
+#: Seconds after its last use for which a copy is kept, even if there is no room for others.
 KEPT_SECONDS = 3_600.0
 #: Share of the room for copies that may be downloaded between two looks at how much they take.
 LOOK_SHARE = 0.05

@@ -178,5 +178,5 @@ def _write(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         draft.replace(path)
     finally:
-        with suppress(OSError):  # Why it was not written is to be said, and not that its draft stays.
+        with suppress(OSError):  # The error of writing matters, not that the draft stays.
             draft.unlink(missing_ok=True)
