@@ -38,7 +38,7 @@ def logs(
     ] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the pipeline is finished.")] = False,
     tail: Annotated[
-        int | None, typer.Option("--tail", min=0, max=MOST_LINES, help="Begin with the last so many lines.")
+        int | None, typer.Option("--tail", min=0, max=MOST_LINES, help="Begin with the last N lines.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:

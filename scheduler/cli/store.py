@@ -112,7 +112,7 @@ def verify(
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     keep_days: Annotated[
-        float, typer.Option(min=0.0, max=36_500.0, help="Keep what was used in the last so many days, needed or not.")
+        float, typer.Option(min=0.0, max=36_500.0, help="Keep what was used in the last N days, needed or not.")
     ] = 30.0,
     without_broker: Annotated[
         bool, typer.Option("--without-broker", help="Keep only what unfinished pipelines in the store need.")
@@ -120,7 +120,7 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what no pipeline needs and what was not used for some time."""
+    """Remove what no pipeline needs, if it was not used for some time."""
     from distill_queue.scheduler.maintenance.bucket_garbage import BucketGarbage
     from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
     from distill_queue.shared.errors import BrokerUnavailable, InvalidSettings

@@ -57,7 +57,7 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Garbage(ABC):
-    """What no pipeline needs, and what was not used for some time."""
+    """What no pipeline needs, if it was not used for some time."""
 
     store: ArtifactStore
     #: Returns what pipelines need now.
