@@ -1,6 +1,6 @@
-"""The broker's address: the one reading of its URL, from which both of its clients are configured.
+"""The broker's address: its URL is parsed here once, and both of the broker's clients are configured from that.
 
-The redis client and kombu read a URL each in its own way: what names database 2 for one may name 0 for the other.
+The redis client and kombu parse URLs differently: one may take a URL for that of database 2, the other of database 0.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from urllib.parse import quote, unquote
 Scheme = Literal["redis", "rediss", "redis+socket"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 DEFAULT_PORT = 6379
-#: What names the database of a socket; elsewhere it stands in the path.
+#: Keys in a URL's query that name the database of a socket; for a host, the path names it.
 DATABASE_KEYS = ("db", "virtual_host")
-#: What others read in a URL's query: only these are named in a message, since any other word may be a piece of a
+#: Options that other clients read in a URL's query. Messages name only these: any other word may be a piece of a
 #: password that begins with a raw `?`.
 OPTIONS = frozenset(
     {
@@ -51,7 +51,7 @@ _EXAMPLES = {scheme: f"{scheme}://host:6379/0" for scheme in SCHEMES} | {
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """Where a Redis or Valkey server listens, and as whom to speak to it. As text it has neither user nor password."""
+    """Where a Redis or Valkey server listens, with user and password, which its text leaves out."""
 
     scheme: Scheme
     #: A name or an IP address; empty for a socket.
@@ -68,8 +68,8 @@ class BrokerAddress:
         """Read a URL.
 
         Raises:
-            ValueError: it is none of a broker. The message has no part of the URL but the name of an option of others:
-                what stands where in a URL that cannot be read is not known, and any of it may be the password.
+            ValueError: it is not the URL of a broker. The message quotes nothing of the URL but names in `OPTIONS`: in
+                a URL that cannot be parsed, any other part may be the password.
 
         """
         name, is_url, rest = url.partition("://")
@@ -85,7 +85,7 @@ class BrokerAddress:
         user, password = (_decoded(text) or None for text in login.partition(":")[::2])
         if scheme == "redis+socket":
             if place or len(path) < 2 or "\0" in _decoded(path):
-                raise ValueError(f"no path of a socket alone: use {_EXAMPLES[scheme]}")
+                raise ValueError(f"not the path of a socket alone: use {_EXAMPLES[scheme]}")
             return cls(scheme, "", DEFAULT_PORT, _decoded(path), _database_of_socket(query), user, password)
         _check_keys(query, ())
         if not re.fullmatch("(/[0-9]{0,5})?", path):
@@ -103,7 +103,7 @@ class BrokerAddress:
 
     @property
     def is_here(self) -> bool:
-        """Whether it is on this machine, so that no network sees what is said."""
+        """Whether the broker is on this machine, so that no network sees what is sent."""
         if self.socket or self.host == "localhost":
             return True
         try:
@@ -113,7 +113,7 @@ class BrokerAddress:
 
     @property
     def redis_options(self) -> dict[str, Any]:
-        """What `redis.Redis` takes to go there, but for certificates."""
+        """The arguments of `redis.Redis` to connect there, without those for certificates."""
         where = {"unix_socket_path": self.socket} if self.socket else {"host": self.host, "port": self.port}
         return where | {
             "db": self.database,
@@ -151,7 +151,7 @@ def _parts(rest: str, scheme: Scheme) -> tuple[str, str, str]:
         raise ValueError(f"a /, ? or # stands before its last @: {advice}")
     path, _, query = rest[end:].partition("?")
     if "#" in path + query:
-        raise ValueError(f"a # has no meaning in it: use {_EXAMPLES[scheme]}, and %23 for one in a password")
+        raise ValueError(f"a # has no meaning in the URL: use {_EXAMPLES[scheme]}, and %23 for one in a password")
     return rest[:end], path, query
 
 
@@ -176,7 +176,7 @@ def _host_and_port(place: str, scheme: Scheme) -> tuple[str, int]:
         try:
             return str(ip_address(unquote(found["ip"]))), port
         except ValueError:
-            raise ValueError("what stands in [ and ] is no IP address: use redis://[::1]:6379/0") from None
+            raise ValueError("between [ and ] stands no IP address: use redis://[::1]:6379/0") from None
     if not found["name"]:
         raise ValueError(f"no host: use {_EXAMPLES[scheme]}")
     if not re.fullmatch("[A-Za-z0-9._-]+", found["name"]):
@@ -198,7 +198,7 @@ def _check_keys(query: str, known: tuple[str, ...]) -> set[str]:
     pairs = [pair.partition("=") for pair in query.split("&") if pair]
     for key, _, _ in pairs:
         if key.startswith("ssl"):
-            raise ValueError("what concerns TLS is no part of the URL: set DISTILL_BROKER_CA")
+            raise ValueError("options of TLS do not belong in the URL: set DISTILL_BROKER_CA")
         if key not in known:
             shown = f"unknown key '{key}'" if key in OPTIONS else "an unknown key"
             words = ", ".join(known) or "none; the database is the path, as redis://host:6379/2"

@@ -31,7 +31,7 @@ DATASETS = {
 #: fsspec's driver of each kind of object store.
 STORE_DRIVERS = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 
-#: The kinds of stages, in a pipeline's order; `distill.<kind>` is the task's name. Their recipes say all else of them.
+#: The kinds of stages, in a pipeline's order; `distill.<kind>` is the task's name. Their recipes hold everything else.
 STAGE_KINDS = (
     "prepare_data", "train_teacher", "load_teacher", "join_teachers", "soft_labels",
     "import_soft_labels", "distill", "train_control", "choose", "evaluate", "report",
@@ -45,11 +45,11 @@ PRIORITIES = {"high": 0, "normal": 3, "low": 6}
 
 #: How the numbers of soft labels are stored.
 Dtype = Literal["float32", "float16", "uint8"]
-#: What a given teacher wants of its inputs: as all models here, as they are stored, pixels from 0 to 1, or these less
-#: ImageNet's means and divided by its deviations.
+#: How the inputs of a given teacher are normalised: like those of all models here, not at all, to pixels from 0 to 1,
+#: or these less ImageNet's means and divided by its deviations.
 Normalise = Literal["data", "none", "unit", "imagenet"]
 
-#: What is allowed and seldom meant, as warnings and a spec's `accept` call it.
+#: What is allowed but seldom intended, by the names in warnings and in a spec's `accept`.
 WarningKind = Literal[
     "constant_channels",
     "nearly_constant_channels",
@@ -65,7 +65,7 @@ WarningKind = Literal[
 ]
 WARNING_KINDS: tuple[WarningKind, ...] = get_args(WarningKind)
 
-#: What lists of names say of a user's own code, whatever it is.
+#: How lists of names end: with the user's own code.
 OWN = {"package.module:callable": "your own: docs/spec.md and examples/custom"}
 #: `package.module:callable`, as a regular expression.
 REFERENCE = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"

@@ -6,7 +6,7 @@ DistillError
 │   └── InvalidSettings     an environment variable or an option
 ├── Unavailable             the world is broken for now: retried
 │   ├── BrokerUnavailable   Redis does not answer
-│   │   └── UnfitBroker     it answers, and can be no broker
+│   │   └── UnfitBroker     it answers, but cannot be a broker
 │   └── StoreUnavailable    the store cannot be read or written
 ├── ArtifactMissing         a key that is not in the store
 ├── ArtifactDamaged         an artifact whose files differ from its manifest
@@ -14,15 +14,15 @@ DistillError
 │   ├── LeaseLost           another worker took over the stage
 │   ├── HandedBack          its worker is told to end
 │   └── Cancelled           its pipeline was cancelled
-├── Untrusted               a message or plan that nobody with the signing key has sent
+├── Untrusted               a message or plan that was not signed with the signing key
 ├── StageFailed             a stage ended for good without a result
 │   └── OverTime            its pipeline's time limit ended it; another pipeline may give it longer
 ├── UnknownPipeline         no pipeline of this id
 ├── UnreadableRecord        what stands at the broker or in the store is not what this version can read
 └── PipelineFailed          a pipeline ended without all of its results
 
-Each takes one positional message, so that it crosses Redis whole. What others have written of it, as the error of own
-code or the name of a file, is shown and stored wherever the message is: it is made plain here, once and for all.
+Each takes one positional message, so that it crosses Redis whole. Others may have written parts of the message, such as
+an error of the user's own code or the name of a file. So `DistillError` makes it plain, before it is shown or stored.
 """
 
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ class BrokerUnavailable(Unavailable):
 
 
 class UnfitBroker(BrokerUnavailable):
-    """What answers is a Redis that can be no broker, as a node of a cluster."""
+    """A Redis answers that cannot be a broker, such as a node of a cluster."""
 
 
 class StoreUnavailable(Unavailable):
@@ -84,7 +84,7 @@ class LeaseLost(StageStopped):
 
 
 class HandedBack(StageStopped):
-    """The worker is told to end; another one goes on with the stage."""
+    """The stage's worker was told to end; another one goes on with the stage."""
 
 
 class Cancelled(StageStopped):
@@ -108,14 +108,14 @@ class UnknownPipeline(DistillError):
 
 
 class UnreadableRecord(DistillError):
-    """A record at the broker or in the store is garbage, of another type, or of a version that writes it otherwise."""
+    """A record at the broker or in the store is garbage, of another type, or written differently by another version."""
 
 
 class PipelineFailed(DistillError):
     """A pipeline ended without all of its results."""
 
 
-#: Errors that one process tells another from others, by their names in JSON.
+#: Errors whose kind one process tells another, by their names in JSON.
 ERROR_KINDS: dict[str, type[DistillError]] = {
     "input": InvalidInput,
     "missing": ArtifactMissing,
@@ -130,7 +130,7 @@ def kind_of(error: DistillError) -> str:
 
 @contextmanager
 def store_errors(path: str | Path) -> Iterator[None]:
-    """Raise what the file system refuses as `StoreUnavailable`."""
+    """Raise errors of the file system as `StoreUnavailable`."""
     try:
         yield
     except OSError as error:

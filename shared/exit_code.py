@@ -1,4 +1,4 @@
-"""Exit codes: what a command or a worker that ended says to its shell or its starter."""
+"""Exit codes: how a command or a worker ended, for its shell or its starter."""
 
 from __future__ import annotations
 

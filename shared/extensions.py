@@ -28,12 +28,12 @@ class Extension:
 
     @property
     def about(self) -> str:
-        """What it stands for and where it is from."""
+        """The reference that it stands for, and the package that declares it."""
         return f"{self.reference}, of {self.distribution}"
 
 
 def extensions(kind: ExtensionKind) -> tuple[Extension, ...]:
-    """What the installed packages add of a kind, by name; packages can use a name more than once."""
+    """The entry points of a kind that installed packages declare, by name; several may have the same name."""
     found = [
         Extension(point.name, point.value, f"{point.dist.name} {point.dist.version}" if point.dist else "a package")
         for point in _entry_points(tuple(sys.path)).select(group=f"distill_queue.{kind}")
@@ -41,6 +41,6 @@ def extensions(kind: ExtensionKind) -> tuple[Extension, ...]:
     return tuple(sorted(found, key=lambda each: (each.name, each.reference, each.distribution)))
 
 
-@cache  # To read all packages' metadata takes 30 ms.
+@cache  # Reading all packages' metadata takes 30 ms.
 def _entry_points(_path: tuple[str, ...]) -> Any:  # Python 3.11 has another class for them than later ones.
     return entry_points()

@@ -1,4 +1,4 @@
-"""Frozen: the base of what this project writes, and what other versions of it read."""
+"""Frozen: the base class of records that this project writes and other versions of it read."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from distill_queue.shared.errors import UnreadableRecord
 from distill_queue.shared.text import plain_line
 
-#: What reading a text that anybody may have written raises, from the JSON to the models' own validators.
+#: Errors of reading a text that anybody may have written: of the JSON parser and of the models' own validators.
 UNREADABLE = (ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
-#: Characters of the reason why a record cannot be read.
+#: The most characters of the reason why a record cannot be read.
 LONGEST_REASON = 200
 
 
@@ -26,10 +26,10 @@ class Frozen(BaseModel):
 
     @classmethod
     def read(cls, text: str | bytes, name: str) -> Self:
-        """The model that a text is, which stands at the broker or in the store under a name.
+        """Read the model in a text that stands at the broker or in the store under a name.
 
         Raises:
-            UnreadableRecord: it is none that this version can read; the message has the name, and why in one line.
+            UnreadableRecord: this version cannot read the text; the message has the name, and why, in one line.
 
         """
         try:
@@ -39,11 +39,11 @@ class Frozen(BaseModel):
 
 
 def _why_not(error: Exception) -> str:
-    """Why a text cannot be read: it is no JSON object at all, or one that another version writes."""
+    """Why a text cannot be read: it is no JSON object, or one that another version writes."""
     if not isinstance(error, ValidationError):
         return f"is not readable: {plain_line(str(error), LONGEST_REASON)}"
     first = error.errors(include_url=False, include_input=False)[0]
-    key = first.get("ctx", {}).get("key")  # Of what is unknown, as `shared.spec.part` says it.
+    key = first.get("ctx", {}).get("key")  # The unknown key, which `shared.spec.part` reports.
     where = ".".join(map(str, (*first["loc"], *((key,) if key else ()))))
     if not where:
         return f"is not readable: {plain_line(first['msg'], LONGEST_REASON)}"

@@ -22,7 +22,7 @@ def listed(names: Sequence[str], most: int) -> str:
 
 
 def shortened(text: str, longest: int) -> str:
-    """A text of at most so many characters, of which an ellipsis is the last where something is cut off.
+    """A text cut to at most so many characters; where something is cut off, the last one is an ellipsis.
 
     Unlike `plain_line` it changes no other character: the error or the record that the text becomes part of makes it
     plain, and what is put between quotes by `repr` must not be escaped twice.
@@ -31,7 +31,7 @@ def shortened(text: str, longest: int) -> str:
 
 
 def _sealed(text: str) -> str:
-    """A line of characters that Python calls printable, all others being spaces or stand-ins."""
+    """A line in which characters that Python does not call printable are a space or U+FFFD instead."""
     line = plain_line(text)
     return "".join(
         each if each.isprintable() else " " if each.isspace() else "\N{REPLACEMENT CHARACTER}" for each in line
@@ -43,5 +43,5 @@ Line = Annotated[str, AfterValidator(plain_line)]
 #: One line that a manifest's checksum covers: it is read as it was written, also by earlier versions, which know no
 #: other spaces and no joiners in it.
 SealedLine = Annotated[str, AfterValidator(_sealed)]
-#: Several lines, else like one.
+#: Several lines, else like `Line`.
 Lines = Annotated[str, AfterValidator(plain_text)]

@@ -23,13 +23,13 @@ from distill_queue.shared.files.given_file import require_file
 from distill_queue.shared.files.markup import parse_json
 from distill_queue.shared.text import plain_line
 
-#: Characters of a signing key, at the least.
+#: The fewest characters of a signing key.
 SHORTEST_KEY = 16
-#: Bytes of a file of certificates, at the most: those of all authorities together are a quarter of a million.
+#: The most bytes of a file of certificates: those of all authorities together are a quarter of a million.
 MOST_PEM_BYTES = 10_000_000
-#: Characters of the path of a store, at the most: those of what lies in it come after it.
+#: The most characters of the path of a store: the paths of its files are longer.
 LONGEST_PLACE = 1_000
-#: Characters of what is wrong with a setting.
+#: The most characters of a message about a setting.
 LONGEST_WORDS = 500
 
 
@@ -69,19 +69,19 @@ class Settings(BaseSettings):
     prefix: str = Field(default="", max_length=64)
     """A project's name before all keys in the broker, so that several can share one database; none: no prefix."""
     broker_ca: Path | None = None
-    """Certificates that the broker's own is to be signed by, in PEM; without it: those that the system trusts."""
+    """Certificates (PEM) of which one must have signed the broker's; without it, those that the system trusts."""
     broker_certificate: Path | None = None
-    """This process's certificate, in PEM, for a broker that asks for one."""
+    """This process's certificate (PEM), for a broker that asks for one."""
     broker_key: Path | None = None
-    """The key of that certificate, in PEM."""
+    """The key (PEM) of the certificate in `DISTILL_BROKER_CERTIFICATE`."""
     signing_key: SecretStr = SecretStr("")
-    """Secret of clients and workers with which messages are signed; more after commas are accepted, not signed with."""
+    """Secret with which clients and workers sign messages; more of them, after commas, only verify messages."""
     store: Annotated[str, BeforeValidator(_location)] = ".distill"
     """Where the artifacts lie, the same for every worker: a folder, or an object store as `s3://bucket/prefix`."""
     cache: Path = Path(".distill/cache")
-    """Folder of what this machine keeps of an object store: copies of artifacts, and its own logs and downloads."""
+    """Folder for what this machine keeps of an object store: copies of artifacts, its own logs and downloads."""
     cache_gb: float = Field(default=20.0, gt=0.0, le=1e6)
-    """Gigabytes that these copies may take; the least recently used ones make room."""
+    """Gigabytes that the copies of artifacts in `DISTILL_CACHE` may take; the least recently used ones make room."""
     plugins: Annotated[tuple[str, ...], NoDecode] = ()
     """Packages from which workers may import models, data sets and losses of the user's own."""
     visibility_timeout_seconds: float = Field(default=60.0, ge=1.0, le=86_400.0)
@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1, le=1_000)
     """How often a stage may be begun without getting any further before it fails for good."""
     checkpoint_seconds: float = Field(default=30.0, gt=0.0, le=86_400.0)
-    """Seconds between two checkpoints of a training; a killed one loses at most these."""
+    """Seconds between two checkpoints of a training: a killed worker loses at most so much work."""
     retry_seconds: float = Field(default=900.0, ge=0.0, le=30 * 86_400.0)
     """Seconds for which a stage is tried again while the store or a download does not work."""
     time_limits: Annotated[dict[str, Annotated[float, Field(ge=1.0, le=365 * 86_400.0)]], NoDecode] = {}
@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _of_characters(cls, values: Any) -> Any:
-        """Refuse bytes that are no UTF-8: they get here as halves of characters, which no message could have."""
+        """Refuse bytes that are no UTF-8: Python reads them as halves of characters, which no message could hold."""
         for name, value in values.items() if isinstance(values, dict) else ():
             text = str(value) if isinstance(value, str | Path) else ""
             if "\0" in text or (not text.isascii() and text.encode(errors="replace").decode() != text):
@@ -237,7 +237,7 @@ class Settings(BaseSettings):
 
     @property
     def folder(self) -> Path:
-        """The store's folder, or this machine's for an object store."""
+        """The store's folder, or this machine's folder for an object store."""
         if not self.is_remote:
             return Path(self.store)
         name = urlsplit(self.store).netloc
@@ -245,7 +245,7 @@ class Settings(BaseSettings):
 
     @property
     def anywhere(self) -> Self:
-        """The same settings for a process that runs in another folder."""
+        """The same settings with absolute paths, for a process that runs in another folder."""
         store = self.store if self.is_remote else str(self.folder.absolute())
         return self.model_copy(update={"store": store, "cache": self.cache.absolute()})
 
@@ -261,7 +261,7 @@ class Settings(BaseSettings):
 
     @property
     def broker(self) -> BrokerAddress:
-        """Where the broker is, and as whom to speak to it."""
+        """The broker's address, with user and password."""
         return BrokerAddress.parse(self.broker_url)
 
     @property
@@ -276,12 +276,12 @@ class Settings(BaseSettings):
 
     @property
     def broker_is_here(self) -> bool:
-        """Whether the broker is on this machine, so that no network sees what is said."""
+        """Whether the broker is on this machine, so that no network sees what is sent."""
         return self.broker.is_here
 
     @property
     def tls(self) -> dict[str, str | bool]:
-        """How a connection to the broker is encrypted, in redis's words; empty if it is not.
+        """Options of the redis client that encrypt a connection to the broker; empty if it is not encrypted.
 
         The broker's certificate and host name are always verified.
         """
@@ -297,7 +297,7 @@ class Settings(BaseSettings):
 
     @property
     def signing_keys(self) -> tuple[str, ...]:
-        """The key to sign with, then those that are accepted besides; none: nothing is signed."""
+        """The key to sign with, then others that are accepted; without any, nothing is signed."""
         return _keys(self.signing_key)
 
     @property

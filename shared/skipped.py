@@ -1,4 +1,4 @@
-"""Skipped records: what was passed over since it cannot be read, told of once and counted."""
+"""Skipped records: records that cannot be read are passed over, each logged and counted once."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from typing import Any
 from distill_queue.shared.errors import UnreadableRecord
 from distill_queue.shared.line import shortened
 
-#: Records that are remembered, so that each is logged and counted once; more, which no accident makes, are neither.
+#: The most records that are remembered, so that each is logged and counted once; more, which no accident makes, are
+#: neither logged nor counted.
 MOST_REMEMBERED = 1_000
-#: Characters of a record's name, which may be anybody's, that are shown.
+#: The most characters that are shown of a record's name, which anybody may have chosen.
 LONGEST_NAME = 150
 
 logger = logging.getLogger(__name__)
 
 
 class Skipped:
-    """The records that a process has passed over: every other record is read as if they were not there."""
+    """The records that a process has passed over; all others are read as if these were not there."""
 
     def __init__(self, tell: Callable[[], object] = lambda: None, level: int = logging.WARNING) -> None:
-        """Log each at a level, and call `tell`, when it is passed over for the first time."""
-        #: Why each was passed over, by its name; the first ones.
+        """Log a record at a level, and call `tell`, when it is passed over for the first time."""
+        #: Why the first ones were passed over, by name.
         self.reasons: dict[str, str] = {}
         self._tell, self._level = tell, level
 
     def note(self, name: str, reason: object) -> None:
-        """Pass over a record: log it if it is a new one, with a reason that is one line."""
+        """Pass over a record: log it if it is a new one, with a reason of one line."""
         if name in self.reasons or len(self.reasons) >= MOST_REMEMBERED:
             return
         self.reasons[name] = str(reason)
@@ -36,7 +37,7 @@ class Skipped:
         self._tell()
 
     def among(self, answers: Sequence[Any]) -> Sequence[Any]:
-        """The broker's answers to several commands: those of keys that cannot be read are passed over.
+        """Return the broker's answers to several commands; note those that are keys which cannot be read.
 
         Raises:
             Exception: the first of the answers that is another error.
@@ -51,7 +52,7 @@ class Skipped:
 
     @contextmanager
     def unreadable(self, name: str) -> Iterator[None]:
-        """Pass over the record of a name where the block finds that it cannot be read."""
+        """Pass over a record if the block raises that it cannot be read."""
         try:
             yield
         except UnreadableRecord as error:
@@ -59,5 +60,5 @@ class Skipped:
 
 
 def quoted(name: str) -> str:
-    """A name that may be anything, between quotes and without what a terminal would obey."""
+    """A name that anybody may have chosen, between quotes and without characters that a terminal obeys."""
     return repr(shortened(name, LONGEST_NAME))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from distill_queue.shared.errors import UnknownPipeline
 
-#: Characters of a name, at the most: it becomes part of ids, of folders and of the names of files.
+#: The most characters of a name: it becomes part of ids, of folders and of the names of files.
 LONGEST = 63
-#: Characters of a pipeline's id, at the most.
+#: The most characters of a pipeline's id.
 LONGEST_ID = 100
 
 
@@ -17,15 +17,15 @@ LONGEST_ID = 100
 class Spelling:
     """What names of a kind may be made of; the characters as in a regular expression's brackets."""
 
-    #: What it is the name of, as in 'no valid name'.
+    #: What messages call it, as in 'no valid name'.
     noun: str
-    #: What may come first, and what after it.
+    #: The characters that may come first, and those that may follow.
     first: str
     others: str
     #: The same in words.
     first_in_words: str
     others_in_words: str
-    #: What stands before them.
+    #: A text that stands before the name, as a regular expression; messages about faults leave it out.
     prefix: str = ""
 
     @property
@@ -50,12 +50,12 @@ class Spelling:
 
 
 def is_pipeline_id(text: str) -> bool:
-    """Whether a text can be the id of a pipeline, of which files are named: its name and some more characters."""
+    """Whether a text can be the id of a pipeline, and so a file's name: the pipeline's name and some characters."""
     return len(text) <= LONGEST_ID and re.fullmatch("[A-Za-z0-9][A-Za-z0-9_.-]*", text) is not None
 
 
 def pipeline_id(text: str) -> str:
-    """A text that may be the id of a pipeline, which is its name and some more characters.
+    """Return a text that can be the id of a pipeline, which is the pipeline's name and some characters.
 
     Raises:
         UnknownPipeline: no pipeline has such an id.
@@ -67,7 +67,7 @@ def pipeline_id(text: str) -> str:
 
 
 def _shown(character: str) -> str:
-    """A character between quotes; its number besides where it may look like another, or like nothing."""
+    """A character between quotes, with its number if it may look like another character, or like nothing."""
     if character.isascii() and character.isprintable():
         return f"'{character}'"
     return f"'{character}' (U+{ord(character):04X})" if character.isprintable() else f"U+{ord(character):04X}"

@@ -7,21 +7,21 @@ from contextlib import suppress
 
 from distill_queue.shared.text import plain_text
 
-#: Names the pipe that leads to the starter; of processes that nobody waits for it is not set.
+#: The variable with the descriptor of the pipe to the starter; not set in processes without a waiting starter.
 PIPE = "DISTILL_STARTER_PIPE"
 #: What a worker says as soon as it takes tasks.
 READY = "ready"
-#: Characters that are told, at the most: a pipe that nobody reads holds 64 kB, and who writes more into it would wait.
+#: The most characters of a text: a pipe that is not read holds 64 kB, and writing more would block.
 LONGEST = 10_000
 
 
 def hang_up() -> None:
-    """Tell no more, nor have what this process starts know of the pipe."""
+    """Close the pipe, also for the processes that this one starts."""
     with suppress(OSError, ValueError, KeyError):
         os.close(int(os.environ.pop(PIPE)))
 
 
 def tell(text: str) -> None:
-    """Tell the starter something, if there is one that listens."""
+    """Send the starter a text, if it still listens."""
     with suppress(OSError, ValueError, KeyError):
         os.write(int(os.environ[PIPE]), f"{plain_text(text, LONGEST)}\n".encode())

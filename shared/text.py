@@ -1,7 +1,7 @@
-"""Text of others, as it can be kept and shown: it can be encoded, is of bearable length, and commands no terminal.
+"""Text of others, made fit to be kept and shown: it can be encoded, has a limited length, and commands no terminal.
 
 It comes from own code, files, the environment, the broker and the store, and goes into terminals, logs, records and
-pages. What stands here is the one place that says what becomes of it on the way.
+pages. Only this module says how it is changed on the way.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 import unicodedata
 from typing import Any
 
-#: Characters of a line and of a text of several lines, at the most.
+#: The most characters of a line, and of a text of several lines.
 LONGEST_LINE = 10_000
 LONGEST_TEXT = 100_000
 
@@ -27,10 +27,10 @@ _UNUSUAL_IN_LINES = re.compile(r"[^\n\t\x20-\x7e]")
 _BREAKS = re.compile("\r\n|[\t\n\v\f\r\x85\u2028\u2029]")
 #: What programs print to be shown in colours.
 _COLOURS = re.compile(r"\x1b\[[0-9;:]*m")
-#: How the broker's client reads and writes what UTF-8 has not: bytes come back as the bytes that they were, and halves
+#: How the broker's client reads and writes what is not UTF-8: bytes come back as the bytes that they were, and halves
 #: of pairs are written as their numbers.
 BYTES_OR_ESCAPES = "bytes-or-escapes"
-#: Characters for which the note has room that says how many are left out.
+#: Characters that are kept free for the note that says how many are left out.
 _NOTE = 60
 
 
@@ -52,12 +52,12 @@ def plain_text(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def encodable(text: str) -> str:
-    """A text without halves of pairs, which JSON and file names may hold and UTF-8 has not; else as it is."""
+    """A text whose halves of surrogate pairs are escaped: JSON and file names may hold them, UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def said(error: BaseException, longest: int = LONGEST_TEXT) -> str:
-    """What an error says; one that own code defines may raise another error when it is asked."""
+    """The text of an error; an error that own code defines may raise another one when it is converted to text."""
     try:
         text = str(error)
     except Exception as failure:
@@ -82,14 +82,14 @@ codecs.register_error(BYTES_OR_ESCAPES, _bytes_or_escapes)
 
 
 def _shown(found: re.Match[str], literal: Any = ascii) -> str:
-    """A character, or its number where it is not shown by itself, as a literal has it between its quotes."""
+    """A character, or its escape as in a Python or JSON literal if a terminal would obey it."""
     character = found[0]
     hidden = unicodedata.category(character) in _HIDDEN and character not in _JOINERS
     return str(literal(character)[1:-1]) if hidden else character
 
 
 def _abridged(text: str, longest: int) -> str:
-    """A text of so many characters at the most; since a traceback's last line says most, with its end."""
+    """A text cut to so many characters, in the middle: the last line of a traceback says the most."""
     if len(text) <= longest:
         return text
     room = longest - _NOTE

@@ -321,7 +321,7 @@ class _Run:
             yield key, holder, when, min(value for value in (end, hit, when + 3600) if value is not None)
 
     def double_holders(self) -> list[str]:
-        """Stages that were taken while another worker that nobody had touched held them."""
+        """Stages that were taken while another worker held them that was neither killed nor paused."""
         intervals = sorted(self._intervals(), key=lambda interval: interval[2])
         return [
             f"{key[:8]}: {holder} and {other}"
@@ -331,7 +331,7 @@ class _Run:
         ]
 
     def held_seconds(self) -> float:
-        """Seconds for which somebody worked on something."""
+        """Seconds for which leases were held, summed over all leases."""
         return sum(end - beginning for _, _, beginning, end in self._intervals())
 
 

@@ -38,7 +38,7 @@ INSTALL = "apt-get install docker.io docker-compose debootstrap, then start dock
 LABEL = "label=org.opencontainers.image.title=distill-queue"
 #: The release of Debian whose Python is 3.11.
 RELEASE = "bookworm"
-#: Seconds within which whatever is waited for must come about.
+#: Seconds within which each awaited change must come about.
 DEADLINE_SECONDS = 600.0
 #: The client's image, with the system that it stands on.
 CLIENT_LIMIT_MB = 200

@@ -32,13 +32,13 @@ libraries.set_up()
 
 hypothesis.settings.register_profile(properties.QUICK, max_examples=properties.QUICK_EXAMPLES, deadline=None)
 
-#: Seconds after which whatever a test waits for is taken for lost, on a machine that has much else to do.
+#: Seconds after which a test stops waiting, long enough for a machine that has much else to do.
 DEADLINE_SECONDS = 120.0
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Have the report of a test hold text that can be sent to another process, whatever the test has logged."""
+    """Make the text in a test's report encodable, so that it can be sent to another process."""
     report = yield
     report.sections = [(name, encodable(text)) for name, text in report.sections]
     return report

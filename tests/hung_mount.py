@@ -1,4 +1,4 @@
-"""A file system that never answers, as an NFS mount without its server: who asks it cannot be killed. It needs root."""
+"""A file system that never answers, like an NFS mount without its server: its users cannot be killed. It needs root."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def can_mount() -> bool:
 def hung_mount(folder: Path) -> Iterator[Path]:
     """Mount one at a folder; at the end of the block all who wait for it are freed.
 
-    Whoever looks for a file in it is in uninterruptible sleep, since its request was taken and is not answered.
+    A process that looks for a file in it is in uninterruptible sleep, since its request was taken and is not answered.
     """
     folder.mkdir()
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,1 +1,1 @@
-"""The muscle of distill-queue: Celery tasks and the plain learning code that they call."""
+"""The workers of distill-queue: Celery tasks, and the plain learning code that they call."""

@@ -10,7 +10,7 @@ from distill_queue.worker.machine import libraries
 
 
 def main() -> None:
-    """Start the worker; what keeps it from starting is one message."""
+    """Start the worker; if it cannot start, print why in one message."""
     libraries.restart_set_up()
     try:
         from distill_queue.worker.app import app

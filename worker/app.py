@@ -28,7 +28,7 @@ from distill_queue.worker.task.tasks import register
 from distill_queue.worker.telemetry.exporter import serve_metrics
 from distill_queue.worker.telemetry.log_formatter import format_logs
 
-#: Whether sets of texts have another order in each process: Python was started without a seed, and it is too late now.
+#: Whether sets of texts have another order in each process: Python was started without a seed for hashes.
 HASHES_ARE_RANDOM = os.environ.get("PYTHONHASHSEED", "random") == "random"
 MAIN_PROCESS = os.getpid()
 
@@ -39,8 +39,8 @@ def create(settings: Settings, make_runners: MakeRunners = TorchRunners) -> Cele
     """The workers' application: tasks, renewed deliveries, metrics, and supervision of the child.
 
     Args:
-        settings: the process's.
-        make_runners: makes what computes stages.
+        settings: of this process.
+        make_runners: makes the runners that compute stages.
 
     """
     app = create_app(settings)
@@ -72,7 +72,7 @@ def _create() -> Celery:
 
 
 def _end(error: DistillError) -> NoReturn:
-    """End a process that cannot start, with the exit code of what is wrong."""
+    """End a process that cannot start, with the error's exit code."""
     print(f"error: {error}", file=sys.stderr)
     tell(str(error))
     sys.exit(ExitCode.of(error))
@@ -84,14 +84,14 @@ def _say_ready(**_: Any) -> None:
 
 
 def _hang_up(**_: Any) -> None:
-    if os.getpid() != MAIN_PROCESS:  # A pool of one thread has no other.
+    if os.getpid() != MAIN_PROCESS:  # A pool of one thread has no other process.
         hang_up()
 
 
 def _require_plain_name(sender: str, **_: Any) -> None:
-    """See that the worker's name, which is shown and stored with all that it does, is a name."""
+    """Require that the worker's name is printable: it is shown and stored with everything that the worker does."""
     if plain_line(sender) != sender:
-        problem = "a character of it, or of this host's name, is none that is shown"
+        problem = "a character of it, or of this host's name, cannot be shown"
         _end(InvalidSettings(f"-n: no valid name of a worker: {sender!a}: {problem}: start it with -n NAME@HOST"))
 
 

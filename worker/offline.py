@@ -1,4 +1,4 @@
-"""Offline: what a client asks of the worker's code without a broker, as one JSON request on standard input.
+"""Offline: a client calls the worker's code without a broker, by one JSON request on standard input.
 
 `python -m distill_queue.worker.offline` answers with one line of JSON: {"result": …}, or {"error": …,
 "kind": …}, one of `shared.errors.ERROR_KINDS` or "other".
@@ -15,7 +15,7 @@ from typing import Any
 from distill_queue.worker.machine import libraries
 
 if __name__ == "__main__":
-    libraries.restart_set_up()  # Before anything that takes time or reads them.
+    libraries.restart_set_up()  # Before slow imports, and before anything reads the variables.
 
 import numpy as np
 import numpy.typing as npt
@@ -69,10 +69,10 @@ def main() -> None:
 def write_samples(
     stage: Stage, seen: AugmentationSpec, views: int, folder: Path, runner: StageRunner
 ) -> dict[str, Any]:
-    """Write a data set's training samples in the order of their soft labels, packing it first unless it is there.
+    """Write a data set's training samples in the order of their soft labels; pack the data set first if need be.
 
     `inputs.npy` is `[samples, ...]` as stored, or with an augmentation `[views, samples, ...]`, float32 on the stored
-    scale; `targets.npy` is `[samples]`, -1 where one has no label.
+    scale; `targets.npy` is `[samples]`, -1 for a sample without a label.
 
     Returns:
         Facts for the file of the labels.
@@ -107,8 +107,8 @@ def recompute(ref: ArtifactRef, rows: int, seed: int, runner: StageRunner) -> di
     """Compute random rows of a stage's soft labels again.
 
     Returns:
-        `rows`: how many; `error`: the largest difference of a kept logit, less what the encoding's rounding explains,
-        as a share of the largest logit of its row; `sample` and `view`: where.
+        `rows`: their number; `error`: the largest difference of a kept logit, less what the encoding's rounding
+        explains, as a share of the largest logit of its row; `sample` and `view`: where it is.
 
     Raises:
         InvalidInput: the labels were imported, and there is no teacher.
@@ -137,7 +137,7 @@ def recompute(ref: ArtifactRef, rows: int, seed: int, runner: StageRunner) -> di
 
 
 def _errors(labels: SoftLabels, samples: npt.NDArray[np.int64], view: int, labelling: Labelling) -> Floats:
-    """By how much each sample's stored logits differ from the teacher's, as a share of its largest logit."""
+    """The difference of each sample's stored logits from the teacher's, as a share of its largest logit."""
     inputs = labelling.batches(torch.from_numpy(samples)[None], view).inputs[0]
     logits = labelling.teacher(inputs).float().cpu().numpy()
     encoding, stored = labels.header.encoding, labels.stored(samples, view)

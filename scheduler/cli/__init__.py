@@ -1,1 +1,1 @@
-"""The `distill` commands: they parse, call the client and print; each imports the rest only when it is called."""
+"""The `distill` commands: they parse, call the client and print; each imports what it needs only when it is called."""

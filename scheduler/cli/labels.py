@@ -25,7 +25,7 @@ Name = Annotated[
 
 @app.command()
 def info(cache: Name) -> None:
-    """Say what a cache is of, how it is stored, and what its labels are worth."""
+    """Show what a cache holds, how it is stored, and how good its labels are."""
     from distill_queue.scheduler.tables.label_tables import cache_table
 
     console.print(cache_table(_find(cache)))
@@ -35,7 +35,7 @@ def info(cache: Name) -> None:
 def verify_command(
     cache: Name,
     rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="Random rows to compute again.")] = 256,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of the random rows; a new one each time.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the random rows; a new one each time.")] = None,
     tolerance: Annotated[
         float, typer.Option(min=0.0, help="Largest difference, as a share of a row's largest logit.")
     ] = 1e-3,
@@ -61,7 +61,7 @@ def head(
     view: Annotated[int, typer.Option(min=0)] = 0,
     temperature: Annotated[float, typer.Option(min=1e-3, max=1e4)] = 1.0,
 ) -> None:
-    """Show the teacher's first classes for the first samples."""
+    """Show the teacher's most probable classes for the first samples."""
     import numpy as np
 
     from distill_queue.scheduler.tables.label_tables import head_table
@@ -96,7 +96,7 @@ def import_command(
     dtype: Annotated[Literal["float32", "float16", "uint8"], typer.Option()] = "float32",
     top_k: Annotated[int | None, typer.Option(min=1, help="Keep the largest k logits of a row.")] = None,
 ) -> None:
-    """Make a cache of a file's logits; for a pipeline, name the file in its spec instead."""
+    """Make a cache from a file's logits; for a pipeline, name the file in its spec instead."""
     from distill_queue.scheduler.labels.caches import import_file
     from distill_queue.shared.soft_labels.encoding import Encoding
 

@@ -1,4 +1,4 @@
-"""The `distill logs` command: what workers said of a pipeline, wherever they are."""
+"""The `distill logs` command: the lines that all workers logged about a pipeline."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
-#: Characters of a title for which there is room from the beginning.
+#: Characters of a title for which the first line has room already.
 LONGEST_TITLE = 32
-#: Lines that can be asked for.
+#: The most lines that can be asked for.
 MOST_LINES = 1_000_000_000
 
 
@@ -38,7 +38,7 @@ def logs(
     ] = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the pipeline is finished.")] = False,
     tail: Annotated[
-        int | None, typer.Option("--tail", min=0, max=MOST_LINES, help="Of what is there, the last lines only.")
+        int | None, typer.Option("--tail", min=0, max=MOST_LINES, help="Begin with the last N lines.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
@@ -82,7 +82,7 @@ def logs(
 
 
 def _is_finished(ledger: Ledger, pipeline: str) -> bool:
-    """Whether no more lines are to come, as far as this version can tell."""
+    """Whether the pipeline will log no more lines, as far as this version can tell."""
     try:
         return ledger.status(pipeline).finished
     except UnreadableRecord:
@@ -90,12 +90,12 @@ def _is_finished(ledger: Ledger, pipeline: str) -> bool:
 
 
 def _about(lines: Iterable[LogLine], wanted: set[str] | None) -> Iterator[LogLine]:
-    """The lines about stages of some short keys; None is about all."""
+    """The lines about the stages with some short keys; None stands for all lines."""
     return (line for line in lines if wanted is None or wanted & set(line.stages))
 
 
 def _keys_of(plan: Plan, name: str) -> set[str]:
-    """Short keys of the stages that a title, a key, or the beginning of one means."""
+    """Short keys of the stages with a title or a key that is, or begins with, a name."""
     from distill_queue.shared.catalog import did_you_mean
     from distill_queue.shared.errors import InvalidSettings
     from distill_queue.shared.plan.stage import SHORTEST_KEY
@@ -121,7 +121,7 @@ def _facts(line: LogLine, titles: dict[str, str]) -> dict[str, Any]:
 
 
 def _in_columns(lines: Iterable[LogLine], titles: dict[str, str]) -> Iterator[Text]:
-    """Lines for people; columns grow with what stands in them, since the lines to come are not known."""
+    """Lines in columns for people; the columns grow as lines come in, as later lines are not known yet."""
     from rich.text import Text
 
     of_worker, of_stage = 0, min(LONGEST_TITLE, max(map(len, titles.values()), default=0))

@@ -82,7 +82,7 @@ def worker(
             time.sleep(0.2)
     finally:
         if fleet.berths:
-            console.print("Ending: the workers hand back what they do")
+            console.print("Ending: the workers hand back their stages")
         fleet.end()
 
 
@@ -111,7 +111,7 @@ def workers_command(as_json: AsJson = False) -> None:
 
 @app.command()
 def doctor() -> None:
-    """Look at settings, broker, store and workers, and say what to do about what is wrong."""
+    """Examine settings, broker, store and workers, and say how to mend what is wrong."""
     from distill_queue.scheduler.maintenance.doctor import examine
     from distill_queue.scheduler.tables.tables import findings_table
     from distill_queue.shared.settings import Settings

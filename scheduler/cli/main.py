@@ -23,15 +23,15 @@ from distill_queue.shared.errors import DistillError, StoreUnavailable
 from distill_queue.shared.exit_code import ExitCode
 from distill_queue.shared.text import plain_text
 
-#: New objects after which Python looks for cycles. A command is short and makes hardly any: with the usual 700, a
-#: third of the time of a long list goes into looking.
+#: New objects after which Python collects garbage. A command is short and makes hardly any cycles: with the usual 700,
+#: a third of the time of a long list goes into collecting.
 OBJECTS_A_LOOK = 50_000
-#: What writing to a full or broken output ends with.
+#: Errors of writing to a full or broken output.
 OUTPUT_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
 
 
 class Commands(TyperGroup):
-    """The commands; what is wrong with an option is said plainly and without pydantic's words."""
+    """The commands; errors of options are made plain, and lose pydantic's prefix."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the options that stand before a command."""
@@ -46,7 +46,7 @@ class Commands(TyperGroup):
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Have typer's errors, which repeat what was given as a name of a file, command no terminal."""
+    """Make typer's errors plain: they repeat given names of files, which could command the terminal."""
     try:
         yield
     except Exception as error:
@@ -72,7 +72,7 @@ app.add_typer(stores.app, name="store")
 
 
 def main() -> NoReturn:
-    """Run the command; errors of the user's or the world's are one message, never a traceback."""
+    """Run the command; errors of input, broker or store are one message, never a traceback."""
     gc.set_threshold(OBJECTS_A_LOOK)
     for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, lambda number, _: sys.exit(128 + number))
@@ -92,7 +92,7 @@ def main() -> NoReturn:
         if error.errno not in OUTPUT_ERRORS or error.filename is not None:
             raise
         _end_output()
-        if error.errno != errno.EPIPE:  # Who closes a pipe has read enough.
+        if error.errno != errno.EPIPE:  # The reader that closed the pipe has read enough.
             _print_error(f"the output cannot be written: {error.strerror}")
         sys.exit(ExitCode.BADLY)
     except KeyboardInterrupt:
@@ -122,6 +122,6 @@ def _print_error(error: object) -> None:
 
 
 def _end_output() -> None:
-    """Have what is still to be written go nowhere: Python would try once more when it ends."""
+    """Discard output that is not written yet: Python would try once more to write it when it ends."""
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

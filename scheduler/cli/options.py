@@ -13,7 +13,7 @@ from distill_queue.scheduler.terminal.output import Terminal
 from distill_queue.shared.errors import InvalidSettings
 from distill_queue.shared.text import plain_line
 
-#: Columns of tables that go into a pipe or a file, where nobody sees them cut off.
+#: Columns of tables that go into a pipe or a file, where no terminal cuts them off.
 PIPE_COLUMNS = 200
 
 console = Terminal(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_COLUMNS)
@@ -38,7 +38,7 @@ Changes = Annotated[
 ]
 Priority = Annotated[
     Literal["low", "normal", "high"] | None,
-    typer.Option(help="Before or after what else waits in its queue; a spec may say it too."),
+    typer.Option(help="Before or after other pipelines in its queue; a spec may say it too."),
 ]
 PipelineId = Annotated[
     str,

@@ -62,7 +62,7 @@ def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
             status = pipeline.status
             results = results_of(status, f"see the logs in {settings.folder / 'logs'}")
         finally:
-            Submissions(store).remove(pipeline.id)  # Its broker ends with it: nothing is to be recovered elsewhere.
+            Submissions(store).remove(pipeline.id)  # Its broker ends here: no other one is to recover it.
         stack.idle = True
     _show(results)
     path = settings.folder / "reports" / f"{pipeline}.json"
@@ -100,7 +100,7 @@ def status(
     ] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the pipelines; or show the stages of one: where they stand, and why they wait."""
+    """List the pipelines, or show the stages of one: how far they are, and why they wait."""
     from distill_queue.scheduler.client.client import PipelineClient
     from distill_queue.scheduler.tables.tables import print_pipelines
     from distill_queue.scheduler.watch import tree as live
@@ -133,7 +133,7 @@ def watch(pipelines: PipelineIds) -> None:
 
 @app.command()
 def cancel(pipelines: PipelineIds) -> None:
-    """Stop pipelines: what is finished stays, stages that another pipeline needs go on."""
+    """Stop pipelines; finished results stay, and stages that other pipelines need go on."""
     from distill_queue.scheduler.client.client import PipelineClient
     from distill_queue.shared.ledger.status import State
 
@@ -150,7 +150,7 @@ def cancel(pipelines: PipelineIds) -> None:
 
 @app.command()
 def retry(pipelines: PipelineIds) -> None:
-    """Submit pipelines again as they were, under new ids: what they have is found, what failed is tried again."""
+    """Submit pipelines again under new ids: finished results are found, failed stages are tried again."""
     from distill_queue.scheduler.client.client import PipelineClient
 
     client = PipelineClient()
@@ -171,7 +171,7 @@ def recover() -> None:
 
 @app.command()
 def results(pipeline: PipelineId, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
-    """Show what came out of a finished pipeline; as CSV: a line a model and seed."""
+    """Show the results of a finished pipeline; as CSV, a line for each model and seed."""
     from distill_queue.scheduler.client.client import PipelineClient
 
     not_both(as_json, as_csv)
@@ -216,7 +216,7 @@ def _load(path: Path, changes: list[str] | None) -> PipelineSpec:
 
 
 def _found(client: PipelineClient, pipeline: str) -> PipelineStatus | None:
-    """Where a known pipeline stands, as far as this version can read it."""
+    """The status of a known pipeline, if this version can read it."""
     try:
         return client.find(pipeline)
     except UnreadableRecord:
@@ -224,7 +224,7 @@ def _found(client: PipelineClient, pipeline: str) -> PipelineStatus | None:
 
 
 def _known(client: PipelineClient, pipelines: list[str]) -> list[str]:
-    """The ids without repeats, all of them known: nothing is done for the first where the last is wrong."""
+    """The ids without repeats; raises if one is unknown, before a command does anything for another."""
     return [client.pipeline(pipeline).id for pipeline in dict.fromkeys(pipelines)]
 
 
@@ -232,7 +232,7 @@ def _watch_all(client: PipelineClient, pipelines: list[str]) -> None:
     """Follow pipelines in turn and show the results of each; fail at the end if one of them did."""
     errors = []
     for pipeline in pipelines:
-        if len(pipelines) > 1 and not console.is_terminal:  # A terminal's tree has it.
+        if len(pipelines) > 1 and not console.is_terminal:  # In a terminal, the tree shows the id.
             console.print(pipeline, soft_wrap=True)
         _follow(client, pipeline)
         try:

@@ -27,7 +27,7 @@ def report(
     pipeline: PipelineId,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Where to, if not into the store; replaces an .html, and no other file."),
+        typer.Option(metavar="FILE", help="Write to FILE, not into the store; replaces only an .html."),
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
@@ -45,7 +45,7 @@ def report(
     kept = store.report(pipeline)
     try:
         status = PipelineClient(settings).status(pipeline)
-        results_of(status)  # Only of a finished one.
+        results_of(status)  # Raises if the pipeline is not finished.
         if output:
             _put(_page(status, store), output)
         else:
@@ -53,7 +53,7 @@ def report(
     except (BrokerUnavailable, UnknownPipeline) as error:
         if not _is_there(kept):
             raise
-        say(f"as it was written at the pipeline's end: {error}", err=True)
+        say(f"the page is as it was written at the pipeline's end: {error}", err=True)
         if output:
             with store_errors(kept):
                 page = kept.read_text("utf-8")
@@ -78,7 +78,7 @@ def _is_there(page: Path) -> bool:
 
 
 def _write(status: PipelineStatus, store: ArtifactStore, path: Path) -> None:
-    """Write a page; loads matplotlib, for which no other command waits."""
+    """Write a page; loads matplotlib, which other commands do without."""
     from distill_queue.shared.report.page import write_page
 
     write_page(status, store, path)
@@ -104,7 +104,7 @@ def _require_place(output: Path) -> None:
 
 
 def _put(page: str, output: Path) -> None:
-    """Write a page to where the user says, which may be a link, a pipe or a device, and stays one."""
+    """Write a page to a path of the user's; a link, a pipe or a device stays what it is."""
     try:
         write_whole(output, page)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The `distill` commands about specs: what one may say, what becomes of it. Imports late: `--help` answers at once."""
+"""The `distill` commands about specs: what they may name, and their plans. Imports late: `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ def validate(
         console.print(f"{path}: {plan.name}, {len(plan.stages)} stages", soft_wrap=True)
         try:
             _say_of_data(spec, described, read=data)
-        except DistillError as error:  # A download that fails says nothing of the next spec.
+        except DistillError as error:  # A failed download does not concern the next spec.
             kind = InvalidSettings if isinstance(error, InvalidInput) else type(error)
             errors.append(kind(f"{path}: dataset: {error}"))
-    if errors:  # Of several kinds, a mistake is told as one: it does not pass.
+    if errors:  # Among errors of several kinds a mistake counts most: it does not pass by itself.
         kind = next((type(error) for error in errors if isinstance(error, InvalidSettings)), type(errors[0]))
         raise kind("\n".join(map(str, errors)))
 
 
 def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], *, read: bool) -> None:
-    """Print what a spec's data are and what is odd about them; read each data set once, and only if it is to be read.
+    """Print what a spec's data are and what is odd about them; read each data set once, and only if `read` says so.
 
     Raises:
         InvalidInput: they cannot be used.
@@ -98,7 +98,7 @@ def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], *, rea
         console.print(live.warned(warning), soft_wrap=True)
     if told:
         kinds = ", ".join(dict.fromkeys(warning.kind for warning in told))
-        console.print(f"  if that is meant so, say it in the spec: accept: [{kinds}]", soft_wrap=True)
+        console.print(f"  if that is intended, add to the spec: accept: [{kinds}]", soft_wrap=True)
 
 
 @app.command()
@@ -172,7 +172,7 @@ def _list(known: dict[str, str], kind: ExtensionKind, as_json: bool) -> None:
     from distill_queue.shared.extensions import extensions
 
     for added in extensions(kind):
-        about = f"{known[added.name]}; and " if added.name in known else ""  # A spec that gives it is refused.
+        about = f"{known[added.name]}; and " if added.name in known else ""  # A spec with this name is refused.
         known = known | {added.name: about + added.about}
     if as_json:
         print_json(known)

@@ -1,4 +1,4 @@
-"""The `distill store` commands: what the artifact store holds, whether it is whole, and what nobody needs any more."""
+"""The `distill store` commands: list the artifact store, verify it, and remove what no pipeline needs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from distill_queue.shared.store.store import ArtifactStore
 
 app = typer.Typer(
-    help="List what the artifact store holds, verify it, and remove what nobody needs.", no_args_is_help=True
+    help="List what the artifact store holds, verify it, and remove what no pipeline needs.", no_args_is_help=True
 )
 
 
@@ -46,7 +46,7 @@ def list_command(
     except BrokerUnavailable:
         needed, note = (
             _needed(settings, store, without_broker=True),
-            "no broker answers: of pipelines, those in the store only",
+            "no broker answers: only pipelines in the store are known",
         )
     found = holdings(store, needed, kind)
     apart = {name: store.bytes_below(name) for name in ("partial", "damaged", "trash")}
@@ -112,7 +112,7 @@ def verify(
 def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
     keep_days: Annotated[
-        float, typer.Option(min=0.0, max=36_500.0, help="Keep what was used in the last days, needed or not.")
+        float, typer.Option(min=0.0, max=36_500.0, help="Keep what was used in the last N days, needed or not.")
     ] = 30.0,
     without_broker: Annotated[
         bool, typer.Option("--without-broker", help="Keep only what unfinished pipelines in the store need.")
@@ -120,7 +120,7 @@ def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove what no pipeline needs and nobody has used for some time."""
+    """Remove what no pipeline needs, if it was not used for some time."""
     from distill_queue.scheduler.maintenance.bucket_garbage import BucketGarbage
     from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
     from distill_queue.shared.errors import BrokerUnavailable, InvalidSettings
@@ -142,7 +142,8 @@ def gc(
             garbage.clear_trash()
         pieces = garbage.find()
     except BrokerUnavailable as error:
-        raise BrokerUnavailable(f"{error}; to do without what it knows of pipelines, give --without-broker") from None
+        advice = "to ignore pipelines that only the broker knows, give --without-broker"
+        raise BrokerUnavailable(f"{error}; {advice}") from None
     if not as_json:
         _tell(pieces, keep_days)
     agreed = not dry_run and bool(pieces) and (yes or typer.confirm("Remove all of it?", err=True))
@@ -150,12 +151,12 @@ def gc(
     if as_json:
         print_json(_removal_facts(pieces, removal))
     elif removal:
-        back = f", {len(removal.put_back)} put back, as they are needed by now" if removal.put_back else ""
+        back = f", {len(removal.put_back)} put back, as they are needed now" if removal.put_back else ""
         _console().print(f"Removed {_amount(sum(piece.size_bytes for piece in removal.removed))}{back}")
 
 
 def _store(settings: Settings) -> ArtifactStore:
-    """The store, which need not be there yet."""
+    """The store of the settings, whose folder need not exist yet."""
     from distill_queue.shared.errors import StoreUnavailable, store_errors
     from distill_queue.shared.store.store import store_of
 
@@ -167,7 +168,7 @@ def _store(settings: Settings) -> ArtifactStore:
 
 
 def _needed(settings: Settings, store: ArtifactStore, *, without_broker: bool = False) -> NeededArtifacts:
-    """What pipelines need now."""
+    """The artifacts that pipelines need now."""
     from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
     from distill_queue.shared.broker.connection import connect
     from distill_queue.shared.ledger.ledger import Ledger
@@ -191,7 +192,7 @@ def _print_holdings(holdings: Sequence[Holding]) -> None:
         Column("took", right=True),
         Column("needed by", folds=True),
     )
-    for row in map(_row, holdings):  # Made anew when they are printed: all at once are more than the holdings.
+    for row in map(_row, holdings):  # Made as they are printed: all rows take more memory than the holdings.
         for column, cell in zip(columns, row, strict=True):
             column.width = max(column.width, width_of(cell))
     print_listing(console, columns, map(_row, holdings))
@@ -220,14 +221,14 @@ def _verdict_facts(verdict: Verdict) -> dict[str, str]:
 
 
 def _tell(pieces: list[Piece], keep_days: float) -> None:
-    """Say what is to go: how much of each kind."""
+    """Print what is to be removed: how much of each kind."""
     console = _console()
     if not pieces:
         console.print(
-            f"Nothing to remove: pipelines need it, or it was used in the last {keep_days:g} days (--keep-days)"
+            f"Nothing to remove: all is needed by pipelines, or was used in the last {keep_days:g} days (--keep-days)"
         )
         return
-    console.print(f"No pipeline needs, and nobody has used in the last {keep_days:g} days:")
+    console.print(f"Needed by no pipeline, and not used in the last {keep_days:g} days:")
     groups: dict[str, list[int]] = {}
     for piece in pieces:
         groups.setdefault(f"{piece.what} {piece.kind}".strip(), []).append(piece.size_bytes)

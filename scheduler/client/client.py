@@ -297,7 +297,7 @@ class Pipeline:
         return self._client.status(self.id)
 
     def watch(self) -> PipelineResults:
-        """Show its progress until it ends, and return what came out of it.
+        """Show its progress until it ends, and return its results.
 
         Raises:
             PipelineFailed: it failed or was cancelled; the message says why.

@@ -9,11 +9,11 @@ from distill_queue.shared.results.scores import ReportRecord
 
 
 def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
-    """The results of a finished pipeline; `advice` is said in place of the usual one about a failed pipeline.
+    """The results of a finished pipeline; `advice` replaces the usual advice about a failed one.
 
     Raises:
         PipelineFailed: it failed, or is not finished; the message says why.
-        UnreadableRecord: it is done, and this version cannot read what came out of it.
+        UnreadableRecord: it is done, and this version cannot read its results.
 
     """
     if status.state == State.CANCELLED:
@@ -26,7 +26,7 @@ def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
     if report is None or not isinstance(report.record, ReportRecord):
         if status.state == State.DONE:
             why = status.states[status.plan.report.key].progress
-            raise UnreadableRecord(f"{status.id} is done, and what came out of it cannot be read: of the report, {why}")
+            raise UnreadableRecord(f"{status.id} is done, but its results cannot be read: report: {why}")
         raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
     stages = tuple(state.record for state in status.states.values() if state.record)
     return PipelineResults.of(status.id, status.plan, report.record, stages, status.warnings)

@@ -1,1 +1,1 @@
-"""Caches of soft labels, as a client finds, describes and checks them."""
+"""Caches of soft labels: how a client finds, describes and checks them."""

@@ -1,4 +1,4 @@
-"""Caches of soft labels: found by a folder or a key, imported from a file, and their samples written."""
+"""Caches of soft labels: finds them by folder or key, imports them from a file, and writes their samples."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CACHE_KINDS = tuple(kind for kind, recipe in RECIPES.items() if issubclass(recip
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """A cache, and where its artifact is, if it lies in the store."""
+    """A cache, and the reference of its artifact if it lies in the store."""
 
     labels: SoftLabels
     ref: ArtifactRef | None
@@ -41,10 +41,10 @@ class Cache:
 
     @classmethod
     def find(cls, name: str, store: ArtifactStore) -> Self:
-        """The cache in a folder, or of the key that begins so.
+        """The cache in a folder, or the one whose key begins with a name.
 
         Raises:
-            InvalidSettings: there is none, or there are several.
+            InvalidSettings: there is no such cache, or there are several.
             ArtifactDamaged: its header or the length of a column is not right.
 
         """
@@ -62,7 +62,7 @@ class Cache:
         """The record of the stage that made the cache.
 
         Raises:
-            ArtifactDamaged: the artifact is not as it was made.
+            ArtifactDamaged: a file of the artifact is missing or altered.
 
         """
         record = self.store.open(self.ref).record if self.ref else None
@@ -70,7 +70,7 @@ class Cache:
 
     @property
     def targets(self) -> npt.NDArray[np.int64] | None:
-        """The labels `[samples]` of the cache's data set, if this lies in the store."""
+        """The labels `[samples]` of the cache's data set, if the data set lies in the store."""
         key = self.labels.header.dataset_key
         if key not in {ref.key for ref in self.store.refs("prepare_data")}:
             return None
@@ -79,10 +79,10 @@ class Cache:
 
 
 def import_file(path: Path, folder: Path, encoding: Encoding) -> SoftLabels:
-    """Make a cache in a new folder of a file's logits.
+    """Make a cache in a new folder from a file's logits.
 
     Raises:
-        InvalidInput: the file cannot be used, or the folder is there.
+        InvalidInput: the file cannot be used, or the folder exists already.
 
     """
     _require_new(folder)
@@ -111,10 +111,10 @@ def write_samples(spec: Path, folder: Path) -> dict[str, Any]:
     """Write the training samples of a spec's data set in the order of their soft labels, for a teacher elsewhere.
 
     Returns:
-        What stands in `facts.json`, as it is to stand in the file of the labels.
+        The contents of `facts.json`, which the file of labels has to repeat.
 
     Raises:
-        DistillError: the data set cannot be had, or the folder is there or cannot be written.
+        DistillError: the data set cannot be had, or the folder exists already or cannot be written.
 
     """
     _require_new(folder)
@@ -134,7 +134,7 @@ def write_samples(spec: Path, folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def _named(folder: Path) -> Iterator[None]:
-    """Raise what the file system refuses of what the user has named as `InvalidSettings`."""
+    """Raise errors of the file system about a folder that the user named as `InvalidSettings`."""
     try:
         yield
     except OSError as error:

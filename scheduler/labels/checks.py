@@ -1,4 +1,4 @@
-"""Checks: all that can be wrong with a cache of soft labels."""
+"""Checks: verifies everything that can be wrong with a cache of soft labels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill_queue.shared.soft_labels.statistics import LabelStatistics, better_
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something that was verified; `passed` is None where it could not be."""
+    """One check and its result; `passed` is None if it could not be carried out."""
 
     name: str
     passed: bool | None
@@ -64,10 +64,10 @@ def _accuracy(cache: Cache) -> tuple[bool | None, str]:
 def _recomputed(cache: Cache, rows: int, seed: int, tolerance: float) -> tuple[bool | None, str]:
     """Whether random rows, computed again, are as they are stored."""
     if cache.ref is None:
-        return None, "no artifact of the store: nothing says what the teacher is"
+        return None, "the cache is not in the store: its teacher is not known"
     try:
         found = ask({"recompute": cache.ref.model_dump(), "rows": rows, "seed": seed})
-    except (InvalidInput, ArtifactMissing) as error:  # There is no teacher, or it is not here.
+    except (InvalidInput, ArtifactMissing) as error:  # There is no teacher, or the store lacks it.
         return None, str(error)
     detail = (
         f"{found['rows']} random rows (seed {seed}) again: off by {found['error']:.1e} of their largest logit, "

@@ -1,4 +1,4 @@
-"""Offline: the client's side of what the worker's code answers in a process of its own."""
+"""Offline: asks the worker's code, which answers in a process of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def ask(request: dict[str, Any]) -> Any:
         InvalidInput: the request cannot be met, or the worker's packages are not installed here.
         ArtifactMissing: an artifact that it needs is not in the store.
         StoreUnavailable: the store, or the folder to write to, does not work for now.
-        DistillError: it failed.
+        DistillError: the worker's code failed.
 
     """
     command = [sys.executable, "-P", "-m", "distill_queue.worker.offline"]

@@ -1,4 +1,4 @@
-"""What of a store's folder this user cannot use beside those who also work there."""
+"""Access: files and folders of a shared store that this user cannot use, or that others could not."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from distill_queue.shared.files.folders import GONE, draft_folder, found_below
 
 READ, WRITE = os.R_OK, os.R_OK | os.W_OK
 ENTER, WORK = READ | os.X_OK, WRITE | os.X_OK
-#: What users do in the folders that they have in common: with the folders in each, and with the files. The other
-#: folders are of one user: the server's data, Flower's history.
+#: The rights that each user needs in the folders that users share: on folders, and on files. The store's other folders
+#: belong to one user: the server's data, Flower's history.
 COMMON = {
     "artifacts": (WORK, READ),
     "pipelines": (WORK, READ),
@@ -29,12 +29,12 @@ COMMON = {
     "logs": (WORK, WRITE),
     "fresh": (WORK, WRITE),
 }
-#: Seconds after which a large store has been looked at for long enough.
+#: Seconds after which looking at a large store ends.
 LOOK_SECONDS = 10.0
 
 
 def first_obstacle(store: Path) -> str:
-    """The first file or folder of a store that this user cannot use, in words; empty if all that was seen can be.
+    """The first file or folder found in a store that this user cannot use, in words; empty if there is none.
 
     Raises:
         StoreUnavailable: a folder cannot be read.
@@ -49,10 +49,10 @@ def first_obstacle(store: Path) -> str:
 
 
 def closed_to_others(store: Path) -> str:
-    """What keeps others, whom a store is open to, from what this user makes there, in words; empty if nothing does.
+    """Why others, to whom a store is open, could not use what this user makes there; empty if they could.
 
     Raises:
-        OSError: nothing can be made there.
+        OSError: this user cannot make a folder there.
 
     """
     status = store.stat()
@@ -64,12 +64,12 @@ def closed_to_others(store: Path) -> str:
         return f"what this user makes there belongs to the group {_group(made.st_gid)}, not to {_group(status.st_gid)}"
     if not made.st_mode & stat.S_IWGRP:
         mode = stat.S_IMODE(made.st_mode) & 0o777
-        return f"what this user makes there the group {_group(status.st_gid)} cannot write (mode {mode:04o})"
+        return f"the group {_group(status.st_gid)} cannot write what this user makes there (mode {mode:04o})"
     return ""
 
 
 def _obstacles(store: Path) -> Iterator[str]:
-    """For each file and folder what this user cannot do with it, if anything; a folder comes before what lies in it."""
+    """For each file and folder, what this user cannot do with it, or ""; a folder comes before its contents."""
     yield _of_folder(store, WORK)
     for name, (in_folders, with_files) in COMMON.items():
         yield _of_folder(store / name, WORK)
@@ -78,7 +78,7 @@ def _obstacles(store: Path) -> Iterator[str]:
 
 
 def _of_folder(folder: Path, wanted: int) -> str:
-    """To move a folder takes the right to write where it lies, and the right to write the folder itself."""
+    """What this user cannot do with a folder; moving it needs the right to write the folder and the one around it."""
     with suppress(*GONE):
         status = folder.stat()
         if missing := _missing(folder, wanted):
@@ -97,7 +97,7 @@ def _of_file(file: Path, wanted: int) -> str:
 
 
 def _missing(path: Path, wanted: int) -> str:
-    """Which of some rights this user lacks."""
+    """Words for the wanted rights that this user lacks."""
     names = {os.R_OK: "read", os.W_OK: "write", os.X_OK: "enter"}
     effective = os.access in os.supports_effective_ids
     return " or ".join(

@@ -1,4 +1,4 @@
-"""Garbage in a bucket, where nothing can be moved: before each removal it is looked again what is needed."""
+"""Garbage in a bucket, where objects cannot be moved: needed artifacts are looked up again before each removal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from distill_queue.shared.store.artifact import place_of
 from distill_queue.shared.store.bucket_store import BucketStore
 from distill_queue.shared.store.manifest import MANIFEST
 
-#: Seconds for which what pipelines need is taken to be known, while pieces are removed.
+#: Seconds, while pieces are removed, before it is looked up again what pipelines need.
 LOOK_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
@@ -25,19 +25,19 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class BucketGarbage(Garbage):
-    """What no pipeline needs and nobody has used for some time.
+    """Artifacts, drafts and unfinished work in a bucket that no pipeline needs and that were not used for some time.
 
-    A manifest goes first: from then on the artifact is absent for everybody, and made again where it is wanted. Of its
-    files those go that were listed before: a commit that comes after has names of its own.
+    The manifest of an artifact is removed first: from then on the artifact is absent, and is made again if needed. Then
+    the files are removed that were listed before: a later commit has other names for its files.
     """
 
     store: BucketStore
 
     def clear_trash(self) -> None:
-        """There is none."""
+        """Do nothing: a bucket has no trash."""
 
     def remove(self, pieces: Sequence[Piece]) -> Removal:
-        """Remove pieces, but for those that somebody needs or has used by now.
+        """Remove pieces, except those that a pipeline needs now or a worker has used meanwhile.
 
         Raises:
             Unavailable: something cannot be removed, or it cannot be known what is needed.
@@ -54,9 +54,9 @@ class BucketGarbage(Garbage):
         return Removal(tuple(removed), tuple(piece for piece in pieces if piece not in removed))
 
     def pieces(self) -> Iterator[Piece]:
-        """Everything that may be garbage: artifacts first."""
+        """All pieces that may be garbage, artifacts first."""
         for entry in self.store.entries():
-            # Files without a manifest: of a commit that is under way, was cut off or came second, or set aside.
+            # Files without a manifest: their commit goes on, was cut off or came second, or they were set aside.
             what: Literal["artifact", "draft"] = "artifact" if entry.manifest else "draft"
             folder = Path(place_of(entry.ref))
             yield Piece(what, entry.ref.kind, entry.ref.key, folder, entry.size_bytes, int(entry.used * 1e9))
@@ -80,7 +80,7 @@ class BucketGarbage(Garbage):
             self.store.bucket.remove(f"used/{piece.kind}/{piece.key}")
 
     def _folders(self, name: str, pattern: str) -> Iterator[tuple[Path, dict[str, Facts]]]:
-        """The folders in one whose names are the store's own, and what lies below each."""
+        """The folders in a folder whose names are the store's own, and the objects below each."""
         found: dict[str, dict[str, Facts]] = {}
         for path, facts in self.store.bucket.list(name).items():
             found.setdefault("".join(path.split("/")[1:2]), {})[path] = facts
@@ -96,5 +96,5 @@ def _size(found: dict[str, Facts]) -> int:
 
 
 def _newest(found: dict[str, Facts]) -> int:
-    """When one of some objects was last written, in ns since the epoch."""
+    """When the newest of some objects was written, in ns since the epoch."""
     return int(max(facts.written for facts in found.values()) * 1e9)

@@ -1,4 +1,4 @@
-"""The doctor: looks at settings, broker, store and workers, and says what to do about what is wrong."""
+"""The doctor: examines settings, broker, store and workers, and says how to mend what is wrong."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ OLDEST_SERVER = (6, 2)
 #: Seconds by which clocks may differ, and bytes that should be free in the store.
 CLOCK_SECONDS = 2.0
 FREE_BYTES = 1_000_000_000
-#: Records that cannot be read of which the doctor tells.
+#: The most unreadable records that the doctor names.
 MOST_RECORDS = 5
-#: Where it stands how several users share a store.
+#: The page that says how several users share a store.
 SHARED_STORE = "docs/how-to/shared-store.md"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, how it stands, and what to do."""
+    """What was examined, what was found, and what to do."""
 
     subject: str
     state: Literal["good", "warning", "bad"]
@@ -58,14 +58,14 @@ class Finding:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Every finding, in an order in which mending makes sense."""
+    """All findings, in the order in which to mend what is wrong."""
     yield from _store(settings)
     try:
         client: Any = connect(settings)
     except DistillError as error:
         yield Finding("broker", "bad", str(error))
         return
-    client.skipped = Skipped(level=logging.DEBUG)  # They are told of among the findings.
+    client.skipped = Skipped(level=logging.DEBUG)  # The findings name them.
     yield Finding("broker", "good", f"{settings.broker_address} answers")
     yield _link(settings)
     yield _signing(settings)
@@ -82,7 +82,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _asked(subject: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    """The findings of a look; where the broker refuses one of its questions, that instead."""
+    """The findings of `look`; if the broker refuses one of its commands, a finding about that instead."""
     try:
         yield from look()
     except (redis.RedisError, BrokerUnavailable) as error:
@@ -116,8 +116,8 @@ def _store(settings: Settings) -> Iterator[Finding]:
         yield Finding("store", "bad", str(error), advice)
         return
     if not keeps_first:
-        advice = "use one that knows If-None-Match: with two commits of a key at once, here the last one wins"
-        yield Finding("store", "warning", f"{store} overwrites what is to be written only once", advice)
+        advice = "use an object store that knows If-None-Match: in this one, the last of two commits of a key wins"
+        yield Finding("store", "warning", f"{store} overwrites objects that must be written only once", advice)
     elif settings.is_remote:
         yield Finding("store", "good", f"{store} can be written, each object once; copies are in {root}")
     else:
@@ -154,7 +154,7 @@ def _link(settings: Settings) -> Finding:
 def _signing(settings: Settings) -> Finding:
     if name := keyring(settings).signs_as:
         return Finding("messages", "good", f"signed with the key {name}")
-    unsigned = "not signed: workers obey whoever can write to the broker"
+    unsigned = "not signed: workers obey everybody who can write to the broker"
     if settings.broker_is_here:
         return Finding("messages", "good", unsigned)
     return Finding("messages", "warning", unsigned, "give clients and workers the same DISTILL_SIGNING_KEY")
@@ -173,7 +173,7 @@ def _server(client: Any) -> Iterator[Finding]:
 
 
 def _told(about: dict[str, Any], name: str) -> Any:
-    """A value of what INFO tells; a broker that somebody else runs may keep it to itself."""
+    """A value of the server's INFO; raises if the server does not tell it, as hosted brokers may."""
     if name not in about:
         raise redis.ResponseError(f"its INFO tells no {name}")
     return about[name]
@@ -219,7 +219,7 @@ def _workers(client: Any, settings: Settings) -> Iterator[Finding]:
         yield Finding("workers", "bad", f"not known: {unreadable}")
     elif not workers:
         advice = "start some with 'distill up' or 'distill worker'"
-        yield Finding("workers", "warning", "none is there: what is submitted waits", advice)
+        yield Finding("workers", "warning", "no worker is there: submitted pipelines wait", advice)
     served = {queue for worker in workers for queue in worker.queues}
     for worker in workers:
         yield _worker(worker, settings)
@@ -228,11 +228,11 @@ def _workers(client: Any, settings: Settings) -> Iterator[Finding]:
             continue
         who = f" (pipelines that wait for it: {waiting[queue]:,})" if waiting[queue] else ""
         advice = f"start a worker with 'distill worker --queues {queue}'"
-        yield Finding("queues", "warning", f"nobody serves the queue '{queue}'{who}", advice)
+        yield Finding("queues", "warning", f"no worker serves the queue '{queue}'{who}", advice)
 
 
 def _pipelines_by_queue(ledger: Ledger, skipped: Skipped) -> Counter[str]:
-    """How many pipelines each queue has; those that are cancelled leave messages, for which nobody waits."""
+    """How many unfinished pipelines each queue has; messages of cancelled ones may lie there, and do not count."""
     waiting = Counter[str]()
     unfinished: list[str] = []
     with skipped.unreadable("unfinished"):
@@ -246,22 +246,23 @@ def _pipelines_by_queue(ledger: Ledger, skipped: Skipped) -> Counter[str]:
 
 
 def _records(client: Any) -> Iterator[Finding]:
-    """What was passed over in all that was looked at, and what is of another type than this project's keys are."""
+    """Records that were passed over by all findings above, and keys of another type than this project writes."""
     Queues(client).waiting()
     for name, kind in _types(client, client.names):
         if kind != (client.names.type_of(name) or kind):
             client.skipped.note(name, other_type(quoted(name)))
     found = list(dict.fromkeys(client.skipped.reasons.values()))
     if not found:
-        yield Finding("records", "good", "all that was looked at can be read")
+        yield Finding("records", "good", "all records that were looked at can be read")
         return
     more = f" (and {len(found) - MOST_RECORDS:,} more)" if len(found) > MOST_RECORDS else ""
     detail = f"not readable, and passed over: {'; '.join(found[:MOST_RECORDS])}{more}"
-    yield Finding("records", "warning", detail, "use the newest version on all machines; what is of none, DEL it")
+    advice = "use the newest version on all machines; DEL records that no version wrote"
+    yield Finding("records", "warning", detail, advice)
 
 
 def _types(client: Any, names: Keys) -> Iterator[tuple[str, str]]:
-    """The names of all keys of this project, each with its type; a client may scan, though not ask each key for it."""
+    """All keys of this project with their types, by SCAN: a client may not ask for the type of each key."""
     for kind in sorted(set(TYPES.values())):
         for pattern in (f"{names.own}*", f"{names.unacknowledged}*"):
             yield from ((name, kind) for name in client.scan_iter(pattern, count=1000, _type=kind))
@@ -302,7 +303,7 @@ def _worker(worker: WorkerEntry, settings: Settings) -> Finding:
 
 
 def _has_another_store(worker: WorkerEntry, settings: Settings) -> bool:
-    """Whether a worker seems to look elsewhere for artifacts; on another host another path may be the same folder."""
+    """Whether a worker seems to have another store; on another host, another path may be the same folder."""
     if settings.is_remote or "://" in worker.store:
         return worker.store != settings.store
     theirs = Path(worker.store)

@@ -1,11 +1,11 @@
-"""Garbage in a folder, and how it is removed beside workers that go on working.
+"""Garbage in a folder, and how it is removed while workers go on working.
 
-Nothing is deleted where it lies. It is moved to `trash/` first; then it is looked again what pipelines need, and what
-was used meanwhile: a folder's time says when a worker found it last. That goes back, the rest is deleted. Whoever looks
-for something between the two does not find it, and makes it again.
+Nothing is deleted where it lies. Garbage is moved to `trash/` first. Then what pipelines need by now, and what was used
+meanwhile, goes back; the rest is deleted. A folder's time says when a worker found it last. A worker that looks for an
+artifact while it is in the trash does not find it, and makes it again.
 
-Only what has a name that the store gives is looked at, and only where it is reached through folders: no link is
-followed, so that nothing outside of the store is counted, moved or deleted, also if links are made meanwhile.
+Only folders with names that the store gives are touched, and no link is followed: so nothing outside of the store is
+counted, moved or deleted, even if links are made meanwhile.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from distill_queue.shared.errors import store_errors
 from distill_queue.shared.files.folders import entries_in, found_below, held, is_folder, size_below
 from distill_queue.shared.line import listed
 
-#: Of folders in the trash from which nothing goes back.
+#: The suffix of folders in the trash from which nothing goes back.
 DOOMED = ".doomed"
 
-#: What the store calls the drafts in a folder of `partial/`, as a pattern.
+#: The names of drafts in a folder of `partial/`, as a pattern.
 _DRAFT = r"draft-\w+"
-#: Runs in the trash, and what they have moved there: the way to each from the store's root.
+#: Names in the trash, as patterns: of runs, and of what they moved there, which is its path in the store as one name.
 _RUN = rf"\d+-[0-9a-f]+({re.escape(DOOMED)})?"
 _MOVED = rf"artifacts\+[a-z_]+\+[0-9a-f]{{2}}\+[0-9a-f]{{64}}|partial\+{PARTIAL}(\+{_DRAFT})?|damaged\+{DAMAGED}"
 
@@ -44,10 +44,10 @@ _WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class FolderGarbage(Garbage):
-    """What no pipeline needs and nobody has used for some time, in a store whose folder all machines see."""
+    """Folders of a store that no pipeline needs and that were not used for some time."""
 
     def clear_trash(self) -> None:
-        """Put back, or delete, what a run that was killed has left."""
+        """Put back, or delete, what a killed run has left in the trash."""
         for run in _folders(self._trash, _RUN):
             if run.suffix == DOOMED:
                 self._delete(run)
@@ -55,10 +55,10 @@ class FolderGarbage(Garbage):
                 self._put_back(run)
 
     def remove(self, pieces: Sequence[Piece]) -> Removal:
-        """Delete pieces, but for those that somebody needs by now.
+        """Delete pieces, except those that a pipeline needs now or a worker has used meanwhile.
 
         Raises:
-            Unavailable: something cannot be moved, or it cannot be known what is needed; then all is where it was.
+            Unavailable: a piece cannot be moved, or it cannot be known what is needed; then all is where it was.
 
         """
         trash = self._trash / f"{time.time_ns()}-{secrets.token_hex(4)}"
@@ -66,7 +66,7 @@ class FolderGarbage(Garbage):
         try:
             moved = [piece for piece in pieces if self._move(piece.path, trash / self._name(piece.path))]
             needed = self.look()
-            # One rename each decides between going and going back, whoever else clears the trash at the same time.
+            # One rename decides whether a piece is deleted or goes back, even if another run clears the trash too.
             removed = [
                 piece
                 for piece in moved
@@ -83,16 +83,16 @@ class FolderGarbage(Garbage):
         return self.store.root / "trash"
 
     def _name(self, path: Path) -> str:
-        """A path in the store as one name, from which it can be put back."""
+        """A path in the store as one name, which says where to put the folder back."""
         return "+".join(path.relative_to(self.store.root).parts)
 
     def _is_garbage_still(self, piece: Piece, place: Path, needed: NeededArtifacts) -> bool:
-        """Whether nobody needs it, and nobody has touched it since it was listed."""
+        """Whether no pipeline needs a piece, and it was not touched since it was listed."""
         untouched = piece.what == "damaged" or _touched(place, deep=piece.what != "artifact") == piece.touched
         return untouched and self.may_go(piece, needed)
 
     def pieces(self) -> Iterator[Piece]:
-        """Everything that may be garbage: artifacts first."""
+        """All pieces that may be garbage, artifacts first."""
         yield from self._artifacts()
         for folder in _folders(self.store.root / "partial", PARTIAL):
             yield Piece("unfinished", "", folder.name, folder, size_below(folder), _touched(folder, deep=True))
@@ -104,18 +104,18 @@ class FolderGarbage(Garbage):
             yield Piece("damaged", kind, key, folder, size_below(folder), touched)
 
     def _artifacts(self) -> Iterator[Piece]:
-        """The artifacts, each looked at once; what lies between them and is none is named."""
+        """The artifacts, each looked at once; other things that lie between them are logged by name."""
         for kind in _folders(self.store.root / "artifacts", "[a-z_]+"):
             store = self.store.root.stat()
             for group in _folders(kind, "[0-9a-f]{2}"):
                 for folder in _folders(group, group.name + "[0-9a-f]{62}"):
-                    with store_errors(folder), suppress(FileNotFoundError):  # Taken by another at this moment.
+                    with store_errors(folder), suppress(FileNotFoundError):  # Another run moved it just now.
                         here, size = folder.lstat(), size_below(folder)
                         noted = _use_is_noted(store, here)
                         yield Piece("artifact", kind.name, folder.name, folder, size, here.st_mtime_ns, noted)
 
     def _put_back(self, trash: Path) -> None:
-        """Move what is in the trash to where it was, unless that place has been filled again."""
+        """Move what a run has left in the trash to where it was, unless something lies there again."""
         for folder in _folders(trash, _MOVED):
             if not self._move(folder, self.store.root.joinpath(*folder.name.split("+"))):
                 self._delete_one(folder)
@@ -128,7 +128,7 @@ class FolderGarbage(Garbage):
         self._remove_empty(doomed)
 
     def _move(self, folder: Path, place: Path) -> bool:
-        """Whether a folder could be moved: it was still there, and its new place was free."""
+        """Move a folder; return whether it was still there, and its new place was free."""
         with store_errors(folder):
             try:
                 with self._held(folder.parent) as source, self._held(place.parent, make=True) as target:
@@ -148,12 +148,12 @@ class FolderGarbage(Garbage):
             os.rmdir(trash.name, dir_fd=parent)
 
     def _held(self, folder: Path, *, make: bool = False) -> AbstractContextManager[int]:
-        """A descriptor of a folder of the store, to which no link leads."""
+        """A descriptor of a folder of the store, reached without following links."""
         return held(self.store.root, *folder.relative_to(self.store.root).parts, make=make)
 
 
 def _folders(folder: Path, pattern: str, *, named: bool = True) -> list[Path]:
-    """The folders in one whose names are the store's own; what else is there is named, and left alone."""
+    """The folders in a folder whose names are the store's own; others are logged by name, and left alone."""
     if not is_folder(folder):
         if folder.is_symlink():
             logger.warning(STAYS, folder.parent, repr(folder.name))
@@ -171,8 +171,8 @@ def _folders(folder: Path, pattern: str, *, named: bool = True) -> list[Path]:
 
 
 def _use_is_noted(store: os.stat_result, folder: os.stat_result) -> bool:
-    """Whether all who may write to the store, and may read a folder, may write its time as well."""
-    # The store's group has a group's rights in the folders of that group, and anybody's in others.
+    """Whether all users who may write to the store and read a folder may also write the folder's time."""
+    # The store's group has the group's rights in folders of that group, and those of others in other folders.
     by_group = stat.S_IRWXG if folder.st_gid == store.st_gid else stat.S_IRWXO
     for may_write, rights in ((stat.S_IWGRP, by_group), (stat.S_IWOTH, stat.S_IRWXO)):
         given = folder.st_mode & rights

@@ -1,4 +1,4 @@
-"""Garbage: what in a store no pipeline needs; how it is removed is a matter of the kind of store."""
+"""Garbage: what no pipeline needs in a store; each kind of store has its own way to remove it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.errors import store_errors
 from distill_queue.shared.store.store import ArtifactStore
 
-#: Seconds for which unfinished and damaged things are left alone: whoever works on them writes more often.
+#: Seconds for which unfinished and damaged pieces are left alone: a worker that works on them writes more often.
 GRACE_SECONDS = 86_400.0
-#: What the store calls the folders in `partial/`, and what it has set aside in `damaged/`, as patterns.
+#: The names of folders in `partial/`, and of those that were set aside in `damaged/`, as patterns.
 PARTIAL = "[0-9a-f]{64}"
 DAMAGED = rf"[a-z_]+-{PARTIAL}(-\d+)?"
-#: What is told of names that are none of the store's, and how many of these.
-STAYS = "%s: nothing that a store makes: %s: it stays"
+#: The message about names that no store gives, and the most of these that it lists.
+STAYS = "%s: left alone, as no store makes it: %s"
 MOST_NAMED = 5
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Piece:
     size_bytes: int
     #: When it was last used or changed, in ns since the epoch.
     touched: int
-    #: Whether all who work in the store can note that they use it: else nobody knows when it was last used.
+    #: Whether all users of the store can note that they use it: else it is not known when it was last used.
     use_is_noted: bool = True
 
     @property
@@ -48,45 +48,45 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What became of garbage."""
+    """What was removed, and what was put back."""
 
     removed: tuple[Piece, ...]
-    #: Needed or used since it was listed.
+    #: Pieces that were needed or used since they were listed.
     put_back: tuple[Piece, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Garbage(ABC):
-    """What no pipeline needs and nobody has used for some time."""
+    """What no pipeline needs, if it was not used for some time."""
 
     store: ArtifactStore
-    #: Looks what pipelines need now.
+    #: Returns what pipelines need now.
     look: Callable[[], NeededArtifacts]
     keep_seconds: float
 
     def find(self) -> list[Piece]:
-        """What may go, artifacts first; changes nothing."""
+        """The pieces that may be removed, artifacts first; changes nothing."""
         needed = self.look()
         with store_errors(self.store.root):
             found = [piece for piece in self.pieces() if self.may_go(piece, needed)]
         if self.keep_seconds and (unsure := [piece for piece in found if not piece.use_is_noted]):
             logger.warning(
-                "%d artifacts stay, as not all who use them can note it (first %s): chmod -R g+w, or --keep-days 0",
+                "%d artifacts stay, as not all users can note their use (first %s): chmod -R g+w, or --keep-days 0",
                 len(unsure),
                 unsure[0].path,
             )
             found = [piece for piece in found if piece.use_is_noted]
         going = {piece.path for piece in found}
-        # A draft goes with the unfinished work that it is a part of.
+        # A draft is removed with the unfinished work that it is a part of.
         return [piece for piece in found if piece.what != "draft" or piece.path.parent not in going]
 
     @abstractmethod
     def clear_trash(self) -> None:
-        """Put back, or delete, what a run that was killed has left."""
+        """Put back, or delete, what a killed run has left in the trash."""
 
     @abstractmethod
     def remove(self, pieces: Sequence[Piece]) -> Removal:
-        """Remove pieces, but for those that somebody needs or has used by now.
+        """Remove pieces, except those that a pipeline needs now or a worker has used meanwhile.
 
         Raises:
             Unavailable: something cannot be removed, or it cannot be known what is needed.
@@ -95,10 +95,10 @@ class Garbage(ABC):
 
     @abstractmethod
     def pieces(self) -> Iterator[Piece]:
-        """Everything that may be garbage: artifacts first."""
+        """All pieces that may be garbage, artifacts first."""
 
     def may_go(self, piece: Piece, needed: NeededArtifacts) -> bool:
-        """Whether a piece was not used for long enough, and nobody needs it or works on it."""
+        """Whether a piece was not used for long enough, no pipeline needs it, and no worker works on it."""
         keep_seconds = self.keep_seconds if piece.what == "artifact" else GRACE_SECONDS
         if piece.touched / 1e9 > time.time() - keep_seconds:
             return False

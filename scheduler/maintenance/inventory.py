@@ -22,7 +22,7 @@ from distill_queue.shared.store.manifest import Manifest, is_sealed
 from distill_queue.shared.store.store import ArtifactStore
 from distill_queue.shared.text import plain_line
 
-#: What artifacts that no stage made are called.
+#: Titles of artifacts that no stage made.
 GIVEN = {"checkpoint": "given weights", "label_file": "given labels"}
 #: Kinds in the order in which they are listed.
 ORDER = (*GIVEN, *STAGE_KINDS)
@@ -32,7 +32,7 @@ LATEST = 4e9
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """An artifact, as its manifest describes it in whatever version; a manifest that says nothing leaves a gap."""
+    """An artifact, as its manifest of this or another version describes it; None or "" for what the manifest lacks."""
 
     ref: ArtifactRef
     title: str
@@ -64,16 +64,16 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What reading an artifact to the last byte brought to light."""
+    """The outcome of reading an artifact to the last byte."""
 
     ref: ArtifactRef
     state: Literal["whole", "damaged", "unreadable", "of another version"]
-    #: What is wrong; of one that is whole, what it lacks to be made again.
+    #: What is wrong; for a whole artifact, what is missing to make it again.
     detail: str = ""
 
     @property
     def bad(self) -> bool:
-        """Whether it cannot be used, though this version wrote it."""
+        """Whether the artifact is unusable; one of another version is not bad."""
         return self.state in ("damaged", "unreadable")
 
 
@@ -95,7 +95,7 @@ def named(store: ArtifactStore, names: Sequence[str]) -> list[tuple[ArtifactRef,
     """The artifacts whose keys begin with one of some names, and their bytes; all without names.
 
     Raises:
-        InvalidSettings: no key begins so, or too little of one is given.
+        InvalidSettings: no key begins with a name, or a name is too short.
 
     """
     known = [(entry.ref, entry.size_bytes) for entry in store.entries()]
@@ -108,14 +108,14 @@ def named(store: ArtifactStore, names: Sequence[str]) -> list[tuple[ArtifactRef,
 
 
 def verdict_on(store: ArtifactStore, ref: ArtifactRef) -> Verdict | None:
-    """Read an artifact to the last byte, changing nothing; None where it is gone."""
+    """Read an artifact to the last byte, changing nothing; None if it is gone."""
     try:
         with store.reread(ref) as artifact:
             stage = artifact.manifest.stage
             if stage and stage.ref != ref:
                 raise ArtifactDamaged(f"{artifact.folder}: its stage is {stage.kind}/{stage.ref.short_key}")
             if stage and isinstance(stage.recipe, Labels):
-                from distill_queue.shared.soft_labels.cache import SoftLabels  # NumPy, which a listing does without.
+                from distill_queue.shared.soft_labels.cache import SoftLabels  # Loads NumPy: not for listings.
 
                 SoftLabels.open(artifact.folder).verify()
             if not _of_this_version(artifact, ref):
@@ -150,7 +150,7 @@ def _holding(entry: Entry, needed: NeededArtifacts) -> Holding:
 
 
 def _read(manifest: bytes) -> dict[str, Any]:
-    """A manifest's facts; none where it cannot be read."""
+    """A manifest's facts; empty if it cannot be read."""
     try:
         facts = from_json(manifest)
     except ValueError:
@@ -164,14 +164,14 @@ def _part(facts: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _number(value: object) -> float | None:
-    """A number of seconds that a clock can show; None of anything else."""
+    """A number of seconds that a clock can show; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return value if 0 <= value <= LATEST else None
 
 
 def _of_this_version(artifact: Artifact, ref: ArtifactRef) -> bool:
-    """Whether this version would give what the artifact is made of the same key."""
+    """Whether this version would give the artifact's stage the same key."""
     if artifact.manifest.stage:
         return artifact.manifest.stage.of_this_version
     given = {"checkpoint": checkpoint_ref, "label_file": label_file_ref}.get(ref.kind)
@@ -179,7 +179,7 @@ def _of_this_version(artifact: Artifact, ref: ArtifactRef) -> bool:
 
 
 def _sealed_otherwise(manifest: bytes) -> bool:
-    """Whether a manifest is whole, and this version cannot read it."""
+    """Whether a manifest is whole, though this version cannot read it."""
     try:
         Manifest.model_validate_json(manifest)
     except ValidationError:
@@ -188,7 +188,7 @@ def _sealed_otherwise(manifest: bytes) -> bool:
 
 
 def _missing_inputs(manifest: Manifest, store: ArtifactStore) -> str:
-    """Which of its inputs the store lacks, in words: they are made again when somebody needs them."""
+    """The inputs that the store lacks, in words: they are made again when a stage needs them."""
     inputs = manifest.stage.inputs if manifest.stage else {}
     missing = dict.fromkeys(f"{ref.kind}/{ref.short_key}" for ref in inputs.values() if ref not in store)
     return f"without its input {', '.join(missing)}" if missing else ""

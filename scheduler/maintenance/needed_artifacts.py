@@ -1,4 +1,4 @@
-"""Needed artifacts: those of pipelines that the broker or the store still knows."""
+"""Needed artifacts: the artifacts of pipelines that the broker or the store still knows."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.plan.stage import bundle_key
 from distill_queue.shared.store.submissions import Submissions
 
-#: Of a key, in hexadecimal digits.
+#: The length of a key, in hexadecimal digits.
 KEY_CHARACTERS = 64
 _KEY = re.compile(rf"\b[0-9a-f]{{{KEY_CHARACTERS}}}\b")
 
 
 @dataclass(frozen=True, slots=True)
 class NeededArtifacts:
-    """What pipelines need, and what is worked on, at one moment."""
+    """What pipelines need, and what workers work on, at one moment."""
 
-    #: Ids of the pipelines that need a key: of an artifact, or of a bundle's unfinished work.
+    #: Ids of the pipelines that need a key; it is an artifact's, or that of a bundle's unfinished work.
     pipelines: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    #: Keys that a worker works on, bundles' too.
+    #: Keys that a worker works on, including those of bundles.
     worked_on: frozenset[str] = frozenset()
 
     @classmethod
     def now(cls, ledger: Ledger | None, submissions: Submissions) -> Self:
-        """What the broker's pipelines need, where there is a broker, and those that the store keeps.
+        """What the pipelines at the broker need, if there is one, and those that the store keeps.
 
         Raises:
-            Unavailable: one of them cannot be asked.
+            Unavailable: broker or store does not answer.
 
         """
-        # The broker first: of a pipeline that is submitted between the two looks, the store knows before the broker.
+        # The broker first: a pipeline that is submitted meanwhile is in the store before it is at the broker.
         texts = chain(ledger.plan_texts() if ledger else (), submissions.texts())
         pipelines, bundles = defaultdict[str, dict[str, None]](dict), dict[str, set[str]]()
         for pipeline, text in texts:
@@ -55,15 +55,15 @@ class NeededArtifacts:
 
 
 def _keys(text: str) -> set[str]:
-    """The keys in a text, whatever it is."""
-    # Between quotes, as all keys in JSON are: to look for keys in what is shorter takes three times as long.
+    """The keys in any text."""
+    # Keys in JSON stand between quotes; looking for keys in shorter parts too takes three times as long.
     long_enough = {part for part in text.split('"') if len(part) >= KEY_CHARACTERS}
     return {key for part in long_enough for key in _KEY.findall(part)}
 
 
 def _bundles(text: str) -> Iterator[set[str]]:
-    """The keys of each bundle of several stages in a plan or a submission, as far as its shape is one that is known."""
-    # Not as a `Plan`: that would take ten times as long, and say nothing of one of another version.
+    """The keys of each bundle of several stages in a plan or a submission, if its JSON has the known shape."""
+    # Not read as a `Plan`: that takes ten times as long, and fails for one of another version.
     with suppress(ValueError, TypeError, AttributeError, LookupError):
         facts = from_json(unsealed(text))
         plan = facts.get("plan", facts)

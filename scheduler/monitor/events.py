@@ -1,7 +1,7 @@
-"""Events, as Flower may take them in: anybody who may write to the broker sends some, and no event is signed.
+"""Events, cleaned for Flower: anybody who may write to the broker can send events, and no event is signed.
 
-Flower copies each field of an event into what its pages show: a text where they reckon with a number, or a field that
-is none of an event's, ends every later look at the page with an error.
+Flower copies each field of an event into what its pages show. A text in place of a number, or an unknown field, makes
+every later view of the page end with an error.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-#: Characters of a text that are kept.
+#: The most characters of a text that are kept.
 LONGEST_TEXT = 10_000
 #: Numbers of a machine's load: of the last 1, 5 and 15 minutes.
 LOADS = 3
 #: Seconds since the epoch, and other numbers, that pages can show: up to the year 2096, and what float64 counts with.
 LATEST, LARGEST = 4e9, 2.0**53
-#: Hours between a time zone and UTC, at the most.
+#: The most hours between a time zone and UTC.
 FURTHEST = 26
 
 
@@ -62,12 +62,12 @@ def _loads(value: object) -> list[float] | None:
 
 
 def _arguments(value: object) -> str | None:
-    """A text of which Flower's index can see whether Python reads it as a dictionary."""
+    """A text that Flower's index can safely try to read as a Python dictionary."""
     text = _text(value)
     try:
         if text and isinstance(found := ast.literal_eval(text), dict):
             str(found)
-    except (ValueError, SyntaxError):  # Words, as those of our stages.
+    except (ValueError, SyntaxError):  # Plain words, such as those of our stages.
         return text
     except (TypeError, MemoryError, RecursionError):
         return None
@@ -75,7 +75,7 @@ def _arguments(value: object) -> str | None:
 
 
 _Reader = Callable[[object], Any]
-#: What an event needs; without one of these it is none.
+#: The fields that every event needs.
 _NEEDED: dict[str, _Reader] = {"type": _text, "hostname": _text, "timestamp": _time}
 _MORE: dict[str, _Reader] = {"utcoffset": _offset, "pid": _count, "clock": _count}
 _OF_WORKERS: dict[str, _Reader] = {
@@ -94,7 +94,8 @@ _OF_TASKS: dict[str, _Reader] = {
     **dict.fromkeys(("terminated", "expired", "requeue"), _truth),
     "signum": _count,
 }
-#: Each kind of event, and what else it needs and may say. Celery's own, and that of a stage's progress.
+#: The kinds of events, with the other fields that each needs and those that it may have: Celery's kinds, and ours for a
+#: stage's progress.
 EVENT_KINDS: dict[str, tuple[dict[str, _Reader], dict[str, _Reader]]] = {
     **dict.fromkeys(("worker-online", "worker-heartbeat", "worker-offline"), ({}, _OF_WORKERS)),
     **dict.fromkeys(
@@ -108,7 +109,7 @@ EVENT_KINDS: dict[str, tuple[dict[str, _Reader], dict[str, _Reader]]] = {
 
 
 def cleaned(event: object) -> dict[str, Any] | None:
-    """An event with those of its fields that are of their type; None where it is none that Flower knows."""
+    """An event with only its fields of the right type; None if Flower does not know such an event."""
     if not isinstance(event, dict):
         return None
     kind = event.get("type")

@@ -1,7 +1,7 @@
 """Flower's configuration: Flower runs this file (`--conf=…/flower_settings.py`).
 
-Each name that is an option of Flower's sets it; what stands on Flower's command line wins. Where a value is not set
-here, the environment may have it, as `FLOWER_URL_PREFIX`.
+Each name here that is an option of Flower's sets that option; Flower's command line wins. Options that are not set here
+can be set by the environment, as `FLOWER_URL_PREFIX`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from distill_queue.shared.errors import InvalidSettings
 from distill_queue.shared.exit_code import ExitCode
 from distill_queue.shared.text import plain_line, plain_text
 
-#: In the order of the page; the task's id, a link to its own page, where 1,400 pixels still show its beginning.
+#: The columns in the page's order; the task's id links to its page, and stands where 1,400 pixels show its beginning.
 tasks_columns = "args,kwargs,state,result,worker,uuid,routing_key,runtime,received"
 TASK_COLUMNS |= {
     "args": "Pipeline",
@@ -42,9 +42,9 @@ natural_time = True
 persistent = True
 state_save_interval = 10_000
 max_tasks = 10_000
-#: A worker that is started anew may have a new name; seconds until the old one is forgotten.
+#: Seconds until a worker that is offline is forgotten: started anew, it may have another name.
 purge_offline_workers = 86_400
-#: For Flower's own metrics, in seconds.
+#: Upper ends of the bins of Flower's own metrics, in seconds.
 task_runtime_metric_buckets = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0, 14_400.0, 43_200.0]
 
 try:
@@ -55,15 +55,15 @@ except InvalidSettings as error:
     sys.stderr.write(f"error: {error}\n")
     sys.exit(ExitCode.WRONG_INPUT)
 
-# Without a password Flower refuses whatever its buttons ask for: then it shows none.
+# Without a login Flower refuses the requests of its buttons: then it shows no buttons.
 read_only = not (basic_auth or options.auth or strtobool(os.environ.get("FLOWER_UNAUTHENTICATED_API", "no")))
 
-# A stage that tells its progress is still one that runs: for the filter 'Started', and for the Terminate button.
+# A stage that reports progress still runs: it stays under the filter 'Started', and keeps its Terminate button.
 TASK_EVENT_TO_STATE["progress"] = states.STARTED
 
 
 class RedisSocket(broker.RedisSocket):  # type: ignore[misc]
-    """Counts messages for the broker's page; Flower's own class reads no database from a socket's URL."""
+    """Counts messages for the broker's page; Flower's own class ignores the database in a socket's URL."""
 
     def __init__(self, broker_url: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(broker_url, *args, **kwargs)
@@ -75,7 +75,7 @@ broker.RedisSocket = RedisSocket
 
 
 class Receiver(events.EventReceiver):  # type: ignore[misc]
-    """Takes in events, and drops those that no worker sends: they would leave pages that end with an error."""
+    """Takes in events, and drops those that no worker sends: they would break pages."""
 
     def _receive(self, body: object, message: object, *_: object) -> None:
         super()._receive(cleaned_batch(body), message)
@@ -85,10 +85,10 @@ events.EventReceiver = Receiver
 
 
 def format_task(task: Task) -> Task:
-    """The task as the pages show it: where its arguments would stand, its pipeline and its stage in words."""
+    """The task as the pages show it: its pipeline and its stage in words stand in place of its arguments."""
     task.args, _, task.kwargs = plain_line(str(task.kwargs or "")).partition(" · ")
     failed = task.state in (states.FAILURE, states.RETRY)
-    title = task.kwargs.partition(" · ")[0]  # An error begins with it.
+    title = task.kwargs.partition(" · ")[0]  # Errors begin with the title.
     task.result = _unquoted(task.exception if failed else task.result).removeprefix(f"{title}: ")
     if task.state == states.REVOKED:
         last = re.sub(r"^[^·]* left · ", "", task.result)
@@ -97,7 +97,7 @@ def format_task(task: Task) -> Task:
 
 
 def _unquoted(shown: str | None) -> str:
-    """A text without the quotes, and the name of the error, that Python puts around it; it may be cut off."""
+    """A text without the quotes and the error's name that Python puts around it; the text may be cut off."""
     text = re.sub(r"""^\w+\((?=['"])""", "", str(shown or ""))
     try:
         return plain_text(str(ast.literal_eval(text.removesuffix(")"))))

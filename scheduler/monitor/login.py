@@ -1,4 +1,4 @@
-"""Flower's logins: who may look at its pages, as the environment says it."""
+"""Flower's logins: the users and passwords that the environment names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from distill_queue.shared.errors import InvalidSettings
 def logins(environment: Mapping[str, str]) -> list[str]:
     """Each login as `user:password`: those in FLOWER_BASIC_AUTH, and the one in FLOWER_USER and FLOWER_PASSWORD.
 
-    Flower splits the first at commas, so a password with a comma is for the others.
+    Flower splits FLOWER_BASIC_AUTH at commas, so a password with a comma goes into FLOWER_PASSWORD.
 
     Raises:
-        InvalidSettings: a login would let in nobody, or others than it seems; the message has no part of it.
+        InvalidSettings: a login would not work, or let in others than it seems; the message quotes no part of it.
 
     """
     found = []

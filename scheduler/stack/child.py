@@ -132,7 +132,7 @@ class Child:
             self._process.terminate()
 
     def end(self, deadline: float) -> None:
-        """Wait for the process until a monotonic time, then kill whatever is left of its session."""
+        """Wait for the process until a monotonic time, then kill the rest of its session."""
         if self._process is None:
             return
         with suppress(subprocess.TimeoutExpired):

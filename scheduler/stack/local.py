@@ -192,7 +192,7 @@ def _state_folder() -> Path:
 
 
 def _is_closed(folder: Path) -> bool:
-    """Whether nobody but this user can write to a folder."""
+    """Whether only this user can write to a folder."""
     status = folder.stat()
     return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 from rich.text import Text
 
-if TYPE_CHECKING:  # With numpy or Celery, for which a list of pipelines need not wait.
+if TYPE_CHECKING:  # These load numpy or Celery, which a list of pipelines does without.
     import numpy as np
     import numpy.typing as npt
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # With numpy or Celery, for which a list of pipelines need no
 
 
 def cache_table(cache: Cache) -> Table:
-    """What a cache is of, and what its labels are worth."""
+    """What a cache holds, and how good its labels are."""
     header, record = cache.labels.header, cache.record
     table = Table.grid(padding=(0, 2))
     table.add_column()
@@ -51,7 +51,7 @@ def cache_table(cache: Cache) -> Table:
 
 
 def check_line(check: Check) -> Text:
-    """A line about something that was verified."""
+    """A line about one check of a cache."""
     marks = {True: ("✓", "green"), False: ("✗", "bold red"), None: ("–", "yellow")}
     return Text.assemble(marks[check.passed], f" {check.name}: {check.detail}")
 
@@ -59,7 +59,7 @@ def check_line(check: Check) -> Text:
 def head_table(
     probabilities: Floats, targets: npt.NDArray[np.integer[Any]], names: tuple[str, ...], kept: int
 ) -> Table:
-    """The first classes of each row of probabilities `[rows, classes]`, of those that are kept, beside its label."""
+    """The most probable classes in each row of probabilities `[rows, classes]`, of those kept, beside the label."""
     shown = min(3, kept)
     table = Table()
     table.add_column("sample", justify="right")

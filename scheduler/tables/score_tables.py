@@ -13,7 +13,7 @@ from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord
 from distill_queue.shared.results.scores import ReportRecord, StudentScore
 
-if TYPE_CHECKING:  # With numpy or Celery, for which a list of pipelines need not wait.
+if TYPE_CHECKING:  # These load numpy or Celery, which a list of pipelines does without.
     from distill_queue.scheduler.client.comparison import ComparedStudent
 
 
@@ -44,7 +44,7 @@ def scores_table(results: PipelineResults) -> Table:
     if verdicts := [f"{score.name} {score.verdict}" for score in results.scores.students if score.verdict]:
         seeds = max(len(score.runs) for score in results.scores.students)
         table.caption += (
-            f"\nMeans over {seeds} seeds, ± half of the 95 % interval. Than its control: {', '.join(verdicts)}"
+            f"\nMeans over {seeds} seeds, ± half of the 95 % interval. Against the control: {', '.join(verdicts)}"
         )
     if any(score.gain and score.gain.high is None for score in results.scores.students):
         table.caption += "\nA gain from one seed is not told apart from chance."
@@ -52,7 +52,7 @@ def scores_table(results: PipelineResults) -> Table:
 
 
 def costs_table(results: PipelineResults) -> Table:
-    """What the teacher and the students cost to run; a control costs what its student does, with every seed."""
+    """What the teacher and the students cost to run; controls, and all seeds, cost as much as their student."""
     table = _table(f"{results.name}: cost on {results.scores.students[0].student.device}")
     for name in ("parameters", "multiply-\nadds", "kB on\ndisk", "ms at\nbatch 1", "95 %", "samples/s"):
         table.add_column(name, justify="right")
@@ -60,7 +60,7 @@ def costs_table(results: PipelineResults) -> Table:
         table.add_row("teacher", *_costs(results.scores.teacher, results.scores))
     for score in results.scores.students:
         table.add_row(score.name, *_costs(score.student, results.scores))
-    table.caption = "times: the best measurement of all models that are built alike, as those of several seeds are"
+    table.caption = "times: the best measurement of models that are built alike, such as those of several seeds"
     return table
 
 
@@ -82,7 +82,7 @@ def comparison_table(students: list[ComparedStudent]) -> Table:
             f"{student.latency_median_ms:.3f}",
         )
     if len({student.data_key for student in students}) > 1:
-        table.caption = "Not all on the same data: their accuracies do not compare."
+        table.caption = "Not all students have the same data: their accuracies cannot be compared."
     return table
 
 
@@ -121,7 +121,7 @@ def _mean_training(records: list[EvaluationRecord]) -> str:
 
 
 def _gain(mean: float | None, high: float | None) -> str:
-    """A gain in points; over seeds with half of its interval."""
+    """A gain in points; with half of its interval if there are several seeds."""
     if mean is None:
         return ""
     return f"{100 * mean:+.2f}" + ("" if high is None else f" ± {100 * (high - mean):.2f}")

@@ -19,7 +19,7 @@ from distill_queue.shared.ledger.workers import WorkerEntry
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.store.store import ArtifactStore
 
-if TYPE_CHECKING:  # With numpy or Celery, for which a list of pipelines need not wait.
+if TYPE_CHECKING:  # These load numpy or Celery, which a list of pipelines does without.
     from distill_queue.scheduler.maintenance.doctor import Finding
     from distill_queue.shared.ledger.queues import QueueState
 
@@ -30,7 +30,7 @@ UNREADABLE = "unreadable"
 
 
 def stages_table(results: PipelineResults) -> Table:
-    """How the pipeline came by each stage's result."""
+    """A pipeline's stages, and whether each result was computed or found."""
     table = Table(title=f"{results.id}: stages")
     for name in ("stage", "key", "result", "worker"):
         table.add_column(name)
@@ -55,7 +55,7 @@ def plan_table(plan: Plan, store: ArtifactStore) -> Table:
 
 
 def print_pipelines(console: Console, pipelines: Iterable[PipelineStatus | UnreadablePipeline]) -> None:
-    """Print one row a pipeline, each soon after it is known; one that cannot be read has the reason in it."""
+    """Print a row for each pipeline as soon as it is known; the row of an unreadable one says why."""
     columns = (
         Column("pipeline"),
         Column("state", max(map(len, STYLES)), styles=STYLES | {UNREADABLE: "red"}),
@@ -75,7 +75,7 @@ def _pipeline_row(status: PipelineStatus | UnreadablePipeline) -> tuple[str, ...
 
 
 def _now(status: PipelineStatus) -> str:
-    """What a pipeline does, why it failed, or how good its students are."""
+    """What a pipeline does now, why it failed, or how good its students are."""
     report = status.states[status.plan.report.key].record
     if report:
         return report.record.summary
@@ -85,7 +85,7 @@ def _now(status: PipelineStatus) -> str:
 
 
 def workers_table(workers: list[WorkerEntry]) -> Table:
-    """The workers that are there, and what they do."""
+    """The workers on the roster, and what they do."""
     table = Table()
     for name in ("worker", "host", "queues", "does", "torch", "store"):
         table.add_column(name)
@@ -97,7 +97,7 @@ def workers_table(workers: list[WorkerEntry]) -> Table:
 
 
 def queues_table(states: list[QueueState]) -> Table:
-    """What waits and runs; of a queue in which nothing is, one line."""
+    """What waits and runs by queue and priority; one line for an empty queue."""
     table = Table()
     for name in ("queue", "priority", "waiting", "oldest", "running", "later", "workers"):
         table.add_column(name, justify="right" if name in ("waiting", "oldest", "running", "later") else "left")

@@ -1,1 +1,1 @@
-"""The terminal: all that is printed passes through here, as text and never as commands to it."""
+"""The terminal: everything that commands print passes through here, as text and never as commands to the terminal."""

@@ -1,7 +1,7 @@
 """A listing: a table that may be long, printed as lines in columns.
 
-Rich's tables are for a screenful: each of their cells takes 0.1 ms of a core, which is 4 s for 5,000 artifacts, and
-their first row is printed when the last one is known.
+Rich's tables are made for a screenful: each cell takes 0.1 ms of a core, which is 4 s for 5,000 artifacts, and the
+first row is printed only when the last one is known.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Span, Text
 
-#: Between two columns.
+#: What stands between two columns.
 GAP = "  "
-#: Characters that a column keeps which goes on in the next line where there is no room.
+#: The fewest characters of a column that folds for lack of room.
 NARROWEST = 16
 #: Rows that are printed at once.
 PAGE_ROWS = 200
@@ -27,17 +27,17 @@ class Column:
     """A column: as wide as its name, or wider."""
 
     name: str
-    #: Characters of its widest cell, as far as that is known before; a wider one moves what follows in its line.
+    #: Characters of its widest cell, if known before; a wider cell shifts the rest of its line.
     width: int = 0
     right: bool = False
-    #: Whether a cell for which there is no room goes on in the next line.
+    #: Whether cells fold: go on in the next line if there is no room.
     folds: bool = False
-    #: Of cells with such a text.
+    #: The style of cells by their text.
     styles: Mapping[str, str] = field(default_factory=dict)
 
 
 def print_listing(console: Console, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows, a cell a column, below the columns' names: as wide as the first page of them needs, or as is said.
+    """Print rows below the columns' names; columns are as wide as their first page of rows needs, or as they say.
 
     A last column that folds may take all the room.
     """
@@ -55,12 +55,12 @@ def print_listing(console: Console, columns: Sequence[Column], rows: Iterable[Se
 
 def width_of(cell: str) -> int:
     """Columns of a terminal that a cell takes."""
-    # Hardly a cell has others, whose widths are to be looked up one by one.
+    # Hardly any cell has other characters, whose widths are looked up one by one.
     return len(cell) if cell.isascii() and cell.isprintable() else cell_len(cell)
 
 
 def _narrow(columns: Sequence[Column], room: int) -> None:
-    """Make columns that fold narrower until all have room, as far as that can be."""
+    """Make columns that fold narrower until all columns have room, if possible."""
     last = columns[-1]
     excess = sum(column.width for column in columns) + len(GAP) * (len(columns) - 1) - room
     if last.folds and excess < 0:
@@ -72,7 +72,7 @@ def _narrow(columns: Sequence[Column], room: int) -> None:
 
 
 def _page(rows: Iterable[Sequence[str]], columns: Sequence[Column], console: Console) -> Text:
-    """Rows as lines: one each, or several where a cell folds."""
+    """Rows as lines: one line for each, or several if a cell folds."""
     lines, spans, place = list[str](), list[Span](), 0
     for row in rows:
         folded = [_folded(cell, column, console) for cell, column in zip(row, columns, strict=True)]

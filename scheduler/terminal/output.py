@@ -1,4 +1,4 @@
-"""The terminal: all that the commands print, as text and never as commands to it."""
+"""Output: all that the commands print, as text and never as commands to the terminal."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ PAGE_VALUES = 100
 
 
 class Terminal(Console):
-    """A console to which every string is plain: what is to have a style is a `Text`.
+    """A console that takes every string as plain text; text with a style is a `Text`.
 
-    Nothing that others have written can begin a command to the terminal, a link or a colour: neither by escape
+    So text that others have written cannot command the terminal, or make a link or a colour: neither by escape
     sequences nor by rich's markup.
     """
 
@@ -40,13 +40,13 @@ class Terminal(Console):
         return super().render_str(_plain(text), **options)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The pieces of whatever is printed; of rich's own commands, as those that move the cursor, all stay."""
+        """The pieces of what is printed, made plain; rich's own commands, such as those that move the cursor, stay."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(_plain(segment.text), segment.style)
 
 
 class PlainFormatter(logging.Formatter):
-    """Writes what libraries and this program log, a line or more, without what a terminal obeys."""
+    """Writes the lines that libraries and this program log, without characters that a terminal obeys."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The record's text."""
@@ -54,13 +54,13 @@ class PlainFormatter(logging.Formatter):
 
 
 def show_logs() -> None:
-    """Make plain the warnings that Python itself prints where logging is not set up."""
+    """Make plain the warnings that Python itself prints while logging is not set up."""
     if logging.lastResort:
         logging.lastResort.setFormatter(PlainFormatter())
 
 
 def say(text: object, *, err: bool = False) -> None:
-    """Print one line, as a path or an id: for people and for programs alike."""
+    """Print one line, such as a path or an id, for people and programs alike."""
     typer.echo(plain_line(str(text)), err=err)
 
 
@@ -70,11 +70,11 @@ def print_json(value: Any, *, indent: int | None = 1) -> None:
 
 
 def print_json_list(values: Iterable[Any], around: Callable[[list[Any]], Any] = list) -> None:
-    """Print a list of values as JSON, page by page, so that there may be many.
+    """Print a list of values as JSON, page by page, so that it can be long.
 
     Args:
-        values: of the list.
-        around: puts the list, or a page of it, into what it is a part of; no null comes before it.
+        values: the list's values.
+        around: puts the list, or a page of it, into the whole that it is a part of; no null comes before it.
 
     """
     left = iter(values)
@@ -102,5 +102,5 @@ def _json(value: Any, indent: int | None) -> str:
 
 
 def _plain(text: str) -> str:
-    """A piece of what is printed, all of it: what is too long was cut where it came in."""
+    """A piece of text made plain, at full length: text that is too long was cut where it came in."""
     return plain_text(text, sys.maxsize)

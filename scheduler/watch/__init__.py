@@ -1,1 +1,1 @@
-"""Watching: where the stages of a pipeline stand, as a tree or line by line."""
+"""Watching: shows how far the stages of a pipeline are, as a tree or line by line."""

@@ -1,4 +1,4 @@
-"""Lines about a pipeline, where there is no terminal: what became of each stage at once, its progress now and then."""
+"""Lines about a pipeline where there is no terminal: new states of stages at once, their progress now and then."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LINE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What several stages of one task do, or what became of them; it is the same for all."""
+    """What several stages of one task have in common: their state in words."""
 
     stages: Bundle
     state: StageState
@@ -28,7 +28,7 @@ class Line:
 
     @property
     def subject(self) -> str:
-        """The stages' titles, as one."""
+        """One title for all of the stages."""
         return titled(self.stages)
 
 
@@ -36,12 +36,12 @@ class Line:
 class Lines:
     """Makes lines of the successive statuses of one pipeline."""
 
-    #: A stage's state in words, beside its title.
+    #: Returns a stage's state in words, to stand beside its title.
     describe: Callable[[Stage, StageState], str]
     clock: Callable[[], float] = field(default=time.monotonic)
-    #: By a stage's key: the state that was last said and, while it waits, why.
+    #: By a stage's key: the state that was last printed and, while it waits, why.
     _said: dict[str, tuple[str, str]] = field(default_factory=dict)
-    #: By the key of a task's first stage: when its progress was last told, and at which epoch.
+    #: By the key of a task's first stage: when its progress was last printed, and at which epoch.
     _told: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     def __call__(self, status: PipelineStatus) -> Iterator[Line]:
@@ -67,7 +67,7 @@ class Lines:
         return self.clock() - told >= wait
 
     def _lines(self, task: Bundle, stages: Bundle, status: PipelineStatus) -> Iterator[Line]:
-        """One line for all stages of which the same is to be said."""
+        """One line for all stages that have the same text."""
         alike: dict[tuple[str, str], list[Stage]] = {}
         for stage in stages:
             state = status.states[stage.key]
@@ -90,7 +90,7 @@ def titled(stages: Sequence[Stage]) -> str:
     """One title for several stages, as `distill small, seeds 0 to 8 and 9 others (18 models together)`."""
     if len(stages) == 1:
         return stages[0].title
-    #: By what stands before and behind a seed.
+    #: Seeds by the text before and behind them in a title.
     seeds: dict[tuple[str, str], list[int]] = {}
     for stage in stages:
         match = re.search(r", seed (\d+)", stage.title)
@@ -99,7 +99,7 @@ def titled(stages: Sequence[Stage]) -> str:
     (before, behind), numbers = next(iter(seeds.items()))
     others = len(stages) - max(1, len(numbers))
     more = f" and {others:,} other{'' if others == 1 else 's'}" if others else ""
-    # Evaluations are done one after another.
+    # Only trainings run side by side; evaluations run one after another.
     together = " together" if all(isinstance(stage.recipe, Training) for stage in stages) else ""
     return f"{before}{_of_seeds(numbers)}{behind}{more} ({len(stages):,} models{together})"
 

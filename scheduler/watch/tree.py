@@ -41,17 +41,17 @@ STYLES = {
     State.BLOCKED: "dim",
 }
 WARNING_MARK = "!"
-#: Seconds between two looks at which queues are served.
+#: Seconds between two looks at the queues that workers serve.
 LOOK_SECONDS = 5.0
 BAR_WIDTH = 12
 #: Columns of a terminal below which bars and workers are left out.
 WIDE = 100
-#: The states whose stages are shown first where there is no room for all.
+#: The states in the order in which their stages are shown if there is no room for all.
 TELLING = (State.FAILED, State.RUNNING, State.WAITING, State.DONE, State.CANCELLED, State.BLOCKED)
 
 
 def follow(statuses: Iterable[PipelineStatus], console: Console, look: Callable[[], Served] = lambda: None) -> None:
-    """Show a pipeline while there are statuses of it: as a live tree, or in lines where there is no terminal."""
+    """Show a pipeline as long as statuses of it come: as a live tree, or in lines where there is no terminal."""
     followed = _with_served(statuses, look)
     if not (console.is_terminal or console.is_jupyter):
         _print_lines(followed, console)
@@ -64,7 +64,7 @@ def follow(statuses: Iterable[PipelineStatus], console: Console, look: Callable[
 def _with_served(
     statuses: Iterable[PipelineStatus], look: Callable[[], Served]
 ) -> Iterator[tuple[PipelineStatus, Served]]:
-    """Each status, and which queues are served while nothing of it has begun."""
+    """Each status and, while no stage has begun, the queues that workers serve."""
     served, looked = None, time.monotonic()  # Workers may be starting just now.
     for status in statuses:
         if status.state == State.WAITING and time.monotonic() > looked + LOOK_SECONDS:
@@ -76,7 +76,7 @@ def _with_served(
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Where a pipeline and each of its stages stand, as wide as the terminal and, on demand, no higher."""
+    """How far a pipeline and its stages are: as wide as the terminal, and if `fit` no higher."""
 
     status: PipelineStatus
     served: Served = None
@@ -88,7 +88,7 @@ class Stages:
         ago = duration_in_words(max(0.0, time.time() - status.submitted))
         stands = f"  {done} of {len(status.states)} stages, submitted {ago} ago"
         yield Text.assemble((status.id, "bold"), "  ", (status.state, STYLES[status.state]), stands)
-        # The line above, the cursor's, and one that says what is left out.
+        # Room for the line above, the cursor's line, and the line that says what is left out.
         warnings = [warned(warning, fit=self.fit) for warning in status.warnings if not warning.accepted]
         rows, left_out = _most_telling(status, console.height - 3 - len(warnings) if self.fit else None)
         longest = max(len(f"✓ {branch}{stage.title}") for branch, stage in rows)
@@ -96,7 +96,7 @@ class Stages:
         table.add_column(no_wrap=True, width=min(longest, width // 2), overflow="ellipsis")
         if width >= WIDE:
             table.add_column()
-        # A line that may be cut off has its whole text in `status ID`.
+        # `status ID` shows the whole text of a line that is cut off.
         table.add_column(ratio=1, no_wrap=self.fit, overflow="ellipsis" if self.fit else "fold")
         table.add_column(justify="right", no_wrap=True)
         if width >= WIDE:
@@ -114,7 +114,7 @@ class Stages:
         yield Text.assemble((MARKS[state.state], STYLES[state.state]), " ", (branch, "dim"), stage.title)
         if wide:
             yield ProgressBar(1.0, state.share, width=BAR_WIDTH) if state.share is not None else ""
-        # What other stages are waited for, the tree shows as well: one line is enough.
+        # One line is enough: the tree shows which stages it waits for.
         brief = reason is not None and reason.startswith(("waits for", "never"))
         yield Text(
             reason or _does(stage, state),
@@ -130,7 +130,7 @@ class Stages:
 def _most_telling(status: PipelineStatus, room: int | None) -> tuple[list[tuple[str, Stage]], Counter[str]]:
     """The stages' rows in the plan's order, at most so many, and how many are left out by state.
 
-    Those that failed or run are kept first, then the next ones, then those that were done last.
+    Failed and running stages come first, then those that are next, then those that were done last.
     """
     rows = list(tree(status.plan))
     if room is None or len(rows) <= room:
@@ -152,12 +152,12 @@ def describe(state: StageState) -> str:
 
 
 def _does(stage: Stage, state: StageState) -> str:
-    """A stage's state in words, without its title, with which errors begin."""
+    """A stage's state in words, without its title, which errors begin with."""
     return describe(state).removeprefix(f"{stage.title}: ")
 
 
 def tree(plan: Plan) -> Iterator[tuple[str, Stage]]:
-    """The stages in the plan's order, each behind the lines that lead to it: a branch below what it waits for."""
+    """The stages in the plan's order, each with the tree's lines before it: a stage stands below what it waits for."""
     first, *trunk = plan.trunk
     yield "", first
     yield from _side_by_side([[(stage,)] for stage in plan.teachers])
@@ -168,7 +168,7 @@ def tree(plan: Plan) -> Iterator[tuple[str, Stage]]:
 
 
 def _side_by_side(branches: Collection[Collection[Bundle]]) -> Iterator[tuple[str, Stage]]:
-    """Each model of each branch, and below it what is done with it."""
+    """Each model of each branch, and below it the stages that use it."""
     lines = [
         (stage, [each for bundle in others for each in bundle if stage.ref in each.inputs.values()])
         for first, *others in branches
@@ -181,7 +181,7 @@ def _side_by_side(branches: Collection[Collection[Bundle]]) -> Iterator[tuple[st
 
 
 def warned(warning: DataWarning, *, fit: bool = False) -> Text:
-    """A warning as text; `fit` cuts it to one line, since `status ID` has the whole."""
+    """A warning as text; `fit` cuts it to one line, as `status ID` shows all of it."""
     return Text(f"{WARNING_MARK} {warning}", "yellow", no_wrap=fit or None, overflow="ellipsis" if fit else "fold")
 
 
@@ -192,7 +192,7 @@ def _seconds(state: StageState) -> str:
 
 
 def _print_lines(followed: Iterable[tuple[PipelineStatus, Served]], console: Console) -> None:
-    """Print what became of each stage at once, its progress now and then, and whether no worker serves its queue."""
+    """Print new states of stages at once, their progress now and then, and whether no worker serves the queue."""
     lines, unserved = Lines(_does), ""
     for status, served in followed:
         if (why := waiting.unserved(status, served)) != unserved:

@@ -1,4 +1,4 @@
-"""Where stages stand and why they wait, for people and for programs."""
+"""How far stages are and why they wait, for people and for programs."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 from distill_queue.shared.ledger.status import PipelineStatus, State, UnreadablePipeline
 from distill_queue.shared.plan.plan import Plan
 
-#: The queues that workers serve, each with whether one of its workers obeys this client; None: not known.
+#: The queues that workers serve, and whether a worker of each obeys this client; None if that is not known.
 Served = Mapping[str, bool] | None
 
 
 def reasons(status: PipelineStatus, served: Served = None) -> dict[str, str]:
-    """Why the stages that have not begun wait, or never will begin, by key.
+    """Why stages that have not begun wait, or will never begin, by key.
 
     Args:
-        status: where their pipeline stands.
+        status: the state of their pipeline.
         served: the queues that workers serve.
 
     """
@@ -28,11 +28,11 @@ def reasons(status: PipelineStatus, served: Served = None) -> dict[str, str]:
     for stage in status.plan.stages:
         state = status.states[stage.key]
         if state.state == State.BLOCKED:
-            # Its own inputs that failed; without any, the stage whose failure kept its task from being sent.
+            # Its own inputs that failed; if none did, the stage whose failure kept its task from being sent.
             needed_of = [title for key, title in failed.items() if key in ancestors[stage.key]]
             found[stage.key] = f"never: {_listed(needed_of or list(failed.values()))} failed"
         elif state.state == State.WAITING:
-            # Its inputs say more than all the stages that its task comes after.
+            # Its inputs tell more than all the stages that its task comes after.
             needed = [ref.key for ref in stage.inputs.values() if ref.key in unfinished]
             last = [key for key in needed if not any(key in ancestors[other] for other in needed)]
             before = [unfinished[key] for key in last or predecessors[stage.key] if key in unfinished]
@@ -42,7 +42,7 @@ def reasons(status: PipelineStatus, served: Served = None) -> dict[str, str]:
 
 
 def unserved(status: PipelineStatus, served: Served) -> str:
-    """Why no worker begins a pipeline of which nothing has begun; empty where one would."""
+    """Why no worker will begin a pipeline that has not begun; empty if one will."""
     queue = status.plan.device
     if status.state != State.WAITING or served is None or served.get(queue):
         return ""
@@ -50,7 +50,7 @@ def unserved(status: PipelineStatus, served: Served) -> str:
 
 
 def _ancestors(plan: Plan) -> dict[str, set[str]]:
-    """Of each stage, by key, the keys of all that it needs, directly or not."""
+    """By each stage's key, the keys of all stages that it needs, directly or not."""
     found: dict[str, set[str]] = {}
     for stage in plan.stages:
         keys = {ref.key for ref in stage.inputs.values()}
@@ -71,7 +71,7 @@ def _listed(titles: list[str]) -> str:
 
 
 def facts_of(status: PipelineStatus | UnreadablePipeline, served: Served = None) -> dict[str, Any]:
-    """Where a pipeline stands, for programs: what `distill status --json` prints."""
+    """The state of a pipeline for programs, as `distill status --json` prints it."""
     if isinstance(status, UnreadablePipeline):
         facts = {"id": status.id, "state": "unreadable", "why": status.why}
         return facts | {"submitted": None, "stages": [], "warnings": []}

@@ -174,12 +174,12 @@ def _check_message(payload: object) -> None:
     payload["headers"] = payload.get("headers") or {}
     for name, check in MESSAGE.items():
         if not check(payload.setdefault(name, None)):
-            raise ValueError(f"{name!r} is not what it may be")
+            raise ValueError(f"{name!r} has a value that is not allowed")
     check_fields(payload["headers"], HEADERS, "header")
     properties = payload["properties"]
     for name, check in PROPERTIES.items():
         if not check(properties.setdefault(name, None)):
-            raise ValueError(f"the property {name!r} is not what it may be")
+            raise ValueError(f"the property {name!r} has a value that is not allowed")
     if properties.get("body_encoding") == "base64":
         base64.b64decode(payload["body"] or "")
 

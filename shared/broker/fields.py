@@ -24,12 +24,12 @@ def check_fields(values: Mapping[str, Any], table: Mapping[str, Check], what: st
     """Check the values whose names the table has; Celery obeys no others.
 
     Raises:
-        ValueError: a value is not what it may be; the message begins with what it is a value of.
+        ValueError: a value is not allowed; the message begins with `what`, such as "header".
 
     """
     for name, check in table.items():
         if name in values and not check(values[name]):
-            raise ValueError(f"the {what} {name!r} is not what it may be")
+            raise ValueError(f"the {what} {name!r} has a value that is not allowed")
 
 
 def check_keywords(keywords: Mapping[str, Any]) -> None:
@@ -107,7 +107,7 @@ def _maybe(check: Check) -> Check:
 
 
 def _is_limits(value: object) -> bool:
-    """Whether it is a hard and a soft time limit, in seconds, of which either may be missing."""
+    """Whether a value is a hard and a soft time limit in seconds; either may be missing."""
     return isinstance(value, list) and len(value) == 2 and all(part is None or _is_seconds(part) for part in value)
 
 

@@ -1,8 +1,8 @@
-"""Array files: NumPy's `.npy`, of which the header is compared with the file before any room is made for an array.
+"""Array files: NumPy's `.npy`, whose header is compared with the file's length before memory is taken for the array.
 
 NumPy reads and writes real files through the C library, and loses its error: a disk that cannot be read is then "a file
-that ends early" (ValueError), a full one "1000 requested and 0 written" (OSError without a number). So it is given a
-file that it does not know as one of the system's.
+that ends early" (ValueError), a full one "1000 requested and 0 written" (OSError without a number). So NumPy is
+given a wrapper, which it does not take for a file of the system.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from distill_queue.shared.errors import ArtifactDamaged, store_errors
 from distill_queue.shared.files.files import opened
 
-#: What NumPy's reader of headers raises where there is none, beside `ValueError`.
+#: What NumPy's reader of headers raises where there is no header.
 HEADER_ERRORS = (ValueError, TypeError, ArithmeticError, EOFError, SyntaxError, SystemError, MemoryError,
                  RecursionError, struct.error, tokenize.TokenError)  # fmt: skip
 
@@ -30,15 +30,15 @@ Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 
 
 def array_header(file: IO[bytes]) -> Header:
-    """Shape, whether in Fortran's order, and type of the array that begins here.
+    """Read an array's header: its shape, whether it is in Fortran's order, and its type.
 
     Raises:
-        HEADER_ERRORS: there is none.
+        HEADER_ERRORS: there is no header.
 
     """
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    with warnings.catch_warnings(action="ignore"):  # Of a header that Python 2 wrote, or text that is like one.
+    with warnings.catch_warnings(action="ignore"):  # About headers that Python 2 wrote, and texts that look like one.
         return read(file)
 
 
@@ -46,7 +46,7 @@ def read_array(path: Path, *, mapped: bool = False) -> Array:
     """The array in an artifact's file: in memory, or mapped as it lies on the disk.
 
     Raises:
-        ArtifactDamaged: it is no array of numbers, or its header says otherwise than the file.
+        ArtifactDamaged: it is no array of numbers, or its header does not fit its length.
         StoreUnavailable: it cannot be read.
 
     """
@@ -65,7 +65,7 @@ def read_array(path: Path, *, mapped: bool = False) -> Array:
 
 
 def _require_honest(file: IO[bytes]) -> None:
-    """Raise `ValueError` where an array's header is none, or claims other than what follows; else go back to it."""
+    """Raise `ValueError` if there is no header, or it does not fit the bytes that follow; else go back to its start."""
     try:
         shape, _, dtype = array_header(file)
         length = os.fstat(file.fileno()).st_size - file.tell()
@@ -88,7 +88,7 @@ def write_array(path: Path, array: Array) -> None:
 
 
 class _ThroughPython:
-    """A file that NumPy does not know as one of the system's."""
+    """A wrapper of a file, which makes NumPy read and write through Python."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.read, self.write = file.read, file.write

@@ -18,11 +18,11 @@ from distill_queue.shared.errors import ArtifactMissing, DistillError, InvalidSe
 #: Bytes of one request of a large object, and how many of these are under way at a time.
 BLOCK_BYTES = 8_388_608
 BLOCKS_AT_ONCE = 8
-#: Seconds that are waited for an object store at the most: for a small object, with all retries, and besides for so
-#: many bytes a second of a large one.
+#: The most seconds to wait for an object store: for a small object, with all retries. A large object may take longer:
+#: one second more for so many bytes.
 PATIENT_SECONDS = 60.0
 SLOWEST_BYTES_PER_SECOND = 1e6
-#: What a driver is told beyond its own variables.
+#: Options that drivers are given beside their own environment variables.
 OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
         "config_kwargs": {
@@ -32,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         }
     },
 }
-#: Under which name each driver says when an object was written.
+#: The names under which drivers say when an object was written.
 TIMES = ("LastModified", "mtime", "updated", "last_modified")
 #: Parts of a path that lead elsewhere than into a folder.
 STEPS = frozenset({"", ".", ".."})
@@ -56,12 +56,12 @@ class Bucket:
 
     url: str
     seconds: float = PATIENT_SECONDS
-    #: Of which these are a part, and whose connection they use.
+    #: The bucket that this one is a part of, and whose connection it uses; None if it is no part of another.
     _whole: Bucket | None = field(default=None, repr=False)
     _connection: tuple[int, Any, str] | None = field(default=None, repr=False)
 
     def below(self, name: str) -> Bucket:
-        """Those whose names begin with a folder's."""
+        """The objects whose names begin with a folder's, as a bucket."""
         return Bucket(f"{self.url}/{name}", self.seconds, self)
 
     def read(self, name: str) -> bytes | None:
@@ -73,7 +73,7 @@ class Bucket:
                 return None
 
     def read_all(self, names: Sequence[str]) -> dict[str, bytes]:
-        """The contents of many small objects, side by side; what is gone is left out."""
+        """The contents of many small objects, fetched in parallel; objects that are gone are left out."""
         with self._at("") as (driver, root):
             paths = [f"{root}{name}" for name in names]
             found = driver.cat(paths, on_error="return", timeout=self.seconds + len(paths)) if paths else {}
@@ -86,7 +86,7 @@ class Bucket:
             return contents
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a small object unless there is one of that name; whether it was written."""
+        """Write a small object unless there is one of that name; return whether it was written."""
         with self._at(name) as (driver, path):
             try:
                 driver.pipe_file(path, content, mode="create", timeout=self.seconds)
@@ -95,7 +95,7 @@ class Bucket:
             return True
 
     def keeps_first(self) -> bool:
-        """Whether an object that is written on condition that there is none stays as it is: tried with one."""
+        """Whether the object store refuses to write an object a second time if asked to: tried with one."""
         name = f"doctor-{time.time_ns()}"
         try:
             return self.create(name, b"first") and not self.create(name, b"second")
@@ -113,7 +113,7 @@ class Bucket:
             driver.put_file(str(file), path, timeout=self._seconds_for(file.stat().st_size))
 
     def blocks(self, name: str, size_bytes: int) -> Iterator[bytes]:
-        """The content of an object of that size, in blocks; each is asked for again where its connection is cut.
+        """The content of an object of that size, in blocks; a block is asked for again if its connection is cut.
 
         Raises:
             ArtifactMissing: there is none.
@@ -143,7 +143,7 @@ class Bucket:
     def list(self, folder: str = "") -> dict[str, Facts]:
         """The objects whose names begin with a folder's, by name.
 
-        Those are passed over whose names a driver or a server may take for others, as it goes up at each `..`.
+        Names with parts such as `..` are passed over, as a driver or a server may take them for other names.
         """
         with self._at(folder) as (driver, path):
             root = path.removesuffix(folder)
@@ -156,7 +156,7 @@ class Bucket:
         if not names:
             return
         with self._at("") as (driver, root), suppress(FileNotFoundError):
-            if len(names) == 1:  # Says so where it may not; of many at once the driver says nothing.
+            if len(names) == 1:  # Raises if it may not; the driver is silent about many at once.
                 driver.rm_file(f"{root}{names[0]}", timeout=self.seconds)
             else:
                 driver.rm([f"{root}{name}" for name in names], timeout=self.seconds + len(names))
@@ -167,18 +167,18 @@ class Bucket:
 
     @contextmanager
     def _at(self, name: str) -> Iterator[tuple[Any, str]]:
-        """The driver, and the path it knows an object by."""
+        """The driver, and an object's path as the driver knows it; drivers' errors become `StoreUnavailable`."""
         try:
             driver, root = self._connect()
             yield driver, f"{root}/{name}"
         except DistillError:
             raise
         except Exception as error:
-            from billiard.exceptions import SoftTimeLimitExceeded  # Only here: no command is to wait for it.
+            from billiard.exceptions import SoftTimeLimitExceeded  # Here, as it is slow to import.
 
             if isinstance(error, SoftTimeLimitExceeded):
                 raise
-            # Each driver raises what the libraries below it raise, which have no class in common.
+            # Each driver raises the errors of its own libraries, which have no class in common.
             raise StoreUnavailable(f"store: {self.url}/{name}: {str(error) or type(error).__name__}") from error
 
     def _seconds_for(self, size_bytes: int) -> float:
@@ -189,7 +189,7 @@ class Bucket:
             driver, root = self._whole._connect()
             return driver, root + self.url.removeprefix(self._whole.url)
         if self._connection is None or self._connection[0] != os.getpid():
-            import fsspec  # Loads its driver's libraries, for which no command waits that has a folder as its store.
+            import fsspec  # Here, as commands whose store is a folder need not wait for it and its driver.
 
             scheme = urlsplit(self.url).scheme
             options = OPTIONS.get(scheme, {}) | {"use_listings_cache": False, "skip_instance_cache": True}

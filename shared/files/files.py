@@ -1,4 +1,4 @@
-"""Files that others may have put there: opened only where they are files, and read no further than is sensible."""
+"""Files that others may have written: opened only if they are regular files, and read only up to a limit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 
 #: Largest list of its members that an archive may have: some ten thousand names.
 MOST_DIRECTORY_BYTES = 1_000_000
-#: How NumPy compresses. What the others make of a few bytes has no bound, and is made at once.
+#: How NumPy compresses. Other methods may unpack a few bytes to any size, and do so at once.
 COMPRESSIONS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 #: Bytes that are read at once of a file that is held in memory: most are shorter.
@@ -88,12 +88,12 @@ def opened_archive(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 class _ArchiveFile(io.BufferedReader):
-    """An archive's file: pieces are bounded until the list of members is read, and each place is in the file."""
+    """An archive's file: limits reads until the list of members is read, and refuses positions before its start."""
 
     most: int | None = MOST_DIRECTORY_BYTES
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Read a piece; `NoArchive` where it is longer than the list of members may be."""
+        """Read a piece; raise `NoArchive` if it is longer than the list of members may be."""
         if self.most is None:
             return super().read(size)
         content = super().read(self.most + 1 if size is None or not 0 <= size <= self.most else size)
@@ -102,11 +102,11 @@ class _ArchiveFile(io.BufferedReader):
         return content
 
     def seek(self, place: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place; one before the beginning is the mistake of a damaged archive, not of the disk."""
+        """Go to a position; one before the beginning means a damaged archive, not a broken disk."""
         try:
             return super().seek(place, whence)
         except (OSError, OverflowError) as error:
-            # While the list is looked for, `zipfile` itself knows what to do where a file is too short for it.
+            # While `zipfile` looks for the list of members, it handles a file that is too short by itself.
             if isinstance(error, OSError) and (error.errno != errno.EINVAL or self.most is not None):
                 raise
             raise zipfile.BadZipFile("a damaged zip archive") from None

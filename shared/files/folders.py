@@ -1,7 +1,7 @@
-"""Folders that several users may share: read without taking a closed one for an empty one, filled with the usual modes.
+"""Folders that several users may share: a closed one is not taken for an empty one, and new files get the usual modes.
 
-`Path.glob` passes over what it may not read, and `tempfile` gives what it makes to one user alone, whatever umask says.
-What is counted or removed is reached through folders alone: a link may lead to where nothing of the store lies.
+`Path.glob` passes over what it may not read, and `tempfile` ignores umask: what it makes is for one user alone. What is
+counted or removed is reached without following links: these may lead out of the store.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ def draft_file(path: Path) -> Iterator[Path]:
     try:
         yield draft
     finally:
-        with suppress(OSError):  # As on a read-only disk: the error of writing is to be said, not this one.
+        with suppress(OSError):  # As on a read-only disk: the user is to see the error of writing, not this one.
             draft.unlink(missing_ok=True)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file that a user has named, whole or not at all; into a link, a pipe or a device as it comes.
+    """Write a file that a user has named, whole or not at all; a link, a pipe or a device is written into directly.
 
     Raises:
         OSError: it cannot be written.
@@ -78,13 +78,13 @@ def removed_if_unfinished(path: Path) -> Iterator[None]:
 
 
 def clear_away(folder: Path) -> None:
-    """Remove a folder as far as that is possible: what stays of it does no harm."""
-    with suppress(OSError):  # `rmtree` raises what looking at an open folder raises, whatever it is told.
+    """Remove a folder as far as possible: remains of it do no harm."""
+    with suppress(OSError):  # Even with `ignore_errors`, `rmtree` raises the errors of looking at an open folder.
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def found_in(folder: Path) -> list[Path]:
-    """What lies in a folder, by name; nothing where there is no folder.
+    """The paths of what lies in a folder, by name; none if there is no folder.
 
     Raises:
         StoreUnavailable: it cannot be read.
@@ -96,7 +96,7 @@ def found_in(folder: Path) -> list[Path]:
 
 
 def entries_in(folder: str | Path) -> list[os.DirEntry[str]]:
-    """What lies in a folder, by name, as the system lists it: of most it tells without another look what they are.
+    """The system's entries of a folder, by name: most of them tell what they are without another look.
 
     Raises:
         StoreUnavailable: it cannot be read.
@@ -132,12 +132,12 @@ def is_folder(path: Path) -> bool:
 
 @contextmanager
 def held(root: Path, *names: str, make: bool = False) -> Iterator[int]:
-    """A descriptor of a folder below a root, which is reached through folders alone.
+    """A descriptor of a folder below a root, which is reached without following links.
 
     Args:
         root: a folder, or a link to one.
-        names: of the folders on the way, one in the other.
-        make: whether to make those that are not there.
+        names: the folders on the way, each in the one before it.
+        make: whether to make folders that are not there.
 
     Raises:
         NotADirectoryError: a link or something else lies on the way.
@@ -169,7 +169,7 @@ def found_below(folder: Path) -> Iterator[Path]:
 
 
 def size_below(folder: str | Path) -> int:
-    """Bytes of the files below a folder; what is no file, as a link, has none.
+    """Bytes of the files below a folder; links and other entries count 0.
 
     Raises:
         StoreUnavailable: a folder cannot be read.
@@ -180,7 +180,7 @@ def size_below(folder: str | Path) -> int:
 
 
 def _entries_below(folder: str | Path) -> Iterator[os.DirEntry[str]]:
-    """All entries below a folder, as the system lists them: for most of them it tells at once what they are."""
+    """The system's entries below a folder: most of them tell what they are without another look."""
     folders = list[str]()
     with suppress(*GONE):
         folders += [str(folder)] if stat.S_ISDIR(os.lstat(folder).st_mode) else []
@@ -193,7 +193,7 @@ def _entries_below(folder: str | Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _size_of(entry: os.DirEntry[str]) -> int:
-    """Bytes of a file; none where it is something else, or gone."""
+    """Bytes of a file; 0 if it is something else, or gone."""
     try:
         return entry.stat(follow_symlinks=False).st_size if entry.is_file(follow_symlinks=False) else 0
     except GONE:
@@ -201,7 +201,7 @@ def _size_of(entry: os.DirEntry[str]) -> int:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open a file to be written; fail for a pipe without a reader, for which `open` would wait for ever."""
+    """Open a file to write into it; fail for a pipe without a reader, where `open` would wait for ever."""
     descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
     os.set_blocking(descriptor, True)
     return descriptor

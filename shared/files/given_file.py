@@ -1,4 +1,4 @@
-"""Given files: what a user names to be read, of which neither the kind nor the size is known before."""
+"""Given files: files that a user names, whose kind and size are not known before they are read."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from distill_queue.shared.errors import InvalidInput, InvalidSettings
 from distill_queue.shared.files.files import NoFile, opened
 from distill_queue.shared.line import shortened
 
-#: Seconds within which a pipe has to be opened by what writes to it, and within which that has to come to its end.
+#: Seconds within which a writer has to open a pipe, and within which it has to come to its end.
 WRITER_SECONDS = 1.0
 PIPE_SECONDS = 60.0
-#: Characters of a path in a message, at the most.
+#: The most characters of a path in a message.
 LONGEST_PATH = 200
 
 _NUL = "no path of a file: it has a NUL"
 
 
 def read_text(path: Path, most_bytes: int) -> str:
-    """The text in a file, or in a pipe that something writes to, such as `<(command)`; never more than allowed.
+    """The text in a file, or in a pipe that something writes to, such as `<(command)`, up to a limit.
 
     Raises:
         InvalidInput: it cannot be read, is larger, is not UTF-8, or does not end in time.
@@ -42,10 +42,10 @@ def read_text(path: Path, most_bytes: int) -> str:
 
 
 def require_file(path: Path, most_bytes: int) -> None:
-    """Refuse what other code is to read, if it is no file that can be opened: a pipe or device might never end.
+    """Refuse a path that other code is to read, unless it is a regular file: a pipe or device might never end.
 
     Raises:
-        InvalidInput: it is none, is larger than allowed, or cannot be opened.
+        InvalidInput: it is no file, is larger than allowed, or cannot be opened.
 
     """
     try:
@@ -81,7 +81,7 @@ def _why(error: OSError | ValueError) -> str:
 
 
 def _read(path: Path, most_bytes: int) -> bytes:
-    """What is in a file, up to one byte more than allowed."""
+    """The content of a file, up to one byte more than allowed."""
     # Opened without waiting: a pipe without a writer would keep `open` for ever.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with FileIO(descriptor, "r") as file:
@@ -89,7 +89,7 @@ def _read(path: Path, most_bytes: int) -> bytes:
         data, deadline, may_be_early = bytearray(), time.monotonic() + PIPE_SECONDS, is_pipe
         while len(data) <= most_bytes:
             piece = file.read(most_bytes + 1 - len(data))
-            if piece is None:  # What writes to the pipe has nothing to say yet.
+            if piece is None:  # The pipe's writer has nothing to say yet.
                 if not _is_ready(file, deadline - time.monotonic()):
                     raise OSError(0, f"did not end within {PIPE_SECONDS:.0f} s")
             elif piece:

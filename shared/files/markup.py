@@ -15,13 +15,13 @@ from distill_queue.shared.line import shortened
 
 #: Values in one text, aliases written out.
 MOST_VALUES = 50_000
-#: How deep mappings and lists may stand in one another.
+#: How deeply mappings and lists may be nested.
 DEEPEST = 64
-#: Digits of an integer: less than a floating point number can have before its point.
+#: The most digits of an integer: fewer than a floating point number can have before its point.
 MOST_DIGITS = 300
 
 _TOML_PART = r"""(?:(?<![\w-])[\w-]++|"[^"\n]*+"|'[^'\n]*+')"""
-#: A TOML key of more parts than there may be levels.
+#: A TOML key with more parts than there may be levels.
 _LONG_KEY = re.compile(rf"{_TOML_PART}(?:[ \t]*+\.[ \t]*+{_TOML_PART}){{{DEEPEST}}}")
 
 Location = tuple[str | int, ...]
@@ -58,7 +58,7 @@ def parse_json(text: str) -> Any:
         raise too_deep() from None
     except Malformed:
         raise
-    except ValueError:  # Python's own limit of digits.
+    except ValueError:  # The number has more digits than Python reads.
         raise too_long() from None
     require_plain(value)
     return value
@@ -88,7 +88,7 @@ def parse_toml(text: str) -> Any:
 
 
 def require_plain(value: Any) -> int:
-    """Count values; refuse what is beyond the limits, and text that no message, file or broker could carry.
+    """Count values; refuse a value beyond the limits, and text that no message, file or broker could carry.
 
     Raises:
         Malformed: it is nested too deeply, has too many values, a number too long, or half a character.
@@ -127,7 +127,7 @@ def _require_characters(text: str) -> None:
 
 
 def too_deep(line: int | None = None) -> Malformed:
-    """The error of values that stand in one another too deeply."""
+    """The error of values that are nested too deeply."""
     return Malformed(f"nested too deeply: more than {DEEPEST} levels", line)
 
 

@@ -9,14 +9,14 @@ import tempfile
 from distill_queue.shared.errors import Unavailable
 
 #: In memory, and writable in containers whose root is not.
-SHARED_MEMORY = "/dev/shm"  # noqa: S108 (a last resort, in which tempfile makes names that nobody guesses)
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 (a last resort; tempfile's names cannot be guessed)
 
 
 def provide_folder() -> None:
-    """Have this process, and whatever it starts, put temporary files into memory where no usual folder can be written.
+    """Have this process and its children put temporary files into memory if no usual folder can be written.
 
     Raises:
-        Unavailable: there is none either.
+        Unavailable: the folder in memory cannot be written either.
 
     """
     if _has_folder():
@@ -30,7 +30,7 @@ def provide_folder() -> None:
 
 
 def require_locks() -> None:
-    """Look whether processes can share locks.
+    """Check that processes can share locks.
 
     Raises:
         Unavailable: they cannot.

@@ -24,10 +24,10 @@ HEAD = "head.weight"
 MOST_HEADER_BYTES = 20_000_000
 #: Tensors of each kind of difference that are named one by one.
 MOST_NAMED = 3
-#: Longest side of the names in a message.
+#: The most characters of a tensor's name in a message.
 LONGEST_NAME = 80
 
-#: The end of names that a checkpoint may lack, as those of torch before 0.4.1 do: torch takes 0 for them.
+#: How the names of tensors end that a checkpoint may lack, like those of torch before 0.4.1: torch takes 0 for them.
 OPTIONAL = "num_batches_tracked"
 #: Prefixes of tensors' names, and what adds them; any other common prefix is found too.
 KNOWN_PREFIXES = {
@@ -36,10 +36,10 @@ KNOWN_PREFIXES = {
     "model.": "Lightning and other wrappers do so",
 }
 
-#: What a shell reads in double quotes.
+#: Characters that a shell obeys within double quotes.
 _OF_SHELLS = frozenset('"$`\\!')
 
-#: A tensor's shape; a length that is not known is None, and fits any.
+#: A tensor's shape; None stands for a length that is not known, which fits any.
 Shape = tuple[int | None, ...]
 
 
@@ -78,7 +78,7 @@ def tensors_in(path: Path, called: str = "") -> dict[str, Tensor]:
 
 @contextmanager
 def opened_tensors(path: Path) -> Iterator[Any]:
-    """A safetensors file as its library opens it for NumPy, which would wait for a pipe, and take in any header.
+    """A safetensors file, opened for NumPy; the library itself would wait for a pipe, and read a header of any length.
 
     Raises:
         NoFile: it is no regular file.
@@ -95,7 +95,7 @@ def opened_tensors(path: Path) -> Iterator[Any]:
 
 
 def kind_of(path: Path) -> str:
-    """The kind of a file that is not of the kind that was asked for, by its first bytes; empty if these do not tell."""
+    """What a file is that is not what was asked for, by its first bytes; empty if these do not tell."""
     try:
         with opened(path) as file:
             start = file.read(512)
@@ -146,7 +146,7 @@ def _kind_of_archive(path: Path) -> str:
 
 
 def _advice(path: Path, name: str) -> str:
-    """What a file is that is no safetensors file, and how to make one of it."""
+    """What a file is if it is no safetensors file, and how to make one of it."""
     kind = kind_of(path)
     if not kind:
         return _broken_off(path)
@@ -161,7 +161,7 @@ def _advice(path: Path, name: str) -> str:
 
 
 def _broken_off(path: Path) -> str:
-    """What is wrong where the header is whole and its tensors do not fit into the file; empty otherwise."""
+    """What is wrong if the header is whole and its tensors do not fit into the file; empty otherwise."""
     try:
         with opened(path) as file:
             length = int.from_bytes(file.read(8), "little")
@@ -175,13 +175,13 @@ def _broken_off(path: Path) -> str:
 def misfit(
     given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole: Collection[str] = (), called: str = ""
 ) -> str:
-    """What is wrong with tensors that are to be a model's weights; empty where nothing is.
+    """What is wrong with tensors that are to be a model's weights; empty if nothing is.
 
     Args:
         given: the tensors by name.
         wanted: the model's own.
-        whole: those of them that are whole numbers or truth values; the others are floating point numbers.
-        called: the file, to be named in a command that mends its names.
+        whole: names of the model's tensors of whole numbers or truth values; all others are floating point numbers.
+        called: the file's name in a command that renames its tensors.
 
     """
     if mended := _renamed(given, wanted):
@@ -198,9 +198,9 @@ def misfit(
 
 
 def mistyped(given: Mapping[str, Tensor], wanted: Collection[str], whole: Collection[str] = ()) -> str:
-    """Which tensors are no floating point numbers and are to be; empty where none is, as of `misfit`.
+    """Which tensors should be floating point numbers and are not, in words; empty if none. Arguments as of `misfit`.
 
-    Quantised tensors would else be taken for weights, without the scales that belong to them.
+    Quantised tensors would otherwise be taken for weights, without the scales that belong to them.
     """
     found = [
         f"{_short(name)} is of type {given[name].dtype}, not a floating point number"
@@ -227,13 +227,13 @@ def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole
 
 
 def _renamed(given: Mapping[str, Tensor], wanted: Mapping[str, Shape]) -> tuple[str, bool] | None:
-    """The prefix that all given names have or lack, beside the model's own; and whether it is to be added."""
+    """The prefix by which most given names differ from the model's, and whether it is to be added; None without one."""
     fitting = sum(name in given for name in wanted)
     if fitting == len(wanted):
         return None
     for names, others, added in ((given, wanted, False), (wanted, given, True)):
         known = set(others)
-        lengths = sorted({len(name) for name in known}, reverse=True)  # Not each dot: a name may be of dots alone.
+        lengths = sorted({len(name) for name in known}, reverse=True)  # Not at each dot: a name may be all dots.
         prefixes = Counter(
             name[:-length]
             for name in names
@@ -256,7 +256,7 @@ def _renaming(called: str, prefix: str, *, added: bool) -> str:
 
 
 def _command(code: str) -> str:
-    """A line for a shell that runs some Python: in double quotes, where these change nothing in it."""
+    """A command line that runs Python code, in double quotes if a shell obeys no character of the code there."""
     plain = f'"{code}"'
     return f"python -c {shlex.quote(code) if set(code) & _OF_SHELLS else plain}"
 

@@ -22,7 +22,7 @@ from distill_queue.shared.files.markup import (
 )
 from distill_queue.shared.line import shortened
 
-#: Directives `%TAG` in YAML, each of which is compared with all others.
+#: The most directives `%TAG`: the parser compares each of them with all others.
 MOST_DIRECTIVES = 16
 
 
@@ -30,7 +30,7 @@ def parse_yaml(text: str) -> tuple[Any, dict[Location, int]]:
     """The value of a YAML document, and the line of each of its values; None for an empty document.
 
     Raises:
-        Malformed: it is no YAML, or none of plain values within the limits.
+        Malformed: it is no YAML, has other than plain values, or is beyond the limits.
 
     """
     if text.count("%TAG") > MOST_DIRECTIVES:
@@ -74,9 +74,9 @@ _PARSER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Yaml12Dumper(yaml.SafeDumper):
-    """YAML for the parser above: what it would take for a number, as `1e3`, is quoted where it is text."""
+    """Writes YAML for the parser above: text that looks like a number, as `1e3`, is quoted."""
 
-    yaml_implicit_resolvers = {  # noqa: RUF012 (the base class says what it is)
+    yaml_implicit_resolvers = {  # noqa: RUF012 (annotated in the base class)
         "<": yaml.SafeDumper.yaml_implicit_resolvers["<"]
     }
 
@@ -101,7 +101,7 @@ class _Node:
 
     line: int
     content: Any
-    #: Values that it stands for, itself among them, and how deep these stand in one another.
+    #: How many values it stands for, including itself, and how deeply these are nested.
     size: int = 1
     height: int = 0
 
@@ -158,7 +158,8 @@ class _Composer:
         if event.anchor not in self._anchors:
             raise Malformed(f"not valid YAML: found undefined alias '{shortened(event.anchor, 100)}'", _line(event))
         if (node := self._anchors[event.anchor]) is None:
-            raise Malformed(f"'*{shortened(event.anchor, 100)}' stands in what it is the alias of", _line(event))
+            alias = f"'*{shortened(event.anchor, 100)}'"
+            raise Malformed(f"{alias} is an alias of the value that it stands in", _line(event))
         if depth + node.height > DEEPEST:
             raise too_deep(_line(event))
         self._add(node.size, _line(event))
@@ -239,7 +240,7 @@ def _scalar(event: Any) -> Any:
         case "bool":
             return text.lower() == "true"
         case "int":
-            # Python refuses to read some thousand digits, with words of its own.
+            # Python refuses thousands of digits, in words of its own.
             if len(text.lstrip("+-")) > MOST_DIGITS:
                 raise too_long(line)
             return int(text)
@@ -255,7 +256,7 @@ def _unknown_tag(event: Any) -> Malformed:
 
 
 def _plain(node: _Node) -> Any:
-    """The value of a node; what an alias stands for is made anew, so that each can be changed alone."""
+    """The value of a node; each alias gets a value of its own, so that it can be changed alone."""
     if isinstance(node.content, list):
         return [_plain(each) for each in node.content]
     if isinstance(node.content, dict):
@@ -264,7 +265,7 @@ def _plain(node: _Node) -> Any:
 
 
 def _lines(node: _Node, location: Location) -> Iterator[tuple[Location, int]]:
-    """The line of each value: of its key, if it has one."""
+    """The line of each value, or that of its key if it has one."""
     yield location, node.line
     if isinstance(node.content, list):
         for index, each in enumerate(node.content):

@@ -59,7 +59,7 @@ class Ledger:
             self._redis.zrem(self._names.unfinished, pipeline)
 
     def untouched_since(self, then: float) -> list[str]:
-        """Unfinished pipelines of which nothing was heard since a time, in seconds since the epoch."""
+        """Unfinished pipelines without news since a time, in seconds since the epoch."""
         with broker_errors():
             pipelines: list[str] = self._redis.zrangebyscore(self._names.unfinished, "-inf", then)
         return self._with_ids(pipelines)
@@ -84,7 +84,7 @@ class Ledger:
         return plan
 
     def plan_texts(self) -> Iterator[tuple[str, str]]:
-        """Each known pipeline's id and plan, as JSON of whatever version wrote it; read page by page."""
+        """Each known pipeline's id and plan, as JSON that another version may have written; read page by page."""
         with broker_errors():
             names = list(self._redis.scan_iter(self._names.pipeline("*"), count=1000))
             for start in range(0, len(names), PAGE_PIPELINES):
@@ -264,7 +264,7 @@ class Ledger:
         return list(self._skipped.among(answers))
 
     def _put_off(self, pipe: Any, pipeline: str) -> None:
-        """Put off the expiry of a pipeline of which something was heard."""
+        """Put off the expiry of a pipeline, as there is news of it."""
         pipe.expire(self._names.pipeline(pipeline), self._history_seconds)
         pipe.expire(self._names.log(pipeline), self._history_seconds)
         pipe.zadd(self._names.unfinished, {pipeline: time.time()}, xx=True)

@@ -56,7 +56,7 @@ class StageState(Frozen):
     record: StageRecord | None = None
 
 
-#: The state of stages of which nothing was said yet; one object for all of them, as a long queue has many.
+#: The state of stages without news; one object for all of them, as a long queue has many.
 WAITING = StageState()
 
 
@@ -132,7 +132,7 @@ class PipelineStatus(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class UnreadablePipeline:
-    """A pipeline of which the broker has a record, and this version cannot read it."""
+    """A pipeline whose record at the broker this version cannot read."""
 
     id: str
     #: In one line, with the pipeline's id.

@@ -77,7 +77,7 @@ class PlannedSpec:
         try:
             spec = PipelineSpec.model_validate(data)
         except ValidationError as error:
-            raise InvalidSpec(f"{plan.name}: its spec is none any more: {error}") from error
+            raise InvalidSpec(f"{plan.name}: its spec is not valid in this version: {error}") from error
         parts = {"name": spec.name, "dataset": ingredients(spec.dataset)} | ingredients(spec)
         return cls(parts | {"students": students}, files)
 

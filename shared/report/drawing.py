@@ -17,11 +17,11 @@ from distill_queue.shared.report.svg import COLOURS, HEIGHT, plain
 #: How a model of each role looks: marker, and dashes of its lines.
 MARKERS = {"teacher": "s", "student": "o", "control": "^"}
 DASHES = {"teacher": "-", "student": "-", "control": (0, (5, 1.5))}
-#: What lies on what.
+#: The order in which marks are drawn: a higher number lies on top.
 LAYERS = {"teacher": 3, "control": 4, "student": 5}
 #: Share above which a cell of a heat map is so dark that its text is of another colour.
 DARK = 0.73
-#: Share under which a cell is left out, and most columns for which cells have words.
+#: Share below which a cell is not drawn, and the number of columns above which cells have no words.
 LIGHTEST, MOST_WORDS = 0.004, 12
 #: Most numbers on a logarithmic axis.
 MOST_TICKS = 6
@@ -35,12 +35,12 @@ def marker_look(role: str) -> dict[str, Any]:
 
 
 def short_name(model: EvaluatedModel) -> str:
-    """What a model is called where there is one of each role."""
+    """The name of a model in a figure that has one model of each role."""
     return "control" if model.role == "control" else plain(model.name)
 
 
 def name_rows(axes: Axes, names: list[str]) -> None:
-    """Name rows from above."""
+    """Name the rows of a figure, the first one at the top."""
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
@@ -76,7 +76,7 @@ def shade_cells(
 
 
 def set_round_ticks(axis: Axis, low: float, high: float) -> None:
-    """Have a few round numbers stand on a logarithmic axis."""
+    """Label a logarithmic axis with a few round numbers."""
     exponents = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     for steps in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8), (1, 2, 3, 5, 7), (1, 2, 5), (1, 3), (1,)):
         ticks = [step * 10.0**exponent for exponent in exponents for step in steps]

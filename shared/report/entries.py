@@ -38,35 +38,35 @@ class EvaluatedModel:
 
     name: str
     role: Role
-    #: One a seed.
+    #: One for each seed.
     evaluations: tuple[EvaluationRecord, ...]
-    #: That of the fastest model that is built as this one: the times of all of them.
+    #: The evaluation of the fastest model that is built like this one; its times stand for all of them.
     fastest: EvaluationRecord
-    #: One a seed, or none at all.
+    #: One for each seed, or none at all.
     predictions: tuple[Predictions, ...] = ()
     histories: tuple[History, ...] = ()
 
     @property
     def accuracy(self) -> float:
-        """Mean over the seeds."""
+        """Mean accuracy over the seeds."""
         return fmean(each.accuracy for each in self.evaluations)
 
     @property
     def latency_ms(self) -> float:
-        """Median of a forward pass at batch 1, as `ReportRecord.fastest`."""
+        """Median milliseconds of a forward pass at batch 1, of the fastest model that is built like this one."""
         return self.fastest.latency_median_ms
 
     @property
     def parameters(self) -> int:
-        """Of each seed's model."""
+        """Number of parameters, the same for each seed."""
         return self.evaluations[0].parameters
 
     def calibration(self, targets: Targets) -> Calibration:
-        """Over all seeds' predictions."""
+        """The calibration over the predictions of all seeds."""
         return sum((each.calibration(targets) for each in self.predictions), Calibration.none())
 
     def confusion(self, targets: Targets, classes: int) -> npt.NDArray[np.int64]:
-        """Over all seeds' predictions, as `Predictions.confusion`."""
+        """The confusion over the predictions of all seeds, as `Predictions.confusion`."""
         counts = (each.confusion(targets, classes) for each in self.predictions)
         return sum(counts, np.zeros((classes, classes), np.int64))
 
@@ -81,13 +81,13 @@ class Student:
 
     @property
     def both(self) -> tuple[EvaluatedModel, ...]:
-        """The two, as far as there are two."""
+        """The student, and its control if there is one."""
         return (self.model,) if self.control is None else (self.model, self.control)
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """A stage, how the pipeline came by its result, and what its artifact says; None where it is not there any more."""
+    """A stage, its record in the pipeline, and the manifest of its artifact: None if the store has lost it."""
 
     stage: Stage
     record: StageRecord | None

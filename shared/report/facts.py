@@ -24,11 +24,11 @@ class ReportFacts:
     status: PipelineStatus
     scores: ReportRecord
     dataset: DatasetRecord
-    #: Of the test samples; none where they are not in the store any more, like the inputs, which are memory-mapped.
+    #: The targets and the memory-mapped inputs of the test samples; None if the store has lost them.
     targets: Targets | None
     inputs: npt.NDArray[Any] | None
     teacher: EvaluatedModel | None
-    #: Where `teacher` is the average of several: each of them.
+    #: The single teachers, if `teacher` is their average.
     teachers: tuple[EvaluatedModel, ...]
     students: tuple[Student, ...]
     lineage: tuple[Lineage, ...]
@@ -84,7 +84,7 @@ class ReportFacts:
 
     @property
     def each_teacher(self) -> tuple[EvaluatedModel, ...]:
-        """The teacher, or where it is the average of several, these."""
+        """The teacher, or the single ones if `teacher` is their average."""
         return self.teachers or (() if self.teacher is None else (self.teacher,))
 
     def best(self, count: int) -> tuple[Student, ...]:

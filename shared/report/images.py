@@ -1,4 +1,4 @@
-"""Images of samples, as they can stand in a page."""
+"""Images of samples, encoded for an HTML page."""
 
 from __future__ import annotations
 

@@ -1,13 +1,13 @@
-"""What a section says of that which it does not show."""
+"""Notes of a section about what it does not show."""
 
 from __future__ import annotations
 
 from distill_queue.shared.report.entries import MissingKind
 from distill_queue.shared.report.facts import ReportFacts
 
-#: Students of which curves, confusions and calibration are shown: the best ones.
+#: The most students whose curves, confusions and calibration are shown: the best ones.
 MOST_STUDENTS = 3
-#: Stages that a note names.
+#: The most stages that a note names.
 MOST_TITLES = 5
 
 

@@ -37,7 +37,7 @@ def write_page(status: PipelineStatus, store: ArtifactStore, path: Path) -> None
 
 
 def render(facts: ReportFacts) -> str:
-    """The page; what users named is shown as text, whatever it is."""
+    """The page as HTML; names that users chose are shown as text, even if they look like HTML."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
     )
@@ -57,7 +57,7 @@ def render(facts: ReportFacts) -> str:
 
 
 def _shown(value: Any) -> Any:
-    """What stands at a place of the page: text as text that turns no direction; what is HTML already stays so."""
+    """Make text plain, so that it cannot turn the direction of the page; leave HTML and other values as they are."""
     return plain_text(value) if type(value) is str else value
 
 

@@ -13,14 +13,14 @@ from distill_queue.shared.report.svg import COLOURS
 
 #: How far names may stand from their points, in pixels.
 DISTANCES = (8, 18, 30, 45, 60, 80, 100)
-#: Pixels that are as bad as to lie on one thing more.
+#: Pixels of distance that count as much as one more overlap.
 PIXELS_OF_A_HIT = 90
 
 
 def write_names(
     axes: Axes, points: Sequence[tuple[float, float]], front: Sequence[int], names: Mapping[int, str]
 ) -> None:
-    """Write names beside points: within the axes, and on as few other names, points and lines as can be."""
+    """Write names beside points: within the axes, and over as few other names, points and lines as possible."""
     figure = axes.get_figure(root=True)
     if figure:
         figure.draw_without_rendering()  # Only now it is known how large the axes are.
@@ -63,13 +63,13 @@ def free_place(
 
 
 def overlaps(boxes: npt.NDArray[np.float64], others: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Which boxes `[…, 4]` have something in common with which others `[others, 4]`: `[…, others]`."""
+    """Whether each of the boxes `[…, 4]` overlaps each of the others `[others, 4]`: `[…, others]`."""
     boxes = boxes[..., None, :]
     return np.all((boxes[..., :2] <= others[:, 2:]) & (boxes[..., 2:] >= others[:, :2]), axis=-1)
 
 
 def _steps(places: npt.NDArray[np.float64]) -> Iterator[npt.NDArray[np.float64]]:
-    """The lines from each place to the one above it, by way of its height: as boxes, like all below."""
+    """The steps of a staircase through points `[points, 2]`: horizontal and vertical lines, as boxes of no width."""
     for here, there in pairwise(places):
         yield np.hstack([here, (there[0], here[1])])
         yield np.hstack([(there[0], here[1]), there])

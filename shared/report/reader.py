@@ -44,7 +44,7 @@ class FactsReader:
     def model(
         self, name: str, role: Role, inputs: Sequence[str], evaluations: Sequence[EvaluationRecord]
     ) -> EvaluatedModel:
-        """A model by the names of its evaluations among the report's inputs, one a seed."""
+        """The model whose evaluations, one for each seed, have these names among the report's inputs."""
         refs = [self.plan.report.inputs[each] for each in inputs]
         predictions = [self._predictions(ref) for ref in refs]
         histories = [self._history(ref) for ref in refs]
@@ -76,7 +76,7 @@ class FactsReader:
             return Predictions.read(*found) if found else None
 
     def _history(self, evaluation: ArtifactRef) -> History | None:
-        """That of the evaluated model's training."""
+        """The history of the training that made the evaluated model."""
         evaluate = self._stage(evaluation)
         model = self._stage(evaluate.inputs["model"])
         if isinstance(model.recipe, Training):
@@ -84,7 +84,7 @@ class FactsReader:
         elif isinstance(evaluate.recipe, Evaluate) and evaluate.recipe.seed is not None:
             name = history_of(evaluate.recipe.seed)
         elif isinstance(model.recipe, JoinTeachers):
-            return None  # Those that it is made of have each their own.
+            return None  # Each of the teachers that it is the average of has its own.
         else:
             self.missing.append(Missing("history", model.title, "no training made it"))
             return None
@@ -109,7 +109,7 @@ class FactsReader:
         return next(stage for stage in self.plan.stages if stage.key == ref.key)
 
     def _open(self, ref: ArtifactRef) -> Artifact | str:
-        """An artifact, or in words why there is none."""
+        """An artifact, or the reason in words why there is none."""
         if ref.key not in self._opened:
             try:
                 self._opened[ref.key] = self.store.glance(ref)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from distill_queue.shared.report.svg import Picture
 
-#: Columns of names and keys, which may be broken anywhere on paper; the first one of a table may be, always.
+#: Columns of names and keys, whose cells may break anywhere on paper, like those of each table's first column.
 BREAKING = frozenset(("key", "worker", "made on", "versions"))
 
 
@@ -18,7 +18,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     texts: int = 1
-    #: In a few words, what the first cell of each row is; or nothing.
+    #: A few words about the first cell of each row; or nothing.
     about: tuple[str, ...] = ()
     #: The first cell of the row that is marked as the best.
     best: str = ""
@@ -38,13 +38,13 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """An image, and what is said of it."""
+    """An image with its class, and the classes that teacher and student give it."""
 
     uri: str
     label: str
     teacher: str
     student: str
-    #: Who is right.
+    #: Which of the two is right.
     right: str
 
 

@@ -7,9 +7,9 @@ from distill_queue.shared.results.scores import Estimate, ReportRecord, StudentS
 
 #: Models whose sizes differ by less than this share are of one size.
 SAME_SIZE = 0.05
-#: Students that are summed up, the best first.
+#: The most students that are summed up, the best first.
 MOST_HEADLINES = 3
-#: With a space that breaks no line.
+#: A percent sign behind a space at which no line breaks.
 PERCENT = "\u00a0%"
 
 
@@ -36,7 +36,7 @@ def headlines(scores: ReportRecord) -> tuple[str, ...]:
 
 
 def samples(dataset: DatasetRecord) -> str:
-    """How many samples a data set has, and what for."""
+    """How many samples a data set has for training, validation and testing."""
     all_labelled = dataset.labelled_samples >= dataset.train_samples
     labelled = "" if all_labelled else f", {dataset.labelled_samples:,} of them with a label"
     held_out = f"; {dataset.validation_samples:,} held out to choose by" if dataset.validation_samples else ""

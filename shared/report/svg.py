@@ -23,7 +23,7 @@ WIDEST = 1000
 LONGEST = 22
 
 _KINDS_OF_WORK = ("teacher", "student", "control", "labels", "evaluation", "other")
-#: What stands for each of the page's colours while a figure is drawn.
+#: Stand-ins for the page's colours while a figure is drawn.
 COLOURS = {
     name: f"#0101{number:02x}"
     for number, name in enumerate(("ink", "muted", "grid", *_KINDS_OF_WORK, "heat", "on-pale", "on-heat"), 1)
@@ -55,13 +55,13 @@ _STYLE = {
     "ytick.labelcolor": COLOURS["ink"],
 }
 _NAMES = {colour: f"var(--{name})" for name, colour in COLOURS.items()}
-#: What is said once, in the page's own style sheet.
+#: Styles that the page's own style sheet sets once.
 _SAID_ELSEWHERE = re.compile(r"\s*font-family: [^;]*;")
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure, its heading, and what it says to those who do not see it."""
+    """A figure, its heading, and its description for readers who cannot see it."""
 
     title: str
     says: str
@@ -80,7 +80,7 @@ class Picture:
         height: int = HEIGHT,
         wide: bool = False,
     ) -> Self:
-        """What a function draws; the name sets its ids apart from those of the page's other figures."""
+        """The picture that a function draws; its name makes its ids unique within the page."""
         # Matplotlib measures text in a font of its own, which need not have all of a user's letters.
         with rc_context(_STYLE), warnings.catch_warnings():  # type: ignore[arg-type]
             warnings.filterwarnings("ignore", "Glyph")
@@ -103,7 +103,7 @@ def plain(text: str, longest: int = LONGEST) -> str:
 
 
 def _inline(svg: str, name: str) -> str:
-    """A drawing as an element of a page: without what is said elsewhere, its ids made its own."""
+    """A drawing as an element of a page: without styles that the page sets, and with ids of its own."""
     root = ET.fromstring(svg)  # noqa: S314 (drawn here)
     referred = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     for parent in list(root.iter()):

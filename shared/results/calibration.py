@@ -14,7 +14,7 @@ BINS = 15
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Of each bin of confidence, `[bins]`: its samples, those that the model got right, and its confidences."""
+    """Per bin of confidence, `[bins]`: the number of samples, how many the model got right, the sum of confidences."""
 
     samples: npt.NDArray[np.float64]
     hits: npt.NDArray[np.float64]

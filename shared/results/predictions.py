@@ -1,4 +1,4 @@
-"""Predictions: what a model says of the test samples; two files of its evaluation."""
+"""Predictions: the class that a model gives each test sample, and its confidence; two files of its evaluation."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Predictions:
         """Read the predictions in two files.
 
         Raises:
-            ArtifactDamaged: one is no array.
-            StoreUnavailable: one cannot be read.
+            ArtifactDamaged: a file holds no array.
+            StoreUnavailable: a file cannot be read.
 
         """
         return cls(read_array(classes), read_array(confidences))
@@ -59,7 +59,7 @@ class Predictions:
         return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
     def unlike(self, other: Predictions) -> npt.NDArray[np.int64]:
-        """The samples on which two models disagree, first those where the less sure one is surest."""
+        """The samples on which two models disagree, sorted by the lower of the two confidences, highest first."""
         different = np.flatnonzero(self.classes != other.classes)
         sureness = np.minimum(self.confidences, other.confidences)[different]
         return different[np.argsort(-sureness, kind="stable")]

@@ -11,7 +11,7 @@ from distill_queue.shared.line import SealedLine
 
 
 class DataWarning(Frozen):
-    """Something that is allowed, and seldom meant."""
+    """A warning about something that is allowed, but seldom intended."""
 
     #: Its name in a spec's `accept`; any text, since later versions know other kinds.
     kind: SealedLine
@@ -21,11 +21,11 @@ class DataWarning(Frozen):
         return f"{self.text} ({self.kind})"
 
 
-#: Left out where there are none, so that records of data without any are as they always were.
+#: Left out where there are none, so that records without warnings stay as they always were.
 DataWarnings = Annotated[tuple[DataWarning, ...], Field(exclude_if=lambda warnings: not warnings)]
 
 
-#: Of a model's parameters, those that are trained; left out where all are, so that records of others stay the same.
+#: The number of parameters that are trained; left out where all are, so that those records stay as they always were.
 TrainedParameters = Annotated[int | None, Field(exclude_if=lambda trained: trained is None)]
 
 
@@ -37,14 +37,14 @@ class DatasetRecord(Frozen):
     shape: tuple[int, ...]
     class_names: tuple[str, ...]
     train_samples: int
-    #: Of the training samples, those with a label.
+    #: Training samples with a label.
     labelled_samples: int
     #: Samples that are held out of the training data, to choose by.
     validation_samples: int
     test_samples: int
     #: Mean and standard deviation of each channel of the training inputs, as stored; none of tokens.
     mean: tuple[float, ...]
-    #: For a constant channel its value, or 1 if that is smaller.
+    #: For a constant channel the size of its value, but at least 1.
     std: tuple[float, ...]
     warnings: DataWarnings = ()
 
@@ -130,11 +130,11 @@ class ChoiceRecord(Frozen):
     """Which point of a grid is best on held-out samples."""
 
     kind: Literal["choice"] = "choice"
-    #: What tells the points apart.
+    #: A label for each point: what tells it from the others.
     labels: tuple[str, ...]
     #: Accuracy of each on the held-out samples, averaged over the seeds.
     held_out: tuple[float, ...]
-    #: Of the best one, how it was trained with each seed.
+    #: How the best point was trained, by seed.
     trained: dict[int, TrainingRecord]
 
     @property

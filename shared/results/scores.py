@@ -36,11 +36,11 @@ class StudentScore(Frozen):
     name: str
     runs: tuple[StudentRun, ...] = Field(min_length=1)
     accuracy: Estimate
-    #: Of the controls; none without them, like the two below.
+    #: The controls' accuracy; None without controls, like `gain` and `gap_closed`.
     control_accuracy: Estimate | None
     #: The student's accuracy less its control's with the same seed, as a share of 1.
     gain: Estimate | None
-    #: `gain` as a share of the gap between control and teacher; none where there is no gap.
+    #: `gain` as a share of the gap between control and teacher; None where there is no gap.
     gap_closed: Estimate | None
     #: Which points of their grids were chosen for student and control, where they have grids.
     choice: ChoiceRecord | None = None
@@ -74,9 +74,9 @@ class ReportRecord(Frozen):
     """All scores of a pipeline."""
 
     kind: Literal["report"] = "report"
-    #: None where there are only labels of it.
+    #: None if the teacher is known by its labels only.
     teacher: EvaluationRecord | None
-    #: Where `teacher` is the average of several: each of them.
+    #: The single teachers, if `teacher` is their average.
     teachers: tuple[EvaluationRecord, ...] = ()
     students: tuple[StudentScore, ...]
 

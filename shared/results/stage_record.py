@@ -33,14 +33,14 @@ Record = Annotated[
 
 
 def warnings_of(record: Record) -> tuple[DataWarning, ...]:
-    """What a stage warns of."""
+    """The warnings in a stage's record."""
     return record.warnings if isinstance(record, DatasetRecord | WeightsRecord) else ()
 
 
 class StageWarning(DataWarning):
-    """What a stage of a pipeline warns of."""
+    """A warning of a stage of a pipeline."""
 
-    #: Its title.
+    #: The stage's title.
     stage: str
     #: Whether the pipeline's spec accepts it.
     accepted: bool
@@ -58,7 +58,7 @@ class StageRecord(Frozen):
     outcome: Literal["computed", "found"]
     #: Seconds that this pipeline spent on the stage.
     seconds: float
-    #: When the pipeline had it, in seconds since the epoch by the worker's clock; 0 in records of earlier versions.
+    #: When the pipeline had the result: seconds since the epoch by the worker's clock, or 0 in older records.
     ended: float = 0.0
     worker: str
     record: Record

@@ -31,7 +31,7 @@ SUFFIXES = (".npz", ".safetensors")
 #: Largest facts or names of classes that are read, and how many names at the most: a row of logits is one block.
 MOST_TEXT_BYTES = 16_000_000
 MOST_CLASSES = BLOCK_LOGITS
-#: Names of other arrays that are told, and characters of one.
+#: The most names of other arrays in a message, and the most characters of one.
 MOST_NAMED, LONGEST_NAME = 5, 40
 
 
@@ -224,7 +224,7 @@ def _npz(path: Path, name: str) -> Iterator[tuple[tuple[int, ...], np.dtype[Any]
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> Array:
-    """An array of texts; what its header claims is compared with what is there before any room is made for it."""
+    """An array of texts; its header is compared with its length before memory is taken for it."""
     what, size = name.removesuffix(".npy"), archive.getinfo(name).file_size
     if size > MOST_TEXT_BYTES:
         raise ValueError(f"{what} is larger than {MOST_TEXT_BYTES:,} bytes")
@@ -233,11 +233,11 @@ def _text(archive: zipfile.ZipFile, name: str) -> Array:
         if dtype.kind != "U":
             raise ValueError(f"{what} is {dtype}, not text")
         if (count := math.prod(shape)) > MOST_CLASSES or count * dtype.itemsize != size - file.tell():
-            raise ValueError(f"{what} is not what its header says")
+            raise ValueError(f"{what} does not fit its header")
         content = file.read(count * dtype.itemsize)
         letters = np.frombuffer(content, np.dtype(np.uint32).newbyteorder(dtype.byteorder))
         if letters.size and letters.max() > sys.maxunicode:  # Else Python raises an error of its own later.
-            raise ValueError(f"{what} has letters that are none")
+            raise ValueError(f"{what} has numbers that are no characters")
         return np.frombuffer(content, dtype, count).reshape(shape)
 
 

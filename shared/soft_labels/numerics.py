@@ -46,7 +46,7 @@ def cast_finite(logits: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def require_finite(logits: Array, largest: float) -> None:
-    """Refuse logits of which one is not finite, or larger than what can be stored.
+    """Refuse logits if one is not finite, or larger than what can be stored.
 
     Raises:
         InvalidInput: the message says which of the two.
@@ -105,7 +105,7 @@ def _first_of_equals(logits: Floats, k: int) -> npt.NDArray[np.int64]:
 def log_sums(logits: Floats, indices: npt.NDArray[np.int64], kept: Floats) -> Floats:
     """Log-sum-exp `[rows]` of all classes, and the log-odds of those that are not kept; `[rows, 2]`, sums in float64.
 
-    As float32, log-odds are as exact for a small rest as for a large one, whatever the size of the logits.
+    As float32, log-odds are as exact for a small rest as for a large one, and for logits of any size.
     """
     highest = kept[:, :1]
     with np.errstate(over="ignore"):  # What is that far below the highest is nothing beside it.

@@ -170,7 +170,7 @@ class SoftLabelsWriter:
     def _finished(self) -> dict[int, str]:
         """Checksums of the finished blocks."""
         with store_errors(self.folder):
-            # Not `found_in`: labels whose folder is gone are not labels of which no block is finished.
+            # Not `found_in`: labels whose folder is gone are not the same as labels without a finished block.
             names = [_FINISHED_NAME.fullmatch(path.name) for path in (self.folder / FINISHED).iterdir()]
         found = {int(name[1]): name[2] for name in names if name}
         return {block: checksum for block, checksum in found.items() if block < self.header.blocks}

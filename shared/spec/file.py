@@ -20,7 +20,7 @@ from distill_queue.shared.files.yaml_text import dump_yaml, parse_yaml
 from distill_queue.shared.line import shortened
 
 MAX_BYTES = 1_000_000
-#: Mistakes of one spec that are told.
+#: The most mistakes of a spec that its message lists.
 MOST_MISTAKES = 20
 #: Characters of a mistake's words, and of a place, at the most.
 LONGEST_WORDS = 1_000

@@ -1,4 +1,4 @@
-"""What a spec says of a model: the families that there are, of which one is the user's own."""
+"""What a spec says of a model: the families of models, one of which is for the user's own."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def _spelled(spelling: Spelling, text: str) -> str:
 
 
 def _option(value: object, depth: int = 0) -> Any:
-    """An option as it is kept: a list as a tuple, which nobody can change."""
+    """An option as it is kept: a list becomes a tuple, which cannot be changed."""
     match value:
         case bool() | None:
             return value
@@ -109,7 +109,7 @@ class SpecPart(BaseModel):
 
 
 def at_most(most: int) -> BeforeValidator:
-    """Refuse a list that is too long before its items are looked at, each of which may be wrong."""
+    """Refuse a list that is too long before its items are checked, which may all be wrong."""
 
     def refuse(value: Any) -> Any:
         if isinstance(value, list | tuple) and len(value) > most:

@@ -131,9 +131,9 @@ class PipelineSpec(SpecPart):
                 "teacher", "two teachers are the same: give one of them more weight", {"key": "teachers"}
             )
         if len(self.teachers) == 1:
-            raise PydanticCustomError("teacher", "a single one is 'teacher', without a list", {"key": "teachers"})
+            raise PydanticCustomError("teacher", "a single teacher is given as 'teacher'", {"key": "teachers"})
         if self.teacher and self.average != "probabilities":
-            raise PydanticCustomError("options", "a single teacher is no average", {"key": "average"})
+            raise PydanticCustomError("options", "an average needs several teachers", {"key": "average"})
         return self
 
     @model_validator(mode="after")

@@ -70,12 +70,12 @@ def missing(ref: ArtifactRef, store: object) -> ArtifactMissing:
 def if_whole(
     ref: ArtifactRef, read: Callable[[ArtifactRef], Artifact], set_aside: Callable[[ArtifactRef], None]
 ) -> Artifact | None:
-    """The artifact of a key as it is read; None where there is none, or a damaged one, which is set aside."""
+    """The artifact of a key as `read` returns it; None if it is missing or damaged: a damaged one is set aside."""
     try:
         return read(ref)
     except ArtifactMissing:
         return None
     except ArtifactDamaged as error:
-        logger.warning("%s: it is set aside, to be made again", error)
+        logger.warning("%s: the artifact is set aside, to be made again", error)
         set_aside(ref)
         return None

@@ -26,23 +26,23 @@ NOTE_SECONDS = 86_400.0
 class BucketStore:
     """An `ArtifactStore` in a bucket, with copies of those artifacts that this machine has used.
 
-    The files of a commit are objects below its manifest's checksum, and the manifest is written after them, only where
-    there is none: so an artifact is whole or absent, and the first commit wins, whatever becomes of another's files. A
-    copy has the artifact's own folder; a file is brought when it is first asked for, and verified like any file. The
-    protocol says what the methods raise.
+    A commit writes its files as objects below its manifest's checksum, then the manifest, only if there is none yet. So
+    an artifact is whole or absent, and the first commit wins: the manifest never lists the files of another one. A copy
+    lies in a folder like the artifact's own; each file is downloaded when it is first asked for, and verified like any
+    other. The protocol says what the methods raise.
     """
 
-    #: A look takes a request.
+    #: Each look is a request to the object store.
     seconds_between_looks = 10.0
 
     def __init__(self, bucket: Bucket, root: Path, cache_bytes: int) -> None:
         self.bucket = bucket
-        #: What this machine has, in the layout of a store of its own.
+        #: What this machine has of the bucket, in the layout of a folder store.
         self._here = FolderStore(root)
         #: The folder of this machine's copies, and of its unfinished work.
         self.root = self._here.root
         self._copies = Copies(self._here, cache_bytes)
-        #: When this process noted the use of an artifact.
+        #: When this process last noted the use of each artifact.
         self._noted: dict[ArtifactRef, float] = {}
 
     def __str__(self) -> str:
@@ -54,13 +54,13 @@ class BucketStore:
     def find(self, ref: ArtifactRef) -> Artifact | None:
         """The artifact of a key if all of its files are in the bucket; a damaged one is set aside, to be made again.
 
-        None of its files is brought.
+        No file of it is downloaded.
         """
         artifact = if_whole(ref, self._look, self.set_aside)
         return artifact if artifact and self._note_use(ref) else None
 
     def obtain(self, ref: ArtifactRef) -> Artifact | None:
-        """The artifact of a key as `open` brings it; a damaged one is set aside, to be made again."""
+        """The artifact of a key as `open` returns it; a damaged one is set aside, to be made again."""
         artifact = if_whole(ref, self.open, self.set_aside)
         return artifact if artifact and self._note_use(ref) else None
 
@@ -69,11 +69,11 @@ class BucketStore:
         artifact = self.glance(ref)
         for name in artifact.manifest.files:
             self.verified(artifact, name)
-        self._here.note_use(ref)  # It is not to make room for others just now.
+        self._here.note_use(ref)  # So that its copy is not dropped soon.
         return artifact
 
     def glance(self, ref: ArtifactRef) -> Artifact:
-        """The artifact of a key, with no look at its files: from this machine's copy, if there is one."""
+        """The artifact of a key, without a look at its files: from this machine's copy, if there is one."""
         try:
             return self._here.glance(ref)
         except (ArtifactMissing, ArtifactDamaged):
@@ -81,7 +81,7 @@ class BucketStore:
 
     @contextmanager
     def reread(self, ref: ArtifactRef) -> Iterator[Artifact]:
-        """The artifact of a key, once every byte in the bucket was read; no copy stays that was not there."""
+        """The artifact of a key, after every byte in the bucket was read; leaves no copy that was not there before."""
         folder = self.folder(ref)
         with store_errors(folder):
             was_here = folder.exists()
@@ -96,7 +96,7 @@ class BucketStore:
                 self._copies.drop(ref)
 
     def verified(self, artifact: Artifact, name: str) -> Path:
-        """The path of one of an artifact's files, which is as the manifest says; brought unless a copy is."""
+        """The path of one of an artifact's files, which is as the manifest says; downloaded unless the copy has it."""
         artifact.path(name)
         try:
             return self._here.verified(artifact, name)
@@ -107,7 +107,7 @@ class BucketStore:
                 return self._bring(artifact, name)
 
     def local_file(self, artifact: Artifact, name: str) -> Path:
-        """As `verified`: a file that is not here has to be brought."""
+        """As `verified`: a file that is not on this machine is downloaded."""
         return self.verified(artifact, name)
 
     def local_folder(self, ref: ArtifactRef) -> Path:
@@ -115,7 +115,7 @@ class BucketStore:
         return self.open(ref).folder
 
     def folder(self, ref: ArtifactRef) -> Path:
-        """Where an artifact's copy lies, or will."""
+        """The folder of an artifact's copy, which need not exist yet."""
         return self._here.folder(ref)
 
     def refs(self, kind: str) -> list[ArtifactRef]:
@@ -123,7 +123,7 @@ class BucketStore:
         return [ref for ref, found in self._listing(f"artifacts/{kind}") if f"{place_of(ref)}/{MANIFEST}" in found]
 
     def entries(self) -> Iterator[Entry]:
-        """What there is of each artifact, by kind and key; of what lacks its manifest too."""
+        """An entry for each artifact, by kind and key, and for remains of artifacts without a manifest."""
         used = {name.removeprefix("used/"): facts.written for name, facts in self.bucket.list("used").items()}
         listing = list(self._listing("artifacts"))
         manifests = self.bucket.read_all(
@@ -157,7 +157,7 @@ class BucketStore:
         provenance: Provenance,
         seconds: float,
     ) -> Artifact:
-        """Write a draft's files, then its manifest unless there is one; it becomes this machine's copy if it won."""
+        """Write a draft's files, then its manifest unless there is one: then the draft becomes this machine's copy."""
         manifest = manifest_for(ref, draft, stage=stage, record=record, provenance=provenance, seconds=seconds)
         for name in manifest.files:
             self.bucket.upload(draft / name, _object_of(manifest, name))
@@ -168,7 +168,7 @@ class BucketStore:
         return self.open(ref)
 
     def set_aside(self, ref: ArtifactRef) -> None:
-        """Take a damaged artifact's manifest away, and keep it; its files are garbage until they are written again."""
+        """Move a damaged artifact's manifest to `damaged/`; its files are garbage until they are written again."""
         if (text := self.manifest_text(ref)) and not self._is_of_a_later_commit(ref, text):
             self.bucket.write(f"damaged/{ref.kind}-{ref.key}-{time.time_ns()}/{MANIFEST}", text)
             self.bucket.remove(f"{place_of(ref)}/{MANIFEST}")
@@ -192,7 +192,7 @@ class BucketStore:
         return self.bucket.below(folder)
 
     def report(self, pipeline: str) -> Path:
-        """Where the page of a pipeline is on this machine, brought from the bucket if it is there."""
+        """The path of a pipeline's page on this machine, downloaded if only the bucket has the page."""
         path = self._here.report(pipeline)
         with store_errors(path):
             is_here = path.is_file()
@@ -217,7 +217,7 @@ class BucketStore:
         self.bucket.remove(probe)
 
     def _look(self, ref: ArtifactRef) -> Artifact:
-        """The artifact of a key as it is in the bucket now, all of its files there; brings none of them.
+        """The artifact of a key as it is in the bucket now, if all of its files are there; downloads none of them.
 
         Raises:
             ArtifactMissing: there is none.
@@ -234,7 +234,7 @@ class BucketStore:
         return artifact
 
     def _bring_manifest(self, ref: ArtifactRef) -> Artifact:
-        """Bring a manifest as it is in the bucket now; a copy of what was another one's is dropped."""
+        """Download the manifest that is in the bucket now; drop a copy of files that belong to another manifest."""
         text = self.manifest_text(ref)
         if not text:
             self._copies.drop(ref)
@@ -244,7 +244,7 @@ class BucketStore:
         return Artifact(self.folder(ref), manifest)
 
     def _bring(self, artifact: Artifact, name: str) -> Path:
-        """Bring a file of an artifact."""
+        """Download a file of an artifact into this machine's copy."""
         place, entry = _object_of(artifact.manifest, name), artifact.manifest.files[name]
         try:
             return self._copies.bring(
@@ -254,7 +254,7 @@ class BucketStore:
             raise ArtifactDamaged(str(error)) from None
 
     def _is_of_a_later_commit(self, ref: ArtifactRef, text: bytes) -> bool:
-        """Whether a manifest in the bucket is none that this machine has found damaged."""
+        """Whether a manifest in the bucket is valid, and not that of this machine's copy, which was found damaged."""
         try:
             manifest_of(ref, text, self)
         except ArtifactDamaged:
@@ -275,12 +275,12 @@ class BucketStore:
         """The objects of each artifact below a folder."""
         found: dict[ArtifactRef, dict[str, Facts]] = {}
         for name, facts in self.bucket.list(folder).items():
-            with suppress(ValidationError, ValueError):  # None of ours.
+            with suppress(ValidationError, ValueError):  # Not an artifact's object.
                 _, kind, _, key, _ = name.split("/", 4)
                 found.setdefault(ArtifactRef(kind=kind, key=key), {})[name] = facts
         yield from found.items()
 
 
 def _object_of(manifest: Manifest, name: str) -> str:
-    """The name of the object that a commit's file is."""
+    """The name of the object that holds a file of a commit."""
     return f"{place_of(manifest.ref)}/{manifest.checksum}/{name}"

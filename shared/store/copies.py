@@ -17,26 +17,26 @@ from distill_queue.shared.plan.stage import ArtifactRef
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.shared.store.manifest import MANIFEST, FileEntry, Manifest, write_manifest
 
-#: Seconds after its last use from which a copy may make room for others, whatever their size.
+#: Seconds after its last use for which a copy is kept, even if there is no room for others.
 KEPT_SECONDS = 3_600.0
-#: Share of the room for copies that is brought between two looks at how much they take.
+#: Share of the room for copies that may be downloaded between two looks at how much they take.
 LOOK_SHARE = 0.05
-#: Seconds after its last change at which unfinished work is of a worker that is gone, or goes on elsewhere.
+#: Seconds after its last change after which unfinished work is removed: its worker is gone, or others went on with it.
 IDLE_SECONDS = 86_400.0
 
 
 class Copies:
-    """The copies of artifacts in a folder store, each where the artifact would lie if the store were the only one."""
+    """The copies of a bucket's artifacts, each where a folder store would have the artifact."""
 
     def __init__(self, store: FolderStore, most_bytes: int) -> None:
         self._store = store
         self._most_bytes = most_bytes
-        #: Bytes that this process may bring until it looks how much the copies take.
+        #: Bytes that this process may download before it looks how much the copies take.
         self._until_look = 0
 
     @contextmanager
     def locked(self, ref: ArtifactRef) -> Iterator[None]:
-        """Alone among the processes of this machine that bring files of an artifact."""
+        """Hold an artifact's lock: one process of this machine at a time downloads files of it."""
         path = self._store.root / "fresh" / f"{ref.key}.lock"
         with store_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,10 +90,10 @@ class Copies:
         return path
 
     def take(self, ref: ArtifactRef, draft: Path, manifest: Manifest) -> None:
-        """Make a draft that was committed the copy of its artifact."""
+        """Move a committed draft to where the copy of its artifact lies."""
         self._make_room(sum(entry.size_bytes for entry in manifest.files.values()))
         self.drop(ref)
-        with suppress(OSError):  # No room here, or another process has brought it meanwhile: it is where it has to be.
+        with suppress(OSError):  # No room, or another process downloaded it meanwhile: the bucket has it.
             write_manifest(draft, manifest)
             self._store.folder(ref).parent.mkdir(parents=True, exist_ok=True)
             draft.rename(self._store.folder(ref))
@@ -113,7 +113,7 @@ class Copies:
             path.unlink(missing_ok=True)
 
     def _make_room(self, size_bytes: int) -> None:
-        """Drop the copies that were not used for the longest time, until the rest fits beside what is brought next."""
+        """Drop the least recently used copies, until the rest leaves room for what is downloaded next."""
         self._until_look -= size_bytes
         if self._until_look > 0:
             return
@@ -130,7 +130,7 @@ class Copies:
                 self.drop(ref)
 
     def _sweep(self) -> None:
-        """Remove what this machine's workers have left: half-brought files, and work that others have gone on with."""
+        """Remove half-downloaded files and unfinished work that did not change for `IDLE_SECONDS`."""
         for path in (*found_in(self._store.root / "fresh"), *found_in(self._store.root / "partial")):
             with suppress(OSError, StoreUnavailable):  # Gone meanwhile, or another user's.
                 if max(each.stat().st_mtime for each in (path, *found_below(path))) < time.time() - IDLE_SECONDS:

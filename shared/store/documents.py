@@ -1,4 +1,4 @@
-"""Documents: small texts of a store that change, by name, each written whole; a bucket's objects are such, too."""
+"""Documents: small texts of a store, by name, that may change; each is written whole. A `Bucket` holds some too."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Documents(Protocol):
         """
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a document, in place of one of that name: whole, and durable, when this returns."""
+        """Write a document, replacing one of that name; it is whole and durable when this returns."""
 
     def remove(self, *names: str) -> None:
         """Remove documents; those that are gone already are no error."""
@@ -61,7 +61,7 @@ class FolderDocuments:
                 return None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a document, in place of one of that name: whole, and on the disk, when this returns."""
+        """Write a document, replacing one of that name; it is whole and on the disk when this returns."""
         with store_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / name

@@ -36,7 +36,7 @@ from distill_queue.shared.store.verified_files import VerifiedFiles
 class FolderStore:
     """An `ArtifactStore` whose folder every machine sees; the protocol says what its methods raise."""
 
-    #: A look costs nothing that would be worth sparing.
+    #: A look costs next to nothing.
     seconds_between_looks = 0.0
 
     def __init__(self, root: Path) -> None:
@@ -68,7 +68,7 @@ class FolderStore:
         return artifact
 
     def glance(self, ref: ArtifactRef) -> Artifact:
-        """The artifact of a key, with no look at its files: these may be missing or altered."""
+        """The artifact of a key, without a look at its files: these may be missing or altered."""
         folder = self.folder(ref)
         with store_errors(folder):
             try:
@@ -83,7 +83,7 @@ class FolderStore:
 
     @contextmanager
     def reread(self, ref: ArtifactRef) -> Iterator[Artifact]:
-        """The artifact of a key, once every byte of it was read."""
+        """The artifact of a key, after every byte of it was read."""
         yield self.open(ref)
 
     def verified(self, artifact: Artifact, name: str) -> Path:
@@ -101,7 +101,7 @@ class FolderStore:
         return self.folder(ref)
 
     def folder(self, ref: ArtifactRef) -> Path:
-        """Where an artifact lies, or will."""
+        """The folder of an artifact, which need not exist yet."""
         return self.root / place_of(ref)
 
     def refs(self, kind: str) -> list[ArtifactRef]:
@@ -109,15 +109,15 @@ class FolderStore:
         return [ref for ref, _ in self._folders_of(kind) if ref in self]
 
     def entries(self) -> Iterator[Entry]:
-        """What there is of each artifact, by kind and key; of what lacks its manifest too."""
+        """An entry for each artifact, by kind and key, and for remains of artifacts without a manifest."""
         with store_errors(self.root):
             for ref, folder in self.folders():
-                with suppress(FileNotFoundError):  # Taken for garbage at this moment.
+                with suppress(FileNotFoundError):  # Removed as garbage just now.
                     used = folder.stat(follow_symlinks=False).st_mtime
                     yield Entry(ref, size_below(folder.path), used, manifest_text(folder.path))
 
     def folders(self) -> Iterator[tuple[ArtifactRef, os.DirEntry[str]]]:
-        """The folder of each artifact, by kind and key; of what lacks its manifest too. No link is followed."""
+        """The folder of each artifact, by kind and key, even without a manifest. No link is followed."""
         if is_folder(self.root / "artifacts"):
             for folder in folders_in(f"{self.root}/artifacts"):
                 yield from self._folders_of(folder.name)
@@ -175,17 +175,17 @@ class FolderStore:
             self.folder(ref).rename(damaged / f"{ref.kind}-{ref.key}-{time.time_ns()}")
 
     def note_use(self, ref: ArtifactRef) -> bool:
-        """Let a folder's time say when it was last used; return whether the folder is still there."""
+        """Set the folder's time, which says when it was last used, to now; return whether the folder is still there."""
         try:
             os.utime(self.folder(ref))
-        except FileNotFoundError:  # Taken for garbage at this moment.
+        except FileNotFoundError:  # Removed as garbage just now.
             return False
-        except OSError:  # Of another user, or on a disk that is only read.
+        except OSError:  # The folder is another user's, or on a read-only disk.
             pass
         return True
 
     def partial(self, ref: ArtifactRef) -> Path:
-        """The folder of a stage's unfinished work, with which another machine can go on."""
+        """The folder of a stage's unfinished work, which another machine can go on with."""
         return self.root / "partial" / ref.key
 
     def partial_bucket(self, _ref: ArtifactRef, /) -> None:
@@ -221,7 +221,7 @@ class FolderStore:
         folder = self.root / "artifacts" / kind
         for group in folders_in(str(folder)) if is_folder(folder) else ():
             for artifact in folders_in(group.path):
-                with suppress(ValidationError):  # None of ours.
+                with suppress(ValidationError):  # Not an artifact's folder.
                     ref = ArtifactRef(kind=kind, key=artifact.name)
                     if ref.key[:2] == group.name:
                         yield ref, artifact

@@ -80,14 +80,14 @@ class Manifest(Frozen):
 
 def is_sealed(manifest: str) -> bool:
     """Whether the text of a manifest, of this version or another, is as it was sealed."""
-    # As it was written but for the white space outside of strings: numbers keep their digits.
+    # Without white space outside of strings, else as it was written: numbers keep their digits.
     compact = re.sub(r'("(?:[^"\\]|\\.)*"?)|\s+', lambda match: match[1] or "", manifest)
     content, _, checksum = compact.rpartition(',"checksum":')
     return checksum == f'"{hashlib.sha256((content + "}").encode()).hexdigest()}"}}'
 
 
 def manifest_of(ref: ArtifactRef, text: bytes, place: object) -> Manifest:
-    """The manifest of a key that was read at a place.
+    """The manifest of an artifact, from its text; `place` is where the text was read, for messages.
 
     Raises:
         ArtifactDamaged: it cannot be read, was altered, or is that of another artifact.
@@ -106,7 +106,7 @@ def manifest_of(ref: ArtifactRef, text: bytes, place: object) -> Manifest:
 
 def _as_sealed(manifest: Manifest, text: str) -> bool:
     """Whether the text of a manifest is as it was sealed, by this version or by one that has other fields besides."""
-    # What this version writes is a tenth of the work to look at.
+    # To recognise what this version writes takes a tenth of the time.
     return (manifest.whole and text == text_of(manifest)) or is_sealed(text)
 
 
@@ -119,7 +119,7 @@ def manifest_for(
     provenance: Provenance,
     seconds: float,
 ) -> Manifest:
-    """The sealed manifest of a draft's files, each of which is brought to the disk.
+    """Bring a draft's files to the disk, and return their sealed manifest.
 
     Raises:
         StoreUnavailable: a file cannot be read or synced.
@@ -129,7 +129,7 @@ def manifest_for(
         kind=ref.kind,
         key=ref.key,
         stage=stage,
-        # A draft that a commit was refused for has a manifest already.
+        # A draft whose commit was refused has a manifest already.
         files={path.name: _entry_of(path) for path in found_in(draft) if path.name != MANIFEST},
         record=record,
         provenance=provenance,
@@ -146,7 +146,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 def manifest_text(folder: str) -> bytes:
-    """What lies in a folder as an artifact's manifest; empty where there is nothing."""
+    """The text of the manifest in an artifact's folder; empty if there is none."""
     path = f"{folder}/{MANIFEST}"
     with store_errors(path), suppress(FileNotFoundError, NotADirectoryError, NoFile):
         return read(path, MOST_MANIFEST_BYTES)

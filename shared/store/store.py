@@ -1,4 +1,4 @@
-"""The artifact store, as all see it: whole or absent, verified, never overwritten; and which one settings mean."""
+"""The artifact store's protocol: artifacts are whole or absent, verified, never overwritten; and a settings' store."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from distill_queue.shared.store.documents import Documents
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.shared.store.manifest import Provenance
 
-#: Seconds that a worker's main process waits for a bucket: it has its messages to renew.
+#: Seconds that a worker's main process waits for a bucket: it must get back to renewing its messages.
 HASTY_SECONDS = 5.0
 
 
 class ArtifactStore(Protocol):
-    """Artifacts by key, and beside them what is unfinished, documents that change, and pipelines' pages.
+    """Artifacts by key; besides them unfinished work, documents that change, and pipelines' pages.
 
     `str` gives the store's place, for messages. Every method raises `StoreUnavailable` where the store cannot be read
     or written.
@@ -38,7 +38,7 @@ class ArtifactStore(Protocol):
     # Is it there?
 
     def __contains__(self, ref: ArtifactRef) -> bool:
-        """Whether there is an artifact of a key; its files are not looked at."""
+        """Whether there is an artifact of a key, without a look at its files."""
 
     def find(self, ref: ArtifactRef) -> Artifact | None:
         """The artifact of a key if it is whole for every machine; a damaged one is set aside, to be made again.
@@ -61,7 +61,7 @@ class ArtifactStore(Protocol):
         """
 
     def glance(self, ref: ArtifactRef) -> Artifact:
-        """The artifact of a key, with no look at its files: these may be missing, altered, or not on this machine.
+        """The artifact of a key, without a look at its files: these may be missing, altered, or not on this machine.
 
         Raises:
             ArtifactMissing: there is none.
@@ -70,7 +70,7 @@ class ArtifactStore(Protocol):
         """
 
     def reread(self, ref: ArtifactRef) -> AbstractContextManager[Artifact]:
-        """The artifact of a key, once every byte that other machines would read was read.
+        """The artifact of a key, after every byte was read that other machines would read.
 
         Raises:
             ArtifactMissing, ArtifactDamaged: as for `open`.
@@ -86,31 +86,31 @@ class ArtifactStore(Protocol):
         """
 
     def local_file(self, artifact: Artifact, name: str) -> Path:
-        """The path of one of an artifact's files on this machine; verified only where it has to be brought.
+        """The path of one of an artifact's files on this machine; verified only if it has to be downloaded.
 
         Raises:
-            ArtifactDamaged: it is not one of its files, or what was brought is damaged.
+            ArtifactDamaged: it is not one of its files, or the downloaded file is damaged.
 
         """
 
     def local_folder(self, ref: ArtifactRef) -> Path:
-        """The folder of an artifact's files on this machine; verified only where they have to be brought.
+        """The folder of an artifact's files on this machine; verified only if they have to be downloaded.
 
         Raises:
-            ArtifactMissing, ArtifactDamaged: as for `open`, where they have to be brought.
+            ArtifactMissing, ArtifactDamaged: as for `open`, if they have to be downloaded.
 
         """
 
     # Listing
 
     def folder(self, ref: ArtifactRef) -> Path:
-        """Where an artifact lies on this machine, or will."""
+        """The folder of an artifact on this machine, which need not exist yet."""
 
     def refs(self, kind: str) -> list[ArtifactRef]:
         """The artifacts of a kind, by key."""
 
     def entries(self) -> Iterator[Entry]:
-        """What there is of each artifact, by kind and key; of what lacks its manifest too."""
+        """An entry for each artifact, by kind and key, and for remains of artifacts without a manifest."""
 
     def manifest_text(self, ref: ArtifactRef) -> bytes:
         """The text of an artifact's manifest, as other machines read it; empty where there is none."""
@@ -147,7 +147,7 @@ class ArtifactStore(Protocol):
         """Take a damaged artifact away, so that it is made again; what was damaged is kept for a time."""
 
     def keeps_first(self) -> bool:
-        """Whether of two commits of one key at once the first one wins, as far as one can try."""
+        """Whether the first of two commits of a key wins, as far as a trial can show."""
 
     def check_writable(self) -> None:
         """Write and remove something small.
@@ -174,7 +174,7 @@ class ArtifactStore(Protocol):
         """The documents in a folder of the store, such as `pipelines`."""
 
     def report(self, pipeline: str) -> Path:
-        """Where the page of a pipeline is on this machine, or will be; brought where only other machines have it.
+        """The path of a pipeline's page on this machine, which need not exist yet; downloaded if only others have it.
 
         Raises:
             UnknownPipeline: no pipeline has such an id.
@@ -186,7 +186,7 @@ class ArtifactStore(Protocol):
 
 
 def store_of(settings: Settings, *, patient: bool = True) -> ArtifactStore:
-    """The store of some settings: a folder, or a bucket behind one."""
+    """The store that settings name: a folder, or a bucket with copies in a folder; wait for it long if `patient`."""
     if not settings.is_remote:
         return FolderStore(settings.folder)
     bucket = Bucket(settings.store) if patient else Bucket(settings.store, HASTY_SECONDS)

@@ -23,7 +23,7 @@ class Submission(Frozen):
     """A pipeline as it was submitted."""
 
     plan: Plan
-    #: The Celery canvas, as JSON: what is sent to have the plan done.
+    #: The Celery canvas as JSON: the messages that start the plan's stages.
     canvas: str
 
 
@@ -48,7 +48,7 @@ class Submissions:
         self._documents.remove(_name_of(pipeline))
 
     def find(self, pipeline: str) -> Submission | None:
-        """The submission of a pipeline, if it is kept; what is none of this version is passed over with a warning."""
+        """The submission of a pipeline, if it is kept and readable; an unreadable one is logged as a warning."""
         name = _name_of(pipeline)
         text = self._read(name)
         if text is None:
@@ -56,7 +56,7 @@ class Submissions:
         try:
             return Submission.read(text, f"{self._place}/{name}")
         except UnreadableRecord as error:
-            logger.warning("it is passed over: %s", error)
+            logger.warning("a kept submission is passed over: %s", error)
             return None
 
     def __iter__(self) -> Iterator[tuple[str, Submission]]:
@@ -66,9 +66,9 @@ class Submissions:
                 yield pipeline, submission
 
     def texts(self) -> Iterator[tuple[str, str]]:
-        """Each kept pipeline's id and submission, as JSON of whatever version wrote it."""
+        """Each kept pipeline's id and submission, as JSON that another version may have written."""
         for pipeline in self._pipelines():
-            if (text := self._read(f"{pipeline}{SUFFIX}")) is not None:  # Else finished at this moment.
+            if (text := self._read(f"{pipeline}{SUFFIX}")) is not None:  # None if the pipeline finished just now.
                 yield pipeline, text.decode(errors="replace")
 
     def _pipelines(self) -> list[str]:
@@ -79,7 +79,7 @@ class Submissions:
         try:
             return self._documents.read(name)
         except NoFile as error:
-            logger.warning("%s/%s: no pipeline: %s: it is passed over", self._place, name, error)
+            logger.warning("%s/%s: passed over, as it is no kept submission: %s", self._place, name, error)
             return None
 
 

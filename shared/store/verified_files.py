@@ -8,7 +8,7 @@ from pathlib import Path
 from distill_queue.shared.errors import ArtifactDamaged, store_errors
 from distill_queue.shared.store.manifest import FileEntry, sha256_of
 
-#: What tells that a file is the one that was verified: size, time of change in ns, inode.
+#: Tells a verified file from a changed one: size, time of change in ns, inode.
 Stamp = tuple[int, int, int]
 
 

@@ -1,4 +1,4 @@
-"""Nothing that lies at the broker ends a worker: real ones, with and without a key, and whatever one can write."""
+"""No entry at the broker ends a worker: real workers, with and without a key, and entries of all kinds."""
 
 from __future__ import annotations
 

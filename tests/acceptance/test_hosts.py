@@ -107,7 +107,7 @@ class Site:
         self.broker = self.start(name, get_binary_path(), *reached, *kept, ready="Ready to accept")
 
     def lose_broker(self) -> None:
-        """Cut off the broker's host, which tells nobody, and give its disk and its name to the spare one."""
+        """Cut off the broker's host without a notice, and give its disk and its name to the spare one."""
         self.host("broker").cut = True
         assert self.broker is not None
         assert self.broker.pid is not None

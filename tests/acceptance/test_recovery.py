@@ -140,7 +140,7 @@ def test_a_worker_that_is_told_to_end_hands_its_stage_back_at_once(
     told = time.monotonic()
     for number in signals:
         os.kill(worker.pid, number)
-        time.sleep(0.1)  # The kernel merges two signals of a kind that nobody has taken yet.
+        time.sleep(0.1)  # The kernel merges a signal with an earlier one of its kind that is not handled yet.
     wait_until(lambda: not worker.alive, "the worker ends")
 
     assert time.monotonic() - told < 20

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start p
 
 @dataclass(frozen=True)
 class User:
-    """A user of the group, by number: nobody needs to have entered them anywhere."""
+    """A user of the group, by number: the system need not know a name for it."""
 
     number: int
     place: Path

@@ -161,7 +161,7 @@ def _tell(console: Console, name: str, outcome: Outcome) -> None:
 
 
 def _place_in(path: Path) -> tuple[str, int] | None:
-    """At which input of which target a child was; None before the first."""
+    """The target and the input that a child was at; None before the first."""
     name, _, number = path.read_text().partition(" ")
     return (name, int(number)) if number else None
 

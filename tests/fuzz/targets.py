@@ -178,7 +178,7 @@ def _manifests(_folder: Path) -> Examples:
 
 
 def _sealed_manifest(generator: random.Random, examples: Examples) -> bytes:
-    """A manifest with changes that whoever made it meant: its checksum is right."""
+    """A manifest with changes made on purpose: its checksum is right."""
     tree = mutated_tree(generator, [json.loads(each) for each in examples])
     if not isinstance(tree, dict):
         return json.dumps(tree).encode()
@@ -376,7 +376,7 @@ def _cache_examples(folder: Path) -> Examples:
 
 
 def _sealed_header(generator: random.Random, examples: Examples) -> bytes:
-    """A header with changes that whoever made it meant: its checksum is right."""
+    """A header with changes made on purpose: its checksum is right."""
     import xxhash
 
     tree = mutated_tree(generator, [json.loads(each) for each in examples])
@@ -430,7 +430,7 @@ def _checkpoint_examples(folder: Path) -> Examples:
 def _feed_checkpoint(data: bytes, folder: Path) -> None:
     from distill_queue.worker.training.checkpoints import Checkpoints
 
-    # Its name proves it: whoever wrote it meant it so.
+    # Its name has its checksum: its writer meant it so.
     (folder / f"{3:012}-{hashlib.sha256(data).hexdigest()}.safetensors").write_bytes(data)
     Checkpoints(folder, 1.0).latest()
 
@@ -503,7 +503,7 @@ _BROKER: list[Any] = []
 
 
 def _records(folder: Path) -> Examples:
-    """What stands in the broker of a pipeline of which a stage is done, of a worker, and of a refused message."""
+    """The broker's records of a pipeline with one finished stage, of a worker, and of a refused message."""
     from distill_queue.scheduler.stack.local import LocalStack
     from distill_queue.shared.ledger.refusals import Refusal
     from distill_queue.shared.ledger.status import StageState

@@ -77,7 +77,7 @@ class Wire:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        """Let nobody in any more."""
+        """Let no more connections in."""
         self._server.close()
 
     def _accept(self) -> None:

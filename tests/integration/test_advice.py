@@ -1,4 +1,4 @@
-"""What is said where a broker answers and refuses: a real server for each of its reasons."""
+"""The advice if a broker answers and refuses: a real server for each reason."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_the_doctor_goes_on_past_what_this_user_may_not_ask(start: Callable[...,
         assert found[subject] == Finding(subject, "warning", "not known: this user may not ask INFO", advice)
     assert found["clock"] == Finding("clock", "warning", "not known: this user may not ask TIME", advice)
     assert found["broker"].state == "good"
-    assert found["workers"].detail == "none is there: what is submitted waits"
+    assert found["workers"].detail == "no worker is there: submitted pipelines wait"
 
 
 def test_the_doctor_goes_on_past_a_key_that_is_not_what_it_should_be(start: Callable[..., Server]) -> None:

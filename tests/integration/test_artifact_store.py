@@ -1,4 +1,4 @@
-"""What the artifact store promises, whichever kind of store it is: each promise is kept in a folder and in a bucket."""
+"""The promises of the artifact store, each tested in a folder and in a bucket."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def broker(settings: Settings) -> Any:
-    """The broker, as whoever may write to it sees it."""
+    """The broker, with a client that may write anything."""
     return connect(settings)
 
 

@@ -1,4 +1,4 @@
-"""Real servers: all clients end at one database whatever the address looks like, and what is no broker is refused."""
+"""Real servers: all clients reach the same database for each form of address; other servers are refused."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def client(settings: Settings) -> PipelineClient:
-    """A client of an empty queue that nobody serves."""
+    """A client of an empty queue that no worker serves."""
     return PipelineClient(settings)
 
 
@@ -145,7 +145,7 @@ def test_an_empty_queue_says_how_to_begin(command: Command) -> None:
 
 @pytest.fixture
 def old_page(settings: Settings) -> str:
-    """The id of a pipeline of which there is no more than its page."""
+    """The id of a pipeline that has left only its page."""
     path = FolderStore(settings.folder).report("old-1")
     path.parent.mkdir(parents=True)
     path.write_text("<!doctype html>")
@@ -296,7 +296,7 @@ def test_the_doctor_counts_no_cancelled_pipelines(
 
     found = [finding.detail for finding in examine(settings) if finding.subject == "queues"]
 
-    assert found == ["nobody serves the queue 'any' (pipelines that wait for it: 2)"]
+    assert found == ["no worker serves the queue 'any' (pipelines that wait for it: 2)"]
 
 
 def test_a_listener_that_is_no_broker_is_given_up_soon(settings: Settings) -> None:

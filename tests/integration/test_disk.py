@@ -30,7 +30,7 @@ from tests.small_disk import SmallDisk, can_mount, small_disk
 
 MakeSpec = Callable[..., PipelineSpec]
 WaitUntil = Callable[[Callable[[], Any], str], Any]
-#: What is done to the disk, and what undoes it.
+#: How a disk is broken, and how it is mended.
 TROUBLES = {
     "full": (SmallDisk.fill, SmallDisk.make_room, "No space left on device"),
     "read-only": (SmallDisk.set_read_only, SmallDisk.set_writable, "Read-only file system"),

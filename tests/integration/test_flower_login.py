@@ -1,4 +1,4 @@
-"""Flower lets in whom the environment names, by the whole of the password."""
+"""Flower lets in the users that the environment names, by the whole password."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from distill_queue.shared.settings import Settings
 
 
 def status(port: int, login: str) -> int:
-    """With what Flower answers someone; 0 where it does not listen yet."""
+    """The status with which Flower answers a login; 0 while it does not listen yet."""
     authorization = f"Basic {b64encode(login.encode()).decode()}"
     try:
         with urlopen(Request(f"http://127.0.0.1:{port}/workers", headers={"Authorization": authorization})) as answer:
@@ -64,7 +64,7 @@ FIELDS_OF_TASKS = ("uuid", "name", "runtime", "retries", "eta", "kwargs", "args"
 
 
 def events_of_strangers() -> Iterator[Any]:
-    """What is like an event, and no worker sends."""
+    """Messages that look like events, and that no worker sends."""
     for value in NO_NUMBERS:
         yield from (EVENT | {"type": kind, "hostname": value} for kind in ("worker-online", "task-sent"))
         for name in (*FIELDS_OF_WORKERS, "heartbeats", "event", "alive", "__class__", "hostname"):

@@ -1,4 +1,4 @@
-"""The entrances stand inputs that are nearly right, and what watches over that sees each kind of fault."""
+"""The entrances withstand inputs that are nearly right, and the guard of the fuzzer sees each kind of fault."""
 
 from __future__ import annotations
 

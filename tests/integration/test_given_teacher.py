@@ -1,4 +1,4 @@
-"""A teacher whose weights were given: whether it sees its inputs as it was trained to, and who is told if not."""
+"""A teacher whose weights were given: its inputs are normalised as in its training, or the user is warned."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CPU = Runtime(torch.device("cpu"))
 MODEL = {"name": "mlp", "hidden": [64]}
 MakeSpec = Callable[..., PipelineSpec]
 Change = Callable[[torch.Tensor], torch.Tensor]
-#: What somebody may have made of a pixel of the digits, which are from 0 to 16.
+#: How pixels of the digits, from 0 to 16, may have been changed for a teacher.
 WAYS: dict[str, Change] = {
     "data": lambda x: (x - 4.88) / 6.02,
     "unit": lambda x: x / 255,
@@ -60,7 +60,7 @@ def digits() -> Arrays:
 
 @pytest.fixture(scope="module")
 def given(digits: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The weights of a teacher that was trained elsewhere on pixels that somebody changed in a way, by its name."""
+    """The weights of a teacher that was trained elsewhere on changed pixels, by the change's name."""
     folder = tmp_path_factory.mktemp("given")
     inputs, targets = torch.from_numpy(digits.train_inputs).float(), torch.from_numpy(digits.train_targets)
 

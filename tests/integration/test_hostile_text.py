@@ -81,7 +81,7 @@ def evaluation() -> EvaluationRecord:
 
 
 def enter_raw(settings: Settings, plan: Plan, pipeline: str) -> None:
-    """Write a pipeline into the broker as somebody would who knows nothing of our models."""
+    """Write a pipeline into the broker without our models, as an attacker may."""
     broker, facts = connect(settings), plan.model_dump(mode="json")
     for stage in facts["trunk"]:
         stage["title"] = HOSTILE

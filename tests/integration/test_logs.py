@@ -1,4 +1,4 @@
-"""What workers say reaches whoever asks, and holds up nobody."""
+"""Workers' lines reach the clients that ask for them, and hold up no stage."""
 
 from __future__ import annotations
 

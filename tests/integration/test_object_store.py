@@ -249,7 +249,7 @@ def test_copies_make_room_for_others_by_their_last_use(
 
     here = [alpha.folder(stage.ref).exists() for stage in stages]
     assert here == [False] * (len(stages) - 2) + [True, True]
-    assert [int(values[-1]) for values in mapped] == list(range(len(stages)))  # Whoever maps one reads on.
+    assert [int(values[-1]) for values in mapped] == list(range(len(stages)))  # Mapped files can be read on.
     assert alpha.open(stages[0].ref).path("file").read_bytes() == bytes(100_000)
 
 
@@ -409,7 +409,7 @@ def test_objects_whose_names_lead_elsewhere_or_that_no_store_makes_are_no_garbag
     assert pieces == []
     assert holdings(store, NeededArtifacts()) == []
     assert all(driver.exists(f"{root}/{name}") for name in names)
-    assert "nothing that a store makes: 'notes'" in caplog.text.replace("'', ", "")
+    assert "left alone, as no store makes it: 'notes'" in caplog.text.replace("'', ", "")
 
 
 def test_what_was_used_lately_is_no_garbage(machine: Machine, stage: Stage) -> None:
@@ -517,7 +517,7 @@ def test_garbage_that_is_found_or_made_again_while_other_garbage_is_removed_stay
 
 
 def test_a_commit_after_a_removal_keeps_its_files(machine: Machine, stage: Stage) -> None:
-    """Of the same bytes: what a slow collector removes afterwards are the earlier commit's."""
+    """Commit the same bytes again: a slow collector then removes the files of the earlier commit."""
     store = machine("alpha")
     commit(store, stage)
     (earlier,) = BucketGarbage(store, NeededArtifacts, -60.0).find()

@@ -1,4 +1,4 @@
-"""Who leaves a task that may run anywhere to whom."""
+"""Which workers leave a task that may run anywhere to others."""
 
 from __future__ import annotations
 

@@ -229,7 +229,7 @@ def test_a_damaged_artifact_is_set_aside_with_a_warning_and_made_again(
     assert labels.path("logits.bin").read_bytes() == whole
     assert len(list((settings.folder / "damaged").iterdir())) == 1
     assert f"{labels.folder / 'logits.bin'}: " in caplog.text
-    assert "it is set aside, to be made again" in caplog.text
+    assert "the artifact is set aside, to be made again" in caplog.text
 
 
 @pytest.mark.usefixtures("worker")

@@ -1,4 +1,4 @@
-"""What is asked about many pipelines at once is answered as for one, in as many round trips as there are pages."""
+"""Questions about many pipelines at once have the same answers as about one, in one round trip a page."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def packed(text: str) -> dict[str, str]:
 
 
 def unsigned(message: dict[str, Any]) -> dict[str, Any]:
-    """The message as somebody without the key would write it."""
+    """The message as a sender without the key would write it."""
     return message | packed(opened(message).partition(" ")[2]) | {"content-type": "application/json"}
 
 
@@ -121,7 +121,7 @@ def altered(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def untyped(message: dict[str, Any]) -> dict[str, Any]:
-    """The message as a type that kombu lets through whatever it is told to accept."""
+    """The message with a type of content that kombu always lets through."""
     return unsigned(message) | {"content-type": "application/data"}
 
 
@@ -174,7 +174,7 @@ def test_forged_messages_are_refused_counted_and_kept_without_a_traceback(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-#: What somebody without the key would like a message's headers to say.
+#: Headers of a message that a sender without the key might add.
 HEADERS = {
     "task": "distill.report",
     "id": "another",
@@ -229,7 +229,7 @@ def test_a_message_of_the_version_before_is_obeyed_and_its_headers_are_looked_at
     assert status.state == "done"
     assert refusals.count == 1
     assert refusals.last is not None
-    assert refusals.last.reason == "it cannot be read: the header 'timelimit' is not what it may be"
+    assert refusals.last.reason == "it cannot be read: the header 'timelimit' has a value that is not allowed"
 
 
 def test_a_task_that_is_tried_again_is_signed_with_its_new_headers_and_no_older_ones(

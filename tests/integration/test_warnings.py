@@ -1,4 +1,4 @@
-"""What is seldom meant is told by every door, and by none where the spec says that it is meant."""
+"""Warnings appear in commands, logs, pages and the client, and in none of them if the spec accepts them."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ def test_validate_reads_data_where_it_is_asked_to_and_writes_nothing(
     assert lines[0] == f"{own}: tiny, 9 stages"
     assert lines[1] == "  odd:skipping: 60 training samples; 30 test samples; 41 classes"
     assert lines[2].startswith(f"! {TEXT}")
-    assert lines[3] == "  if that is meant so, say it in the spec: accept: [unused_classes]"
+    assert lines[3] == "  if that is intended, add to the spec: accept: [unused_classes]"
     assert lines[5] == lines[1]
     assert lines[7] == "  digits: 1,438 training samples; 359 test samples; 10 classes"
     assert len(lines) == 8

@@ -1,4 +1,4 @@
-"""The wheel: it holds all that the commands import, under one name, whatever else is installed or on the path."""
+"""The wheel: it holds all that the commands import, under one name, even beside other packages of such names."""
 
 from __future__ import annotations
 

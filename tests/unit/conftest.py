@@ -51,7 +51,7 @@ def stage(make_spec: Callable[..., PipelineSpec]) -> Stage:
 
 
 def evaluation(accuracy: float, parameters: int = 100) -> EvaluationRecord:
-    """Scores of which only accuracy and size matter."""
+    """Scores in which only accuracy and size matter."""
     return EvaluationRecord(
         samples=100,
         accuracy=accuracy,

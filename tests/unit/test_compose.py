@@ -118,7 +118,7 @@ def server() -> Iterator[int]:
 
 
 def test_a_proxy_in_the_environment_is_not_asked_how_flower_is(services: Any) -> None:
-    with server() as port:  # Nobody listens there afterwards.
+    with server() as port:  # Afterwards no process listens there.
         pass
     _, python, *arguments = services["flower"]["healthcheck"]["test"]
     assert python == "python"

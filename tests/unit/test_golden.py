@@ -1,4 +1,4 @@
-"""Golden keys: what is in a store is found again by later versions, whatever becomes of the code."""
+"""Golden keys: later versions of the code still find the artifacts in a store."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What workers agree on through the broker, as leases and attempts, and how one worker's processes reach each other."""
+"""How workers coordinate through the broker, by leases and attempts, and one worker's processes through memory."""

@@ -1,4 +1,4 @@
-"""Attempts: how often a stage was begun without getting any further, and how each of those ended."""
+"""Attempts: how often a stage was begun without making progress, and how each attempt ended."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _BEGUN = "died with its worker"
 
 
 class Attempts:
-    """A list a key in the broker; it starts anew whenever the stage makes progress."""
+    """A list for each key in the broker, which starts anew whenever the stage makes progress."""
 
     def __init__(
         self, client: BrokerClient, hasty: BrokerClient, limit: int, history_seconds: int, instance: str
     ) -> None:
-        """Take a client, and one that does not wait for a broker that is away: for what may be left out.
+        """Take two clients; `hasty` does not wait for a broker that is away, and is for what may be left out.
 
-        Of two workers of one name, each ends its own attempts only: `instance` tells them apart.
+        `instance` tells workers of the same name apart, so that each ends its own attempts only.
         """
         self._redis: Any = client
         self._names = client.names
@@ -34,10 +34,10 @@ class Attempts:
         self._instance = instance
 
     def begin(self, keys: Sequence[str], worker: str) -> int:
-        """Note that a worker begins stages; return which attempt this is, of the one that had most.
+        """Note that a worker begins stages; return the number of this attempt, for the stage that had the most.
 
         Raises:
-            StageFailed: the attempts of one are used up; the message says how they ended.
+            StageFailed: the attempts of a stage are used up; the message says how they ended.
 
         """
         with self._redis.pipeline() as pipe:
@@ -65,7 +65,7 @@ class Attempts:
             self._count(self._redis.lrange(self._names.attempts(key), 0, -1))
 
     def _count(self, texts: Sequence[str]) -> int:
-        """How many attempts there were, unless they are used up."""
+        """The number of attempts; raises `StageFailed` if they are used up."""
         attempts = [attempt for text in texts if (attempt := _read(text))]
         if len(attempts) >= self._limit:
             how = "; ".join(
@@ -76,18 +76,19 @@ class Attempts:
         return len(attempts)
 
     def blame(self, keys: Sequence[str], worker: str, reason: str) -> None:
-        """Note how the attempt of a worker's child ended that could not say so itself.
+        """Note how an attempt ended whose child died, and so could not note it itself.
 
-        Of several stages, the one that it had begun; if it had not come so far, the message itself seems to kill.
+        Of several stages the one counts that the child had begun. If it had begun none, the message itself seems to
+        kill, and all count.
         """
         begun = self.withdraw(keys, worker)
         for key in begun or keys:
             self._append(key, worker, reason)
 
     def got_further(self, keys: Sequence[str], worker: str) -> None:
-        """Begin to count anew, with the present attempt: it made progress that will not be lost.
+        """Begin to count anew with the present attempt, which made progress that will not be lost.
 
-        While the broker is away the stage goes on, and the old count stands until it gets further again.
+        While the broker is away the stage goes on, and the old count stays until the stage makes progress again.
         """
         with suppress(redis.RedisError, UnreadableRecord), self._hasty.pipeline() as pipe:
             for key in keys:
@@ -96,15 +97,15 @@ class Attempts:
             pipe.execute()
 
     def withdraw(self, keys: Sequence[str], worker: str) -> list[str]:
-        """Do not count a worker's attempt: it was not the stage that ended it; of which keys it had begun one.
+        """Do not count a worker's attempt, which the stage did not end; return the keys for which it had begun one.
 
-        Another worker that took over meanwhile has begun its own one after it.
+        An attempt of another worker that took over meanwhile stands behind it, and stays.
         """
         begun = json.dumps(self._begun(worker))
         return [key for key in keys if self._redis.lrem(self._names.attempts(key), -1, begun)]
 
     def forget(self, keys: Sequence[str]) -> None:
-        """Begin to count anew: the stages got further, or have ended."""
+        """Begin to count anew, without an attempt: the stages made progress, or have ended."""
         for key in keys:
             self._redis.delete(self._names.attempts(key))
 
@@ -122,7 +123,7 @@ class Attempts:
 
 
 def _read(text: str) -> tuple[str, str] | None:
-    """The worker of an attempt and how it ended; None for what is none."""
+    """The worker of an attempt and how the attempt ended; None if the text is no attempt."""
     try:
         worker, reason, *_ = json.loads(text)
     except UNREADABLE:

@@ -1,4 +1,4 @@
-"""Connections: what a worker process holds to do stages: its store and its views of the broker."""
+"""Connections: the store of a worker process, and its views of the broker."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ logger = get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """The connections of one process, of which each part of the worker is handed the few that it needs."""
+    """The connections of one process; each part of the worker is given the few that it needs."""
 
     store: ArtifactStore
     submissions: Submissions
     ledger: Ledger
-    #: For what may be left out while the broker is away.
+    #: The ledger for notes that may be left out while the broker is away.
     notes: Ledger
     logs: PipelineLogs
     leases: Leases
@@ -49,7 +49,7 @@ class Connections:
     pages: Pages
     kept_messages: KeptMessages
     refusals: Refusals
-    #: The broker's counters, as of blocks that are given away.
+    #: Counters in the broker, such as those of blocks that are given to helpers.
     counters: BrokerClient
     queues: Queues
 
@@ -88,6 +88,6 @@ class Connections:
         )
 
     def close(self, pipeline: str) -> None:
-        """Forget how to send a pipeline again: it is finished."""
+        """Forget how to send a pipeline again, as it is finished."""
         self.submissions.remove(pipeline)
         self.ledger.close(pipeline)

@@ -13,13 +13,13 @@ from distill_queue.shared.ledger.workers import WorkerRegistry
 REMEMBERED_SECONDS = 60
 #: Seconds before a task is put back: the worker that has just ended the stage before it is then free to take it.
 PAUSE_SECONDS = 0.05
-#: Seconds between two looks for a GPU. A worker that learns too late of a new one does a task itself, as it may; one
-#: that counts on a GPU that is gone puts a task back once, and gets it again.
+#: Seconds between two looks for workers with a GPU. A worker that notices a new one too late does a task itself, which
+#: is allowed; one that counts on a GPU that is gone puts a task back once, and gets it again.
 LOOK_SECONDS = 5.0
 
 
 class GpuPreference:
-    """What a worker without a GPU does with a task of the queue `any` before it begins."""
+    """Decides for a worker without a GPU whether it leaves a task of the queue `any` to others."""
 
     def __init__(self, client: BrokerClient, registry: WorkerRegistry) -> None:
         self._redis: Any = client

@@ -17,11 +17,11 @@ class Instance:
 
     #: Tells this worker from another one of the same name.
     id: str
-    #: From the main process to its child: hand back the stage.
+    #: From the main process to its child: asks it to hand back the stage.
     stop: Stop
-    #: From the child to the main process: I live.
+    #: From the child to the main process: says that the child lives.
     pulse: Pulse
-    #: From both to the thread that serves them.
+    #: From both to the thread that serves metrics.
     metrics: Metrics
 
     @classmethod

@@ -20,7 +20,7 @@ from distill_queue.worker.coordination.refused_messages import refuse
 
 @dataclass(frozen=True, slots=True)
 class KeptMessages:
-    """Seals messages that are to be kept, and sends those that were."""
+    """Seals messages that are to be kept, and sends kept messages."""
 
     app: Celery
     keyring: Keyring
@@ -29,14 +29,14 @@ class KeptMessages:
     patient: bool
 
     def sealed(self, message: Signature) -> str:
-        """A message as it is kept: sealed, since it could be changed by all who can write to the broker."""
+        """A message as text to be kept: sealed, as anybody who can write to the broker could change it."""
         return self.keyring.seal("kept", dumps(message))
 
     def send(self, kept: str) -> None:
         """Send a kept message; refuse one that is not sealed with a key of this process, or is no message.
 
         Raises:
-            UnreadableRecord: its queue at the broker is something else.
+            UnreadableRecord: the key of its queue at the broker holds another type.
 
         """
         try:

@@ -1,4 +1,4 @@
-"""Leases: one worker a key, renewed while it works; other tasks that want the key are parked until it is free."""
+"""Leases: one worker holds a key, and renews it while it works; other tasks for the key are parked until it is free."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from distill_queue.shared.broker.client import BrokerClient
 from distill_queue.shared.errors import LeaseLost
 from distill_queue.worker.telemetry.metrics import Metrics
 
-# A lease without an end is none that a worker has written: it is given one (by Redis 7 and Valkey). A set of another
-# type costs only that a task is not found there whose holder dies.
+# A lease without an end was not written by a worker: it is given one (by Redis 7 and Valkey). If the set of parked keys
+# is of another type, a task that waits for a holder which dies is not found there; nothing else is lost.
 _ACQUIRE = """
 if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then return 1 end
 redis.pcall('EXPIRE', KEYS[1], ARGV[6], 'NX')
@@ -28,7 +28,7 @@ redis.pcall('SADD', KEYS[3], ARGV[5])
 return 0
 """
 
-# A lease that ran out while the broker was away is still its holder's if no other took it; so is what is no text.
+# A lease that ran out while the broker was away is still its holder's if no other took it, or if it is no text.
 _RENEW = """
 local holder = redis.pcall('GET', KEYS[1])
 if type(holder) == 'string' and holder ~= ARGV[1] then return 0 end
@@ -36,7 +36,7 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 
-# A message may be parked again between its being sent and this.
+# The message may have been parked again after it was sent.
 _UNPARK = """
 if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end
 if redis.call('EXISTS', KEYS[1]) == 0 then redis.pcall('SREM', KEYS[2], ARGV[3]) end
@@ -62,28 +62,28 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether another worker was seen to have taken over."""
+        """Whether it is known that another worker took over."""
         return self._lost.is_set()
 
     def abandon(self) -> None:
-        """Have the work end at its next step."""
+        """Have the work on the key end at its next step."""
         self._lost.set()
 
     def check(self) -> None:
-        """Raise where another worker was seen to have taken over.
+        """Raise if it is known that another worker took over.
 
         Raises:
-            LeaseLost: it was.
+            LeaseLost: another worker took over.
 
         """
         if self.lost:
             raise LeaseLost(f"another worker took over the stage {self.key[:8]}")
 
     def confirm(self) -> None:
-        """Ask the broker, and raise where another worker took over.
+        """Ask the broker, and raise if another worker took over.
 
         Raises:
-            LeaseLost: it did.
+            LeaseLost: another worker took over.
 
         """
         self.renew()
@@ -112,9 +112,9 @@ class Leases:
         metrics: Metrics,
         instance: str,
     ) -> None:
-        """Take a client, and one that does not wait for a broker that is away: for renewals.
+        """Take two clients; `hasty` does not wait for a broker that is away, and is for renewals.
 
-        Of two workers of one name, each gives up its own leases only: `instance` tells them apart.
+        `instance` tells workers of the same name apart, so that each gives up its own leases only.
         """
         self._redis: Any = client
         self._names, self._skipped = client.names, client.skipped
@@ -128,7 +128,7 @@ class Leases:
         self._unpark = self._redis.register_script(_UNPARK)
 
     def acquire(self, key: str, worker: str, task_id: str, message: str) -> Lease | None:
-        """The lease of a key; where another task holds it, park this task's message and return None."""
+        """Take the lease of a key; if another task holds it, park this task's message and return None."""
         holder = f"{self._of(worker, task_id)}{uuid.uuid4().hex}"
         parked = f"{uuid.uuid4().hex} {message}"
         keys = [self._names.lease(key), self._names.parked(key), self._names.parked_keys]
@@ -153,7 +153,7 @@ class Leases:
             logger.info("lease %s %s released", lease.key, lease.holder)
 
     def release_of_the_dead(self, key: str, worker: str, task_id: str) -> bool:
-        """Give up the lease that a worker's dead child held for a task; whether it held one."""
+        """Give up the lease that a worker's dead child held for a task; return whether it held one."""
         of_task = self._of(worker, task_id)
         held = bool(self._release(keys=[self._names.lease(key)], args=[of_task]))
         if held:
@@ -175,7 +175,7 @@ class Leases:
             self._unpark(keys=[self._names.parked(key), self._names.parked_keys], args=[task_id, parked, key])
 
     def free_keys(self) -> list[str]:
-        """Keys that tasks wait for though no worker holds them: their holder died; none if one has just looked."""
+        """Keys whose holder died while tasks wait for them; none if another worker looked for them just now."""
         if not self._redis.set(self._names.looked, "", nx=True, px=int(self._renewal_seconds * 500)):
             end_at_last(self._redis, self._names.looked, self._renewal_seconds)
             return []
@@ -204,10 +204,10 @@ class Leases:
 
 
 def end_at_last(client: Any, name: str, seconds: float) -> bool:
-    """Give a key that was written to last for ever an end, as all have that workers write; whether it had none.
+    """Let a key that would last for ever expire, as all do that workers write; return whether it had no end.
 
-    A mark or a lease that never ends would keep all workers from what it stands for. Servers before Redis 7 are not
-    able to do it.
+    A mark or a lease that never ends would keep all workers from the work that it stands for. Servers before Redis 7
+    cannot do this.
     """
     try:
         return bool(client.expire(name, ceil(seconds), nx=True))

@@ -8,7 +8,7 @@ from distill_queue.shared.broker.client import BrokerClient
 
 
 class Pages:
-    """A list in the broker of pipelines, the one that waits longest at its end."""
+    """A list of pipelines in the broker; the one that waits longest is at its end."""
 
     def __init__(self, client: BrokerClient, history_seconds: int) -> None:
         self._redis: Any = client
@@ -23,6 +23,6 @@ class Pages:
             pipe.execute()
 
     def take(self) -> str | None:
-        """A pipeline whose page is to be written, by the caller; None where there is none."""
+        """Take a pipeline whose page the caller has to write; None if there is none."""
         pipeline: str | None = self._redis.rpop(self._name)
         return pipeline

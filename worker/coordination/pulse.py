@@ -1,4 +1,4 @@
-"""Pulse: by what a worker's main process knows that its child lives; no broker and no clock are needed for it."""
+"""Pulse: tells a worker's main process that its child lives, without a broker or a clock."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LOADS = 8
 
 
 class Pulse:
-    """A number in memory that a process shares with the child it forks, which counts it up for as long as it lives.
+    """A number in memory that a process shares with its forked child, which counts it up as long as it lives.
 
-    A thread of the child does so, hence not while the process is stopped or hangs, nor while one call of its code holds
-    Python's interpreter lock.
+    A thread of the child counts, so not while the child is stopped or hangs, or while a call of its code holds Python's
+    interpreter lock.
     """
 
     def __init__(self) -> None:
@@ -34,12 +34,12 @@ class Pulse:
 
     @property
     def beats(self) -> int:
-        """How often it has beaten."""
+        """The number of beats so far."""
         return int.from_bytes(self._memory[_COUNT], "little")
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Be borne with for longer: loading large libraries stops all threads, for as long as the disk takes."""
+        """Announce that libraries are loaded in the block: that may stop all threads as long as the disk takes."""
         self._memory[_LOADS] = 1
         try:
             yield

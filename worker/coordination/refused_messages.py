@@ -1,4 +1,4 @@
-"""Refused messages: logged, kept and counted, where a worker does not obey one."""
+"""Refused messages: a worker logs, keeps and counts the messages that it does not obey."""
 
 from __future__ import annotations
 

@@ -23,10 +23,10 @@ logger = get_logger(__name__)
 
 
 class Rescue:
-    """Looks for pipelines that stand still: nothing is queued, and no worker is at what they need.
+    """Looks for pipelines that stand still: nothing is queued, and no worker works on a stage that they need.
 
-    A server that is killed may forget the last second or two, with its append-only file too: a message that was
-    handed on in that time is gone. To send a pipeline again is harmless: what it has is found.
+    A server that is killed may forget the last second or two, even with an append-only file: messages that were
+    handed on in that time are gone. Sending a pipeline again is harmless: finished results are found in the store.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class Rescue:
         self._pause_ms = int(settings.holding_seconds * 1000)
 
     def stranded(self) -> list[str]:
-        """Pipelines to be sent again; none if another worker has looked just now.
+        """Pipelines to be sent again; none if another worker looked just now.
 
-        One that this version cannot read is left to the workers of that which wrote it.
+        A pipeline that this version cannot read is left to workers of the version that wrote it.
         """
         if not self._redis.set(self._names.rescue, "", nx=True, px=self._pause_ms):
             end_at_last(self._redis, self._names.rescue, self._pause_ms / 1000)
@@ -54,7 +54,7 @@ class Rescue:
             try:
                 with self._skipped.unreadable(pipeline):
                     found += [pipeline] if self._stands_still(pipeline) else []
-            except StoreUnavailable as error:  # Perhaps of this one's file only.
+            except StoreUnavailable as error:  # Perhaps only this pipeline's file cannot be read.
                 logger.warning("%s: it is not known whether it stands still: %s", pipeline, error)
         return found
 

@@ -17,5 +17,5 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Whether they were asked."""
+        """Whether the children were asked to stop."""
         return self._byte[0] == 1

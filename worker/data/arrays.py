@@ -102,7 +102,7 @@ class Arrays:
         """
         held_out = _first_of_each_class(self.train_targets, share).nonzero()[0]
         if not len(held_out):
-            raise InvalidSpec(f"dataset.validation: {share:g} of so few labelled samples of each class is none")
+            raise InvalidSpec(f"dataset.validation: {share:g} of each class's labelled samples is less than one sample")
         return replace(self, held_out=held_out)
 
     def save(self, folder: Path) -> DatasetRecord:
@@ -115,7 +115,7 @@ class Arrays:
         return self.describe()
 
     def describe(self) -> DatasetRecord:
-        """Their record, of which nothing is written."""
+        """Return the record of the arrays; write nothing."""
         train, held_out = self._train_and_held_out
         statistics = Statistics.of(self.train_inputs, train)
         far = statistics.far_values(self.train_inputs, self.test_inputs) if self.own else ()

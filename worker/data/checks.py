@@ -23,7 +23,7 @@ LONGEST_NAME = 40
 MOST_CHANNELS = 4
 #: Chance below which what is missing from a test set is not missing by chance.
 UNLIKELY = 1e-6
-#: Share of the test samples of which on it matters that training has them: of MNIST, CIFAR and their like, a few
+#: Share of the test samples above which it matters that training has them too: of MNIST, CIFAR and their like, a few
 #: in ten thousand are there twice.
 SHARED = 0.01
 #: Numbers in a sample below which two of them may well be equal by chance, as rows of a table of categories are.

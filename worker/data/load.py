@@ -1,4 +1,4 @@
-"""Loading: a data set is read once from its source, whatever that is, and checked."""
+"""Loading: a data set is read once from its source, of any kind, and checked."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Normalisation:
 
 
 def prepared(model: nn.Module, name: Normalise, data: DatasetRecord, device: torch.device) -> nn.Module:
-    """The model, made to take samples as they are normalised here, whatever it was trained on.
+    """Wrap a model so that it takes samples as they are normalised here, not as in its own training.
 
     Raises:
         InvalidSpec: there is no such thing of these data.

@@ -98,6 +98,6 @@ def take(source: torch.Tensor | Array, rows: torch.Tensor, device: torch.device)
     """Rows `[batch]` of a tensor on the device, or of a memory-mapped array: then `rows` are on the CPU."""
     if isinstance(source, torch.Tensor):
         return source.index_select(0, rows)
-    # NumPy's, as torch would start another team of threads in whatever thread calls this.
+    # NumPy's, as torch would start another team of threads in the thread that calls this.
     taken = torch.from_numpy(np.take(source, rows.numpy(), axis=0))
     return taken if device.type == "cpu" else taken.pin_memory().to(device, non_blocking=True)

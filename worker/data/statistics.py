@@ -63,8 +63,8 @@ class Statistics:
     def scale(self) -> tuple[float, ...]:
         """What each channel is divided by: its deviation, and a constant one by its value or 1, whichever is larger.
 
-        Else whatever is not the constant explodes: a value of the test set, or the zeros of shift and cutout, which
-        come to -1 so. (scikit-learn's scalers divide by 1, and know no such zeros.)
+        Otherwise a value that is not the constant would explode: one in the test set, or the zeros of shift and
+        cutout, which become -1 this way. (scikit-learn's scalers divide by 1, and know no such zeros.)
         """
         scale = list(self.deviation)
         for channel in self.constant:

@@ -122,7 +122,7 @@ def uniform(seed: int, view: int | torch.Tensor, samples: torch.Tensor) -> torch
 def fingerprint(spec: AugmentationSpec, views: int) -> str:
     """A hash of what is done, and of random numbers that it is done by; nothing where samples are seen as they are.
 
-    Whoever sees views of the same fingerprint sees the same pixels: it tells views of another version apart.
+    Views with the same fingerprint have the same pixels: it tells views of another version apart.
     """
     if spec.changes_nothing:
         return ""

@@ -19,15 +19,15 @@ from distill_queue.worker.models.ensemble import Ensemble
 from distill_queue.worker.models.mlp import Mlp
 from distill_queue.worker.models.resnet import Resnet
 
-#: Seconds and runs after which a timing ends. Of 60 timings of an MLP of 64-8-10 on a busy machine, the middle eight
-#: tenths of the medians lay as near to each other with 200 runs as with 500 (34 us, 31 to 38 and 27 to 37).
+#: Seconds and runs after which a timing ends. In 60 timings of an MLP of 64-8-10 on a busy machine, the middle 80 % of
+#: the medians lay as close together with 200 runs as with 500 (34 us: 31 to 38, and 27 to 37).
 TIMING_SECONDS = 0.1
 TIMING_RUNS = 200
 
 
 @torch.inference_mode()
 def multiply_adds(model: nn.Module, data: Split) -> int:
-    """Multiply-adds of one sample's forward pass: of the products of matrices and kernels."""
+    """Multiply-adds of one sample's forward pass, counted in matrix products and convolutions."""
     model.eval()
     sample = data.normalised(slice(0, 1))
     parts = model.models if isinstance(model, Ensemble) else [model]
@@ -51,7 +51,7 @@ def _of_layers(model: nn.Module, sample: torch.Tensor) -> int:
 
 
 def _of_operators(model: nn.Module, sample: torch.Tensor) -> int:
-    """Multiply-adds as torch counts them, whatever the model is made of; it loads a compiler for that, 0.8 s once."""
+    """Multiply-adds as torch counts them, for any model; torch loads a compiler for that, once, in 0.8 s."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with _products_apart(), FlopCounterMode(display=False, custom_mapping=_uncounted_by_torch()) as counter:
@@ -61,7 +61,7 @@ def _of_operators(model: nn.Module, sample: torch.Tensor) -> int:
 
 @contextmanager
 def _products_apart() -> Iterator[None]:
-    """Have torch compute products one by one: its fast paths for attention and LSTMs do many in one, uncounted."""
+    """Have torch compute each product by itself: its fast paths for attention and LSTMs join many, and count none."""
     libraries: tuple[Any, ...] = (torch.backends.mkldnn, torch.backends.cudnn)
     fast, enabled = torch.backends.mha.get_fastpath_enabled(), [library.enabled for library in libraries]
     try:
@@ -77,7 +77,7 @@ def _products_apart() -> Iterator[None]:
 
 
 def _uncounted_by_torch() -> dict[Any, Callable[..., int]]:
-    """How to count, twice the multiply-adds, the products that torch's counter does not know, by their shapes."""
+    """Functions that count twice the multiply-adds, from shapes, of products that torch's counter does not know."""
     aten = torch.ops.aten
     return {
         aten.dot: lambda one, _other, **_: 2 * prod(one),
@@ -89,7 +89,7 @@ def _uncounted_by_torch() -> dict[Any, Callable[..., int]]:
 
 
 def _of_bilinear(one: list[int], weight: list[int], *_: object, **__: object) -> int:
-    """Of `nn.Bilinear`, `[outputs, inputs, others]` a row: the matrix times one input, and that times the other."""
+    """Of `nn.Bilinear`, weight `[outputs, inputs, others]`: for each row, weight times one input, times the other."""
     outputs, inputs, others = weight[-3:]
     return 2 * prod(one[:-1]) * outputs * (inputs * others + others)
 

@@ -1,4 +1,4 @@
-"""Quality: what a model answers to the samples of a split, and how right it is."""
+"""Quality: a model's logits for the samples of a split, and scores of these."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill_queue.worker.data.split import Split
 from distill_queue.worker.losses import cross_entropy
 from distill_queue.worker.machine.runtime import Report
 
-#: Samples in one forward pass, where nothing is trained.
+#: Samples in one forward pass without training.
 BATCH = 1_024
 
 
@@ -34,7 +34,7 @@ def logit_batches(model: nn.Module, data: Split, report: Report, batch_size: int
 
 
 def predictions(logits: torch.Tensor) -> Predictions:
-    """What logits `[samples, classes]` say of each sample."""
+    """The class and the confidence that logits `[samples, classes]` give each sample."""
     smallest = np.min_scalar_type(logits.shape[1] - 1)
     return Predictions(logits.argmax(1).cpu().numpy().astype(smallest), logits.softmax(1).amax(1).cpu().numpy())
 
@@ -45,7 +45,7 @@ def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> float:
 
 
 def agreement(logits: torch.Tensor, others: torch.Tensor) -> float:
-    """Share of the samples on which two models' `[samples, classes]` choose the same class."""
+    """Share of the samples for which two models' logits `[samples, classes]` choose the same class."""
     return (logits.argmax(1) == others.argmax(1)).float().mean().item()
 
 

@@ -1,4 +1,4 @@
-"""What can be said of a student from its runs over seeds."""
+"""Scores of a student, from its runs over seeds."""
 
 from __future__ import annotations
 

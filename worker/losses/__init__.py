@@ -1,7 +1,7 @@
-"""Losses: a file each, functions of logits `[batch, classes]` before softmax, in float32, averaged over the batch.
+"""Losses, a file for each: functions of logits `[batch, classes]` before softmax, float32, averaged over the batch.
 
-They run under `torch.func.vmap`, each member with its own temperature and alpha: nothing branches on a value. What
-stands here is for the user's own code as well.
+They run under `torch.func.vmap`, each member with its own temperature and alpha: so no code branches on a value. The
+user's own code may call them as well.
 """
 
 from distill_queue.worker.losses.cross_entropy import cross_entropy, mixed_cross_entropy

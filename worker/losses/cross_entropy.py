@@ -1,4 +1,4 @@
-"""Cross-entropy: what is learned from the labels."""
+"""Cross-entropy: the loss against the labels."""
 
 from __future__ import annotations
 

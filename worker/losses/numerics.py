@@ -1,4 +1,4 @@
-"""Numerics: what the losses have in common, so that none of them breaks at large temperatures or constant logits."""
+"""Numerics: functions that the losses share, so that none breaks at large temperatures or with constant logits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import torch
 
-#: A number, or one member's own as a float32 tensor without dimensions.
+#: A number, or one member's number as a float32 tensor without dimensions.
 Scalar = float | torch.Tensor
 
 #: The target of a row without a label.
@@ -15,10 +15,10 @@ UNLABELLED = -1
 #: What Sun et al. 2024 add to the standard deviation, in units of the logits.
 EPSILON = 1e-7
 
-#: Part of a vector's length that its deviations must pass to be more than float32's rounding.
+#: Share of a vector's length above which its deviations are more than float32's rounding.
 ROUNDING = 1e-6
 
-#: Length that a vector's deviations must pass for their squares to be clear of float32's underflow.
+#: Length above which the squares of a vector's deviations do not underflow in float32.
 TINY = 1e-15
 
 
@@ -37,7 +37,7 @@ def tempered(
     """Both logits in float32, divided by the temperature.
 
     Raises:
-        ValueError: their shapes differ, and arithmetic might have stretched one over the other.
+        ValueError: their shapes differ, and broadcasting might have hidden it.
 
     """
     if student_logits.shape != teacher_logits.shape:
@@ -63,7 +63,7 @@ def divergences(log_p: torch.Tensor, log_q: torch.Tensor) -> torch.Tensor:
 def deviations_of(values: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The deviations from the mean along `dim`, and their length, that dimension kept.
 
-    Where they are no more than rounding: 0 and the length 1, which neither the division by it nor its gradient minds.
+    Deviations that are no more than rounding become 0, with length 1: dividing by it and its gradient are then safe.
     """
     deviations = values - values.mean(dim, keepdim=True)
     square = deviations.square().sum(dim, keepdim=True)

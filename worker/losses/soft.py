@@ -24,7 +24,7 @@ def soft(
     """The soft loss that `distillation` names, of standardised logits if it says so.
 
     Raises:
-        ValueError: the loss is none of ours, or student and teacher differ in their classes.
+        ValueError: the loss is not one of this package, or student and teacher differ in their classes.
 
     """
     if is_reference(distillation.loss):

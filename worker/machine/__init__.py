@@ -1,1 +1,1 @@
-"""The machine: device, memory, libraries, the network and the user's own code, as a stage meets them."""
+"""The machine that a stage runs on: device, memory, libraries, the network, and the user's own code."""

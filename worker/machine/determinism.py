@@ -1,4 +1,4 @@
-"""Determinism: a stretch of a stage that gives the same bits every time."""
+"""Determinism: a part of a stage that gives the same bits every time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def determinism(seed: int, device: torch.device, *, fill: bool = False) -> Itera
 
     Args:
         seed: of torch's generators, which are put back afterwards.
-        device: where they draw.
+        device: the stage's device, whose generator is put back, too.
         fill: have torch fill the memory that it gives out with NaN.
 
     """

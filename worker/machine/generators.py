@@ -1,4 +1,4 @@
-"""Generators: torch's own, from which random numbers are drawn unasked."""
+"""Generators: torch's own, which layers and functions draw random numbers from by default."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 
 
 def seed_generators(seed: int) -> None:
-    """Seed torch's generators, of the CPU and of all GPUs; who calls this puts them back.
+    """Seed torch's generators, of the CPU and of all GPUs; the caller has to restore them.
 
-    For each kind of device that is missing `torch.manual_seed` formats the stack of its callers, should the device
-    appear later: 1 to 5 ms, several times a stage (torch 2.15).
+    `torch.manual_seed` is slower: for each kind of device that is missing it formats the stack of its callers, in case
+    the device appears later. That takes 1 to 5 ms, several times a stage (torch 2.15).
     """
     if torch.cuda.is_available():
         torch.manual_seed(seed)

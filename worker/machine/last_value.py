@@ -17,6 +17,6 @@ class LastValue(Generic[T]):
     def get(self, name: Hashable, compute: Callable[[], T]) -> T:
         """Return the value of a name: the kept one, or else a new one in its place."""
         if self._kept is None or self._kept[0] != name:
-            self._kept = None  # First, as both may be large.
+            self._kept = None  # Before the new one is computed, as both may be large.
             self._kept = (name, compute())
         return self._kept[1]

@@ -1,4 +1,4 @@
-"""Memory: what a stage will take on its device, told before it starts."""
+"""Memory: estimates what a stage will take on its device, before it starts."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from distill_queue.shared.line import first_line
 from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.shared.text import said
 
-#: Share of what is free that a stage plans with; the rest is for what no estimate sees, as a library's scratch space.
+#: Share of the free memory that a stage plans with; the rest is for what no estimate knows, like libraries' workspace.
 USABLE = 0.9
 #: Bytes of a float32.
 FLOAT = 4
-#: Tensors of a weight's size beside it: its gradient and what the optimiser remembers.
+#: Tensors of the weights' size beside them: the gradient, and the optimiser's state.
 BESIDE_WEIGHTS = {"adam": 3, "adamw": 3, "sgd": 2}
-#: What an allocator's error says.
+#: Words in the errors of allocators.
 RAN_OUT = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-#: A training's batch takes so much more than the tensors that are kept of it: kernels lay tensors out anew, and hold
-#: gradients on their way (measured on convolutions: 0.8 to 2.5, as freed memory is used again or not).
+#: How many times as much memory a training's batch takes as the tensors that are kept of it: kernels copy tensors into
+#: other layouts, and hold gradients (measured on convolutions: 0.8 to 2.5, as freed memory is used again or not).
 WORKSPACE = 1.5
-#: Tensors of the largest size that a forward pass holds at once.
+#: How many tensors of the largest size a forward pass holds at once.
 FORWARD_COPIES = 3
 #: Copies of the state that are held while a checkpoint is written, by the CPU.
 CHECKPOINT_COPIES = 2
@@ -37,13 +37,13 @@ _CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Bytes that a stage takes at its peak, beside what its process holds anyway, its models' weights among that."""
+    """Bytes that a stage takes at its peak, beside what its process holds already, such as its models' weights."""
 
-    #: Samples and soft labels; nothing of this where they are streamed.
+    #: Samples and soft labels, which take nothing if they are streamed.
     data: int
     #: Gradients, the optimiser's state, the best weights so far, and a checkpoint being written.
     models: int
-    #: One sample's way through the models.
+    #: One sample in the models.
     sample: int
     batch_size: int
 
@@ -54,14 +54,14 @@ class Need:
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Bytes of data, models and a batch together."""
         return self.data + self.models + self.batch
 
     def streams(self, free: int) -> bool:
-        """Whether the data are to be streamed, as there is no room for all of them.
+        """Whether the data have to be streamed, as there is no room for all of them.
 
         Raises:
-            StageFailed: there is not even room for the rest; the message has the numbers, and what to change.
+            StageFailed: even without the data there is no room; the message has the numbers, and what to change.
 
         """
         usable = int(free * USABLE)
@@ -72,7 +72,7 @@ class Need:
         raise StageFailed(f"not enough memory: {self.explanation(free)}")
 
     def explanation(self, free: int) -> str:
-        """The numbers, and what to change."""
+        """The numbers in words, and what to change."""
         usable = int(free * USABLE)
         fitting = (usable - self.models) // max(self.sample, 1)
         advice = f"a batch_size of {fitting:,} fits" if fitting >= 1 else "take a smaller model"
@@ -92,7 +92,7 @@ def of_training(
     *,
     joined: bool = False,
 ) -> Need:
-    """What it takes to train models side by side.
+    """The memory that training models side by side takes.
 
     Args:
         models: of one shape, on the device.
@@ -106,7 +106,7 @@ def of_training(
     weights = sum(map(_weights, models))
     best = weights if training.keep == "best" else 0
     state = weights * BESIDE_WEIGHTS[training.optimizer] + best
-    # A checkpoint holds the weights and no gradients, which are as large.
+    # A checkpoint holds the weights in place of the gradients, which are as large.
     checkpoint = CHECKPOINT_COPIES * state if inputs.device.type == "cpu" else 0
     kept = _of_a_sample(models[0], inputs, dtype)
     sample = int(WORKSPACE * len(models) * (kept.total + 2 * kept.largest))
@@ -114,30 +114,30 @@ def of_training(
 
 
 def of_inference(model: nn.Module, inputs: torch.Tensor, data: int, free: int, largest_batch: int) -> Need:
-    """What it takes to run a model over samples, in the largest batches that fit: a power of two of samples."""
+    """The memory that a model takes over samples, in the largest batches that fit: a power of two of samples."""
     sample = FORWARD_COPIES * _of_a_sample(model, inputs, torch.float32).largest
     fitting = int(free * USABLE) // max(sample, 1)
     return Need(data, 0, sample, min(largest_batch, 1 << max(0, fitting.bit_length() - 1)))
 
 
 def free_bytes(device: torch.device) -> int:
-    """Bytes that are free on a device; on the CPU, of what this process may have."""
+    """Bytes that are free on a device; for the CPU, the bytes that this process can still have."""
     if device.type == "cpu":
         return _free_of_the_machine()
-    # What torch keeps for itself from earlier stages is as good as free.
+    # Memory that torch keeps from earlier stages is as good as free.
     kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def is_short(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: Python's own, or an allocator's of torch's."""
+    """Whether an error says that memory ran out: Python's own, or one of torch's allocators."""
     allocators = isinstance(error, RuntimeError) and any(words in said(error) for words in RAN_OUT)
     return allocators or isinstance(error, MemoryError)
 
 
 @contextmanager
 def running_out_fails(explanation: str) -> Iterator[None]:
-    """Turn an allocation that fails after all into a stage's failure: to try again would fail again.
+    """Turn an allocation that fails in spite of the estimate into a stage's failure: another try would fail again.
 
     Raises:
         StageFailed: memory ran out.
@@ -160,7 +160,7 @@ class _Sample:
 
 
 def _of_a_sample(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> _Sample:
-    """What one sample takes: half of what four take more than two, in eval mode, which leaves no trace in the model."""
+    """The memory of one sample: half the difference of four and two samples, in eval mode, which changes no buffer."""
     was_training = model.training
     model.eval()
     two, four = (_kept(model, inputs[:1].repeat(count, *[1] * (inputs.ndim - 1)), dtype) for count in (2, 4))
@@ -176,7 +176,7 @@ def _kept(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> list[in
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in seen:
-            seen[storage.data_ptr()] = tensor  # Held, so that no other tensor comes to its place.
+            seen[storage.data_ptr()] = tensor  # Held, so that no other tensor gets its address.
             sizes.append(storage.nbytes())
         return tensor
 
@@ -195,7 +195,7 @@ def _weights(model: nn.Module) -> int:
 
 
 def _free_of_the_machine() -> int:
-    """Bytes that this process can have: of the machine, and of each control group that it is in."""
+    """Bytes that this process can have: the least of the machine's and of each control group's that it is in."""
     lines = dict(line.split(":", 1) for line in _MEMINFO.read_text("ascii").splitlines())
     free = int(lines["MemAvailable"].split()[0]) * 1024
     return min([free, *_free_of_control_groups()])

@@ -1,4 +1,4 @@
-"""Outages: which errors can pass by themselves, so that another try is worth its time."""
+"""Outages: which errors can pass by themselves, so that another try makes sense."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from zipfile import BadZipFile
 from distill_queue.shared.errors import InvalidSpec, StoreUnavailable, store_errors
 from distill_queue.shared.line import first_line
 
-#: Numbers of the system's errors that pass by themselves, with what it is that passes. Not among them: what is wrong
-#: with a name or a right, as ENOENT, EACCES, EISDIR, ENAMETOOLONG and EINVAL.
+#: Numbers of the system's errors that can pass by themselves, and what passes. Not among them are errors of a name or a
+#: right, such as ENOENT, EACCES, EISDIR, ENAMETOOLONG and EINVAL.
 PASSING_ERRNOS: dict[int, str] = {
     errno.EIO: "a disk or a network share that does not answer",
     errno.EREMOTEIO: "the same, at the share's server",
     errno.ESTALE: "a file of a network share that was replaced meanwhile",
     errno.ENOLCK: "a network share's locks are all taken",
-    errno.ENOSPC: "a full disk, on which somebody makes room",
-    errno.EDQUOT: "a full quota, in which somebody makes room",
-    errno.EAGAIN: "what is busy",
+    errno.ENOSPC: "a full disk, until there is room again",
+    errno.EDQUOT: "a full quota, until there is room again",
+    errno.EAGAIN: "something that is busy",
     errno.EBUSY: "the same",
     errno.EINTR: "a call that was interrupted",
-    errno.ENFILE: "the machine's open files, of which others close some",
-    errno.EMFILE: "the process's open files, of which a new process has none",
+    errno.ENFILE: "too many open files on the machine, until others close some",
+    errno.EMFILE: "too many open files of the process, until a new one is started",
     errno.ENOBUFS: "the network's buffers",
-    errno.ETIMEDOUT: "a server or a way that is slow or away",
+    errno.ETIMEDOUT: "a server or a network that is slow or away",
     errno.ECONNREFUSED: "a server that is being started again",
     errno.ECONNRESET: "the same",
     errno.ECONNABORTED: "the same",
     errno.EPIPE: "the same",
     errno.EHOSTDOWN: "a machine that is down",
-    errno.EHOSTUNREACH: "a network that is down on the way",
+    errno.EHOSTUNREACH: "a network that is down on the way to the server",
     errno.ENETUNREACH: "a network that is down here",
     errno.ENETDOWN: "the same",
     errno.ENETRESET: "the same",
 }
 
-#: Those of them that a disk or a share has, by the system's words for them.
+#: The system's words for those errors that disks and shares have.
 _OF_DISKS = {
     os.strerror(number)
     for number in (errno.EIO, errno.EREMOTEIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT, errno.ENFILE, errno.EMFILE)
 }
-#: What libraries make of an error of the system when they raise one of their own: torch "unable to open file <…>:
+#: How libraries quote an error of the system in an error of their own: torch "unable to open file <…>:
 #: Stale file handle (116)", safetensors "Input/output error (os error 5)", Arrow "[errno 28] No space left on device".
 _SAID = re.compile("|".join(map(re.escape, sorted(_OF_DISKS))))
 
-#: Errors of clients of the network that pass by themselves, by the package's name; none of the packages is needed.
+#: Errors of network clients that can pass by themselves, by the package's name; none of the packages is needed.
 PASSING_OF_CLIENTS: dict[str, frozenset[str]] = {
     "aiohttp": frozenset({"ClientConnectionError", "ClientPayloadError"}),
     "azure": frozenset({"ServiceRequestError", "ServiceResponseError"}),
@@ -64,7 +64,7 @@ PASSING_OF_CLIENTS: dict[str, frozenset[str]] = {
     "ssl": frozenset({"SSLEOFError", "SSLZeroReturnError"}),
     "urllib3": frozenset({"HTTPError"}),
 }
-#: Errors of these that are of a certificate, a name or a number of tries, and say themselves nothing of an outage.
+#: Errors of these clients about a certificate, a name or a number of tries, which by themselves are no outage.
 LASTING_OF_CLIENTS: dict[str, frozenset[str]] = {
     "botocore": frozenset({"SSLError"}),
     "requests": frozenset({"SSLError"}),
@@ -72,26 +72,26 @@ LASTING_OF_CLIENTS: dict[str, frozenset[str]] = {
     "urllib3": frozenset({"SSLError", "LocationValueError"}),
 }
 
-#: Answers of HTTP servers that pass by themselves, beside all from 500 on: too slow, too early, too many requests.
+#: Answers of HTTP servers that can pass, beside all from 500 on: too slow, too early, too many requests.
 PASSING_STATUSES = frozenset({408, 425, 429})
 
 
 def can_pass(error: BaseException) -> bool:
-    """Whether an error, or what it says that it comes from, passes by itself: what lies deepest decides."""
+    """Whether an error can pass by itself; of an error and its causes, the deepest one that tells decides."""
     verdicts = [verdict for each in _behind(error) if (verdict := _verdict(each)) is not None]
     return bool(verdicts) and verdicts[-1]
 
 
 @contextmanager
 def read_errors(path: Path) -> Iterator[None]:
-    """Tell a file of the store that cannot be read from one that is wrong, whatever libraries make of it.
+    """Tell a file of the store that cannot be read from one with a wrong content, which libraries confuse.
 
     Raises:
-        StoreUnavailable: it cannot be read, also where what reads it raises `InvalidSpec` for that.
+        StoreUnavailable: the file cannot be read, even if the code that reads it raises `InvalidSpec`.
 
     """
     with store_errors(path):
-        path.open("rb").close()  # Of whatever keeps it from opening a file, safetensors says "No such file".
+        path.open("rb").close()  # For any error of opening a file, safetensors says "No such file".
         try:
             yield
         except InvalidSpec as error:
@@ -101,12 +101,12 @@ def read_errors(path: Path) -> Iterator[None]:
 
 
 def status_can_pass(status: int) -> bool:
-    """Whether a server that answers so may answer otherwise a minute later."""
+    """Whether a server with this answer may give another one a minute later."""
     return status >= 500 or status in PASSING_STATUSES
 
 
 def _behind(error: BaseException) -> Iterator[BaseException]:
-    """An error, and then those that it names as its cause, its reason, or one of its arguments."""
+    """An error, then the errors that it has as its cause, its reason, or an argument."""
     seen: list[BaseException] = []
     waiting = [error]
     while waiting:
@@ -115,19 +115,19 @@ def _behind(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.append(each)
         yield each
-        # `zipfile` says of an archive that cannot be read that it is none, and names no cause.
+        # `zipfile` says that an archive which cannot be read is no archive, and names no cause.
         hidden = each.__context__ if isinstance(each, BadZipFile) else None
         related = (each.__cause__, hidden, getattr(each, "reason", None), *each.args)
         waiting += [other for other in related if isinstance(other, BaseException)]
 
 
 def _verdict(error: BaseException) -> bool | None:
-    """Whether an error by itself passes; None where it does not tell."""
+    """Whether an error, without its causes, can pass; None if it does not tell."""
     if not isinstance(error, Exception):
         return None
     if (status := _status(error)) is not None:
         return status_can_pass(status)
-    if isinstance(error, socket.gaierror):  # Without a network too; an unknown name is EAI_NONAME.
+    if isinstance(error, socket.gaierror):  # EAI_AGAIN also comes without a network; an unknown name is EAI_NONAME.
         return error.errno == socket.EAI_AGAIN
     if _is_of(LASTING_OF_CLIENTS, error) and not _is_of({"ssl": PASSING_OF_CLIENTS["ssl"]}, error):
         return False
@@ -139,7 +139,7 @@ def _verdict(error: BaseException) -> bool | None:
 
 
 def _is_of(known: dict[str, frozenset[str]], error: Exception) -> bool:
-    """Whether an error is of one of some classes, by the names of their packages and their own."""
+    """Whether an error is of one of the classes that are named by package and class."""
     return any(each.__name__ in known.get(_package(each), ()) for each in type(error).__mro__)
 
 
@@ -148,7 +148,7 @@ def _package(kind: type) -> str:
 
 
 def _status(error: Exception) -> int | None:
-    """The status of a server's answer that a client of the network has made an error of."""
+    """The HTTP status in a network client's error, if there is one."""
     if isinstance(error, HTTPError):
         return error.code
     if not any(_package(each) in PASSING_OF_CLIENTS for each in type(error).__mro__):

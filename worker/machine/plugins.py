@@ -25,7 +25,7 @@ from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.generators import seed_generators
 from distill_queue.worker.machine.outages import can_pass
 
-#: What code raises that is wrong or called in a wrong way: it would do so again.
+#: Errors of code that is wrong, or is called in a wrong way: another try would raise them again.
 MISTAKES: tuple[type[Exception], ...] = (
     ArithmeticError,
     AssertionError,
@@ -44,10 +44,10 @@ MISTAKES: tuple[type[Exception], ...] = (
     ValueError,
 )
 
-#: Characters of an error in the user's code that are told to everybody.
+#: The most characters of an error in the user's code that become part of a message.
 LONGEST_ERROR = 500
 
-#: What our packages were called before they had one name.
+#: The names of our packages before they became parts of `distill_queue`.
 OLD_NAMES = ("scheduler", "shared", "worker")
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ def load(reference: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
         value = getattr(import_module(module_name), name)
     if not callable(value):
         raise InvalidSpec(f"{reference}: not callable")
-    # What a module has imported is not what it offers: its `run` may be that of `subprocess`.
+    # A module's imports are not its own functions: its `run` may be that of `subprocess`.
     own = value.func if isinstance(value, partial) else value
     if (home := str(getattr(own, "__module__", "")).partition(".")[0]) != package:
         raise InvalidSpec(f"{reference}: comes from '{home}': write a function in '{package}' that calls it")
@@ -79,15 +79,15 @@ def load(reference: str, allowed: tuple[str, ...]) -> Callable[..., Any]:
 
 @contextmanager
 def called(reference: str, *, by_line: bool = False) -> Iterator[None]:
-    """Say of an error in the user's code that it is there, and where; without a reference, nothing is the user's.
+    """Raise an error in the user's code as one that names its place; without a reference, no code is the user's.
 
     Args:
-        reference: whose code is called; several are joined by ` or `.
-        by_line: whether only those errors are the user's that came through a line of that code.
+        reference: of the code that is called; several are joined by ` or `.
+        by_line: whether only errors that came through a line of that code are the user's.
 
     Raises:
-        InvalidSpec: a mistake, which would be made again; `sys.exit()` is one.
-        Unavailable: something outside does not work for now, as a network.
+        InvalidSpec: the code has a mistake, which another try would repeat; `sys.exit()` is one.
+        Unavailable: something outside the code does not work for now, such as a network.
 
     """
     try:
@@ -95,7 +95,7 @@ def called(reference: str, *, by_line: bool = False) -> Iterator[None]:
     except DistillError:
         raise
     except BaseException as error:
-        if memory.is_short(error):  # The user's code asked for it, and may well have had it elsewhere.
+        if memory.is_short(error):  # The user's code asked for it, and may get it elsewhere.
             raise
         packages = _packages_of(reference)
         if not _is_the_users(error, packages, by_line=by_line):
@@ -115,7 +115,7 @@ def called(reference: str, *, by_line: bool = False) -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seed the generators of torch, NumPy and Python that code draws from unasked, and put them back after it."""
+    """Seed the default generators of torch, NumPy and Python, and restore them at the block's end."""
     of_python, of_numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
@@ -129,35 +129,35 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def own_line(error: BaseException, reference: str) -> str:
-    """The deepest line of the user's own code that an error came through, in brackets; empty where there is none."""
+    """The deepest line of the user's own code that an error came through, in brackets; empty if there is none."""
     packages = _packages_of(reference)
     lines = [line for frame, line in traceback.walk_tb(error.__traceback__) if _package(_module(frame)) in packages]
     return f" ({_place(error, packages)})" if lines else ""
 
 
 def _new_name(error: BaseException) -> str:
-    """The new name of a package of ours that the user's code imports by its old one."""
+    """Words about the new name of a package of ours that the user's code imports by its old one; else empty."""
     package = (getattr(error, "name", None) or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
     return f": distill-queue's {package} is imported as distill_queue.{package}" if package in OLD_NAMES else ""
 
 
 def _packages_of(reference: str) -> set[str]:
-    """The packages that a reference names, or several joined by ` or `."""
+    """The packages in a reference, or in several references joined by ` or `."""
     return {_package(each.partition(":")[0]) for each in reference.split(" or ") if ":" in each}
 
 
 def _is_the_users(error: BaseException, packages: set[str], *, by_line: bool) -> bool:
-    """Whether an error is one of the user's code: by its kind, or as it came through a line of it."""
+    """Whether an error is the user's code's: by its class, or because it came through a line of that code."""
     if not packages or isinstance(error, GeneratorExit) or _package(type(error).__module__) == "billiard":
-        return False  # Billiard's is the time limit's.
+        return False  # Billiard's errors are the time limit's.
     if isinstance(error, SystemExit) and terminate_handler_fired():
-        return False  # Billiard's own, too: a signal has ended the process, wherever it was.
+        return False  # Billiard raised it too: a signal ended the process.
     of_a_kind = _package(type(error).__module__) in packages or isinstance(error, (*MISTAKES, OSError))
     if of_a_kind and not by_line:
         return True
     if not any(_package(_module(frame)) in packages for frame, _ in traceback.walk_tb(error.__traceback__)):
         return False
-    if isinstance(error, KeyboardInterrupt):  # Where nobody can have pressed Ctrl-C.
+    if isinstance(error, KeyboardInterrupt):  # It counts if no user can have pressed Ctrl-C.
         return signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     # Celery ends a worker by subclasses of SystemExit, pytest a test by errors of its own.
     return of_a_kind or isinstance(error, Exception | asyncio.CancelledError) or type(error) is SystemExit
@@ -176,9 +176,9 @@ def _place(error: BaseException, packages: set[str]) -> str:
 
 
 def _file_read(error: BaseException, words: str) -> str:
-    """The name of the file that a library was reading, where the error's own text lacks it.
+    """Words with the name of the file that a library was reading, if the error's own text lacks it.
 
-    Pillow's says "image file is truncated", and not which: the object that was reading knows it.
+    Pillow says "image file is truncated" without the file's name, which the object that was reading knows.
     """
     readers = (frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__))
     names = [getattr(each, "__dict__", {}).get("filename") for each in readers]

@@ -1,4 +1,4 @@
-"""Where a stage runs: its device, its precision and the folders and packages it may use."""
+"""Runtime: where a stage runs: its device, its precision, and the folders and packages that it may use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Report(Protocol):
     """Reports how far a stage is, to Flower and the ledger; may raise `StageStopped` to end the stage."""
 
     def __call__(self, progress: str, samples: int = 0, share: float | None = None, /) -> None:
-        """Report it.
+        """Report progress.
 
         Args:
             progress: in words.
@@ -35,14 +35,14 @@ class Report(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A device, and what user's code and downloads may touch."""
+    """A device, the packages that may be imported, and the folder of downloads."""
 
     device: torch.device
     #: Packages from which models and data sets of the user's own may be imported.
     plugins: tuple[str, ...] = ()
     #: Folder of downloaded data sets.
     downloads: Path = Path("downloads")
-    #: Gigabytes that a stage may take on the device; 0: what is free.
+    #: Gigabytes that a stage may take on the device; 0 stands for all that is free.
     memory_gb: float = 0.0
 
     @classmethod
@@ -82,13 +82,13 @@ class Runtime:
 
     @property
     def provenance(self) -> Provenance:
-        """What an artifact made here says of its making."""
+        """Where and with what artifacts are made here, for their manifests."""
         return Provenance(host=plain_line(socket.gethostname()), device=self.device_name, versions=_versions())
 
 
 @cache
 def _versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide on results, as this process has loaded them."""
+    """Versions of Python and of the packages that results depend on, as this process has loaded them."""
     packages = ("distill-queue", "torch", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in packages}}
 

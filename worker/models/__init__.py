@@ -1,4 +1,4 @@
-"""Models: a file a family, found by its name: from a spec and the data to a torch module that returns logits."""
+"""Models: a file for each family, found by its name, builds a torch module that returns logits from spec and data."""
 
 from distill_queue.worker.models.build import build
 from distill_queue.worker.models.cnn import Cnn

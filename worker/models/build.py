@@ -1,4 +1,4 @@
-"""Building: a model as its family's module makes it, and tried, so that one which does not fit is refused at once."""
+"""Building: makes a model by its family's module, and tries it, so that one that does not fit is refused at once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | None = None) -> nn.Module:
-    """A new model for a data set, its weights drawn from a seed; without one, they are to be replaced.
+    """A new model for a data set, its weights drawn from a seed; without a seed, the caller replaces the weights.
 
     Raises:
         InvalidSpec: the model does not exist or does not fit the data.
@@ -42,7 +42,7 @@ def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | No
             _require_fit(model, spec, data, trained=seed is not None)
     if isinstance(spec, TorchvisionSpec) and spec.weights and seed is not None:
         start_from(model, spec, runtime)
-    # Convolutions with channels last take half of the time or less; a model without them is left as it is.
+    # Convolutions with channels last take half of the time or less; other models do not change.
     return model.to(runtime.device).to(memory_format=torch.channels_last)
 
 
@@ -54,10 +54,10 @@ def _built(spec: ModelSpec, data: DatasetRecord, runtime: Runtime) -> nn.Module:
 
 
 def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trained: bool) -> None:
-    """Run a blank batch through the model in eval mode, and where it is to be trained, a copy of it in training mode.
+    """Run a blank batch through the model in eval mode, and if it is to be trained, through a copy in training mode.
 
-    What it makes at its first call, as the weights of lazy layers, is there from then on. A copy, as there are models
-    that set their weights by the first batch that they are trained on; one that cannot be copied is not tried.
+    The first call makes the weights of lazy layers, which stay. Training mode needs a copy, as some models set their
+    weights by the first batch that they are trained on; a model that cannot be copied is not tried in training mode.
     """
     was_training = model.training
     with _leaving_no_trace(model):
@@ -79,7 +79,7 @@ def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trai
 def _try(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:
     batch = torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32)
     try:
-        # Not in inference mode: tensors that a model keeps of it could not be trained with.
+        # Not in inference mode: tensors that a model keeps from it could not be used in training.
         with torch.set_grad_enabled(model.training):
             logits = model(batch)
     except plugins.MISTAKES as error:
@@ -91,7 +91,7 @@ def _try(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:
 
 
 def _require_logits(model_name: str, output: object, batch: int, classes: int) -> None:
-    """Refuse what a model returned of a batch, unless it is logits `[batch, classes]`, floating point numbers.
+    """Refuse the output of a model for a batch, unless it is logits `[batch, classes]`, floating point numbers.
 
     Raises:
         InvalidSpec: it is something else; the message says what.
@@ -114,7 +114,7 @@ def _require_logits(model_name: str, output: object, batch: int, classes: int) -
 
 
 def _described(output: object) -> str:
-    """What a model returned in place of a tensor: a pair, a dictionary and its keys, None."""
+    """Words for what a model returned instead of a tensor: a pair, a dictionary and its keys, None."""
     if isinstance(output, Mapping):
         return f"{type(output).__name__} with {', '.join(map(str, list(output)[:5])) or 'nothing'}"
     if isinstance(output, tuple | list):
@@ -124,12 +124,12 @@ def _described(output: object) -> str:
 
 @contextmanager
 def _leaving_no_trace(model: nn.Module) -> Iterator[None]:
-    """Run something; buffers, as of batch norm, are then as they were."""
+    """Restore the model's buffers, such as those of batch norm, at the block's end."""
     buffers = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
         for name, buffer in module.named_buffers(recurse=False)
-        if not is_lazy(buffer)  # It has no values yet.
+        if not is_lazy(buffer)  # Lazy ones have no values yet.
     ]
     try:
         yield

@@ -20,7 +20,7 @@ def build(spec: CnnSpec, data: DatasetRecord, _runtime: Runtime) -> nn.Module:
 class Cnn(nn.Module):
     """Blocks of convolution, pooling, batch norm and ReLU: `[batch, channels, h, w] -> [batch, classes]`.
 
-    Pooled first, as then the norm and the ReLU have a quarter of the work: a step takes 0.7 of the time (2 cores).
+    Pooling comes first, so that norm and ReLU have a quarter of the work: a step takes 0.7 of the time (2 cores).
     """
 
     def __init__(self, channels: int, width: int, depth: int, classes: int) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 
 class Ensemble(nn.Module):
-    """Several models as one: the weighted average of their logits, or the logarithm of that of their probabilities."""
+    """Several models as one: the weighted average of their logits, or the log of their average probabilities."""
 
     def __init__(self, models: Sequence[nn.Module], weights: Sequence[float], *, probabilities: bool) -> None:
         super().__init__()
@@ -19,7 +19,7 @@ class Ensemble(nn.Module):
         self.probabilities = probabilities
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Logits, float32; of averaged probabilities those at temperature 1, whose softmax is the average."""
+        """Logits, float32; if probabilities are averaged, at temperature 1, the logits' softmax is their average."""
         logits = [model(inputs).float() for model in self.models]
         if not self.probabilities:
             return torch.stack([share * each for share, each in zip(self.shares, logits, strict=True)]).sum(0)

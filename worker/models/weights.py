@@ -31,7 +31,7 @@ def load(model: nn.Module, path: Path, called: str = "") -> nn.Module:
     Args:
         model: it is changed.
         path: the file.
-        called: what its user calls it; its own name where nothing is given.
+        called: its name in messages, as the user wrote it; the file's own name if none is given.
 
     Raises:
         InvalidSpec: the file is no safetensors file or belongs to another model.
@@ -43,12 +43,12 @@ def load(model: nn.Module, path: Path, called: str = "") -> nn.Module:
 
 
 def parameters(model: nn.Module) -> int:
-    """Number of numbers in a model that are weights, trained or frozen."""
+    """The number of a model's parameters, trained or frozen."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def trained_parameters(model: nn.Module) -> int | None:
-    """Of its parameters, those that are trained; None where all are: none is frozen by `requires_grad=False`."""
+    """The number of a model's trained parameters; None if none is frozen by `requires_grad=False`."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return None if trained == parameters(model) else trained
 
@@ -67,7 +67,7 @@ def _load(model: nn.Module, path: Path, name: str) -> nn.Module:
     if problem := mistyped(given, own, whole):
         raise InvalidSpec(f"{name}: not the weights of this model: {problem}")
     try:
-        model.load_state_dict(load_file(path))  # What fits is for the modules to say: some read older names as well.
+        model.load_state_dict(load_file(path))  # The modules decide what fits: some read older names as well.
     except (SafetensorError, RuntimeError) as error:
         if memory.is_short(error):
             raise

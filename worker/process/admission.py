@@ -1,4 +1,4 @@
-"""Admission: a worker checks each message, and who has sent it, before it does anything about it."""
+"""Admission: a worker checks each message and its signature before it acts on the message."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from distill_queue.shared.ledger.refusals import LONGEST_TEXT, Refusal
 from distill_queue.worker.coordination.refused_messages import refuse
 from distill_queue.worker.process.main_process import MainProcess
 
-#: What is raised where the broker is away, whatever the message is.
+#: Errors that say that the broker is away, not that a message is wrong.
 BROKER_IS_AWAY = (redis.RedisError, OperationalError, OSError)
 
 logger = get_logger(__name__)
 
 
 class Commands(Control):  # type: ignore[misc]
-    """Celery's step that obeys control commands, behind the same look."""
+    """Celery's step that obeys control commands, after the same check as for tasks."""
 
     def __init__(self, c: Consumer, **options: Any) -> None:
         super().__init__(c, **options)
@@ -46,13 +46,13 @@ class Commands(Control):  # type: ignore[misc]
 
 
 class Admission(Consumer):  # type: ignore[misc]
-    """Celery's consumer, behind a look at each message and its seal; what is refused is kept and counted.
+    """Celery's consumer, which checks each message and its seal first; refused messages are kept and counted.
 
-    It asks and tells other workers nothing: that is of no use here, and their answers are one more entrance.
+    It neither asks other workers nor tells them anything: that is of no use here, and answers would be a way in.
     """
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]
-        """Celery's steps, with the look at control commands."""
+        """Celery's steps, with the check of control commands."""
 
         default_steps: ClassVar[list[str]] = [
             "distill_queue.worker.process.admission:Commands" if step.endswith(":Control") else step
@@ -76,7 +76,7 @@ class Admission(Consumer):  # type: ignore[misc]
         super().__init__(hand_on, *arguments, worker_options={**(worker_options or {}), **alone}, **options)
 
     def create_task_handler(self, *arguments: Any, **options: Any) -> Callable[[Message], None]:
-        """What is called with each task's message, in place of what Celery calls."""
+        """The function that is called with each task's message, in place of Celery's."""
         obey = super().create_task_handler(*arguments, **options)
 
         def handle(message: Message) -> None:
@@ -87,14 +87,14 @@ class Admission(Consumer):  # type: ignore[misc]
             except BROKER_IS_AWAY:
                 raise
             except Exception as error:
-                if self._is_handed_on:  # Then it is no fault of the message's.
+                if self._is_handed_on:  # Then the message is not at fault.
                     raise
                 self.on_decode_error(message, error)
 
         return handle
 
     def on_unknown_message(self, _body: object, message: Message) -> None:
-        """Refuse what Celery takes for no task."""
+        """Refuse a message that Celery does not take for a task."""
         self.on_decode_error(message, ValueError("it is no task"))
 
     def on_unknown_task(self, _body: object, message: Message, _error: Exception) -> None:
@@ -102,11 +102,11 @@ class Admission(Consumer):  # type: ignore[misc]
         self.on_decode_error(message, ValueError("this worker knows no such task"))
 
     def on_invalid_task(self, _body: object, message: Message, error: Exception) -> None:
-        """Refuse a task that Celery can make nothing of."""
+        """Refuse a task that Celery cannot use."""
         self.on_decode_error(message, error)
 
     def on_decode_error(self, message: Message, exc: Exception) -> None:
-        """Refuse a task, or a control command, that cannot be read or was not sent by whom it is to be."""
+        """Refuse a task or a control command that cannot be read, or whose sender has not the signing key."""
         headers, where = message.headers, message.delivery_info
         refusal = Refusal(
             time=time.time(),
@@ -126,10 +126,10 @@ class Admission(Consumer):  # type: ignore[misc]
 
 
 def _look(message: Message) -> None:
-    """Raise where a task is not what this worker accepts; kombu itself would let through some other types.
+    """Raise if this worker does not accept a task; kombu itself would let through some other types of content.
 
-    What is signed is obeyed as it was when it was signed: its headers are those of its body, not those around it. A
-    version before this one put none there.
+    A signed task is obeyed as it was signed: with the headers in its body, not with those around it. Earlier versions
+    put none into the body.
     """
     if message.content_type not in message.accept:
         raise ContentDisallowed(f"content of type {message.content_type!r}")
@@ -141,7 +141,7 @@ def _look(message: Message) -> None:
 
 
 def _reason(message: Message, error: Exception) -> str:
-    """Why a message is refused, for people."""
+    """Why a message is refused, in words for people."""
     if message.content_type == UNREADABLE:
         return _said(f"it cannot be read: {message.headers.get(REASON)}")
     is_signed = str(message.content_type).startswith(SIGNED)
@@ -156,7 +156,7 @@ def _reason(message: Message, error: Exception) -> str:
 
 
 def _said(value: object) -> str:
-    """What the sender wrote, cut off where it is long; nothing if it is no text."""
+    """Text of the sender's, cut off if it is long; empty if it is no text."""
     if not isinstance(value, str | bytes):
         return ""
     encoded = value if isinstance(value, bytes) else value[:LONGEST_TEXT].encode(errors="replace")

@@ -24,20 +24,20 @@ from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.process.main_process import MainProcess
 from distill_queue.worker.telemetry.metrics import Metrics
 
-#: What says that the broker is away, by itself or behind another error.
+#: Errors that say that the broker is away, themselves or as the cause of another error.
 AWAY = (redis.ConnectionError, redis.TimeoutError)
 
 logger = get_logger(__name__)
 
 
 def renew_deliveries(app: Celery, settings: Settings, main_process: MainProcess) -> None:
-    """Add to the application's workers the step that renews what they hold, and wakes what dead workers left parked."""
+    """Add to the application's workers a step that renews their messages and wakes the parked tasks of dead workers."""
     instance, watchdog, connections = main_process.instance, main_process.watchdog, main_process.connections
     metrics = instance.metrics
     skipped = Skipped(lambda: metrics.note("records_unreadable"))
 
     class RenewDeliveries(bootsteps.StartStopStep):  # type: ignore[misc]
-        """Eight times in a visibility timeout, from the worker's main process."""
+        """Runs eight times in a visibility timeout, in the worker's main process."""
 
         requires = ("celery.worker.consumer.tasks:Tasks",)
         namesake, namesake_until = "", 0.0
@@ -76,7 +76,7 @@ def renew_deliveries(app: Celery, settings: Settings, main_process: MainProcess)
 
         @property
         def _namesakes(self) -> str:
-            """What is to be said of another worker of the same name, which was there a visibility timeout ago."""
+            """What to do about another worker of this name; empty unless one was there within a visibility timeout."""
             if time.monotonic() > self.namesake_until:
                 return ""
             return f"another worker of this name is on {self.namesake}: give each its own, by --name or the host's"
@@ -93,10 +93,10 @@ def renew_deliveries(app: Celery, settings: Settings, main_process: MainProcess)
 
 @contextmanager
 def guarded(left_undone: str, skipped: Skipped) -> Iterator[None]:
-    """Do a part of the housekeeping, or what it does for one key or pipeline, so that the others are done as well.
+    """Run a part of the housekeeping, or its work for one key or pipeline; log its failure, so that the others run too.
 
     Raises:
-        Exception: the broker is away; the others would wait for it, too, while the worker does nothing else.
+        Exception: the broker is away; the other parts would wait for it, too, and hold up the worker.
 
     """
     try:
@@ -112,9 +112,9 @@ def guarded(left_undone: str, skipped: Skipped) -> Iterator[None]:
 
 
 def _wake(connections: Connections, skipped: Skipped) -> None:
-    """Send what waits for keys that are free."""
+    """Send the tasks that wait for keys which are free."""
     for key in connections.leases.free_keys():
-        with guarded(f"what waits for {quoted(key)} was not woken", skipped):
+        with guarded(f"tasks that wait for {quoted(key)} were not woken", skipped):
             connections.leases.unpark(key, connections.kept_messages.send)
 
 
@@ -129,7 +129,7 @@ def _rescue(connections: Connections, skipped: Skipped) -> None:
 
 
 def _renew_unacknowledged(channel: Any) -> None:
-    """Move the time of every message that this worker holds to now; XX: what was given away stays away."""
+    """Move the time of every message that this worker holds to now; XX leaves alone messages that were given away."""
     tags = list(channel.qos._delivered)
     if tags:
         with channel.conn_or_acquire() as client:
@@ -140,7 +140,7 @@ def _renew_unacknowledged(channel: Any) -> None:
 
 
 def _note_queues(queues: Queues, metrics: Metrics) -> None:
-    """Measure all queues, also those that no worker serves: a task that is never begun is in no histogram."""
+    """Measure all queues, also those that no worker serves: tasks that never begin appear in no histogram."""
     places = queues.waiting()
     for queue in QUEUES:
         lists = [waiting for place, waiting in places.items() if place.queue == queue]

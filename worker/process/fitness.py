@@ -1,4 +1,4 @@
-"""Fitness: a worker whose server can be no broker ends at once, in place of failing at its first command."""
+"""Fitness: a worker whose server cannot be a broker ends at once, instead of failing at its first command."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ logger = get_logger(__name__)
 
 
 def require_fit_broker(app: Celery, settings: Settings) -> None:
-    """Add to the application's workers the step that looks at the broker before anything is asked of it."""
+    """Add to the application's workers a step that checks the broker before its first use."""
 
     class RequireFitBroker(bootsteps.StartStopStep):  # type: ignore[misc]
-        """Once, from the worker's main process; a broker that is away is waited for by the steps after it."""
+        """Runs once, in the worker's main process; if the broker is away, later steps wait for it."""
 
         def start(self, _parent: Any) -> None:
             try:

@@ -1,4 +1,4 @@
-"""Main process: what a worker's main process has, to look after its child and its messages."""
+"""Main process: the objects with which a worker's main process looks after its child and its messages."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from distill_queue.worker.process.watchdog import Watchdog
 
 @dataclass(frozen=True, slots=True)
 class MainProcess:
-    """The one object that is kept with Celery's application.
+    """The one object of ours that Celery's application keeps.
 
-    Celery itself makes consumers (`Admission`) and requests (`StageRequest`), and hands them nothing but the
-    application; all others are given what they need.
+    Celery itself makes consumers (`Admission`) and requests (`StageRequest`), and gives them only the application; all
+    other objects are given what they need.
     """
 
     instance: Instance
     watchdog: Watchdog
-    #: Those of this process; made at first use.
+    #: The connections of this process, made at the first call.
     connections: Callable[[], Connections]
 
     @classmethod
     def attach(cls, app: Celery, settings: Settings, instance: Instance) -> Self:
-        """Make an application's main process, and keep it there."""
+        """Make the main process of an application, and have the application keep it."""
         connections = cache(lambda: Connections.connect(app, settings, instance, patient=False))
         app.main_process = main_process = cls(instance, Watchdog(instance.pulse, settings.holding_seconds), connections)
         return main_process

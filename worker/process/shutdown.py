@@ -1,4 +1,4 @@
-"""Shutdown: bounds the time that a worker takes to end after SIGTERM, also with a child that hangs."""
+"""Shutdown: limits the time that a worker takes to end after SIGTERM, even if its child hangs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from distill_queue.worker.process.watchdog import Watchdog
 
 #: Seconds that a child has to hand back its stage before it is killed.
 HAND_BACK_SECONDS = 8.0
-#: Of these, the last seconds: a child without a sign of life in them will not hand back anything.
+#: The last of these seconds: a child that gives no sign of life in them will not hand back anything.
 SILENT_SECONDS = 3.0
-#: Seconds in which a child that can be killed is gone, and those in which its messages are put back.
+#: Seconds after which a killed child is gone, if it can be killed at all; seconds for putting its messages back.
 GONE_SECONDS = 2.0
 PUT_BACK_SECONDS = 1.0
-#: Seconds in which all else has ended (see `worker_soft_shutdown_timeout`).
+#: Seconds in which the rest of the worker ends (see `worker_soft_shutdown_timeout`).
 LAST_SECONDS = 7.0
 #: Seconds after which a worker that was told to end is gone; the programs that start workers wait for longer.
 LONGEST_SECONDS = HAND_BACK_SECONDS + LAST_SECONDS + GONE_SECONDS + PUT_BACK_SECONDS
@@ -33,7 +33,7 @@ logger = get_logger(__name__)
 
 
 def end_by_signal(app: Celery, stop: Stop, watchdog: Watchdog) -> None:
-    """Have the worker's child hand back its stage on SIGTERM or SIGINT, and the worker end soon in any case."""
+    """On SIGTERM or SIGINT, have the worker's child hand back its stage, and the worker end even if the child hangs."""
 
     def ask(**_: Any) -> None:
         if not stop.asked:
@@ -44,7 +44,7 @@ def end_by_signal(app: Celery, stop: Stop, watchdog: Watchdog) -> None:
 
 
 def _end_in_time(watchdog: Watchdog) -> None:
-    """End this process, which does so by itself if all goes well."""
+    """End this process after the time allowed; if all goes well it has ended by itself before."""
     time.sleep(HAND_BACK_SECONDS - SILENT_SECONDS)
     beats = watchdog.pulse.beats
     time.sleep(SILENT_SECONDS)
@@ -59,7 +59,7 @@ def _end_in_time(watchdog: Watchdog) -> None:
 
 
 def _kill_child(watchdog: Watchdog) -> bool:
-    """Kill the child if there is one; whether it is there all the same."""
+    """Kill the child if there is one; return whether it is still there."""
     if watchdog.pid is None or not _is_there(watchdog.pid):
         return False
     watchdog.kill_with_worker(watchdog.pid)
@@ -70,7 +70,7 @@ def _kill_child(watchdog: Watchdog) -> bool:
 
 
 def _is_there(pid: int) -> bool:
-    """Whether a child of this process has not ended; it is left to the pool to be waited for."""
+    """Whether a child of this process has not ended; the pool is left to wait for the child."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
     except ChildProcessError:
@@ -78,8 +78,8 @@ def _is_there(pid: int) -> bool:
 
 
 def _exit(watchdog: Watchdog) -> None:
-    """End at once: what waits for a child that cannot be killed waits for ever."""
-    logger.error("the worker ends without its process %s, which does not", watchdog.pid)
+    """End at once: the usual way would wait for ever for a child that cannot be killed."""
+    logger.error("the worker ends, though its process %s does not", watchdog.pid)
     put_back(watchdog)
     time.sleep(PUT_BACK_SECONDS)
     os._exit(EX_FAILURE)

@@ -30,7 +30,7 @@ from distill_queue.worker.process.watchdog import TELL_SECONDS, Watchdog
 from distill_queue.worker.task.attempt import over_time
 from distill_queue.worker.telemetry.metrics import Metrics, kind_of
 
-#: Seconds between two looks at whether the child is still there, and looks from one word of its silence to the next.
+#: Seconds between two looks at the child, and looks between two messages about its silence.
 LOOK_SECONDS = 0.5
 LOOKS_A_WORD = 4
 
@@ -38,17 +38,17 @@ logger = get_logger(__name__)
 
 
 class StageRequest(Request):  # type: ignore[misc]
-    """A task in a worker's main process, which clears up after its child."""
+    """A task in a worker's main process, which cleans up after the child that did the task."""
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
-        """The child begins; how long the task waited is not known of one that is delivered again."""
+        """Note that the child begins, and how long the task waited; for a task delivered again, that is not known."""
         super().on_accepted(pid, time_accepted)
         waited = seconds_due(self.request_dict)
         if waited is not None and not self.delivery_info["redelivered"]:
             self._metrics.note("queue_wait_seconds", self.delivery_info["routing_key"], value=waited)
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """The child's exception, or that the child is gone: then the message goes back into its queue."""
+        """Called with the child's exception, or when the child is gone: then the message goes back into its queue."""
         error = exc_info.exception
         error = error.exc if isinstance(error, ExceptionWithTraceback) else error
         if isinstance(error, WorkerLostError | SystemExit):
@@ -73,7 +73,7 @@ class StageRequest(Request):  # type: ignore[misc]
         return super().on_failure(exc_info, send_failed_event, return_ok)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
-        """The child ran into the soft limit, or was killed at the hard one."""
+        """Called when the child ran into the soft time limit, or was killed at the hard one."""
         if not soft:
             with self._clearing_up() as connections:
                 reason = over_time(self.time_limits[1] or timeout)
@@ -93,7 +93,7 @@ class StageRequest(Request):  # type: ignore[misc]
             self._end_with_worker(connections)
 
     def tell_of_silence(self) -> None:
-        """Say for how long the child has given no sign of life, where its stages' progress is read."""
+        """Write into the progress of the child's stages for how long it has given no sign of life."""
         watchdog = MainProcess.of(self.app).watchdog
         words = f"no sign of life for {watchdog.silent_seconds:.0f} s; killed after {watchdog.allowed_seconds:.0f} s"
         with self._clearing_up() as connections:
@@ -115,7 +115,7 @@ class StageRequest(Request):  # type: ignore[misc]
         super()._announce_revoked(reason, terminated, signum, expired)
 
     def _success_was_stored(self) -> bool:
-        """Never trusted: a child that died after storing its success may not have counted it for its chord."""
+        """Return False: a child that died after storing its success may not have counted the success for its chord."""
         return False
 
     @property
@@ -127,7 +127,7 @@ class StageRequest(Request):  # type: ignore[misc]
         return [stage["key"] for stage in self.kwargs["stages"]]
 
     def _end_with_worker(self, connections: Connections) -> None:
-        """Count no attempt of a child that is killed because its worker ends."""
+        """Count no attempt for a child that is killed because its worker ends."""
         connections.attempts.withdraw(self._keys, self.hostname)
         self._note(connections.logs, "killed: the worker ends; another one goes on", "WARNING")
 
@@ -136,7 +136,7 @@ class StageRequest(Request):  # type: ignore[misc]
         return [key for key in self._keys if leases.release_of_the_dead(key, self.hostname, self.id)]
 
     def _pass_on(self, connections: Connections) -> None:
-        """Give up what the child held, and wake the tasks that wait for it."""
+        """Give up the leases that the child held, and wake the tasks that wait for them."""
         held = self._release(connections.leases)
         connections.attempts.withdraw(self._keys, self.hostname)
         for key in held:
@@ -147,16 +147,16 @@ class StageRequest(Request):  # type: ignore[misc]
             self._metrics.note("stages", kind_of(stage), outcome)
 
     def _note(self, logs: PipelineLogs, message: str, level: str) -> None:
-        """Say in the pipeline's log what the child cannot say any more."""
+        """Write a line into the pipeline's log in place of the child, which cannot any more."""
         logs.note(self.kwargs["pipeline"], self.hostname, self._keys, message, level)
 
     @contextmanager
     def _clearing_up(self) -> Iterator[Connections]:
-        """What cannot be done now is done by time: leases run out, and messages are delivered again."""
+        """Log errors of cleaning up and go on: time heals them, as leases run out and messages are delivered again."""
         try:
             yield MainProcess.of(self.app).connections()
         except StageFailed:
-            pass  # The worker that takes up the stage the next time says so.
+            pass  # The next worker that takes up the stage reports it.
         except (
             Unavailable,
             UnknownPipeline,
@@ -165,14 +165,14 @@ class StageRequest(Request):  # type: ignore[misc]
             redis.RedisError,
             *UNREADABLE,
         ) as error:
-            logger.warning("%s: not cleared up: %s", self.name, error)
+            logger.warning("%s: not cleaned up: %s", self.name, error)
 
 
 def watch_child(app: Celery, watchdog: Watchdog) -> None:
-    """Have the worker's main process see at once that its child died, and soon that it gives no sign of life.
+    """Have the worker's main process notice at once that its child died, and soon that it gives no sign of life.
 
-    Celery looks when the child's end of a pipe closes, which the kernel does a moment before the child can be
-    waited for; who looks in that moment sees it alive, and the next look would be up to 5 s later (Celery 5.7).
+    Celery looks when the child's end of a pipe closes, which the kernel does a moment before it reports the child as
+    dead: a look in that moment finds the child alive, and the next one comes up to 5 s later (Celery 5.7).
     """
     signals.worker_process_init.connect(lambda **_: watchdog.pulse.start(), weak=False, dispatch_uid=id(app))
 
@@ -218,7 +218,7 @@ def _end_to_be_started_again(app: Celery) -> None:
 
 
 def _tell_of_silence(watchdog: Watchdog, *, log: bool) -> None:
-    """Say for how long the child has given no sign of life: where people look at stages, and perhaps in the log."""
+    """Report for how long the child has given no sign of life: in its stages' progress, and if asked in the log."""
     if log:
         logger.warning("the process %s gives no sign of life", watchdog.pid)
     for request in list(active_requests):
@@ -229,7 +229,7 @@ def _tell_of_silence(watchdog: Watchdog, *, log: bool) -> None:
 def put_back(watchdog: Watchdog, pool: Any = None) -> None:
     """Put all messages of a worker whose child cannot be killed back into their queues, those with a countdown too.
 
-    The pool forgets them, so that the child's death, if it ever comes, has nothing to be said of.
+    The pool forgets them, so that the death of the child, if it comes after all, concerns no message.
     """
     for request in [*reserved_requests, *scheduled_requests]:
         if (job := request._apply_result and request._apply_result()) and pool is not None:
@@ -239,7 +239,7 @@ def put_back(watchdog: Watchdog, pool: Any = None) -> None:
         if request in active_requests:
             request.on_failure(_lost(watchdog.reason(request.worker_pid) or watchdog.stuck))
         else:
-            request._already_revoked = True  # Else it would still be begun, where it waits for the child to be free.
+            request._already_revoked = True  # Else a request that waits for the child would still begin.
             task_ready(request)
             request.reject(requeue=True)
 
@@ -251,13 +251,13 @@ def _take_nothing_while_stuck(qos: Any, watchdog: Watchdog) -> None:
 
 
 def _only_child(pool: Any) -> int | None:
-    """The process of a pool of one, as a worker has it; of more, none is watched: they share one pulse."""
+    """The process of a pool of one, as workers have; None for a larger pool, whose processes share one pulse."""
     processes = getattr(getattr(pool, "_pool", None), "_pool", None) or []
     return processes[0].pid if len(processes) == 1 else None
 
 
 def _lost(reason: str) -> ExceptionInfo:
-    """A child's death as the pool tells of it."""
+    """A child's death, as the pool reports it."""
     try:
         raise WorkerLostError(reason)
     except WorkerLostError:

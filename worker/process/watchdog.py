@@ -1,4 +1,4 @@
-"""Watchdog: decides when a worker's child that gives no sign of life is killed, and when that was of no use."""
+"""Watchdog: decides when a worker's child that gives no sign of life is killed, and when killing it has failed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 
 from distill_queue.worker.coordination.pulse import Pulse
 
-#: Seconds without a sign of life that each child may take, however short the visibility timeout: a burdened machine, or
-#: the start of CUDA.
+#: Seconds without a sign of life that are always allowed, however short the visibility timeout: for a burdened machine,
+#: or for the start of CUDA.
 SHORTEST_SECONDS = 10.0
-#: Seconds that it may take while it loads libraries, perhaps from a slow network file system.
+#: Seconds that are allowed while the child loads libraries, perhaps from a slow network file system.
 LOADING_SECONDS = 300.0
-#: The most seconds that are counted between two looks: for the rest, the main process was stopped or asleep itself.
+#: The most seconds that are counted between two looks: in any others the main process itself was stopped or asleep.
 LONGEST_LOOK_SECONDS = 1.0
-#: Seconds after which a child that was killed and is still there cannot be killed.
+#: Seconds after which a child that was killed and is still there counts as one that cannot be killed.
 GONE_SECONDS = 5.0
-#: Seconds without a sign of life after which people are told.
+#: Seconds without a sign of life after which users are told.
 TELL_SECONDS = 5.0
 
 
@@ -33,31 +33,31 @@ class Watchdog:
     """Looks again and again at one child after another."""
 
     pulse: Pulse
-    #: Seconds without a sign of life after which a child is killed: those after which its leases have run out.
+    #: Seconds without a sign of life after which a child is killed: by then its leases have run out.
     limit_seconds: float
     kill: Callable[[int], None] = _kill
     #: Seconds without a sign of life of the child, counted only while the worker's main process was running.
     silent_seconds: float = 0.0
-    #: Why the child cannot be used any more though it is still there, in words; empty where it can.
+    #: Why the child cannot be used though it is still there, in words; empty if it can be used.
     stuck: str = ""
-    #: The child that is looked at, and one that is killed only because the worker ends.
+    #: The child that is watched, and a child that is killed only because the worker ends.
     pid: int | None = None
     killed_with_worker: int | None = None
     _beats: int = -1
     _looked: float | None = None
     #: For how long the child was silent when it was killed.
     _killed_at: float | None = None
-    #: Why children were killed, by their process.
+    #: Why children were killed, by process id.
     _reasons: dict[int, str] = field(default_factory=dict)
 
     @property
     def allowed_seconds(self) -> float:
-        """Seconds without a sign of life after which the child is killed as things are."""
+        """Seconds without a sign of life after which the child is killed, depending on whether it loads libraries."""
         limit = max(self.limit_seconds, SHORTEST_SECONDS)
         return max(limit, LOADING_SECONDS) if self.pulse.loads else limit
 
     def look(self, pid: int | None, now: float) -> None:
-        """Look at the child that there is now, at a time of the monotonic clock; kill it where it is to be killed."""
+        """Look at the present child at a time of the monotonic clock, and kill it if it was silent for too long."""
         if pid != self.pid:
             self.pid, self._killed_at, self.stuck, self._beats = pid, None, "", -1
         passed = 0.0 if self._looked is None else min(now - self._looked, LONGEST_LOOK_SECONDS)
@@ -87,5 +87,5 @@ class Watchdog:
         self.kill(pid)
 
     def reason(self, pid: int | None) -> str:
-        """Why a child was killed, in words; empty where it was not, or not for its silence."""
+        """Why a child was killed, in words; empty if it was not killed for its silence."""
         return self._reasons.get(pid, "") if pid is not None else ""

@@ -36,7 +36,7 @@ def targets_of(context: StageContext) -> npt.NDArray[np.int64]:
 
 
 def record_of_labels(labels: SoftLabels, targets: npt.NDArray[np.int64], helped: int = 0) -> SoftLabelsRecord:
-    """Return the record of sealed labels, of which helpers computed some blocks."""
+    """Return the record of sealed labels, some blocks of which helpers computed."""
     return SoftLabelsRecord(
         samples=len(labels),
         views=labels.header.views,

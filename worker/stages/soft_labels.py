@@ -95,8 +95,8 @@ class Labelling:
 def logits_of_rows(teacher: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
     """The teacher's logits `[rows, classes]`, in eval mode, with the same bits with any number of threads.
 
-    For up to 8 rows MKL shares out each sum among its threads on some processors, whatever
-    `worker.machine.libraries` tells it (AMD EPYC, torch 2.15): the rows of a small batch are repeated.
+    For up to 8 rows MKL splits each sum among its threads on some processors, in spite of the variables in
+    `worker.machine.libraries` (AMD EPYC, torch 2.15): so the rows of a small batch are repeated.
     """
     rows = len(inputs)
     if rows < FEWEST_ROWS:

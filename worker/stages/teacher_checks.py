@@ -76,7 +76,7 @@ class Trial:
 def check(
     model: nn.Module, normalise: Normalise, data: DatasetRecord, train: Split, batch_size: int, report: Report
 ) -> Iterator[DataWarning]:
-    """What is to be said of a teacher, of which at most one thing is.
+    """The warning about a teacher, of which there is at most one.
 
     Other ways to normalise are tried only where one can be clearly better.
 

@@ -105,7 +105,7 @@ class StageAttempts:
 
         Raises:
             AttemptFailed: another one is left.
-            Unavailable: it was the disk or the network, of which some library made an error of its own.
+            Unavailable: it was the disk or the network, though a library raised an error of its own.
 
         """
         keys, pipeline, worker = [stage.key for stage in part], self.received.pipeline, self.received.worker

@@ -139,13 +139,13 @@ class HelpersProgress:
         if time.monotonic() < self._next:
             return
         if not self.leases.held(self.stage.key):
-            raise LeaseLost(f"nobody works on {self.stage.title} any more")
+            raise LeaseLost(f"no worker works on {self.stage.title} any more")
         self.received.tell_progress(progress)
         self._next = time.monotonic() + LOOK_SECONDS
 
 
 def help_label(crew: SharedCrew, progress: HelpersProgress, runners: Runners, capture: LogCapture) -> str:
-    """Label blocks of another worker's stage; whatever goes wrong is that worker's to find."""
+    """Label blocks of another worker's stage; errors are logged only, as that worker will meet them itself."""
     stage, pipeline = crew.stage, crew.received.pipeline
     if not progress.leases.held(stage.key):
         return "nothing left to help with"

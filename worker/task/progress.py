@@ -44,7 +44,7 @@ class Progress:
     #: On what it is done, in words, as soon as that is known.
     device: str = ""
     _began: float = field(default_factory=time.time)
-    #: When a share of the work was first told of, by the monotonic clock, and that share.
+    #: When a share of the work was first reported, by the monotonic clock, and that share.
     _first: tuple[float, float] | None = None
     _next: float = field(default=0.0)
     _next_look: float = field(default=0.0)

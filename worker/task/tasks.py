@@ -35,7 +35,7 @@ logger = get_task_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TaskProcess:
-    """What the process that does a worker's tasks has, out of which each part of a task is handed what it needs."""
+    """What a worker's process has to do tasks; each part of a task is given what it needs of it."""
 
     settings: Settings
     instance: Instance

@@ -1,1 +1,1 @@
-"""Telemetry: what a worker counts and logs, and how that leaves it."""
+"""Telemetry: a worker's metrics and logs, and how Prometheus and pipelines' logs get them."""

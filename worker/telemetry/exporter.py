@@ -25,17 +25,17 @@ from distill_queue.shared.ledger.workers import installed_versions
 from distill_queue.shared.settings import Settings
 from distill_queue.worker.telemetry.metrics import CAUSES, METRICS, OUTCOMES, SECONDS, Count, Metric, Metrics, Name
 
-#: What a label may be, so that each series is there before its first event: what appears with a 1 has no increase.
+#: Values of labels, so that each series exists before its first event: a series that begins with 1 has no increase.
 VALUES = {"kind": STAGE_KINDS, "outcome": OUTCOMES, "cause": CAUSES, "queue": QUEUES}
 
 logger = get_logger(__name__)
 
 
 def serve_metrics(app: Celery, settings: Settings, metrics: Metrics) -> None:
-    """Add to the application's workers the step that serves what they count."""
+    """Add to the application's workers a step that serves their metrics."""
 
     class ServeMetrics(bootsteps.StartStopStep):  # type: ignore[misc]
-        """Once the pool is there, whether or not the broker is."""
+        """Runs as soon as the pool is there, whether or not the broker is."""
 
         requires = ("celery.worker.components:Pool",)
 
@@ -52,7 +52,7 @@ class Exporter:
     """The metrics of one worker as Prometheus reads them."""
 
     def __init__(self, worker: str) -> None:
-        disable_created_metrics()  # They would be one more series each, which no dashboard reads.
+        disable_created_metrics()  # Each would be one more series that no dashboard reads.
         self.registry = CollectorRegistry()
         self._metrics = {name: self._create(name, metric) for name, metric in METRICS.items()}
         running = Gauge("distill_tasks_running", "Tasks that the worker does now.", registry=self.registry)
@@ -63,12 +63,12 @@ class Exporter:
         )
 
     def start(self, settings: Settings, metrics: Metrics) -> None:
-        """Count and serve from threads; a worker whose port is taken goes on without being asked."""
+        """Count and serve from threads; a worker whose port is taken goes on without serving metrics."""
         threading.Thread(target=self._count, args=(metrics,), name="metrics", daemon=True).start()
         address, port = settings.metrics_address, settings.metrics_port
         try:
             server, _ = start_http_server(port, address, self.registry)
-        except (OSError, UnicodeError) as error:  # A name that is none of a host's is the latter.
+        except (OSError, UnicodeError) as error:  # `UnicodeError`: the address is no host's name.
             why = getattr(error, "strerror", None) or error
             logger.warning("no metrics at %s:%d: %s: set DISTILL_METRICS_PORT", address, port, why)
             return
@@ -77,7 +77,7 @@ class Exporter:
         logger.info("metrics at http://%s:%d/metrics", address, port)
 
     def add(self, count: Count) -> None:
-        """Take in one count."""
+        """Add one count to its metric."""
         metric = self._metrics[count.name]
         child = metric.labels(*count.labels) if count.labels else metric
         match child:

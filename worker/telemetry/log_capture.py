@@ -1,4 +1,4 @@
-"""Log capture: what is logged and printed while a task runs goes into its pipeline's logs."""
+"""Log capture: sends lines that are logged and printed while a task runs into its pipeline's logs."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from distill_queue.shared.errors import BrokerUnavailable
 from distill_queue.shared.ledger.logs import LONGEST_MESSAGE, LogLine, PipelineLogs
 from distill_queue.shared.text import plain_text
 
-#: Seconds between two writes: what a killed process loses at most.
+#: Seconds between two writes: a killed process loses at most the lines of so many seconds.
 WRITE_SECONDS = 0.5
-#: Lines that wait to be written; of more, as while the broker is away, the oldest are left out.
+#: The most lines that wait to be written; if there are more, as while the broker is away, the oldest are left out.
 WAITING_LINES = 2_000
 #: Seconds for which a task's end waits for its last lines to be written.
 LAST_SECONDS = 2.0
-#: Loggers whose news is for the operators of workers, not for the users of pipelines.
+#: Loggers whose lines are for those who run workers, not for the users of pipelines.
 HOUSEKEEPING = ("distill_queue.worker.coordination.leases",)
 
 logger = logging.getLogger(__name__)
 
 
 class LogCapture(logging.Handler):
-    """A handler of all loggers, from its `with` block's beginning to its end; a thread of its own speaks to the broker.
+    """A handler of all loggers, for the length of its `with` block; a thread of its own speaks to the broker.
 
-    Neither a broker that is away nor one that is slow holds up the code that logs. The thread begins with the first
-    line: a stage that is found has none.
+    So a broker that is away or slow does not hold up the code that logs. The thread starts at the first line: a stage
+    whose result is found logs none.
     """
 
     def __init__(self, logs: PipelineLogs, pipeline: str, worker: str, keys: Iterable[str]) -> None:
@@ -47,7 +47,7 @@ class LogCapture(logging.Handler):
         self._attached = ExitStack()
 
     def __enter__(self) -> Self:
-        """Begin to take down."""
+        """Begin to capture lines."""
         with ExitStack() as attached:
             for each in _outermost_loggers():
                 attached.callback(each.removeHandler, self)
@@ -60,7 +60,7 @@ class LogCapture(logging.Handler):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Write what waits, if the broker takes it soon."""
+        """Write the lines that wait, unless the broker takes too long."""
         self._attached.close()
         self._ended.set()
         if self._writer.ident:
@@ -68,7 +68,7 @@ class LogCapture(logging.Handler):
 
     @contextmanager
     def about(self, keys: Iterable[str]) -> Iterator[None]:
-        """Have what is said in the block be about some stages only."""
+        """Assign the lines that are logged in the block to some stages only."""
         before, self._stages = self._stages, tuple(key[:8] for key in keys)
         try:
             yield
@@ -76,17 +76,17 @@ class LogCapture(logging.Handler):
             self._stages = before
 
     def note(self, message: str) -> None:
-        """Take down what need not stand in the worker's own log."""
+        """Write a line into the pipeline's logs alone, not into the worker's own log."""
         self._take(self.line(message))
 
     def line(self, message: str, level: str = "INFO", when: float | None = None) -> LogLine:
-        """A line without its pipeline's name, under which it is read."""
+        """A line about the present stages, without the pipeline's name, which its reader knows."""
         message = plain_text(message.removeprefix(f"{self._pipeline}: "), LONGEST_MESSAGE)
         when = time.time() if when is None else when
         return LogLine(time=when, level=level, worker=self._worker, stages=self._stages, message=message)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take down a record; never what the writing itself logs."""
+        """Capture a record, unless writing to the broker has logged it."""
         if record.thread == self._writer.ident:
             return
         if record.name in HOUSEKEEPING and record.levelno < logging.WARNING:
@@ -97,8 +97,8 @@ class LogCapture(logging.Handler):
             self.handleError(record)
 
     def _take(self, line: LogLine) -> None:
-        """Have a line wait to be written."""
-        # No lock: a time limit's exception may come at any place, and what it leaves locked would stay so.
+        """Append a line to those that wait to be written."""
+        # No lock: a time limit's exception may come at any place, and would leave the lock taken.
         self._waiting.append(line)
         if next(self._lines) == 0:
             self._writer.start()
@@ -113,14 +113,14 @@ class LogCapture(logging.Handler):
             return None
 
     def _write_down(self) -> None:
-        """Write what waits, again and again."""
+        """Write the lines that wait, again and again."""
         while not self._ended.wait(WRITE_SECONDS):
             self._write()
         self._write()
 
     def _write(self) -> None:
-        """Write what waits; while the broker is away, it goes on waiting."""
-        # As many as there are now: code that never stops logging would keep this from ever ending.
+        """Write the lines that wait; while the broker is away, they go on waiting."""
+        # Only the lines that wait now: with code that never stops logging, this would never end.
         lines = [line for _ in range(len(self._waiting)) if (line := self._next())]
         left_out, self._left_out = self._left_out, 0
         try:
@@ -136,7 +136,7 @@ class LogCapture(logging.Handler):
 
 
 class Printed(io.TextIOBase):
-    """A stream that logs each line once it is whole; of one that overwrites itself, as progress bars do, its end."""
+    """A stream that logs each line once it is whole; of a line that overwrites itself, like progress bars, its end."""
 
     def __init__(self, log: Callable[[str], None]) -> None:
         self._log = log
@@ -144,7 +144,7 @@ class Printed(io.TextIOBase):
         self._of_thread = threading.local()
 
     def write(self, text: str) -> int:
-        """Take in some text; none that logging itself prints here, as it would have no end."""
+        """Take in a text, unless logging itself prints it here: that would never end."""
         if not getattr(self._of_thread, "speaks", False):
             *lines, self._rest = (self._rest + text).split("\n")
             for line in lines:
@@ -154,7 +154,7 @@ class Printed(io.TextIOBase):
         return len(text)
 
     def finish(self) -> None:
-        """Log what has no end of line."""
+        """Log the last line, which has no line break yet."""
         rest, self._rest = self._rest, ""
         self._say(rest)
 
@@ -168,7 +168,7 @@ class Printed(io.TextIOBase):
 
 
 def _outermost_loggers() -> Iterator[logging.Logger]:
-    """The loggers that hand nothing on: the root, and Celery's for tasks, unless logging was set up otherwise."""
+    """The loggers that hand on nothing to a parent: the root, and by default Celery's for tasks."""
     yield logging.getLogger()
     if not (of_tasks := logging.getLogger("celery.task")).propagate:
         yield of_tasks

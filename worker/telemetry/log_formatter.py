@@ -1,4 +1,4 @@
-"""The log formatter: writes a worker's own log, so that nothing in it is obeyed or taken for another entry."""
+"""The log formatter: writes a worker's own log so that no message commands a terminal or looks like another entry."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from celery.utils.log import ColorFormatter
 
 from distill_queue.shared.text import LONGEST_TEXT, plain_text
 
-#: Before each line of an entry but its first: what stands behind a line break in a message begins no entry.
+#: Stands before each line of an entry but its first, so that no line break in a message begins an entry.
 INDENT = "    "
 
 
 class LogFormatter(TaskFormatter):  # type: ignore[misc]
-    """Celery's, whose colours are put around an entry's text only after that was made plain."""
+    """Celery's formatter of tasks, which colours an entry's text only after the text was made plain."""
 
     def __init__(self, text_format: str, *, date_format: str | None, colours: bool) -> None:
         super().__init__(text_format, use_color=False, datefmt=date_format)
         self._has_colours = colours
 
     def format(self, record: logging.LogRecord) -> str:
-        """An entry's text; what own code logs may have no words: then the entry says so."""
+        """An entry's text; if the text of what own code logs cannot be had, the entry says so."""
         try:
             text = super().format(record)
         except Exception as error:
@@ -34,13 +34,13 @@ class LogFormatter(TaskFormatter):  # type: ignore[misc]
 
 
 def format_logs() -> None:
-    """Have all that this process, and those that it forks, write into the worker's log be plain."""
+    """Make plain what this process and its forked children write into the worker's log."""
     for signal in (signals.after_setup_logger, signals.after_setup_task_logger):
         signal.connect(_replace_formatters, weak=False, dispatch_uid=(__name__, id(signal)))
 
 
 def _replace_formatters(logger: logging.Logger, **_: Any) -> None:
-    """Put our formatter in the place of Celery's; handlers of others stay as they were set up."""
+    """Replace Celery's formatter with ours; handlers that others set up stay as they are."""
     for handler in logger.handlers:
         if isinstance(celerys := handler.formatter, ColorFormatter) and celerys._fmt:
             colours = celerys.use_color

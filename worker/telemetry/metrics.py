@@ -1,4 +1,4 @@
-"""Metrics: what a worker counts, in its main process and in the child that does its stages."""
+"""Metrics: a worker's counts, from its main process and from the child that does its stages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill_queue.shared.catalog import STAGE_KINDS
 
 OUTCOMES = ("found", "computed", "failed", "cancelled", "handed_back")
 CAUSES = ("death", "error")
-#: Upper ends in seconds: from a found stage's to those of a training overnight.
+#: Upper ends of histograms' bins in seconds: from a stage that is found to a training overnight.
 SECONDS = (0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 600.0, 1_800.0, 3_600.0, 14_400.0, 43_200.0)
 
 Name = Literal[
@@ -41,7 +41,7 @@ class Metric:
     labels: tuple[str, ...] = ()
 
 
-#: By name, without the `distill_` before it and the `_total` after counters.
+#: The metrics by name, without `distill_` before it and without `_total` after counters' names.
 METRICS: dict[Name, Metric] = {
     "queue_wait_seconds": Metric("histogram", "Seconds from a task's being due to its being begun.", ("queue",)),
     "queue_length": Metric("gauge", "Tasks that wait in a queue.", ("queue",)),
@@ -69,10 +69,10 @@ class Count(NamedTuple):
 
 
 class Metrics:
-    """Takes counts in a worker's processes, and gives them to the one that serves them.
+    """Takes counts in a worker's processes, and passes them to the process that serves them.
 
-    They go through a pipe, so that a child that is killed takes none with it. Each is a line that is short enough to be
-    written whole or not at all.
+    They go through a pipe, so that a killed child takes none with it. Each count is a line, short enough to be written
+    whole or not at all.
     """
 
     def __init__(self, *, on: bool) -> None:
@@ -84,17 +84,17 @@ class Metrics:
         """Add to a counter, observe for a histogram, or set a gauge."""
         if self._pipe:
             line = json.dumps(Count(name, list(labels), value)) + "\n"
-            # The pipe is full where the main process is paused: better a count lost than a stage held up.
+            # The pipe is full if the main process is paused: better lose a count than hold up a stage.
             with suppress(BlockingIOError):
                 os.write(self._pipe[1], line.encode())
 
     @property
     def on(self) -> bool:
-        """Whether they are served."""
+        """Whether the metrics are served."""
         return self._pipe is not None
 
     def counts(self) -> Iterator[Count]:
-        """What is counted from now on, for as long as this process lives."""
+        """All counts from now on, as long as this process lives."""
         if self._pipe:
             with open(self._pipe[0], encoding="utf-8", closefd=False) as lines:
                 for line in lines:
@@ -102,7 +102,7 @@ class Metrics:
 
 
 def kind_of(message: Mapping[str, Any]) -> str:
-    """The kind of a stage that came as JSON, which may be anything."""
+    """The kind of a stage in a message, which anybody may have written."""
     recipe = message.get("recipe")
     kind = recipe.get("kind") if isinstance(recipe, dict) else None
     return kind if kind in STAGE_KINDS else "unknown"

@@ -157,7 +157,7 @@ def _is_proven(path: Path, data: bytes) -> bool:
 def _metadata(data: bytes) -> dict[str, str]:
     """What a safetensors file says beside its tensors: a header's length in 8 bytes, then the header as JSON.
 
-    Not by `safe_open`, which takes whatever keeps it from opening a file for there being none.
+    Not by `safe_open`, which reports each error of opening a file as a missing file.
     """
     length = int.from_bytes(data[:8], "little")
     metadata: dict[str, str] = json.loads(data[8 : 8 + length])["__metadata__"]
@@ -178,5 +178,5 @@ def _write(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         draft.replace(path)
     finally:
-        with suppress(OSError):  # Why it was not written is to be said, and not that its draft stays.
+        with suppress(OSError):  # The error of writing matters, not that the draft stays.
             draft.unlink(missing_ok=True)

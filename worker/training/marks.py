@@ -48,7 +48,7 @@ def mark(tensor: torch.Tensor) -> Mark:
 
 
 def state_of(model: nn.Module) -> dict[str, Mark]:
-    """Marks of all parameters and buffers by name, those that are not saved among them."""
+    """Marks of all parameters and buffers by name, including buffers that are not saved."""
     return {name: mark(tensor) for name, tensor in tensors(model)}
 
 

@@ -153,7 +153,7 @@ def soft_loss(distillation: DistillationSpec, data: DatasetRecord, runtime: Runt
 def require_torch_only(name: str, step: Callable[[], object]) -> None:
     """See that a step through the user's code draws nothing from the generators of Python and NumPy.
 
-    Nobody seeds these as a model is trained, and no checkpoint holds them.
+    They are not seeded while a model is trained, and no checkpoint holds them.
 
     Raises:
         InvalidSpec: it does.

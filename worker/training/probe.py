@@ -244,7 +244,7 @@ def _must_join(probe: Probe, name: str, batch_size: int, samples: int) -> bool:
     """
     refusal = probe.refusal_of_one_sample()
     if refusal and min(batch_size, samples) == 1:
-        of_one = "a batch_size of 1" if batch_size == 1 else "the only training sample, whatever the batch_size"
+        of_one = "a batch_size of 1" if batch_size == 1 else "the only training sample, with any batch_size"
         raise InvalidSpec(f"training.batch_size: {name} cannot be trained on {of_one}: {refusal}")
     return refusal is not None
 

@@ -26,9 +26,9 @@ from distill_queue.shared.report.sentences import percent
 from distill_queue.shared.report.svg import COLOURS, Picture, plain
 from distill_queue.shared.results.predictions import Targets
 
-#: Most classes in a figure.
+#: The most classes in a figure.
 MOST_CLASSES = 20
-#: Rows by which a role's marks stand under the middle of their row, so that none hides another.
+#: How far the marks of each role stand below the middle of their row, in rows, so that none hides another.
 ROW_SHIFTS = {"teacher": -0.27, "student": 0.0, "control": 0.27}
 
 
@@ -61,7 +61,7 @@ def confusion(model: EvaluatedModel, targets: Targets, class_names: Sequence[str
 
     def draw(axes: Axes) -> None:
         if len(shown) > MOST_WORDS:
-            # Beside the right ones, which are nearly all, no wrong one would be seen.
+            # Nearly all samples are right: beside their shade no wrong one would be seen.
             wrong = _off_diagonal(shares)
             shade_cells(axes, wrong / max(wrong.max(), 1e-9), [], names, names)
             axes.plot([-0.5, len(shown) - 0.5], [-0.5, len(shown) - 0.5], color=COLOURS["muted"], linewidth=1)

@@ -24,9 +24,9 @@ def section(facts: ReportFacts) -> Section:
     latencies = [model.latency_ms for model in facts.models]
     devices = sorted({evaluation.device for model in facts.models for evaluation in model.evaluations})
     text = (
-        f"Accuracies are means over the seeds. Latency on {' and '.join(devices)}: the least that was measured of "
-        "models with as many parameters and multiply-adds, as a student, its control and all seeds have. The dotted "
-        "line is the Pareto front: at that cost or less none is better."
+        f"Accuracies are means over the seeds. Latency on {' and '.join(devices)}: the lowest of all models with the "
+        "same numbers of parameters and multiply-adds, such as a student and its control with all seeds. The dotted "
+        "line is the Pareto front: no model is more accurate at the same cost or less."
     )
     pictures = (
         accuracy_by_cost(facts.models, sizes, "size", "Accuracy against size", "parameters"),
@@ -34,7 +34,7 @@ def section(facts: ReportFacts) -> Section:
     )
     named = sum(model.role != "control" for model in facts.models)
     notes = (
-        f"Of {named} teachers and students those have names that no other of them beats at its cost or less, "
+        f"Of {named} teachers and students, only those have names that no other one beats at the same cost or less, "
         f"at most the {MOST_NAMES} most accurate ones.",
     )
     return Section("Accuracy against cost", text, pictures, notes=notes if named > MOST_NAMES else ())
@@ -43,7 +43,7 @@ def section(facts: ReportFacts) -> Section:
 def accuracy_by_cost(
     models: Sequence[EvaluatedModel], costs: Sequence[float], name: str, title: str, unit: str
 ) -> Picture:
-    """Accuracy against one cost of each model, which has a unit."""
+    """Accuracy against one cost of each model; `unit` is the title of that axis."""
     points = [(cost, 100 * model.accuracy) for cost, model in zip(costs, models, strict=True)]
     front = pareto_front(costs, [accuracy for _, accuracy in points])
     named = _named(models, costs)
@@ -76,14 +76,14 @@ def accuracy_by_cost(
 
 
 def _named(models: Sequence[EvaluatedModel], costs: Sequence[float]) -> list[int]:
-    """The places of teachers and students; of many, of the most accurate ones on their front."""
+    """Indices of the models to name: teachers and students; of many, the most accurate ones on their front."""
     able = [place for place, model in enumerate(models) if model.role != "control"]
     front = pareto_front([costs[place] for place in able], [models[place].accuracy for place in able])
     return able if len(able) <= MOST_NAMES else [able[place] for place in front[-MOST_NAMES:]]
 
 
 def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:
-    """The places of those than which none is as good or better at a lower cost, the cheapest first."""
+    """Indices of the models that no other one equals or beats at a lower cost, the cheapest first."""
     front: list[int] = []
     for place in sorted(range(len(costs)), key=lambda place: (costs[place], -accuracies[place])):
         if not front or accuracies[place] > accuracies[front[-1]]:

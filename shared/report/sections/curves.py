@@ -22,7 +22,7 @@ from distill_queue.shared.results.history import History
 
 #: Dashes of the first teacher's lines, the second's …
 TEACHER_DASHES = ("-", ":", "-.")
-#: Ratio of largest to smallest loss from which on their axis is logarithmic.
+#: Ratio of the largest to the smallest loss above which their axis is logarithmic.
 LOGARITHMIC_RATIO = 20
 #: The values of some lines, each after each epoch.
 Lines = list[Sequence[float]]
@@ -41,9 +41,9 @@ def section(facts: ReportFacts) -> Section:
         )
     )
     text = (
-        "One line a seed. Losses of different kinds, as the student's and its control's, cannot be compared: look at "
-        "their course. Where samples are held out of the training data, full lines are of these, faint ones of the "
-        "training data."
+        "One line for each seed. Losses of different kinds, such as a student's and its control's, cannot be compared; "
+        "only their course can. Where samples are held out of the training data, full lines show these samples, faint "
+        "lines the training data."
     )
     return Section("Learning curves", text, pictures, notes=(*fewer_students(facts), *not_shown(facts, "history")))
 
@@ -89,12 +89,12 @@ def _with_history(student: Student, teachers: Sequence[EvaluatedModel]) -> list[
 
 
 def _accuracies(history: History) -> Sequence[float]:
-    """On held-out samples, where there are any."""
+    """The accuracies after each epoch: on held-out samples if there are any, else on the training data."""
     return history.held_out_accuracies or history.train_accuracies
 
 
 def _said_of(models: Sequence[EvaluatedModel], say: Callable[[Sequence[History]], str]) -> str:
-    """What is said of each model's histories, one a seed."""
+    """A sentence part for each model: what `say` makes of its histories, which are one for each seed."""
     said = []
     for model in models:
         seeds = len(model.histories)

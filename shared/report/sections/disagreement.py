@@ -14,7 +14,7 @@ from distill_queue.shared.report.sentences import percent
 from distill_queue.shared.report.svg import plain
 from distill_queue.shared.results.predictions import Predictions
 
-#: Images on which teacher and student disagree.
+#: The most images that are shown.
 MOST_IMAGES = 24
 
 
@@ -25,7 +25,7 @@ def section(facts: ReportFacts) -> Section:
         return Section(title, "There are only labels of the teacher: it has not seen the test samples.")
     notes = not_shown(facts, "predictions", "test samples")
     if facts.targets is None or not (teacher.predictions and student.predictions):
-        return Section(title, "Their predictions are not there.", notes=notes)
+        return Section(title, "The predictions of teacher or student are missing.", notes=notes)
     of_teacher, of_student = teacher.predictions[0], student.predictions[0]
     rows = of_teacher.unlike(of_student)
     counts = [int(each.hits(facts.targets)[rows].sum()) for each in (of_teacher, of_student)]
@@ -34,7 +34,7 @@ def section(facts: ReportFacts) -> Section:
         f"is right on {counts[0]:,} of them, the student on {counts[1]:,}, neither on {len(rows) - sum(counts):,}."
     )
     if not are_images(facts.dataset):
-        text += " The samples are not shown: they are no images of one or three channels."
+        text += " The samples are not shown: they are not images of one or three channels."
         return Section(title, text, notes=notes)
     samples = tuple(_samples(facts, of_teacher, of_student))
     if len(samples) < len(rows):

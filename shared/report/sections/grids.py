@@ -19,12 +19,12 @@ from distill_queue.shared.report.svg import COLOURS, Picture, plain
 from distill_queue.shared.results.records import ChoiceRecord
 from distill_queue.shared.spec.grid import values_of
 
-#: Points of a grid that stand in a table.
+#: The most points of a grid that stand in a table.
 MOST_POINTS = 24
 
 
 def section(facts: ReportFacts) -> Section | None:
-    """How good each point of each grid is on held-out samples; nothing where there is no grid."""
+    """How good each point of each grid is on held-out samples; None where there is no grid."""
     choices = [
         (f"{score.name}{suffix}", choice)
         for score in (student.score for student in facts.students)
@@ -50,7 +50,7 @@ def section(facts: ReportFacts) -> Section | None:
 def grid(choice: ChoiceRecord, whose: str, values: Sequence[dict[str, str]], name: str) -> Picture:
     """Held-out accuracy of a grid's points, which differ in one thing or two: a row a point, or a heat map.
 
-    `values` has, of each point, what tells it from the others by name.
+    `values` holds for each point the values in which the points differ, by name.
     """
     says = f"best is {choice.labels[choice.best]}{choice.tie}: {percent(choice.held_out[choice.best], 2)} held out"
     names = list(values[0])

@@ -13,10 +13,10 @@ from distill_queue.shared.report.section import Section, Table
 
 
 def section(facts: ReportFacts) -> Section:
-    """A row an artifact, and the versions of the libraries that made them."""
+    """A row for each artifact, and the versions of the libraries that made them."""
     text = (
         "A key is the SHA-256 of all that a result depends on: what is done, the spec's part, the version of the code "
-        "that does it, and the inputs' keys. Who has the same keys has the same results."
+        "that does it, and the inputs' keys. Equal keys mean equal results."
     )
     columns = ("stage", "key", "seed", "made on", "device", "made", "with")
     with_what = list(dict.fromkeys(_versions(each) for each in facts.lineage if _versions(each)))

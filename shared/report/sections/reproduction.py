@@ -13,8 +13,8 @@ def section(facts: ReportFacts) -> Section:
     """The commands that make the results again, and the spec that they need."""
     title, plan = "How to make it again", facts.status.plan
     text = (
-        "The first command does the pipeline again as it was planned, for as long as the broker remembers it; what is "
-        "in the store is found."
+        "The first command runs the pipeline again as it was planned, as long as the broker remembers it; results that "
+        "are in the store are found, not computed again."
     )
     retry = f"distill retry {facts.status.id}"
     try:
@@ -24,9 +24,9 @@ def section(facts: ReportFacts) -> Section:
         return Section(title, text, commands=(retry,), notes=(missing,))
     file = f"{plan.name}.yaml"
     text += (
-        f" The others do it from the spec below, copied into {file}: with the same version of distill-queue "
-        "'distill plan' shows the keys above, and a training gives the same bytes on the same kind of device with the "
-        "same number of threads and version of torch."
+        f" The other commands run the spec below, copied into {file}. With the same version of distill-queue 'distill "
+        "plan' shows the keys above, and a training gives the same bytes on the same kind of device, with the same "
+        "number of threads and the same version of torch."
     )
     own = f"DISTILL_PLUGINS={','.join(planned.packages)} " if planned.packages else ""
     notes = tuple(

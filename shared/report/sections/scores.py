@@ -18,7 +18,7 @@ from distill_queue.shared.report.svg import COLOURS, Picture, plain
 
 
 def section(facts: ReportFacts) -> Section:
-    """Two tables: the scores and the costs of every model; and what the teacher brought, if anything is known of it."""
+    """Tables of every model's scores and costs; a figure of gains, if these are several or have an interval."""
     with_gain = [student for student in facts.students if student.score.gain]
     has_interval = any(student.score.gain and student.score.gain.low is not None for student in with_gain)
     pictures = (gains(with_gain),) if len(with_gain) > 1 or has_interval else ()
@@ -33,10 +33,11 @@ def section(facts: ReportFacts) -> Section:
     devices = " and ".join(sorted({each.device for model in models for each in model.evaluations}))
     costs = Table(f"Costs on {devices}", columns, tuple(map(_costs, _with_costs_of_their_own(facts))))
     text = (
-        "NLL is the mean negative log-likelihood in nats. Agrees: chooses the teacher's class. Gain: points over the "
-        "control, which is the same student trained without the teacher; with several seeds ± half of the 95 % "
-        "interval, with one not told apart from chance. Off by: expected calibration error in points. A control costs "
-        "what its student does; times are the best measurement of all models that are built alike."
+        "NLL is the mean negative log-likelihood in nats. Agrees: share of the samples on which model and teacher "
+        "choose the same class. Gain: points over the control, which is the same student trained without the teacher; "
+        "with several seeds ± half of the 95 % interval; a gain from one seed is not told apart from chance. Off by: "
+        "expected calibration error in points. A control costs as much as its student; times are the best measurement "
+        "of all models that are built alike."
     )
     return Section("Scores and costs", text, pictures, (scores, costs))
 
@@ -60,7 +61,7 @@ def gains(students: Sequence[Student]) -> Picture:
 
 
 def _with_controls_below(facts: ReportFacts) -> Iterator[EvaluatedModel]:
-    """Teachers, then each student above its control, as far as that does not stand above already."""
+    """Teachers, then each student and below it its control, unless that stands higher up already."""
     yield from (model for model in facts.models if model.role == "teacher")
     shown = []
     for student in facts.students:
@@ -71,7 +72,7 @@ def _with_controls_below(facts: ReportFacts) -> Iterator[EvaluatedModel]:
 
 
 def _with_costs_of_their_own(facts: ReportFacts) -> Iterator[EvaluatedModel]:
-    """Teachers and students; of the controls those that are chosen from a grid of models and so of another size."""
+    """Teachers, students, and those controls that were chosen from a grid of models and so have another size."""
     yield from (model for model in facts.models if model.role == "teacher")
     for student in facts.students:
         yield student.model

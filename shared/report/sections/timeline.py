@@ -14,7 +14,7 @@ from distill_queue.shared.report.section import Section, Table
 from distill_queue.shared.report.svg import COLOURS, Picture, plain
 from distill_queue.shared.results.stage_record import StageRecord
 
-#: What a colour stands for, in the legend's words and order.
+#: What each colour stands for, in the legend's words and order.
 COLOUR_WORDS = {
     "teacher": "teacher",
     "labels": "soft labels",
@@ -23,7 +23,7 @@ COLOUR_WORDS = {
     "evaluation": "choice, evaluation",
     "other": "data, report",
 }
-#: The mark of a stage that was found.
+#: The mark of a stage whose result was found in the store.
 FOUND: dict[str, Any] = {"markersize": 5, "markerfacecolor": "none"}
 
 
@@ -45,7 +45,7 @@ def section(facts: ReportFacts) -> Section:
     dated = [record for record in records if record.ended]
     pictures = (time_by_worker(dated, submitted),) if dated else ()
     undated = len(records) - len(dated)
-    notes = (f"Of {undated} stages it is not known when they ended: an older worker did them.",) if undated else ()
+    notes = (f"When {undated} stages ended is not known: an older worker did them.",) if undated else ()
     table = Table("Stages by the pipeline's order", columns, rows, texts=3)
     return Section("Where the time went", text, pictures, (table,), notes=notes, folded=True)
 
@@ -81,5 +81,5 @@ def time_by_worker(records: Sequence[StageRecord], submitted: float) -> Picture:
 
 
 def _colour(record: StageRecord) -> str:
-    """Which colour stands for a stage, of a kind that a later version may know."""
+    """The colour of a stage; "other" for a kind that only a later version knows."""
     return RECIPES[record.kind].work if record.kind in RECIPES else "other"

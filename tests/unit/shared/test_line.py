@@ -35,7 +35,7 @@ def listed(status: PipelineStatus) -> str:
 
 @pytest.fixture
 def status(make_spec: MakeSpec) -> PipelineStatus:
-    """A pipeline in whose every text there is something nasty."""
+    """A pipeline with hostile characters in each of its texts."""
     plan = Plan.of(make_spec())
     stages = [stage.model_dump() | {"title": NASTY} for stage in plan.stages]
     first = Stage.model_validate(stages[0])

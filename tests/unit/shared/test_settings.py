@@ -132,7 +132,10 @@ def test_settings_for_a_process_in_another_folder_mean_the_same_store(tmp_path: 
         ({"STORE": "s3://key:secret@bucket"}, "DISTILL_STORE: not a bucket and a prefix"),
         ({"STORE": "file://host/folder"}, "DISTILL_STORE: not a folder of this machine: use file:///folder"),
         ({"CACHE_GB": "0"}, "DISTILL_CACHE_GB: Input should be greater than 0"),
-        ({"BROKER_URL": "rediss://x/0?ssl_cert_reqs=none"}, "DISTILL_BROKER_URL: what concerns TLS is no part"),
+        (
+            {"BROKER_URL": "rediss://x/0?ssl_cert_reqs=none"},
+            "DISTILL_BROKER_URL: options of TLS do not belong in the URL",
+        ),
         ({"BROKER_CA": "ca.pem"}, "DISTILL_BROKER_CA: only for an encrypted broker: use rediss://"),
         ({"BROKER_URL": "rediss://x", "BROKER_CA": "none.pem"}, "DISTILL_BROKER_CA: none.pem: No such file"),
         ({"BROKER_URL": "rediss://x", "BROKER_CA": __file__}, "DISTILL_BROKER_CA: .*: no certificate in PEM"),

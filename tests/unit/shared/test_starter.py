@@ -1,4 +1,4 @@
-"""What a worker tells whoever started it."""
+"""What a worker tells the process that started it."""
 
 from __future__ import annotations
 

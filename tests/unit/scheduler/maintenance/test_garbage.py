@@ -1,4 +1,4 @@
-"""Garbage goes, and nothing that somebody needs, whoever begins to need it when."""
+"""Garbage is removed, and nothing that a pipeline needs, even if it begins to need it meanwhile."""
 
 from __future__ import annotations
 
@@ -312,7 +312,7 @@ def test_nothing_outside_of_the_store_is_listed_counted_or_moved_and_no_link_is_
     assert not (tmp_path / "escaped").exists()
     assert list(store.entries()) == []
     assert store.bytes_below("artifacts") + store.bytes_below("partial") + store.bytes_below("damaged") == 0
-    assert "nothing that a store makes" in caplog.text or (store.root / "partial" / KEY / "draft-1").is_symlink()
+    assert "left alone, as no store makes it" in caplog.text or (store.root / "partial" / KEY / "draft-1").is_symlink()
 
 
 def test_a_link_in_a_piece_goes_and_what_it_leads_to_stays(store: FolderStore, plan: Plan, tmp_path: Path) -> None:

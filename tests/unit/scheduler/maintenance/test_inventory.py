@@ -35,7 +35,7 @@ def commit(store: FolderStore, stage: Stage) -> Artifact:
 
 
 def rewrite(artifact: Artifact, change: Callable[[dict[str, Any]], Any], *, sealed: bool) -> None:
-    """Change a manifest as another version might have written it, or as somebody may alter it."""
+    """Change a manifest as another version might have written it, or as a user may alter it."""
     path = artifact.folder / "manifest.json"
     facts = json.loads(path.read_text())
     checksum = facts.pop("checksum")

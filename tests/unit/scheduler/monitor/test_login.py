@@ -1,4 +1,4 @@
-"""Who may look at Flower's pages: those whom the environment names, and nobody by a part of a password."""
+"""Flower's logins: those that the environment names; a part of a password is not enough."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def dies(code: int, *words: str) -> Child:
 
 
 def tend_to_the_end(fleet: Fleet, worker: Child, clock: list[float], wait_until: Callable[..., Any]) -> int:
-    """How often a fleet starts a worker until it gives it up; what it raises then is passed on."""
+    """How often a fleet starts a worker until it gives up; raises the fleet's error."""
     (berth,) = [berth for berth in fleet.berths if berth.worker is worker]
     for starts in range(100):
         if berth not in fleet.berths:

@@ -1,4 +1,4 @@
-"""The broker's address: whatever a URL says, both clients go to one place, and no message holds a password."""
+"""The broker's address: both clients take each URL for the same place, and no message holds a password."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOSTS = st.sampled_from(["host", "127.0.0.1", "[::1]", ""])
 
 @st.composite
 def urls(draw: st.DrawFn) -> tuple[str, str]:
-    """A URL that may be anything, and the password in it as it was written."""
+    """A random URL, and the password in it as it was written."""
     scheme = draw(st.sampled_from([*SCHEMES, "sentinel", "amqp", "REDIS", ""]))
     password = draw(PASSWORDS.map(lambda text: quote(text, safe="")) | PASSWORDS)
     user = draw(st.sampled_from(["", "user", "a/b"]))
@@ -52,7 +52,7 @@ def clients(settings: Settings, app: Celery) -> list[dict[str, Any]]:
 
 
 def place(options: dict[str, Any]) -> tuple[Any, ...]:
-    """What of a client's options says where it goes, and as whom."""
+    """The options of a client that say where it connects, and as which user."""
     where = options["path"] if "path" in options else (options["host"], options["port"])
     return where, int(options.get("db") or 0), options.get("username"), options.get("password")
 
@@ -121,8 +121,8 @@ def test_a_raw_character_that_ends_the_host_is_refused_with_advice(character: st
         ("redis+socket:///s?socket_timeout=4", r"unknown key 'socket_timeout' in its query \(known: db, virtual_host"),
         ("redis+socket:///s?db=1&virtual_host=2", "two databases"),
         ("redis+socket:///s?db=one", "no number: use redis\\+socket:///folder/redis.sock"),
-        ("redis+socket://run/redis.sock", "no path of a socket alone"),
-        ("redis+socket://", "no path of a socket alone"),
+        ("redis+socket://run/redis.sock", "not the path of a socket alone"),
+        ("redis+socket://", "not the path of a socket alone"),
         ("sentinel://host:26379", "Sentinel is not supported: give the master's own address, or that of a proxy"),
         ("redis+sentinel://host:26379/mymaster", "Sentinel is not supported"),
         ("redis://host:0", "no port from 1 to 65535"),

@@ -1,4 +1,4 @@
-"""Entries: what a reader of the broker makes of bytes that anybody may have written."""
+"""Entries: how bytes at the broker are parsed, which anybody may have written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files are read whole, and no further than is sensible."""
+"""Files are read whole, and only up to a limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store of several users: modes are the usual ones, and what is closed is said to be so and not taken for absent."""
+"""A store of several users: modes are the usual ones, and closed files are errors, not taken for absent."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def with_umask(mask: int) -> Iterator[None]:
 
 @contextmanager
 def as_another_user() -> Iterator[None]:
-    """Root, who may do everything, is another user for a while; any other user stays."""
+    """Have root, who may do everything, become another user for a while; other users stay themselves."""
     user = os.geteuid()
     os.seteuid(user or ANOTHER_USER)
     try:
@@ -73,7 +73,7 @@ def as_another_user() -> Iterator[None]:
 
 @contextmanager
 def closed(path: Path) -> Iterator[None]:
-    """Nobody may read a file, or enter a folder."""
+    """Take all rights from a file or a folder."""
     mode = stat.S_IMODE(path.stat().st_mode)
     path.chmod(0)
     try:
@@ -242,7 +242,7 @@ def test_the_doctor_names_a_folder_in_which_only_owners_may_move_things(store: F
     [
         (0o755, 0o022, ""),
         (0o2775, 0o002, ""),
-        (0o2775, 0o022, "what this user makes there the group … cannot write (mode 0755)"),
+        (0o2775, 0o022, "the group … cannot write what this user makes there (mode 0755)"),
         (0o775, 0o002, "what this user makes there belongs to the group …, not to …"),
     ],
 )
@@ -277,7 +277,7 @@ def test_garbage_stays_where_others_cannot_note_that_they_use_it(
     assert {piece.path for piece in found} == {noted, closed_to_all}
     assert {piece.path for piece in without_regard} == {noted, closed_to_all, unnoted}
     assert caplog.messages == [
-        f"1 artifacts stay, as not all who use them can note it (first {unnoted}): chmod -R g+w, or --keep-days 0"
+        f"1 artifacts stay, as not all users can note their use (first {unnoted}): chmod -R g+w, or --keep-days 0"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Files that a user names: pipes are read to their end, and what never ends or is never fed is one message."""
+"""Files that a user names: pipes are read to their end; a pipe that never ends or is never fed is one message."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.properties import examples
 
 
 def doubled(first: str, next_one: str, levels: int) -> str:
-    """A YAML list whose anchors stand for twice what the one before them does."""
+    """A YAML list in which each anchor stands for twice as many values as the one before it."""
     return "\n".join([f"- &a0 {first}", *(f"- &a{n} " + next_one.replace("*", f"*a{n - 1}") for n in range(1, levels))])
 
 
@@ -31,8 +31,8 @@ def doubled(first: str, next_one: str, levels: int) -> str:
         ("name: !!timestamp 2020-99-99", 1, "could not determine a constructor for the tag"),
         ("name: !!seq x", 1, "could not determine a constructor for the tag"),
         ("name: !own x", 1, "could not determine a constructor for the tag '!own'"),
-        ("&a [*a]", 1, "'*a' stands in what it is the alias of"),
-        ("&a {a: {b: *a}}", 1, "'*a' stands in what it is the alias of"),
+        ("&a [*a]", 1, "'*a' is an alias of the value that it stands in"),
+        ("&a {a: {b: *a}}", 1, "'*a' is an alias of the value that it stands in"),
         ("name: *a", 1, "found undefined alias 'a'"),
         ("[a]: 1", 1, "a key is text, not a list or a mapping"),
         ("? {a: 1}\n: 1", 1, "a key is text, not a list or a mapping"),

@@ -125,7 +125,7 @@ def test_an_unknown_field_that_was_put_into_a_manifest_afterwards_is_found() -> 
 
 
 def unreadable() -> Iterator[tuple[str, dict[str, str], str]]:
-    """Fields of a pipeline that cannot be read, and what is said of it."""
+    """Fields of a pipeline that cannot be read, and the message about it."""
     whole = {"plan": TEXTS["plan"], "submitted": "1764180000.0"}
     facts = json.loads(TEXTS["plan"])
     for name, fields, why in (

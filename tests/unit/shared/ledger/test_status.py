@@ -1,4 +1,4 @@
-"""States: what the broker holds of where a stage stands, which other versions write and read too."""
+"""States of stages in the broker, which other versions write and read too."""
 
 from __future__ import annotations
 

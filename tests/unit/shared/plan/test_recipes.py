@@ -1,4 +1,4 @@
-"""What is told of a kind of stage stands in its recipe, and in no key, message or artifact."""
+"""The words about a kind of stage stand in its recipe, and in no key, message or artifact."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def run(spec: PipelineSpec, folder: Path) -> tuple[PipelineStatus, Path]:
 
 
 def changed(status: PipelineStatus, stage: int, **changes: Any) -> PipelineStatus:
-    """A status with something else in the stage record of one of its stages."""
+    """A status with changes in the record of one of its stages."""
     key = status.plan.stages[stage].key
     state = status.states[key]
     assert state.record is not None
@@ -115,7 +115,7 @@ def texts(picture: Picture) -> list[str]:
 
 
 def marks(picture: Picture, colour: str) -> list[tuple[float, float]]:
-    """Where marks of a colour stand, from the left and from above: those in the legend last."""
+    """Positions of the marks of a colour, from the left and from above; those in the legend come last."""
     uses = (each for each in ET.fromstring(picture.svg).iter("use") if f"var(--{colour})" in each.get("style", ""))
     return [(float(each.get("x", 0)), float(each.get("y", 0))) for each in uses]
 

@@ -1,4 +1,4 @@
-"""What a section says of that which it does not show."""
+"""Notes of a section about what it does not show."""
 
 from __future__ import annotations
 

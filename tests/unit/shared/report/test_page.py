@@ -93,7 +93,7 @@ def test_a_page_needs_no_artifact_at_all(status: PipelineStatus, tmp_path: Path)
     page = page_of(status, FolderStore(tmp_path / "empty"))
 
     assert "small: " in page
-    assert "Their predictions are not there." in page
+    assert "The predictions of teacher or student are missing." in page
     assert "Not shown: evaluate teacher, evaluate small, evaluate small/control (not in the store any more)." in page
     assert page.count(">not in the store any more</td>") == len(status.plan.stages)
     assert not (tmp_path / "empty").exists()

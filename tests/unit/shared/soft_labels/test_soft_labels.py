@@ -156,7 +156,7 @@ def test_unfinished_labels_are_not_mixed_with_those_of_another_device(tmp_path: 
     assert SoftLabelsWriter.join(tmp_path / "nowhere", header(), "cpu") is None
     anew = SoftLabelsWriter.begin(tmp_path, header(), "cuda")
     assert anew.missing == [0, 1, 2]
-    with pytest.raises(StoreUnavailable):  # Whoever was still at the others writes into none of these.
+    with pytest.raises(StoreUnavailable):  # A writer of the old labels cannot write into the new ones.
         fill(stale, logits() + 1, [1])
     assert anew.missing == [0, 1, 2]
 

@@ -1,4 +1,4 @@
-"""What of data is told because it is seldom meant, and what is not."""
+"""Data that are warned about because they are seldom intended, and data that are not."""
 
 from __future__ import annotations
 

@@ -356,7 +356,7 @@ def test_the_stored_samples_are_left_as_they_are(spec: AugmentationSpec) -> None
 
 
 def test_nothing_is_read_back_from_the_device() -> None:
-    # A meta tensor has no values: whatever asked for one would fail here, as it would wait on a real device.
+    # A meta tensor has no values: code that asks for one fails here, and would wait on a real device.
     inputs, rows = images(3).to("meta"), torch.arange(5, device="meta")
 
     for view in (1, torch.arange(5, device="meta")):

@@ -1,4 +1,4 @@
-"""Costs: multiply-adds are those that were counted by hand, whatever fast path torch would take."""
+"""Costs: multiply-adds equal those counted by hand, even where torch would take a fast path."""
 
 from __future__ import annotations
 

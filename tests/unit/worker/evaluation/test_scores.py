@@ -1,4 +1,4 @@
-"""What is said of a student from its runs."""
+"""Scores of a student, from its runs."""
 
 from __future__ import annotations
 

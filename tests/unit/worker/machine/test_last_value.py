@@ -1,4 +1,4 @@
-"""What was computed last is there for the next who needs the same, and makes room for anything else."""
+"""The last value is kept for the next stage that needs it, and dropped before another one is computed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a stage is estimated to take, and what is said where there is no room."""
+"""The estimates of a stage's memory, and the messages if there is no room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Outages: what passes by itself is told from what would be the same an hour later."""
+"""Outages: errors that can pass are told apart from errors that would be the same an hour later."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def answer(status: int) -> HTTPError:
 
 
 def client_error(package: str, *names: str, base: type[Exception] = Exception) -> type[Exception]:
-    """The class of an error as a client has it that is perhaps not installed; the later names are of its bases."""
+    """An error's class as in a client that may not be installed; the later names are those of its bases."""
     for name in reversed(names):
         base = type(name, (base,), {"__module__": f"{package}.exceptions"})
     return base

@@ -1,4 +1,4 @@
-"""The seconds in which a worker ends, and those in which whoever started it waits for that."""
+"""The seconds in which a worker ends, and for which the programs that start workers wait."""
 
 from __future__ import annotations
 

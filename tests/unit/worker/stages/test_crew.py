@@ -1,4 +1,4 @@
-"""Who labels with whom: the cost model, and what becomes of blocks that are given away."""
+"""Crews of workers that label together: the cost model, and blocks that are given to helpers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BLOCKS = 2 * 6
 
 @dataclass
 class Others:
-    """A crew of which some blocks are taken by others, who never finish them."""
+    """A crew in which other workers take some blocks and never finish them."""
 
     present: int = 3
     taken: frozenset[int] = frozenset()
@@ -63,7 +63,7 @@ def labels(make_spec: MakeSpec, folder: Path, others: Others, shards: Any = "aut
 
 @pytest.fixture
 def free_help(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Helpers that start at once, of whom it is known at once that they pay."""
+    """Helpers that start at once, and are known to pay off at once."""
     monkeypatch.setattr(crew, "START_SECONDS", 1e-9)
     monkeypatch.setattr(crew, "READ_BYTES_PER_SECOND", 1e30)
     monkeypatch.setattr(labelling, "TRIAL_SECONDS", 1e-9)

@@ -118,7 +118,7 @@ class IsLazyInTraining(Own):
 
 
 class HasAGenerator(Own):
-    """Draws noise in training by a generator whose state is a buffer: whoever has the weights can go on with it."""
+    """Draws noise in training from a generator whose state is a buffer, and so is saved with the weights."""
 
     def more(self, logits: torch.Tensor) -> torch.Tensor:
         if self.training:

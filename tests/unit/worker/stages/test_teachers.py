@@ -65,9 +65,9 @@ def test_probabilities_that_are_nothing_give_no_infinity() -> None:
     [
         ({"teacher": None}, "either 'teacher' or 'teachers'"),
         ({"teachers": [teacher(8), teacher(9)]}, "either 'teacher' or 'teachers'"),
-        ({"teacher": None, "teachers": [teacher(8)]}, "a single one is 'teacher'"),
+        ({"teacher": None, "teachers": [teacher(8)]}, "a single teacher is given as 'teacher'"),
         ({"teacher": None, "teachers": [teacher(8), teacher(8, weight=2.0)]}, "two teachers are the same"),
-        ({"average": "logits"}, "a single teacher is no average"),
+        ({"average": "logits"}, "an average needs several teachers"),
         ({"teacher": None, "teachers": [teacher(8), teacher(9, weight=0.0)]}, "greater than 0"),
     ],
 )

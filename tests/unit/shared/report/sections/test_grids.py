@@ -14,7 +14,7 @@ from tests.unit.shared.report.conftest import texts
 
 
 def section_of(facts: ReportFacts, labels: Sequence[str]) -> Section | None:
-    """The section where the student was chosen from points of which the last one is the best."""
+    """The section of a student that was chosen from points; the last point is the best."""
     held_out = tuple((1 + place) / (1 + len(labels)) for place in range(len(labels)))
     choice = ChoiceRecord(labels=tuple(labels), held_out=held_out, trained={})
     (student,) = facts.students

@@ -28,5 +28,5 @@ def test_records_of_earlier_versions_have_no_times(
     section = timeline.section(ReportFacts.read(older, FolderStore(finished[1])))
 
     stages = len(status.plan.stages)
-    assert section.notes == (f"Of {stages} stages it is not known when they ended: an older worker did them.",)
+    assert section.notes == (f"When {stages} stages ended is not known: an older worker did them.",)
     assert section.pictures == ()
