@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from distill_queue.shared.plan.recipes import Evaluate
+from distill_queue.shared.plan.recipes import Counting, Evaluate, counting_of, models_of
 from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord, TrainingRecord
+from distill_queue.shared.store.artifact import Artifact
 from distill_queue.worker import models
 from distill_queue.worker.evaluation import cost
 from distill_queue.worker.evaluation import quality as evaluation
@@ -33,7 +34,7 @@ def run(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
         agreement=None if teacher_logits is None else evaluation.agreement(logits, teacher_logits),
         parameters=models.parameters(model),
         trained_parameters=models.trained_parameters(model),
-        multiply_adds=cost.multiply_adds(model, test),
+        multiply_adds=cost.multiply_adds(model, test, _counting(context.inputs["model"])),
         size_bytes=of_model.files[weights].size_bytes,
         latency_median_ms=latency_median_ms,
         latency_p95_ms=latency_p95_ms,
@@ -41,6 +42,12 @@ def run(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
         device=context.runtime.provenance.device,
         training_seconds=trained.seconds if isinstance(trained, TrainingRecord) else None,
     )
+
+
+def _counting(model: Artifact) -> Counting:
+    """How to count a model's multiply-adds, by the recipe that it was made after."""
+    stage = model.manifest.stage
+    return counting_of(models_of(stage.recipe)) if stage else "operators"
 
 
 def _teacher_on_test(context: StageContext) -> torch.Tensor | None:
