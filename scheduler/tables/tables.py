@@ -20,7 +20,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.store.store import ArtifactStore
 
 if TYPE_CHECKING:  # With numpy or Celery, for which a list of pipelines need not wait.
-    from distill_queue.scheduler.maintenance.doctor import Finding
+    from distill_queue.scheduler.maintenance.finding import Finding
     from distill_queue.shared.ledger.queues import QueueState
 
 #: Characters of an error in the list of pipelines; 'distill status ID' has all of it.
