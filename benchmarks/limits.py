@@ -29,7 +29,7 @@ from distill_queue.worker.data import load as data
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.data.teacher_logits import TeacherLogits
-from distill_queue.worker.evaluation import quality as evaluation
+from distill_queue.worker.evaluation import quality
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.fit import Member, Trained, fit
@@ -67,8 +67,8 @@ PHASES = (
     Phase("train CNN 32-64-128", CnnSpec(), 256, 5_120, Goal(), 0.5),
     Phase("train CNN 32-64-128, streamed", CnnSpec(), 256, 5_120, Goal(), streamed=True),
     Phase("distil resnet8", ResnetSpec(name="resnet8"), 128, 5_120, KD, 0.5),
-    Phase("soft labels of MLP 512-256", TEACHER, evaluation.BATCH, 60_000, None),
-    Phase("soft labels of CNN 32-64-128", CnnSpec(), evaluation.BATCH, 10_240, None),
+    Phase("soft labels of MLP 512-256", TEACHER, quality.BATCH, 60_000, None),
+    Phase("soft labels of CNN 32-64-128", CnnSpec(), quality.BATCH, 10_240, None),
 )
 
 
@@ -148,10 +148,10 @@ def _step(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -
 
 def _inference_seconds(model: nn.Module, split: Split) -> float:
     started = time.perf_counter()
-    for _ in evaluation.logit_batches(model, split, lambda *_: None):
+    for _ in quality.logit_batches(model, split, lambda *_: None):
         pass
     _wait(split.device)
-    return (time.perf_counter() - started) / -(-len(split) // evaluation.BATCH)
+    return (time.perf_counter() - started) / -(-len(split) // quality.BATCH)
 
 
 def _limit(phase: Phase, record: DatasetRecord, runtime: Runtime) -> float:

@@ -29,7 +29,7 @@ from typing import Any
 from celery import Celery, chain, chord, group, signals
 from celery.canvas import Signature
 
-from benchmarks.scale import _finish, _print_table, _server, _worker
+from benchmarks.queue_server import finish, print_table, queue_server, worker_arguments
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.stack.child import Child, celery_command
 from distill_queue.shared.broker.celery_app import create_app
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--start", choices=["raw", "clocked"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.start == "raw":
-        raw_app(Settings.load()).worker_main(_worker("cpu"))
+        raw_app(Settings.load()).worker_main(worker_arguments("cpu"))
     elif options.start == "clocked":
         _clocked_worker()
     else:
@@ -115,8 +115,8 @@ class Rounds:
 def compare(pipelines: int, rounds: int) -> None:
     """New stages, found ones, and Celery alone, in turn."""
     new, found, raw = Rounds(), Rounds(), Rounds()
-    with _server() as (settings, server, folder):
-        ours = Child("worker", [*celery_command(), *_worker("any")], settings.environment, folder / "ours.log")
+    with queue_server() as (settings, server, folder):
+        ours = Child("worker", [*celery_command(), *worker_arguments("any")], settings.environment, folder / "ours.log")
         command = [sys.executable, "-m", "benchmarks.small_stages", "--start", "raw"]
         theirs = Child("raw", command, settings.environment, folder / "raw.log")
         ours.start()
@@ -140,13 +140,13 @@ def compare(pipelines: int, rounds: int) -> None:
         for name, side in (("Celery, the same trainings", raw), ("distill, new", new), ("distill, found", found))
     ]
     columns = ("", "stages a second", "ms a stage", "ms of processor a stage")
-    _print_table(f"Small stages, {pipelines} pipelines of {STAGES} at once, one worker of one core", columns, rows)
+    print_table(f"Small stages, {pipelines} pipelines of {STAGES} at once, one worker of one core", columns, rows)
     print(f"The pages of {pipelines} pipelines were there {median(new.pages):.1f} s after their last stage.")
 
 
 def profile(pipelines: int) -> None:
     """Where the time of a new stage goes."""
-    with _server() as (settings, server, folder):
+    with queue_server() as (settings, server, folder):
         readings = folder / "readings.json"
         command = [sys.executable, "-P", "-c", "import benchmarks.small_stages as it; it.main()", "--start", "clocked"]
         path = {"PYTHONPATH": str(Path(__file__).parent.parent), READINGS: str(readings), "PYTHONHASHSEED": "0"}
@@ -176,7 +176,7 @@ def profile(pipelines: int) -> None:
     ]
     rows.append(("all", "", f"{1e3 * seconds / stages:.2f}", "", ""))
     columns = ("", "calls a stage", "ms a stage", "of them processor", "share")
-    _print_table("Where the time of a new stage goes", columns, rows)
+    print_table("Where the time of a new stage goes", columns, rows)
 
 
 def raw_app(settings: Settings, *, keeps_results: bool = True) -> Celery:
@@ -227,13 +227,13 @@ def _through_us(client: PipelineClient, server: Any, seeds: Sequence[int]) -> li
     specs = [_spec(seed) for seed in seeds]
     ids = [client.submit(spec).id for spec in specs]
     reports = [f"record:{Plan.of(spec).report.key}" for spec in specs]
-    _finish([partial(_has, server, *place) for place in zip(ids, reports, strict=True)], LOOK_SECONDS)
+    finish([partial(_has, server, *place) for place in zip(ids, reports, strict=True)], LOOK_SECONDS)
     return ids
 
 
 def _await_pages(folder: Path, pipelines: Sequence[str]) -> None:
     """Wait for the reports of pipelines: their worker draws them when it has nothing else to do."""
-    _finish([(folder / "reports" / f"{each}.html").is_file for each in pipelines], LOOK_SECONDS)
+    finish([(folder / "reports" / f"{each}.html").is_file for each in pipelines], LOOK_SECONDS)
 
 
 def _has(server: Any, pipeline: str, record: str) -> bool:
@@ -242,7 +242,7 @@ def _has(server: Any, pipeline: str, record: str) -> bool:
 
 def _through_celery(app: Celery, server: Any, seeds: Sequence[int], folder: Path) -> list[str]:
     ids = [raw_canvas(app, seed, folder / f"raw-{seed}").apply_async().id for seed in seeds]
-    _finish([partial(server.exists, f"celery-task-meta-{each}") for each in ids], LOOK_SECONDS)
+    finish([partial(server.exists, f"celery-task-meta-{each}") for each in ids], LOOK_SECONDS)
     return []
 
 
@@ -312,7 +312,7 @@ def _clocked_worker() -> None:
 
     signals.worker_process_init.connect(lambda **_: _time_all(), weak=False)
     celery.params[0].default = app
-    celery.main(_worker("any"), prog_name="worker")
+    celery.main(worker_arguments("any"), prog_name="worker")
 
 
 def _time_all() -> None:

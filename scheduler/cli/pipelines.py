@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from distill_queue.scheduler.cli import report as reports
+from distill_queue.scheduler.cli import report
 from distill_queue.scheduler.cli.options import (
     AsCsv,
     AsJson,
@@ -67,7 +67,7 @@ def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
     _show(results)
     path = settings.folder / "reports" / f"{pipeline}.json"
     _write(results, path)
-    console.print(f"Results: {path}\nReport: {reports.page_of(status, store)}", soft_wrap=True)
+    console.print(f"Results: {path}\nReport: {report.page_of(status, store)}", soft_wrap=True)
 
 
 @app.command()

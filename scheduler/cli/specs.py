@@ -130,7 +130,7 @@ def plan(spec: SpecPath, changes: Changes = None, as_json: AsJson = False) -> No
 @app.command()
 def schema() -> None:
     """Print the spec's JSON Schema, for editors."""
-    from distill_queue.shared.spec.schema import schema_of_specs
+    from distill_queue.scheduler.client.schema import schema_of_specs
 
     print_json(schema_of_specs())
 

@@ -16,10 +16,10 @@ from distill_queue.scheduler.terminal.output import Terminal, print_json, print_
 from distill_queue.shared.exit_code import ExitCode
 
 if TYPE_CHECKING:
-    from distill_queue.scheduler.maintenance.garbage import Garbage, Piece, Removal
     from distill_queue.scheduler.maintenance.inventory import Holding, Verdict
     from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
     from distill_queue.shared.settings import Settings
+    from distill_queue.shared.store.pieces import Piece, Removal
     from distill_queue.shared.store.store import ArtifactStore
 
 app = typer.Typer(
@@ -121,22 +121,16 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove what no pipeline needs, if it was not used for some time."""
-    from distill_queue.scheduler.maintenance.bucket_garbage import BucketGarbage
-    from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
+    from distill_queue.scheduler.maintenance.garbage import Garbage
     from distill_queue.shared.errors import BrokerUnavailable, InvalidSettings
     from distill_queue.shared.settings import Settings
-    from distill_queue.shared.store.bucket_store import BucketStore
 
     if not (dry_run or yes or sys.stdin.isatty()):
         raise InvalidSettings("there is no terminal to ask at: give --dry-run to look, or --yes to remove")
     settings = Settings.load()
     store = _store(settings)
     look = partial(_needed, settings, store, without_broker=without_broker)
-    garbage: Garbage = (
-        BucketGarbage(store, look, keep_days * 86_400)
-        if isinstance(store, BucketStore)
-        else FolderGarbage(store, look, keep_days * 86_400)
-    )
+    garbage = Garbage(store, look, keep_days * 86_400)
     try:
         if not dry_run:
             garbage.clear_trash()

@@ -20,7 +20,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.store.store import ArtifactStore
 
 if TYPE_CHECKING:  # These load numpy or Celery, which a list of pipelines does without.
-    from distill_queue.scheduler.maintenance.doctor import Finding
+    from distill_queue.scheduler.maintenance.finding import Finding
     from distill_queue.shared.ledger.queues import QueueState
 
 #: Characters of an error in the list of pipelines; 'distill status ID' has all of it.

@@ -8,16 +8,15 @@ from typing import Self
 
 from distill_queue.shared.plan.recipes import (
     ChooseStudent,
-    Counting,
     Distill,
     Evaluate,
     StudentRuns,
     TrainControl,
     Training,
+    counting_of,
     models_of,
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage
-from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.student import StudentGrid, StudentSpec
 
@@ -97,7 +96,7 @@ class Graded:
     def add(self, role: str, model: Stage) -> None:
         """Have a model scored for a role."""
         inputs = {"model": model.ref, **self._beside}
-        recipe = Evaluate(counting=_counting(models_of(model.recipe)))
+        recipe = Evaluate(counting=counting_of(models_of(model.recipe)))
         evaluation = self.evaluations.setdefault(model.key, Stage.of(f"evaluate {role}", recipe, **inputs))
         self.scores[role] = evaluation.ref
 
@@ -119,7 +118,7 @@ class Graded:
         self.scores[f"{name}/choice"] = choice.ref
         for seed in seeds:
             inputs = {"model": choice.ref, **self._beside}
-            chosen = Evaluate(seed=seed, counting=_counting(models))
+            chosen = Evaluate(seed=seed, counting=counting_of(models))
             evaluation = Stage.of(f"evaluate {role(seed)}", chosen, **inputs)
             self.scores[role(seed)] = self.of_chosen.setdefault(evaluation.key, evaluation).ref
 
@@ -127,10 +126,6 @@ class Graded:
         """Trainings, and the evaluations of those that are not chosen from."""
         evaluations = tuple(self.evaluations[model.key] for model in bundle if model.key in self.evaluations)
         return (bundle, evaluations) if evaluations else (bundle,)
-
-
-def _counting(models: tuple[ModelSpec, ...]) -> Counting:
-    return "layers" if all(model.counted_by_layers for model in models) else "operators"
 
 
 def _what_differs(labels: tuple[str, ...]) -> tuple[str, ...]:

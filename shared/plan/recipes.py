@@ -191,6 +191,7 @@ class ChooseStudent(StageRecipe):
     seeds: Annotated[tuple[int, ...], Field(strict=False)]
 
 
+#: How multiply-adds are counted: in linear and convolutional layers, or of whatever torch computes.
 Counting = Literal["layers", "operators"]
 
 
@@ -203,8 +204,8 @@ class Evaluate(StageRecipe):
     kind: Literal["evaluate"] = "evaluate"
     #: Of a chosen student, the run.
     seed: int | None = None
-    #: How multiply-adds are counted: by the layers of built-in models, which are few, or by what torch computes. It
-    #: only marks the key: a worker goes by the model itself, as recipes of earlier versions say nothing.
+    #: As `counting_of` the model. It only marks the key: a worker asks the model's own recipe, as evaluations that
+    #: earlier versions planned say nothing here.
     counting: Counting = Field(default="layers", exclude_if=lambda counting: counting == "layers")
 
 
@@ -263,6 +264,11 @@ def models_of(recipe: StageRecipe) -> tuple[ModelSpec, ...]:
     """The models that a stage trains, loads, joins or chooses from: its recipe's `model` or `models`."""
     one: tuple[ModelSpec, ...] = (recipe.model,) if hasattr(recipe, "model") else ()
     return getattr(recipe, "models", one)
+
+
+def counting_of(models: tuple[ModelSpec, ...]) -> Counting:
+    """How the multiply-adds of some models are counted, which their families say."""
+    return "layers" if all(model.counted_by_layers for model in models) else "operators"
 
 
 def _epochs(training: TrainingSpec) -> str:

@@ -14,6 +14,7 @@ from distill_queue.shared.files.bucket import Bucket, Facts
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.store.artifact import Artifact, Entry, if_whole, missing, place_of
+from distill_queue.shared.store.bucket_pieces import BucketPieces
 from distill_queue.shared.store.copies import Copies
 from distill_queue.shared.store.documents import Documents
 from distill_queue.shared.store.folder_store import FolderStore
@@ -186,6 +187,11 @@ class BucketStore:
         """Remove a stage's unfinished work, here and in the bucket."""
         self._here.forget_partial(ref)
         self.bucket.remove_all(f"partial/{ref.key}")
+
+    @property
+    def pieces(self) -> BucketPieces:
+        """Everything that may be garbage in the bucket."""
+        return BucketPieces(self.bucket, self.entries)
 
     def documents(self, folder: str) -> Documents:
         """The documents in a folder of the store: objects of the bucket."""

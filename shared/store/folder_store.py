@@ -20,6 +20,7 @@ from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.spelling import pipeline_id
 from distill_queue.shared.store.artifact import Artifact, Entry, if_whole, missing, place_of
 from distill_queue.shared.store.documents import Documents, FolderDocuments
+from distill_queue.shared.store.folder_pieces import FolderPieces
 from distill_queue.shared.store.manifest import (
     MANIFEST,
     MOST_MANIFEST_BYTES,
@@ -194,6 +195,11 @@ class FolderStore:
     def forget_partial(self, ref: ArtifactRef) -> None:
         """Remove a stage's unfinished work."""
         clear_away(self.partial(ref))
+
+    @property
+    def pieces(self) -> FolderPieces:
+        """Everything that may be garbage, removed by way of `trash/`."""
+        return FolderPieces(self.root)
 
     def documents(self, folder: str) -> Documents:
         """The documents in a folder of the store."""

@@ -16,6 +16,7 @@ from distill_queue.shared.store.bucket_store import BucketStore
 from distill_queue.shared.store.documents import Documents
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.shared.store.manifest import Provenance
+from distill_queue.shared.store.pieces import Pieces
 
 #: Seconds that a worker's main process waits for a bucket: it must get back to renewing its messages.
 HASTY_SECONDS = 5.0
@@ -167,6 +168,12 @@ class ArtifactStore(Protocol):
 
     def forget_partial(self, ref: ArtifactRef) -> None:
         """Remove a stage's unfinished work, for all machines."""
+
+    # What may be garbage
+
+    @property
+    def pieces(self) -> Pieces:
+        """Everything that may be garbage, to be listed and removed."""
 
     # What changes
 

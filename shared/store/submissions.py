@@ -9,14 +9,17 @@ from pathlib import PurePath
 from distill_queue.shared.errors import UnreadableRecord
 from distill_queue.shared.files.files import NoFile
 from distill_queue.shared.frozen import Frozen
+from distill_queue.shared.line import listed
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.spelling import pipeline_id
+from distill_queue.shared.spelling import is_pipeline_id, pipeline_id
 from distill_queue.shared.store.store import ArtifactStore
 
 logger = logging.getLogger(__name__)
 
 #: What a submission's name ends with.
 SUFFIX = ".json"
+#: How many names that are no pipelines' a warning lists.
+MOST_NAMED = 5
 
 
 class Submission(Frozen):
@@ -60,8 +63,11 @@ class Submissions:
             return None
 
     def __iter__(self) -> Iterator[tuple[str, Submission]]:
-        """Each kept pipeline's id and submission."""
-        for pipeline in self._pipelines():
+        """Each kept pipeline's id and submission; files with other names are passed over with one warning."""
+        names = self._pipelines()
+        if others := [repr(f"{name}{SUFFIX}") for name in names if not is_pipeline_id(name)]:
+            logger.warning("%s: no pipelines: %s: they are passed over", self._place, listed(others, MOST_NAMED))
+        for pipeline in filter(is_pipeline_id, names):
             if submission := self.find(pipeline):
                 yield pipeline, submission
 

@@ -266,7 +266,7 @@ def _tree_of_links(generator: random.Random, examples: Examples) -> bytes:
 
 
 def _feed_garbage(data: bytes, folder: Path) -> None:
-    from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
+    from distill_queue.scheduler.maintenance.garbage import Garbage
     from distill_queue.scheduler.maintenance.inventory import holdings
     from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
     from distill_queue.shared.store.folder_store import FolderStore
@@ -295,7 +295,7 @@ def _feed_garbage(data: bytes, folder: Path) -> None:
                 case _:
                     path.mkdir(exist_ok=True)
                     (path / "file").write_text("x")
-    garbage = FolderGarbage(store, NeededArtifacts, -1.0)
+    garbage = Garbage(store, NeededArtifacts, -1.0)
     garbage.clear_trash()
     garbage.remove(garbage.find())
     holdings(store, NeededArtifacts())

@@ -16,7 +16,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from distill_queue.scheduler.client.client import PipelineClient
-from distill_queue.scheduler.maintenance.doctor import Finding, examine
+from distill_queue.scheduler.maintenance.doctor import examine
+from distill_queue.scheduler.maintenance.finding import Finding
 from distill_queue.scheduler.stack.local import _valkey_binary
 from distill_queue.shared.errors import BrokerUnavailable
 from distill_queue.shared.settings import Settings

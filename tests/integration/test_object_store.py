@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from distill_queue.scheduler.maintenance import garbage
-from distill_queue.scheduler.maintenance.bucket_garbage import BucketGarbage
 from distill_queue.scheduler.maintenance.doctor import examine
+from distill_queue.scheduler.maintenance.garbage import Garbage
 from distill_queue.scheduler.maintenance.inventory import holdings, verdict_on
 from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.errors import (
@@ -378,7 +378,7 @@ def test_garbage_goes_from_the_object_store_unless_it_is_needed_by_then(
     store.bucket.write(f"partial/{unfinished.key}/checkpoint", b"x")
     store.bucket.write(f"damaged/{damaged.kind}-{damaged.key}-1/{MANIFEST}", b"x")
     looks = [NeededArtifacts({needed.key: ("a",)}), NeededArtifacts({needed.key: ("a",), soon.key: ("b",)})]
-    found = BucketGarbage(store, lambda: looks.pop(0) if looks[1:] else looks[0], -1.0)  # Slow ones look again.
+    found = Garbage(store, lambda: looks.pop(0) if looks[1:] else looks[0], -1.0)  # Slow ones look again.
 
     pieces = found.find()
     removal = found.remove(pieces)
@@ -401,7 +401,7 @@ def test_objects_whose_names_lead_elsewhere_or_that_no_store_makes_are_no_garbag
     for name in (*names, f"partial/{key}/../../y"):
         driver.pipe_file(f"{root}/{name}", b"somebody's")
     monkeypatch.setattr(garbage, "GRACE_SECONDS", -1.0)
-    found = BucketGarbage(store, NeededArtifacts, keep_seconds=-1.0)
+    found = Garbage(store, NeededArtifacts, keep_seconds=-1.0)
 
     pieces = found.find()
     found.remove(pieces)
@@ -416,7 +416,7 @@ def test_what_was_used_lately_is_no_garbage(machine: Machine, stage: Stage) -> N
     commit(machine("alpha"), stage)
     machine("beta").find(stage.ref)
 
-    assert BucketGarbage(machine("alpha"), NeededArtifacts, 60.0).find() == []
+    assert Garbage(machine("alpha"), NeededArtifacts, 60.0).find() == []
     (used,) = machine("alpha").bucket.list("used")
     assert used == f"used/{stage.kind}/{stage.key}"
 
@@ -509,7 +509,7 @@ def test_garbage_that_is_found_or_made_again_while_other_garbage_is_removed_stay
             machine("beta").find(found.ref)
         return NeededArtifacts()
 
-    garbage = BucketGarbage(store, look, -60.0)
+    garbage = Garbage(store, look, -60.0)
     removal = garbage.remove(garbage.find())
 
     assert [piece.key for piece in removal.removed] == [first.key]
@@ -520,7 +520,7 @@ def test_a_commit_after_a_removal_keeps_its_files(machine: Machine, stage: Stage
     """Commit the same bytes again: a slow collector then removes the files of the earlier commit."""
     store = machine("alpha")
     commit(store, stage)
-    (earlier,) = BucketGarbage(store, NeededArtifacts, -60.0).find()
+    (earlier,) = Garbage(store, NeededArtifacts, -60.0).find()
     listed = store.bucket.list(str(earlier.path))
     store.bucket.remove(place_of(store, stage, MANIFEST))
     commit(machine("beta"), stage)
@@ -539,7 +539,7 @@ def test_what_was_damaged_once_goes_without_the_note_that_its_successor_is_used(
     store.set_aside(stage.ref)
     commit(store, stage)
     store.find(stage.ref)
-    of_damaged = BucketGarbage(store, NeededArtifacts, 60.0)
+    of_damaged = Garbage(store, NeededArtifacts, 60.0)
 
     of_damaged.remove([piece for piece in of_damaged.find() if piece.what == "damaged"])
 

@@ -166,14 +166,20 @@ def test_a_pipeline_of_which_all_is_found_gets_its_page_when_somebody_asks(
 
 
 def test_a_page_that_cannot_be_written_is_a_warning_and_no_failure(
-    settings: Settings, make_spec: MakeSpec, wait_until: WaitUntil, caplog: pytest.LogCaptureFixture
+    settings: Settings,
+    make_spec: MakeSpec,
+    wait_until: WaitUntil,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings.folder.mkdir()
     (settings.folder / "reports").touch()
-    client = PipelineClient(settings)
+    client, logger = PipelineClient(settings), logging.getLogger("distill_queue.worker.task.report_pages")
+    # A worker that starts takes what its tasks log from the root's handlers, of which caplog's is one.
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
 
     with (
-        caplog.at_level(logging.WARNING, "distill_queue.worker.task.report_pages"),
+        caplog.at_level(logging.WARNING, logger.name),
         start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30),
     ):
         pipeline = client.submit(make_spec()).id

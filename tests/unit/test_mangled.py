@@ -354,3 +354,17 @@ def test_a_mangled_submission_does_not_keep_the_others_from_being_recovered(
 
     assert list(submissions) == [("a", submission), ("c", submission)]
     assert "b.json is not readable" in caplog.text
+
+
+def test_files_beside_submissions_do_not_keep_these_from_being_recovered(
+    tmp_path: Path, make_spec: MakeSpec, caplog: pytest.LogCaptureFixture
+) -> None:
+    submissions, submission = Submissions(FolderStore(tmp_path)), Submission(plan=Plan.of(make_spec()), canvas="{}")
+    submissions.enter("a", submission)
+    for name in ("a (copy).json", ".hidden.json"):
+        (tmp_path / "pipelines" / name).write_text("{}")
+    caplog.set_level("WARNING", logger="distill_queue.shared.store.submissions")
+
+    assert list(submissions) == [("a", submission)]
+    (warning,) = caplog.messages
+    assert warning == f"{tmp_path}/pipelines: no pipelines: '.hidden.json', 'a (copy).json': they are passed over"

@@ -13,11 +13,8 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from distill_queue.shared.plan.recipes import Counting
 from distill_queue.worker.data.split import Split
-from distill_queue.worker.models.cnn import Cnn
-from distill_queue.worker.models.ensemble import Ensemble
-from distill_queue.worker.models.mlp import Mlp
-from distill_queue.worker.models.resnet import Resnet
 
 #: Seconds and runs after which a timing ends. In 60 timings of an MLP of 64-8-10 on a busy machine, the middle 80 % of
 #: the medians lay as close together with 200 runs as with 500 (34 us: 31 to 38, and 27 to 37).
@@ -26,13 +23,11 @@ TIMING_RUNS = 200
 
 
 @torch.inference_mode()
-def multiply_adds(model: nn.Module, data: Split) -> int:
+def multiply_adds(model: nn.Module, data: Split, counting: Counting) -> int:
     """Multiply-adds of one sample's forward pass, counted in matrix products and convolutions."""
     model.eval()
     sample = data.normalised(slice(0, 1))
-    parts = model.models if isinstance(model, Ensemble) else [model]
-    of_layers_alone = all(type(part) in (Mlp, Cnn, Resnet) for part in parts)
-    return _of_layers(model, sample) if of_layers_alone else _of_operators(model, sample)
+    return _of_layers(model, sample) if counting == "layers" else _of_operators(model, sample)
 
 
 def _of_layers(model: nn.Module, sample: torch.Tensor) -> int:

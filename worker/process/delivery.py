@@ -13,14 +13,19 @@ from celery.utils.log import get_logger
 from celery.worker.state import active_requests
 from kombu.exceptions import OperationalError
 
+from distill_queue.shared.broker.celery_app import keyring
 from distill_queue.shared.broker.client import wrong_type
 from distill_queue.shared.catalog import QUEUES
 from distill_queue.shared.errors import Unavailable, UnreadableRecord
+from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.ledger.queues import Queues
-from distill_queue.shared.ledger.workers import WorkerEntry
+from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.skipped import Skipped, quoted
-from distill_queue.worker.coordination.connections import Connections
+from distill_queue.shared.store.submissions import Submissions
+from distill_queue.worker.coordination.kept_messages import KeptMessages
+from distill_queue.worker.coordination.leases import Leases
+from distill_queue.worker.coordination.rescue import Rescue
 from distill_queue.worker.process.main_process import MainProcess
 from distill_queue.worker.telemetry.metrics import Metrics
 
@@ -33,7 +38,7 @@ logger = get_logger(__name__)
 def renew_deliveries(app: Celery, settings: Settings, main_process: MainProcess) -> None:
     """Add to the application's workers a step that renews their messages and wakes the parked tasks of dead workers."""
     instance, watchdog, connections = main_process.instance, main_process.watchdog, main_process.connections
-    metrics = instance.metrics
+    metrics, key_names = instance.metrics, keyring(settings).names
     skipped = Skipped(lambda: metrics.note("records_unreadable"))
 
     class RenewDeliveries(bootsteps.StartStopStep):  # type: ignore[misc]
@@ -53,10 +58,12 @@ def renew_deliveries(app: Celery, settings: Settings, main_process: MainProcess)
         def _tick(self, parent: Any) -> None:
             parts: dict[str, Callable[[], object]] = {
                 "deliveries were not renewed": lambda: _renew_unacknowledged(parent.task_consumer.channel),
-                "the worker was not entered into the roster": lambda: self._enter(connections(), parent),
+                "the worker was not entered into the roster": lambda: self._enter(connections().registry, parent),
                 "queues were not measured": lambda: _note_queues(connections().queues, metrics) if metrics.on else None,
-                "tasks that wait were not woken": lambda: _wake(connections(), skipped),
-                "pipelines that stand still were not sent again": lambda: _rescue(connections(), skipped),
+                "tasks that wait were not woken": lambda: _wake(
+                    connections().leases, connections().kept_messages, skipped
+                ),
+                "pipelines that stand still were not sent again": self._rescue,
             }
             for left_undone, part in parts.items():
                 try:
@@ -66,13 +73,17 @@ def renew_deliveries(app: Celery, settings: Settings, main_process: MainProcess)
                     logger.warning("%s, trying again soon: %s", left_undone, error)
                     return
 
-        def _enter(self, connections: Connections, parent: Any) -> None:
+        def _rescue(self) -> None:
+            here = connections()
+            _send_again(here.rescue, here.submissions, here.kept_messages, here.logs, skipped)
+
+        def _enter(self, registry: WorkerRegistry, parent: Any) -> None:
             stuck = watchdog.stuck
             queues = () if stuck else tuple(queue.name for queue in parent.task_consumer.queues)
             does = ", ".join(request.kwargsrepr for request in active_requests)
-            store, keys = settings.anywhere.store, connections.kept_messages.keyring.names
-            entry = WorkerEntry.of_this_process(parent.hostname, queues, store, does, keys, stuck or self._namesakes)
-            self._note_namesake(connections.registry.enter(entry, settings.holding_seconds, instance.id))
+            store, trouble = settings.anywhere.store, stuck or self._namesakes
+            entry = WorkerEntry.of_this_process(parent.hostname, queues, store, does, key_names, trouble)
+            self._note_namesake(registry.enter(entry, settings.holding_seconds, instance.id))
 
         @property
         def _namesakes(self) -> str:
@@ -111,21 +122,23 @@ def guarded(left_undone: str, skipped: Skipped) -> Iterator[None]:
         logger.exception("%s: a bug", left_undone)
 
 
-def _wake(connections: Connections, skipped: Skipped) -> None:
+def _wake(leases: Leases, kept_messages: KeptMessages, skipped: Skipped) -> None:
     """Send the tasks that wait for keys which are free."""
-    for key in connections.leases.free_keys():
+    for key in leases.free_keys():
         with guarded(f"tasks that wait for {quoted(key)} were not woken", skipped):
-            connections.leases.unpark(key, connections.kept_messages.send)
+            leases.unpark(key, kept_messages.send)
 
 
-def _rescue(connections: Connections, skipped: Skipped) -> None:
+def _send_again(
+    rescue: Rescue, submissions: Submissions, kept_messages: KeptMessages, logs: PipelineLogs, skipped: Skipped
+) -> None:
     """Send pipelines again that stand still."""
-    for pipeline in connections.rescue.stranded():
+    for pipeline in rescue.stranded():
         with guarded(f"{pipeline} stands still and was not sent again", skipped):
-            if submission := connections.submissions.find(pipeline):
+            if submission := submissions.find(pipeline):
                 logger.warning("%s stands still, and nothing is queued for it: it is sent again", pipeline)
-                connections.kept_messages.send(submission.canvas)
-                connections.logs.note(pipeline, "", (), "stood still, with nothing queued: sent again", "WARNING")
+                kept_messages.send(submission.canvas)
+                logs.note(pipeline, "", (), "stood still, with nothing queued: sent again", "WARNING")
 
 
 def _renew_unacknowledged(channel: Any) -> None:

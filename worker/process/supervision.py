@@ -23,7 +23,9 @@ from distill_queue.shared.errors import StageFailed, Unavailable, UnknownPipelin
 from distill_queue.shared.frozen import UNREADABLE
 from distill_queue.shared.ledger.logs import PipelineLogs
 from distill_queue.shared.ledger.status import StageState
+from distill_queue.worker.coordination.attempts import Attempts
 from distill_queue.worker.coordination.connections import Connections
+from distill_queue.worker.coordination.kept_messages import KeptMessages
 from distill_queue.worker.coordination.leases import Leases
 from distill_queue.worker.process.main_process import MainProcess
 from distill_queue.worker.process.watchdog import TELL_SECONDS, Watchdog
@@ -56,7 +58,7 @@ class StageRequest(Request):  # type: ignore[misc]
             with self._clearing_up() as connections:
                 self._release(connections.leases)
                 if self.worker_pid and self.worker_pid == watchdog.killed_with_worker:
-                    self._end_with_worker(connections)
+                    self._end_with_worker(connections.attempts, connections.logs)
                 else:
                     silence = watchdog.reason(self.worker_pid)
                     reason = silence or str(error).partition(" Job:")[0].rstrip(".")
@@ -81,7 +83,7 @@ class StageRequest(Request):  # type: ignore[misc]
                     failure = f"{stage['title']}: {reason}"
                     connections.ledger.fail(self.kwargs["pipeline"], stage["key"], failure, self.hostname)
                 self._note_all("failed")
-                self._pass_on(connections)
+                self._pass_on(connections.leases, connections.attempts, connections.kept_messages)
                 self._note(connections.logs, f"killed: {reason}", "ERROR")
         super().on_timeout(soft, timeout)
 
@@ -90,7 +92,7 @@ class StageRequest(Request):  # type: ignore[misc]
         super().cancel(pool, signal, emit_retry)
         with self._clearing_up() as connections:
             self._release(connections.leases)
-            self._end_with_worker(connections)
+            self._end_with_worker(connections.attempts, connections.logs)
 
     def tell_of_silence(self) -> None:
         """Write into the progress of the child's stages for how long it has given no sign of life."""
@@ -110,7 +112,7 @@ class StageRequest(Request):  # type: ignore[misc]
             connections.ledger.cancel(self.kwargs["pipeline"])
             connections.close(self.kwargs["pipeline"])
             self._note_all("cancelled")
-            self._pass_on(connections)
+            self._pass_on(connections.leases, connections.attempts, connections.kept_messages)
             self._note(connections.logs, f"killed, and the pipeline cancelled: {reason}", "WARNING")
         super()._announce_revoked(reason, terminated, signum, expired)
 
@@ -126,21 +128,21 @@ class StageRequest(Request):  # type: ignore[misc]
     def _keys(self) -> list[str]:
         return [stage["key"] for stage in self.kwargs["stages"]]
 
-    def _end_with_worker(self, connections: Connections) -> None:
+    def _end_with_worker(self, attempts: Attempts, logs: PipelineLogs) -> None:
         """Count no attempt for a child that is killed because its worker ends."""
-        connections.attempts.withdraw(self._keys, self.hostname)
-        self._note(connections.logs, "killed: the worker ends; another one goes on", "WARNING")
+        attempts.withdraw(self._keys, self.hostname)
+        self._note(logs, "killed: the worker ends; another one goes on", "WARNING")
 
     def _release(self, leases: Leases) -> list[str]:
         """Give up the leases that the child held; return their keys."""
         return [key for key in self._keys if leases.release_of_the_dead(key, self.hostname, self.id)]
 
-    def _pass_on(self, connections: Connections) -> None:
+    def _pass_on(self, leases: Leases, attempts: Attempts, kept_messages: KeptMessages) -> None:
         """Give up the leases that the child held, and wake the tasks that wait for them."""
-        held = self._release(connections.leases)
-        connections.attempts.withdraw(self._keys, self.hostname)
+        held = self._release(leases)
+        attempts.withdraw(self._keys, self.hostname)
         for key in held:
-            connections.leases.unpark(key, connections.kept_messages.send)
+            leases.unpark(key, kept_messages.send)
 
     def _note_all(self, outcome: str) -> None:
         for stage in self.kwargs["stages"]:

@@ -21,7 +21,7 @@ from distill_queue.worker import models
 from distill_queue.worker.data import normalisation
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.data.views import header_facts
-from distill_queue.worker.evaluation import quality as evaluation
+from distill_queue.worker.evaluation import quality
 from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.last_value import LastValue
 from distill_queue.worker.machine.runtime import Report, Runtime
@@ -77,7 +77,7 @@ class StageContext:
 
         """
         free = self.runtime.free_bytes
-        need = memory.of_inference(model, mapped.normalised(slice(0, 1)), size_bytes, free, evaluation.BATCH)
+        need = memory.of_inference(model, mapped.normalised(slice(0, 1)), size_bytes, free, quality.BATCH)
         return need.streams(free), need.batch_size
 
     def model(self, role: str, seed: int | None = None) -> torch.nn.Module:

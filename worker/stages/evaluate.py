@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from distill_queue.shared.plan.recipes import Evaluate
+from distill_queue.shared.plan.recipes import Counting, Evaluate, counting_of, models_of
 from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord, TrainingRecord
+from distill_queue.shared.store.artifact import Artifact
 from distill_queue.worker import models
-from distill_queue.worker.evaluation import cost
-from distill_queue.worker.evaluation import quality as evaluation
+from distill_queue.worker.evaluation import cost, quality
 from distill_queue.worker.stages.context import WEIGHTS, StageContext, weights_of
 
 
@@ -16,8 +16,8 @@ def run(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
     """Score a model, or the one that was chosen from a grid, on the test set, beside the teacher."""
     model = context.model("model", recipe.seed)
     test, batch_size = context.split_for(model, "test")
-    logits = evaluation.logits_of(model, test, context.report, batch_size)
-    evaluation.predictions(logits).write(context.folder)
+    logits = quality.logits_of(model, test, context.report, batch_size)
+    quality.predictions(logits).write(context.folder)
     teacher_logits = _teacher_on_test(context)
     of_model = context.inputs["model"].manifest
     weights = WEIGHTS if recipe.seed is None else weights_of(recipe.seed)
@@ -28,12 +28,12 @@ def run(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
     latency_median_ms, latency_p95_ms = cost.latency_ms(model, test)
     return EvaluationRecord(
         samples=len(test),
-        accuracy=evaluation.accuracy(logits, test.targets),
-        negative_log_likelihood=evaluation.negative_log_likelihood(logits, test.targets),
-        agreement=None if teacher_logits is None else evaluation.agreement(logits, teacher_logits),
+        accuracy=quality.accuracy(logits, test.targets),
+        negative_log_likelihood=quality.negative_log_likelihood(logits, test.targets),
+        agreement=None if teacher_logits is None else quality.agreement(logits, teacher_logits),
         parameters=models.parameters(model),
         trained_parameters=models.trained_parameters(model),
-        multiply_adds=cost.multiply_adds(model, test),
+        multiply_adds=cost.multiply_adds(model, test, _counting(context.inputs["model"])),
         size_bytes=of_model.files[weights].size_bytes,
         latency_median_ms=latency_median_ms,
         latency_p95_ms=latency_p95_ms,
@@ -41,6 +41,12 @@ def run(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
         device=context.runtime.provenance.device,
         training_seconds=trained.seconds if isinstance(trained, TrainingRecord) else None,
     )
+
+
+def _counting(model: Artifact) -> Counting:
+    """How to count a model's multiply-adds, by the recipe that it was made after."""
+    stage = model.manifest.stage
+    return counting_of(models_of(stage.recipe)) if stage else "operators"
 
 
 def _teacher_on_test(context: StageContext) -> torch.Tensor | None:
@@ -51,7 +57,7 @@ def _teacher_on_test(context: StageContext) -> torch.Tensor | None:
     def compute() -> torch.Tensor:
         teacher = context.model("teacher")
         test, batch_size = context.split_for(teacher, "test")
-        return evaluation.logits_of(teacher, test, context.report, batch_size)
+        return quality.logits_of(teacher, test, context.report, batch_size)
 
     folders = (context.inputs["teacher"].folder, context.inputs["dataset"].folder)
     return context.teacher_on_test.get((*folders, context.runtime.device), compute)

@@ -13,9 +13,11 @@ from pydantic import ValidationError
 
 from distill_queue.shared.catalog import STAGE_KINDS
 from distill_queue.shared.errors import DistillError, InvalidInput, StageFailed, StoreUnavailable
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.plan.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
 from distill_queue.shared.settings import Settings
 from distill_queue.worker.coordination.connections import Connections
+from distill_queue.worker.coordination.gpu_preference import GpuPreference
 from distill_queue.worker.coordination.instance import Instance
 from distill_queue.worker.coordination.leases import Lease
 from distill_queue.worker.task.attempt import StageAttempts
@@ -161,7 +163,7 @@ def run_stages(process: TaskProcess, received: ReceivedTask, endings: Endings, c
         TaskPredicate: what Celery is to do with the task in place of a result.
 
     """
-    bundle = _bundle(process.connections, received, endings)
+    bundle = _bundle(process.connections.gpu_preference, process.connections.ledger, received, endings)
     finished = process.finished_stages(received, capture)
     try:
         failures = process.task_run(received, capture).find_or_compute(bundle, finished.enter)
@@ -174,13 +176,13 @@ def run_stages(process: TaskProcess, received: ReceivedTask, endings: Endings, c
     return finished.summary(bundle)
 
 
-def _bundle(connections: Connections, received: ReceivedTask, endings: Endings) -> Bundle:
+def _bundle(gpu_preference: GpuPreference, ledger: Ledger, received: ReceivedTask, endings: Endings) -> Bundle:
     """The stages of a task, if this worker is to do them."""
-    if connections.gpu_preference.should_leave(received.id, received.queue, received.worker, received.serves):
+    if gpu_preference.should_leave(received.id, received.queue, received.worker, received.serves):
         raise Reject("left to a worker with a GPU", requeue=True)
     if (newest := max(stage.get("format", 0) for stage in received.stages)) > STAGE_FORMAT:
         raise endings.too_new(newest)
-    if connections.ledger.is_cancelled(received.pipeline):
+    if ledger.is_cancelled(received.pipeline):
         raise endings.revoked()
     try:
         bundle = tuple(map(Stage.model_validate, received.stages))

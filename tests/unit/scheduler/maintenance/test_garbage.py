@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
-from distill_queue.scheduler.maintenance.garbage import Piece
+from distill_queue.scheduler.maintenance.garbage import Garbage
 from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage, bundle_ref
@@ -20,6 +19,7 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.shared.store.manifest import Provenance
+from distill_queue.shared.store.pieces import Piece
 from distill_queue.shared.store.submissions import Submission, Submissions
 
 HERE = Provenance(host="here", device="cpu", versions={})
@@ -61,10 +61,10 @@ def unfinished(store: FolderStore, stage: Stage, days_ago: float, name: str = "c
     return path
 
 
-def garbage(store: FolderStore, *looks: NeededArtifacts, keep_days: float = 30.0) -> FolderGarbage:
+def garbage(store: FolderStore, *looks: NeededArtifacts, keep_days: float = 30.0) -> Garbage:
     """Garbage by what each look finds, the last one again and again."""
     left = list(looks)
-    return FolderGarbage(store, lambda: left.pop(0) if len(left) > 1 else left[0], keep_days * DAY)
+    return Garbage(store, lambda: left.pop(0) if len(left) > 1 else left[0], keep_days * DAY)
 
 
 def names(pieces: list[Piece] | tuple[Piece, ...]) -> list[str]:
@@ -130,7 +130,7 @@ def test_what_was_made_again_meanwhile_is_not_touched(store: FolderStore, plan: 
         commit(store, plan.report, days_ago=0.0)
         return NeededArtifacts({plan.report.key: ("new",)})
 
-    found = FolderGarbage(store, look, 0.0)
+    found = Garbage(store, look, 0.0)
     found.remove(found.find())
 
     assert store.open(plan.report.ref).manifest.created > time.time() - DAY
@@ -160,7 +160,7 @@ def test_where_it_cannot_be_known_what_is_needed_all_is_put_back(store: FolderSt
         raise ConnectionError("the broker went away")
 
     with pytest.raises(ConnectionError):
-        FolderGarbage(store, away, DAY).remove(pieces)
+        Garbage(store, away, DAY).remove(pieces)
 
     assert plan.report.ref in store
 

@@ -15,7 +15,7 @@ import torch
 
 from distill_queue.scheduler.labels.caches import import_file
 from distill_queue.scheduler.maintenance.access import closed_to_others, first_obstacle
-from distill_queue.scheduler.maintenance.folder_garbage import FolderGarbage
+from distill_queue.scheduler.maintenance.garbage import Garbage
 from distill_queue.scheduler.maintenance.inventory import holdings, verdict_on
 from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.scheduler.stack.local import LocalStack
@@ -160,8 +160,8 @@ LOOKS: dict[str, tuple[str, Callable[[FolderStore, Plan], object]]] = {
 }
 
 
-def garbage(store: FolderStore, keep_days: float = 30.0) -> FolderGarbage:
-    return FolderGarbage(store, NeededArtifacts, keep_days * DAY)
+def garbage(store: FolderStore, keep_days: float = 30.0) -> Garbage:
+    return Garbage(store, NeededArtifacts, keep_days * DAY)
 
 
 @pytest.mark.parametrize("looks", LOOKS)

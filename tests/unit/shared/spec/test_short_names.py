@@ -10,11 +10,11 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
+from distill_queue.scheduler.client.schema import schema_of_specs
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.spec.schema import schema_of_specs
 
 Install = Callable[[str, str], None]
 

@@ -10,9 +10,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.spec.model import FAMILIES, ModelSpec
+from distill_queue.shared.spec.models.cnn import CnnSpec
+from distill_queue.shared.spec.models.mlp import MlpSpec
+from distill_queue.shared.spec.models.resnet import ResnetSpec
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.cost import multiply_adds
-from distill_queue.worker.models import Cnn, Ensemble, Mlp, Resnet
+from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models import Ensemble, build
 
 #: Samples are `TIMES` vectors of `WIDTH`; heads, hidden widths.
 TIMES, WIDTH, HEADS, WIDE, STATE = 32, 64, 4, 128, 16
@@ -85,7 +91,7 @@ LATE = torch.arange(TIMES)[None] > 20
 def test_the_products_of_sequences_are_all_counted(model: nn.Module, expected: int) -> None:
     fast = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled
 
-    assert multiply_adds(model, of_vectors(torch.ones(1, TIMES, WIDTH))) == expected
+    assert multiply_adds(model, of_vectors(torch.ones(1, TIMES, WIDTH)), "operators") == expected
     assert (
         torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled, torch.backends.cudnn.enabled
     ) == fast  # fmt: skip
@@ -102,7 +108,7 @@ def test_the_products_of_sequences_are_all_counted(model: nn.Module, expected: i
     ],
 )
 def test_every_kind_of_convolution_is_counted(model: nn.Module, expected: int) -> None:
-    assert multiply_adds(model, of_vectors(torch.ones(1, 8, 10, 10))) == expected
+    assert multiply_adds(model, of_vectors(torch.ones(1, 8, 10, 10)), "operators") == expected
 
 
 def test_sums_of_embeddings_are_no_products() -> None:
@@ -110,15 +116,34 @@ def test_sums_of_embeddings_are_no_products() -> None:
         torch.zeros(1, 6, dtype=torch.int16), torch.zeros(1, dtype=torch.int64), torch.ones(0), torch.ones(0), 1
     )
 
-    assert multiply_adds(nn.Sequential(nn.EmbeddingBag(9, 4), nn.Linear(4, 3)), tokens) == 12
+    assert multiply_adds(nn.Sequential(nn.EmbeddingBag(9, 4), nn.Linear(4, 3)), tokens, "operators") == 12
 
 
-ENSEMBLE = Ensemble([Mlp(36, (8, 4), 3), Cnn(1, 4, 2, 3)], [0.5, 0.5], probabilities=True)
+#: A model of each family that says that layers are all there is.
+OF_LAYERS = [MlpSpec(hidden=(8, 4)), CnnSpec(width=4, depth=2), ResnetSpec(name="resnet8")]
 
 
-@pytest.mark.parametrize("model", [Mlp(36, (8, 4), 3), Cnn(1, 4, 2, 3), Resnet(1, 8, 3), ENSEMBLE])
-def test_of_built_in_models_layers_are_all_there_is(model: nn.Module) -> None:
+def built(spec: ModelSpec) -> nn.Module:
+    facts = DatasetRecord(
+        shape=(1, 6, 6),
+        class_names=("a", "b", "c"),
+        train_samples=1,
+        labelled_samples=1,
+        validation_samples=0,
+        test_samples=1,
+        mean=(0.0,),
+        std=(1.0,),
+    )
+    return build(spec, facts, Runtime(torch.device("cpu")))
+
+
+def test_each_family_that_is_counted_by_layers_has_a_model_here() -> None:
+    assert [type(spec) for spec in OF_LAYERS] == [family for family in FAMILIES if family.counted_by_layers]
+
+
+@pytest.mark.parametrize("specs", [*([spec] for spec in OF_LAYERS), OF_LAYERS], ids=[*map(str, OF_LAYERS), "joined"])
+def test_of_families_that_say_so_layers_are_all_there_is(specs: list[ModelSpec]) -> None:
+    model = Ensemble([built(spec) for spec in specs], [1.0] * len(specs), probabilities=True)
     data = of_vectors(torch.ones(1, 1, 6, 6))
 
-    # In something else, what torch computes is counted.
-    assert multiply_adds(model, data) == multiply_adds(nn.Sequential(model), data) > 0
+    assert multiply_adds(model, data, "layers") == multiply_adds(model, data, "operators") > 0

@@ -1,7 +1,7 @@
-"""Garbage in a folder, and how it is removed while workers go on working.
+"""Pieces of a store in a folder, and how they are removed beside workers that go on working.
 
-Nothing is deleted where it lies. Garbage is moved to `trash/` first. Then what pipelines need by now, and what was used
-meanwhile, goes back; the rest is deleted. A folder's time says when a worker found it last. A worker that looks for an
+Nothing is deleted where it lies. Garbage is moved to `trash/` first. Then the caller says again what may go: the rest,
+and what was used meanwhile, goes back. A folder's time says when a worker found it last. A worker that looks for an
 artifact while it is in the trash does not find it, and makes it again.
 
 Only folders with names that the store gives are touched, and no link is followed: so nothing outside of the store is
@@ -18,15 +18,15 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from distill_queue.scheduler.maintenance.garbage import DAMAGED, MOST_NAMED, PARTIAL, STAYS, Garbage, Piece, Removal
-from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
 from distill_queue.shared.errors import store_errors
 from distill_queue.shared.files.folders import entries_in, found_below, held, is_folder, size_below
 from distill_queue.shared.line import listed
+from distill_queue.shared.store.pieces import DAMAGED, MOST_NAMED, PARTIAL, STAYS, MayGo, Piece, Removal
 
 #: The suffix of folders in the trash from which nothing goes back.
 DOOMED = ".doomed"
@@ -43,8 +43,11 @@ _READ = stat.S_IRGRP | stat.S_IROTH
 _WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-class FolderGarbage(Garbage):
-    """Folders of a store that no pipeline needs and that were not used for some time."""
+@dataclass(frozen=True, slots=True)
+class FolderPieces:
+    """The `Pieces` of a store whose folder all machines see."""
+
+    root: Path
 
     def clear_trash(self) -> None:
         """Put back, or delete, what a killed run has left in the trash."""
@@ -54,23 +57,24 @@ class FolderGarbage(Garbage):
             else:
                 self._put_back(run)
 
-    def remove(self, pieces: Sequence[Piece]) -> Removal:
-        """Delete pieces, except those that a pipeline needs now or a worker has used meanwhile.
+    def remove(self, pieces: Sequence[Piece], look: Callable[[], MayGo]) -> Removal:
+        """Delete pieces, but for those that must stay by now.
 
         Raises:
-            Unavailable: a piece cannot be moved, or it cannot be known what is needed; then all is where it was.
+            StoreUnavailable: something cannot be moved; then all is where it was, as after an error of `look`.
 
         """
         trash = self._trash / f"{time.time_ns()}-{secrets.token_hex(4)}"
         doomed = trash.with_suffix(DOOMED)
         try:
             moved = [piece for piece in pieces if self._move(piece.path, trash / self._name(piece.path))]
-            needed = self.look()
+            may_go = look()
             # One rename decides whether a piece is deleted or goes back, even if another run clears the trash too.
             removed = [
                 piece
                 for piece in moved
-                if self._is_garbage_still(piece, trash / self._name(piece.path), needed)
+                if self._is_as_listed(piece, trash / self._name(piece.path))
+                and may_go(piece)
                 and self._move(trash / self._name(piece.path), doomed / self._name(piece.path))
             ]
         finally:
@@ -80,33 +84,32 @@ class FolderGarbage(Garbage):
 
     @property
     def _trash(self) -> Path:
-        return self.store.root / "trash"
+        return self.root / "trash"
 
     def _name(self, path: Path) -> str:
         """A path in the store as one name, which says where to put the folder back."""
-        return "+".join(path.relative_to(self.store.root).parts)
+        return "+".join(path.relative_to(self.root).parts)
 
-    def _is_garbage_still(self, piece: Piece, place: Path, needed: NeededArtifacts) -> bool:
-        """Whether no pipeline needs a piece, and it was not touched since it was listed."""
-        untouched = piece.what == "damaged" or _touched(place, deep=piece.what != "artifact") == piece.touched
-        return untouched and self.may_go(piece, needed)
+    def _is_as_listed(self, piece: Piece, place: Path) -> bool:
+        """Whether a piece was not touched since it was listed."""
+        return piece.what == "damaged" or _touched(place, deep=piece.what != "artifact") == piece.touched
 
-    def pieces(self) -> Iterator[Piece]:
+    def __iter__(self) -> Iterator[Piece]:
         """All pieces that may be garbage, artifacts first."""
         yield from self._artifacts()
-        for folder in _folders(self.store.root / "partial", PARTIAL):
+        for folder in _folders(self.root / "partial", PARTIAL):
             yield Piece("unfinished", "", folder.name, folder, size_below(folder), _touched(folder, deep=True))
             for draft in _folders(folder, _DRAFT, named=False):  # Beside checkpoints and labels.
                 yield Piece("draft", "", folder.name, draft, size_below(draft), _touched(draft, deep=True))
-        for folder in _folders(self.store.root / "damaged", DAMAGED):
+        for folder in _folders(self.root / "damaged", DAMAGED):
             kind, key, when = (*folder.name.split("-"), "", "")[:3]
             touched = int(when) if when.isdecimal() else _touched(folder)
             yield Piece("damaged", kind, key, folder, size_below(folder), touched)
 
     def _artifacts(self) -> Iterator[Piece]:
         """The artifacts, each looked at once; other things that lie between them are logged by name."""
-        for kind in _folders(self.store.root / "artifacts", "[a-z_]+"):
-            store = self.store.root.stat()
+        for kind in _folders(self.root / "artifacts", "[a-z_]+"):
+            store = self.root.stat()
             for group in _folders(kind, "[0-9a-f]{2}"):
                 for folder in _folders(group, group.name + "[0-9a-f]{62}"):
                     with store_errors(folder), suppress(FileNotFoundError):  # Another run moved it just now.
@@ -117,7 +120,7 @@ class FolderGarbage(Garbage):
     def _put_back(self, trash: Path) -> None:
         """Move what a run has left in the trash to where it was, unless something lies there again."""
         for folder in _folders(trash, _MOVED):
-            if not self._move(folder, self.store.root.joinpath(*folder.name.split("+"))):
+            if not self._move(folder, self.root.joinpath(*folder.name.split("+"))):
                 self._delete_one(folder)
         self._remove_empty(trash)
 
@@ -149,7 +152,7 @@ class FolderGarbage(Garbage):
 
     def _held(self, folder: Path, *, make: bool = False) -> AbstractContextManager[int]:
         """A descriptor of a folder of the store, reached without following links."""
-        return held(self.store.root, *folder.relative_to(self.store.root).parts, make=make)
+        return held(self.root, *folder.relative_to(self.root).parts, make=make)
 
 
 def _folders(folder: Path, pattern: str, *, named: bool = True) -> list[Path]:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from distill_queue.scheduler.client.schema import schema_of_specs
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.spec.schema import schema_of_specs
 
 ROOT = Path(__file__).parents[4]
 EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))

@@ -9,7 +9,7 @@ from distill_queue.shared.spec.models.custom import CustomModelSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.student import GridPoint, StudentGrid, StudentSpec
 
-#: What cannot be a grid; see `shared.spec.student`.
+#: What cannot be a grid; see `student` in `shared.spec`.
 SINGLE = frozenset({"name", "seeds", "training.seed"})
 #: What a schema says of a value without restricting it.
 ANNOTATIONS = frozenset({"title", "description", "default"})
