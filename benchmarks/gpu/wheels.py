@@ -57,8 +57,8 @@ def requirements() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
     asked = [*project["dependencies"], *(each for extra in EXTRAS for each in extras[extra])]
-    asked += [each for each in extras["dev"] if _name(each) in FOR_TESTS]
-    return [each for each in asked if _name(each) not in LEFT_OUT]
+    asked += [each for each in extras["dev"] if normalised_name(each) in FOR_TESTS]
+    return [each for each in asked if normalised_name(each) not in LEFT_OUT]
 
 
 def resolved(asked: Sequence[str], *, constraints: bool) -> list[str]:
@@ -72,10 +72,12 @@ def resolved(asked: Sequence[str], *, constraints: bool) -> list[str]:
         except subprocess.CalledProcessError:
             return []
         found = [each["metadata"] for each in json.loads(report.read_text("utf-8"))["install"]]
-    return sorted(f"{each['name']}=={each['version']}" for each in found if _name(each["name"]) not in LEFT_OUT)
+    return sorted(
+        f"{each['name']}=={each['version']}" for each in found if normalised_name(each["name"]) not in LEFT_OUT
+    )
 
 
-def _name(requirement: str) -> str:
+def normalised_name(requirement: str) -> str:
     """The normalised name of a package that is asked for."""
     match = re.match(r"[\w.-]+", requirement)
     return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""
