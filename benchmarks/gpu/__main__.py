@@ -22,6 +22,7 @@ from benchmarks.gpu import (
     main_job,
     out_of_memory,
     recovery,
+    repeatability,
     stacks,
     steps,
     streaming,
@@ -34,8 +35,8 @@ from distill_queue.worker.machine import libraries
 
 #: In the order in which they are run: what the others need first, then what matters most.
 MODULES = (
-    machine, ceilings, tests, main_job, stacks, steps, launches, labelling, encodings, streaming, out_of_memory,
-    agreement, recovery, two_workers,
+    machine, ceilings, tests, main_job, stacks, steps, out_of_memory, agreement, recovery, labelling, encodings,
+    streaming, repeatability, two_workers, launches,
 )  # fmt: skip
 SECTIONS: dict[str, Section] = {module.SECTION.name: module.SECTION for module in MODULES}
 #: Seconds that all sections may take, on a card; a dry run ends with its last section, however busy the machine is.

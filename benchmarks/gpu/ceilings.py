@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 
@@ -19,7 +20,8 @@ PRECISIONS = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-COPY_BYTES, SMALL_COPY_BYTES = 2**30, 2**22
+#: On the device, and to it: more than a cache holds.
+COPY_BYTES, HOST_COPY_BYTES, SMALL_COPY_BYTES = 2**30, 2**28, 2**22
 #: The column in which other sections find the ceilings of their precision.
 RATE = "TFLOP/s"
 
@@ -80,26 +82,21 @@ def _tf32(*, allowed: bool) -> Iterator[None]:
 def _copies(setting: Setting) -> Iterator[Row]:
     """Copies on the device, counting what is read and written, and from the machine's memory to it."""
     size, device = SMALL_COPY_BYTES if setting.dry else COPY_BYTES, setting.device
-    there = torch.empty(size, dtype=torch.uint8, device=device)
-    source = torch.randint(0, 256, (size,), dtype=torch.uint8, device=device)
+    source, there = (torch.randint(0, 256, (size,), dtype=torch.uint8, device=device) for _ in range(2))
     seconds = seconds_of(lambda: there.copy_(source), device)
-    yield {
-        "what": f"copy of {size / 2**20:,.0f} MiB on the device",
-        "ms": seconds * 1e3,
-        "GB/s": 2 * size / seconds / 1e9,
-    }
-
-    pinned = (False, True) if setting.device_type == "cuda" else (False,)
-    for pin in pinned:
+    yield _copy(f"{size / 2**20:,.0f} MiB on the device", seconds, 2 * size)
+    size = SMALL_COPY_BYTES if setting.dry else HOST_COPY_BYTES
+    there = there[:size]
+    for pin in (False, True) if setting.device_type == "cuda" else (False,):
         here = torch.randint(0, 256, (size,), dtype=torch.uint8)
         here = here.pin_memory() if pin else here
+        seconds = seconds_of(partial(there.copy_, here, non_blocking=pin), device)
+        memory = "pinned" if pin else "pageable"
+        yield _copy(f"{size / 2**20:,.0f} MiB to the device from {memory} memory", seconds, size)
 
-        def copy(here: torch.Tensor = here, pin: bool = pin) -> None:
-            there.copy_(here, non_blocking=pin)
 
-        seconds = seconds_of(copy, device)
-        what = f"copy of {size / 2**20:,.0f} MiB to the device from {'pinned' if pin else 'pageable'} memory"
-        yield {"what": what, "ms": seconds * 1e3, "GB/s": size / seconds / 1e9}
+def _copy(what: str, seconds: float, moved_bytes: int) -> Row:
+    return {"what": f"copy of {what}", "ms": seconds * 1e3, "GB/s": moved_bytes / seconds / 1e9}
 
 
 SECTION = Section("ceilings", "Ceilings", 40.0, measure)

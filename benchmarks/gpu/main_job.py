@@ -18,24 +18,20 @@ NOTEBOOK_EPOCHS = 1
 
 
 def measure(setting: Setting) -> Iterator[Part]:
-    """Time ours, then the notebook, on the device, and ours on the CPU beside it."""
+    """Time ours, then the notebook, on the device."""
     spec, warm_up = setting.folder / "spec.json", setting.folder / "warm-up.json"
     data = PipelineSpec.load(SPEC).model_dump(mode="json", exclude_unset=True)
     epochs = 1 if setting.dry else data["teacher"]["training"]["epochs"]
     spec.write_text(json.dumps(_with_epochs(data, epochs)))
     warm_up.write_text(json.dumps(_with_epochs(data, 1) | {"name": "warm-up"}))
 
-    def job(device: str) -> Job:
-        return Job(spec, warm_up, {"device": device}, setting.mnist)
-
+    job = Job(spec, warm_up, {"device": setting.queue}, setting.mnist)
     notebook = ("--device", setting.device_type, "--epochs", str(NOTEBOOK_EPOCHS), "--mnist", str(setting.mnist))
     contenders: dict[str, tuple[int, Callable[[], Figures]]] = {
-        "distill, warm": (epochs, lambda: main_job.warm(0, job(setting.queue))),
-        "distill, cold": (epochs, lambda: main_job.cold(0, job(setting.queue))),
+        "distill, warm": (epochs, lambda: main_job.warm(0, job)),
+        "distill, cold": (epochs, lambda: main_job.cold(0, job)),
         "notebook": (NOTEBOOK_EPOCHS, lambda: process(sys.executable, "benchmarks.notebook", 0, *notebook)),
     }
-    if setting.device_type == "cuda":
-        contenders["distill, warm, on the CPU"] = epochs, lambda: main_job.warm(0, job("cpu"))
     if setting.dry:
         del contenders["distill, cold"]
     for name, (epochs_each, run) in contenders.items():
@@ -61,4 +57,4 @@ def _with_epochs(data: dict[str, Any], epochs: int) -> dict[str, Any]:
     return data | {"teacher": trained[0], "students": trained[1:]}
 
 
-SECTION = Section("main_job", "The main job", 110.0, measure)
+SECTION = Section("main_job", "The main job", 120.0, measure)

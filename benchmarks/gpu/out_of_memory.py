@@ -18,8 +18,8 @@ from distill_queue.worker.stages.runner import StageRunner
 
 #: Gigabytes that a stage may take by its settings, too few for the teacher.
 FEW_GB = 0.02
-#: Share of the card's memory that torch may allocate, of which the estimate knows nothing.
-SMALL_SHARE = 0.012
+#: What torch may allocate, of which the estimate knows nothing.
+FEW_BYTES = 250_000_000
 
 
 def measure(setting: Setting) -> Iterator[Part]:
@@ -28,7 +28,7 @@ def measure(setting: Setting) -> Iterator[Part]:
     runtime = Runtime(setting.device, downloads=folder / "downloads")
     yield _outcome("with too few gigabytes by DISTILL_MEMORY_GB", folder, replace(runtime, memory_gb=FEW_GB), setting)
     if setting.device_type == "cuda":
-        torch.cuda.set_per_process_memory_fraction(SMALL_SHARE)
+        torch.cuda.set_per_process_memory_fraction(FEW_BYTES / torch.cuda.get_device_properties(0).total_memory)
         try:
             yield _outcome("with fewer than the estimate knows of", folder, runtime, setting)
         finally:

@@ -18,8 +18,10 @@ from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 
-EPOCHS, SMALL_EPOCHS = 30, 40
-#: Seconds that a training is waited for to be past its first epochs.
+EPOCHS, SMALL_EPOCHS = 10, 40
+#: Share of a training after which it is killed.
+KILLED_AT = 0.15
+#: Seconds that a training is waited for.
 PATIENCE_SECONDS = 40.0
 #: Kinds of stages whose bytes must be the same.
 KINDS = ("train_teacher", "soft_labels", "distill", "train_control")
@@ -31,7 +33,7 @@ def measure(setting: Setting) -> Iterator[Part]:
     plan = Plan.of(asked)
     compared = [stage for stage in plan.stages if stage.kind in KINDS]
     to_kill = [stage for stage in compared if stage.kind in ("train_teacher", "distill")]
-    with workers(setting, "killed", 1, checkpoint_seconds=0.2, visibility_timeout_seconds=3.0) as (stack, client):
+    with workers(setting, "killed", 1, checkpoint_seconds=0.2) as (stack, client):
         pipeline = client.submit(asked).id
         killed = [stage.kind for stage in to_kill if _killed(stack, client, pipeline, stage)]
         finish(stack, client, [pipeline])
@@ -60,14 +62,14 @@ def measure(setting: Setting) -> Iterator[Part]:
 
 
 def _killed(stack: LocalStack, client: PipelineClient, pipeline: str, stage: Stage) -> bool:
-    """Kill the process that trains a stage once it is past its second epoch; False if it was too fast for that."""
+    """Kill the process that trains a stage in its middle; False if it was too fast for that."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     (worker,) = (child for child in stack.children if child.name.startswith("worker"))
     while time.monotonic() < deadline:
         state = client.status(pipeline).states[stage.key]
         if state.state == "done":
             return False
-        if state.state == "running" and (state.share or 0.0) > 2 / EPOCHS:
+        if state.state == "running" and (state.share or 0.0) > KILLED_AT:
             for process in psutil.Process(worker.pid).children():
                 process.kill()
             return True
@@ -75,4 +77,4 @@ def _killed(stack: LocalStack, client: PipelineClient, pipeline: str, stage: Sta
     return False
 
 
-SECTION = Section("recovery", "The same bytes after kill -9", 75.0, measure)
+SECTION = Section("recovery", "The same bytes after kill -9", 110.0, measure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -25,7 +26,7 @@ from distill_queue.worker.data.split import Split
 from distill_queue.worker.machine import memory
 from distill_queue.worker.training.objective import Goal
 
-Precision = Literal["float32", "auto"]
+PRECISIONS: tuple[Literal["auto", "float32"], ...] = ("auto", "float32")
 
 TEACHER, STUDENT = MlpSpec(hidden=(512, 256)), MlpSpec(hidden=(128,))
 GREY, COLOUR, LARGE = (1, 28, 28), (3, 32, 32), (3, 64, 64)
@@ -38,20 +39,35 @@ MODELS: tuple[tuple[str, ModelSpec, tuple[int, ...]], ...] = (
     ("ResNet-18, 64 px", TorchvisionSpec(name="torchvision/resnet18"), LARGE),
 )
 BATCHES, SMALL_BATCHES = (64, 256, 1_024, 4_096, 16_384), (16,)
-#: Steps that are timed at least, and bytes of samples that are made for them at most.
-LEAST_STEPS, SPLIT_BYTES = 24, 400_000_000
+#: Batches that are timed in float32 too.
+BATCHES_IN_FLOAT32 = (*SMALL_BATCHES, 256, 4_096)
+#: Steps that are timed at least, of small batches and of large ones.
+LEAST_STEPS, LARGE_BATCH, LEAST_LARGE_STEPS = 24, 4_096, 6
+#: Of the samples that are made for them, at most.
+SPLIT_BYTES = 400_000_000
 #: Samples that operations are counted with.
 COUNTED = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is the same for teachers and students."""
+
+    #: Seconds of the products alone, by model, batch and precision.
+    limits: dict[tuple[str, int, str], float] = field(default_factory=dict)
+    #: Operations of a sample's way forward and back, by model.
+    operations: dict[str, float] = field(default_factory=dict)
+
+
 def measure(setting: Setting) -> Iterator[Part]:
     """Time teacher and student of each model, precision by precision, batch by batch."""
+    known = Known()
     for batch_size in SMALL_BATCHES if setting.dry else BATCHES:
         for name, spec, shape in MODELS[:3] if setting.dry else MODELS:
             for does, goal in (("teacher", Goal()), ("student", KD)):
-                for precision in ("auto", "float32"):
+                for precision in PRECISIONS if batch_size in BATCHES_IN_FLOAT32 else PRECISIONS[:1]:
                     phase = Phase(name, spec, batch_size, 0, goal, precision=precision)
-                    yield _row(phase, goal, does, shape, setting)
+                    yield _row(phase, goal, does, shape, setting, known)
     yield (
         "teacher: trained with labels; student: distilled; of its products: the same matrix products or convolutions "
         "alone, against the step; of the ceiling: operations a second against the fastest product of that precision "
@@ -73,10 +89,12 @@ def record_of(shape: tuple[int, ...], classes: int = 10, samples: int = 1_024) -
     )
 
 
-def random_split(record: DatasetRecord, samples: int, device: torch.device) -> Split:
+def random_split(
+    record: DatasetRecord, samples: int, device: torch.device, generator: torch.Generator | None = None
+) -> Split:
     """Random bytes with random labels, on a device."""
-    inputs = torch.randint(0, 256, (samples, *record.shape), dtype=torch.uint8, device=device)
-    targets = torch.randint(0, record.classes, (samples,), device=device)
+    inputs = torch.randint(0, 256, (samples, *record.shape), dtype=torch.uint8, device=device, generator=generator)
+    targets = torch.randint(0, record.classes, (samples,), device=device, generator=generator)
     mean, std = (torch.tensor(each, device=device).view(-1, 1, 1) for each in (record.mean, record.std))
     return Split(inputs, targets, mean, std, samples)
 
@@ -84,10 +102,11 @@ def random_split(record: DatasetRecord, samples: int, device: torch.device) -> S
 def samples_for(batch_size: int, shape: tuple[int, ...]) -> tuple[int, int]:
     """Samples of an epoch, and epochs, for enough steps of a batch size."""
     most = max(2, min(64, SPLIT_BYTES // (batch_size * math.prod(shape))))
-    return most * batch_size, math.ceil(LEAST_STEPS / most)
+    least = LEAST_LARGE_STEPS if batch_size >= LARGE_BATCH else LEAST_STEPS
+    return most * batch_size, math.ceil(least / most)
 
 
-def _row(phase: Phase, goal: Goal, does: str, shape: tuple[int, ...], setting: Setting) -> Row:
+def _row(phase: Phase, goal: Goal, does: str, shape: tuple[int, ...], setting: Setting, known: Known) -> Row:
     dtype = setting.runtime.dtype(phase.precision)
     row: Row = {
         "model": phase.name,
@@ -96,7 +115,7 @@ def _row(phase: Phase, goal: Goal, does: str, shape: tuple[int, ...], setting: S
         "batch": phase.batch_size,
     }
     try:
-        return row | _figures(phase, goal, shape, setting)
+        return row | _figures(phase, goal, shape, setting, known)
     except (RuntimeError, MemoryError) as error:
         if not memory.is_short(error):
             raise
@@ -106,7 +125,7 @@ def _row(phase: Phase, goal: Goal, does: str, shape: tuple[int, ...], setting: S
             torch.cuda.empty_cache()
 
 
-def _figures(phase: Phase, goal: Goal, shape: tuple[int, ...], setting: Setting) -> Row:
+def _figures(phase: Phase, goal: Goal, shape: tuple[int, ...], setting: Setting, known: Known) -> Row:
     record, runtime = record_of(shape), setting.runtime
     samples, epochs = samples_for(phase.batch_size, shape)
     if setting.dry:
@@ -119,9 +138,14 @@ def _figures(phase: Phase, goal: Goal, shape: tuple[int, ...], setting: Setting)
     train()  # Loads kernels.
     peak = torch.cuda.max_memory_allocated() - before - weights if setting.device_type == "cuda" else 0
     seconds = train()
-    rate = _operations(phase.model, record, setting) * phase.batch_size / seconds
+    if phase.name not in known.operations:
+        known.operations[phase.name] = _operations(phase.model, record, setting)
+    rate = known.operations[phase.name] * phase.batch_size / seconds
+    alone = phase.name, phase.batch_size, phase.precision
+    if alone not in known.limits:
+        known.limits[alone] = limit_of(phase, record, runtime)
     row: Row = {"ms a step": seconds * 1e3, "samples/s": phase.batch_size / seconds}
-    row["of its products"] = f"{limit_of(phase, record, runtime) / seconds:.0%}"
+    row["of its products"] = f"{known.limits[alone] / seconds:.0%}"
     row["TFLOP/s"] = rate / 1e12
     if ceiling := setting.peaks.get(_precision(phase, setting)):
         row["of the ceiling"] = f"{rate / ceiling:.1%}"
@@ -165,4 +189,4 @@ def _operations(spec: ModelSpec, record: DatasetRecord, setting: Setting) -> flo
     return counter.get_total_flops() / COUNTED
 
 
-SECTION = Section("steps", "Steps of teachers and students", 110.0, measure)
+SECTION = Section("steps", "Steps of teachers and students", 120.0, measure)

@@ -72,17 +72,6 @@ def test_a_stack_of_students_gives_the_same_bytes_twice(tmp_path: Path, runtime:
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: model["name"])
-def test_torch_has_a_deterministic_way_for_all_that_our_models_do(
-    tmp_path: Path, runtime: Runtime, model: dict[str, Any]
-) -> None:
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        run(plan(model, epochs=1), tmp_path, runtime, "train_teacher", "soft_labels", "distill")
-
-    assert [str(warning.message) for warning in told if "determinis" in str(warning.message)] == []
-
-
 def test_a_model_that_torch_cannot_train_deterministically_is_refused_or_named(
     tmp_path: Path, runtime: Runtime
 ) -> None:
