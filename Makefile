@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo check test lint format docs docs-site dist chaos fuzz test-compose test-upgrade bench bench-labels bench-scale clean
+.PHONY: setup demo check test lint format docs docs-site dist chaos fuzz test-compose test-upgrade bench bench-labels bench-scale gpu gpu-wheels gpu-dry clean
 
 setup: .venv/ready
 
@@ -77,6 +77,19 @@ bench-scale: setup
 	$(BIN)/python -m benchmarks.scale --profile
 	$(BIN)/python -m benchmarks.small_stages --profile
 
+# A bare machine with a CUDA card: its own Python with torch, no .venv and no package index. OUT=… is where the report goes,
+# SECTIONS="steps stacks" runs some. `make gpu-wheels` elsewhere first: .gpu-wheels is to be carried there.
+gpu: PYTHON := $(if $(filter file,$(origin PYTHON)),python3,$(PYTHON))
+gpu:
+	$(PYTHON) -m benchmarks.gpu.bare_machine $(if $(OUT),--out $(OUT)) $(if $(SECTIONS),--only $(SECTIONS))
+
+gpu-wheels: setup
+	$(BIN)/python -m benchmarks.gpu.wheels
+
+# The same on the CPU, with small sizes.
+gpu-dry: setup
+	$(BIN)/python -m benchmarks.gpu --dry $(if $(OUT),--out $(OUT)) $(if $(SECTIONS),--only $(SECTIONS))
+
 # torchdistill has needs of its own; 1.1.4 is its last version with a cache of the teacher's outputs.
 .venv-bench/ready: pyproject.toml constraints.txt
 	test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
@@ -84,4 +97,4 @@ bench-scale: setup
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench .distill .fuzz build dist site
+	rm -rf .venv .venv-bench .distill .fuzz .gpu-site gpu-report build dist site

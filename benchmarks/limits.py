@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import torch
 from rich.console import Console
@@ -53,6 +54,7 @@ class Phase:
     wanted: float | None = None
     stacked: int = 1
     streamed: bool = False
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
 
 
 KD = Goal(DistillationSpec(temperature=2.0, alpha=0.5))
@@ -106,12 +108,12 @@ def main() -> None:
 
 def _measured(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -> tuple[float, float]:
     """Seconds of a step, and of its products alone."""
-    return _step(phase, folder, record, runtime)(), _limit(phase, record, runtime)
+    return step_of(phase, folder, record, runtime)(), limit_of(phase, record, runtime)
 
 
 def _profile(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -> str:
     """Where the time of a phase goes, by torch's operators."""
-    step = _step(phase, folder, record, runtime)
+    step = step_of(phase, folder, record, runtime)
     with torch.profiler.profile() as profiler:
         step()
     rows = sorted(profiler.key_averages(), key=lambda row: row.self_cpu_time_total, reverse=True)
@@ -119,23 +121,33 @@ def _profile(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime
     return "\n".join(f"  {row.self_cpu_time_total / total:6.1%}  {row.count:7,} x  {row.key}" for row in rows[:12])
 
 
-def _step(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -> Callable[[], float]:
+def step_of(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -> Callable[[], float]:
     """A function that does a phase's epoch and gives back the seconds of one step."""
-    built = [models.build(phase.model, record, runtime, seed) for seed in range(phase.stacked)]
     whole = Split.open(folder, "train", record, runtime.device, streamed=phase.streamed)
     split = Split(whole.inputs[: phase.samples], whole.targets[: phase.samples], whole.mean, whole.std, phase.samples)
-    goal = phase.goal
-    if goal is None:
-        return lambda: _inference_seconds(built[0], split)
-    dtype = runtime.dtype("auto")
-    logits = torch.randn(1, phase.samples, record.classes)
+    if phase.goal is None:
+        model = models.build(phase.model, record, runtime, 0)
+        return lambda: _inference_seconds(model, split)
+    return training_of(phase, phase.goal, split, record, runtime, folder)
+
+
+def training_of(
+    phase: Phase, goal: Goal, split: Split, record: DatasetRecord, runtime: Runtime, folder: Path, epochs: int = 1
+) -> Callable[[], float]:
+    """A function that trains a phase's models on a split and gives back the seconds of one step.
+
+    Where the split is streamed, the teacher's logits are too.
+    """
+    built = [models.build(phase.model, record, runtime, seed) for seed in range(phase.stacked)]
+    dtype = runtime.dtype(phase.precision)
+    logits = torch.randn(1, len(split), record.classes)
     columns = (logits.numpy() if phase.streamed else logits.to(runtime.device),)
     teacher_logits = TeacherLogits(Encoding(dtype="float32"), record.classes, columns)
     batches = Batches(split, AugmentationSpec(), 1, dtype, teacher_logits if goal.distillation else None)
-    training = TrainingSpec(epochs=1, batch_size=phase.batch_size)
+    training = TrainingSpec(epochs=epochs, batch_size=phase.batch_size)
     members = [Member(model, training, goal) for model in built]
 
-    def epoch() -> float:
+    def train() -> float:
         checkpoints = Checkpoints(Path(tempfile.mkdtemp(dir=folder)), 1e9)
         result = fit(members, batches, None, dtype, lambda *_: None, checkpoints)[0]
         if not isinstance(result, Trained):
@@ -143,7 +155,7 @@ def _step(phase: Phase, folder: Path, record: DatasetRecord, runtime: Runtime) -
         how = result.record
         return how.seconds * how.together / how.steps
 
-    return epoch
+    return train
 
 
 def _inference_seconds(model: nn.Module, split: Split) -> float:
@@ -154,13 +166,13 @@ def _inference_seconds(model: nn.Module, split: Split) -> float:
     return (time.perf_counter() - started) / -(-len(split) // quality.BATCH)
 
 
-def _limit(phase: Phase, record: DatasetRecord, runtime: Runtime) -> float:
+def limit_of(phase: Phase, record: DatasetRecord, runtime: Runtime) -> float:
     """Seconds of the products of a step: of each layer's forward pass, and of its gradients when it is trained.
 
     Each is repeated on one set of tensors, which then lie in the cache: more than a training can have.
     """
     model = models.build(phase.model, record, runtime)
-    train, dtype = phase.goal is not None, runtime.dtype("auto") if phase.goal else torch.float32
+    train, dtype = phase.goal is not None, runtime.dtype(phase.precision) if phase.goal else torch.float32
     seconds = 0.0
     for number, (layer, shape) in enumerate(_layers(model, phase.batch_size, record, runtime.device)):
         weight = layer.weight.detach().to(dtype)
@@ -229,13 +241,16 @@ def _pair(padding: str | tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _timed(product: Callable[[], torch.Tensor], device: torch.device) -> float:
+    """Median seconds of one product; on a GPU, where a step does not wait for each either, of many in a row."""
+    rounds, in_a_row = (3, 6) if device.type == "cuda" else (REPETITIONS, 1)
     times = []
     with torch.inference_mode():
-        for _ in range(REPETITIONS):
+        for _ in range(rounds):
             started = time.perf_counter()
-            product()
+            for _ in range(in_a_row):
+                product()
             _wait(device)
-            times.append(time.perf_counter() - started)
+            times.append((time.perf_counter() - started) / in_a_row)
     return median(times)
 
 

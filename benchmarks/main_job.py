@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,20 +32,53 @@ WARM_UP = ROOT / "examples" / "quickstart.yaml"
 TORCHDISTILL_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 ROUNDS = 3
 
+#: The command, also where the package is not installed.
+DISTILL = [sys.executable, "-c", "from distill_queue.scheduler.cli.main import main; main()"]
+
 Figures = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is run: a spec with changes at its top level, after another one that warms a worker up."""
+
+    spec: Path = SPEC
+    warm_up: Path = WARM_UP
+    changes: dict[str, Any] = field(default_factory=dict)
+    #: A folder of downloaded data sets; None: they are downloaded if they are not on the machine.
+    downloads: Path | None = None
+
+    @contextmanager
+    def prepared(self, seed: int) -> Iterator[tuple[Path, Path, Path]]:
+        """An empty store, and the two specs; in the first, every model is trained from a seed."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            if self.downloads:
+                (folder / "downloads").symlink_to(self.downloads.absolute())
+            specs = (folder / "spec.json", folder / "warm_up.json")
+            for path, given in zip(specs, (self.spec, self.warm_up), strict=True):
+                data: dict[str, Any] = PipelineSpec.load(given).model_dump(mode="json", exclude_unset=True)
+                data |= self.changes
+                for model in (data["teacher"], *data["students"]) if path == specs[0] else ():
+                    model["training"]["seed"] = seed
+                path.write_text(json.dumps(data))
+            yield folder, *specs
+
+
+MAIN_JOB = Job()
 
 
 def main() -> None:
     """Run all in turn, and print the medians and their ratios."""
     contenders: dict[str, Callable[[int], Figures]] = {
-        "notebook": lambda seed: _process(sys.executable, "benchmarks.notebook", seed),
+        "notebook": lambda seed: process(sys.executable, "benchmarks.notebook", seed),
         "distill, cold": cold,
         "distill, warm": warm,
     }
     if TORCHDISTILL_PYTHON.exists():
         job = "benchmarks.torchdistill_job"
-        contenders["torchdistill"] = lambda seed: _process(TORCHDISTILL_PYTHON, job, seed, "--uncached")
-        contenders["with its cache"] = lambda seed: _process(TORCHDISTILL_PYTHON, job, seed)
+        contenders["torchdistill"] = lambda seed: process(TORCHDISTILL_PYTHON, job, seed, "--uncached")
+        contenders["with its cache"] = lambda seed: process(TORCHDISTILL_PYTHON, job, seed)
     rounds = [{name: run(seed) for name, run in contenders.items()} for seed in range(ROUNDS)]
     table = Table(title=f"Fashion-MNIST, 5 + 5 epochs: medians of {ROUNDS} seeds in turn, {os.cpu_count()} cores")
     for name in ("", *contenders):
@@ -70,8 +104,8 @@ def main() -> None:
     Console(width=110).print(table)
 
 
-def _process(python: str | Path, module: str, seed: int, *options: str) -> Figures:
-    """Figures of a job that prints them, in a process of its own."""
+def process(python: str | Path, module: str, seed: int, *options: str) -> Figures:
+    """Figures of a job that prints them, in a process of its own, with the seconds of the whole."""
     started = time.monotonic()
     command = [python, "-m", module, str(seed), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
@@ -81,41 +115,25 @@ def _process(python: str | Path, module: str, seed: int, *options: str) -> Figur
     return _with_totals(figures, time.monotonic() - started)
 
 
-def cold(seed: int) -> Figures:
+def cold(seed: int, job: Job = MAIN_JOB) -> Figures:
     """Figures of `distill run` with an empty store: server, worker, control, evaluations and report included."""
-    with _prepared(seed) as (folder, spec):
+    with job.prepared(seed) as (folder, spec, _):
         started = time.monotonic()
-        subprocess.run(
-            [Path(sys.executable).with_name("distill"), "run", spec],
-            env=os.environ | {"DISTILL_STORE": str(folder)},
-            stdout=subprocess.DEVNULL,
-            check=True,
-        )
+        environment = os.environ | {"DISTILL_STORE": str(folder)}
+        subprocess.run([*DISTILL, "run", spec], env=environment, stdout=subprocess.DEVNULL, check=True)
         seconds = time.monotonic() - started
         (path,) = (folder / "reports").glob("*.json")
         return _figures(PipelineResults.model_validate_json(path.read_text()), seconds)
 
 
-def warm(seed: int) -> Figures:
+def warm(seed: int, job: Job = MAIN_JOB) -> Figures:
     """Figures of a pipeline that is submitted to a worker which has done another one, with an empty store else."""
-    with _prepared(seed) as (folder, spec), LocalStack(Settings(store=str(folder)), workers=1) as stack:
+    with job.prepared(seed) as (folder, spec, warm_up), LocalStack(Settings(store=str(folder)), workers=1) as stack:
         client = PipelineClient(stack.settings)
-        _done(client, client.submit(PipelineSpec.load(WARM_UP)).id)
+        _done(client, client.submit(PipelineSpec.load(warm_up)).id)
         started = time.monotonic()
         results = _done(client, client.submit(PipelineSpec.load(spec)).id)
         return _figures(results, time.monotonic() - started)
-
-
-@contextmanager
-def _prepared(seed: int) -> Iterator[tuple[Path, Path]]:
-    """An empty folder, and in it the example with every model trained from a seed."""
-    with tempfile.TemporaryDirectory() as name:
-        data: dict[str, Any] = PipelineSpec.load(SPEC).model_dump(mode="json", exclude_unset=True)
-        for model in (data["teacher"], *data["students"]):
-            model["training"]["seed"] = seed
-        spec = Path(name) / "spec.json"
-        spec.write_text(json.dumps(data))
-        yield Path(name), spec
 
 
 def _done(client: PipelineClient, pipeline: str) -> PipelineResults:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from shutil import which
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -17,7 +17,6 @@ import redis
 import yaml
 from celery import signals
 from celery.utils.dispatch import Signal
-from playwright.sync_api import Browser, sync_playwright
 
 from distill_queue.scheduler.stack.local import LocalStack
 from distill_queue.shared.settings import Settings
@@ -25,6 +24,9 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.text import encodable
 from distill_queue.worker.machine import libraries
 from tests import properties
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # Small models gain nothing by a second thread, and where tests run side by side the threads only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -133,6 +135,8 @@ def browser() -> Iterator[Browser]:
     binary = os.environ.get("DISTILL_TEST_BROWSER") or which("chromium") or which("google-chrome")
     if binary is None:
         pytest.skip("no Chromium here: apt-get install chromium")
+    from playwright.sync_api import sync_playwright  # A machine for the tests of a GPU has no browser.
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
         yield browser

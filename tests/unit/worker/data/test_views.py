@@ -367,17 +367,6 @@ def test_nothing_is_read_back_from_the_device() -> None:
         assert batch.shares.is_meta
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
-def test_a_gpu_makes_the_same_bits(dtype: torch.dtype) -> None:
-    inputs, rows = images(3, dtype=dtype), torch.arange(SAMPLES)
-
-    here = augment(inputs, rows, 5, EVERYTHING)
-    there = augment(inputs.cuda(), rows.cuda(), 5, EVERYTHING)
-
-    assert_same(here, Augmented(there.inputs.cpu(), there.partners.cpu(), there.shares.cpu()))
-
-
 def test_views_are_those_that_stored_soft_labels_were_computed_on() -> None:
     # If this fails, every soft label of an augmented view that was stored before belongs to other pixels: a change of
     # the views is a new recipe version, never a new checksum alone.
