@@ -14,7 +14,7 @@ from benchmarks.gpu.__main__ import SECTIONS
 
 ROOT = Path(__file__).parents[2]
 #: Without workers and the notebook, which `make gpu-dry` tries too: others of these tests start workers.
-QUICK = ("stacks", "encodings", "out_of_memory")
+QUICK = ("stacks", "out_of_memory", "encodings")
 
 
 def started(module: str, *options: str) -> subprocess.CompletedProcess[str]:
