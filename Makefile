@@ -1,14 +1,19 @@
 # Each target does all of its own set-up in .venv; `make demo` and `make test` are the two to know.
-PYTHON ?= python3.11
+# The oldest supported Python that is here; `make setup PYTHON=python3.13` takes another one.
+PYTHON ?= $(or $(firstword $(foreach name,python3.11 python3.12 python3.13,$(shell command -v $(name)))),python3.11)
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: setup demo check test lint format docs docs-site dist chaos fuzz test-compose test-upgrade bench bench-labels bench-scale gpu gpu-wheels gpu-dry clean
 
 setup: .venv/ready
+ifneq ($(filter command environment,$(origin PYTHON)),)
+	@test "$$($(PYTHON) -V)" = "$$($(BIN)/python -V)" || \
+		{ echo "error: .venv has $$($(BIN)/python -V), not $(PYTHON): 'make clean' removes it"; exit 2; }
+endif
 
 .venv/ready: pyproject.toml constraints.txt
-	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: set PYTHON to a Python 3.11"; exit 2; }
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: set PYTHON to a Python 3.11, 3.12 or 3.13"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,monitor,s3,dev,docs-site,dist]'
 	touch $@

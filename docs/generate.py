@@ -53,7 +53,7 @@ OTHER_VARIABLES = """
 | `REDIS_PASSWORD`, `FLOWER_USER`, `FLOWER_PASSWORD` | Docker Compose, from `.env` | required |
 | `FLOWER_PORT` | Docker Compose, from `.env` | Flower's port on 127.0.0.1; 5555 |
 | `PYTHONPATH` | Python | where Python finds the packages in `DISTILL_PLUGINS`, if they are not installed |
-| `PYTHON` | make | the Python that makes `.venv`; `python3.11` |
+| `PYTHON` | make | the Python that makes `.venv`; the oldest of 3.11 to 3.13 that is there |
 | `DISTILL_TEST_BROWSER` | the tests | the Chromium that opens pages in tests |
 """
 
