@@ -4,7 +4,7 @@ PYTHON ?= $(or $(firstword $(foreach name,python3.11 python3.12 python3.13,$(she
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo check test lint format docs docs-site dist chaos fuzz test-compose test-upgrade bench bench-labels bench-scale gpu gpu-wheels gpu-dry clean
+.PHONY: setup demo check test test-lowest lint format docs docs-site dist chaos fuzz test-compose test-upgrade bench bench-labels bench-scale gpu gpu-wheels gpu-dry clean
 
 setup: .venv/ready
 ifneq ($(filter command environment,$(origin PYTHON)),)
@@ -24,6 +24,15 @@ demo: setup
 # Two at a time: many tests wait for workers that start. A file's tests stay together; the files stay in order, the short ones last.
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# The whole suite with the oldest versions that pyproject.toml allows.
+test-lowest: .venv-lowest/ready
+	.venv-lowest/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+.venv-lowest/ready: pyproject.toml constraints-lowest.txt
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[worker,monitor,s3,dev,docs-site,dist]'
+	touch $@
 
 # What is run before each commit, within a minute: properties try few examples, and a unit test of more than a second fails.
 check: setup
@@ -102,4 +111,4 @@ gpu-dry: setup
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench .distill .fuzz .gpu-site gpu-report build dist site
+	rm -rf .venv .venv-bench .venv-lowest .distill .fuzz .gpu-site gpu-report build dist site

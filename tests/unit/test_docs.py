@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,8 @@ def test_every_module_that_the_pages_name_is_there() -> None:
 
 def test_the_generated_pages_are_of_this_code() -> None:
     for name, text in generate.pages().items():
+        if name == "cli.md" and f"typer=={version('typer')}\n" not in (ROOT / "constraints.txt").read_text():
+            continue  # Each version of typer words it in its own way.
         assert (ROOT / "docs" / name).read_text() == text, f"docs/{name} is out of date: run 'make docs'"
 
 
