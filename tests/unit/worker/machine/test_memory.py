@@ -63,8 +63,8 @@ def test_memory_that_runs_out_is_a_failure_with_the_numbers(error: Exception) ->
 
 def test_memory_that_runs_out_though_the_estimate_fits_is_no_reason_for_a_larger_batch() -> None:
     torchs = (
-        "CUDA out of memory. Tried to allocate 16.00 MiB. GPU 0 has a total capacity of 79.18 GiB of which 78.22 GiB is "
-        "free. 238.42 MiB allowed; If reserved but unallocated memory is large try setting PYTORCH_CUDA_ALLOC_CONF="
+        "CUDA out of memory. Tried to allocate 16.00 MiB. GPU 0 has a total capacity of 79.18 GiB of which 78.22 GiB "
+        "is free. 238.42 MiB allowed; If reserved but unallocated memory is large try setting PYTORCH_CUDA_ALLOC_CONF="
         "expandable_segments:True to avoid fragmentation.  See documentation for Memory Management  (https://…)"
     )
     large, single = (
@@ -75,9 +75,9 @@ def test_memory_that_runs_out_though_the_estimate_fits_is_no_reason_for_a_larger
         raise torch.OutOfMemoryError(torchs)
 
     assert str(failed.value) == (
-        "memory ran out (CUDA out of memory. Tried to allocate 16.00 MiB): the models take about 0.01 GB and a batch of "
-        "60,000 0.60 GB, of 75.60 GB that can be had: another process may use the memory as well; try a batch_size of "
-        "30,000; with fuse: off models are trained one by one"
+        "memory ran out (CUDA out of memory. Tried to allocate 16.00 MiB): the models take about 0.01 GB and a batch "
+        "of 60,000 0.60 GB, of 75.60 GB that can be had: another process may use the memory as well; try a batch_size "
+        "of 30,000; with fuse: off models are trained one by one"
     )
     assert "take a smaller model" in single
 
