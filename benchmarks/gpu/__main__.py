@@ -41,8 +41,8 @@ MODULES = (
 SECTIONS: dict[str, Section] = {module.SECTION.name: module.SECTION for module in MODULES}
 #: Seconds that all sections may take, on a card; a dry run ends with its last section, however busy the machine is.
 SECONDS = 530.0
-#: After which a section of a dry run is taken to hang.
-LONGEST_SECONDS = 300.0
+#: Times its limit after which a section of a dry run is taken to hang.
+DRY_LIMITS = 5.0
 #: For a dry run, in which small models gain nothing by a second thread.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "DISTILL_THREADS": "1"}
 
@@ -92,7 +92,8 @@ def _add(report: Report, section: Section, setting: Setting, deadline: float) ->
         ceilings.peaks(found.get("ceilings", [])),
     )
     started = time.monotonic()
-    seconds = LONGEST_SECONDS if setting.dry else min(section.limit_seconds, deadline - started)
+    limit = section.limit_seconds
+    seconds = DRY_LIMITS * limit if setting.dry else min(limit, deadline - started)
     if seconds <= 0:
         result.failure = "left out: the time of all sections is over"
     else:

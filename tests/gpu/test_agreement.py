@@ -60,7 +60,7 @@ def test_losses_and_their_gradients_are_the_cpus_but_for_rounding(device: torch.
     found = []
 
     for where in (torch.device("cpu"), device):
-        logits = student.to(where).requires_grad_()
+        logits = student.to(where).detach().requires_grad_()  # A leaf of its own on either device.
         value = losses.soft(logits, teacher.to(where), targets.to(where), options, temperature=4.0)
         value.backward()
         assert logits.grad is not None

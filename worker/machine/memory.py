@@ -23,9 +23,13 @@ FLOAT = 4
 BESIDE_WEIGHTS = {"adam": 3, "adamw": 3, "sgd": 2}
 #: Words in the errors of allocators.
 RAN_OUT = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+#: Where torch goes on, in the error of a card, to advise on its own settings.
+DETAILS = ". GPU "
 #: How many times as much memory a training's batch takes as the tensors that are kept of it: kernels copy tensors into
 #: other layouts, and hold gradients (measured on convolutions: 0.8 to 2.5, as freed memory is used again or not).
 WORKSPACE = 1.5
+#: What to do where not even one sample fits.
+SMALLER_MODEL = "take a smaller model"
 #: How many tensors of the largest size a forward pass holds at once.
 FORWARD_COPIES = 3
 #: Copies of the state that are held while a checkpoint is written, by the CPU.
@@ -73,9 +77,17 @@ class Need:
 
     def explanation(self, free: int) -> str:
         """The numbers in words, and what to change."""
+        fitting = (int(free * USABLE) - self.models) // max(self.sample, 1)
+        return self._in_words(free, f"a batch_size of {fitting:,} fits" if fitting >= 1 else SMALLER_MODEL)
+
+    def explanation_after_all(self, free: int) -> str:
+        """The same where memory ran out though there was room for the estimate, which is thus no guide to a batch."""
+        half = self.batch_size // 2
+        advice = f"try a batch_size of {half:,}" if half else SMALLER_MODEL
+        return self._in_words(free, f"another process may use the memory as well; {advice}")
+
+    def _in_words(self, free: int, advice: str) -> str:
         usable = int(free * USABLE)
-        fitting = (usable - self.models) // max(self.sample, 1)
-        advice = f"a batch_size of {fitting:,} fits" if fitting >= 1 else "take a smaller model"
         return (
             f"the models take about {_gigabytes(self.models)} and a batch of {self.batch_size:,} "
             f"{_gigabytes(self.batch)}, of {_gigabytes(usable)} that can be had: {advice}; with fuse: off models are "
@@ -148,7 +160,8 @@ def running_out_fails(explanation: str) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_short(error):
             raise
-        raise StageFailed(f"memory ran out ({first_line(error)}): {explanation}") from error
+        words = first_line(error).partition(DETAILS)[0]
+        raise StageFailed(f"memory ran out ({words}): {explanation}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,10 +45,10 @@ def train_models(
     with plugins.called(_whose(first)):
         need = need_of(expected := Findings(runtime.dtype(first.training.precision)))
         need.streams(free)  # Raises where there is no room, not even for a probe.
-    with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
+    with plugins.called(_whose(first)), memory.running_out_fails(need.explanation_after_all(free)):
         found = probe.examine(recipes, models, context.dataset, mapped, runtime)
         need = need if found == expected else need_of(found)
-    with plugins.called(_whose(first)), memory.running_out_fails(need.explanation(free)):
+    with plugins.called(_whose(first)), memory.running_out_fails(need.explanation_after_all(free)):
         streamed = need.streams(free)
         train = mapped if streamed else mapped.read_whole()
         held_out = validation if validation is None or streamed else validation.read_whole()

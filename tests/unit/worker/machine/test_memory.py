@@ -53,12 +53,33 @@ def test_stacked_models_and_kept_weights_are_counted() -> None:
     ],
 )
 def test_memory_that_runs_out_is_a_failure_with_the_numbers(error: Exception) -> None:
-    explanation = need().explanation(10**9)
+    explanation = need().explanation_after_all(10**9)
     with (
         pytest.raises(StageFailed, match=r"memory ran out \(.*\): the models take"),
         memory.running_out_fails(explanation),
     ):
         raise error
+
+
+def test_memory_that_runs_out_though_the_estimate_fits_is_no_reason_for_a_larger_batch() -> None:
+    torchs = (
+        "CUDA out of memory. Tried to allocate 16.00 MiB. GPU 0 has a total capacity of 79.18 GiB of which 78.22 GiB "
+        "is free. 238.42 MiB allowed; If reserved but unallocated memory is large try setting PYTORCH_CUDA_ALLOC_CONF="
+        "expandable_segments:True to avoid fragmentation.  See documentation for Memory Management  (https://…)"
+    )
+    large, single = (
+        need(models=10**7, sample=10**4, batch_size=size).explanation_after_all(84 * 10**9) for size in (60_000, 1)
+    )
+
+    with pytest.raises(StageFailed) as failed, memory.running_out_fails(large):
+        raise torch.OutOfMemoryError(torchs)
+
+    assert str(failed.value) == (
+        "memory ran out (CUDA out of memory. Tried to allocate 16.00 MiB): the models take about 0.01 GB and a batch "
+        "of 60,000 0.60 GB, of 75.60 GB that can be had: another process may use the memory as well; try a batch_size "
+        "of 30,000; with fuse: off models are trained one by one"
+    )
+    assert "take a smaller model" in single
 
 
 def test_other_errors_stay_what_they_are() -> None:
