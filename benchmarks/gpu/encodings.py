@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.gpu.section import Part, Section, Setting
 from benchmarks.gpu.timing import seconds_of
-from benchmarks.label_formats import Cache, linear_teacher
 from benchmarks.label_extents import DENSE_8, DENSE_16, DENSE_32, TOP_10, TOP_50, TOP_50_8
+from benchmarks.label_formats import Cache, linear_teacher
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.soft_labels.writer import LABELS
 from distill_queue.worker.data.teacher_logits import TeacherLogits
