@@ -23,10 +23,11 @@ from distill_queue.worker.machine.runtime import Report
 from distill_queue.worker.models import parameters, trained_parameters
 from distill_queue.worker.training import optimizers, schedules
 from distill_queue.worker.training.checkpoints import Checkpoints
-from distill_queue.worker.training.curves import Tally
+from distill_queue.worker.training.curves import Tally, hits_of
 from distill_queue.worker.training.objective import Goal, Objective
 from distill_queue.worker.training.optimizers import Group
 from distill_queue.worker.training.orders import Orders
+from distill_queue.worker.training.recorded_step import RecordedStep, can_repeat
 from distill_queue.worker.training.stack import Stack
 from distill_queue.worker.training.state import State
 
@@ -59,6 +60,7 @@ def fit(
     checkpoints: Checkpoints,
     *,
     joined: bool = False,
+    recorded: bool = False,
 ) -> list[Trained | StageFailed]:
     """Train models of one shape in place, side by side, from their last checkpoint if there is one.
 
@@ -74,6 +76,7 @@ def fit(
         report: called after every step.
         checkpoints: where to write and to find them.
         joined: add a last batch of one sample to the one before it.
+        recorded: on a card, record a step and replay it, if the models can be; the weights have the same bits.
 
     Returns:
         Of each member how it was trained, or that its loss was not finite any more.
@@ -84,7 +87,7 @@ def fit(
     """
     # Members with one learning rate stand together, so that one slice of the stack is one tensor to the optimiser.
     order = sorted(range(len(members)), key=lambda index: members[index].training.learning_rate)
-    trainer = _Trainer([members[index] for index in order], batches, held_out, dtype, joined=joined)
+    trainer = _Trainer([members[index] for index in order], batches, held_out, dtype, joined=joined, recorded=recorded)
     state = trainer.state
     with determinism(members[0].training.seed, batches.data.device):
         _go_on(state, checkpoints)
@@ -135,6 +138,7 @@ class _Trainer:
         dtype: torch.dtype,
         *,
         joined: bool,
+        recorded: bool,
     ) -> None:
         self._members, self._batches, self._held_out, self._dtype = members, batches, held_out, dtype
         data, models, training = batches.data, [member.model for member in members], members[0].training
@@ -146,6 +150,9 @@ class _Trainer:
             group for first, _, leaves in self._slices for group in Group.of(members[first].training, leaves, shapes)
         ]
         self._sizes = batch_sizes(len(data), training.batch_size, joined=joined)
+        self._can_repeat = can_repeat(models)
+        recorded = recorded and self._can_repeat and data.device.type == "cuda"
+        self._recording = RecordedStep(self._sizes[0]) if recorded else None
         pools = [_pool(member, data) for member in members]
         self.state = State(
             training,
@@ -164,12 +171,20 @@ class _Trainer:
 
     def step(self, batch: Batch) -> None:
         """Take one optimiser step down the losses of a batch."""
+        state = self.state
+        state.optimizer.scale(schedules.factor(state.training, state.steps, state.last_step))
+        descend = self._descend
+        losses, hits = descend(batch) if self._recording is None else self._recording(descend, batch)
+        state.note(losses, hits)
+
+    def _descend(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take a step, by the batch and by tensors alone; the losses and the right answers, both `[members]`."""
+        self.state.optimizer.forget()  # There are some where a recording of this failed.
         logits = self._logits(batch.inputs)
         losses = self._objective(logits, batch)
         self._stack.backward(losses.sum(), self._slices)
-        state = self.state
-        state.optimizer.step(schedules.factor(state.training, state.steps, state.last_step))
-        state.note(losses.detach(), logits.detach(), batch.targets)
+        self.state.optimizer.descend()
+        return losses.detach(), hits_of(logits.detach(), batch.targets)
 
     @torch.no_grad()
     def held_out_accuracies(self) -> list[float] | list[None]:
@@ -210,7 +225,9 @@ class _Trainer:
 
     def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Logits `[members, batch, classes]` of inputs `[members, batch, ...]`."""
-        with torch.autocast(inputs.device.type, self._dtype, enabled=self._dtype != torch.float32):
+        # A recorded step casts the weights itself each time; where each is used once, the cache saves nothing.
+        cached, enabled = not self._can_repeat, self._dtype != torch.float32
+        with torch.autocast(inputs.device.type, self._dtype, enabled=enabled, cache_enabled=cached):
             return self._stack(inputs)
 
 

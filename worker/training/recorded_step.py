@@ -1,0 +1,146 @@
+"""A recorded step: a CUDA graph of a training's step, which a card repeats without being told each kernel of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from functools import cache
+
+import torch
+from torch import nn
+
+from distill_queue.shared.line import first_line
+from distill_queue.worker.data.batches import Batch
+from distill_queue.worker.machine.memory import USABLE, Need
+
+#: Steps that are taken before one is recorded: libraries allocate and choose their kernels in the first ones.
+WARM_UPS = 3
+#: Largest share of the free memory that a batch may take: a graph keeps its own, and large batches gain nothing.
+LARGEST_SHARE = 1 / 8
+
+#: What a step comes to: tensors on the device.
+Outcome = tuple[torch.Tensor, ...]
+
+logger = logging.getLogger(__name__)
+
+
+class RecordedStep:
+    """Takes steps; from the fourth batch of the full size on, it replays what the card did in one of them.
+
+    A replay runs the same kernels on the same addresses, so a step may depend on nothing but its batch and tensors
+    that are changed in place. The bits are those of the step itself.
+    """
+
+    def __init__(self, batch_size: int) -> None:
+        """Record nothing yet; batches of another size than `batch_size` are never replayed."""
+        self._batch_size = batch_size
+        #: Steps that are still to be taken before one is recorded.
+        self._warm_ups = WARM_UPS
+        self._failed = False
+        self._recording: _Recording | None = None
+
+    def __call__(self, step: Callable[[Batch], Outcome], batch: Batch) -> Outcome:
+        """Take a step, always the same one but for the batch; the next call overwrites the tensors that are returned.
+
+        A step that cannot be recorded is taken as it is, this time and from then on.
+        """
+        if self._failed or batch.targets.shape[1] != self._batch_size:
+            return step(batch)
+        if self._warm_ups:
+            self._warm_ups -= 1
+            return _aside(step, batch)
+        if self._recording is None:
+            try:
+                self._recording = _record(step, batch)
+            except RuntimeError as error:
+                self._failed = True
+                logger.info("the training's steps are not recorded, but taken one by one: %s", first_line(error))
+                return step(batch)
+            logger.debug("the training's steps are recorded")
+        return self._recording.replay(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class _Recording:
+    """A graph, and the tensors that it reads and writes."""
+
+    graph: torch.cuda.CUDAGraph
+    batch: Batch
+    outcome: Outcome
+
+    def replay(self, batch: Batch) -> Outcome:
+        """Take the step that was recorded with another batch."""
+        torch._foreach_copy_(_parts(self.batch), _parts(batch))
+        self.graph.replay()
+        return self.outcome
+
+
+def can_repeat(models: Sequence[nn.Module]) -> bool:
+    """Whether all models run the same kernels on every batch of a size: those of our families that say so.
+
+    The class itself has to say so, as a class of the user's own may do more than the one that it is made from.
+    """
+    return all(vars(type(model)).get("repeats_its_kernels", False) for model in models)
+
+
+def has_room(need: Need, free: int, *, streamed: bool) -> bool:
+    """Whether a batch is small, and fits twice into `free` bytes: a graph's own, and one beside it."""
+    taken = need.models + need.batch + (0 if streamed else need.data)
+    return need.batch <= free * LARGEST_SHARE and taken + need.batch <= free * USABLE
+
+
+def _aside(step: Callable[[Batch], Outcome], batch: Batch) -> Outcome:
+    """Take a step on the stream on which one is going to be recorded, as libraries hold memory for each stream."""
+    stream = _side_stream(batch.inputs.device)
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        outcome = step(batch)
+    torch.cuda.current_stream().wait_stream(stream)
+    return outcome
+
+
+def _record(step: Callable[[Batch], Outcome], batch: Batch) -> _Recording:
+    """Record a step, which takes none.
+
+    Raises:
+        RuntimeError: it cannot be recorded.
+
+    """
+    device, graph, pool = batch.inputs.device, torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
+    own = Batch(**{name: part.clone() for name, part in _named_parts(batch).items()})
+    stream = _side_stream(device)
+    # The stream is entered here too: where a recording fails, torch's own context leaves it current (2.11).
+    with torch.cuda.stream(stream):
+        try:
+            # Only this thread is watched for what cannot be recorded, as another one may read samples ahead.
+            with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
+                outcome = step(own)
+        except RuntimeError:
+            _release(device, pool)
+            raise
+    return _Recording(graph, own, outcome)
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all trainings of a process."""
+    return torch.cuda.Stream(device)
+
+
+def _release(device: torch.device, pool: tuple[int, int]) -> None:
+    """Have the allocator leave the pool of a recording that failed, which torch does not do (2.11)."""
+    with suppress(RuntimeError):
+        torch._C._cuda_endAllocateToPool(device.index, pool)
+        torch._C._cuda_releasePool(device.index, pool)
+
+
+def _named_parts(batch: Batch) -> dict[str, torch.Tensor]:
+    """The parts that a batch has."""
+    parts = {field.name: getattr(batch, field.name) for field in fields(batch)}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _parts(batch: Batch) -> list[torch.Tensor]:
+    return list(_named_parts(batch).values())
