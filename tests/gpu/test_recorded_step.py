@@ -15,15 +15,15 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.shared.store.folder_store import FolderStore
-from distill_queue.worker.data.batches import Batch, Batches
+from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.split import Split
+from distill_queue.worker.machine import recorded_step
+from distill_queue.worker.machine.recorded_step import WARM_UPS, RecordedStep
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
-from distill_queue.worker.training import recorded_step
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.fit import Member, Trained, fit
 from distill_queue.worker.training.objective import Goal
-from distill_queue.worker.training.recorded_step import WARM_UPS, RecordedStep
 from tests.gpu.conftest import contents, plan, run
 from tests.gpu.test_seeds import Leaving, state_of
 
@@ -250,17 +250,17 @@ def test_a_training_after_one_that_could_not_be_recorded_is_recorded(
 
 def test_replays_leave_the_devices_generator_as_it_was(card: torch.device) -> None:
     total, take = torch.zeros(2, device=card), RecordedStep(batch_size=8)
-    batch = Batch(torch.ones(2, 8, 3, device=card), torch.zeros(2, 8, dtype=torch.int64, device=card))
+    inputs = torch.ones(2, 8, 3, device=card)
 
-    def step(batch: Batch) -> tuple[torch.Tensor, ...]:
-        total.add_(batch.inputs.sum((1, 2)))
+    def step(inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        total.add_(inputs.sum((1, 2)))
         return (total * 2,)
 
     torch.rand(5, device=card)
     before, numbers = state_of(card), torch.rand(5, device=card)
     torch.cuda.set_rng_state(before, card)
 
-    outcomes = [take(step, batch)[0].tolist() for _ in range(WARM_UPS + 3)]
+    outcomes = [take(step, inputs)[0].tolist() for _ in range(WARM_UPS + 3)]
 
     assert outcomes == [[48.0 * count] * 2 for count in range(1, WARM_UPS + 4)]
     assert torch.equal(state_of(card), before)

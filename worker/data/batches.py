@@ -36,6 +36,11 @@ class Batch:
     partner_targets: torch.Tensor | None = None
     shares: torch.Tensor | None = None
 
+    @property
+    def parts(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """All of them, as they are given."""
+        return self.inputs, self.targets, self.teacher_logits, self.partner_targets, self.shares
+
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
@@ -86,6 +91,11 @@ class Batches:
         self.home = torch.device("cpu") if self._streams else data.device
         prepare = prepare and not self._streams and augmentation.changes_nothing
         self._prepared = _prepared(data, dtype) if prepare else None
+
+    @property
+    def are_the_same_each_epoch(self) -> bool:
+        """Whether the batch of some rows is one function of these, in view 0, and lies on the device already."""
+        return self._prepared is not None and (self._teacher_logits is None or self._views == 1)
 
     def view(self, epoch: int) -> int:
         """The number of the view that is seen in an epoch."""

@@ -57,7 +57,7 @@ class TeacherLogits:
         indices, values, sums, *scales = taken
         kept = self._kept(values, tuple(scales)).float()
         fill = kept.double().logsumexp(1) + sums[:, 1].double() - math.log(self.classes - kept.shape[1])
-        below = torch.nextafter(kept[:, 0], kept.new_tensor(-math.inf))
+        below = torch.nextafter(kept[:, 0], kept.new_full((), -math.inf))
         fill = torch.minimum(fill.float(), below)
         mask = (1 << (8 * indices.element_size())) - 1
         return fill[:, None].repeat(1, self.classes).scatter_(1, indices.long() & mask, kept)

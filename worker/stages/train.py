@@ -14,9 +14,9 @@ from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.worker import models
 from distill_queue.worker.data.batches import Batches, size_bytes
 from distill_queue.worker.data.teacher_logits import TeacherLogits
-from distill_queue.worker.machine import memory, plugins
+from distill_queue.worker.machine import memory, plugins, recorded_step
 from distill_queue.worker.stages.context import StageContext
-from distill_queue.worker.training import own_code, probe, recorded_step
+from distill_queue.worker.training import own_code, probe
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.fit import Member, Trained, fit
 from distill_queue.worker.training.objective import Goal

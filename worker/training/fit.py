@@ -19,6 +19,7 @@ from distill_queue.worker.data.batches import Batch, Batches, batch_sizes
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.determinism import determinism
+from distill_queue.worker.machine.recorded_step import RecordedStep, can_repeat
 from distill_queue.worker.machine.runtime import Report
 from distill_queue.worker.models import parameters, trained_parameters
 from distill_queue.worker.training import optimizers, schedules
@@ -27,7 +28,6 @@ from distill_queue.worker.training.curves import Tally, hits_of
 from distill_queue.worker.training.objective import Goal, Objective
 from distill_queue.worker.training.optimizers import Group
 from distill_queue.worker.training.orders import Orders
-from distill_queue.worker.training.recorded_step import RecordedStep, can_repeat
 from distill_queue.worker.training.stack import Stack
 from distill_queue.worker.training.state import State
 
@@ -95,11 +95,11 @@ def fit(
             started = time.monotonic()
             epoch, so_far = f"epoch {state.epoch + 1}/{state.training.epochs}", state.summary
             with closing(trainer.rest_of_epoch()) as rest:
-                for batch in rest:
-                    trainer.step(batch)
+                for shown in rest:
+                    samples = trainer.step(shown)
                     words = f"{epoch} · step {state.step}/{state.steps_an_epoch}{so_far}"
                     try:
-                        report(words, batch.targets.numel(), state.share)
+                        report(words, samples, state.share)
                     except (HandedBack, Cancelled):
                         checkpoints.save(state.steps, state.checkpoint())
                         raise
@@ -153,6 +153,8 @@ class _Trainer:
         self._can_repeat = can_repeat(models)
         recorded = recorded and self._can_repeat and data.device.type == "cuda"
         self._recording = RecordedStep(self._sizes[0]) if recorded else None
+        #: Whether a batch is put together in the step, so that this is recorded too.
+        self._from_rows = recorded and batches.are_the_same_each_epoch
         pools = [_pool(member, data) for member in members]
         self.state = State(
             training,
@@ -163,23 +165,46 @@ class _Trainer:
             Tally(self._sizes, [data.labelled if pool is None else len(data) for pool in pools], data.device),
         )
 
-    def rest_of_epoch(self) -> Generator[Batch]:
-        """The epoch's batches that are still to come, in the view that the epoch sees."""
-        rows = self.state.orders.draw().to(self._batches.home).split(self._sizes, dim=1)
+    def rest_of_epoch(self) -> Generator[Batch | torch.Tensor]:
+        """The epoch's batches that are still to come, in the view that the epoch sees; or the rows to make each of."""
+        rows = self.state.orders.draw().to(self._batches.home).split(self._sizes, dim=1)[self.state.step :]
         self._stack.train(mode=True)
-        return self._batches.each(rows[self.state.step :], self._batches.view(self.state.epoch))
+        if self._from_rows:
+            return (each for each in rows)
+        return self._batches.each(rows, self._batches.view(self.state.epoch))
 
-    def step(self, batch: Batch) -> None:
-        """Take one optimiser step down the losses of a batch."""
+    def step(self, shown: Batch | torch.Tensor) -> int:
+        """Take one optimiser step down the losses of a batch, or of some rows; return of how many samples."""
         state = self.state
         state.optimizer.scale(schedules.factor(state.training, state.steps, state.last_step))
-        descend = self._descend
-        losses, hits = descend(batch) if self._recording is None else self._recording(descend, batch)
+        parts = shown.parts if isinstance(shown, Batch) else (shown,)
+        losses, hits = self._descend(*parts) if self._recording is None else self._recording(self._descend, *parts)
         state.note(losses, hits)
+        return parts[0].shape[:2].numel()
 
-    def _descend(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take a step, by the batch and by tensors alone; the losses and the right answers, both `[members]`."""
+    def _descend(
+        self,
+        inputs: torch.Tensor,
+        targets: torch.Tensor | None = None,
+        teacher_logits: torch.Tensor | None = None,
+        partner_targets: torch.Tensor | None = None,
+        shares: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take a step that depends on tensors alone; return the losses and the right answers, both `[members]`.
+
+        Args:
+            inputs: of a batch, as its other parts; without these, the rows `[members, batch]` to make it of.
+            targets: of the batch.
+            teacher_logits: of the batch.
+            partner_targets: of the batch.
+            shares: of the batch.
+
+        """
         self.state.optimizer.forget()  # There are some where a recording of this failed.
+        if targets is None:
+            batch = self._batches(inputs, 0)
+        else:
+            batch = Batch(inputs, targets, teacher_logits, partner_targets, shares)
         logits = self._logits(batch.inputs)
         losses = self._objective(logits, batch)
         self._stack.backward(losses.sum(), self._slices)

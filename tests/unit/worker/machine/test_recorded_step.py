@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from distill_queue.worker.data.batches import Batch
 from distill_queue.worker.machine.memory import Need
+from distill_queue.worker.machine.recorded_step import RecordedStep, can_repeat, has_room
 from distill_queue.worker.models import Cnn, Ensemble, Mlp, Resnet
-from distill_queue.worker.training.recorded_step import RecordedStep, can_repeat, has_room
 
 
 class Own(Cnn):
@@ -60,13 +59,13 @@ def test_a_step_is_recorded_where_its_batch_is_small_and_fits_twice(
 def test_batches_of_another_size_are_taken_as_they_are() -> None:
     take, taken = RecordedStep(batch_size=8), []
 
-    def step(batch: Batch) -> tuple[torch.Tensor, ...]:
-        taken.append(batch)
-        return (batch.inputs.sum(),)
+    def step(*parts: torch.Tensor | None) -> tuple[torch.Tensor, ...]:
+        taken.append(parts)
+        return (torch.ones(()) * len(taken),)
 
-    batches = [Batch(torch.ones(1, 5, 2) * number, torch.zeros(1, 5)) for number in range(6)]
+    batches = [(torch.ones(1, 5, 2), None, torch.zeros(1, 5)) for _ in range(6)]
 
-    outcomes = [take(step, batch)[0].item() for batch in batches]
+    outcomes = [take(step, *batch)[0].item() for batch in batches]
 
-    assert outcomes == [10.0 * number for number in range(6)]
-    assert all(one is other for one, other in zip(taken, batches, strict=True))
+    assert outcomes == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    assert all(one[2] is other[2] for one, other in zip(taken, batches, strict=True))

@@ -1,18 +1,17 @@
-"""A recorded step: a CUDA graph of a training's step, which a card repeats without being told each kernel of it."""
+"""A recorded step: a CUDA graph of what is done in each step of a training, which a card repeats as a whole."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 
 import torch
 from torch import nn
 
 from distill_queue.shared.line import first_line
-from distill_queue.worker.data.batches import Batch
 from distill_queue.worker.machine.memory import USABLE, Need
 
 #: Steps that are taken before one is recorded: libraries allocate and choose their kernels in the first ones.
@@ -20,8 +19,12 @@ WARM_UPS = 3
 #: Largest share of the free memory that a batch may take: a graph keeps its own, and large batches gain nothing.
 LARGEST_SHARE = 1 / 8
 
-#: What a step comes to: tensors on the device.
+#: What a step is given: tensors `[members, batch, ...]` on the device; None where there is no such part.
+Parts = tuple[torch.Tensor | None, ...]
+#: What it comes to: tensors on the device.
 Outcome = tuple[torch.Tensor, ...]
+#: A step, always the same one but for its parts: it depends on nothing but these, and tensors that stay in their place.
+Step = Callable[..., Outcome]
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +32,7 @@ logger = logging.getLogger(__name__)
 class RecordedStep:
     """Takes steps; from the fourth batch of the full size on, it replays what the card did in one of them.
 
-    A replay runs the same kernels on the same addresses, so a step may depend on nothing but its batch and tensors
-    that are changed in place. The bits are those of the step itself.
+    A replay runs the same kernels on the same addresses. The bits are those of the step itself.
     """
 
     def __init__(self, batch_size: int) -> None:
@@ -41,25 +43,25 @@ class RecordedStep:
         self._failed = False
         self._recording: _Recording | None = None
 
-    def __call__(self, step: Callable[[Batch], Outcome], batch: Batch) -> Outcome:
-        """Take a step, always the same one but for the batch; the next call overwrites the tensors that are returned.
+    def __call__(self, step: Step, first: torch.Tensor, *others: torch.Tensor | None) -> Outcome:
+        """Take a step; the next call overwrites the tensors that are returned.
 
         A step that cannot be recorded is taken as it is, this time and from then on.
         """
-        if self._failed or batch.targets.shape[1] != self._batch_size:
-            return step(batch)
+        if self._failed or first.shape[1] != self._batch_size:
+            return step(first, *others)
         if self._warm_ups:
             self._warm_ups -= 1
-            return _aside(step, batch)
+            return _aside(step, first, *others)
         if self._recording is None:
             try:
-                self._recording = _record(step, batch)
+                self._recording = _record(step, (first, *others), first.device)
             except RuntimeError as error:
                 self._failed = True
                 logger.info("the training's steps are not recorded, but taken one by one: %s", first_line(error))
-                return step(batch)
+                return step(first, *others)
             logger.debug("the training's steps are recorded")
-        return self._recording.replay(batch)
+        return self._recording.replay((first, *others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +69,12 @@ class _Recording:
     """A graph, and the tensors that it reads and writes."""
 
     graph: torch.cuda.CUDAGraph
-    batch: Batch
+    parts: list[torch.Tensor]
     outcome: Outcome
 
-    def replay(self, batch: Batch) -> Outcome:
-        """Take the step that was recorded with another batch."""
-        torch._foreach_copy_(_parts(self.batch), _parts(batch))
+    def replay(self, parts: Parts) -> Outcome:
+        """Take the step that was recorded with other parts."""
+        torch._foreach_copy_(self.parts, _present(parts))
         self.graph.replay()
         return self.outcome
 
@@ -91,36 +93,35 @@ def has_room(need: Need, free: int, *, streamed: bool) -> bool:
     return need.batch <= free * LARGEST_SHARE and taken + need.batch <= free * USABLE
 
 
-def _aside(step: Callable[[Batch], Outcome], batch: Batch) -> Outcome:
+def _aside(step: Step, first: torch.Tensor, *others: torch.Tensor | None) -> Outcome:
     """Take a step on the stream on which one is going to be recorded, as libraries hold memory for each stream."""
-    stream = _side_stream(batch.inputs.device)
+    stream = _side_stream(first.device)
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        outcome = step(batch)
+        outcome = step(first, *others)
     torch.cuda.current_stream().wait_stream(stream)
     return outcome
 
 
-def _record(step: Callable[[Batch], Outcome], batch: Batch) -> _Recording:
+def _record(step: Step, parts: Parts, device: torch.device) -> _Recording:
     """Record a step, which takes none.
 
     Raises:
         RuntimeError: it cannot be recorded.
 
     """
-    device, graph, pool = batch.inputs.device, torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
-    own = Batch(**{name: part.clone() for name, part in _named_parts(batch).items()})
-    stream = _side_stream(device)
+    graph, pool, stream = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle(), _side_stream(device)
+    own = [None if part is None else part.clone() for part in parts]
     # The stream is entered here too: where a recording fails, torch's own context leaves it current (2.11).
     with torch.cuda.stream(stream):
         try:
             # Only this thread is watched for what cannot be recorded, as another one may read samples ahead.
             with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
-                outcome = step(own)
+                outcome = step(*own)
         except RuntimeError:
             _release(device, pool)
             raise
-    return _Recording(graph, own, outcome)
+    return _Recording(graph, _present(own), outcome)
 
 
 @cache
@@ -136,11 +137,5 @@ def _release(device: torch.device, pool: tuple[int, int]) -> None:
         torch._C._cuda_releasePool(device.index, pool)
 
 
-def _named_parts(batch: Batch) -> dict[str, torch.Tensor]:
-    """The parts that a batch has."""
-    parts = {field.name: getattr(batch, field.name) for field in fields(batch)}
-    return {name: part for name, part in parts.items() if part is not None}
-
-
-def _parts(batch: Batch) -> list[torch.Tensor]:
-    return list(_named_parts(batch).values())
+def _present(parts: Sequence[torch.Tensor | None]) -> list[torch.Tensor]:
+    return [part for part in parts if part is not None]
