@@ -20,6 +20,7 @@ from distill_queue.worker.data.split import Split
 from distill_queue.worker.machine import recorded_step
 from distill_queue.worker.machine.recorded_step import WARM_UPS, RecordedStep
 from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models import Mlp
 from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.fit import Member, Trained, fit
@@ -44,6 +45,7 @@ TRAININGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cnn": (CNN, {}),
     "cnn in float32": (CNN, {"precision": "float32"}),
     "cnn, views": (CNN, {"augmentation": {"shift": 2, "flip": True, "mixup": 0.2}, "optimizer": "sgd"}),
+    "cnn, squares cut out": (CNN, {"augmentation": {"cutout": 4}}),
     "resnet8": (RESNET, {"optimizer": "adamw", "weight_decay": 0.01}),
 }
 
@@ -128,7 +130,11 @@ def test_replayed_steps_give_the_bytes_of_steps_taken_one_by_one(
     assert contents(found) == contents(expected), (found.record, expected.record)
 
 
-@pytest.mark.parametrize("labels", [{}, {"top_k": 3}], ids=["dense", "top 3"])
+@pytest.mark.parametrize(
+    "labels",
+    [{}, {"top_k": 3}, {"dtype": "uint8", "views": 2, "augmentation": {"shift": 1, "mixup": 0.3}}],
+    ids=["dense", "top 3", "two views"],
+)
 @pytest.mark.parametrize("loss", ["kd", "dkd", "dist", "mse"])
 def test_replayed_distillations_give_the_bytes_of_steps_taken_one_by_one(
     tmp_path: Path, runtime: Runtime, told: Counting, monkeypatch: pytest.MonkeyPatch, loss: str, labels: dict[str, Any]
@@ -204,19 +210,34 @@ class Waiting(nn.Module):
         return self.head(features * max(1.0, features.detach().sum().item()) ** 0.1)
 
 
-def trained(model: nn.Module, device: torch.device, folder: Path, *, recorded: bool) -> list[torch.Tensor]:
+def trained(
+    model: nn.Module, device: torch.device, folder: Path, *, recorded: bool, streamed: bool = False
+) -> list[torch.Tensor]:
     """The weights of a model after a training on random samples."""
     generator = torch.Generator().manual_seed(0)
-    inputs = torch.randint(0, 256, (200, 1, 4, 4), dtype=torch.uint8, generator=generator).to(device)
+    inputs = torch.randint(0, 256, (200, 1, 4, 4), dtype=torch.uint8, generator=generator)
     targets = torch.randint(0, 3, (200,), generator=generator).to(device)
-    mean, std = torch.tensor([128.0], device=device), torch.tensor([70.0], device=device)
-    data = Split(inputs, targets, mean, std, labelled=200)
+    mean, std = (torch.tensor(each, device=device).view(1, 1, 1) for each in (128.0, 70.0))
+    data = Split(inputs.numpy() if streamed else inputs.to(device), targets, mean, std, labelled=200)
     training = TrainingSpec(epochs=2, batch_size=16)
     batches = Batches(data, training.augmentation, None, torch.float32)
     members, checkpoints = [Member(model, training, Goal())], Checkpoints(folder, 1e9)
     (outcome,) = fit(members, batches, None, torch.float32, lambda *_: None, checkpoints, recorded=recorded)
     assert isinstance(outcome, Trained)
     return [tensor.detach().cpu() for tensor in model.state_dict().values()]
+
+
+def test_steps_on_streamed_samples_are_replayed_to_the_same_bits(
+    tmp_path: Path, card: torch.device, told: Counting
+) -> None:
+    weights = []
+    for recorded in (True, False):
+        torch.manual_seed(3)
+        model = Mlp(16, (8,), 3).to(card)
+        weights.append(trained(model, card, tmp_path / str(recorded), recorded=recorded, streamed=recorded))
+
+    assert told.recorded == 1, told.said
+    assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
 
 
 def test_a_step_that_cannot_be_recorded_is_taken_one_by_one_to_the_same_bits_and_said_once(

@@ -93,9 +93,9 @@ class Batches:
         self._prepared = _prepared(data, dtype) if prepare else None
 
     @property
-    def are_the_same_each_epoch(self) -> bool:
-        """Whether the batch of some rows is one function of these, in view 0, and lies on the device already."""
-        return self._prepared is not None and (self._teacher_logits is None or self._views == 1)
+    def lie_on_the_device(self) -> bool:
+        """Whether a batch is made of rows on the device alone, so that this can be recorded with a step."""
+        return not self._streams
 
     def view(self, epoch: int) -> int:
         """The number of the view that is seen in an epoch."""
@@ -105,8 +105,8 @@ class Batches:
         """The inputs of successive rows, without a batch's other parts."""
         return self(torch.arange(rows.start, rows.stop, device=self.home)[None], view).inputs[0]
 
-    def __call__(self, rows: torch.Tensor, view: int) -> Batch:
-        """The batch of some rows `[members, batch]`."""
+    def __call__(self, rows: torch.Tensor, view: int | torch.Tensor) -> Batch:
+        """The batch of some rows `[members, batch]`, in a view, which may be a tensor beside rows on the device."""
         return self._finish(rows, view, self._take(rows, view))
 
     def each(self, all_rows: Sequence[torch.Tensor], view: int) -> Generator[Batch]:
@@ -124,7 +124,7 @@ class Batches:
         finally:
             thread.shutdown(cancel_futures=True)
 
-    def _take(self, rows: torch.Tensor, view: int) -> _Taken:
+    def _take(self, rows: torch.Tensor, view: int | torch.Tensor) -> _Taken:
         flat = rows.flatten()
         source = self.data.inputs if self._prepared is None else self._prepared
         partners = augment.partners(flat, view, len(self.data), self._augmentation)
@@ -136,7 +136,7 @@ class Batches:
             None if partners is None else take(source, partners.rows, self.data.device),
         )
 
-    def _finish(self, rows: torch.Tensor, view: int, taken: _Taken) -> Batch:
+    def _finish(self, rows: torch.Tensor, view: int | torch.Tensor, taken: _Taken) -> Batch:
         """A batch from what was read for it."""
         flat = rows.flatten().to(self.data.device, non_blocking=True)
         targets = self.data.targets.index_select(0, flat).view_as(rows)

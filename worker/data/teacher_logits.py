@@ -43,8 +43,15 @@ class TeacherLogits:
         """Whether they are read from the disk."""
         return isinstance(self.columns[0], np.ndarray)
 
-    def take(self, rows: torch.Tensor, view: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-        """The columns' rows `[batch, width]` of some samples in a view, as they are stored, on the device."""
+    def take(self, rows: torch.Tensor, view: int | torch.Tensor, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """The columns' rows `[batch, width]` of some samples in a view, as they are stored, on the device.
+
+        The view may be a tensor without dimensions where the columns are on the device, which is not waited for then.
+        """
+        if isinstance(view, torch.Tensor):
+            samples = self.columns[0].shape[1]
+            whole = (column.flatten(0, 1) for column in self.columns if isinstance(column, torch.Tensor))
+            return tuple(take(column, rows + view * samples, device) for column in whole)
         return tuple(take(column[view], rows, device) for column in self.columns)
 
     def logits(self, taken: tuple[torch.Tensor, ...]) -> torch.Tensor:

@@ -153,8 +153,9 @@ class _Trainer:
         self._can_repeat = can_repeat(models)
         recorded = recorded and self._can_repeat and data.device.type == "cuda"
         self._recording = RecordedStep(self._sizes[0]) if recorded else None
-        #: Whether a batch is put together in the step, so that this is recorded too.
-        self._from_rows = recorded and batches.are_the_same_each_epoch
+        #: Whether a batch is put together in the step, so that this is recorded too; and the view that it is seen in.
+        self._from_rows = recorded and batches.lie_on_the_device
+        self._view = torch.zeros((), dtype=torch.int64, device=data.device)
         pools = [_pool(member, data) for member in members]
         self.state = State(
             training,
@@ -169,9 +170,11 @@ class _Trainer:
         """The epoch's batches that are still to come, in the view that the epoch sees; or the rows to make each of."""
         rows = self.state.orders.draw().to(self._batches.home).split(self._sizes, dim=1)[self.state.step :]
         self._stack.train(mode=True)
+        view = self._batches.view(self.state.epoch)
         if self._from_rows:
+            self._view.fill_(view)
             return (each for each in rows)
-        return self._batches.each(rows, self._batches.view(self.state.epoch))
+        return self._batches.each(rows, view)
 
     def step(self, shown: Batch | torch.Tensor) -> int:
         """Take one optimiser step down the losses of a batch, or of some rows; return of how many samples."""
@@ -202,7 +205,7 @@ class _Trainer:
         """
         self.state.optimizer.forget()  # There are some where a recording of this failed.
         if targets is None:
-            batch = self._batches(inputs, 0)
+            batch = self._batches(inputs, self._view)
         else:
             batch = Batch(inputs, targets, teacher_logits, partner_targets, shares)
         logits = self._logits(batch.inputs)
