@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,15 @@ class Counting(logging.Handler):
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Counting:
+def told() -> Iterator[Counting]:
     """What is logged of recordings."""
-    counting = Counting()
-    logger = recorded_step.logger
-    monkeypatch.setattr(logger, "handlers", [*logger.handlers, counting])
-    monkeypatch.setattr(logger, "level", logging.DEBUG)
-    return counting
+    counting, logger = Counting(), recorded_step.logger
+    level = logger.level
+    logger.setLevel(logging.DEBUG)
+    logger.addHandler(counting)
+    yield counting
+    logger.removeHandler(counting)
+    logger.setLevel(level)
 
 
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
