@@ -251,11 +251,16 @@ def test_a_step_that_cannot_be_recorded_is_taken_one_by_one_to_the_same_bits_and
         torch.manual_seed(3)
         weights.append(trained(Waiting().to(card), card, tmp_path / str(recorded), recorded=recorded))
 
+    assert len(told.said) == 1, told.said
     (line,) = told.said
     assert line.startswith("the training's steps are not recorded, but taken one by one: "), line
     assert "\n" not in line
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
-    assert torch.cuda.current_stream(card) == torch.cuda.default_stream(card), "a failed recording left its stream"
+    assert torch.cuda.current_stream() == torch.cuda.default_stream(), "a failed recording left its stream"
+    state = state_of(card)
+    numbers = torch.rand(5, device=card)
+    torch.cuda.set_rng_state(state, card)
+    assert torch.equal(torch.rand(5, device=card), numbers), "a failed recording left the generator in another state"
 
 
 def test_a_training_after_one_that_could_not_be_recorded_is_recorded(

@@ -58,7 +58,9 @@ class RecordedStep:
                 self._recording = _record(step, (first, *others), first.device)
             except RuntimeError as error:
                 self._failed = True
-                logger.info("the training's steps are not recorded, but taken one by one: %s", first_line(error))
+                # An error in the step makes the end of the recording fail too, which says less.
+                reason = first_line(error.__context__ or error)
+                logger.info("the training's steps are not recorded, but taken one by one: %s", reason)
                 return step(first, *others)
             logger.debug("the training's steps are recorded")
         return self._recording.replay((first, *others))
@@ -119,7 +121,7 @@ def _record(step: Step, parts: Parts, device: torch.device) -> _Recording:
             with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
                 outcome = step(*own)
         except RuntimeError:
-            _release(device, pool)
+            _clean_up(device, pool)
             raise
     return _Recording(graph, _present(own), outcome)
 
@@ -130,11 +132,15 @@ def _side_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
-def _release(device: torch.device, pool: tuple[int, int]) -> None:
-    """Have the allocator leave the pool of a recording that failed, which torch does not do (2.11)."""
+def _clean_up(device: torch.device, pool: tuple[int, int]) -> None:
+    """Undo what a recording that failed leaves behind in torch (2.11)."""
+    # The allocator would go on to look for the recording.
     with suppress(RuntimeError):
         torch._C._cuda_endAllocateToPool(device.index, pool)
         torch._C._cuda_releasePool(device.index, pool)
+    # The generator would refuse to give numbers outside of the recording; a copy of its state is in none.
+    generator = torch.cuda.default_generators[device.index]
+    generator.graphsafe_set_state(generator.clone_state())
 
 
 def _present(parts: Sequence[torch.Tensor | None]) -> list[torch.Tensor]:
