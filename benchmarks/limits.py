@@ -31,6 +31,7 @@ from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.evaluation import quality
+from distill_queue.worker.machine import memory, recorded_step
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.fit import Member, Trained, fit
@@ -146,10 +147,13 @@ def training_of(
     batches = Batches(split, AugmentationSpec(), 1, dtype, teacher_logits if goal.distillation else None)
     training = TrainingSpec(epochs=epochs, batch_size=phase.batch_size)
     members = [Member(model, training, goal) for model in built]
+    # The data are there already: what is free is without them.
+    need = memory.of_training(built, training, split.normalised(slice(0, 1)), dtype, data=0)
+    recorded = recorded_step.has_room(need, runtime.free_bytes, streamed=phase.streamed)
 
     def train() -> float:
         checkpoints = Checkpoints(Path(tempfile.mkdtemp(dir=folder)), 1e9)
-        result = fit(members, batches, None, dtype, lambda *_: None, checkpoints)[0]
+        result = fit(members, batches, None, dtype, lambda *_: None, checkpoints, recorded=recorded)[0]
         if not isinstance(result, Trained):
             raise result
         how = result.record

@@ -41,8 +41,8 @@ MODELS: tuple[tuple[str, ModelSpec, tuple[int, ...]], ...] = (
 BATCHES, SMALL_BATCHES = (64, 256, 1_024, 4_096, 16_384), (16,)
 #: Batches that are timed in float32 too.
 BATCHES_IN_FLOAT32 = (*SMALL_BATCHES, 256, 4_096)
-#: Steps that are timed at least, of small batches and of large ones.
-LEAST_STEPS, LARGE_BATCH, LEAST_LARGE_STEPS = 24, 4_096, 6
+#: Steps that are timed at least: of small batches, whose first steps are not replayed yet; of others; of large ones.
+SMALL_BATCH, LEAST_SMALL_STEPS, LEAST_STEPS, LARGE_BATCH, LEAST_LARGE_STEPS = 256, 192, 24, 4_096, 6
 #: Of the samples that are made for them, at most.
 SPLIT_BYTES = 400_000_000
 #: Samples that operations are counted with.
@@ -103,6 +103,8 @@ def samples_for(batch_size: int, shape: tuple[int, ...]) -> tuple[int, int]:
     """Samples of an epoch, and epochs, for enough steps of a batch size."""
     most = max(2, min(64, SPLIT_BYTES // (batch_size * math.prod(shape))))
     least = LEAST_LARGE_STEPS if batch_size >= LARGE_BATCH else LEAST_STEPS
+    if batch_size <= SMALL_BATCH and shape != LARGE:
+        least = LEAST_SMALL_STEPS
     return most * batch_size, math.ceil(least / most)
 
 

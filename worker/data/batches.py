@@ -36,6 +36,11 @@ class Batch:
     partner_targets: torch.Tensor | None = None
     shares: torch.Tensor | None = None
 
+    @property
+    def parts(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        """All of them, as they are given."""
+        return self.inputs, self.targets, self.teacher_logits, self.partner_targets, self.shares
+
 
 @dataclass(frozen=True, slots=True)
 class _Taken:
@@ -87,6 +92,11 @@ class Batches:
         prepare = prepare and not self._streams and augmentation.changes_nothing
         self._prepared = _prepared(data, dtype) if prepare else None
 
+    @property
+    def lie_on_the_device(self) -> bool:
+        """Whether a batch is made of rows on the device alone, so that this can be recorded with a step."""
+        return not self._streams
+
     def view(self, epoch: int) -> int:
         """The number of the view that is seen in an epoch."""
         return epoch if self._views is None else epoch % self._views
@@ -95,8 +105,8 @@ class Batches:
         """The inputs of successive rows, without a batch's other parts."""
         return self(torch.arange(rows.start, rows.stop, device=self.home)[None], view).inputs[0]
 
-    def __call__(self, rows: torch.Tensor, view: int) -> Batch:
-        """The batch of some rows `[members, batch]`."""
+    def __call__(self, rows: torch.Tensor, view: int | torch.Tensor) -> Batch:
+        """The batch of some rows `[members, batch]`, in a view, which may be a tensor beside rows on the device."""
         return self._finish(rows, view, self._take(rows, view))
 
     def each(self, all_rows: Sequence[torch.Tensor], view: int) -> Generator[Batch]:
@@ -114,7 +124,7 @@ class Batches:
         finally:
             thread.shutdown(cancel_futures=True)
 
-    def _take(self, rows: torch.Tensor, view: int) -> _Taken:
+    def _take(self, rows: torch.Tensor, view: int | torch.Tensor) -> _Taken:
         flat = rows.flatten()
         source = self.data.inputs if self._prepared is None else self._prepared
         partners = augment.partners(flat, view, len(self.data), self._augmentation)
@@ -126,7 +136,7 @@ class Batches:
             None if partners is None else take(source, partners.rows, self.data.device),
         )
 
-    def _finish(self, rows: torch.Tensor, view: int, taken: _Taken) -> Batch:
+    def _finish(self, rows: torch.Tensor, view: int | torch.Tensor, taken: _Taken) -> Batch:
         """A batch from what was read for it."""
         flat = rows.flatten().to(self.data.device, non_blocking=True)
         targets = self.data.targets.index_select(0, flat).view_as(rows)

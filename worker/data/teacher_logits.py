@@ -43,8 +43,15 @@ class TeacherLogits:
         """Whether they are read from the disk."""
         return isinstance(self.columns[0], np.ndarray)
 
-    def take(self, rows: torch.Tensor, view: int, device: torch.device) -> tuple[torch.Tensor, ...]:
-        """The columns' rows `[batch, width]` of some samples in a view, as they are stored, on the device."""
+    def take(self, rows: torch.Tensor, view: int | torch.Tensor, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """The columns' rows `[batch, width]` of some samples in a view, as they are stored, on the device.
+
+        The view may be a tensor without dimensions where the columns are on the device, which is not waited for then.
+        """
+        if isinstance(view, torch.Tensor):
+            samples = self.columns[0].shape[1]
+            whole = (column.flatten(0, 1) for column in self.columns if isinstance(column, torch.Tensor))
+            return tuple(take(column, rows + view * samples, device) for column in whole)
         return tuple(take(column[view], rows, device) for column in self.columns)
 
     def logits(self, taken: tuple[torch.Tensor, ...]) -> torch.Tensor:
@@ -57,7 +64,7 @@ class TeacherLogits:
         indices, values, sums, *scales = taken
         kept = self._kept(values, tuple(scales)).float()
         fill = kept.double().logsumexp(1) + sums[:, 1].double() - math.log(self.classes - kept.shape[1])
-        below = torch.nextafter(kept[:, 0], kept.new_tensor(-math.inf))
+        below = torch.nextafter(kept[:, 0], kept.new_full((), -math.inf))
         fill = torch.minimum(fill.float(), below)
         mask = (1 << (8 * indices.element_size())) - 1
         return fill[:, None].repeat(1, self.classes).scatter_(1, indices.long() & mask, kept)

@@ -201,7 +201,8 @@ def _cut_out(images: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, si
     ys = (rows[:, None] + square).clamp(0, height - 1)
     xs = (columns[:, None] + square).clamp(0, width - 1)
     samples = torch.arange(len(images), device=images.device)
-    images[samples[:, None, None], :, ys[:, :, None], xs[:, None, :]] = 0.0
+    # Not a number, which torch would move to the device, and wait for it.
+    images[samples[:, None, None], :, ys[:, :, None], xs[:, None, :]] = images.new_zeros(())
 
 
 def _blend(images: torch.Tensor, others: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:

@@ -183,15 +183,16 @@ def _of_a_sample(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> 
 
 def _kept(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> list[int]:
     """Bytes of each tensor that a forward pass keeps, of the inputs, and of the logits."""
-    seen: dict[int, torch.Tensor] = {}
+    seen: dict[int, torch.UntypedStorage] = {}
     sizes = [inputs.nbytes]
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in seen:
-            seen[storage.data_ptr()] = tensor  # Held, so that no other tensor gets its address.
+            seen[storage.data_ptr()] = storage  # Held, so that no other tensor gets its address.
             sizes.append(storage.nbytes())
-        return tensor
+        # Detached, as autograd's record of the pass would else hold itself, and stay.
+        return tensor.detach()
 
     with (
         torch.enable_grad(),

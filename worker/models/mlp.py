@@ -22,6 +22,9 @@ def build(spec: MlpSpec, data: DatasetRecord, _runtime: Runtime) -> nn.Module:
 class Mlp(nn.Module):
     """Fully connected layers with ReLU: `[batch, ...] -> [batch, classes]`."""
 
+    #: It runs the same kernels on every batch of a size, and draws no random numbers: a step can be recorded.
+    repeats_its_kernels = True
+
     def __init__(self, inputs: int, hidden: tuple[int, ...], classes: int) -> None:
         super().__init__()
         widths = (inputs, *hidden)

@@ -39,6 +39,9 @@ class ResidualBlock(nn.Module):
 class Resnet(nn.Module):
     """The residual network of `6n + 2` layers for small images (He et al. 2015, section 4.2)."""
 
+    #: It runs the same kernels on every batch of a size, and draws no random numbers: a step can be recorded.
+    repeats_its_kernels = True
+
     def __init__(self, channels: int, layers: int, classes: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU())

@@ -14,7 +14,7 @@ from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.worker import models
 from distill_queue.worker.data.batches import Batches, size_bytes
 from distill_queue.worker.data.teacher_logits import TeacherLogits
-from distill_queue.worker.machine import memory, plugins
+from distill_queue.worker.machine import memory, plugins, recorded_step
 from distill_queue.worker.stages.context import StageContext
 from distill_queue.worker.training import own_code, probe
 from distill_queue.worker.training.checkpoints import Checkpoints
@@ -54,7 +54,11 @@ def train_models(
         held_out = validation if validation is None or streamed else validation.read_whole()
         teacher_logits = None if labels is None else TeacherLogits.of(labels, runtime.device, streamed=streamed)
         batches = Batches(train, augmentation, views, found.dtype, teacher_logits)
-        outcomes = fit(members, batches, held_out, found.dtype, context.report, checkpoints, joined=found.joined)
+        recorded = not _whose(first) and recorded_step.has_room(need, free, streamed=streamed)
+        outcomes = fit(
+            members, batches, held_out, found.dtype, context.report, checkpoints,
+            joined=found.joined, recorded=recorded,
+        )  # fmt: skip
     return [(member.model, _noted(outcome, found)) for member, outcome in zip(members, outcomes, strict=True)]
 
 

@@ -61,10 +61,10 @@ class Tally:
         #: Samples `[members]` on which the largest logit was that of the label.
         self.hits = torch.zeros(len(labelled), device=device)
 
-    def note(self, step: int, losses: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
-        """Count a step: losses `[members]`, logits `[members, batch, classes]`, targets `[members, batch]`."""
+    def note(self, step: int, losses: torch.Tensor, hits: torch.Tensor) -> None:
+        """Count a step: its losses and its right answers, both `[members]`."""
         self.losses[:, step] = losses
-        self.hits += (logits.argmax(2) == targets).sum(1)
+        self.hits += hits
 
     def sum_up(self) -> tuple[list[float], list[float], list[int | None]]:
         """Of each member the epoch's mean loss, its accuracy, and the first step whose loss was not finite."""
@@ -73,3 +73,8 @@ class Tally:
         finite = self.losses.isfinite().tolist()
         self.hits.zero_()
         return losses, accuracies, [None if all(steps) else steps.index(False) for steps in finite]
+
+
+def hits_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """On how many samples the largest logit is the label's: `[members]` of `[members, batch, ...]`."""
+    return (logits.argmax(2) == targets).sum(1)

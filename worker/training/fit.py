@@ -19,11 +19,12 @@ from distill_queue.worker.data.batches import Batch, Batches, batch_sizes
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.determinism import determinism
+from distill_queue.worker.machine.recorded_step import RecordedStep, can_repeat
 from distill_queue.worker.machine.runtime import Report
 from distill_queue.worker.models import parameters, trained_parameters
 from distill_queue.worker.training import optimizers, schedules
 from distill_queue.worker.training.checkpoints import Checkpoints
-from distill_queue.worker.training.curves import Tally
+from distill_queue.worker.training.curves import Tally, hits_of
 from distill_queue.worker.training.objective import Goal, Objective
 from distill_queue.worker.training.optimizers import Group
 from distill_queue.worker.training.orders import Orders
@@ -59,6 +60,7 @@ def fit(
     checkpoints: Checkpoints,
     *,
     joined: bool = False,
+    recorded: bool = False,
 ) -> list[Trained | StageFailed]:
     """Train models of one shape in place, side by side, from their last checkpoint if there is one.
 
@@ -74,6 +76,7 @@ def fit(
         report: called after every step.
         checkpoints: where to write and to find them.
         joined: add a last batch of one sample to the one before it.
+        recorded: on a card, record a step and replay it, if the models can be; the weights have the same bits.
 
     Returns:
         Of each member how it was trained, or that its loss was not finite any more.
@@ -84,7 +87,7 @@ def fit(
     """
     # Members with one learning rate stand together, so that one slice of the stack is one tensor to the optimiser.
     order = sorted(range(len(members)), key=lambda index: members[index].training.learning_rate)
-    trainer = _Trainer([members[index] for index in order], batches, held_out, dtype, joined=joined)
+    trainer = _Trainer([members[index] for index in order], batches, held_out, dtype, joined=joined, recorded=recorded)
     state = trainer.state
     with determinism(members[0].training.seed, batches.data.device):
         _go_on(state, checkpoints)
@@ -92,11 +95,11 @@ def fit(
             started = time.monotonic()
             epoch, so_far = f"epoch {state.epoch + 1}/{state.training.epochs}", state.summary
             with closing(trainer.rest_of_epoch()) as rest:
-                for batch in rest:
-                    trainer.step(batch)
+                for shown in rest:
+                    samples = trainer.step(shown)
                     words = f"{epoch} · step {state.step}/{state.steps_an_epoch}{so_far}"
                     try:
-                        report(words, batch.targets.numel(), state.share)
+                        report(words, samples, state.share)
                     except (HandedBack, Cancelled):
                         checkpoints.save(state.steps, state.checkpoint())
                         raise
@@ -135,6 +138,7 @@ class _Trainer:
         dtype: torch.dtype,
         *,
         joined: bool,
+        recorded: bool,
     ) -> None:
         self._members, self._batches, self._held_out, self._dtype = members, batches, held_out, dtype
         data, models, training = batches.data, [member.model for member in members], members[0].training
@@ -146,6 +150,12 @@ class _Trainer:
             group for first, _, leaves in self._slices for group in Group.of(members[first].training, leaves, shapes)
         ]
         self._sizes = batch_sizes(len(data), training.batch_size, joined=joined)
+        self._can_repeat = can_repeat(models)
+        recorded = recorded and self._can_repeat and data.device.type == "cuda"
+        self._recording = RecordedStep(self._sizes[0]) if recorded else None
+        #: Whether a batch is put together in the step, so that this is recorded too; and the view that it is seen in.
+        self._from_rows = recorded and batches.lie_on_the_device
+        self._view = torch.zeros((), dtype=torch.int64, device=data.device)
         pools = [_pool(member, data) for member in members]
         self.state = State(
             training,
@@ -156,20 +166,53 @@ class _Trainer:
             Tally(self._sizes, [data.labelled if pool is None else len(data) for pool in pools], data.device),
         )
 
-    def rest_of_epoch(self) -> Generator[Batch]:
-        """The epoch's batches that are still to come, in the view that the epoch sees."""
-        rows = self.state.orders.draw().to(self._batches.home).split(self._sizes, dim=1)
+    def rest_of_epoch(self) -> Generator[Batch | torch.Tensor]:
+        """The epoch's batches that are still to come, in the view that the epoch sees; or the rows to make each of."""
+        rows = self.state.orders.draw().to(self._batches.home).split(self._sizes, dim=1)[self.state.step :]
         self._stack.train(mode=True)
-        return self._batches.each(rows[self.state.step :], self._batches.view(self.state.epoch))
+        view = self._batches.view(self.state.epoch)
+        if self._from_rows:
+            self._view.fill_(view)
+            return (each for each in rows)
+        return self._batches.each(rows, view)
 
-    def step(self, batch: Batch) -> None:
-        """Take one optimiser step down the losses of a batch."""
+    def step(self, shown: Batch | torch.Tensor) -> int:
+        """Take one optimiser step down the losses of a batch, or of some rows; return of how many samples."""
+        state = self.state
+        state.optimizer.scale(schedules.factor(state.training, state.steps, state.last_step))
+        parts = shown.parts if isinstance(shown, Batch) else (shown,)
+        losses, hits = self._descend(*parts) if self._recording is None else self._recording(self._descend, *parts)
+        state.note(losses, hits)
+        return parts[0].shape[:2].numel()
+
+    def _descend(
+        self,
+        inputs: torch.Tensor,
+        targets: torch.Tensor | None = None,
+        teacher_logits: torch.Tensor | None = None,
+        partner_targets: torch.Tensor | None = None,
+        shares: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take a step that depends on tensors alone; return the losses and the right answers, both `[members]`.
+
+        Args:
+            inputs: of a batch, as its other parts; without these, the rows `[members, batch]` to make it of.
+            targets: of the batch.
+            teacher_logits: of the batch.
+            partner_targets: of the batch.
+            shares: of the batch.
+
+        """
+        self.state.optimizer.forget()  # There are some where a recording of this failed.
+        if targets is None:
+            batch = self._batches(inputs, self._view)
+        else:
+            batch = Batch(inputs, targets, teacher_logits, partner_targets, shares)
         logits = self._logits(batch.inputs)
         losses = self._objective(logits, batch)
         self._stack.backward(losses.sum(), self._slices)
-        state = self.state
-        state.optimizer.step(schedules.factor(state.training, state.steps, state.last_step))
-        state.note(losses.detach(), logits.detach(), batch.targets)
+        self.state.optimizer.descend()
+        return losses.detach(), hits_of(logits.detach(), batch.targets)
 
     @torch.no_grad()
     def held_out_accuracies(self) -> list[float] | list[None]:
@@ -210,7 +253,9 @@ class _Trainer:
 
     def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """Logits `[members, batch, classes]` of inputs `[members, batch, ...]`."""
-        with torch.autocast(inputs.device.type, self._dtype, enabled=self._dtype != torch.float32):
+        # A recorded step casts the weights itself each time; where each is used once, the cache saves nothing.
+        cached, enabled = not self._can_repeat, self._dtype != torch.float32
+        with torch.autocast(inputs.device.type, self._dtype, enabled=enabled, cache_enabled=cached):
             return self._stack(inputs)
 
 

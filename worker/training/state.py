@@ -86,9 +86,9 @@ class State:
         words = f" · loss {last.loss:.3f} · {last.train_accuracy:.1%}"
         return words if last.held_out_accuracy is None else f"{words} · {last.held_out_accuracy:.1%} held out"
 
-    def note(self, losses: torch.Tensor, logits: torch.Tensor, targets: torch.Tensor) -> None:
+    def note(self, losses: torch.Tensor, hits: torch.Tensor) -> None:
         """Count a step that was taken, without waiting for the device; shapes as in `Tally.note`."""
-        self.tally.note(self.step, losses, logits, targets)
+        self.tally.note(self.step, losses, hits)
         self.step += 1
 
     def end_epoch(self, held_out: Sequence[float | None]) -> None:

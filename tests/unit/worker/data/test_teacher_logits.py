@@ -35,6 +35,27 @@ def test_tensors_are_decoded_as_arrays_are(tmp_path: Path, encoding: Encoding, s
         np.testing.assert_array_equal(decoded.float().numpy(), expected)
 
 
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=IDS)
+def test_a_view_may_be_a_tensor(tmp_path: Path, encoding: Encoding) -> None:
+    teacher = TeacherLogits.of(written(tmp_path, logits(3, 30, 5), encoding=encoding), CPU)
+    rows = torch.tensor([29, 0, 7, 7])
+
+    for view in range(3):
+        by_number, by_tensor = (teacher.take(rows, each, CPU) for each in (view, torch.tensor(view)))
+
+        assert all(torch.equal(one, other) for one, other in zip(by_number, by_tensor, strict=True))
+
+
+def test_nothing_is_read_back_from_the_device() -> None:
+    # A meta tensor has no values: code that asks for one fails here, and would wait on a real device.
+    columns = (torch.zeros(2, 30, 5, device="meta"),)
+    teacher = TeacherLogits(Encoding(dtype="float32"), 5, columns)
+
+    taken = teacher.take(torch.arange(4, device="meta"), torch.ones((), dtype=torch.int64, device="meta"), CPU)
+
+    assert teacher.logits(taken).shape == (4, 5)
+
+
 def test_a_class_beyond_32767_is_not_taken_for_a_negative_one(tmp_path: Path) -> None:
     values = np.zeros((1, 4, 65_000), dtype=np.float32)
     values[0, :, 64_999] = 10.0

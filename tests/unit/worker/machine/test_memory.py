@@ -12,6 +12,7 @@ from distill_queue.shared.errors import StageFailed
 from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.memory import Need
+from distill_queue.worker.models import Cnn, Mlp
 
 
 def need(data: int = 0, models: int = 0, sample: int = 0, batch_size: int = 1) -> Need:
@@ -107,6 +108,29 @@ class _Chunks(nn.Module):
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return torch.cat([self.layer(chunk.sigmoid()) for chunk in inputs.split(2)])
+
+
+@pytest.mark.parametrize("model", [Mlp(4, (3,), 2), Cnn(1, 4, 1, 2)], ids=["mlp", "cnn"])
+def test_an_estimate_leaves_nothing_of_its_pass_behind(model: nn.Module) -> None:
+    def mark(*_: object) -> None:
+        for parameter in model.parameters():
+            accumulator(parameter).metadata["of the estimate"] = True
+
+    hook = model.register_forward_hook(mark)
+    memory.of_training([model], TrainingSpec(), torch.zeros(1, 1, 2, 2), torch.float32, 0)
+    hook.remove()
+
+    # What is left alive of it would belong to another stream than the training's steps, which could not be recorded.
+    assert not any(accumulator(parameter).metadata for parameter in model.parameters())
+
+
+def accumulator(parameter: torch.Tensor) -> torch.autograd.graph.Node:
+    """What adds to a parameter's gradient; it lives as long as a pass that the parameter was part of."""
+    node = parameter.view_as(parameter).grad_fn
+    assert node is not None
+    (found, _), *_ = node.next_functions
+    assert found is not None
+    return found
 
 
 def test_an_estimate_takes_any_model() -> None:

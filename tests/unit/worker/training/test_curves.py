@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill_queue.worker.training.curves import Curve, Point, Tally
+from distill_queue.worker.training.curves import Curve, Point, Tally, hits_of
 
 CPU = torch.device("cpu")
 
@@ -19,7 +19,7 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_samples_though_its_last_batch
     tally = Tally(sizes=[4, 4, 1], labelled=[9, 9], device=CPU)
 
     for step, losses in enumerate(([1.0, 0.0], [1.0, 0.0], [10.0, 9.0])):
-        tally.note(step, torch.tensor(losses), torch.zeros(2, 1, 3), torch.zeros(2, 1))
+        tally.note(step, torch.tensor(losses), torch.zeros(2))
 
     losses, _, _ = tally.sum_up()
     assert losses == pytest.approx([18 / 9, 9 / 9])
@@ -28,17 +28,17 @@ def test_the_loss_of_an_epoch_is_the_mean_over_its_samples_though_its_last_batch
 def test_samples_without_a_label_count_neither_as_right_nor_as_wrong() -> None:
     tally = Tally(sizes=[4], labelled=[2], device=CPU)
 
-    tally.note(0, torch.zeros(1), logits_for([0, 1, 2, 0]), torch.tensor([[0, 2, -1, -1]]))
+    tally.note(0, torch.zeros(1), hits_of(logits_for([0, 1, 2, 0]), torch.tensor([[0, 2, -1, -1]])))
 
     assert tally.sum_up()[1] == [0.5]
 
 
 def test_each_epoch_is_counted_anew() -> None:
     tally = Tally(sizes=[2], labelled=[2], device=CPU)
-    tally.note(0, torch.ones(1), logits_for([1, 1]), torch.tensor([[1, 1]]))
+    tally.note(0, torch.ones(1), hits_of(logits_for([1, 1]), torch.tensor([[1, 1]])))
     tally.sum_up()
 
-    tally.note(0, torch.ones(1), logits_for([1, 1]), torch.tensor([[1, 0]]))
+    tally.note(0, torch.ones(1), hits_of(logits_for([1, 1]), torch.tensor([[1, 0]])))
 
     assert tally.sum_up()[1] == [0.5]
 
@@ -48,7 +48,7 @@ def test_the_first_step_is_told_whose_loss_is_not_finite(bad: float) -> None:
     tally = Tally(sizes=[2, 2, 2], labelled=[6, 6], device=CPU)
 
     for step, loss in enumerate((1.0, bad, bad)):
-        tally.note(step, torch.tensor([1.0, loss]), torch.zeros(2, 2, 3), torch.zeros(2, 2))
+        tally.note(step, torch.tensor([1.0, loss]), torch.zeros(2))
 
     assert tally.sum_up()[2] == [None, 1]
 

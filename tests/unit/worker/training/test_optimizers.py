@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 
 from distill_queue.shared.spec.training import TrainingSpec
-from distill_queue.worker.training.optimizers import Group, build
+from distill_queue.worker.training.optimizers import Adam, Group, Optimizer, RatesOnDevice, Sgd, build
 
 RATE = 0.01
 
@@ -55,3 +56,31 @@ def test_groups_have_learning_rates_of_their_own() -> None:
     torch.testing.assert_close(slow, torch.full((3,), -0.05))
     torch.testing.assert_close(fast, torch.full((3,), -0.1))
     assert slow.grad is None
+
+
+@pytest.mark.parametrize("kind", [Adam, partial(Adam, decoupled=True), Sgd], ids=["adam", "adamw", "sgd"])
+def test_learning_rates_on_the_device_are_those_of_the_groups_but_for_rounding(kind: Callable[..., Optimizer]) -> None:
+    ends = []
+
+    for on_device in (False, True):
+        generator = torch.Generator().manual_seed(0)
+        tensors = [torch.randn(5, 3, generator=generator), torch.randn(3, generator=generator)]
+        optimizer = kind([Group(tensors[:1], RATE, 0.1), Group(tensors[1:], 3 * RATE, 0.0)], rates_on_device=on_device)
+        for factor in (1.0, 0.5, 1e-3):
+            for tensor in tensors:
+                tensor.grad = torch.randn(tensor.shape, generator=generator)
+            optimizer.step(factor)
+        ends.append(tensors)
+
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-7)
+
+
+def test_rates_on_the_device_stay_where_they_are_as_the_factor_changes() -> None:
+    rates = RatesOnDevice([Group([torch.zeros(1)], 0.5, 0.0), Group([torch.zeros(1)], 0.25, 0.0)])
+
+    before = rates.now()
+    rates.scale(0.5)
+    after = rates.now()
+
+    assert [tensor.item() for tensor in after] == [0.25, 0.125]
+    assert [tensor.data_ptr() for tensor in before] == [tensor.data_ptr() for tensor in after]
