@@ -18,7 +18,7 @@ from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 
-EPOCHS, SMALL_EPOCHS = 10, 40
+EPOCHS, SMALL_EPOCHS = 100, 40
 #: Share of a training after which it is killed.
 KILLED_AT = 0.15
 #: Seconds that a training is waited for.
