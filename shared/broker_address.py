@@ -120,7 +120,6 @@ class BrokerAddress:
             "username": self.user,
             "password": self.password,
             "ssl": self.encrypted,
-            "protocol": 3,  # As redis 8 has it by itself; the answers of protocol 2 have other shapes.
         }
 
     @property

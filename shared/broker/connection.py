@@ -92,6 +92,8 @@ def _mode(client: BrokerClient) -> str:
         if "not allowed in cluster mode" in str(error):  # As Redis says of any database but 0.
             return "cluster"
         raise
+    if isinstance(greeting, list):  # Of a client that speaks protocol 2, as redis-py does before 8.0: names and values.
+        greeting = dict(zip(greeting[::2], greeting[1::2], strict=True))
     return str(greeting.get("mode", ""))
 
 
