@@ -65,14 +65,18 @@ def test_wrong_classes_of_many_are_shaded_on_a_scale_of_their_own() -> None:
     assert "only the wrong ones are shaded, the darkest is 2.5" in picture.says
 
 
-def test_of_many_classes_the_most_confused_and_the_worst_are_shown() -> None:
-    targets, names = np.arange(120) % 60, [f"class {number}" for number in range(60)]
-    of_student = model("small", classes=(targets % 59).tolist())
+MANY, NAMES_OF_MANY = np.arange(120) % 60, [f"class {number}" for number in range(60)]
 
-    pictures = [
-        confusion(of_student, targets, names, "x"),
-        accuracy_by_class(student(of_student), None, targets, names, "y"),
-    ]
 
-    assert pictures[0].title == "small, the 20 most confused of 60 classes"
-    assert pictures[1].title == "small, its 20 worst of 60 classes"
+def test_of_many_classes_the_most_confused_are_shown() -> None:
+    picture = confusion(model("small", classes=(MANY % 59).tolist()), MANY, NAMES_OF_MANY, "x")
+
+    assert picture.title == "small, the 20 most confused of 60 classes"
+
+
+def test_of_many_classes_the_worst_are_shown() -> None:
+    of_student = model("small", classes=(MANY % 59).tolist())
+
+    picture = accuracy_by_class(student(of_student), None, MANY, NAMES_OF_MANY, "y")
+
+    assert picture.title == "small, its 20 worst of 60 classes"
