@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.sections import curves
 from distill_queue.shared.report.sections.curves import learning_curve, loss_curve
@@ -50,7 +52,9 @@ def test_one_epoch_is_a_whole_one() -> None:
         assert found[: found.index("epoch")] == ["1"]
 
 
-def test_curves_of_several_teachers_are_those_of_each(tmp_path: Path) -> None:
+@pytest.fixture
+def of_two_teachers(tmp_path: Path) -> ReportFacts:
+    """What a report reads of a pipeline with two teachers."""
     teachers = [{"model": {"name": "mlp", "hidden": [size]}, "training": {"epochs": 1}} for size in (16, 32)]
     spec = {
         name: value
@@ -58,8 +62,11 @@ def test_curves_of_several_teachers_are_those_of_each(tmp_path: Path) -> None:
         if name != "teacher"
     }
     status, folder = run(PipelineSpec.model_validate(spec), tmp_path / "store")
+    return ReportFacts.read(status, FolderStore(folder))
 
-    section = curves.section(ReportFacts.read(status, FolderStore(folder)))
+
+def test_curves_of_several_teachers_are_those_of_each(of_two_teachers: ReportFacts) -> None:
+    section = curves.section(of_two_teachers)
 
     assert section.pictures[0].says.startswith("After the last epoch, on training data: teacher 1")
     assert section.notes == ()
