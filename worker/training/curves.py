@@ -76,5 +76,11 @@ class Tally:
 
 
 def hits_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """On how many samples the largest logit is the label's: `[members]` of `[members, batch, ...]`."""
+    """On how many samples the largest logit is the label's, `[members]`.
+
+    Args:
+        logits: `[members, batch, classes]`.
+        targets: `[members, batch]`, or `[batch]` of all members.
+
+    """
     return (logits.argmax(2) == targets).sum(1)

@@ -227,7 +227,7 @@ class _Trainer:
             rows = slice(start, start + batch_size)
             inputs = self._held_out.normalised(rows)
             logits = self._logits(inputs.expand(len(self._members), *inputs.shape))
-            hits += (logits.argmax(2) == self._held_out.targets[rows]).sum(1)
+            hits += hits_of(logits, self._held_out.targets[rows])
         return (hits / len(self._held_out)).tolist()
 
     def result(self, member: int) -> Trained | StageFailed:
