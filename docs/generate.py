@@ -210,8 +210,10 @@ def _type(field: dict[str, Any]) -> str:
             return ", ".join(f"`{value}`" for value in values)
         case {"const": value}:
             return f"`{value}`"
-        case {"type": "array", "items": {"anyOf": _}}:
+        case {"type": "array", "items": {"anyOf": [{"type": "string"}, *_]}}:
             return "list of such"
+        case {"type": "array", "items": {"anyOf": kinds}}:
+            return "list of " + " or ".join(_type(kind) for kind in kinds)
         case {"type": "array", "items": items}:
             return f"list of {_type(items)}"
         case {"type": "object", "additionalProperties": values}:

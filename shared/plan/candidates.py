@@ -46,7 +46,9 @@ class Candidates:
             where = f" ({label})" if label else ""
             for seed in seeds:
                 training = point.training.model_copy(update={"seed": seed})
-                distill = Distill(model=point.model, distillation=point.distillation, training=training)
+                distill = Distill(
+                    model=point.model, distillation=point.distillation, training=training, transfer=point.transfer
+                )
                 students[label, seed] = Stage.of(
                     f"distill {runs.role(seed)}{where}", distill, dataset=data.ref, soft_labels=labels.ref
                 )
@@ -56,6 +58,7 @@ class Candidates:
                         training=training,
                         views=spec.soft_labels.views,
                         augmentation=spec.soft_labels.augmentation,
+                        transfer=point.transfer,
                     )
                     controls[label, seed] = Stage.of(f"train {runs.control(seed)}{where}", alone, dataset=data.ref)
         return cls(runs, tuple(points), students, controls)

@@ -131,6 +131,7 @@ def _candidate(runs: StudentRuns, stage: Stage) -> StudentSpec:
         model=recipe.model,
         distillation=recipe.distillation,
         training=recipe.training,
+        transfer=recipe.transfer,
         seeds=len(runs.seeds),
     )
 

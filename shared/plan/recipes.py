@@ -12,6 +12,7 @@ from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import Name, SpecPart
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.shared.spec.transfer import TransferSpec
 
 if TYPE_CHECKING:
     from distill_queue.shared.soft_labels.encoding import Encoding
@@ -154,12 +155,13 @@ class Distill(StageRecipe):
     model: ModelSpec
     distillation: DistillationSpec
     training: TrainingSpec
+    transfer: TransferSpec = Field(default=TransferSpec(), exclude_if=lambda transfer: transfer.changes_nothing)
 
     def details(self, *dataset: str) -> tuple[str, ...]:
-        """The model, the data set, by which loss, and for how long."""
+        """The model, the data set, the classes, by which loss, and for how long."""
         loss = "" if self.distillation.loss == "kd" else f"{self.distillation.loss} "
         how = f"{loss}T={self.distillation.temperature:g} alpha={self.distillation.alpha:g}"
-        return (self.model.words, *dataset, how, _epochs(self.training))
+        return (self.model.words, *dataset, *_classes(self.transfer), how, _epochs(self.training))
 
 
 class TrainControl(StageRecipe):
@@ -173,10 +175,11 @@ class TrainControl(StageRecipe):
     training: TrainingSpec
     views: int = 1
     augmentation: AugmentationSpec = AugmentationSpec()
+    transfer: TransferSpec = Field(default=TransferSpec(), exclude_if=lambda transfer: transfer.changes_nothing)
 
     def details(self, *dataset: str) -> tuple[str, ...]:
-        """The model, the data set, and for how long."""
-        return (self.model.words, *dataset, _epochs(self.training))
+        """The model, the data set, the classes, and for how long."""
+        return (self.model.words, *dataset, *_classes(self.transfer), _epochs(self.training))
 
 
 class ChooseStudent(StageRecipe):
@@ -269,6 +272,10 @@ def models_of(recipe: StageRecipe) -> tuple[ModelSpec, ...]:
 def counting_of(models: tuple[ModelSpec, ...]) -> Counting:
     """How the multiply-adds of some models are counted, which their families say."""
     return "layers" if all(model.counted_by_layers for model in models) else "operators"
+
+
+def _classes(transfer: TransferSpec) -> tuple[str, ...]:
+    return () if transfer.changes_nothing else (transfer.words,)
 
 
 def _epochs(training: TrainingSpec) -> str:

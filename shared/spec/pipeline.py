@@ -185,6 +185,17 @@ class PipelineSpec(SpecPart):
         return self
 
     @model_validator(mode="after")
+    def _classes_are_known_by_their_labels(self) -> Self:
+        for place, student in self.candidates:
+            if self.dataset.labelled is not None and not student.transfer.changes_nothing:
+                raise PydanticCustomError(
+                    "options",
+                    "{place}.transfer: a class is known by its label, and dataset.labelled leaves samples without one",
+                    {"key": "dataset.labelled", "place": place},
+                )
+        return self
+
+    @model_validator(mode="after")
     def _choosing_needs_held_out_samples(self) -> Self:
         if self.dataset.validation > 0.0:
             return self

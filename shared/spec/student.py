@@ -14,6 +14,7 @@ from distill_queue.shared.spec.grid import has_grid, points
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import Name, SpecPart
 from distill_queue.shared.spec.training import TrainingSpec
+from distill_queue.shared.spec.transfer import TransferSpec
 
 
 class StudentSpec(SpecPart):
@@ -27,6 +28,8 @@ class StudentSpec(SpecPart):
     """The loss that it learns by."""
     training: TrainingSpec = TrainingSpec()
     """How it and its control are trained."""
+    transfer: TransferSpec = Field(default=TransferSpec(), exclude_if=lambda transfer: transfer.changes_nothing)
+    """The classes whose samples it and its control learn from; the teacher learns from all."""
     seeds: int = Field(default=1, ge=1, le=100)
     """How many seeds, from the training's own on, it and its control are trained with."""
 

@@ -16,7 +16,10 @@ from distill_queue.worker.machine.runtime import Runtime
 
 def build(spec: MlpSpec, data: DatasetRecord, _runtime: Runtime) -> nn.Module:
     """The model that a spec describes, for a data set."""
-    return Mlp(prod(data.shape), spec.hidden, data.classes)
+    inputs = prod(data.shape)
+    if spec.drops:
+        return MlpWithDropout(inputs, spec.hidden, data.classes, spec.dropout, spec.input_dropout)
+    return Mlp(inputs, spec.hidden, data.classes)
 
 
 class Mlp(nn.Module):
@@ -36,4 +39,21 @@ class Mlp(nn.Module):
         features = inputs.flatten(1)
         for layer in self.layers:
             features = functional.relu(layer(features))
+        return self.head(features)
+
+
+class MlpWithDropout(Mlp):
+    """The same with dropout (Srivastava et al. 2014); its step draws random numbers, so it is not recorded."""
+
+    def __init__(
+        self, inputs: int, hidden: tuple[int, ...], classes: int, dropout: float, input_dropout: float
+    ) -> None:
+        super().__init__(inputs, hidden, classes)
+        self._dropout, self._input_dropout = dropout, input_dropout
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        features = functional.dropout(inputs.flatten(1), self._input_dropout, self.training)
+        for layer in self.layers:
+            features = functional.dropout(functional.relu(layer(features)), self._dropout, self.training)
         return self.head(features)

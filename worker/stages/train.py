@@ -96,7 +96,8 @@ def _member(recipe: Training, context: StageContext, *, stacked: bool) -> Member
         if is_reference(name):
             soft_loss = own_code.soft_loss(recipe.distillation, context.dataset, context.runtime, stacked=stacked)
         goal = Goal(recipe.distillation, recipe.training.label_smoothing, soft_loss)
-    return Member(model, recipe.training, goal)
+    classes = None if isinstance(recipe, TrainTeacher) else recipe.transfer.classes(context.dataset.class_names)
+    return Member(model, recipe.training, goal, classes)
 
 
 def _whose(recipe: Training) -> str:

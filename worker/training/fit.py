@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from distill_queue.shared.errors import Cancelled, HandedBack, StageFailed
+from distill_queue.shared.errors import Cancelled, HandedBack, InvalidSpec, StageFailed
 from distill_queue.shared.results.history import History
 from distill_queue.shared.results.records import TrainingRecord
 from distill_queue.shared.spec.training import TrainingSpec
@@ -41,6 +41,8 @@ class Member:
     model: nn.Module
     training: TrainingSpec
     goal: Goal
+    #: The classes whose samples it learns from; None for all samples.
+    classes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,10 @@ def fit(
 ) -> list[Trained | StageFailed]:
     """Train models of one shape in place, side by side, from their last checkpoint if there is one.
 
-    An epoch shows each member as many samples as the split has; a member that learns from labels alone sees the
-    labelled ones, more than once if they are few. With the same kind of device, number of threads and version of
-    torch, the weights are the same to the bit however often the training was left and gone on with.
+    An epoch shows each member as many samples as the split has; a member that learns from some classes, or from labels
+    alone, sees the samples of these classes, or the labelled ones, more than once if they are few. With the same kind
+    of device, number of threads and version of torch, the weights are the same to the bit however often the training
+    was left and gone on with.
 
     Args:
         members: the models.
@@ -260,7 +263,19 @@ class _Trainer:
 
 
 def _pool(member: Member, data: Split) -> torch.Tensor | None:
-    """The rows that a member can learn from, or None for all: without a teacher, those that have labels."""
+    """The rows that a member learns from, or None for all: those of its classes; without a teacher, those with labels.
+
+    Raises:
+        InvalidSpec: no sample is of its classes, or a sample without a label may be.
+
+    """
+    if member.classes is not None:
+        if data.labelled < len(data):
+            raise InvalidSpec("transfer: some training samples have no label, so that their class is not known")
+        rows = torch.isin(data.targets, torch.tensor(member.classes, device=data.device)).nonzero().flatten().cpu()
+        if not len(rows):
+            raise InvalidSpec("transfer: no training sample is of its classes")
+        return rows
     if member.goal.distillation is not None or data.labelled == len(data):
         return None
     return (data.targets >= 0).nonzero().flatten().cpu()

@@ -15,8 +15,6 @@ class ModelFamily(SpecPart):
     family: ClassVar[str]
     #: The names that a spec may give, each with what it is, as `distill models` lists them.
     listed: ClassVar[dict[str, str]]
-    #: Whether several of one shape can be trained as one, as `worker.training.stack` does.
-    stackable: ClassVar[bool] = False
     #: Whether all multiply-adds are in linear and convolutional layers, whose count takes no compiler.
     counted_by_layers: ClassVar[bool] = False
 
@@ -27,6 +25,11 @@ class ModelFamily(SpecPart):
     def has(cls, name: str) -> bool:
         """Whether a model of this name is of this family."""
         return name in cls.listed
+
+    @property
+    def stackable(self) -> bool:
+        """Whether several of one shape can be trained as one, as `worker.training.stack` does."""
+        return False
 
     @property
     def words(self) -> str:

@@ -18,7 +18,6 @@ class MlpSpec(ModelFamily):
 
     family: ClassVar[str] = "mlp"
     listed: ClassVar[dict[str, str]] = {"mlp": "fully connected layers with ReLU: hidden: [512, 256]"}
-    stackable: ClassVar[bool] = True
     counted_by_layers: ClassVar[bool] = True
 
     name: Literal["mlp"] = "mlp"
@@ -26,10 +25,26 @@ class MlpSpec(ModelFamily):
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], Field(strict=False, max_length=64)]
     """Widths of the hidden layers, as `[512, 256]`; `[]` is a linear model."""
 
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0, exclude_if=lambda share: share == 0.0)] = 0.0
+    """Share of each hidden layer's outputs that are set to 0 in training, at random (Srivastava et al. 2014)."""
+    input_dropout: Annotated[float, Field(ge=0.0, lt=1.0, exclude_if=lambda share: share == 0.0)] = 0.0
+    """The same of the inputs."""
+
+    @property
+    def drops(self) -> bool:
+        """Whether anything is set to 0 in training."""
+        return self.dropout > 0.0 or self.input_dropout > 0.0
+
+    @property
+    def stackable(self) -> bool:
+        """Whether nothing is drawn in its steps: members of a stack would draw from one generator."""
+        return not self.drops
+
     @property
     def words(self) -> str:
         """Its name and widths."""
-        return f"{self.name} {'-'.join(map(str, self.hidden))}" if self.hidden else f"{self.name}, linear"
+        widths = f"{self.name} {'-'.join(map(str, self.hidden))}" if self.hidden else f"{self.name}, linear"
+        return f"{widths} with dropout" if self.drops else widths
 
     def tensors(self, shape: tuple[int, ...] | None, classes: int | None) -> dict[str, Shape] | None:
         """Each layer's weights and biases."""

@@ -188,3 +188,18 @@ def test_given_weights_are_known_by_their_content(make_spec: MakeSpec, tmp_path:
 
     assert teacher_key(b"one", "a") == teacher_key(b"one", "b")
     assert teacher_key(b"one", "a") != teacher_key(b"two", "a")
+
+
+def test_a_transfer_set_is_part_of_the_keys_of_a_student_and_its_control_only(make_spec: MakeSpec) -> None:
+    everything = Plan.of(make_spec(students=[student()]))
+    some = Plan.of(make_spec(students=[student() | {"transfer": {"without": [3]}}]))
+    nothing_said = Plan.of(make_spec(students=[student() | {"transfer": {}}]))
+
+    assert nothing_said == everything
+    assert some.trunk == everything.trunk
+    changed = {stage.title for stage in some.stages} - {
+        stage.title for stage in some.stages if stage.key in {each.key for each in everything.stages}
+    }
+    assert changed == {
+        "distill small", "train small/control", "evaluate small", "evaluate small/control", "report",
+    }  # fmt: skip

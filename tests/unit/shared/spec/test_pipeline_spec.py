@@ -103,7 +103,11 @@ distillation = {temperature = 4, alpha = 0.9}
             "name: digits\ndataset: {name: mnst}",
             ":2: dataset.name: unknown data set 'mnst'; did you mean",
         ),
-        ("hidden: [128]", "width: 3", ":7: students[0].model.width: unknown key (known: hidden, name)"),
+        (
+            "hidden: [128]",
+            "width: 3",
+            ":7: students[0].model.width: unknown key (known: dropout, hidden, input_dropout, name)",
+        ),
         ("[128]", "[128, x]", "students[0].model.hidden[1]: input should be a valid integer"),
         ("[128]", "3", ":7: students[0].model.hidden: a list is needed, not 3"),
         (

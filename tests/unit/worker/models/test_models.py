@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.error import URLError
 
 import pytest
@@ -21,7 +21,9 @@ from distill_queue.shared.spec.models.mlp import MlpSpec
 from distill_queue.shared.spec.models.resnet import ResnetSpec
 from distill_queue.shared.spec.models.torchvision import TorchvisionSpec
 from distill_queue.worker import models
+from distill_queue.worker.machine.recorded_step import can_repeat
 from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models import Mlp
 
 CPU = Runtime(torch.device("cpu"))
 
@@ -45,6 +47,7 @@ def images(*shape: int, classes: int = 10) -> DatasetRecord:
     [
         MlpSpec(hidden=(16,)),
         MlpSpec(hidden=()),
+        MlpSpec(hidden=(16,), dropout=0.5, input_dropout=0.2),
         CnnSpec(width=4),
         ResnetSpec(name="resnet8"),
         ResnetSpec(name="resnet20"),
@@ -242,3 +245,33 @@ def test_unknown_weights_are_refused_and_a_failed_download_is_tried_again(monkey
     )
     with pytest.raises(Unavailable, match=said):
         models.build(spec.model_copy(update={"weights": "IMAGENET1K_V1"}), images(3, 32, 32), CPU, seed=1)
+
+
+def test_dropout_is_of_the_outputs_of_hidden_layers_and_of_inputs_and_in_training_only() -> None:
+    spec = MlpSpec(hidden=(1_000,), dropout=0.5, input_dropout=0.2)
+    model = models.build(spec, images(1, 40, 40), CPU, seed=0)
+    plain = models.build(MlpSpec(hidden=(1_000,)), images(1, 40, 40), CPU, seed=0)
+    inputs = torch.ones(1, 1, 40, 40)
+    layer, seen = cast("Mlp", model).layers[0], []
+    layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    head, hidden = cast("Mlp", model).head, []
+    head.register_forward_pre_hook(lambda _, given: hidden.append(given[0].detach()))
+
+    in_eval = model.eval()(inputs)
+    model.train()(inputs)
+
+    assert torch.equal(in_eval, plain.eval()(inputs))
+    assert (seen[1] == 0).float().mean() == pytest.approx(0.2, abs=0.05)
+    assert seen[1].max() == pytest.approx(1 / 0.8)
+    positive = hidden[0] > 0
+    assert (hidden[1][positive] == 0).float().mean() > 0.4
+
+
+def test_models_with_dropout_are_neither_stacked_nor_recorded_and_models_without_keep_their_words() -> None:
+    with_dropout, without = MlpSpec(hidden=(8,), dropout=0.1), MlpSpec(hidden=(8,))
+
+    assert not with_dropout.stackable
+    assert without.stackable
+    assert not can_repeat([models.build(with_dropout, images(1, 4, 4), CPU)])
+    assert can_repeat([models.build(without, images(1, 4, 4), CPU)])
+    assert without.model_dump(mode="json") == {"name": "mlp", "hidden": [8]}

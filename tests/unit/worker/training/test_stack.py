@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from distill_queue.shared.errors import HandedBack, StageFailed
+from distill_queue.shared.errors import HandedBack, InvalidSpec, StageFailed
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
@@ -185,6 +186,68 @@ def test_without_a_teacher_a_model_sees_labelled_samples_only_and_as_many_steps(
     assert len(rows) == 60
     assert all((row == labelled).flatten(1).all(1).any() for row in rows)
     assert len({row.numpy().tobytes() for row in rows}) == 40, "every labelled sample is shown"
+
+
+def labelled_only(data: Split) -> tuple[Split, torch.Tensor]:
+    rows = data.targets.ge(0)
+    return Split(data.read(rows.nonzero().flatten()), data.targets[rows], data.mean, data.std, labelled=40), rows
+
+
+def test_members_that_learn_from_other_classes_are_as_if_trained_alone(
+    data: Split, teacher_logits: torch.Tensor, tmp_path: Path
+) -> None:
+    data, rows = labelled_only(data)
+    logits = teacher_logits[:, rows]
+
+    def some() -> list[Member]:
+        classes: list[tuple[int, ...] | None] = [None, (0, 1), (2,), None]
+        return [replace(each, classes=which) for each, which in zip(sweep()[:4], classes, strict=True)]
+
+    train(together := some(), data, logits, tmp_path / "together")
+    for place, alone in enumerate(apart := some()):
+        train([alone], data, logits, tmp_path / str(place))
+
+    torch.testing.assert_close(weights(together), weights(apart), rtol=1e-4, atol=1e-5)
+
+
+def test_a_student_of_some_classes_never_sees_the_others(
+    data: Split, teacher_logits: torch.Tensor, tmp_path: Path
+) -> None:
+    data, rows = labelled_only(data)
+    shown: list[torch.Tensor] = []
+
+    class Watching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(16, 3)
+
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            if self.training:
+                shown.append(inputs.detach().clone())
+            return self.layer(inputs.flatten(1))
+
+    student = replace(member(Watching, 0, KD, epochs=1), classes=(0, 2))
+    train([student], data, teacher_logits[:, rows], tmp_path)
+
+    seen = {row.numpy().tobytes() for row in torch.cat(shown)}
+    allowed = data.normalised(data.targets.ne(1).nonzero().flatten())
+    assert len(torch.cat(shown)) == 40, "an epoch is as long as with all classes"
+    assert seen == {row.numpy().tobytes() for row in allowed}
+
+
+@pytest.mark.parametrize(
+    ("unlabelled", "message"), [(True, "some training samples have no label"), (False, "no training sample is of its")]
+)
+def test_classes_need_labels_and_samples(
+    data: Split, teacher_logits: torch.Tensor, tmp_path: Path, unlabelled: bool, message: str
+) -> None:
+    if not unlabelled:
+        data, rows = labelled_only(data)
+        teacher_logits = teacher_logits[:, rows]
+        data.targets[data.targets == 1] = 0
+
+    with pytest.raises(InvalidSpec, match=message):
+        train([replace(member(mlp, 0, KD), classes=(1,))], data, teacher_logits, tmp_path)
 
 
 def test_training_ends_when_the_held_out_accuracy_does_not_rise_any_more(
