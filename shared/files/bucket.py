@@ -126,9 +126,12 @@ class Bucket:
                 ends = [min(start + BLOCK_BYTES, size_bytes) for start in some]
                 seconds = self._seconds_for(ends[-1] - some[0])
                 try:
-                    yield from driver.cat_ranges(
+                    for block in driver.cat_ranges(
                         [path] * len(some), list(some), ends, on_error="raise", timeout=seconds
-                    )
+                    ):
+                        if isinstance(block, Exception):  # fsspec of 2025 returns what it was asked to raise.
+                            raise block
+                        yield block
                 except FileNotFoundError:
                     raise ArtifactMissing(f"{self.url}/{name}: missing") from None
 

@@ -115,7 +115,8 @@ def test_samples_in_training(train: Array, test: Array) -> Iterator[DataWarning]
     training samples that another training sample equals.
     """
     hashes, counts = np.unique(_hashes(train), return_counts=True)
-    found = np.isin(_hashes(test), hashes)
+    # Sorted: before NumPy 2.1 the table that it would choose for few hashes overflows with large ones.
+    found = np.isin(_hashes(test), hashes, kind="sort")
     share, samples = float(found.mean()), int(found.sum())
     if share < SHARED or samples < 2:
         return
