@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from distill_queue.shared.errors import PipelineFailed, UnreadableRecord, store_errors
 from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.ledger.status import PipelineStatus, State
@@ -62,7 +60,4 @@ def kept_results(settings: Settings, pipeline: str) -> PipelineResults | None:
         if not path.is_file():
             return None
         text = path.read_bytes()
-    try:
-        return PipelineResults.model_validate_json(text)
-    except ValidationError as error:
-        raise UnreadableRecord(f"{path}: holds no results that this version can read") from error
+    return PipelineResults.read(text, str(path))
