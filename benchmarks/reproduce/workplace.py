@@ -52,15 +52,17 @@ class Workplace:
         before = set(self._results())
         started = time.monotonic()
         try:
-            subprocess.run(
+            done = subprocess.run(
                 [*DISTILL, "run", str(spec), *(word for change in changes for word in ("--set", change))],
                 env=self._environment,
                 cwd=ROOT,
-                check=True,
+                check=False,
             )
         finally:
             seconds = time.monotonic() - started
             spent = self._spend(key, seconds)
+        if done.returncode:
+            raise SystemExit(f"error: {place} ended badly; the next run goes on from here")
         (path,) = set(self._results()) - before
         results = PipelineResults.read(path.read_bytes(), path.name)
         if all(stage.outcome == "found" for stage in results.stages):  # Nothing was measured anew.
