@@ -18,6 +18,7 @@ from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.worker.data.sources import idx
 
 #: Ignored by git. What is in it is not computed again: a run that was interrupted goes on.
 STORE = ROOT / ".reproduce"
@@ -40,9 +41,11 @@ class Workplace:
     def set_up(self) -> None:
         """Make the store; without MNIST's files on this machine, torchvision downloads them."""
         self.store.mkdir(exist_ok=True)
-        downloads = self.store / "downloads"
-        if digits.found() and not (downloads / "MNIST").exists():
-            digits.provide(downloads)
+        place, here = digits.found(), self.store / "downloads" / "MNIST"
+        if place and not idx.find(here):
+            here.mkdir(parents=True, exist_ok=True)
+            for file in idx.find(place) or ():
+                (here / file.name).symlink_to(file.absolute())
 
     def run(self, spec: Path, *changes: str) -> tuple[PipelineResults, Outcome]:
         """Run a spec by `distill run`, with changes; what the store has is found, and keeps its date and minutes."""
