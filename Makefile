@@ -4,7 +4,7 @@ PYTHON ?= $(or $(firstword $(foreach name,python3.11 python3.12 python3.13,$(she
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo check test test-lowest lint format docs docs-site dist chaos fuzz test-compose test-upgrade bench bench-labels bench-scale gpu gpu-wheels gpu-dry clean
+.PHONY: setup demo check test test-lowest lint format docs docs-site dist chaos fuzz test-compose test-upgrade bench bench-labels bench-scale reproduce gpu gpu-wheels gpu-dry clean
 
 setup: .venv/ready
 ifneq ($(filter command environment,$(origin PYTHON)),)
@@ -91,6 +91,10 @@ bench-scale: setup
 	$(BIN)/python -m benchmarks.scale --profile
 	$(BIN)/python -m benchmarks.small_stages --profile
 
+# What docs/results.md and the README report of, trained again; it says first how long it takes. SECTIONS="mnist" for a part.
+reproduce: setup
+	$(BIN)/python -m benchmarks.reproduce $(SECTIONS)
+
 # A bare machine with a CUDA card: its own Python with torch, no .venv and no package index. OUT=… is where the report goes,
 # SECTIONS="steps stacks" runs some. `make gpu-wheels` elsewhere first: .gpu-wheels is to be carried there.
 gpu: PYTHON := $(if $(filter file,$(origin PYTHON)),python3,$(PYTHON))
@@ -111,4 +115,4 @@ gpu-dry: setup
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench .venv-lowest .distill .fuzz .gpu-site gpu-report build dist site
+	rm -rf .venv .venv-bench .venv-lowest .distill .fuzz .reproduce .gpu-site gpu-report build dist site

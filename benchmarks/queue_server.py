@@ -16,7 +16,7 @@ from distill_queue.scheduler.stack.local import LocalStack
 from distill_queue.shared.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-SPEC = ROOT / "examples" / "quickstart.yaml"
+SPEC = Path(__file__).with_name("nine_stages.yaml")
 LIMIT_SECONDS = 600.0
 #: Seconds between two looks at whether a single chain has ended, and at whether many have.
 LOOK_SECONDS, SELDOM_SECONDS = 0.0005, 0.02

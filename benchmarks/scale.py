@@ -1,7 +1,7 @@
 """What the queue itself costs, and how far it reaches: `python -m benchmarks.scale`.
 
-1. Stages that do nothing, through this queue and through Celery alone: the quickstart's canvas (nine tasks, with a
-   group that a chord joins) on one server with the same settings of delivery, in turn. Here every stage is found in the
+1. Stages that do nothing, through this queue and through Celery alone: a canvas of nine tasks (with a group
+   that a chord joins) on one server with the same settings of delivery, in turn. Here every stage is found in the
    store; there every task returns its title.
 2. The commands while many pipelines wait, and what a waiting one takes of the server's memory.
 3. The commands that list or look through many pipelines and artifacts: seconds, processor time and memory; with

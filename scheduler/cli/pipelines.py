@@ -42,9 +42,10 @@ app = typer.Typer()
 def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
     """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
     from distill_queue.scheduler.client.client import PipelineClient
-    from distill_queue.scheduler.client.outcome import results_of
+    from distill_queue.scheduler.client.outcome import kept_file, results_of
     from distill_queue.scheduler.stack.local import LocalStack
     from distill_queue.shared.plan.plan import Plan
+    from distill_queue.shared.report.sentences import headlines
     from distill_queue.shared.settings import Settings
     from distill_queue.shared.store.store import store_of
     from distill_queue.shared.store.submissions import Submissions
@@ -65,9 +66,12 @@ def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
             Submissions(store).remove(pipeline.id)  # Its broker ends here: no other one is to recover it.
         stack.idle = True
     _show(results)
-    path = settings.folder / "reports" / f"{pipeline}.json"
+    path = kept_file(settings, pipeline.id)
     _write(results, path)
     console.print(f"Results: {path}\nReport: {report.page_of(status, store)}", soft_wrap=True)
+    for line in headlines(results.scores):
+        console.print(line, soft_wrap=True)
+    console.print(f"Next: open the report in a browser; 'distill results {pipeline}' prints the tables again")
 
 
 @app.command()
@@ -171,11 +175,9 @@ def recover() -> None:
 
 @app.command()
 def results(pipeline: PipelineId, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
-    """Show the results of a finished pipeline; as CSV, a line for each model and seed."""
-    from distill_queue.scheduler.client.client import PipelineClient
-
+    """Show the results of a finished pipeline, also of `run`'s; as CSV, a line for each model and seed."""
     not_both(as_json, as_csv)
-    found = PipelineClient().results(pipeline)
+    found = _results(pipeline)
     if as_json:
         print_json(found.model_dump(mode="json"))
     elif as_csv:
@@ -226,6 +228,22 @@ def _found(client: PipelineClient, pipeline: str) -> PipelineStatus | None:
 def _known(client: PipelineClient, pipelines: list[str]) -> list[str]:
     """The ids without repeats; raises if one is unknown, before a command does anything for another."""
     return [client.pipeline(pipeline).id for pipeline in dict.fromkeys(pipelines)]
+
+
+def _results(pipeline: str) -> PipelineResults:
+    """The results of a finished pipeline: the broker's, or those that `run` has written, whose broker is gone."""
+    from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.scheduler.client.outcome import kept_results
+    from distill_queue.shared.errors import BrokerUnavailable, UnknownPipeline
+    from distill_queue.shared.settings import Settings
+
+    settings = Settings.load()
+    try:
+        return PipelineClient(settings).results(pipeline)
+    except (BrokerUnavailable, UnknownPipeline):
+        if (kept := kept_results(settings, pipeline)) is None:
+            raise
+        return kept
 
 
 def _watch_all(client: PipelineClient, pipelines: list[str]) -> None:

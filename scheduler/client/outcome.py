@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from distill_queue.shared.errors import PipelineFailed, UnreadableRecord
+from pathlib import Path
+
+from distill_queue.shared.errors import PipelineFailed, UnreadableRecord, store_errors
 from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.ledger.status import PipelineStatus, State
 from distill_queue.shared.results.scores import ReportRecord
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spelling import pipeline_id
 
 
 def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
@@ -30,3 +34,30 @@ def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
         raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
     stages = tuple(state.record for state in status.states.values() if state.record)
     return PipelineResults.of(status.id, status.plan, report.record, stages, status.warnings)
+
+
+def kept_file(settings: Settings, pipeline: str) -> Path:
+    """Where `distill run` writes the results of a pipeline, as its broker ends with it.
+
+    Raises:
+        UnknownPipeline: no pipeline has such an id.
+
+    """
+    return settings.folder / "reports" / f"{pipeline_id(pipeline)}.json"
+
+
+def kept_results(settings: Settings, pipeline: str) -> PipelineResults | None:
+    """The results that `distill run` has written; None if it has written none of this id.
+
+    Raises:
+        UnknownPipeline: no pipeline has such an id.
+        StoreUnavailable: the file cannot be read.
+        UnreadableRecord: the file is not what this version writes.
+
+    """
+    path = kept_file(settings, pipeline)
+    with store_errors(path):
+        if not path.is_file():
+            return None
+        text = path.read_bytes()
+    return PipelineResults.read(text, str(path))

@@ -18,6 +18,7 @@ import pytest
 
 from distill_queue.scheduler.cli.main import main
 from distill_queue.shared.ledger.results import PipelineResults
+from distill_queue.shared.report.sentences import headlines
 from tests.acceptance.conftest import DISTILL, distill, free_port
 
 WaitUntil = Callable[[Callable[[], Any], str], Any]
@@ -74,6 +75,24 @@ def test_run_computes_once_then_finds_all_and_leaves_no_process(
     again = distill(environment | {"DISTILL_BROKER_URL": unserved()}, "report", results[1].id)
     assert again.stdout == f"{page}\n"
     assert "as it was written at the pipeline's end: no broker at" in again.stderr
+
+
+def test_run_ends_with_what_the_teacher_brought_and_where_to_look_next(
+    environment: dict[str, str], write_spec: Callable[..., Path]
+) -> None:
+    run = distill(environment, "run", write_spec())
+
+    results = PipelineResults.model_validate_json(Path(report_of(run)).read_text())
+    *_, page, said, following = run.stdout.splitlines()
+    assert page == f"Report: {Path(environment['DISTILL_STORE']) / 'reports' / results.id}.html"
+    assert said == " ".join(headlines(results.scores))
+    assert re.search(r"over the control; one seed: not told apart from chance\.$", said)
+    command = f"distill results {results.id}"
+    assert f"'{command}'" in following
+    again = distill(environment | {"DISTILL_BROKER_URL": unserved()}, *command.split()[1:], "--json")
+    assert PipelineResults.model_validate_json(again.stdout) == results
+    unknown = distill(environment | {"DISTILL_BROKER_URL": unserved()}, "results", "tiny-0")
+    assert unknown.returncode == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.worker.data.arrays import Arrays
+from distill_queue.worker.data.sources import idx
 from distill_queue.worker.data.sources.torchvision_set import torchvision_set
 from distill_queue.worker.machine.runtime import Runtime
 
@@ -27,17 +24,5 @@ def read(_dataset: DatasetSpec, runtime: Runtime) -> Arrays:
         DistillError: as `downloading`.
 
     """
-    if not DEBIAN_FASHION_MNIST.is_dir():
-        return torchvision_set("FashionMNIST", runtime, NAMES)
-    train, test = (
-        (
-            _read_idx(DEBIAN_FASHION_MNIST / f"{split}-images-idx3-ubyte.gz", header_bytes=16).reshape(-1, 1, 28, 28),
-            _read_idx(DEBIAN_FASHION_MNIST / f"{split}-labels-idx1-ubyte.gz", header_bytes=8).astype(np.int64),
-        )
-        for split in ("train", "t10k")
-    )
-    return Arrays(*train, *test, NAMES)
-
-
-def _read_idx(path: Path, header_bytes: int) -> npt.NDArray[np.uint8]:
-    return np.frombuffer(bytearray(gzip.decompress(path.read_bytes())), np.uint8, offset=header_bytes)
+    files = idx.find(DEBIAN_FASHION_MNIST)
+    return idx.read_set(files, NAMES) if files else torchvision_set("FashionMNIST", runtime, NAMES)

@@ -9,12 +9,16 @@ import numpy as np
 
 from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.worker.data.arrays import Arrays
+from distill_queue.worker.data.sources import idx
 from distill_queue.worker.machine.downloads import downloading
 from distill_queue.worker.machine.runtime import Runtime
 
 
 def torchvision_set(class_name: str, runtime: Runtime, names: tuple[str, ...] | None = None) -> Arrays:
     """A data set of torchvision's, downloaded if it is not there yet.
+
+    Files in MNIST's format that the user put into the set's folder are read as they are, packed or not, and whatever
+    their checksums: torchvision keeps what it downloads in a folder `raw` below.
 
     Args:
         class_name: of torchvision's class.
@@ -29,6 +33,10 @@ def torchvision_set(class_name: str, runtime: Runtime, names: tuple[str, ...] | 
     import torchvision.datasets
 
     kind, downloads = getattr(torchvision.datasets, class_name), runtime.downloads
+    given = downloads / class_name
+    if hasattr(kind, "mirrors") and (files := idx.find(given)):
+        with downloading(class_name, given, "put its files there again"):
+            return idx.read_set(files, names or tuple(kind.classes))
     with downloading(class_name, *_by_hand(kind, downloads)):
         train, test = (kind(downloads, train=split, download=True) for split in (True, False))
     return Arrays(
@@ -43,8 +51,11 @@ def torchvision_set(class_name: str, runtime: Runtime, names: tuple[str, ...] | 
 def _by_hand(kind: Any, downloads: Path) -> tuple[Path, str]:
     """The folder of a data set of torchvision's, and how its files get there without a network."""
     if mirrors := getattr(kind, "mirrors", ()):
-        folder, files = downloads / kind.__name__ / "raw", [name for name, _ in kind.resources]
-        return folder, f"without a network, put {', '.join(files)} from {mirrors[0]} there"
+        folder, files = downloads / kind.__name__, [name for name, _ in kind.resources]
+        return (
+            folder / "raw",
+            f"without a network, put {', '.join(files)} from {mirrors[0]}, packed or not, into {folder}",
+        )
     return downloads, f"without a network, put {kind.filename} from {kind.url} there"
 
 

@@ -96,6 +96,28 @@ def test_files_that_were_put_there_by_hand_need_no_network(tmp_path: Path, monke
     assert read(tmp_path).test_targets.tolist() == [3, 5]
 
 
+@pytest.mark.parametrize("packed", [True, False])
+def test_files_with_other_checksums_may_be_put_there_as_they_are(tmp_path: Path, packed: bool) -> None:
+    (tmp_path / "MNIST").mkdir()
+    for name, content in FILES.items():
+        unpacked = gzip.decompress(content)
+        path = tmp_path / "MNIST" / (name if packed else name.removesuffix(".gz"))
+        path.write_bytes(gzip.compress(unpacked, compresslevel=1) if packed else unpacked)
+
+    assert read(tmp_path).train_targets.tolist() == [3, 5]
+    assert not (tmp_path / "MNIST" / "raw").exists()
+
+
+def test_a_file_that_was_put_there_and_is_too_short_is_named_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "MNIST").mkdir()
+    for name, content in FILES.items():
+        (tmp_path / "MNIST" / name).write_bytes(gzip.compress(gzip.decompress(content)[:-1]))
+
+    said = refused(tmp_path, StageFailed)
+
+    assert f"a file in {tmp_path}/MNIST is damaged (train-images-idx3-ubyte.gz should have " in said
+
+
 @pytest.mark.usefixtures("mirror")
 def test_without_a_network_it_is_said_from_the_first_try_what_is_missing_and_where(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
