@@ -11,21 +11,15 @@ from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import DATASETS, STAGE_KINDS, WARNING_KINDS, WarningKind, did_you_mean
 from distill_queue.shared.errors import InvalidSpec
-from distill_queue.shared.files.markup import require_plain
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.given_files import with_checkpoint, with_labels
-from distill_queue.shared.spec.grid import LARGEST_GRID, number_of_points
+from distill_queue.shared.spec.growth import must_not_grow
 from distill_queue.shared.spec.part import Name, SpecPart, at_most
 from distill_queue.shared.spec.short_names import with_references
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.student import AnyStudent, StudentGrid, StudentSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, OneTeacher, TeacherSpec, WeightedTeacherSpec
-
-#: Trainings of students in one pipeline, controls left out.
-MOST_TRAININGS = 10_000
-#: Values of all students with a grid, each once for each of its points.
-MOST_GROWN_VALUES = 250_000
 
 
 def _must_be_a_known_kind(kind: Any) -> Any:
@@ -36,30 +30,6 @@ def _must_be_a_known_kind(kind: Any) -> Any:
             {"name": kind, "hint": did_you_mean(kind, WARNING_KINDS)},
         )
     return kind
-
-
-def _must_not_grow(students: Any) -> Any:
-    """Refuse students whose grids and seeds would make far more of them than what is written."""
-    trainings = values = 0
-    for student in students if isinstance(students, list | tuple) else ():
-        if isinstance(student, dict):
-            points, seeds = number_of_points(student), student.get("seeds", 1)
-            trainings += points * (seeds if type(seeds) is int and seeds > 0 else 1)
-            if points > 1:
-                values += min(points, LARGEST_GRID) * require_plain(student)
-    if trainings > MOST_TRAININGS:
-        raise PydanticCustomError(
-            "students",
-            "{trainings} trainings, as students times points of their grids times seeds: {most} are the most",
-            {"trainings": f"{trainings:,}", "most": f"{MOST_TRAININGS:,}"},
-        )
-    if values > MOST_GROWN_VALUES:
-        raise PydanticCustomError(
-            "students",
-            "{values} values with all grids written out: {most} are the most",
-            {"values": f"{values:,}", "most": f"{MOST_GROWN_VALUES:,}"},
-        )
-    return students
 
 
 AcceptedKind = Annotated[WarningKind, BeforeValidator(_must_be_a_known_kind)]
@@ -92,7 +62,7 @@ class PipelineSpec(SpecPart):
     students: Annotated[
         tuple[AnyStudent, ...],
         Field(strict=False, min_length=1, max_length=1000),
-        BeforeValidator(_must_not_grow),
+        BeforeValidator(must_not_grow),
         at_most(1000),
     ]
     """At least one."""
