@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -12,6 +11,7 @@ from pydantic import Field
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.plan.bundles import bundles, cut
 from distill_queue.shared.plan.candidates import Candidates, Graded
+from distill_queue.shared.plan.course import Branch, Step, successive
 from distill_queue.shared.plan.recipes import (
     ImportSoftLabels,
     JoinTeachers,
@@ -47,7 +47,7 @@ class Plan(Frozen):
     trunk: Annotated[tuple[Stage, ...], Field(min_length=1)]
     #: Several teachers, made side by side after the first stage of the trunk; a single one is part of the trunk.
     teachers: tuple[Stage, ...] = ()
-    branches: tuple[Annotated[tuple[Bundle, ...], Field(min_length=1)], ...]
+    branches: tuple[Annotated[Branch, Field(min_length=1)], ...]
     #: The tasks that need all branches, in order.
     tail: tuple[Bundle, ...] = ()
     report: Stage
@@ -100,24 +100,31 @@ class Plan(Frozen):
         )
 
     @property
+    def course(self) -> Iterator[Step]:
+        """What the pipeline does in order."""
+        first, *others = self.trunk
+        yield Step.of((first,))
+        if self.teachers:
+            yield Step(tuple(((teacher,),) for teacher in self.teachers))
+        yield from (Step.of((stage,)) for stage in others)
+        yield Step(self.branches)
+        yield from map(Step.of, self.tail)
+        yield Step.of((self.report,))
+
+    @property
+    def bundles(self) -> Iterator[Bundle]:
+        """The stages that one task does together, task by task in the course's order."""
+        return (bundle for step in self.course for bundle in step.bundles)
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """Every stage once, each after its inputs."""
-        return (
-            tuple(stage for step in self._before for stage in step)
-            + tuple(stage for bundles in (*self.branches, self.tail) for bundle in bundles for stage in bundle)
-            + (self.report,)
-        )
+        return tuple(stage for bundle in self.bundles for stage in bundle)
 
     @property
     def students(self) -> tuple[StudentRuns, ...]:
         """Each student's runs, in the spec's order."""
         return self.report.recipe.students if isinstance(self.report.recipe, WriteReport) else ()
-
-    @property
-    def _before(self) -> tuple[Bundle, ...]:
-        """The tasks before the branches, in order."""
-        first, *others = self.trunk
-        return ((first,), *((self.teachers,) if self.teachers else ()), *((stage,) for stage in others))
 
     def blocked_by(self, failed: set[str]) -> set[str]:
         """Keys of the stages that can never start when those of `failed` have failed.
@@ -125,7 +132,7 @@ class Plan(Frozen):
         These are all stages that come after a failed one, also those that do not need it: a failed task ends its chain.
         """
         blocked: set[str] = set()
-        for before, bundle in self._steps if failed else ():
+        for before, bundle in successive(tuple(self.course)) if failed else ():
             if any(stage.key in failed or stage.key in blocked for stage in before):
                 blocked |= {stage.key for stage in bundle}
         return blocked - failed
@@ -134,16 +141,10 @@ class Plan(Frozen):
     def predecessors(self) -> dict[str, dict[str, Stage]]:
         """By each stage's key: the stages, by their keys, whose end its task waits for."""
         found: dict[str, dict[str, Stage]] = {stage.key: {} for stage in self.stages}
-        for before, bundle in self._steps:
+        for before, bundle in successive(tuple(self.course)):
             for stage in bundle:
                 found[stage.key] |= {each.key: each for each in before}
         return found
-
-    @property
-    def _steps(self) -> Iterator[tuple[Bundle, Bundle]]:
-        """Pairs of successive tasks' stages, branch by branch: those of the task before, and the task's own."""
-        for branch in self.branches:
-            yield from pairwise((*self._before, *branch, *self.tail, (self.report,)))
 
 
 def _teachers(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
