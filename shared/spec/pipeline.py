@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import DATASETS, STAGE_KINDS, WARNING_KINDS, WarningKind, did_you_mean
 from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.spec.assistants import Students, generations
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.given_files import with_checkpoint, with_labels
@@ -56,7 +57,7 @@ class PipelineSpec(SpecPart):
     teachers: Annotated[tuple[WeightedTeacherSpec, ...], Field(strict=False, max_length=100), at_most(100)] = ()
     """In place of `teacher`: several, whose average the students learn from."""
     average: Literal["probabilities", "logits"] = "probabilities"
-    """What of several teachers is averaged; the logarithm of averaged probabilities stands for logits."""
+    """What of several teachers, or of an assistant's seeds, is averaged; averaged probabilities become logarithms."""
     soft_labels: SoftLabelsSpec = SoftLabelsSpec()
     """How the teacher's logits are stored, and of which views."""
     students: Annotated[
@@ -85,6 +86,17 @@ class PipelineSpec(SpecPart):
         return self.teachers or ((self.teacher,) if isinstance(self.teacher, TeacherSpec) else ())
 
     @property
+    def generations(self) -> tuple[Students, ...]:
+        """The students that learn from the pipeline's own teacher, then those that these teach, and so on."""
+        return generations(self.students)
+
+    @property
+    def assistants(self) -> Students:
+        """The students that teach others."""
+        teaching = {student.teacher for student in self.students}
+        return tuple(student for student in self.students if student.name in teaching)
+
+    @property
     def candidates(self) -> Iterator[tuple[str, StudentSpec]]:
         """Each student, and each candidate of a grid, with its place in the spec."""
         for index, student in enumerate(self.students):
@@ -102,13 +114,16 @@ class PipelineSpec(SpecPart):
             )
         if len(self.teachers) == 1:
             raise PydanticCustomError("teacher", "a single teacher is given as 'teacher'", {"key": "teachers"})
-        if self.teacher and self.average != "probabilities":
-            raise PydanticCustomError("options", "an average needs several teachers", {"key": "average"})
+        several = self.teachers or any(assistant.seeds > 1 for assistant in self.assistants)
+        if not several and self.average != "probabilities":
+            raise PydanticCustomError(
+                "options", "an average needs several teachers, or an assistant with several seeds", {"key": "average"}
+            )
         return self
 
     @model_validator(mode="after")
     def _given_labels_are_not_shared(self) -> Self:
-        if isinstance(self.teacher, LabelTeacherSpec) and self.soft_labels.shards != "auto":
+        if isinstance(self.teacher, LabelTeacherSpec) and self.soft_labels.shards != "auto" and not self.assistants:
             raise PydanticCustomError(
                 "options", "given labels are not computed: there is nothing to share", {"key": "soft_labels.shards"}
             )
@@ -152,6 +167,11 @@ class PipelineSpec(SpecPart):
                     "students", "two students are named '{name}'", {"key": "students", "name": student.name}
                 )
             seen.add(student.name)
+        return self
+
+    @model_validator(mode="after")
+    def _every_student_has_a_teacher(self) -> Self:
+        generations(self.students)
         return self
 
     @model_validator(mode="after")
