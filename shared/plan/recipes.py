@@ -163,9 +163,7 @@ class Distill(StageRecipe):
 
     def details(self, *dataset: str) -> tuple[str, ...]:
         """The model, the data set, by which loss, and for how long."""
-        loss = "" if self.distillation.loss == "kd" else f"{self.distillation.loss} "
-        how = f"{loss}T={self.distillation.temperature:g} alpha={self.distillation.alpha:g}"
-        return (self.model.words, *dataset, how, _epochs(self.training))
+        return (self.model.words, *dataset, self.distillation.words, _epochs(self.training))
 
 
 class TrainControl(StageRecipe):
