@@ -17,7 +17,7 @@ from distill_queue.shared.plan.recipes import (
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Stage, checkpoint_ref, label_file_ref
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.spec.teacher import LabelTeacherSpec
+from distill_queue.shared.spec.teacher import LabelTeacherSpec, WeightedTeacherSpec
 
 #: Characters of a file's name in a stage's title.
 LONGEST_FILE_NAME = 60
@@ -83,7 +83,7 @@ def teachers_of(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
     """
     found = []
     for number, teacher in enumerate(spec.all_teachers, start=1):
-        name = "teacher" if spec.teacher else f"teacher {number}"
+        name = f"teacher {number}" if len(spec.all_teachers) > 1 else "teacher"
         if teacher.checkpoint is not None:
             weights = checkpoint_ref(Path(teacher.checkpoint))
             load = LoadTeacher(model=teacher.model, normalise=teacher.normalise)
@@ -103,11 +103,12 @@ def _file_name(path: str) -> str:
 
 def _joined(spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Stage | None:
     """The stage that joins several teachers into one model; None where the spec has one teacher, or none."""
-    if not spec.teachers:
+    joined = spec.all_teachers
+    if len(joined) < 2:
         return None
-    models = tuple(teacher.model for teacher in spec.teachers)
-    weights = tuple(teacher.weight for teacher in spec.teachers)
-    normalise = tuple(teacher.normalise for teacher in spec.teachers)
+    models = tuple(teacher.model for teacher in joined)
+    weights = tuple(teacher.weight if isinstance(teacher, WeightedTeacherSpec) else 1.0 for teacher in joined)
+    normalise = tuple(teacher.normalise for teacher in joined)
     if set(normalise) == {"data"}:
         normalise = ()
     recipe = JoinTeachers(models=models, weights=weights, average=spec.average, normalise=normalise)

@@ -82,7 +82,11 @@ class PipelineSpec(SpecPart):
 
     @property
     def all_teachers(self) -> tuple[TeacherSpec, ...]:
-        """The teacher, or the teachers; none where there are only labels of one."""
+        """The teacher, or the teachers, with each of their seeds; none where there are only labels of one."""
+        return tuple(each for teacher in self._given_teachers for each in teacher.of_each_seed)
+
+    @property
+    def _given_teachers(self) -> tuple[TeacherSpec, ...]:
         return self.teachers or ((self.teacher,) if isinstance(self.teacher, TeacherSpec) else ())
 
     @property
@@ -107,14 +111,14 @@ class PipelineSpec(SpecPart):
     def _one_teacher_or_several(self) -> Self:
         if (self.teacher is None) == (not self.teachers):
             raise PydanticCustomError("teacher", "a pipeline has either 'teacher' or 'teachers'", {"key": "teacher"})
-        models = [teacher.model_copy(update={"weight": 1.0}) for teacher in self.teachers]
+        models = [teacher.model_copy(update={"weight": 1.0}) for teacher in self.all_teachers]
         if any(model in models[:index] for index, model in enumerate(models)):
             raise PydanticCustomError(
                 "teacher", "two teachers are the same: give one of them more weight", {"key": "teachers"}
             )
         if len(self.teachers) == 1:
             raise PydanticCustomError("teacher", "a single teacher is given as 'teacher'", {"key": "teachers"})
-        several = self.teachers or any(assistant.seeds > 1 for assistant in self.assistants)
+        several = len(self.all_teachers) > 1 or any(assistant.seeds > 1 for assistant in self.assistants)
         if not several and self.average != "probabilities":
             raise PydanticCustomError(
                 "options", "an average needs several teachers, or an assistant with several seeds", {"key": "average"}
@@ -143,7 +147,7 @@ class PipelineSpec(SpecPart):
     @model_validator(mode="after")
     def _data_can_be_normalised_so(self) -> Self:
         facts = DATASETS.get(self.dataset.name)
-        for index, teacher in enumerate(self.all_teachers):
+        for index, teacher in enumerate(self._given_teachers):
             if teacher.normalise == "imagenet" and facts and facts.shape[0] != 3:
                 raise PydanticCustomError(
                     "options",
