@@ -33,7 +33,7 @@ SPEC_HEAD = f"""{NOTE}
 This page lists each key that a spec may have, with its type and default, and the names of [data sets](#data-sets),
 [models](#models) and [losses](#losses). [spec.md](spec.md) explains what they mean; `distill schema` prints the keys as
 JSON Schema, for editors. Unknown keys are refused, and so are options that would have no effect. In a student, any
-value but its name and seeds may be a grid, as `{{grid: [1, 2, 4]}}`.
+value but its name, its teacher and its seeds may be a grid, as `{{grid: [1, 2, 4]}}`.
 """
 SETTINGS_HEAD = f"""{NOTE}
 

@@ -8,28 +8,26 @@ from celery import Celery, chain, group
 from celery.canvas import Signature
 
 from distill_queue.shared.catalog import PRIORITIES
+from distill_queue.shared.plan.course import Step
 from distill_queue.shared.plan.description import details
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import PrepareData, SoftLabelling
-from distill_queue.shared.plan.stage import HARD_LIMIT_SECONDS, Bundle, Stage
+from distill_queue.shared.plan.stage import HARD_LIMIT_SECONDS, Bundle
 
 
 def build(app: Celery, plan: Plan, pipeline: str) -> Signature:
     """The chain: data, teachers, soft labels, then all branches side by side, then what needs all of them."""
 
-    def task(*bundle: Stage) -> Signature:
+    def task(bundle: Bundle) -> Signature:
         return _signature(app, plan, pipeline, bundle)
 
-    branches = [
-        chain(*(task(*bundle) for bundle in branch), app=app) if len(branch) > 1 else task(*branch[0])
-        for branch in plan.branches
-    ]
-    data, *between = plan.trunk
-    teachers = [group([task(teacher) for teacher in plan.teachers], app=app)] if plan.teachers else []
-    tail = [task(*bundle) for bundle in plan.tail]
-    return chain(
-        task(data), *teachers, *map(task, between), group(branches, app=app), *tail, task(plan.report), app=app
-    )
+    def whole(step: Step) -> Signature:
+        branches = [
+            chain(*map(task, branch), app=app) if len(branch) > 1 else task(branch[0]) for branch in step.branches
+        ]
+        return branches[0] if step.alone else group(branches, app=app)
+
+    return chain(*map(whole, plan.course), app=app)
 
 
 def describe(plan: Plan, pipeline: str, bundle: Bundle) -> str:

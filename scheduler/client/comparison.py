@@ -76,7 +76,9 @@ def _students(results: PipelineResults, plan: Plan) -> Iterator[ComparedStudent]
             student=score.name,
             dataset=recipe.dataset.name,
             data_key=plan.trunk[0].key,
-            about=" · ".join(details(trained(plan, runs.role(first), score.choice, first), recipe.dataset.name)),
+            about=" · ".join(
+                (*details(trained(plan, runs.role(first), score.choice, first), recipe.dataset.name), *runs.taught)
+            ),
             seeds=len(score.runs),
             accuracy=score.accuracy.mean,
             accuracy_low=score.accuracy.low,

@@ -67,6 +67,9 @@ def _bundles(text: str) -> Iterator[set[str]]:
     with suppress(ValueError, TypeError, AttributeError, LookupError):
         facts = from_json(unsealed(text))
         plan = facts.get("plan", facts)
-        for bundle in chain(*plan["branches"], plan.get("tail", ())):
+        later = plan.get("later", ())
+        steps = chain.from_iterable(generation["steps"] for generation in later)
+        branches = chain(plan["branches"], *(generation["branches"] for generation in later))
+        for bundle in chain(*branches, steps, plan.get("tail", ())):
             if len(bundle) > 1:
                 yield {str(stage["key"]) for stage in bundle}

@@ -38,6 +38,9 @@ def scores_table(results: PipelineResults) -> Table:
             table.add_row("  control", *_mean_scores(controls), "", "", _mean_training(controls), style="dim")
             shown = controls
     table.caption = "agrees: chooses the teacher's class · gain: points over the control, trained without the teacher"
+    for score in students:
+        if score.teacher:
+            table.caption += f"\n{score.name}: taught by {score.teacher}, whose class it agrees with"
     for name, choice in _choices(results.scores.students):
         best = choice.labels[choice.best]
         table.caption += f"\n{name}: {best}, best of {len(choice.labels)} on held-out samples{choice.tie}"

@@ -6,10 +6,8 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 from distill_queue.shared.ledger.status import PipelineStatus, StageState, State
-from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import Training
 from distill_queue.shared.plan.stage import Bundle, Stage
 
@@ -46,7 +44,7 @@ class Lines:
 
     def __call__(self, status: PipelineStatus) -> Iterator[Line]:
         """The lines that a new status gives."""
-        for task in tasks(status.plan):
+        for task in status.plan.bundles:
             changed = tuple(stage for stage in task if self._is_news(stage, status.states[stage.key]))
             yield from self._lines(task, changed, status)
             going_on = tuple(
@@ -77,13 +75,6 @@ class Lines:
             if state.state == State.RUNNING:
                 self._told[task[0].key] = self.clock(), _epoch(state)
             yield Line(tuple(same), state, words)
-
-
-def tasks(plan: Plan) -> Iterator[Bundle]:
-    """The stages that one task does together, in the plan's order."""
-    alone = chain(plan.trunk[:1], plan.teachers, plan.trunk[1:])
-    yield from ((stage,) for stage in alone)
-    yield from chain(*plan.branches, plan.tail, [(plan.report,)])
 
 
 def titled(stages: Sequence[Stage]) -> str:

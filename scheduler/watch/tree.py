@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -20,8 +20,9 @@ from distill_queue.scheduler.watch.lines import Lines
 from distill_queue.scheduler.watch.waiting import Served
 from distill_queue.shared.errors import BrokerUnavailable
 from distill_queue.shared.ledger.status import PipelineStatus, StageState, State, duration_in_words
+from distill_queue.shared.plan.course import Branch
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.plan.stage import Bundle, Stage
+from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import DataWarning
 
 MARKS = {
@@ -158,16 +159,14 @@ def _does(stage: Stage, state: StageState) -> str:
 
 def tree(plan: Plan) -> Iterator[tuple[str, Stage]]:
     """The stages in the plan's order, each with the tree's lines before it: a stage stands below what it waits for."""
-    first, *trunk = plan.trunk
-    yield "", first
-    yield from _side_by_side([[(stage,)] for stage in plan.teachers])
-    yield from (("", stage) for stage in trunk)
-    yield from _side_by_side(plan.branches)
-    yield from (("", stage) for bundle in plan.tail for stage in bundle)
-    yield "", plan.report
+    for step in plan.course:
+        if step.alone:
+            yield from (("", stage) for bundle in step.bundles for stage in bundle)
+        else:
+            yield from _side_by_side(step.branches)
 
 
-def _side_by_side(branches: Collection[Collection[Bundle]]) -> Iterator[tuple[str, Stage]]:
+def _side_by_side(branches: Iterable[Branch]) -> Iterator[tuple[str, Stage]]:
     """Each model of each branch, and below it the stages that use it."""
     lines = [
         (stage, [each for bundle in others for each in bundle if stage.ref in each.inputs.values()])

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
+from distill_queue.shared.plan.course import Branch
+from distill_queue.shared.plan.lessons import Lessons
 from distill_queue.shared.plan.recipes import (
     ChooseStudent,
     Distill,
@@ -27,12 +29,14 @@ class Candidates:
 
     runs: StudentRuns
     labels: tuple[str, ...]
+    #: What the student's own scores stand beside; None where only its teacher's labels are given.
+    teacher: Stage | None
     #: By label and seed; the controls are missing where the spec wants none.
     students: dict[tuple[str, int], Stage]
     controls: dict[tuple[str, int], Stage]
 
     @classmethod
-    def of(cls, student: StudentSpec | StudentGrid, spec: PipelineSpec, data: Stage, labels: Stage) -> Self:
+    def of(cls, student: StudentSpec | StudentGrid, spec: PipelineSpec, data: Stage, lessons: Lessons) -> Self:
         """All trainings of a student, and of its controls where the spec wants some."""
         if isinstance(student, StudentGrid):
             points = {point.label: point.student for point in student.points}
@@ -40,7 +44,7 @@ class Candidates:
             points = {"": student}
         first = next(iter(points.values()))
         seeds = tuple(range(first.training.seed, first.training.seed + first.seeds))
-        runs = StudentRuns(name=student.name, seeds=seeds)
+        runs = StudentRuns(name=student.name, seeds=seeds, teacher=student.teacher)
         students, controls = {}, {}
         for label, point in points.items():
             where = f" ({label})" if label else ""
@@ -50,7 +54,7 @@ class Candidates:
                     model=point.model, distillation=point.distillation, training=training, transfer=point.transfer
                 )
                 students[label, seed] = Stage.of(
-                    f"distill {runs.role(seed)}{where}", distill, dataset=data.ref, soft_labels=labels.ref
+                    f"distill {runs.role(seed)}{where}", distill, dataset=data.ref, soft_labels=lessons.labels.ref
                 )
                 if spec.evaluation.control:
                     alone = TrainControl(
@@ -61,33 +65,36 @@ class Candidates:
                         transfer=point.transfer,
                     )
                     controls[label, seed] = Stage.of(f"train {runs.control(seed)}{where}", alone, dataset=data.ref)
-        return cls(runs, tuple(points), students, controls)
+        return cls(runs, tuple(points), lessons.teacher, students, controls)
 
-    def grade(self, graded: Graded, models: dict[str, Stage]) -> None:
-        """Enter all trainings into `models`, and into `graded` what scores the model of each seed."""
-        for name, role, trained in (
-            (self.runs.name, self.runs.role, self.students),
-            (f"{self.runs.name}/control", self.runs.control, self.controls),
+    @property
+    def of_one_point(self) -> tuple[Stage, ...]:
+        """The student's trainings with each seed, with the first point of its grid."""
+        return tuple(self.students[self.labels[0], seed] for seed in self.runs.seeds)
+
+    def grade(self, graded: Graded) -> None:
+        """Enter what scores the model of each seed: students beside their teacher, controls beside the pipeline's."""
+        for name, role, trained, teacher in (
+            (self.runs.name, self.runs.role, self.students, self.teacher),
+            (f"{self.runs.name}/control", self.runs.control, self.controls, graded.teacher),
         ):
-            for model in trained.values():
-                models.setdefault(model.key, model)
             # Points that differ only in their distillation share one control: then there is nothing to choose.
             different: dict[str, str] = {}
             for label in self.labels if trained else ():
                 different.setdefault(trained[label, self.runs.seeds[0]].key, label)
             labels = tuple(different.values())
             if len(labels) > 1:
-                graded.add_choice(name, role, labels, self.runs.seeds, trained)
+                graded.add_choice(name, role, labels, self.runs.seeds, trained, teacher)
             elif labels:
                 for seed in self.runs.seeds:
-                    graded.add(role(seed), trained[labels[0], seed])
+                    graded.add(role(seed), trained[labels[0], seed], teacher)
 
 
 class Graded:
     """The evaluations that a report needs, and what chooses their models."""
 
     def __init__(self, data: Stage, teacher: Stage | None) -> None:
-        self._beside = {"dataset": data.ref} | ({"teacher": teacher.ref} if teacher else {})
+        self.data, self.teacher = data, teacher
         #: Evaluations of models that are not chosen from a grid, by the model's key.
         self.evaluations: dict[str, Stage] = {}
         self.choices: dict[str, Stage] = {}
@@ -96,9 +103,9 @@ class Graded:
         #: The report's inputs, by role.
         self.scores: dict[str, ArtifactRef] = {}
 
-    def add(self, role: str, model: Stage) -> None:
-        """Have a model scored for a role."""
-        inputs = {"model": model.ref, **self._beside}
+    def add(self, role: str, model: Stage, teacher: Stage | None) -> None:
+        """Have a model scored for a role, beside a teacher."""
+        inputs = {"model": model.ref, **self._beside(teacher)}
         recipe = Evaluate(counting=counting_of(models_of(model.recipe)))
         evaluation = self.evaluations.setdefault(model.key, Stage.of(f"evaluate {role}", recipe, **inputs))
         self.scores[role] = evaluation.ref
@@ -110,8 +117,9 @@ class Graded:
         labels: tuple[str, ...],
         seeds: tuple[int, ...],
         trained: dict[tuple[str, int], Stage],
+        teacher: Stage | None,
     ) -> None:
-        """Have the best of some models chosen, and scored for a role a seed."""
+        """Have the best of some models chosen, and scored for a role a seed, beside a teacher."""
         refs = {f"{place}/{seed}": trained[label, seed].ref for place, label in enumerate(labels) for seed in seeds}
         recipes = (trained[label, seeds[0]].recipe for label in labels)
         models = tuple(recipe.model for recipe in recipes if isinstance(recipe, Training))
@@ -120,15 +128,24 @@ class Graded:
         choice = self.choices.setdefault(choice.key, choice)
         self.scores[f"{name}/choice"] = choice.ref
         for seed in seeds:
-            inputs = {"model": choice.ref, **self._beside}
+            inputs = {"model": choice.ref, **self._beside(teacher)}
             chosen = Evaluate(seed=seed, counting=counting_of(models))
             evaluation = Stage.of(f"evaluate {role(seed)}", chosen, **inputs)
             self.scores[role(seed)] = self.of_chosen.setdefault(evaluation.key, evaluation).ref
 
-    def branch(self, bundle: Bundle) -> tuple[Bundle, ...]:
+    def branch(self, bundle: Bundle) -> Branch:
         """Trainings, and the evaluations of those that are not chosen from."""
         evaluations = tuple(self.evaluations[model.key] for model in bundle if model.key in self.evaluations)
         return (bundle, evaluations) if evaluations else (bundle,)
+
+    def choice_of(self, name: str) -> Stage | None:
+        """What chooses the model of a student, where it was chosen from a grid."""
+        ref = self.scores.get(f"{name}/choice")
+        return self.choices[ref.key] if ref else None
+
+    def _beside(self, teacher: Stage | None) -> dict[str, ArtifactRef]:
+        """What a model is scored with."""
+        return {"dataset": self.data.ref} | ({"teacher": teacher.ref} if teacher else {})
 
 
 def _what_differs(labels: tuple[str, ...]) -> tuple[str, ...]:

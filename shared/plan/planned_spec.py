@@ -55,12 +55,11 @@ class PlannedSpec:
                     data["dataset"] = ingredients(dataset)
                 case TrainTeacher() | LoadTeacher():
                     data["teacher"] = _teacher(stage, files)
-                case JoinTeachers(weights=weights, average=average):
+                case JoinTeachers(weights=weights):
                     data["teachers"] = [
                         _teacher(teacher, files) | ({"weight": weight} if weight != 1.0 else {})
                         for teacher, weight in zip(plan.teachers, weights, strict=True)
                     ]
-                    data["average"] = average
                 case Labels() as labels:
                     if isinstance(labels, ImportSoftLabels):
                         data["teacher"] = {"soft_labels": _file("labels", ".npz", stage.inputs["file"], files)}
@@ -69,6 +68,9 @@ class PlannedSpec:
                         "augmentation": ingredients(labels.augmentation),
                         "shards": plan.shards,
                     }
+        for recipe in (stage.recipe for stage in plan.stages):
+            if isinstance(recipe, JoinTeachers) and len(recipe.weights) > 1:  # One model has no average.
+                data["average"] = recipe.average
         students = [_student(runs, plan) for runs in plan.students]
         data["students"] = students
         data["evaluation"] = {"control": any(name.endswith("/control") for name in plan.report.inputs)}
@@ -133,6 +135,7 @@ def _candidate(runs: StudentRuns, stage: Stage) -> StudentSpec:
         training=recipe.training,
         transfer=recipe.transfer,
         seeds=len(runs.seeds),
+        teacher=runs.teacher,
     )
 
 

@@ -86,7 +86,7 @@ class LoadTeacher(StageRecipe):
 
 
 class JoinTeachers(StageRecipe):
-    """Make one model of several teachers, whose outputs are averaged."""
+    """Make one model of several teachers, whose outputs are averaged; or of the seeds of a student that was chosen."""
 
     work = "teacher"
 
@@ -96,6 +96,12 @@ class JoinTeachers(StageRecipe):
     average: Literal["probabilities", "logits"]
     #: As of `LoadTeacher`, of each; none where all are as all models here.
     normalise: Annotated[tuple[Normalise, ...], Field(strict=False, exclude_if=lambda normalise: not normalise)] = ()
+    #: Of a chosen student, whose grid has `models`: the seeds, each with a weight. Left out where nothing was chosen.
+    seeds: Annotated[tuple[int, ...], Field(strict=False, exclude_if=lambda seeds: not seeds)] = ()
+
+    def models_joined(self, best: int | None) -> tuple[ModelSpec, ...]:
+        """The teachers' models; of a chosen student, that of the best point, once for each seed."""
+        return self.models if best is None else (self.models[best],) * len(self.seeds)
 
     def normalise_of(self, place: int) -> Normalise:
         """What the teacher at a place was trained on."""
@@ -159,8 +165,7 @@ class Distill(StageRecipe):
 
     def details(self, *dataset: str) -> tuple[str, ...]:
         """The model, the data set, the classes, by which loss, and for how long."""
-        loss = "" if self.distillation.loss == "kd" else f"{self.distillation.loss} "
-        how = f"{loss}T={self.distillation.temperature:g} alpha={self.distillation.alpha:g}"
+        how = self.distillation.words
         return (self.model.words, *dataset, *_classes(self.transfer), how, _epochs(self.training))
 
 
@@ -217,6 +222,13 @@ class StudentRuns(SpecPart):
 
     name: Name
     seeds: Annotated[tuple[int, ...], Field(strict=False)]
+    #: The assistant that taught it; left out where the pipeline's own teacher did.
+    teacher: Name | None = Field(default=None, exclude_if=lambda teacher: teacher is None)
+
+    @property
+    def taught(self) -> tuple[str, ...]:
+        """Words about who taught the student; none where the pipeline's own teacher did."""
+        return (f"taught by {self.teacher}",) if self.teacher else ()
 
     def role(self, seed: int) -> str:
         """The student's evaluation."""

@@ -49,23 +49,28 @@ def samples(dataset: DatasetRecord) -> str:
 def summary(score: StudentScore, teacher: EvaluationRecord | None) -> str:
     """A student in one sentence: how good it is, beside its teacher and beside its control."""
     beside = f", {_beside(score, teacher)}" if teacher else ""
-    return f"{score.name}: {percent(score.accuracy.mean)}{beside}; {_gain(score)}."
+    return f"{_named(score)}: {percent(score.accuracy.mean)}{beside}; {_gain(score)}."
+
+
+def _named(score: StudentScore) -> str:
+    return f"{score.name}, taught by {score.teacher}" if score.teacher else score.name
 
 
 def _in_short(score: StudentScore) -> str:
     gain = score.gain
     seeds = " (one seed)" if gain and gain.high is None else ""
     over = f"{estimated(gain)} over the control{seeds}" if gain else "no control"
-    return f"{score.name}: {percent(score.accuracy.mean)}, {over}."
+    return f"{_named(score)}: {percent(score.accuracy.mean)}, {over}."
 
 
 def _beside(score: StudentScore, teacher: EvaluationRecord) -> str:
+    whose = "the pipeline's" if score.teacher else "its"
     distance = score.accuracy.mean - teacher.accuracy
     ratio = teacher.parameters / max(score.student.parameters, 1)
     if abs(distance) < 0.0005:
-        place = "as good as its teacher"
+        place = f"as good as {whose} teacher"
     else:
-        place = f"{abs(100 * distance):.1f} points {'above' if distance > 0 else 'under'} its teacher"
+        place = f"{abs(100 * distance):.1f} points {'above' if distance > 0 else 'under'} {whose} teacher"
     if abs(ratio - 1.0) < SAME_SIZE:
         return f"{place} with as many parameters"
     if ratio > 1.0:
@@ -81,12 +86,12 @@ def _gain(score: StudentScore) -> str:
     gain = score.gain
     if gain is None:
         return "it has no control, so what the teacher brought is not known"
-    change = estimated(gain)
+    change, teacher = estimated(gain), score.teacher or "the teacher"
     if gain.high is None:  # Without an interval nothing is known of chance.
         return f"{change} over the control; one seed: not told apart from chance"
     if score.verdict == "better":
-        return f"the teacher brought {change} over the control, n = {gain.n}"
+        return f"{teacher} brought {change} over the control, n = {gain.n}"
     if score.verdict == "inconclusive":
-        return f"what the teacher brought over the control is inconclusive: {change}, n = {gain.n}"
+        return f"what {teacher} brought over the control is inconclusive: {change}, n = {gain.n}"
     nothing = "less than nothing" if gain.high < 0 else "nothing"
-    return f"the teacher brought {nothing} over the control: {change}, n = {gain.n}"
+    return f"{teacher} brought {nothing} over the control: {change}, n = {gain.n}"

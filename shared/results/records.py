@@ -119,11 +119,13 @@ class EnsembleRecord(Frozen):
     kind: Literal["ensemble"] = "ensemble"
     teachers: int
     parameters: int
+    #: Place of the point whose models these are, where they were chosen from a grid.
+    best: Annotated[int | None, Field(exclude_if=lambda best: best is None)] = None
 
     @property
     def summary(self) -> str:
         """The record in a few words."""
-        return f"{self.teachers} teachers, {self.parameters:,} parameters"
+        return f"{self.teachers} teacher{'' if self.teachers == 1 else 's'}, {self.parameters:,} parameters"
 
 
 class ChoiceRecord(Frozen):

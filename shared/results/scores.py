@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -34,6 +34,8 @@ class StudentScore(Frozen):
     """A student over its seeds, and what the teacher brought."""
 
     name: str
+    #: The assistant that taught it, another student; left out where the pipeline's own teacher did.
+    teacher: Annotated[str | None, Field(exclude_if=lambda teacher: teacher is None)] = None
     runs: tuple[StudentRun, ...] = Field(min_length=1)
     accuracy: Estimate
     #: The controls' accuracy; None without controls, like `gain` and `gap_closed`.

@@ -14,6 +14,7 @@ from distill_queue.shared.spec.losses.kd import Kd
 from distill_queue.shared.spec.losses.loss import SoftLoss
 from distill_queue.shared.spec.losses.mse import Mse
 from distill_queue.shared.spec.part import Options, unknown_name
+from distill_queue.shared.spec.schedule import Alpha, Schedule, Temperature, in_words
 
 
 class _Distillation(SoftLoss):
@@ -25,9 +26,9 @@ class _Distillation(SoftLoss):
     """Keyword arguments of a loss of the user's own."""
     version: str = "1"
     """Of a loss of the user's own, part of the key: change it when its code changes."""
-    temperature: float = Field(default=4.0, gt=0.0, le=1e4)
-    """What both logits are divided by before the softmax."""
-    alpha: float = Field(default=0.9, ge=0.0, le=1.0)
+    temperature: Temperature = 4.0
+    """What both logits are divided by before the softmax; a schedule anneals it (Jafari et al. 2021)."""
+    alpha: Alpha = 0.9
     """Share of the soft loss; the rest is cross-entropy with the labels."""
     standardise: bool = False
     """Bring both logits to mean 0 and deviation 1 before the soft loss (Sun et al. 2024)."""
@@ -42,6 +43,17 @@ class DistillationSpec(
     _Distillation,
 ):
     """`alpha * soft loss at temperature T + (1 - alpha) * cross-entropy` (Hinton et al. 2015)."""
+
+    @property
+    def words(self) -> str:
+        """Loss, temperature and alpha, as `dkd T=8→1 alpha=0.9`."""
+        loss = "" if self.loss == "kd" else f"{self.loss} "
+        return f"{loss}T={in_words(self.temperature)} alpha={in_words(self.alpha)}"
+
+    @property
+    def changes(self) -> bool:
+        """Whether its temperature or its alpha changes over the steps."""
+        return isinstance(self.temperature, Schedule) or isinstance(self.alpha, Schedule)
 
     @model_validator(mode="after")
     def _must_be_known(self) -> Self:

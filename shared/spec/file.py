@@ -157,7 +157,8 @@ class SpecFile:
             if known or (position == len(location) - 1 and error["type"] == "missing"):
                 field.append(part)
                 value = value[part] if known else None
-        return (*field, *key.split(".")) if key is not None else tuple(field)
+        parts = () if key is None else (int(part) if part.isdecimal() else part for part in key.split("."))
+        return (*field, *parts)
 
 
 def _put(data: Any, place: list[str], value: Any, called: str) -> None:

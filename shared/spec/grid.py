@@ -89,6 +89,8 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         inside = (f"[{_text(item)}]" if isinstance(item, list | tuple) else _text(item) for item in value)
         return "-".join(inside) or "none"
+    if isinstance(value, dict) and value.keys() == {"from", "to"}:
+        return f"{_text(value['from'])}→{_text(value['to'])}"
     if not isinstance(value, float):
         return str(value)
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)

@@ -11,21 +11,16 @@ from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import DATASETS, STAGE_KINDS, WARNING_KINDS, WarningKind, did_you_mean
 from distill_queue.shared.errors import InvalidSpec
-from distill_queue.shared.files.markup import require_plain
+from distill_queue.shared.spec.assistants import Students, generations
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.given_files import with_checkpoint, with_labels
-from distill_queue.shared.spec.grid import LARGEST_GRID, number_of_points
+from distill_queue.shared.spec.growth import must_not_grow
 from distill_queue.shared.spec.part import Name, SpecPart, at_most
 from distill_queue.shared.spec.short_names import with_references
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.student import AnyStudent, StudentGrid, StudentSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, OneTeacher, TeacherSpec, WeightedTeacherSpec
-
-#: Trainings of students in one pipeline, controls left out.
-MOST_TRAININGS = 10_000
-#: Values of all students with a grid, each once for each of its points.
-MOST_GROWN_VALUES = 250_000
 
 
 def _must_be_a_known_kind(kind: Any) -> Any:
@@ -36,30 +31,6 @@ def _must_be_a_known_kind(kind: Any) -> Any:
             {"name": kind, "hint": did_you_mean(kind, WARNING_KINDS)},
         )
     return kind
-
-
-def _must_not_grow(students: Any) -> Any:
-    """Refuse students whose grids and seeds would make far more of them than what is written."""
-    trainings = values = 0
-    for student in students if isinstance(students, list | tuple) else ():
-        if isinstance(student, dict):
-            points, seeds = number_of_points(student), student.get("seeds", 1)
-            trainings += points * (seeds if type(seeds) is int and seeds > 0 else 1)
-            if points > 1:
-                values += min(points, LARGEST_GRID) * require_plain(student)
-    if trainings > MOST_TRAININGS:
-        raise PydanticCustomError(
-            "students",
-            "{trainings} trainings, as students times points of their grids times seeds: {most} are the most",
-            {"trainings": f"{trainings:,}", "most": f"{MOST_TRAININGS:,}"},
-        )
-    if values > MOST_GROWN_VALUES:
-        raise PydanticCustomError(
-            "students",
-            "{values} values with all grids written out: {most} are the most",
-            {"values": f"{values:,}", "most": f"{MOST_GROWN_VALUES:,}"},
-        )
-    return students
 
 
 AcceptedKind = Annotated[WarningKind, BeforeValidator(_must_be_a_known_kind)]
@@ -86,13 +57,13 @@ class PipelineSpec(SpecPart):
     teachers: Annotated[tuple[WeightedTeacherSpec, ...], Field(strict=False, max_length=100), at_most(100)] = ()
     """In place of `teacher`: several, whose average the students learn from."""
     average: Literal["probabilities", "logits"] = "probabilities"
-    """What of several teachers is averaged; the logarithm of averaged probabilities stands for logits."""
+    """What of several teachers, or of an assistant's seeds, is averaged; averaged probabilities become logarithms."""
     soft_labels: SoftLabelsSpec = SoftLabelsSpec()
     """How the teacher's logits are stored, and of which views."""
     students: Annotated[
         tuple[AnyStudent, ...],
         Field(strict=False, min_length=1, max_length=1000),
-        BeforeValidator(_must_not_grow),
+        BeforeValidator(must_not_grow),
         at_most(1000),
     ]
     """At least one."""
@@ -111,8 +82,23 @@ class PipelineSpec(SpecPart):
 
     @property
     def all_teachers(self) -> tuple[TeacherSpec, ...]:
-        """The teacher, or the teachers; none where there are only labels of one."""
+        """The teacher, or the teachers, with each of their seeds; none where there are only labels of one."""
+        return tuple(each for teacher in self._given_teachers for each in teacher.of_each_seed)
+
+    @property
+    def _given_teachers(self) -> tuple[TeacherSpec, ...]:
         return self.teachers or ((self.teacher,) if isinstance(self.teacher, TeacherSpec) else ())
+
+    @property
+    def generations(self) -> tuple[Students, ...]:
+        """The students that learn from the pipeline's own teacher, then those that these teach, and so on."""
+        return generations(self.students)
+
+    @property
+    def assistants(self) -> Students:
+        """The students that teach others."""
+        teaching = {student.teacher for student in self.students}
+        return tuple(student for student in self.students if student.name in teaching)
 
     @property
     def candidates(self) -> Iterator[tuple[str, StudentSpec]]:
@@ -125,20 +111,23 @@ class PipelineSpec(SpecPart):
     def _one_teacher_or_several(self) -> Self:
         if (self.teacher is None) == (not self.teachers):
             raise PydanticCustomError("teacher", "a pipeline has either 'teacher' or 'teachers'", {"key": "teacher"})
-        models = [teacher.model_copy(update={"weight": 1.0}) for teacher in self.teachers]
+        models = [teacher.model_copy(update={"weight": 1.0}) for teacher in self.all_teachers]
         if any(model in models[:index] for index, model in enumerate(models)):
             raise PydanticCustomError(
                 "teacher", "two teachers are the same: give one of them more weight", {"key": "teachers"}
             )
         if len(self.teachers) == 1:
             raise PydanticCustomError("teacher", "a single teacher is given as 'teacher'", {"key": "teachers"})
-        if self.teacher and self.average != "probabilities":
-            raise PydanticCustomError("options", "an average needs several teachers", {"key": "average"})
+        several = len(self.all_teachers) > 1 or any(assistant.seeds > 1 for assistant in self.assistants)
+        if not several and self.average != "probabilities":
+            raise PydanticCustomError(
+                "options", "an average needs several teachers, or an assistant with several seeds", {"key": "average"}
+            )
         return self
 
     @model_validator(mode="after")
     def _given_labels_are_not_shared(self) -> Self:
-        if isinstance(self.teacher, LabelTeacherSpec) and self.soft_labels.shards != "auto":
+        if isinstance(self.teacher, LabelTeacherSpec) and self.soft_labels.shards != "auto" and not self.assistants:
             raise PydanticCustomError(
                 "options", "given labels are not computed: there is nothing to share", {"key": "soft_labels.shards"}
             )
@@ -158,7 +147,7 @@ class PipelineSpec(SpecPart):
     @model_validator(mode="after")
     def _data_can_be_normalised_so(self) -> Self:
         facts = DATASETS.get(self.dataset.name)
-        for index, teacher in enumerate(self.all_teachers):
+        for index, teacher in enumerate(self._given_teachers):
             if teacher.normalise == "imagenet" and facts and facts.shape[0] != 3:
                 raise PydanticCustomError(
                     "options",
@@ -193,6 +182,11 @@ class PipelineSpec(SpecPart):
                     "{place}.transfer: a class is known by its label, and dataset.labelled leaves samples without one",
                     {"key": "dataset.labelled", "place": place},
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _every_student_has_a_teacher(self) -> Self:
+        generations(self.students)
         return self
 
     @model_validator(mode="after")

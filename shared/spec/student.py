@@ -18,12 +18,14 @@ from distill_queue.shared.spec.transfer import TransferSpec
 
 
 class StudentSpec(SpecPart):
-    """A model that learns from the teacher's soft labels."""
+    """A model that learns from a teacher's soft labels."""
 
     name: Name
     """What the tables call it."""
     model: ModelSpec
     """Its network."""
+    teacher: Name | None = None
+    """Another student of the spec, an assistant, that teaches this one; none: the pipeline's own teacher does."""
     distillation: DistillationSpec = DistillationSpec()
     """The loss that it learns by."""
     training: TrainingSpec = TrainingSpec()
@@ -61,11 +63,24 @@ class StudentGrid(SpecPart):
     points: Annotated[tuple[GridPoint, ...], Field(strict=False, min_length=1)]
     """Its candidates."""
 
+    @property
+    def teacher(self) -> str | None:
+        """The assistant that teaches it, if one does."""
+        return self.points[0].student.teacher
+
+    @property
+    def seeds(self) -> int:
+        """How many seeds each candidate is trained with."""
+        return self.points[0].student.seeds
+
     @model_validator(mode="after")
     def _points_are_of_one_student(self) -> Self:
-        runs = {(point.student.name, point.student.seeds, point.student.training.seed) for point in self.points}
+        students = [point.student for point in self.points]
+        runs = {(each.name, each.teacher, each.seeds, each.training.seed) for each in students}
         if len({point.label for point in self.points}) < len(self.points) or len(runs) > 1:
-            raise PydanticCustomError("students", "the points differ in their labels, not in name or seeds", {})
+            raise PydanticCustomError(
+                "students", "the points differ in their labels, not in name, teacher or seeds", {}
+            )
         return self
 
 
@@ -74,7 +89,8 @@ def _expanded(value: Any) -> Any:
     if not has_grid(value):
         return value
     seed = value["training"].get("seed") if isinstance(value.get("training"), dict) else None
-    for field, given in (("name", value.get("name")), ("seeds", value.get("seeds")), ("training.seed", seed)):
+    given_once = {field: value.get(field) for field in ("name", "teacher", "seeds")} | {"training.seed": seed}
+    for field, given in given_once.items():
         if has_grid({field: given}):
             raise PydanticCustomError("students", "'{key}' cannot be a grid", {"key": field})
     try:

@@ -22,6 +22,8 @@ class TeacherSpec(SpecPart):
     """How the network is trained, where no weights are given."""
     checkpoint: str | None = None
     """Path of the weights, relative to the spec's own folder."""
+    seeds: int = Field(default=1, ge=1, le=10)
+    """How many teachers that differ in their seeds, from the training's own on, are averaged."""
     normalise: Normalise = "data"
     """What given weights were trained on: `data` (mean 0 and deviation 1), `none`, `unit` (x / 255), `imagenet`."""
 
@@ -37,7 +39,19 @@ class TeacherSpec(SpecPart):
             raise PydanticCustomError(
                 "teacher", "a teacher with a checkpoint is not trained: remove one of the two", {"key": "training"}
             )
+        if self.checkpoint is not None and self.seeds > 1:
+            raise PydanticCustomError("teacher", "a teacher with a checkpoint has no seeds", {"key": "seeds"})
         return self
+
+    @property
+    def of_each_seed(self) -> tuple[Self, ...]:
+        """The teacher with each of its seeds, as one would write them out."""
+        if self.seeds == 1:
+            return (self,)
+        trainings = (
+            self.training.model_copy(update={"seed": self.training.seed + number}) for number in range(self.seeds)
+        )
+        return tuple(self.model_copy(update={"training": training, "seeds": 1}) for training in trainings)
 
 
 class LabelTeacherSpec(SpecPart):

@@ -296,6 +296,38 @@ def test_the_doctor_finds_a_healthy_worker_and_says_what_is_wrong(
 
 
 @pytest.mark.usefixtures("worker")
+def test_students_teach_others_along_a_chain(
+    client: PipelineClient,
+    settings: Settings,
+    make_spec: MakeSpec,
+    wait_until: Callable[[Callable[[], Any], str], Any],
+) -> None:
+    def student(name: str, hidden: Any, teacher: str | None, seeds: int = 1) -> dict[str, Any]:
+        model = {"name": "mlp", "hidden": hidden}
+        return {"name": name, "model": model, "teacher": teacher, "seeds": seeds, "training": {"epochs": 1}}
+
+    students = [
+        student("small", [8], "medium", seeds=3),
+        student("medium", {"grid": [[16], [24]]}, "large"),
+        student("large", [32], None, seeds=2),
+        student("tiny", [4], "small"),
+    ]
+    spec = make_spec(students=students, dataset={"name": "digits", "validation": 0.2}, evaluation={"control": False})
+
+    pipeline = client.submit(spec)
+    status = finish(client, pipeline.id)
+
+    assert (status.state, status.errors) == ("done", [])
+    results = client.results(pipeline.id)
+    taught = {score.name: score.teacher for score in results.scores.students}
+    assert taught == {"small": "medium", "medium": "large", "large": None, "tiny": "small"}
+    page = settings.folder / "reports" / f"{pipeline.id}.html"
+    wait_until(page.exists, "the page is written")
+    assert "taught by medium" in page.read_text(encoding="utf-8")
+    assert set(outcomes(client, client.submit(spec).id).values()) == {"found"}
+
+
+@pytest.mark.usefixtures("worker")
 def test_a_teacher_that_fails_for_good_ends_the_pipeline(client: PipelineClient, make_spec: MakeSpec) -> None:
     training = {"optimizer": "sgd", "learning_rate": 1e3, "schedule": "constant", "epochs": 2}
     spec = make_spec(teacher={"model": {"name": "mlp", "hidden": [32, 32]}, "training": training})

@@ -12,7 +12,7 @@ from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.errors import ArtifactDamaged
 from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.plan.recipes import ChooseStudent, JoinTeachers, Labels, LoadTeacher, Training
-from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord
+from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord, EnsembleRecord
 from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.spec.model import ModelSpec
@@ -86,7 +86,8 @@ class StageContext:
         stage = artifact.manifest.stage
         recipe = stage.recipe if stage else None
         if isinstance(recipe, JoinTeachers):
-            return models.load(self.ensemble(recipe), artifact.path(WEIGHTS))
+            best = record_of(artifact, EnsembleRecord).best
+            return models.load(self.ensemble(recipe, best), artifact.path(WEIGHTS))
         if isinstance(recipe, ChooseStudent) and seed is not None:
             chosen = recipe.models[record_of(artifact, ChoiceRecord).best]
             return models.load(models.build(chosen, self.dataset, self.runtime), artifact.path(weights_of(seed)))
@@ -96,9 +97,10 @@ class StageContext:
             return models.load(self._teacher(recipe.model, recipe.normalise), artifact.path(WEIGHTS))
         return models.load(models.build(recipe.model, self.dataset, self.runtime), artifact.path(WEIGHTS))
 
-    def ensemble(self, recipe: JoinTeachers) -> models.Ensemble:
-        """Build the model of several teachers, untrained."""
-        teachers = [self._teacher(model, recipe.normalise_of(place)) for place, model in enumerate(recipe.models)]
+    def ensemble(self, recipe: JoinTeachers, best: int | None) -> models.Ensemble:
+        """Build the model of several teachers, untrained; of a chosen student, that of the best point's models."""
+        joined = recipe.models_joined(best)
+        teachers = [self._teacher(model, recipe.normalise_of(place)) for place, model in enumerate(joined)]
         return models.Ensemble(teachers, recipe.weights, probabilities=recipe.average == "probabilities")
 
     def _teacher(self, model: ModelSpec, normalise: Normalise) -> torch.nn.Module:

@@ -33,6 +33,7 @@ def run(recipe: WriteReport, context: StageContext) -> ReportRecord:
         chosen = {
             "choice": choices.get(f"{student.name}/choice"),
             "control_choice": choices.get(f"{student.name}/control/choice"),
+            "teacher": student.teacher,
         }
         students.append(score.model_copy(update=chosen))
     teachers = tuple(evaluations[f"teacher {number}"] for number in range(1, recipe.teachers + 1))

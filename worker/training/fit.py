@@ -183,6 +183,7 @@ class _Trainer:
         """Take one optimiser step down the losses of a batch, or of some rows; return of how many samples."""
         state = self.state
         state.optimizer.scale(schedules.factor(state.training, state.steps, state.last_step))
+        self._objective.go_to(state.steps, state.last_step)
         parts = shown.parts if isinstance(shown, Batch) else (shown,)
         losses, hits = self._descend(*parts) if self._recording is None else self._recording(self._descend, *parts)
         state.note(losses, hits)

@@ -10,6 +10,7 @@ import torch
 from torch.func import vmap
 
 from distill_queue.shared.spec.distillation import DistillationSpec
+from distill_queue.shared.spec.schedule import Schedule, ends_of
 from distill_queue.worker import losses
 from distill_queue.worker.data.batches import Batch
 
@@ -81,10 +82,18 @@ class Objective:
             kinds.setdefault(goal.kind, []).append(member)
         self._kinds = [_Kind.of(goals, members, device) for members in kinds.values()]
         self._places = torch.cat([kind.members for kind in self._kinds]).argsort()
+        #: How far the training is, from 0 to 1: a tensor, so that a step that was recorded takes that of the moment.
+        self._share = torch.zeros((), device=device)
+        self._changes = any(goal.distillation is not None and goal.distillation.changes for goal in goals)
+
+    def go_to(self, step: int, steps: int) -> None:
+        """Set the temperatures and alphas to those of step `step`, counted from 0, of `steps`."""
+        if self._changes:
+            self._share.fill_(step / max(1, steps - 1))
 
     def __call__(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Losses `[members]` of logits `[members, batch, classes]`."""
-        parts = [kind.losses(logits, batch) for kind in self._kinds]
+        parts = [kind.losses(logits, batch, self._share) for kind in self._kinds]
         return parts[0] if len(parts) == 1 else torch.cat(parts)[self._places]
 
 
@@ -93,10 +102,10 @@ class _Kind:
     """Members of a stack whose losses differ in numbers only."""
 
     goal: Goal
-    #: `[members]`, as the two below.
+    #: `[members]`.
     members: torch.Tensor
-    temperatures: torch.Tensor
-    alphas: torch.Tensor
+    temperatures: _Numbers
+    alphas: _Numbers
     #: Whether the stack has no other members.
     alone: bool
 
@@ -107,20 +116,46 @@ class _Kind:
         return cls(
             goals[members[0]],
             torch.tensor(members, device=device),
-            torch.tensor([each.temperature for each in distillations], device=device),
-            torch.tensor([each.alpha for each in distillations], device=device),
+            _Numbers.of([each.temperature for each in distillations], device),
+            _Numbers.of([each.alpha for each in distillations], device),
             len(members) == len(goals),
         )
 
-    def losses(self, logits: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Losses `[members]`."""
+    def losses(self, logits: torch.Tensor, batch: Batch, share: torch.Tensor) -> torch.Tensor:
+        """Losses `[members]`, where a share of the training is done."""
         stacked = [logits, batch.teacher_logits, batch.targets, batch.partner_targets, batch.shares]
         if not self.alone:
             stacked = [None if values is None else values[self.members] for values in stacked]
         loss: Callable[..., torch.Tensor] = self.goal.loss
         if len(self.members) == 1:
             single = [None if values is None else values[0] for values in stacked]
-            numbers = self.goal.distillation or DistillationSpec()
-            return loss(*single, numbers.temperature, numbers.alpha)[None]
+            return loss(*single, self.temperatures.only(share), self.alphas.only(share))[None]
         dimensions = tuple(None if values is None else 0 for values in stacked)
-        return vmap(loss, (*dimensions, 0, 0))(*stacked, self.temperatures, self.alphas)
+        return vmap(loss, (*dimensions, 0, 0))(*stacked, self.temperatures.at(share), self.alphas.at(share))
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The temperatures or the alphas of some members, each a number or a line from one to another."""
+
+    #: Of each member, in the first step and in the last.
+    ends: tuple[tuple[float, float], ...]
+    #: `[members]`: the first values, and how far the last ones are from these.
+    first: torch.Tensor
+    span: torch.Tensor
+
+    @classmethod
+    def of(cls, values: Sequence[float | Schedule], device: torch.device) -> Self:
+        """The values of a spec."""
+        ends = tuple(ends_of(value) for value in values)
+        first, last = torch.tensor(ends, device=device).unbind(1)
+        return cls(ends, first, last - first)
+
+    def at(self, share: torch.Tensor) -> torch.Tensor:
+        """The values `[members]` where a share of the training is done."""
+        return self.first + share * self.span if any(first != last for first, last in self.ends) else self.first
+
+    def only(self, share: torch.Tensor) -> losses.Scalar:
+        """The value of a single member: a number where it does not change, which losses compute with faster."""
+        first, last = self.ends[0]
+        return first if first == last else self.at(share)[0]

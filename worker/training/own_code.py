@@ -16,6 +16,7 @@ from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import as_arguments
+from distill_queue.shared.spec.schedule import ends_of
 from distill_queue.worker import models
 from distill_queue.worker.losses import UNLABELLED
 from distill_queue.worker.machine import plugins
@@ -118,6 +119,9 @@ def soft_loss(distillation: DistillationSpec, data: DatasetRecord, runtime: Runt
     name = distillation.loss
     function = partial(plugins.load(name, runtime.plugins), **as_arguments(distillation.options))
     logits = torch.linspace(-1.0, 1.0, 2 * data.classes, device=runtime.device).view(2, -1).requires_grad_()
+    beginning, end = ends_of(distillation.temperature)
+    # One that changes is a tensor, as in a stack.
+    temperature = beginning if beginning == end else torch.tensor(beginning, device=runtime.device)
     unlabelled = data.labelled_samples < data.train_samples
     targets = torch.tensor([0, UNLABELLED if unlabelled else 1], device=runtime.device)
 
@@ -128,7 +132,7 @@ def soft_loss(distillation: DistillationSpec, data: DatasetRecord, runtime: Runt
     def value_and_gradient() -> list[torch.Tensor]:
         with torch.random.fork_rng(devices=[]):
             seed_generators(0)
-            value = loss(logits, logits.detach() / 2, distillation.temperature)
+            value = loss(logits, logits.detach() / 2, temperature)
         if not isinstance(value, torch.Tensor) or value.shape != ():
             raise InvalidSpec(f"{name}: must return a tensor without dimensions, the mean over the batch")
         if not value.requires_grad:
@@ -144,7 +148,7 @@ def soft_loss(distillation: DistillationSpec, data: DatasetRecord, runtime: Runt
             "generator, and use neither the time nor earlier calls"
         )
     if stacked:
-        temperatures = torch.full((1,), distillation.temperature, device=runtime.device)
+        temperatures = torch.full((1,), beginning, device=runtime.device)
         with plugins.called(name):
             torch.func.vmap(loss)(logits[None], logits.detach()[None] / 2, temperatures)
     return function

@@ -39,6 +39,8 @@ def section(facts: ReportFacts) -> Section:
         "expected calibration error in points. A control costs as much as its student; times are the best measurement "
         "of all models that are built alike."
     )
+    if any(student.score.teacher for student in facts.students):
+        text += " A student that another one taught agrees with that one; its gap is that to the pipeline's teacher."
     return Section("Scores and costs", text, pictures, (scores, costs))
 
 
@@ -87,7 +89,8 @@ def _about(model: EvaluatedModel, facts: ReportFacts) -> str:
         seed = runs.seeds[0]
         seeds = (f"{len(runs.seeds)} seeds",) if len(runs.seeds) > 1 else ()
         if model is student.model:
-            return " · ".join((*details(trained(plan, runs.role(seed), student.score.choice, seed)), *seeds))
+            made = trained(plan, runs.role(seed), student.score.choice, seed)
+            return " · ".join((*details(made), *runs.taught, *seeds))
         if model is student.control:
             made = trained(plan, runs.control(seed), student.score.control_choice, seed)
             return " · ".join((*details(made), *seeds))

@@ -219,15 +219,16 @@ def test_a_kept_pipeline_reaches_its_stages_their_inputs_and_its_bundles(
     store: FolderStore, make_spec: Callable[..., PipelineSpec]
 ) -> None:
     student = {"name": "small", "model": {"name": "mlp", "hidden": [8]}, "seeds": 3}
-    plan = Plan.of(make_spec(students=[student]))
+    plan = Plan.of(make_spec(students=[student, student | {"name": "taught", "teacher": "small"}]))
     submissions = Submissions(store)
     submissions.enter("kept", Submission(plan=plan, canvas="{}"))
 
     needed = NeededArtifacts.now(None, submissions)
 
-    bundle = next(bundle for branch in plan.branches for bundle in branch if len(bundle) > 1)
+    bundles = {bundle_ref(bundle).key for bundle in plan.bundles}
+    assert [len(generation.branches[0][0]) for generation in plan.later] == [3]
     keys = {ref.key for stage in plan.stages for ref in (stage.ref, *stage.inputs.values())}
-    assert keys | {bundle_ref(bundle).key} <= set(needed.pipelines)
+    assert keys | bundles <= set(needed.pipelines)
     assert set(needed.pipelines.values()) == {("kept",)}
 
 

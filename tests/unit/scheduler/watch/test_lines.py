@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from distill_queue.scheduler.watch.lines import Lines, tasks, titled
+from distill_queue.scheduler.watch.lines import Lines, titled
 from distill_queue.shared.ledger.status import PipelineStatus, StageState
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.spec.pipeline import PipelineSpec
@@ -126,12 +126,12 @@ def test_the_tasks_of_a_plan_are_all_its_stages(make_spec: MakeSpec, plan: Plan)
     several = Plan.of(make_spec(teacher=None, teachers=teachers, dataset={"name": "digits", "validation": 0.1}))
 
     for each in (plan, several):
-        assert [stage for task in tasks(each) for stage in task] == list(each.stages)
-    assert max(map(len, tasks(several))) == 1
+        assert [stage for task in each.bundles for stage in task] == list(each.stages)
+    assert max(map(len, several.bundles)) == 1
 
 
 def test_evaluations_are_not_done_together(plan: Plan) -> None:
-    task = next(task for task in tasks(plan) if len(task) > 1 and task[0].kind == "evaluate")
+    task = next(task for task in plan.bundles if len(task) > 1 and task[0].kind == "evaluate")
 
     assert titled(task).endswith(f" ({len(task)} models)")
 
@@ -141,7 +141,7 @@ def test_points_of_a_grid_are_one_task_of_many(make_spec: MakeSpec) -> None:
     student |= {"distillation": {"temperature": {"grid": [1, 2]}}}
     plan = Plan.of(make_spec(dataset={"name": "digits", "validation": 0.1}, students=[student]))
 
-    (task,) = (task for task in tasks(plan) if task[0].title.startswith("distill"))
+    (task,) = (task for task in plan.bundles if task[0].title.startswith("distill"))
 
     assert titled(task) == "distill small, seeds 0 to 1 (temperature 1) and 4 others (6 models together)"
     assert titled(task[:1]) == "distill small, seed 0 (temperature 1)"

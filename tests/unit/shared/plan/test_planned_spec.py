@@ -53,6 +53,10 @@ GRIDS: dict[str, dict[str, Any]] = {
     "widths": {"model": {"name": "mlp", "hidden": {"grid": [[], [8], [16, 8]]}}},
     "whole models": {"model": {"grid": [MLP, {"name": "cnn"}, {"name": "cnn", "width": 32}]}},
     "options": {"model": {"name": "mine.models:make", "options": {"w": {"grid": [1, 2]}, "deep": {"grid": [True]}}}},
+    "schedules": {
+        "distillation": {"temperature": {"grid": [4, {"from": 8, "to": 1}]}, "alpha": {"from": 0.9, "to": 0.3}}
+    },
+    "ends of a schedule": {"distillation": {"temperature": {"from": {"grid": [8, 4]}, "to": 1}}},
     "one value": {"distillation": {"temperature": {"grid": [2]}}},
     "seeds": {"distillation": {"temperature": {"grid": [1, 2]}}, "seeds": 2, "training": {"epochs": 2, "seed": 3}},
 }

@@ -105,3 +105,15 @@ def test_a_best_point_says_when_others_are_as_good() -> None:
 
     assert choice.summary == "a 2: 90.00% held out, best of 3, the first of 2 equal ones"
     assert choice.model_copy(update={"held_out": (0.7, 0.9, 0.8)}).tie == ""
+
+
+def test_a_student_of_an_assistant_is_told_beside_the_pipelines_teacher() -> None:
+    runs = tuple(
+        StudentRun(seed=seed, student=evaluation(0.97 + seed / 1000), control=evaluation(0.96)) for seed in range(3)
+    )
+    taught = score("small", runs, evaluation(0.983, 530)).model_copy(update={"teacher": "medium"})
+
+    assert summary(taught, evaluation(0.983, 530)).replace("\u00a0", " ") == (
+        "small, taught by medium: 97.1 %, 1.2 points under the pipeline's teacher with 5.3x fewer parameters; "
+        "medium brought +1.1 ± 0.2 over the control, n = 3."
+    )

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.planned_spec import PlannedSpec
 from distill_queue.shared.plan.recipes import JoinTeachers
 from distill_queue.shared.results.records import EnsembleRecord
 from distill_queue.shared.results.scores import ReportRecord
@@ -67,6 +68,15 @@ def test_probabilities_that_are_nothing_give_no_infinity() -> None:
         ({"teachers": [teacher(8), teacher(9)]}, "either 'teacher' or 'teachers'"),
         ({"teacher": None, "teachers": [teacher(8)]}, "a single teacher is given as 'teacher'"),
         ({"teacher": None, "teachers": [teacher(8), teacher(8, weight=2.0)]}, "two teachers are the same"),
+        (
+            {"teacher": None, "teachers": [teacher(8, seeds=2), teacher(8, training={"epochs": 2, "seed": 1})]},
+            "two teachers are the same",
+        ),
+        ({"teacher": teacher(8, seeds=11)}, "less than or equal to 10"),
+        (
+            {"teacher": {"model": {"name": "cnn"}, "seeds": 2, "checkpoint": "file.safetensors"}},
+            "with a checkpoint has no seeds",
+        ),
         ({"average": "logits"}, "an average needs several teachers"),
         ({"teacher": None, "teachers": [teacher(8), teacher(9, weight=0.0)]}, "greater than 0"),
     ],
@@ -74,6 +84,18 @@ def test_probabilities_that_are_nothing_give_no_infinity() -> None:
 def test_teachers_that_cannot_be_joined_are_refused(make_spec: MakeSpec, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         make_spec(**changes)
+
+
+def test_a_teacher_with_seeds_is_several_teachers_written_in_short(make_spec: MakeSpec) -> None:
+    short = make_spec(teacher=teacher(8, seeds=3, training={"epochs": 2, "seed": 5}), average="logits")
+    written = [teacher(8, training={"epochs": 2, "seed": seed}) for seed in (5, 6, 7)]
+
+    plan = Plan.of(short)
+
+    assert plan == Plan.of(make_spec(teacher=None, teachers=written, average="logits"))
+    assert PlannedSpec.of(plan).data["teachers"] == written
+    weighted = make_spec(teacher=None, teachers=[teacher(8, seeds=2, weight=3.0), teacher(9)])
+    assert Plan.of(weighted).trunk[1].recipe.weights == (3.0, 3.0, 1.0)  # type: ignore[union-attr]
 
 
 def test_each_teacher_is_a_stage_of_its_own(make_spec: MakeSpec) -> None:

@@ -1,0 +1,140 @@
+"""Lessons: who teaches some students, and the soft labels that these learn from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from distill_queue.shared.plan.recipes import (
+    ChooseStudent,
+    ImportSoftLabels,
+    JoinTeachers,
+    LoadTeacher,
+    SoftLabelling,
+    Training,
+    TrainTeacher,
+)
+from distill_queue.shared.plan.stage import ArtifactRef, Stage, checkpoint_ref, label_file_ref
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.teacher import LabelTeacherSpec, WeightedTeacherSpec
+
+#: Characters of a file's name in a stage's title.
+LONGEST_FILE_NAME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """A teacher's soft labels."""
+
+    #: A model; None where only its labels are given.
+    teacher: Stage | None
+    labels: Stage
+    #: The stage that makes one teacher of several; None where there is nothing to join.
+    joined: Stage | None = None
+
+    @classmethod
+    def of_teachers(cls, spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Self:
+        """What the pipeline's own teacher, or the average of its teachers, teaches.
+
+        Raises:
+            InvalidSpec: the file of given labels cannot be read.
+
+        """
+        joined = _joined(spec, data, teachers)
+        teacher = joined or next(iter(teachers), None)
+        labels = _imported(spec, data) if teacher is None else _labels("soft labels", spec, data, teacher)
+        return cls(teacher, labels, joined)
+
+    @classmethod
+    def of_assistant(
+        cls, name: str, trained: tuple[Stage, ...], choice: Stage | None, spec: PipelineSpec, data: Stage
+    ) -> Self:
+        """What a student teaches: by the average of its seeds' models, of the best point where it has a grid.
+
+        Args:
+            name: the student's.
+            trained: its trainings, one for each seed; of a grid, those of any point.
+            choice: what chooses from its grid, if it has one.
+            spec: says what is averaged, and how labels are stored.
+            data: the packed data set.
+
+        """
+        recipes = [stage.recipe for stage in trained if isinstance(stage.recipe, Training)]
+        seeds = tuple(recipe.training.seed for recipe in recipes)
+        average = spec.average if len(seeds) > 1 else "logits"  # Of one model, its own.
+        weights, joined = (1.0,) * len(seeds), None
+        if choice and isinstance(choice.recipe, ChooseStudent):
+            recipe = JoinTeachers(models=choice.recipe.models, weights=weights, average=average, seeds=seeds)
+            joined = Stage.of(f"join {name}", recipe, dataset=data.ref, choice=choice.ref)
+        elif len(trained) > 1:
+            recipe = JoinTeachers(models=tuple(each.model for each in recipes), weights=weights, average=average)
+            joined = Stage.of(f"join {name}", recipe, dataset=data.ref, **_numbered(trained))
+        teacher = joined or trained[0]
+        return cls(teacher, _labels(f"soft labels of {name}", spec, data, teacher), joined)
+
+
+def teachers_of(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
+    """The stages that train or load the spec's own teachers; none where only labels are given.
+
+    Raises:
+        InvalidSpec: a checkpoint cannot be read.
+
+    """
+    found = []
+    for number, teacher in enumerate(spec.all_teachers, start=1):
+        name = f"teacher {number}" if len(spec.all_teachers) > 1 else "teacher"
+        if teacher.checkpoint is not None:
+            weights = checkpoint_ref(Path(teacher.checkpoint))
+            load = LoadTeacher(model=teacher.model, normalise=teacher.normalise)
+            title = f"load {name} from {_file_name(teacher.checkpoint)}"
+            found.append(Stage.of(title, load, dataset=data.ref, checkpoint=weights))
+        else:
+            train = TrainTeacher(model=teacher.model, training=teacher.training)
+            found.append(Stage.of(f"train {name}", train, dataset=data.ref))
+    return tuple(found)
+
+
+def _file_name(path: str) -> str:
+    """The name of a given file, shortened for a stage's title; a key has only the file's content."""
+    name = Path(path).name
+    return name if len(name) <= LONGEST_FILE_NAME else f"{name[: LONGEST_FILE_NAME - 1]}…"
+
+
+def _joined(spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Stage | None:
+    """The stage that joins several teachers into one model; None where the spec has one teacher, or none."""
+    joined = spec.all_teachers
+    if len(joined) < 2:
+        return None
+    models = tuple(teacher.model for teacher in joined)
+    weights = tuple(teacher.weight if isinstance(teacher, WeightedTeacherSpec) else 1.0 for teacher in joined)
+    normalise = tuple(teacher.normalise for teacher in joined)
+    if set(normalise) == {"data"}:
+        normalise = ()
+    recipe = JoinTeachers(models=models, weights=weights, average=spec.average, normalise=normalise)
+    return Stage.of("join teachers", recipe, dataset=data.ref, **_numbered(teachers))
+
+
+def _numbered(teachers: tuple[Stage, ...]) -> dict[str, ArtifactRef]:
+    """Several teachers as inputs of the stage that joins them."""
+    return {f"teacher {number}": teacher.ref for number, teacher in enumerate(teachers, start=1)}
+
+
+def _labels(title: str, spec: PipelineSpec, data: Stage, teacher: Stage) -> Stage:
+    """The stage that computes a teacher's soft labels."""
+    return Stage.of(title, SoftLabelling(**_stored(spec)), dataset=data.ref, teacher=teacher.ref)
+
+
+def _imported(spec: PipelineSpec, data: Stage) -> Stage:
+    """The stage that takes soft labels from a file."""
+    given = LabelTeacherSpec.model_validate(spec.teacher)
+    file = label_file_ref(Path(given.soft_labels))
+    title = f"import soft labels from {_file_name(given.soft_labels)}"
+    return Stage.of(title, ImportSoftLabels(**_stored(spec)), dataset=data.ref, file=file)
+
+
+def _stored(spec: PipelineSpec) -> dict[str, Any]:
+    """How soft labels are stored, and of which views."""
+    return spec.soft_labels.model_dump(include={"dtype", "top_k", "views"}) | {
+        "augmentation": spec.soft_labels.augmentation
+    }
