@@ -13,6 +13,7 @@ from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.plan.bundles import bundles, cut
 from distill_queue.shared.plan.candidates import Candidates, Graded
 from distill_queue.shared.plan.recipes import (
+    Distill,
     ImportSoftLabels,
     JoinTeachers,
     LoadTeacher,
@@ -99,6 +100,15 @@ class Plan(Frozen):
             ),
         )
 
+    def without_scores(self) -> Self:
+        """The same up to the trainings of the students: no control, no evaluation, and a report of no student."""
+        trainings = tuple(
+            (branch[0],) for branch in self.branches if all(isinstance(stage.recipe, Distill) for stage in branch[0])
+        )
+        refs = {f"training {number}": stage.ref for number, stage in enumerate(_within(trainings), start=1)}
+        report = Stage.of("end of the trainings", WriteReport(students=()), **refs)
+        return self.model_copy(update={"branches": trainings, "tail": (), "report": report})
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """Every stage once, each after its inputs."""
@@ -144,6 +154,10 @@ class Plan(Frozen):
         """Pairs of successive tasks' stages, branch by branch: those of the task before, and the task's own."""
         for branch in self.branches:
             yield from pairwise((*self._before, *branch, *self.tail, (self.report,)))
+
+
+def _within(branches: tuple[tuple[Bundle, ...], ...]) -> Iterator[Stage]:
+    return (stage for branch in branches for bundle in branch for stage in bundle)
 
 
 def _teachers(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
