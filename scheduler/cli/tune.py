@@ -111,42 +111,53 @@ class Outcome:
         from distill_queue.shared.report.sentences import percent
 
         best, start = self.best(), self.study.trials[0]
-        sentence = f"Best of {len(self.study.trials)} candidates on held-out samples: {percent(best.held_out[-1], 2)}"
+        finished = [trial.held_out[-1] for trial in self.study.trials if len(trial.held_out) == len(RUNGS)]
+        tie = f", as {equals} others" if (equals := finished.count(best.held_out[-1]) - 1) else ""
+        sentence = (
+            f"Best of {len(self.study.trials)} candidates on held-out samples: {percent(best.held_out[-1], 2)}{tie}"
+        )
         beside = ""
         if best is not start and len(start.held_out) == len(RUNGS):
             beside = f"; {percent(start.held_out[-1], 2)} with what the study began with ({start.words})"
         return f"{sentence} with {best.words}{beside}."
 
-    def write(self, sentences: tuple[str, ...] = ()) -> tuple[Path, Path]:
-        """Write page and best spec; return their paths."""
-        from distill_queue.scheduler.tune.page import write_study_page
+    def write_spec(self) -> tuple[Path, str]:
+        """Write the best spec; return its path and its text."""
         from distill_queue.scheduler.tune.tuned_spec import yaml_of
         from distill_queue.shared.errors import store_errors
         from distill_queue.shared.files.folders import write_whole
 
-        page, file = self.store.report(self.name), self.folder / f"{self.name}.yaml"
-        best, tried = self.best(), [trial for trial in self.study.trials if trial.held_out]
+        best, file = self.best(), self.folder / f"{self.name}.yaml"
         comments = [
-            f"The best of {len(tried)} candidates of the study {self.name} of 'distill tune', trial {best.number}:",
-            f"{best.words}.",
+            f"The best of {len(self.study.trials)} candidates of the study {self.name} of 'distill tune':",
+            f"trial {best.number}, {best.words}.",
             f"{100 * best.held_out[-1]:.2f} % on held-out samples, with other seeds than those below.",
         ]
         text = yaml_of(self.tuned.with_student(best.student), comments)
         with store_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, text)
-        headlines, importances = (self.headline, *sentences), self.study.importances()
-        write_study_page(page, self.name, headlines, tried, self.tuned.space.dimensions, importances, (file, text))
+        return file, text
+
+    def write_page(self, headlines: tuple[str, ...], best_spec: tuple[Path, str]) -> Path:
+        """Write the study's page; return its path."""
+        from distill_queue.scheduler.tune.page import write_study_page
+
+        page, tried = self.store.report(self.name), [trial for trial in self.study.trials if trial.held_out]
+        importances = self.study.importances()
+        write_study_page(page, self.name, headlines, tried, self.tuned.space.dimensions, importances, best_spec)
         self.store.share_report(self.name)
-        return page, file
+        return page
 
     def show(self, sentences: tuple[str, ...] = ()) -> None:
         """Print the best trials, write what is kept, and say where it lies."""
         from distill_queue.scheduler.tables.trial_table import trial_table
 
-        page, file = self.write(sentences)
+        headlines = (self.headline, *sentences)
+        file, text = self.write_spec()
+        page = self.write_page(headlines, (file, text))
         console.print(trial_table(self.study.trials, self.tuned.space.dimensions))
-        for sentence in (self.headline, *sentences):
+        for sentence in headlines:
             console.print(sentence, soft_wrap=True)
         console.print(f"Best spec: {file}\nStudy: {page}", soft_wrap=True)
 
@@ -202,12 +213,15 @@ def _run_best(client: PipelineClient, stack: LocalStack | None, outcome: Outcome
             if stack:
                 stack.tend()
 
-    outcome.write()
+    outcome.write_spec()
     pipeline = client.submit(spec)
     try:
         live.follow(tended(), console, (lambda: None) if stack else client.served_queues)
         status = pipeline.status
         results = results_of(status)
+    except (KeyboardInterrupt, PipelineFailed):
+        outcome.show()
+        raise
     finally:
         if stack:
             Submissions(outcome.store).remove(pipeline.id)

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from distill_queue.scheduler.tune.page import cells_of, columns_of, ranked
+from distill_queue.scheduler.tune.page import cells_of, columns_of
 from distill_queue.scheduler.tune.space import Choice, Range
-from distill_queue.scheduler.tune.trial import Trial
+from distill_queue.scheduler.tune.trial import Trial, ranked
 
 #: Trials that are shown, the best first.
 MOST = 10

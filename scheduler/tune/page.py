@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from distill_queue.scheduler.tune.rung import RUNGS
 from distill_queue.scheduler.tune.space import Choice, Range
-from distill_queue.scheduler.tune.trial import Trial
+from distill_queue.scheduler.tune.trial import Trial, ranked
 from distill_queue.shared.report.drawing import height_of_rows, name_rows, set_round_ticks
 from distill_queue.shared.report.page import Page, filled, put_page
 from distill_queue.shared.report.section import Listing, Section, Table
@@ -64,11 +64,6 @@ def write_study_page(
     about = f"A study of 'distill tune': {len(trials)} candidates, compared on samples held out of the training data"
     sections = (_trials(trials), *([mattered] if pictures else []), again)
     put_page(filled(Page(name, (about,), headlines, 1, sections)), path)
-
-
-def ranked(trials: Sequence[Trial]) -> list[Trial]:
-    """The trials, those that got furthest first, and of these the best."""
-    return sorted(trials, key=lambda trial: (-len(trial.held_out), [-each for each in reversed(trial.held_out)]))
 
 
 def cells_of(trial: Trial) -> tuple[str, ...]:

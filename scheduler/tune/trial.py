@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from distill_queue.scheduler.tune.space import Values, in_words
@@ -27,7 +28,11 @@ class Trial:
         return in_words(self.values)
 
 
-def best_of(trials: list[Trial], rungs: int) -> Trial | None:
-    """The best of the trials that have been through all rungs, the first of equals; None if there is none yet."""
-    finished = [trial for trial in trials if len(trial.held_out) == rungs]
-    return max(finished, key=lambda trial: trial.held_out[-1], default=None)
+def ranked(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials, those that got furthest first; of these the best, and of equals the one that was better before."""
+    return sorted(trials, key=lambda trial: (-len(trial.held_out), [-each for each in reversed(trial.held_out)]))
+
+
+def best_of(trials: Iterable[Trial], rungs: int) -> Trial | None:
+    """The best of the trials that have been through all rungs; None if there is none yet."""
+    return next((trial for trial in ranked(trials) if len(trial.held_out) == rungs), None)
