@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -112,7 +112,8 @@ class Outcome:
 
         best, start = self.best(), self.study.trials[0]
         finished = [trial.held_out[-1] for trial in self.study.trials if len(trial.held_out) == len(RUNGS)]
-        tie = f", as {equals} others" if (equals := finished.count(best.held_out[-1]) - 1) else ""
+        equals = finished.count(best.held_out[-1]) - 1
+        tie = f" ({equals} other{'s' if equals > 1 else ''} reached as much)" if equals else ""
         sentence = (
             f"Best of {len(self.study.trials)} candidates on held-out samples: {percent(best.held_out[-1], 2)}{tie}"
         )
@@ -195,7 +196,8 @@ def _search(
             )
     except KeyboardInterrupt:
         _say("stopped: the same command goes on where this one ended")
-        outcome.show()
+        with suppress(PipelineFailed):  # None is trained in full yet.
+            outcome.show()
         raise
 
 

@@ -105,7 +105,7 @@ class Space:
         student = source.data["students"][index]
         if not isinstance(student, dict):
             raise InvalidSpec(source.at(place, "a mapping is needed"))
-        found = [*_choices(source, place, student), *_ranges(source, place, student)]
+        found: list[Choice | Range] = [*_choices(source, place, student), *_ranges(source, place, student)]
         for dimension in found:
             if (at := tuple(dimension.name.split("."))) in SINGLE:
                 raise InvalidSpec(source.at((*place, *at), "cannot differ from candidate to candidate"))
@@ -125,7 +125,7 @@ class Space:
     def rounded(self, values: Values) -> Values:
         """Values with as many digits as candidates have."""
         return {
-            each.name: each.rounded(value) if isinstance(each, Range) else value
+            each.name: each.rounded(value) if isinstance(each, Range) and not isinstance(value, str) else value
             for each in self.dimensions
             for value in [values[each.name]]
         }
@@ -154,7 +154,7 @@ def in_words(values: Values) -> str:
 
 def _choices(source: SpecFile, place: Location, student: dict[str, Any]) -> Iterator[Choice]:
     for at, values in values_in_grids(student):
-        options = {words_of(value): {at: value} for value in values}
+        options: dict[str, dict[Location, Any]] = {words_of(value): {at: value} for value in values}
         if not options or len(options) < len(values):
             wrong = "a value stands twice in the grid" if options else "the grid has no values"
             raise InvalidSpec(source.at((*place, *at), wrong))
@@ -234,7 +234,7 @@ def _with(student: dict[str, Any], changes: Mapping[Location, Any]) -> dict[str,
     """The student with some values set; mappings on the way are made."""
     changed = deepcopy(student)
     for place, value in changes.items():
-        inside = changed
+        inside: Any = changed
         for part in place[:-1]:
             inside = inside.setdefault(part, {})
         inside[place[-1]] = value

@@ -16,6 +16,7 @@ from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.short_names import with_references
 from distill_queue.shared.spec.student import StudentSpec
+from distill_queue.shared.text import plain_line
 
 #: The share of the training samples that is held out where the spec holds out none.
 VALIDATION = 0.1
@@ -75,7 +76,7 @@ class TunedSpec:
 def yaml_of(spec: PipelineSpec, comments: list[str]) -> str:
     """A spec as YAML that 'distill run' takes, below some lines of comment."""
     data: dict[str, Any] = {"name": spec.name, "dataset": ingredients(spec.dataset)} | ingredients(spec)
-    return "".join(f"# {line}\n" for line in comments) + SpecFile.written(data)
+    return "".join(f"# {plain_line(line)}\n" for line in comments) + SpecFile.written(data)
 
 
 def _place_of(source: SpecFile, name: str | None) -> int:
