@@ -57,7 +57,9 @@ def begin(settings: Settings) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     yield run
     for process in begun:
         process.kill()
-        process.communicate()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
 
 
 def students(**changes: Any) -> list[dict[str, Any]]:
