@@ -81,9 +81,18 @@ class PipelineClient:
                 spec = spec.with_files()
             case _:
                 raise InvalidSpec(f"a spec is a PipelineSpec, a mapping, or the path of a file, not {spec!r}")
-        plan = Plan.of(spec)
-        store_given(self._store, spec, plan)
-        return self._send(plan)
+        return self._send(self._planned(spec))
+
+    def submit_trainings(self, spec: PipelineSpec) -> Pipeline:
+        """Enqueue the trainings of a spec's students, without controls, and without what scores them.
+
+        Such a pipeline has no results: what the students reach on held-out samples stands in the trainings' records.
+
+        Raises:
+            InvalidSpec, BrokerUnavailable, StoreUnavailable: as for `submit`.
+
+        """
+        return self._send(self._planned(spec).without_scores())
 
     def pipeline(self, pipeline: Pipeline | str) -> Pipeline:
         """A pipeline that was submitted before, perhaps elsewhere.
@@ -256,6 +265,11 @@ class PipelineClient:
         )
 
         return Sender(self._settings, self._keyring)
+
+    def _planned(self, spec: PipelineSpec) -> Plan:
+        plan = Plan.of(spec)
+        store_given(self._store, spec, plan)
+        return plan
 
     def _send(self, plan: Plan) -> Pipeline:
         """Enqueue a new pipeline of a plan."""

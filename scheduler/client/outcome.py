@@ -32,6 +32,8 @@ def results_of(status: PipelineStatus, advice: str = "") -> PipelineResults:
             why = status.states[status.plan.report.key].progress
             raise UnreadableRecord(f"{status.id} is done, but its results cannot be read: report: {why}")
         raise PipelineFailed(f"{status.id} is {status.state}: 'distill watch {status.id}' follows it")
+    if not report.record.students:
+        raise PipelineFailed(f"{status.id} has no results: it is trainings of 'distill tune', which reads them itself")
     stages = tuple(state.record for state in status.states.values() if state.record)
     return PipelineResults.of(status.id, status.plan, report.record, stages, status.warnings)
 

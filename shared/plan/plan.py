@@ -13,7 +13,7 @@ from distill_queue.shared.plan.candidates import Graded
 from distill_queue.shared.plan.course import Branch, Step, successive
 from distill_queue.shared.plan.generations import Generation, Generations
 from distill_queue.shared.plan.lessons import Lessons, teachers_of
-from distill_queue.shared.plan.recipes import PrepareData, StudentRuns, WriteReport
+from distill_queue.shared.plan.recipes import Distill, PrepareData, StudentRuns, WriteReport
 from distill_queue.shared.plan.stage import Bundle, Stage
 from distill_queue.shared.spec.pipeline import Device, PipelineSpec, Priority
 
@@ -82,6 +82,15 @@ class Plan(Frozen):
             ),
         )
 
+    def without_scores(self) -> Self:
+        """The same up to the trainings of the students: no control, no evaluation, and a report of no student."""
+        trainings = tuple(
+            (branch[0],) for branch in self.branches if all(isinstance(stage.recipe, Distill) for stage in branch[0])
+        )
+        refs = {f"training {number}": stage.ref for number, stage in enumerate(_within(trainings), start=1)}
+        report = Stage.of("end of the trainings", WriteReport(students=()), **refs)
+        return self.model_copy(update={"branches": trainings, "tail": (), "report": report})
+
     @property
     def course(self) -> Iterator[Step]:
         """What the pipeline does in order."""
@@ -131,3 +140,7 @@ class Plan(Frozen):
             for stage in bundle:
                 found[stage.key] |= {each.key: each for each in before}
         return found
+
+
+def _within(branches: tuple[Branch, ...]) -> Iterator[Stage]:
+    return (stage for branch in branches for bundle in branch for stage in bundle)

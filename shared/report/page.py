@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
@@ -15,9 +16,25 @@ from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.plan.recipes import PrepareData
 from distill_queue.shared.report.contents import sections_of
 from distill_queue.shared.report.facts import ReportFacts
+from distill_queue.shared.report.section import Section
 from distill_queue.shared.report.sentences import headlines, samples
+from distill_queue.shared.results.stage_record import StageWarning
 from distill_queue.shared.store.store import ArtifactStore
 from distill_queue.shared.text import plain_text
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page shows."""
+
+    title: str
+    #: Lines below the title.
+    about: tuple[str, ...]
+    headlines: tuple[str, ...]
+    #: Of how many things the first headline tells the best.
+    best_of: int
+    sections: tuple[Section, ...]
+    warnings: tuple[StageWarning, ...] = ()
 
 
 def write_page(status: PipelineStatus, store: ArtifactStore, path: Path) -> None:
@@ -28,32 +45,47 @@ def write_page(status: PipelineStatus, store: ArtifactStore, path: Path) -> None
         StoreUnavailable: the file cannot be written.
 
     """
-    page = render(ReportFacts.read(status, store))
-    with store_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft_file(path) as draft:
-            draft.write_text(page, encoding="utf-8")
-            draft.replace(path)
+    put_page(render(ReportFacts.read(status, store)), path)
 
 
 def render(facts: ReportFacts) -> str:
-    """The page as HTML; names that users chose are shown as text, even if they look like HTML."""
+    """The page of a pipeline as HTML."""
+    submitted = f"{datetime.fromtimestamp(facts.status.submitted, UTC):%Y-%m-%d %H:%M} UTC"
+    return filled(
+        Page(
+            title=facts.status.plan.name,
+            about=(f"Pipeline {facts.status.id}, submitted {submitted}", _data(facts)),
+            headlines=headlines(facts.scores),
+            best_of=len(facts.students),
+            sections=sections_of(facts),
+            warnings=facts.status.warnings,
+        )
+    )
+
+
+def filled(page: Page) -> str:
+    """A page as HTML that needs nothing else; all text is shown as text, even if it looks like HTML."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_shown
     )
     template = environment.from_string(
         (files("distill_queue.shared.report") / "report.html").read_text(encoding="utf-8")
     )
-    return template.render(
-        name=facts.status.plan.name,
-        id=facts.status.id,
-        submitted=f"{datetime.fromtimestamp(facts.status.submitted, UTC):%Y-%m-%d %H:%M} UTC",
-        data=_data(facts),
-        warnings=facts.status.warnings,
-        headlines=headlines(facts.scores),
-        students=len(facts.students),
-        sections=sections_of(facts),
-    )
+    return template.render(page=page)
+
+
+def put_page(page: str, path: Path) -> None:
+    """Write a page, whole or not at all.
+
+    Raises:
+        StoreUnavailable: the file cannot be written.
+
+    """
+    with store_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft_file(path) as draft:
+            draft.write_text(page, encoding="utf-8")
+            draft.replace(path)
 
 
 def _shown(value: Any) -> Any:

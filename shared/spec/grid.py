@@ -17,13 +17,13 @@ Path = tuple[str, ...]
 
 def has_grid(data: Any) -> bool:
     """Whether a grid stands anywhere in a mapping; a mapping of one number named `grid` is none."""
-    return isinstance(data, dict) and any(True for _ in _grids(data))
+    return isinstance(data, dict) and any(True for _ in values_in_grids(data))
 
 
 def number_of_points(data: Any) -> int:
     """How many combinations the grids in a mapping have; 1 without a grid. Of very many, only that they are many."""
     count = 1
-    for _, values in _grids(data) if isinstance(data, dict) else ():
+    for _, values in values_in_grids(data) if isinstance(data, dict) else ():
         count = min(count * len(values), _UNCOUNTED)
     return count
 
@@ -35,19 +35,19 @@ def points(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
         ValueError: a grid is empty or has a value twice, or there are too many points.
 
     """
-    grids, count = dict(_grids(data)), number_of_points(data)
+    grids, count = dict(values_in_grids(data)), number_of_points(data)
     for path, values in grids.items():
         name = ".".join(path)
         if not values:
             raise ValueError(f"{name}: the grid has no values")
-        if len({_text(value) for value in values}) < len(values):
+        if len({words_of(value) for value in values}) < len(values):
             raise ValueError(f"{name}: a value stands twice in the grid")
     if count > LARGEST_GRID:
         raise ValueError(f"the grid has {count:,} points, more than {LARGEST_GRID}")
     names = [path[-1] if [other[-1] for other in grids].count(path[-1]) == 1 else ".".join(path) for path in grids]
     return [
         (
-            ", ".join(f"{name} {_text(value)}" for name, value in zip(names, values, strict=True)),
+            ", ".join(f"{name} {words_of(value)}" for name, value in zip(names, values, strict=True)),
             _replaced(data, dict(zip(grids, values, strict=True)), ()),
         )
         for values in product(*grids.values())
@@ -62,7 +62,7 @@ def values_of(labels: Sequence[str]) -> list[dict[str, str]]:
     return values if told else [{} for _ in labels]
 
 
-def _grids(data: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def values_in_grids(data: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
     """Place and values of each grid."""
     for key, value in data.items():
         if not isinstance(value, dict):
@@ -70,7 +70,7 @@ def _grids(data: dict[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:
         if value.keys() == {"grid"} and isinstance(value["grid"], list | tuple):
             yield (*path, str(key)), value["grid"]
         else:
-            yield from _grids(value, (*path, str(key)))
+            yield from values_in_grids(value, (*path, str(key)))
 
 
 def _replaced(data: dict[str, Any], values: dict[Path, Any], path: Path) -> dict[str, Any]:
@@ -84,13 +84,13 @@ def _replaced(data: dict[str, Any], values: dict[Path, Any], path: Path) -> dict
     return replaced
 
 
-def _text(value: Any) -> str:
+def words_of(value: Any) -> str:
     """A value in the words of a label: 1 and 1.0 are the same, and no digit that matters is left out."""
     if isinstance(value, list | tuple):
-        inside = (f"[{_text(item)}]" if isinstance(item, list | tuple) else _text(item) for item in value)
+        inside = (f"[{words_of(item)}]" if isinstance(item, list | tuple) else words_of(item) for item in value)
         return "-".join(inside) or "none"
     if isinstance(value, dict) and value.keys() == {"from", "to"}:
-        return f"{_text(value['from'])}→{_text(value['to'])}"
+        return f"{words_of(value['from'])}→{words_of(value['to'])}"
     if not isinstance(value, float):
         return str(value)
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)

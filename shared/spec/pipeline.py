@@ -17,6 +17,7 @@ from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.given_files import with_checkpoint, with_labels
 from distill_queue.shared.spec.growth import must_not_grow
 from distill_queue.shared.spec.part import Name, SpecPart, at_most
+from distill_queue.shared.spec.ranges import refuse_ranges
 from distill_queue.shared.spec.short_names import with_references
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.student import AnyStudent, StudentGrid, StudentSpec
@@ -257,6 +258,7 @@ class PipelineSpec(SpecPart):
             InvalidSpec: as for `load`.
 
         """
+        refuse_ranges(source)
         try:
             spec = cls.model_validate(with_references(source).data)
         except ValidationError as error:

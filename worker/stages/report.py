@@ -12,12 +12,14 @@ REPORT = "report.json"
 
 
 def run(recipe: WriteReport, context: StageContext) -> ReportRecord:
-    """Compare every student with its control and with the teacher."""
+    """Compare every student with its control and with the teacher; trainings without scores have no student here."""
     choices = {
         role: record_of(context.inputs[role], ChoiceRecord) for role in context.inputs if role.endswith("/choice")
     }
     evaluations = {
-        role: record_of(artifact, EvaluationRecord) for role, artifact in context.inputs.items() if role not in choices
+        role: record_of(artifact, EvaluationRecord)
+        for role, artifact in context.inputs.items()
+        if recipe.students and role not in choices
     }
     students = []
     for student in recipe.students:

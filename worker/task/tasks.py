@@ -15,6 +15,7 @@ from distill_queue.shared.catalog import STAGE_KINDS
 from distill_queue.shared.errors import DistillError, InvalidInput, StageFailed, StoreUnavailable
 from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.plan.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
+from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.gpu_preference import GpuPreference
@@ -172,7 +173,9 @@ def run_stages(process: TaskProcess, received: ReceivedTask, endings: Endings, c
     if failures:
         raise endings.failed(failures)
     if bundle[0].kind == "report":
-        _close(process, received, is_computed=finished.records[bundle[0].key].outcome == "computed")
+        record = finished.records[bundle[0].key]
+        has_page = isinstance(record.record, ReportRecord) and bool(record.record.students)
+        _close(process, received, owes_page=has_page and record.outcome == "computed")
     return finished.summary(bundle)
 
 
@@ -194,11 +197,14 @@ def _bundle(gpu_preference: GpuPreference, ledger: Ledger, received: ReceivedTas
     return bundle
 
 
-def _close(process: TaskProcess, received: ReceivedTask, *, is_computed: bool) -> None:
-    """End a pipeline whose last stage is finished; the page of one that was only found 'distill report' writes."""
+def _close(process: TaskProcess, received: ReceivedTask, *, owes_page: bool) -> None:
+    """End a pipeline whose last stage is finished.
+
+    The page of one that was only found 'distill report' writes; trainings of 'distill tune' have none.
+    """
     try:
         process.connections.close(received.pipeline)
     except StoreUnavailable as error:  # What stays of a finished pipeline is removed by the rescue.
         logger.warning("%s: its submission cannot be removed: %s", received.pipeline, error)
     pages = ReportPages(process.connections.pages, process.connections.ledger, process.connections.store)
-    pages.write(received.pipeline if is_computed else None, partial(process.is_needed, received))
+    pages.write(received.pipeline if owes_page else None, partial(process.is_needed, received))
