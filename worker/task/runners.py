@@ -82,6 +82,8 @@ class TorchRunners:
     pulse: Pulse
     #: A teacher's logits on the test set: kept from one evaluation to the next.
     teacher_on_test: LastValue[torch.Tensor] = field(default_factory=LastValue)
+    #: All training samples, normalised: kept from one training to the next.
+    prepared: LastValue[torch.Tensor] = field(default_factory=LastValue)
 
     def load(self) -> None:
         """Import torch, and all code that computes."""
@@ -114,5 +116,6 @@ class TorchRunners:
             crew=crew or Alone(),
             shards=shards,
             teacher_on_test=self.teacher_on_test,
+            prepared=self.prepared,
         )
         return runtime.device_name, runner
