@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -87,8 +88,7 @@ class TorchRunners:
 
     def load(self) -> None:
         """Import torch, and all code that computes."""
-        with self.pulse.loading():
-            import_module("distill_queue.worker.stages.runner")
+        _load(self.pulse)
 
     def make(
         self,
@@ -119,3 +119,13 @@ class TorchRunners:
             prepared=self.prepared,
         )
         return runtime.device_name, runner
+
+
+def load_ahead(pulse: Pulse) -> None:
+    """Import what all stages need in a thread, while the first message is on its way; a stage that is soon waits."""
+    threading.Thread(target=_load, args=(pulse,), name="load-ahead", daemon=True).start()
+
+
+def _load(pulse: Pulse) -> None:
+    with pulse.loading():
+        import_module("distill_queue.worker.stages.runner")
