@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -19,7 +20,6 @@ from distill_queue.scheduler.cli.options import (
     Priority,
     SpecPath,
     SpecPaths,
-    Workers,
     console,
     known_ids,
     not_both,
@@ -39,11 +39,24 @@ app = typer.Typer()
 
 
 @app.command()
-def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
+def run(
+    spec: SpecPath,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Worker processes to start.",
+            show_default="one, or as many as train small models soonest",
+        ),
+    ] = None,
+    changes: Changes = None,
+) -> None:
     """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
     from distill_queue.scheduler.client.client import PipelineClient
     from distill_queue.scheduler.client.outcome import results_of
     from distill_queue.scheduler.stack.local import LocalStack
+    from distill_queue.scheduler.stack.side_by_side import workers_for
     from distill_queue.shared.plan.plan import Plan
     from distill_queue.shared.settings import Settings
     from distill_queue.shared.store.store import store_of
@@ -52,9 +65,10 @@ def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
     settings = Settings.load()
     store = store_of(settings)
     pipeline_spec = _load(spec, changes)
-    Plan.of(pipeline_spec)
+    plan = Plan.of(pipeline_spec)
     store.check_writable()
-    with LocalStack(settings, workers=workers) as stack:
+    computes = not all(stage.ref in store for stage in plan.stages)
+    with LocalStack(settings, workers=workers or workers_for(plan, settings), loads_ahead=computes) as stack:
         client = PipelineClient(stack.settings)
         pipeline = client.submit(pipeline_spec)
         try:
@@ -247,10 +261,13 @@ def _follow(client: PipelineClient, pipeline: str, stack: LocalStack | None = No
     from distill_queue.scheduler.watch import tree as live
 
     def tended() -> Iterator[PipelineStatus]:
+        page_needs = Thread(target=report.load, name="load-report", daemon=True)
         for status in client.watch(pipeline):
             yield status
             if stack:
                 stack.tend()
+                if page_needs.ident is None and any(state.state == "done" for state in status.states.values()):
+                    page_needs.start()  # By now no worker starts any more, and this process only waits.
 
     live.follow(tended(), console, (lambda: None) if stack else client.served_queues)
 

@@ -10,7 +10,7 @@ from celery.canvas import Signature
 from distill_queue.shared.catalog import PRIORITIES
 from distill_queue.shared.plan.description import details
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.plan.recipes import PrepareData, SoftLabelling
+from distill_queue.shared.plan.recipes import PrepareData, SoftLabelling, Training
 from distill_queue.shared.plan.stage import HARD_LIMIT_SECONDS, Bundle, Stage
 
 
@@ -20,9 +20,11 @@ def build(app: Celery, plan: Plan, pipeline: str) -> Signature:
     def task(*bundle: Stage) -> Signature:
         return _signature(app, plan, pipeline, bundle)
 
+    # The longest first: a worker that finds none of these left evaluates the teacher meanwhile.
+    ordered = sorted(plan.branches, key=lambda branch: not isinstance(branch[0][0].recipe, Training))
     branches = [
         chain(*(task(*bundle) for bundle in branch), app=app) if len(branch) > 1 else task(*branch[0])
-        for branch in plan.branches
+        for branch in ordered
     ]
     data, *between = plan.trunk
     teachers = [group([task(teacher) for teacher in plan.teachers], app=app)] if plan.teachers else []
