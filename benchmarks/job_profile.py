@@ -60,11 +60,11 @@ class Run:
         record = next(each for each in self.records if each.key == stage.key)
         manifest, recipe = self.store.glance(stage.ref).manifest, stage.recipe
         around, own = record.seconds - manifest.seconds, manifest.seconds
-        if isinstance(recipe, PrepareData):  # The first one; its task loads what all need.
-            yield "importing torch, where the worker had not", max(0.0, around - 0.15)
+        if isinstance(recipe, PrepareData):  # The first one: its task imports torch where the worker has not.
             yield "preparing the data", own
-            around = min(around, 0.15)
-        elif isinstance(recipe, Training) and isinstance(manifest.record, TrainingRecord):
+            yield "the same: importing torch, lease, hashes, writing", around
+            return
+        if isinstance(recipe, Training) and isinstance(manifest.record, TrainingRecord):
             yield f"{_whose(stage)}: steps", manifest.record.seconds
             yield "trainings: reading, normalising, the probe", own - manifest.record.seconds
         elif isinstance(recipe, SoftLabelling):
@@ -75,7 +75,7 @@ class Run:
             yield "evaluations: the rest", max(0.0, own - timing)
         else:
             yield "comparing students", own
-        yield "leases, hashes, writing to the disk", around
+        yield "all other stages: leases, hashes, writing", around
 
 
 def _whose(stage: Stage) -> str:

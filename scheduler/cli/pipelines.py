@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 from threading import Thread
@@ -14,6 +16,7 @@ from distill_queue.scheduler.cli import report
 from distill_queue.scheduler.cli.options import (
     AsCsv,
     AsJson,
+    BestWorkers,
     Changes,
     PipelineId,
     PipelineIds,
@@ -39,19 +42,7 @@ app = typer.Typer()
 
 
 @app.command()
-def run(
-    spec: SpecPath,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=64,
-            help="Worker processes to start.",
-            show_default="one, or as many as train small models soonest",
-        ),
-    ] = None,
-    changes: Changes = None,
-) -> None:
+def run(spec: SpecPath, workers: BestWorkers = None, changes: Changes = None) -> None:
     """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
     from distill_queue.scheduler.client.client import PipelineClient
     from distill_queue.scheduler.client.outcome import results_of
@@ -261,15 +252,22 @@ def _follow(client: PipelineClient, pipeline: str, stack: LocalStack | None = No
     from distill_queue.scheduler.watch import tree as live
 
     def tended() -> Iterator[PipelineStatus]:
-        page_needs = Thread(target=report.load, name="load-report", daemon=True)
+        loading = Thread(target=_load_for_results, name="load-for-results", daemon=True)
         for status in client.watch(pipeline):
             yield status
             if stack:
                 stack.tend()
-                if page_needs.ident is None and any(state.state == "done" for state in status.states.values()):
-                    page_needs.start()  # By now no worker starts any more, and this process only waits.
+                if loading.ident is None and any(state.record for state in status.states.values()):
+                    loading.start()  # By now the workers have started, and this process only waits.
 
     live.follow(tended(), console, (lambda: None) if stack else client.served_queues)
+
+
+def _load_for_results() -> None:
+    """Import what shows results and draws their page, so that they are there sooner."""
+    with suppress(ImportError):  # Said where they are used.
+        import_module("distill_queue.scheduler.tables.score_tables")
+        report.load()
 
 
 def _show(results: PipelineResults) -> None:

@@ -50,7 +50,7 @@ def test_a_student_is_trained_on_the_samples_as_its_teachers_training_normalised
     stages = {stage.title: stage for stage in Plan.of(make_spec()).stages}
     before = ("prepare digits", "train teacher", "soft labels")
     one, other = (StageRunner(FolderStore(tmp_path / name), CPU, lambda *_: None) for name in ("one", "other"))
-    data = [runner.run(stages[title]) for runner in (one, other) for title in before][0]
+    data, *_ = [runner.run(stages[title]) for runner in (one, other) for title in before]
     of_teacher = one.prepared.find((data.folder, CPU.device, CPU.dtype("auto")))
     anew = StageRunner(other.store, CPU, lambda *_: None)
 
