@@ -9,7 +9,7 @@ from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.models.mlp import MlpSpec
 
-#: Most workers that are started unasked: each takes half a gigabyte of memory for its libraries and its data.
+#: Most workers that are started unasked: each takes 0.6 to 0.9 GB for its libraries and its data.
 MOST_WORKERS = 4
 #: Widest layer by samples of a batch up to which a second thread saves a tenth of a step at the most (MLP 512-256,
 #: batch 256, 2 cores): two trainings side by side, of one thread each, then take little longer than one of them.
