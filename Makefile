@@ -81,6 +81,7 @@ test-upgrade: setup
 
 bench: setup .venv-bench/ready
 	$(BIN)/python -m benchmarks.main_job
+	$(BIN)/python -m benchmarks.main_job --profile
 	$(BIN)/python -m benchmarks.limits --profile
 
 bench-labels: .venv-bench/ready

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -18,12 +20,17 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.job_profile import Run, Seconds
+from benchmarks.queue_server import print_table
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.scheduler.stack.side_by_side import workers_for
 from distill_queue.shared.ledger.results import PipelineResults
+from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import EvaluationRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.store import store_of
 
 ROOT = Path(__file__).parents[1]
 SPEC = ROOT / "examples" / "fashion-mnist.yaml"
@@ -69,6 +76,35 @@ MAIN_JOB = Job()
 
 
 def main() -> None:
+    """Run all in turn, and print the medians and their ratios; or say where the time of ours goes."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.main_job", description=__doc__)
+    parser.add_argument("--profile", action="store_true", help="run ours alone, and say where its time goes")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="how many seeds")
+    options = parser.parse_args()
+    if options.profile:
+        profile(options.rounds)
+    else:
+        compare(options.rounds)
+
+
+def profile(rounds: int) -> None:
+    """Where the time of a whole job goes, warm and cold: medians over some seeds."""
+    found: dict[str, list[Seconds]] = {"warm": [], "cold": []}
+    for seed in range(rounds):
+        found["warm"].append(warm_run(seed)[1])
+        found["cold"].append(cold_run(seed)[1])
+    kinds = ("warm", "cold")
+    rows = [
+        (row, *(f"{median(each[row] for each in found[kind]):.2f}" if row in found[kind][0] else "" for kind in kinds))
+        for row in dict.fromkeys(row for kind in reversed(kinds) for row in found[kind][0])
+    ]
+    rows.append(("whole", *(f"{median(sum(each.values()) for each in found[kind]):.2f}" for kind in kinds)))
+    machine = f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}"
+    print(f"{time.strftime('%Y-%m-%d')}, {machine}")
+    print_table("Seconds of a whole job", ("", "warm", "cold"), rows)
+
+
+def compare(number: int) -> None:
     """Run all in turn, and print the medians and their ratios."""
     contenders: dict[str, Callable[[int], Figures]] = {
         "notebook": lambda seed: process(sys.executable, "benchmarks.notebook", seed),
@@ -79,8 +115,8 @@ def main() -> None:
         job = "benchmarks.torchdistill_job"
         contenders["torchdistill"] = lambda seed: process(TORCHDISTILL_PYTHON, job, seed, "--uncached")
         contenders["with its cache"] = lambda seed: process(TORCHDISTILL_PYTHON, job, seed)
-    rounds = [{name: run(seed) for name, run in contenders.items()} for seed in range(ROUNDS)]
-    table = Table(title=f"Fashion-MNIST, 5 + 5 epochs: medians of {ROUNDS} seeds in turn, {os.cpu_count()} cores")
+    rounds = [{name: run(seed) for name, run in contenders.items()} for seed in range(number)]
+    table = Table(title=f"Fashion-MNIST, 5 + 5 epochs: medians of {number} seeds in turn, {os.cpu_count()} cores")
     for name in ("", *contenders):
         table.add_column(name, justify="left" if not name else "right")
     for row, key in (
@@ -117,23 +153,43 @@ def process(python: str | Path, module: str, seed: int, *options: str) -> Figure
 
 def cold(seed: int, job: Job = MAIN_JOB) -> Figures:
     """Figures of `distill run` with an empty store: server, worker, control, evaluations and report included."""
-    with job.prepared(seed) as (folder, spec, _):
-        started = time.monotonic()
-        environment = os.environ | {"DISTILL_STORE": str(folder)}
-        subprocess.run([*DISTILL, "run", spec], env=environment, stdout=subprocess.DEVNULL, check=True)
-        seconds = time.monotonic() - started
-        (path,) = (folder / "reports").glob("*.json")
-        return _figures(PipelineResults.model_validate_json(path.read_text()), seconds)
+    return _figures(*cold_run(seed, job))
 
 
 def warm(seed: int, job: Job = MAIN_JOB) -> Figures:
     """Figures of a pipeline that is submitted to a worker which has done another one, with an empty store else."""
-    with job.prepared(seed) as (folder, spec, warm_up), LocalStack(Settings(store=str(folder)), workers=1) as stack:
+    return _figures(*warm_run(seed, job))
+
+
+def cold_run(seed: int, job: Job = MAIN_JOB) -> tuple[PipelineResults, Seconds]:
+    """The results of `distill run` with an empty store, and its seconds by what they were spent on."""
+    with job.prepared(seed) as (folder, spec, _):
+        started = time.time()
+        environment = os.environ | {"DISTILL_STORE": str(folder)}
+        subprocess.run([*DISTILL, "run", spec], env=environment, stdout=subprocess.DEVNULL, check=True)
+        ended = time.time()
+        (path,) = (folder / "reports").glob("*.json")
+        results = PipelineResults.model_validate_json(path.read_text())
+        plan, store = Plan.of(PipelineSpec.load(spec)), store_of(Settings(store=str(folder)))
+        page = path.with_suffix(".html").stat().st_mtime
+        return results, Run(plan, results.stages, store, started, ended, page).seconds()
+
+
+def warm_run(seed: int, job: Job = MAIN_JOB) -> tuple[PipelineResults, Seconds]:
+    """The same of a pipeline that is submitted to the workers that `distill run` would start, after another one."""
+    with job.prepared(seed) as (folder, spec, warm_up):
+        given, settings = PipelineSpec.load(spec), Settings(store=str(folder))
+        return _warm_run(LocalStack(settings, workers_for(Plan.of(given), settings)), given, PipelineSpec.load(warm_up))
+
+
+def _warm_run(started_by: LocalStack, given: PipelineSpec, warm_up: PipelineSpec) -> tuple[PipelineResults, Seconds]:
+    with started_by as stack:
         client = PipelineClient(stack.settings)
-        _done(client, client.submit(PipelineSpec.load(warm_up)).id)
-        started = time.monotonic()
-        results = _done(client, client.submit(PipelineSpec.load(spec)).id)
-        return _figures(results, time.monotonic() - started)
+        _done(client, client.submit(warm_up).id)
+        started = time.time()
+        results = _done(client, client.submit(given).id)
+        ended = time.time()
+        return results, Run(Plan.of(given), results.stages, store_of(stack.settings), started, ended).seconds()
 
 
 def _done(client: PipelineClient, pipeline: str) -> PipelineResults:
@@ -142,7 +198,7 @@ def _done(client: PipelineClient, pipeline: str) -> PipelineResults:
     return client.results(pipeline)
 
 
-def _figures(results: PipelineResults, seconds: float) -> Figures:
+def _figures(results: PipelineResults, seconds: Seconds) -> Figures:
     teacher, student = results.scores.teacher, results.scores.students[0].student
     assert teacher, "the job has a teacher"
     return _with_totals(
@@ -152,7 +208,7 @@ def _figures(results: PipelineResults, seconds: float) -> Figures:
             "teacher_accuracy": teacher.accuracy,
             "student_accuracy": student.accuracy,
         },
-        seconds,
+        sum(seconds.values()),
     )
 
 

@@ -9,6 +9,8 @@ from distill_queue.shared.text import plain_text
 
 #: The variable with the descriptor of the pipe to the starter; not set in processes without a waiting starter.
 PIPE = "DISTILL_STARTER_PIPE"
+#: The variable that has a worker's child load torch as it starts, not at its first stage that computes.
+LOAD_AHEAD = "DISTILL_LOAD_AHEAD"
 #: What a worker says as soon as it takes tasks.
 READY = "ready"
 #: The most characters of a text: a pipe that is not read holds 64 kB, and writing more would block.

@@ -14,7 +14,7 @@ from distill_queue.shared.errors import DistillError, InvalidSettings, Unavailab
 from distill_queue.shared.exit_code import ExitCode
 from distill_queue.shared.files import temporary
 from distill_queue.shared.settings import Settings
-from distill_queue.shared.starter import READY, hang_up, tell
+from distill_queue.shared.starter import LOAD_AHEAD, READY, hang_up, tell
 from distill_queue.shared.text import plain_line
 from distill_queue.worker.coordination.instance import Instance
 from distill_queue.worker.machine import libraries
@@ -23,7 +23,7 @@ from distill_queue.worker.process.fitness import require_fit_broker
 from distill_queue.worker.process.main_process import MainProcess
 from distill_queue.worker.process.shutdown import end_by_signal
 from distill_queue.worker.process.supervision import watch_child
-from distill_queue.worker.task.runners import MakeRunners, TorchRunners
+from distill_queue.worker.task.runners import MakeRunners, TorchRunners, load_ahead
 from distill_queue.worker.task.tasks import register
 from distill_queue.worker.telemetry.exporter import serve_metrics
 from distill_queue.worker.telemetry.log_formatter import format_logs
@@ -57,6 +57,10 @@ def create(settings: Settings, make_runners: MakeRunners = TorchRunners) -> Cele
     signals.celeryd_init.connect(_require_plain_name, weak=False, dispatch_uid=id(app))
     signals.worker_init.connect(_require_locks, weak=False, dispatch_uid=id(app))
     signals.worker_ready.connect(_warn_of_random_hashes, weak=False, dispatch_uid=(id(app), "hashes"))
+    if os.environ.pop(LOAD_AHEAD, None):
+        signals.worker_process_init.connect(
+            lambda **_: load_ahead(instance.pulse), weak=False, dispatch_uid=(id(app), "load")
+        )
     signals.worker_process_init.connect(_hang_up, weak=False, dispatch_uid=(id(app), "starter"))
     signals.worker_ready.connect(_say_ready, weak=False, dispatch_uid=id(app))
     return app

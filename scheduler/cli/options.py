@@ -48,6 +48,12 @@ PipelineIds = Annotated[
     list[str], typer.Argument(metavar="ID…", help="Ids, as 'distill submit' printed them.", autocompletion=known_ids)
 ]
 Workers = Annotated[int, typer.Option(min=1, max=64, help="Worker processes to start.")]
+BestWorkers = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=64, help="Worker processes to start.", show_default="one, or as many as train small models soonest"
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
 

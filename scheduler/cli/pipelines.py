@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,13 +16,13 @@ from distill_queue.scheduler.cli import report
 from distill_queue.scheduler.cli.options import (
     AsCsv,
     AsJson,
+    BestWorkers,
     Changes,
     PipelineId,
     PipelineIds,
     Priority,
     SpecPath,
     SpecPaths,
-    Workers,
     console,
     known_ids,
     not_both,
@@ -39,11 +42,12 @@ app = typer.Typer()
 
 
 @app.command()
-def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
+def run(spec: SpecPath, workers: BestWorkers = None, changes: Changes = None) -> None:
     """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
     from distill_queue.scheduler.client.client import PipelineClient
     from distill_queue.scheduler.client.outcome import kept_file, results_of
     from distill_queue.scheduler.stack.local import LocalStack
+    from distill_queue.scheduler.stack.side_by_side import workers_for
     from distill_queue.shared.plan.plan import Plan
     from distill_queue.shared.report.sentences import headlines
     from distill_queue.shared.settings import Settings
@@ -53,9 +57,10 @@ def run(spec: SpecPath, workers: Workers = 1, changes: Changes = None) -> None:
     settings = Settings.load()
     store = store_of(settings)
     pipeline_spec = _load(spec, changes)
-    Plan.of(pipeline_spec)
+    plan = Plan.of(pipeline_spec)
     store.check_writable()
-    with LocalStack(settings, workers=workers) as stack:
+    computes = not all(stage.ref in store for stage in plan.stages)
+    with LocalStack(settings, workers=workers or workers_for(plan, settings), loads_ahead=computes) as stack:
         client = PipelineClient(stack.settings)
         pipeline = client.submit(pipeline_spec)
         try:
@@ -265,12 +270,22 @@ def _follow(client: PipelineClient, pipeline: str, stack: LocalStack | None = No
     from distill_queue.scheduler.watch import tree as live
 
     def tended() -> Iterator[PipelineStatus]:
+        loading = Thread(target=_load_for_results, name="load-for-results", daemon=True)
         for status in client.watch(pipeline):
             yield status
             if stack:
                 stack.tend()
+                if loading.ident is None and any(state.record for state in status.states.values()):
+                    loading.start()  # By now the workers have started, and this process only waits.
 
     live.follow(tended(), console, (lambda: None) if stack else client.served_queues)
+
+
+def _load_for_results() -> None:
+    """Import what shows results and draws their page, so that they are there sooner."""
+    with suppress(ImportError):  # Said where they are used.
+        import_module("distill_queue.scheduler.tables.score_tables")
+        report.load()
 
 
 def _show(results: PipelineResults) -> None:

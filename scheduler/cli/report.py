@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import webbrowser
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,6 +63,11 @@ def report(
     say(path)
     if show:
         webbrowser.open(path.absolute().as_uri())
+
+
+def load() -> None:
+    """Import what pages are drawn with, for a command that draws one later and only waits by now."""
+    import_module("distill_queue.shared.report.page")
 
 
 def page_of(status: PipelineStatus, store: ArtifactStore) -> Path:

@@ -8,10 +8,10 @@ from celery import Celery, chain, group
 from celery.canvas import Signature
 
 from distill_queue.shared.catalog import PRIORITIES
-from distill_queue.shared.plan.course import Step
+from distill_queue.shared.plan.course import Branch, Step
 from distill_queue.shared.plan.description import details
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.plan.recipes import PrepareData, SoftLabelling
+from distill_queue.shared.plan.recipes import PrepareData, SoftLabelling, Training
 from distill_queue.shared.plan.stage import HARD_LIMIT_SECONDS, Bundle
 
 
@@ -23,11 +23,16 @@ def build(app: Celery, plan: Plan, pipeline: str) -> Signature:
 
     def whole(step: Step) -> Signature:
         branches = [
-            chain(*map(task, branch), app=app) if len(branch) > 1 else task(branch[0]) for branch in step.branches
+            chain(*map(task, branch), app=app) if len(branch) > 1 else task(branch[0]) for branch in _ordered(step)
         ]
         return branches[0] if step.alone else group(branches, app=app)
 
     return chain(*map(whole, plan.course), app=app)
+
+
+def _ordered(step: Step) -> list[Branch]:
+    """A step's branches, the longest first: a worker that finds none of these left evaluates the teacher meanwhile."""
+    return sorted(step.branches, key=lambda branch: not isinstance(branch[0][0].recipe, Training))
 
 
 def describe(plan: Plan, pipeline: str, bundle: Bundle) -> str:

@@ -51,7 +51,7 @@ def devices(text: str, threads: int = 0, gpus: Sequence[str] | None = None) -> t
         raise InvalidSettings(f"--devices: no cuda:{missing[0]} on this machine (there: {there})")
     if len(set(wanted)) < len(wanted):
         raise InvalidSettings(f"--devices: '{text}' names a GPU twice")
-    return tuple(_share_out(wanted, cpus, threads or max(1, _cores() // (len(wanted) + cpus))))
+    return tuple(_share_out(wanted, cpus, threads or max(1, cores() // (len(wanted) + cpus))))
 
 
 def has_gpu() -> bool:
@@ -82,7 +82,7 @@ def _share_out(gpus: list[str], cpus: int, threads: int) -> Iterator[Device]:
         yield Device("cpu" if cpus == 1 else f"cpu-{number}", ("cpu", "any"), threads)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use: fewer than the machine's in a container or under taskset."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

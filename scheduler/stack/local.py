@@ -19,6 +19,7 @@ import xxhash
 from distill_queue.scheduler.monitor.login import logins
 from distill_queue.scheduler.stack.child import STOP_SECONDS, WELL_SECONDS, Child, celery_command, worker_command
 from distill_queue.scheduler.stack.devices import has_gpu
+from distill_queue.shared import starter
 from distill_queue.shared.broker.connection import unchecked_client
 from distill_queue.shared.broker_address import BrokerAddress
 from distill_queue.shared.errors import DistillError, InvalidSettings, store_errors
@@ -41,6 +42,8 @@ class LocalStack:
     flower_port: int | None = None
     #: Folder of the server's data; None keeps nothing and listens on a private socket only.
     server_folder: Path | None = None
+    #: Whether the workers are sure to compute something, so that they load torch while the first message is on its way.
+    loads_ahead: bool = False
     children: list[Child] = field(default_factory=list)
     #: Set when nothing is in flight and nothing of the broker is kept: the children then end at once.
     idle: bool = False
@@ -149,7 +152,8 @@ class LocalStack:
         command = worker_command("cpu,gpu,any" if has_gpu() else "cpu,any", name)
         first_port = self.settings.metrics_port
         port = {"DISTILL_METRICS_PORT": str(first_port + number - 1)} if first_port else {}
-        self._start(Child(name, command, self._environment() | port, self._log(name)))
+        ahead = {starter.LOAD_AHEAD: "1"} if self.loads_ahead else {}
+        self._start(Child(name, command, self._environment() | port | ahead, self._log(name)))
 
     def _start_flower(self, port: int) -> None:
         folder = self.flower_folder()

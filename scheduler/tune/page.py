@@ -149,7 +149,7 @@ def _draw_slice(tried: Sequence[Trial], dimension: Choice | Range, axes: Axes) -
         name_rows(axes, [plain(name) for name in names])
         axes.set_xlabel("held out, %")
         return
-    mark([float(trial.values[dimension.name]) for trial in tried], accuracies, "o", **look)
+    mark([float(trial.values[dimension.name]) for trial in tried], accuracies, "o")
     if dimension.log:
         axes.set_xscale("log")
         set_round_ticks(axes.xaxis, dimension.low, dimension.high)

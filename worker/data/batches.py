@@ -65,6 +65,7 @@ class Batches:
         teacher_logits: TeacherLogits | None = None,
         *,
         prepare: bool = True,
+        prepared: torch.Tensor | None = None,
     ) -> None:
         """Take a split and how to see it.
 
@@ -75,6 +76,7 @@ class Batches:
             dtype: of the model's inputs.
             teacher_logits: of all samples in all views.
             prepare: normalise all samples at once, for more than one look at each.
+            prepared: all samples as `prepare` makes them, where an earlier stage has; the split need not be read then.
 
         Raises:
             InvalidSpec: the samples cannot be seen so.
@@ -86,11 +88,12 @@ class Batches:
         self._views = views
         self._dtype = dtype
         self._teacher_logits = teacher_logits
-        self._streams = isinstance(data.inputs, np.ndarray) or (teacher_logits is not None and teacher_logits.streamed)
+        unread = isinstance(data.inputs, np.ndarray) and prepared is None
+        self._streams = unread or (teacher_logits is not None and teacher_logits.streamed)
         #: Where rows are to be.
         self.home = torch.device("cpu") if self._streams else data.device
         prepare = prepare and not self._streams and augmentation.changes_nothing
-        self._prepared = _prepared(data, dtype) if prepare else None
+        self.prepared = prepared if prepared is not None or not prepare else _prepared(data, dtype)
 
     @property
     def lie_on_the_device(self) -> bool:
@@ -126,7 +129,7 @@ class Batches:
 
     def _take(self, rows: torch.Tensor, view: int | torch.Tensor) -> _Taken:
         flat = rows.flatten()
-        source = self.data.inputs if self._prepared is None else self._prepared
+        source = self.data.inputs if self.prepared is None else self.prepared
         partners = augment.partners(flat, view, len(self.data), self._augmentation)
         logits = self._teacher_logits
         return _Taken(
@@ -145,7 +148,7 @@ class Batches:
             logits = self._teacher_logits.logits(taken.teacher_logits).unflatten(0, rows.shape)
         if self._augmentation.changes_nothing:
             inputs = taken.inputs
-            if self._prepared is None:
+            if self.prepared is None:
                 inputs = self.data.as_inputs(inputs)
                 inputs = inputs if self.data.tokens else inputs.to(self._dtype)
             return Batch(inputs.unflatten(0, rows.shape), targets, logits)

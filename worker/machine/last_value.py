@@ -20,3 +20,14 @@ class LastValue(Generic[T]):
             self._kept = None  # Before the new one is computed, as both may be large.
             self._kept = (name, compute())
         return self._kept[1]
+
+    def find(self, name: Hashable) -> T | None:
+        """Return the value of a name, if it is the one that is kept; forget another one."""
+        if self._kept is not None and self._kept[0] == name:
+            return self._kept[1]
+        self._kept = None
+        return None
+
+    def keep(self, name: Hashable, value: T) -> None:
+        """Keep a value in place of the last one."""
+        self._kept = name, value

@@ -47,6 +47,8 @@ class StageContext:
     shards: Literal["auto"] | int = "auto"
     #: A teacher's logits on the test set, for the next evaluation: a sweep's students have one teacher.
     teacher_on_test: LastValue[torch.Tensor] = field(default_factory=LastValue)
+    #: All training samples, normalised, for the next training on them.
+    prepared: LastValue[torch.Tensor] = field(default_factory=LastValue)
 
     @property
     def dataset(self) -> DatasetRecord:

@@ -61,6 +61,8 @@ class StageRunner:
     shards: Literal["auto"] | int = "auto"
     #: A teacher's logits on the test set: passed from one runner to the next, so that the next evaluation finds them.
     teacher_on_test: LastValue[torch.Tensor] = field(default_factory=LastValue)
+    #: All training samples, normalised: passed on likewise, to the next training on them.
+    prepared: LastValue[torch.Tensor] = field(default_factory=LastValue)
 
     def run(self, stage: Stage) -> Artifact:
         """Do a stage and commit its result.
@@ -113,7 +115,15 @@ class StageRunner:
     def context(self, inputs: dict[str, Artifact], folder: Path, bucket: Bucket | None = None) -> StageContext:
         """Return what a stage works with that has these inputs and writes into a folder."""
         return StageContext(
-            inputs, folder, self.runtime, self.report, bucket, self.crew, self.shards, self.teacher_on_test
+            inputs,
+            folder,
+            self.runtime,
+            self.report,
+            bucket,
+            self.crew,
+            self.shards,
+            self.teacher_on_test,
+            self.prepared,
         )
 
     def opened(self, stage: Stage) -> dict[str, Artifact]:

@@ -22,6 +22,10 @@ from distill_queue.worker.training.fit import Member, Trained, fit
 from distill_queue.worker.training.objective import Goal
 from distill_queue.worker.training.probe import Findings
 
+#: Share of the free memory up to which normalised samples stay in memory for the process's next training: no estimate
+#: of a stage knows of them.
+KEPT_SHARE = 1 / 16
+
 
 def train_models(
     stages: Bundle, context: StageContext, checkpoints: Checkpoints
@@ -50,10 +54,14 @@ def train_models(
         need = need if found == expected else need_of(found)
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation_after_all(free)):
         streamed = need.streams(free)
-        train = mapped if streamed else mapped.read_whole()
+        as_kept = (context.inputs["dataset"].folder, runtime.device, found.dtype)
+        prepared = context.prepared.find(as_kept) if augmentation.changes_nothing and not streamed else None
+        train = mapped if streamed or prepared is not None else mapped.read_whole()
         held_out = validation if validation is None or streamed else validation.read_whole()
         teacher_logits = None if labels is None else TeacherLogits.of(labels, runtime.device, streamed=streamed)
-        batches = Batches(train, augmentation, views, found.dtype, teacher_logits)
+        batches = Batches(train, augmentation, views, found.dtype, teacher_logits, prepared=prepared)
+        if batches.prepared is not None and batches.prepared.nbytes <= KEPT_SHARE * free:
+            context.prepared.keep(as_kept, batches.prepared)
         recorded = not _whose(first) and recorded_step.has_room(need, free, streamed=streamed)
         outcomes = fit(
             members, batches, held_out, found.dtype, context.report, checkpoints,

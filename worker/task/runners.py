@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -82,11 +83,12 @@ class TorchRunners:
     pulse: Pulse
     #: A teacher's logits on the test set: kept from one evaluation to the next.
     teacher_on_test: LastValue[torch.Tensor] = field(default_factory=LastValue)
+    #: All training samples, normalised: kept from one training to the next.
+    prepared: LastValue[torch.Tensor] = field(default_factory=LastValue)
 
     def load(self) -> None:
         """Import torch, and all code that computes."""
-        with self.pulse.loading():
-            import_module("distill_queue.worker.stages.runner")
+        _load(self.pulse)
 
     def make(
         self,
@@ -114,5 +116,16 @@ class TorchRunners:
             crew=crew or Alone(),
             shards=shards,
             teacher_on_test=self.teacher_on_test,
+            prepared=self.prepared,
         )
         return runtime.device_name, runner
+
+
+def load_ahead(pulse: Pulse) -> None:
+    """Import what all stages need in a thread, while the first message is on its way; a stage that is soon waits."""
+    threading.Thread(target=_load, args=(pulse,), name="load-ahead", daemon=True).start()
+
+
+def _load(pulse: Pulse) -> None:
+    with pulse.loading():
+        import_module("distill_queue.worker.stages.runner")

@@ -38,7 +38,7 @@ def test_a_worker_sees_its_own_gpu_and_no_other() -> None:
 
 
 def test_cores_are_shared_out_unless_threads_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("distill_queue.scheduler.stack.devices._cores", lambda: 8)
+    monkeypatch.setattr("distill_queue.scheduler.stack.devices.cores", lambda: 8)
 
     shared = {device.threads for device in devices("cpu:3", gpus=[])}
     given = {device.threads for device in devices("cpu:3", threads=5, gpus=[])}

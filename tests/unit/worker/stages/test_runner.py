@@ -42,3 +42,32 @@ def test_the_evaluations_of_a_pipeline_run_the_teacher_over_the_test_set_once(
     folders = (made["train teacher"].folder, made["prepare digits"].folder)
     kept = runner.teacher_on_test.get((*folders, CPU.device), lambda: pytest.fail("computed again"))
     assert kept.shape == (359, 10)
+
+
+def test_a_student_is_trained_on_the_samples_as_its_teachers_training_normalised_them(
+    make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    stages = {stage.title: stage for stage in Plan.of(make_spec()).stages}
+    before = ("prepare digits", "train teacher", "soft labels")
+    one, other = (StageRunner(FolderStore(tmp_path / name), CPU, lambda *_: None) for name in ("one", "other"))
+    data, *_ = [runner.run(stages[title]) for runner in (one, other) for title in before]
+    of_teacher = one.prepared.find((data.folder, CPU.device, CPU.dtype("auto")))
+    anew = StageRunner(other.store, CPU, lambda *_: None)
+
+    kept, read = one.run(stages["distill small"]), anew.run(stages["distill small"])
+
+    assert of_teacher is not None
+    assert one.prepared.find((data.folder, CPU.device, CPU.dtype("auto"))) is of_teacher
+    assert kept.path("model.safetensors").read_bytes() == read.path("model.safetensors").read_bytes()
+
+
+def test_another_data_set_takes_the_place_of_the_normalised_samples(make_spec: MakeSpec, tmp_path: Path) -> None:
+    runner = StageRunner(FolderStore(tmp_path), CPU, lambda *_: None)
+    folders = []
+    for dataset in ({"name": "digits"}, {"name": "digits", "labelled": 500}):
+        data, teacher = Plan.of(make_spec(dataset=dataset)).stages[:2]
+        folders.append(runner.run(data).folder)
+        runner.run(teacher)
+
+    assert runner.prepared.find((folders[1], CPU.device, CPU.dtype("auto"))) is not None
+    assert runner.prepared.find((folders[0], CPU.device, CPU.dtype("auto"))) is None
