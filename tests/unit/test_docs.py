@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distill_queue.scheduler.tune.tuned_spec import TunedSpec
 from distill_queue.shared.ledger.results import COLUMNS
 from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from docs import generate
 
@@ -48,9 +50,10 @@ def test_every_spec_that_is_shown_is_a_spec(tmp_path: Path, page: str, text: str
     path.write_text(text)
     np.savez(tmp_path / "labels.npz", logits=np.eye(10, dtype=np.float32) * 9)
 
-    plan = Plan.of(PipelineSpec.load(path))
+    # `between:` makes a range, which only 'distill tune' takes.
+    spec = TunedSpec.of(SpecFile.read(path), None).spec if "between:" in text else PipelineSpec.load(path)
 
-    assert plan.report.title == "report", page
+    assert Plan.of(spec).report.title == "report", page
 
 
 @pytest.mark.parametrize("page", PAGES)
