@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,10 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import Evaluate
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.models.mlp import MlpSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.student import StudentSpec
+from distill_queue.shared.spec.transfer import Classes
 from distill_queue.shared.store.store import store_of
 from distill_queue.worker.evaluation.scores import estimate
 
@@ -32,10 +34,12 @@ if TYPE_CHECKING:
     from distill_queue.worker.stages.context import StageContext
 
 SPECS = ROOT / "examples"
+#: The spec that follows the paper, and its student that is built and taught as the paper's.
+PAPER, AS_PUBLISHED = "hinton-mnist", "units-800"
 #: Errors on the test set in the paper: the teacher's, and those of students of two layers of 800 units.
 TEACHER, ALONE, DISTILLED = 67, 146, 74
 #: Errors of students whose transfer set lacks classes, and with the biases put right; by `only` and `without`.
-TRANSFERRED = {((), (3,)): (206, 109), ((7, 8), ()): (4_730, 1_320)}
+TRANSFERRED: dict[tuple[Classes, Classes], tuple[int, ...]] = {((), (3,)): (206, 109), ((7, 8), ()): (4_730, 1_320)}
 #: The constants that are tried.
 CONSTANTS = np.linspace(-20.0, 40.0, 601)
 
@@ -67,24 +71,23 @@ def measure(spec: Path, workplace: Workplace) -> Iterator[Outcome]:
 
 def published(student: StudentSpec | None) -> tuple[float, ...]:
     """The paper's errors of a student, as it is and with the biases put right; none where the paper has none."""
-    if student is None or getattr(student.model, "hidden", None) != (800, 800):
+    if student is None or not isinstance(student.model, MlpSpec) or student.model.hidden != (800, 800):
         return ()
-    transfer: Any = getattr(student, "transfer", None)
-    if transfer and not transfer.changes_nothing:
-        return TRANSFERRED.get((transfer.only, transfer.without), ())
+    if not student.transfer.changes_nothing:
+        return TRANSFERRED.get((student.transfer.only, student.transfer.without), ())
     return (DISTILLED,) if student.distillation.temperature == 20 else ()
 
 
 def put_right(reader: Reader, evaluations: list[Stage], student: StudentSpec | None) -> dict[str, tuple[float, ...]]:
     """Errors with the biases of the missing classes put right, seed by seed; nothing where no class is missing."""
-    transfer: Any = getattr(student, "transfer", None)
-    if not transfer or transfer.changes_nothing:
+    if student is None or student.transfer.changes_nothing:
         return {}
     counts: dict[str, list[float]] = {}
     for evaluation in evaluations:
         context = reader.context(evaluation)
         names = context.dataset.class_names
-        missing = np.isin(np.arange(len(names)), transfer.classes(names), invert=True)
+        missing = np.ones(len(names), dtype=bool)
+        missing[list(student.transfer.classes(names) or ())] = False
         chosen_on = "validation" if context.dataset.validation_samples else "train"
         samples, test = (reader.logits(context, evaluation, split) for split in (chosen_on, "test"))
         constant, of_test = best_constant(*samples, missing), best_constant(*test, missing)
@@ -168,16 +171,11 @@ def table(figures: SectionFigures) -> str:
 def short_table(figures: SectionFigures) -> str:
     """The teacher, the student alone and the student that the paper has, for the README."""
     head = ("errors of 10,000 on MNIST", "published", "here")
-    found = [
-        (outcome, student)
-        for outcome in figures.outcomes
-        for student in outcome.students
-        if student.counts.get("published") == (DISTILLED,) and outcome.teacher is not None
-    ]
-    if not found:
+    outcome = figures.find(PAPER)
+    if outcome is None or outcome.teacher is None:
         return words.table(head, [])
-    outcome, student = min(found, key=lambda each: -each[1].accuracy.mean)
-    teacher = str(round((1 - (outcome.teacher or 0.0)) * outcome.test_samples))
+    student = outcome.student(AS_PUBLISHED)
+    teacher = str(round((1 - outcome.teacher) * outcome.test_samples))
     rows = [
         ("teacher, 2 x 1,200 units, regularised", str(TEACHER), teacher),
         ("student, 2 x 800 units, without the teacher", str(ALONE), _count(student, "control errors")),
