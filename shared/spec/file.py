@@ -25,6 +25,8 @@ MOST_MISTAKES = 20
 #: Characters of a mistake's words, and of a place, at the most.
 LONGEST_WORDS = 1_000
 LONGEST_PLACE = 200
+#: How the number of a list's item is written.
+_INDEX = re.compile("[0-9]{1,6}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +159,18 @@ class SpecFile:
             if known or (position == len(location) - 1 and error["type"] == "missing"):
                 field.append(part)
                 value = value[part] if known else None
-        parts = () if key is None else (int(part) if part.isdecimal() else part for part in key.split("."))
-        return (*field, *parts)
+        for part in () if key is None else key.split("."):
+            is_index = isinstance(value, list) and _INDEX.fullmatch(part)
+            field.append(int(part) if is_index else part)
+            value = _item(value, field[-1])
+        return tuple(field)
+
+
+def _item(value: Any, part: str | int) -> Any:
+    """What lies at a part of a location; None where there is nothing."""
+    if isinstance(value, dict):
+        return value.get(part)
+    return value[part] if isinstance(value, list) and isinstance(part, int) and part < len(value) else None
 
 
 def _put(data: Any, place: list[str], value: Any, called: str) -> None:
@@ -166,7 +178,7 @@ def _put(data: Any, place: list[str], value: Any, called: str) -> None:
     for position, part in enumerate(place):
         last = position == len(place) - 1
         if isinstance(data, list):
-            if not re.fullmatch("[0-9]{1,6}", part) or int(part) >= len(data):
+            if not _INDEX.fullmatch(part) or int(part) >= len(data):
                 where = ".".join(place[:position])
                 raise InvalidSettings(
                     f"{called}: '{where}' has items 0 to {len(data) - 1}, and no '{shortened(part, 60)}'"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from safetensors.numpy import save
@@ -279,6 +280,17 @@ def test_every_mistake_is_named_in_one_go(load: Callable[..., PipelineSpec]) -> 
         load(GOOD.replace("alpha: 0.9", "alpha: 9").replace("epochs: 5", "epochs: 0"))
 
     assert len(str(raised.value).splitlines()) == 2
+
+
+def test_a_key_of_digits_is_an_unknown_key_however_long(load: Callable[..., PipelineSpec]) -> None:
+    spec = yaml.safe_load(GOOD)
+    spec["teacher"]["training"]["9" * 5_000] = 1
+
+    with pytest.raises(InvalidSpec) as error:
+        load(json.dumps(spec), "spec.json")
+
+    assert "unknown key" in str(error.value)
+    assert len(str(error.value)) < 1_000
 
 
 def test_students_need_names_of_their_own(load: Callable[..., PipelineSpec]) -> None:
