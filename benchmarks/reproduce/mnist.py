@@ -56,7 +56,8 @@ def job(workplace: Workplace) -> Outcome:
 def notebook() -> Outcome:
     """Train the notebook's models with five seeds, each in a process of its own, from the same files."""
     with tempfile.TemporaryDirectory() as name:
-        digits.provide(Path(name))
+        if digits.provide(Path(name)) != "MNIST":
+            raise SystemExit(f"error: no MNIST for the notebook: {digits.VARIABLE} names a folder with its four files")
         runs = [process(sys.executable, "benchmarks.notebook", seed, "--mnist", name) for seed in range(SEEDS)]
     return Outcome(
         name=NOTEBOOK.stem,

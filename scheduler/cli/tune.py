@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from distill_queue.scheduler.cli.options import Changes, SpecPath, Workers, console
-from distill_queue.shared.errors import PipelineFailed
+from distill_queue.shared.errors import DistillError, PipelineFailed
 
 if TYPE_CHECKING:
     from distill_queue.scheduler.client.client import PipelineClient
@@ -105,18 +105,21 @@ class Outcome:
         return best
 
     @property
+    def tried(self) -> int:
+        """How many candidates were trained, those with the same values counted once."""
+        return len({trial.words for trial in self.study.trials if trial.held_out})
+
+    @property
     def headline(self) -> str:
         """The best trial beside what the study began with, in a sentence."""
         from distill_queue.scheduler.tune.rung import RUNGS
         from distill_queue.shared.report.sentences import percent
 
         best, start = self.best(), self.study.trials[0]
-        finished = [trial.held_out[-1] for trial in self.study.trials if len(trial.held_out) == len(RUNGS)]
-        equals = finished.count(best.held_out[-1]) - 1
+        finished = {trial.words: trial.held_out[-1] for trial in self.study.trials if len(trial.held_out) == len(RUNGS)}
+        equals = list(finished.values()).count(best.held_out[-1]) - 1
         tie = f" ({equals} other{'s' if equals > 1 else ''} reached as much)" if equals else ""
-        sentence = (
-            f"Best of {len(self.study.trials)} candidates on held-out samples: {percent(best.held_out[-1], 2)}{tie}"
-        )
+        sentence = f"Best of {self.tried} candidates on held-out samples: {percent(best.held_out[-1], 2)}{tie}"
         beside = ""
         if best is not start and len(start.held_out) == len(RUNGS):
             beside = f"; {percent(start.held_out[-1], 2)} with what the study began with ({start.words})"
@@ -130,7 +133,7 @@ class Outcome:
 
         best, file = self.best(), self.folder / f"{self.name}.yaml"
         comments = [
-            f"The best of {len(self.study.trials)} candidates of the study {self.name} of 'distill tune':",
+            f"The best of {self.tried} candidates of the study {self.name} of 'distill tune':",
             f"trial {best.number}, {best.words}.",
             f"{100 * best.held_out[-1]:.2f} % on held-out samples, with other seeds than those below.",
         ]
@@ -197,6 +200,10 @@ def _search(
     except KeyboardInterrupt:
         _say("stopped: the same command goes on where this one ended")
         with suppress(PipelineFailed):  # None is trained in full yet.
+            outcome.show()
+        raise
+    except DistillError:
+        with suppress(PipelineFailed):
             outcome.show()
         raise
 

@@ -16,7 +16,7 @@ from distill_queue.shared.plan.stage import HARD_LIMIT_SECONDS, Bundle
 
 
 def build(app: Celery, plan: Plan, pipeline: str) -> Signature:
-    """The chain: data, teachers, soft labels, then all branches side by side, then what needs all of them."""
+    """The chain: data, teachers, soft labels, each generation's branches side by side, then what needs all."""
 
     def task(bundle: Bundle) -> Signature:
         return _signature(app, plan, pipeline, bundle)
@@ -31,7 +31,7 @@ def build(app: Celery, plan: Plan, pipeline: str) -> Signature:
 
 
 def _ordered(step: Step) -> list[Branch]:
-    """A step's branches, the longest first: a worker that finds none of these left evaluates the teacher meanwhile."""
+    """A step's branches, trainings first: a worker that finds none of these left evaluates the teacher meanwhile."""
     return sorted(step.branches, key=lambda branch: not isinstance(branch[0][0].recipe, Training))
 
 

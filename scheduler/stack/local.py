@@ -18,7 +18,7 @@ import xxhash
 
 from distill_queue.scheduler.monitor.login import logins
 from distill_queue.scheduler.stack.child import STOP_SECONDS, WELL_SECONDS, Child, celery_command, worker_command
-from distill_queue.scheduler.stack.devices import has_gpu
+from distill_queue.scheduler.stack.devices import cores, has_gpu
 from distill_queue.shared import starter
 from distill_queue.shared.broker.connection import unchecked_client
 from distill_queue.shared.broker_address import BrokerAddress
@@ -165,7 +165,7 @@ class LocalStack:
         child.start()
 
     def _environment(self) -> dict[str, str]:
-        threads = self.settings.threads or max(1, (os.cpu_count() or 1) // self.workers)
+        threads = self.settings.threads or max(1, cores() // self.workers)
         settings = self.settings.anywhere.model_copy(update={"threads": threads})
         return settings.environment | {"OMP_NUM_THREADS": str(threads)}
 

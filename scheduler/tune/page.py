@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from itertools import accumulate
@@ -51,7 +52,7 @@ def write_study_page(
     again = Section(
         "Best spec",
         "The command trains the best candidate and its control, and scores them on the test samples.",
-        commands=(f"distill run {file}",),
+        commands=(f"distill run {shlex.quote(str(file))}",),
         listing=Listing(file.name, text),
     )
     pictures = (*_importance(importances), *_slices(trials, dimensions))

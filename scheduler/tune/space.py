@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import exp, log
@@ -109,13 +109,13 @@ class Space:
         for dimension in found:
             if (at := tuple(dimension.name.split("."))) in SINGLE:
                 raise InvalidSpec(source.at((*place, *at), "cannot differ from candidate to candidate"))
-        plain = _with(student, {at: value for each in found for at, value in each.changes(each.start).items()})
+        plain = _started(student, found)
         try:
             spec = StudentSpec.model_validate(plain)
         except ValidationError as error:
             raise InvalidSpec(source.explain(error, place)) from None
-        dimensions = [_typed(source, place, plain, each) for each in found] or list(_usual(spec))
-        return cls(plain, tuple(_shortly_named(dimensions)))
+        typed = [_typed(source, place, plain, each) for each in found]
+        return cls(_started(student, typed), tuple(_shortly_named(typed or list(_usual(spec)))))
 
     @property
     def start(self) -> Values:
@@ -169,11 +169,8 @@ def _ranges(source: SpecFile, place: Location, student: dict[str, Any]) -> Itera
             ends = Between.of(value)
         except ValueError as error:
             raise InvalidSpec(source.at((*place, *at), str(error))) from None
-        # Whole numbers, until the field turns out to take others.
-        whole = all(isinstance(end, int) for end in (ends.low, ends.high))
-        middle = exp((log(ends.low) + log(ends.high)) / 2) if ends.log else (ends.low + ends.high) / 2
-        start = round(middle) if whole else float(f"{middle:.{DIGITS}g}")
-        yield Range(".".join(map(str, at)), at, ends.low, ends.high, ends.log, whole, start)
+        # From its lower end, until it is known whether the field takes whole numbers only.
+        yield Range(".".join(map(str, at)), at, ends.low, ends.high, ends.log, whole=True, start=ends.low)
 
 
 def _typed(source: SpecFile, place: Location, plain: dict[str, Any], dimension: Choice | Range) -> Choice | Range:
@@ -190,7 +187,13 @@ def _typed(source: SpecFile, place: Location, plain: dict[str, Any], dimension: 
             StudentSpec.model_validate(_with(plain, {dimension.place: end}))
         except ValidationError as error:
             raise InvalidSpec(source.explain(error, place)) from None
-    return replace(dimension, whole=not _is_valid(_with(plain, {dimension.place: dimension.low + 0.5})))
+    between = (dimension.low + dimension.high) / 2
+    between += 0.25 if float(between).is_integer() else 0.0
+    low, high = dimension.low, dimension.high
+    middle = exp((log(low) + log(high)) / 2) if dimension.log else (low + high) / 2
+    if _is_valid(_with(plain, {dimension.place: between})):
+        return replace(dimension, whole=False, start=float(f"{middle:.{DIGITS}g}"))
+    return replace(dimension, start=round(middle))
 
 
 def _usual(student: StudentSpec) -> Iterator[Choice | Range]:
@@ -198,6 +201,8 @@ def _usual(student: StudentSpec) -> Iterator[Choice | Range]:
     distillation, rate = student.distillation, student.training.learning_rate
     for field, (low, high), spread in (("temperature", TEMPERATURES, True), ("alpha", ALPHAS, False)):
         own = getattr(distillation, field)
+        if not isinstance(own, int | float):  # It changes over the training, as the spec says.
+            continue
         place = ("distillation", field)
         yield Range(f"distillation.{field}", place, min(low, own), max(high, own), spread, False, own)
     ends = rate / LEARNING_RATE_FACTOR, rate * LEARNING_RATE_FACTOR
@@ -228,6 +233,11 @@ def _shortly_named(dimensions: list[Choice | Range]) -> Iterator[Choice | Range]
     last = [dimension.name.rpartition(".")[2] for dimension in dimensions]
     for dimension, name in zip(dimensions, last, strict=True):
         yield replace(dimension, name=name if last.count(name) == 1 else dimension.name)
+
+
+def _started(student: dict[str, Any], dimensions: Sequence[Choice | Range]) -> dict[str, Any]:
+    """The student with each dimension's first value."""
+    return _with(student, {at: value for each in dimensions for at, value in each.changes(each.start).items()})
 
 
 def _with(student: dict[str, Any], changes: Mapping[Location, Any]) -> dict[str, Any]:

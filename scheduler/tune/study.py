@@ -39,7 +39,10 @@ class Study:
         self.trials: list[Trial] = []
 
     def rounds(self, train: Train, most: int | None) -> Iterator[list[Trial]]:
-        """Train round after round, and yield each one that is finished, until time runs out or there are enough trials.
+        """Train round after round, and yield each one that is finished.
+
+        The last round is the one in which time runs out, that makes enough trials, or after which Optuna proposes
+        nothing new.
 
         Raises:
             InvalidSpec: values that the space allows do not go together.
@@ -49,6 +52,8 @@ class Study:
             size = CANDIDATES if most is None else min(CANDIDATES, most - len(self.trials))
             asked = [self._study.ask(self._distributions) for _ in range(size)]
             candidates = [self._trial(each) for each in asked]
+            if all(any(each.values == tried.values for tried in self.trials) for each in candidates):
+                return
             self.trials += candidates
             if not _halve(candidates, train):
                 return

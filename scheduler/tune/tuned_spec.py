@@ -53,6 +53,12 @@ class TunedSpec:
         data = deepcopy(source.data) | {"students": [space.student]}
         dataset = data.setdefault("dataset", {"name": PipelineSpec.model_fields["dataset"].default.name})
         ours = isinstance(dataset, dict) and not dataset.get("validation")
+        teacher = data.get("teacher")
+        if ours and isinstance(teacher, dict) and "soft_labels" in teacher:
+            given = (
+                "given soft labels are of all training samples: set dataset.validation, and give labels of the others"
+            )
+            raise InvalidSpec(source.at(("teacher", "soft_labels"), given))
         if ours:
             dataset["validation"] = VALIDATION
         return cls(PipelineSpec.from_file(replace(source, data=data)), space, ours)

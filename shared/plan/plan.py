@@ -13,7 +13,7 @@ from distill_queue.shared.plan.candidates import Graded
 from distill_queue.shared.plan.course import Branch, Step, successive
 from distill_queue.shared.plan.generations import Generation, Generations
 from distill_queue.shared.plan.lessons import Lessons, teachers_of
-from distill_queue.shared.plan.recipes import Distill, PrepareData, StudentRuns, WriteReport
+from distill_queue.shared.plan.recipes import Distill, PrepareData, StudentRuns, TrainControl, WriteReport
 from distill_queue.shared.plan.stage import Bundle, Stage
 from distill_queue.shared.spec.pipeline import Device, PipelineSpec, Priority
 
@@ -83,7 +83,14 @@ class Plan(Frozen):
         )
 
     def without_scores(self) -> Self:
-        """The same up to the trainings of the students: no control, no evaluation, and a report of no student."""
+        """The same up to the trainings of the students: no evaluation, and a report of no student.
+
+        Raises:
+            ValueError: the plan has controls, or students that teach others.
+
+        """
+        if self.later or any(isinstance(stage.recipe, TrainControl) for stage in self.stages):
+            raise ValueError("only plans without controls and without assistants end at their trainings")
         trainings = tuple(
             (branch[0],) for branch in self.branches if all(isinstance(stage.recipe, Distill) for stage in branch[0])
         )

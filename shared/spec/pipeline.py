@@ -46,6 +46,10 @@ class EvaluationSpec(SpecPart):
     """Also train each student without the teacher, to see what the teacher brought."""
 
 
+#: Most teachers, each seed counted.
+MOST_TEACHERS = 100
+
+
 class PipelineSpec(SpecPart):
     """One pipeline: a data set, a teacher or several, and the students that learn from it."""
 
@@ -55,7 +59,9 @@ class PipelineSpec(SpecPart):
     """The data that all models are trained and tested on; `mnist_5k` where nothing is said."""
     teacher: OneTeacher | None = None
     """The teacher that the students learn from; either this or `teachers` is required."""
-    teachers: Annotated[tuple[WeightedTeacherSpec, ...], Field(strict=False, max_length=100), at_most(100)] = ()
+    teachers: Annotated[
+        tuple[WeightedTeacherSpec, ...], Field(strict=False, max_length=MOST_TEACHERS), at_most(MOST_TEACHERS)
+    ] = ()
     """In place of `teacher`: several, whose average the students learn from."""
     average: Literal["probabilities", "logits"] = "probabilities"
     """What of several teachers, or of an assistant's seeds, is averaged; averaged probabilities become logarithms."""
@@ -112,6 +118,12 @@ class PipelineSpec(SpecPart):
     def _one_teacher_or_several(self) -> Self:
         if (self.teacher is None) == (not self.teachers):
             raise PydanticCustomError("teacher", "a pipeline has either 'teacher' or 'teachers'", {"key": "teacher"})
+        if len(self.all_teachers) > MOST_TEACHERS:
+            raise PydanticCustomError(
+                "teacher",
+                "{count} teachers with all their seeds: {most} are the most",
+                {"key": "teachers", "count": len(self.all_teachers), "most": MOST_TEACHERS},
+            )
         models = [teacher.model_copy(update={"weight": 1.0}) for teacher in self.all_teachers]
         if any(model in models[:index] for index, model in enumerate(models)):
             raise PydanticCustomError(
@@ -183,6 +195,25 @@ class PipelineSpec(SpecPart):
                     "{place}.transfer: a class is known by its label, and dataset.labelled leaves samples without one",
                     {"key": "dataset.labelled", "place": place},
                 )
+            if self.soft_labels.augmentation.mixup and not student.transfer.changes_nothing:
+                raise PydanticCustomError(
+                    "options",
+                    "{place}.transfer: mixup blends in samples of all classes",
+                    {"key": "soft_labels.augmentation.mixup", "place": place},
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_there(self) -> Self:
+        facts = DATASETS.get(self.dataset.name)
+        for place, student in self.candidates:
+            for number in student.transfer.named if facts else ():
+                if facts and isinstance(number, int) and number >= facts.classes:
+                    raise PydanticCustomError(
+                        "options",
+                        "{place}.transfer: class {number} is none of the {classes} classes of '{name}', from 0 on",
+                        {"place": place, "number": number, "classes": facts.classes, "name": self.dataset.name},
+                    )
         return self
 
     @model_validator(mode="after")

@@ -47,9 +47,9 @@ class Between:
 
 
 def ranges(data: Any, place: Location = ()) -> Iterator[tuple[Location, dict[str, Any]]]:
-    """Place and content of each range inside some values of a spec; the options of a user's own code are none."""
-    if isinstance(data, dict):
-        if "between" in data and place[-1:] != ("options",):
+    """Place and content of each range inside some values of a spec; the options of a user's own code have none."""
+    if isinstance(data, dict) and place[-1:] != ("options",):
+        if place and "between" in data:
             yield place, data
             return
         for key, value in data.items():

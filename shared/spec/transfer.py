@@ -39,9 +39,14 @@ class TransferSpec(SpecPart):
         return not (self.only or self.without)
 
     @property
+    def named(self) -> Classes:
+        """The classes that are named, to be learned from or left out."""
+        return self.only or self.without
+
+    @property
     def words(self) -> str:
         """Which classes it learns from, as short as tables need it."""
-        classes = ", ".join(map(str, self.only or self.without))
+        classes = ", ".join(map(str, self.named))
         return f"{'only' if self.only else 'without'} {classes}"
 
     def classes(self, names: Sequence[str]) -> tuple[int, ...] | None:
@@ -53,7 +58,7 @@ class TransferSpec(SpecPart):
         """
         if self.changes_nothing:
             return None
-        named = {_number(each, names) for each in self.only or self.without}
+        named = {_number(each, names) for each in self.named}
         left = tuple(number for number in range(len(names)) if (number in named) == bool(self.only))
         if not left:
             raise InvalidSpec(f"transfer: {self.words}: no class is left to learn from")

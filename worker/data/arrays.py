@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -108,11 +107,12 @@ class Arrays:
 
     def save(self, folder: Path) -> DatasetRecord:
         """Write the arrays as `.npy` files and describe them; piece by piece, as they may not fit into memory."""
-        with ThreadPoolExecutor(1, "write") as thread:  # Writing waits for the disk, describing for the processor.
-            written = thread.submit(self._write_all, folder)
-            record = self.describe()
-            written.result()
-        return record
+        train, held_out = self._train_and_held_out
+        _write(folder, "train", self.train_inputs, self.train_targets, train)
+        if len(held_out):
+            _write(folder, "validation", self.train_inputs, self.train_targets, held_out)
+        _write(folder, "test", self.test_inputs, self.test_targets, np.arange(len(self.test_targets)))
+        return self.describe()
 
     def describe(self) -> DatasetRecord:
         """Return the record of the arrays; write nothing."""
@@ -130,13 +130,6 @@ class Arrays:
             std=statistics.scale,
             warnings=(*self.warnings, *statistics.warnings(images=self.train_inputs.ndim == 4), *far),
         )
-
-    def _write_all(self, folder: Path) -> None:
-        train, held_out = self._train_and_held_out
-        _write(folder, "train", self.train_inputs, self.train_targets, train)
-        if len(held_out):
-            _write(folder, "validation", self.train_inputs, self.train_targets, held_out)
-        _write(folder, "test", self.test_inputs, self.test_targets, np.arange(len(self.test_targets)))
 
     @property
     def _train_and_held_out(self) -> tuple[Array, Array]:

@@ -40,7 +40,10 @@ def train_models(
     inputs = mapped.normalised(slice(0, 1))
     validation = context.split("validation", streamed=True) if context.dataset.validation_samples else None
     beside = (0 if labels is None else labels.header.size_bytes) + (validation.inputs.nbytes if validation else 0)
-    models, free = [member.model for member in members], runtime.free_bytes
+    as_kept = (context.inputs["dataset"].folder, runtime.device)
+    kept = context.prepared.find(as_kept if augmentation.changes_nothing else ())
+    # What is kept is used in place of what an estimate counts, or forgotten.
+    models, free = [member.model for member in members], runtime.free_bytes + (0 if kept is None else kept.nbytes)
 
     def need_of(found: Findings) -> memory.Need:
         size = size_bytes(mapped, augmentation, found.dtype) + beside
@@ -54,12 +57,12 @@ def train_models(
         need = need if found == expected else need_of(found)
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation_after_all(free)):
         streamed = need.streams(free)
-        as_kept = (context.inputs["dataset"].folder, runtime.device, found.dtype)
-        prepared = context.prepared.find(as_kept) if augmentation.changes_nothing and not streamed else None
-        train = mapped if streamed or prepared is not None else mapped.read_whole()
+        if kept is not None and (streamed or kept.dtype != found.dtype):
+            kept = context.prepared.find(())
+        train = mapped if streamed or kept is not None else mapped.read_whole()
         held_out = validation if validation is None or streamed else validation.read_whole()
         teacher_logits = None if labels is None else TeacherLogits.of(labels, runtime.device, streamed=streamed)
-        batches = Batches(train, augmentation, views, found.dtype, teacher_logits, prepared=prepared)
+        batches = Batches(train, augmentation, views, found.dtype, teacher_logits, prepared=kept)
         if batches.prepared is not None and batches.prepared.nbytes <= KEPT_SHARE * free:
             context.prepared.keep(as_kept, batches.prepared)
         recorded = not _whose(first) and recorded_step.has_room(need, free, streamed=streamed)

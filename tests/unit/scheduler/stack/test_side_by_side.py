@@ -66,3 +66,8 @@ def test_a_machine_with_a_gpu_starts_one_worker(make_spec: MakeSpec, monkeypatch
     monkeypatch.setattr(side_by_side, "has_gpu", lambda: True)
 
     assert workers_for(Plan.of(make_spec(teacher=SMALL)), Settings()) == 1
+
+
+@pytest.mark.parametrize("dataset", ["own.package:read", "cifar10"])
+def test_data_that_are_large_or_unknown_are_held_by_one_worker(workers: Callable[..., int], dataset: str) -> None:
+    assert workers(cores=8, teacher=SMALL, dataset={"name": dataset}) == 1

@@ -145,3 +145,32 @@ def test_the_best_spec_is_read_as_it_was_written() -> None:
 
     assert text.startswith("# found by a test\nname: tiny\n")
     assert PipelineSpec.from_file(SpecFile.parse(text, SpecFile.of({}).path.with_suffix(".yaml"))) == best
+
+
+@pytest.mark.parametrize(
+    ("ends", "start"), [([0.6, 1.0], 0.8), ([0, 1], 0.5), ([0.0, 1.0], 0.5)], ids=["to the limit", "whole", "both"]
+)
+def test_a_range_that_ends_at_its_fields_limit_is_of_fractions_where_the_field_takes_them(
+    ends: list[float], start: float
+) -> None:
+    (alpha,) = space(distillation={"alpha": {"between": ends}}).dimensions
+
+    assert isinstance(alpha, Range)
+    assert not alpha.whole
+    assert alpha.start == pytest.approx(start)
+
+
+def test_what_changes_over_the_training_is_not_searched_unasked() -> None:
+    found = space(distillation={"temperature": {"from": 8, "to": 1}})
+
+    assert [each.name for each in found.dimensions] == ["alpha", "learning_rate", "loss"]
+
+
+def test_a_key_between_at_the_top_of_a_spec_is_an_unknown_key() -> None:
+    with pytest.raises(InvalidSpec, match="between: unknown key"):
+        PipelineSpec.of(small_spec() | {"between": [1, 2]})
+
+
+def test_given_labels_need_the_share_that_is_held_out_to_be_said() -> None:
+    with pytest.raises(InvalidSpec, match=r"teacher\.soft_labels: .*set dataset\.validation"):
+        tuned(student(), teacher={"soft_labels": "labels.npz"})

@@ -127,3 +127,14 @@ def test_the_page_shows_trials_and_what_mattered(space: Space, tmp_path: Path) -
     assert "The &lt;best&gt;." in page
     assert all(title in page for title in ("Trials", "What mattered", "Importance", "Best spec"))
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_study_ends_when_all_of_its_space_was_tried() -> None:
+    student = {"name": "small", "model": {"name": "mlp", "hidden": [8]}, "training": {"epochs": 4}}
+    student |= {"distillation": {"temperature": {"grid": [2, 4]}}}
+    study = Study(TunedSpec.of(SpecFile.of(small_spec(students=[student])), None).space, 0)
+
+    for _ in study.rounds(trained, None):
+        pass
+
+    assert {trial.words for trial in study.trials} == {"temperature 2", "temperature 4"}

@@ -70,3 +70,23 @@ def test_a_transfer_set_that_cannot_be_is_refused_in_the_spec(
 
     assert message in str(error.value)
     assert "spec.yaml:" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("transfer", "augmentation", "message"),
+    [
+        ({"only": [17]}, {}, "students[0].transfer: class 17 is none of the 10 classes of 'digits', from 0 on"),
+        ({"only": [1]}, {"mixup": 0.2}, "students[0].transfer: mixup blends in samples of all classes"),
+    ],
+)
+def test_classes_that_are_not_there_or_would_be_blended_in_are_refused(
+    write_spec: Callable[..., Path], transfer: dict[str, Any], augmentation: dict[str, Any], message: str
+) -> None:
+    student = {"name": "small", "model": {"name": "mlp", "hidden": [8]}, "transfer": transfer}
+    labels = {"views": 2, "augmentation": augmentation}
+    path = write_spec(students=[student], dataset={"name": "digits"}, soft_labels=labels if augmentation else {})
+
+    with pytest.raises(InvalidSpec) as error:
+        PipelineSpec.load(path)
+
+    assert message in str(error.value)

@@ -51,13 +51,13 @@ def test_a_student_is_trained_on_the_samples_as_its_teachers_training_normalised
     before = ("prepare digits", "train teacher", "soft labels")
     one, other = (StageRunner(FolderStore(tmp_path / name), CPU, lambda *_: None) for name in ("one", "other"))
     data, *_ = [runner.run(stages[title]) for runner in (one, other) for title in before]
-    of_teacher = one.prepared.find((data.folder, CPU.device, CPU.dtype("auto")))
+    of_teacher = one.prepared.find((data.folder, CPU.device))
     anew = StageRunner(other.store, CPU, lambda *_: None)
 
     kept, read = one.run(stages["distill small"]), anew.run(stages["distill small"])
 
     assert of_teacher is not None
-    assert one.prepared.find((data.folder, CPU.device, CPU.dtype("auto"))) is of_teacher
+    assert one.prepared.find((data.folder, CPU.device)) is of_teacher
     assert kept.path("model.safetensors").read_bytes() == read.path("model.safetensors").read_bytes()
 
 
@@ -69,5 +69,18 @@ def test_another_data_set_takes_the_place_of_the_normalised_samples(make_spec: M
         folders.append(runner.run(data).folder)
         runner.run(teacher)
 
-    assert runner.prepared.find((folders[1], CPU.device, CPU.dtype("auto"))) is not None
-    assert runner.prepared.find((folders[0], CPU.device, CPU.dtype("auto"))) is None
+    assert runner.prepared.find((folders[1], CPU.device)) is not None
+    assert runner.prepared.find((folders[0], CPU.device)) is None
+
+
+def test_normalised_samples_are_forgotten_by_a_training_that_sees_views(make_spec: MakeSpec, tmp_path: Path) -> None:
+    runner = StageRunner(FolderStore(tmp_path), CPU, lambda *_: None)
+    data, teacher = Plan.of(make_spec()).stages[:2]
+    model = {"name": "mlp", "hidden": [8]}
+    shifted = Plan.of(make_spec(teacher={"model": model, "training": {"epochs": 1, "augmentation": {"shift": 1}}}))
+
+    folder = runner.run(data).folder
+    runner.run(teacher)
+    runner.run(shifted.stages[1])
+
+    assert runner.prepared.find((folder, CPU.device)) is None
