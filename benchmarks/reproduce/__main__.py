@@ -37,6 +37,8 @@ def main() -> None:
 def run(sections: list[Section], only: list[str] | None) -> None:
     """Run sections, or some of their specs, and write down what comes out."""
     wanted = {section.name: [spec for spec in section.specs() if not only or spec.stem in only] for section in sections}
+    if only and not any(wanted.values()):
+        raise SystemExit(f"error: --only: no spec is named {', '.join(only)}")
     print(forecast(sections, wanted_names={name: [spec.stem for spec in specs] for name, specs in wanted.items()}))
     workplace = Workplace()
     workplace.set_up()
@@ -53,10 +55,13 @@ def forecast(sections: list[Section], wanted_names: dict[str, list[str]]) -> str
     for section in sections:
         figures = SectionFigures.load(section.name)
         found = {name: figures.find(name) for name in wanted_names[section.name]}
-        minutes = sum(outcome.minutes or 0.0 for outcome in found.values() if outcome)
+        known = [outcome for outcome in found.values() if outcome and outcome.minutes is not None]
         unknown = [name for name, outcome in found.items() if outcome is None or outcome.minutes is None]
-        beside = f", and it is not known of {', '.join(unknown)}" if unknown else ""
-        lines.append(f"{section.name}: {minutes:.0f} minutes on 2 cores the last time{beside}")
+        if known:
+            minutes, machines = sum(each.minutes or 0.0 for each in known), {each.machine for each in known}
+            lines.append(f"{section.name}: {minutes:.0f} minutes the last time ({'; '.join(sorted(machines))})")
+        if unknown:
+            lines.append(f"{section.name}: it is not known how long {', '.join(unknown)} take")
     return "\n".join([*lines, f"less what {STORE.relative_to(ROOT)} has already"])
 
 

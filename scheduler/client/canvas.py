@@ -57,7 +57,8 @@ def _signature(app: Celery, plan: Plan, pipeline: str, bundle: Bundle) -> Signat
 
 
 def _kwargs(plan: Plan, pipeline: str, bundle: Bundle) -> dict[str, Any]:
-    kwargs: dict[str, Any] = {"pipeline": pipeline, "stages": [stage.model_dump(mode="json") for stage in bundle]}
+    stages = [stage.model_dump(mode="json") | {"format": plan.format} for stage in bundle]
+    kwargs: dict[str, Any] = {"pipeline": pipeline, "stages": stages}
     return kwargs | ({"shards": plan.shards} if isinstance(bundle[0].recipe, SoftLabelling) else {})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
@@ -11,6 +12,7 @@ from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.plan.bundles import cut
 from distill_queue.shared.plan.candidates import Graded
 from distill_queue.shared.plan.course import Branch, Step, successive
+from distill_queue.shared.plan.formats import format_of
 from distill_queue.shared.plan.generations import Generation, Generations
 from distill_queue.shared.plan.lessons import Lessons, teachers_of
 from distill_queue.shared.plan.recipes import Distill, PrepareData, StudentRuns, TrainControl, WriteReport
@@ -112,6 +114,11 @@ class Plan(Frozen):
             yield Step(generation.branches)
         yield from map(Step.of, self.tail)
         yield Step.of((self.report,))
+
+    @cached_property
+    def format(self) -> int:
+        """The format of the stages in its messages."""
+        return format_of(stage.recipe for stage in self.stages)
 
     @property
     def bundles(self) -> Iterator[Bundle]:

@@ -16,7 +16,9 @@ from distill_queue.shared.plan.ingredients import RECIPE_VERSIONS, ingredients, 
 from distill_queue.shared.plan.recipes import Recipe
 
 #: Version of the message that carries a stage; a worker refuses what is newer than itself.
-STAGE_FORMAT = 5
+STAGE_FORMAT = 6
+#: The version that a pipeline's messages have unless it says what only this version knows (`plan.formats`).
+EARLIER_FORMAT = 5
 #: Seconds after its time limit at which a stage that did not end by itself is killed.
 HARD_LIMIT_SECONDS = 20.0
 
@@ -49,7 +51,7 @@ class Stage(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    format: int = STAGE_FORMAT
+    format: int = EARLIER_FORMAT
     key: Key
     title: Line
     recipe: Recipe

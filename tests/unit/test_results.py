@@ -60,9 +60,9 @@ def test_a_new_outcome_takes_the_place_of_the_old_one() -> None:
 
 
 def test_it_is_said_beforehand_how_long_a_section_takes() -> None:
-    said = forecast([SECTIONS["recipes"]], {"recipes": ["few-labels", "nowhere"]})
+    said = forecast([SECTIONS["mnist"]], {"mnist": ["mnist-better", "nowhere"]})
 
-    assert re.match(r"recipes: \d+ minutes on 2 cores the last time, and it is not known of .*nowhere\n", said)
+    assert re.match(r"mnist: \d+ minutes the last time \(.* cores, .*\)\nmnist: it is not known how long nowhere", said)
 
 
 def test_the_constant_for_missing_classes_is_the_one_with_the_fewest_errors() -> None:

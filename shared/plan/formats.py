@@ -1,0 +1,43 @@
+"""Formats: which versions can compute a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from distill_queue.shared.plan.recipes import (
+    Distill,
+    JoinTeachers,
+    Recipe,
+    StageRecipe,
+    TrainControl,
+    WriteReport,
+    models_of,
+)
+from distill_queue.shared.plan.stage import EARLIER_FORMAT, STAGE_FORMAT
+from distill_queue.shared.spec.models.mlp import MlpSpec
+from distill_queue.shared.spec.schedule import Schedule
+
+
+def format_of(recipes: Iterable[Recipe]) -> int:
+    """The format of a pipeline's messages: the earlier one, unless a recipe says what earlier versions do not know.
+
+    It is one for all of its stages, since a worker also reads the recipes of what a stage is made from.
+    """
+    return STAGE_FORMAT if any(map(_is_new, recipes)) else EARLIER_FORMAT
+
+
+def _is_new(recipe: StageRecipe) -> bool:
+    """Whether only versions that know format 6 read a recipe."""
+    if any(isinstance(model, MlpSpec) and model.drops for model in models_of(recipe)):
+        return True
+    match recipe:
+        case Distill(transfer=transfer, distillation=distillation):
+            changing = isinstance(distillation.temperature, Schedule) or isinstance(distillation.alpha, Schedule)
+            return changing or not transfer.changes_nothing
+        case TrainControl(transfer=transfer):
+            return not transfer.changes_nothing
+        case JoinTeachers(seeds=seeds):
+            return bool(seeds)
+        case WriteReport(students=students):
+            return any(runs.teacher is not None for runs in students)
+    return False
