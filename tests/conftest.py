@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 libraries.set_up()
 
+# Without deadlines: on a machine that has much else to do, any example may take a second.
+# `--hypothesis-profile` is read after this.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 hypothesis.settings.register_profile(properties.QUICK, max_examples=properties.QUICK_EXAMPLES, deadline=None)
 
 #: Seconds after which a test stops waiting, long enough for a machine that has much else to do.
