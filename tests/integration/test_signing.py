@@ -24,6 +24,7 @@ from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.ledger.refusals import Refusal, Refusals
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import STAGE_FORMAT
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import FolderStore
@@ -238,7 +239,7 @@ def test_a_task_that_is_tried_again_is_signed_with_its_new_headers_and_no_older_
     PipelineClient(signed).submit(make_spec())
     message = queued(signed)
     body = json.loads(opened(message).partition(" ")[2])
-    body[1]["stages"][0]["format"] += 1  # As of a newer version, to which a worker leaves it.
+    body[1]["stages"][0]["format"] = STAGE_FORMAT + 1  # As of a newer version, to which a worker leaves it.
     put(signed, message | packed(keyring(signed).seal("message", json.dumps(body))))
     broker: Any = connect(signed)
 
