@@ -197,13 +197,10 @@ def _search(
                 f"round {number}, {len(found)} candidates, {minute:.1f} min: best so far is trial {so_far.number} with "
                 f"{so_far.held_out[-1]:.2%} held out: {so_far.words}"
             )
-    except KeyboardInterrupt:
-        _say("stopped: the same command goes on where this one ended")
+    except (KeyboardInterrupt, DistillError) as error:
+        if isinstance(error, KeyboardInterrupt):
+            _say("stopped: the same command goes on where this one ended")
         with suppress(PipelineFailed):  # None is trained in full yet.
-            outcome.show()
-        raise
-    except DistillError:
-        with suppress(PipelineFailed):
             outcome.show()
         raise
 

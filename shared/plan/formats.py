@@ -15,7 +15,6 @@ from distill_queue.shared.plan.recipes import (
 )
 from distill_queue.shared.plan.stage import EARLIER_FORMAT, STAGE_FORMAT
 from distill_queue.shared.spec.models.mlp import MlpSpec
-from distill_queue.shared.spec.schedule import Schedule
 
 
 def format_of(recipes: Iterable[Recipe]) -> int:
@@ -32,8 +31,7 @@ def _is_new(recipe: StageRecipe) -> bool:
         return True
     match recipe:
         case Distill(transfer=transfer, distillation=distillation):
-            changing = isinstance(distillation.temperature, Schedule) or isinstance(distillation.alpha, Schedule)
-            return changing or not transfer.changes_nothing
+            return distillation.changes or not transfer.changes_nothing
         case TrainControl(transfer=transfer):
             return not transfer.changes_nothing
         case JoinTeachers(seeds=seeds):

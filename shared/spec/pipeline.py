@@ -207,7 +207,7 @@ class PipelineSpec(SpecPart):
     def _classes_are_there(self) -> Self:
         facts = DATASETS.get(self.dataset.name)
         for place, student in self.candidates:
-            for number in student.transfer.named if facts else ():
+            for number in student.transfer.named:
                 if facts and isinstance(number, int) and number >= facts.classes:
                     raise PydanticCustomError(
                         "options",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,20 @@ def mlp() -> nn.Module:
 
 def deep() -> nn.Module:
     return Mlp(16, (24, 16), 3)
+
+
+class Watching(nn.Module):
+    """A linear model that keeps what it is shown in training."""
+
+    def __init__(self, shown: list[torch.Tensor]) -> None:
+        super().__init__()
+        self.layer = nn.Linear(16, 3)
+        self._shown = shown
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self._shown.append(inputs.detach().clone())
+        return self.layer(inputs.flatten(1))
 
 
 @pytest.fixture
@@ -168,18 +183,7 @@ def test_without_a_teacher_a_model_sees_labelled_samples_only_and_as_many_steps(
     data: Split, teacher_logits: torch.Tensor, tmp_path: Path
 ) -> None:
     shown: list[torch.Tensor] = []
-
-    class Watching(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(16, 3)
-
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            if self.training:
-                shown.append(inputs.detach().clone())
-            return self.layer(inputs.flatten(1))
-
-    (trained,) = train([member(Watching, 0, None, epochs=1)], data, teacher_logits, tmp_path)
+    (trained,) = train([member(partial(Watching, shown), 0, None, epochs=1)], data, teacher_logits, tmp_path)
 
     assert isinstance(trained, Trained)
     rows = torch.cat(shown)
@@ -216,18 +220,7 @@ def test_a_student_of_some_classes_never_sees_the_others(
 ) -> None:
     data, rows = labelled_only(data)
     shown: list[torch.Tensor] = []
-
-    class Watching(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(16, 3)
-
-        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            if self.training:
-                shown.append(inputs.detach().clone())
-            return self.layer(inputs.flatten(1))
-
-    student = replace(member(Watching, 0, KD, epochs=1), classes=(0, 2))
+    student = replace(member(partial(Watching, shown), 0, KD, epochs=1), classes=(0, 2))
     train([student], data, teacher_logits[:, rows], tmp_path)
 
     seen = {row.numpy().tobytes() for row in torch.cat(shown)}
