@@ -14,7 +14,7 @@ from distill_queue.scheduler.tune.space import Choice, Range, Space
 from distill_queue.scheduler.tune.trial import Trial
 from distill_queue.shared.errors import InvalidSettings
 
-#: Fewest trials of which the importance of dimensions is told.
+#: The importance of dimensions is computed from this many trials on.
 FEWEST_TRIALS = 8
 
 #: Trains some trials on a rung, and enters what they reach; false if time ran out before all had a result.

@@ -19,7 +19,7 @@ from distill_queue.shared.spec.pipeline import PipelineSpec
 
 
 class Generation(Frozen):
-    """Students whom students of the generation before teach."""
+    """Students that are taught by students of the generation before."""
 
     #: What makes soft labels of the generation before, in order: choices from grids, averages, labels.
     steps: tuple[Bundle, ...]

@@ -22,11 +22,12 @@ class LastValue(Generic[T]):
         return self._kept[1]
 
     def find(self, name: Hashable) -> T | None:
-        """Return the value of a name, if it is the one that is kept; forget another one."""
-        if self._kept is not None and self._kept[0] == name:
-            return self._kept[1]
+        """Return the value of a name, if it is the one that is kept."""
+        return self._kept[1] if self._kept is not None and self._kept[0] == name else None
+
+    def forget(self) -> None:
+        """Keep nothing any more."""
         self._kept = None
-        return None
 
     def keep(self, name: Hashable, value: T) -> None:
         """Keep a value in place of the last one."""

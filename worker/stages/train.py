@@ -41,7 +41,9 @@ def train_models(
     validation = context.split("validation", streamed=True) if context.dataset.validation_samples else None
     beside = (0 if labels is None else labels.header.size_bytes) + (validation.inputs.nbytes if validation else 0)
     as_kept = (context.inputs["dataset"].folder, runtime.device)
-    kept = context.prepared.find(as_kept if augmentation.changes_nothing else ())
+    kept = context.prepared.find(as_kept) if augmentation.changes_nothing else None
+    if kept is None:
+        context.prepared.forget()
     # What is kept is used in place of what an estimate counts, or forgotten.
     models, free = [member.model for member in members], runtime.free_bytes + (0 if kept is None else kept.nbytes)
 
@@ -58,7 +60,8 @@ def train_models(
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation_after_all(free)):
         streamed = need.streams(free)
         if kept is not None and (streamed or kept.dtype != found.dtype):
-            kept = context.prepared.find(())
+            context.prepared.forget()
+            kept = None
         train = mapped if streamed or kept is not None else mapped.read_whole()
         held_out = validation if validation is None or streamed else validation.read_whole()
         teacher_logits = None if labels is None else TeacherLogits.of(labels, runtime.device, streamed=streamed)

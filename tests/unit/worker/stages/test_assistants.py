@@ -1,4 +1,4 @@
-"""Students that teach: what they teach, and how it is told."""
+"""Assistants: the soft labels of students that teach other students, and what the report says of them."""
 
 from __future__ import annotations
 
