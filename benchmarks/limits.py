@@ -18,16 +18,17 @@ from torch import nn
 
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.soft_labels.encoding import Encoding
-from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.models.cnn import CnnSpec
 from distill_queue.shared.spec.models.mlp import MlpSpec
 from distill_queue.shared.spec.models.resnet import ResnetSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
 from distill_queue.worker import models
 from distill_queue.worker.data import load as data
 from distill_queue.worker.data.batches import Batches
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.evaluation import quality
@@ -80,7 +81,7 @@ def main() -> None:
     runtime = Runtime(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
-        record = data.load(DatasetSpec(name="fashion_mnist"), runtime).save(folder)
+        record = data.load(NamedDatasetSpec(name="fashion_mnist"), Reading(runtime)).save(folder)
         rounds = [[_measured(phase, folder, record, runtime) for phase in PHASES] for _ in range(ROUNDS)]
         profiles = [
             (phase.name, _profile(phase, folder, record, runtime)) for phase in PHASES if "--profile" in sys.argv

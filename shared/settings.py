@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import ssl
 from pathlib import Path
@@ -84,6 +85,8 @@ class Settings(BaseSettings):
     """Gigabytes that the copies of artifacts in `DISTILL_CACHE` may take; the least recently used ones make room."""
     plugins: Annotated[tuple[str, ...], NoDecode] = ()
     """Packages from which workers may import models, data sets and losses of the user's own."""
+    data: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders, with colons between them, from which workers may read data that a spec names by its path."""
     visibility_timeout_seconds: float = Field(default=60.0, ge=1.0, le=86_400.0)
     """Seconds after which an unrenewed message or lease is given to another worker."""
     max_attempts: int = Field(default=3, ge=1, le=1_000)
@@ -230,6 +233,11 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
+    @field_validator("data", mode="before")
+    @classmethod
+    def _colon_separated(cls, value: object) -> object:
+        return tuple(filter(None, value.split(os.pathsep))) if isinstance(value, str) else value
+
     @property
     def is_remote(self) -> bool:
         """Whether the store is an object store, of which this machine has copies."""
@@ -247,13 +255,15 @@ class Settings(BaseSettings):
     def anywhere(self) -> Self:
         """The same settings with absolute paths, for a process that runs in another folder."""
         store = self.store if self.is_remote else str(self.folder.absolute())
-        return self.model_copy(update={"store": store, "cache": self.cache.absolute()})
+        data = tuple(folder.absolute() for folder in self.data)
+        return self.model_copy(update={"store": store, "cache": self.cache.absolute(), "data": data})
 
     @property
     def environment(self) -> dict[str, str]:
         """The variables that give another process these settings."""
         values = self.model_dump(mode="json") | {
             "plugins": ",".join(self.plugins),
+            "data": os.pathsep.join(map(str, self.data)),
             "time_limits": json.dumps(self.time_limits),
             "signing_key": self.signing_key.get_secret_value(),
         }

@@ -10,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 from shutil import copyfile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from distill_queue.worker.machine import libraries
@@ -24,15 +25,17 @@ import torch
 from distill_queue.shared.errors import ArtifactDamaged, DistillError, InvalidInput, kind_of, store_errors
 from distill_queue.shared.plan.recipes import ImportSoftLabels, SoftLabelling
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
+from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.numerics import Floats
-from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.dataset import DatasetSpec, dataset_reader
 from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.store import store_of
 from distill_queue.worker.data import load as data
 from distill_queue.worker.data import views as augment
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.runtime import Runtime
@@ -55,8 +58,7 @@ def main() -> None:
                 case {"recompute": ref, "rows": rows, "seed": seed}:
                     found = recompute(ArtifactRef.model_validate(ref), rows, seed, runner)
                 case {"data": dataset}:
-                    loaded = data.load(DatasetSpec.model_validate(dataset), runner.runtime)
-                    found = loaded.describe().model_dump(mode="json")
+                    found = describe(dataset_reader().validate_python(dataset), runner).model_dump(mode="json")
                 case _:
                     raise InvalidInput(f"unknown request: {', '.join(request)}")
     except DistillError as error:
@@ -64,6 +66,12 @@ def main() -> None:
     else:
         answer = {"result": found}
     sys.stdout.write(json.dumps(answer) + "\n")
+
+
+def describe(dataset: DatasetSpec, runner: StageRunner) -> DatasetRecord:
+    """Read a data set, and keep nothing but its description."""
+    with TemporaryDirectory() as scratch:
+        return data.load(dataset, Reading(runner.runtime, Path(scratch), runner.report)).describe()
 
 
 def write_samples(

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from benchmarks.gpu.section import Part, Section, Setting
 from benchmarks.gpu.steps import MODELS
 from benchmarks.limits import KD, Phase, step_of
-from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.worker.data import load
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.machine.runtime import Runtime
 
 BATCHES, SMALL_BATCHES = (256, 1_024, 4_096), (64,)
@@ -18,7 +19,7 @@ def measure(setting: Setting) -> Iterator[Part]:
     """Time an epoch over the digits of each model, both ways."""
     runtime = Runtime(setting.device, downloads=setting.mnist)
     (packed := setting.folder / "packed").mkdir()
-    record = load.load(DatasetSpec(name="mnist"), runtime).save(packed)
+    record = load.load(NamedDatasetSpec(name="mnist"), Reading(runtime)).save(packed)
     samples = min(record.train_samples, 61_440)
     for name, spec, _ in MODELS[1:3]:
         for batch_size in SMALL_BATCHES if setting.dry else BATCHES:

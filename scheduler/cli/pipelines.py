@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from distill_queue.scheduler.stack.local import LocalStack
     from distill_queue.shared.ledger.results import PipelineResults
     from distill_queue.shared.ledger.status import PipelineStatus
-    from distill_queue.shared.spec.pipeline import PipelineSpec
 
 app = typer.Typer()
 
@@ -45,6 +44,7 @@ app = typer.Typer()
 def run(spec: SpecPath, workers: BestWorkers = None, changes: Changes = None) -> None:
     """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
     from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.scheduler.client.data_on_disk import data_folders, load_spec
     from distill_queue.scheduler.client.outcome import kept_file, results_of
     from distill_queue.scheduler.stack.local import LocalStack
     from distill_queue.scheduler.stack.side_by_side import workers_for
@@ -56,7 +56,8 @@ def run(spec: SpecPath, workers: BestWorkers = None, changes: Changes = None) ->
 
     settings = Settings.load()
     store = store_of(settings)
-    pipeline_spec = _load(spec, changes)
+    pipeline_spec = load_spec(spec, settings, changes or ())
+    settings = settings.model_copy(update={"data": data_folders(pipeline_spec, settings, spec)})
     plan = Plan.of(pipeline_spec)
     store.check_writable()
     computes = not all(stage.ref in store for stage in plan.stages)
@@ -88,11 +89,12 @@ def submit(
 ) -> None:
     """Enqueue pipelines and print their ids; all specs are read before the first one is sent."""
     from distill_queue.scheduler.client.client import PipelineClient
+    from distill_queue.scheduler.client.data_on_disk import load_spec
     from distill_queue.shared.settings import Settings
 
     settings = Settings.load()
     changes = [*(changes or ()), *([f"priority={priority}"] if priority else ())]
-    read = [_load(path, changes) for path in specs]
+    read = [load_spec(path, settings, changes) for path in specs]
     client = PipelineClient(settings)
     pipelines = [client.submit(spec).id for spec in read]
     for pipeline in pipelines:
@@ -214,12 +216,6 @@ def compare(
         print_csv(rows)
     else:
         console.print(comparison_table(students))
-
-
-def _load(path: Path, changes: list[str] | None) -> PipelineSpec:
-    from distill_queue.shared.spec.pipeline import PipelineSpec
-
-    return PipelineSpec.load(path, changes or ())
 
 
 def _found(client: PipelineClient, pipeline: str) -> PipelineStatus | None:

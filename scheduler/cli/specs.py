@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from distill_queue.shared.catalog import DatasetFacts
     from distill_queue.shared.extensions import ExtensionKind
     from distill_queue.shared.results.records import DatasetRecord
+    from distill_queue.shared.settings import Settings
     from distill_queue.shared.spec.pipeline import PipelineSpec
 
 app = typer.Typer()
@@ -47,21 +48,24 @@ def validate(
     ] = False,
 ) -> None:
     """Read specs, and say what is wrong with them."""
+    from distill_queue.scheduler.client.data_on_disk import data_folders, load_spec
     from distill_queue.shared.plan.plan import Plan
-    from distill_queue.shared.spec.pipeline import PipelineSpec
+    from distill_queue.shared.settings import Settings
 
+    settings = Settings.load()
     errors: list[DistillError] = []
     described: dict[str, DatasetRecord] = {}
     for path in specs:
         try:
-            spec = PipelineSpec.load(path)
+            spec = load_spec(path, settings)
             plan = Plan.of(spec)
         except DistillError as error:
             errors.append(InvalidSettings(str(error)))
             continue
         console.print(f"{path}: {plan.name}, {len(plan.stages)} stages", soft_wrap=True)
         try:
-            _say_of_data(spec, described, read=data)
+            within = settings.model_copy(update={"data": data_folders(spec, settings, path)})
+            _say_of_data(spec, described, within, read=data)
         except DistillError as error:  # A failed download does not concern the next spec.
             kind = InvalidSettings if isinstance(error, InvalidInput) else type(error)
             errors.append(kind(f"{path}: dataset: {error}"))
@@ -70,7 +74,7 @@ def validate(
         raise kind("\n".join(map(str, errors)))
 
 
-def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], *, read: bool) -> None:
+def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], settings: Settings, *, read: bool) -> None:
     """Print what a spec's data are and what is odd about them; read each data set once, and only if `read` says so.
 
     Raises:
@@ -83,16 +87,19 @@ def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], *, rea
     from distill_queue.shared.catalog import is_reference
     from distill_queue.shared.report.sentences import samples
     from distill_queue.shared.results.records import DatasetRecord
+    from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
 
     dataset = spec.dataset
     if not read:
         if is_reference(dataset.name):
             console.print(f"  {dataset.name} was not read: --data reads it", soft_wrap=True)
+        if isinstance(dataset, SourceOnDisk) and dataset.content is None:
+            console.print(f"  {dataset.path} does not lie here: only workers see it", soft_wrap=True)
         return
     if (asked := dataset.model_dump_json()) not in described:
-        described[asked] = DatasetRecord.model_validate(ask({"data": dataset.model_dump(mode="json")}))
+        described[asked] = DatasetRecord.model_validate(ask({"data": dataset.model_dump(mode="json")}, settings))
     record = described[asked]
-    console.print(f"  {dataset.name}: {samples(record)}", soft_wrap=True)
+    console.print(f"  {dataset.called}: {samples(record)}", soft_wrap=True)
     told = [warning for warning in record.warnings if warning.kind not in spec.accept]
     for warning in told:
         console.print(live.warned(warning), soft_wrap=True)
@@ -104,13 +111,14 @@ def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], *, rea
 @app.command()
 def plan(spec: SpecPath, changes: Changes = None, as_json: AsJson = False) -> None:
     """Show a spec's stages, their keys, and which are in the store already."""
+    from distill_queue.scheduler.client.data_on_disk import load_spec
     from distill_queue.scheduler.tables.tables import plan_table
     from distill_queue.shared.plan.plan import Plan
     from distill_queue.shared.settings import Settings
-    from distill_queue.shared.spec.pipeline import PipelineSpec
     from distill_queue.shared.store.store import store_of
 
-    store, found = store_of(Settings.load()), Plan.of(PipelineSpec.load(spec, changes or ()))
+    settings = Settings.load()
+    store, found = store_of(settings), Plan.of(load_spec(spec, settings, changes or ()))
     if as_json:
         stages = [
             {
@@ -139,9 +147,10 @@ def schema() -> None:
 def datasets(as_json: AsJson = False) -> None:
     """List the data sets that a spec may name."""
     from distill_queue.shared.catalog import DATASETS, OWN
+    from distill_queue.shared.spec.dataset import LISTED
 
     built_in = {name: f"{facts.about}; {_shape(facts)}" for name, facts in DATASETS.items()}
-    _list(built_in | OWN, "data_sources", as_json)
+    _list(LISTED | built_in | OWN, "data_sources", as_json)
 
 
 @app.command()

@@ -44,7 +44,7 @@ def describe(plan: Plan, pipeline: str, bundle: Bundle) -> str:
 
 def _dataset(plan: Plan) -> str:
     recipe = plan.trunk[0].recipe
-    return recipe.dataset.name if isinstance(recipe, PrepareData) else ""
+    return recipe.dataset.called if isinstance(recipe, PrepareData) else ""
 
 
 def _signature(app: Celery, plan: Plan, pipeline: str, bundle: Bundle) -> Signature:

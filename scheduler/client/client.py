@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_queue.scheduler.client.comparison import ComparedStudent, Order, compared
+from distill_queue.scheduler.client.data_on_disk import load_spec, with_content
 from distill_queue.scheduler.client.following import followed
 from distill_queue.scheduler.client.given_files import store_given
 from distill_queue.scheduler.client.outcome import results_of
@@ -74,11 +75,11 @@ class PipelineClient:
         """
         match spec:
             case dict():
-                spec = PipelineSpec.of(spec)
+                spec = with_content(PipelineSpec.of(spec), self._settings)
             case Path() | str():
-                spec = PipelineSpec.load(spec)
+                spec = load_spec(Path(spec), self._settings)
             case PipelineSpec():
-                spec = spec.with_files()
+                spec = with_content(spec.with_files(), self._settings)
             case _:
                 raise InvalidSpec(f"a spec is a PipelineSpec, a mapping, or the path of a file, not {spec!r}")
         return self._send(self._planned(spec))

@@ -74,10 +74,10 @@ def _students(results: PipelineResults, plan: Plan) -> Iterator[ComparedStudent]
         yield ComparedStudent(
             pipeline=results.id,
             student=score.name,
-            dataset=recipe.dataset.name,
+            dataset=recipe.dataset.called,
             data_key=plan.trunk[0].key,
             about=" · ".join(
-                (*details(trained(plan, runs.role(first), score.choice, first), recipe.dataset.name), *runs.taught)
+                (*details(trained(plan, runs.role(first), score.choice, first), recipe.dataset.called), *runs.taught)
             ),
             seeds=len(score.runs),
             accuracy=score.accuracy.mean,

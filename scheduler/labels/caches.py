@@ -119,7 +119,7 @@ def write_samples(spec: Path, folder: Path) -> dict[str, Any]:
     """
     _require_new(folder)
     dataset, soft_labels = PipelineSpec.seen_in(spec)
-    stage = Stage.of(f"prepare {dataset.name}", PrepareData(dataset=dataset))
+    stage = Stage.of(f"prepare {dataset.called}", PrepareData(dataset=dataset))
     seen = {"augmentation": soft_labels.augmentation.model_dump(), "views": soft_labels.views}
     with _named(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)

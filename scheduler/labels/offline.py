@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
 
 from distill_queue.shared.errors import ERROR_KINDS, DistillError, InvalidInput
+from distill_queue.shared.settings import Settings
 
 
-def ask(request: dict[str, Any]) -> Any:
+def ask(request: dict[str, Any], settings: Settings | None = None) -> Any:
     """Have the worker's code answer a request, in a process of its own: this one knows no torch.
+
+    Args:
+        request: what `worker.offline` knows.
+        settings: those of that process, where they are not this one's.
 
     Raises:
         InvalidInput: the request cannot be met, or the worker's packages are not installed here.
@@ -22,7 +28,13 @@ def ask(request: dict[str, Any]) -> Any:
     """
     command = [sys.executable, "-P", "-m", "distill_queue.worker.offline"]
     done = subprocess.run(
-        command, input=json.dumps(request), capture_output=True, encoding="utf-8", errors="replace", check=False
+        command,
+        input=json.dumps(request),
+        env=None if settings is None else os.environ | settings.environment,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
     )
     try:
         answer = json.loads(done.stdout.splitlines()[-1])

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from distill_queue.shared.plan.recipes import (
     Distill,
     JoinTeachers,
+    PrepareData,
     Recipe,
     StageRecipe,
     TrainControl,
@@ -15,6 +16,7 @@ from distill_queue.shared.plan.recipes import (
 )
 from distill_queue.shared.plan.stage import EARLIER_FORMAT, STAGE_FORMAT
 from distill_queue.shared.spec.models.mlp import MlpSpec
+from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
 
 
 def format_of(recipes: Iterable[Recipe]) -> int:
@@ -30,6 +32,8 @@ def _is_new(recipe: StageRecipe) -> bool:
     if any(isinstance(model, MlpSpec) and model.drops for model in models_of(recipe)):
         return True
     match recipe:
+        case PrepareData(dataset=SourceOnDisk()):
+            return True
         case Distill(transfer=transfer, distillation=distillation):
             return distillation.changes or not transfer.changes_nothing
         case TrainControl(transfer=transfer):

@@ -36,11 +36,11 @@ def ingredients(value: Any) -> Any:
     A change of a default needs a higher version of the recipe.
     """
     if isinstance(value, SpecPart):
-        fields = type(value).model_fields
+        fields, left_out = type(value).model_fields, value.left_out_of_key
         return {
             name: ingredients(field)
             for name, field in value
-            if name != "kind" and (name == "name" or field != fields[name].get_default())
+            if name != "kind" and name not in left_out and (name == "name" or field != fields[name].get_default())
         }
     if isinstance(value, tuple):
         return [ingredients(item) for item in value]

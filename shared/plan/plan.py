@@ -55,7 +55,7 @@ class Plan(Frozen):
             InvalidSpec: the checkpoint cannot be read.
 
         """
-        data = Stage.of(f"prepare {spec.dataset.name}", PrepareData(dataset=spec.dataset))
+        data = Stage.of(f"prepare {spec.dataset.called}", PrepareData(dataset=spec.dataset))
         teachers = teachers_of(spec, data)
         own = Lessons.of_teachers(spec, data, teachers)
         graded = Graded(data, own.teacher)

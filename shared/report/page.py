@@ -95,5 +95,5 @@ def _shown(value: Any) -> Any:
 
 def _data(facts: ReportFacts) -> str:
     recipe = facts.status.plan.trunk[0].recipe
-    name = f"{recipe.dataset.name}: " if isinstance(recipe, PrepareData) else ""
+    name = f"{recipe.dataset.called}: " if isinstance(recipe, PrepareData) else ""
     return f"Data set {name}{samples(facts.dataset)}"

@@ -47,6 +47,8 @@ class DatasetRecord(Frozen):
     #: For a constant channel the size of its value, but at least 1.
     std: tuple[float, ...]
     warnings: DataWarnings = ()
+    #: SHA-256 of the user's files that the data were read from.
+    content: Annotated[str | None, Field(exclude_if=lambda content: content is None)] = None
 
     @property
     def tokens(self) -> bool:

@@ -1,36 +1,48 @@
-"""What a spec says of its data."""
+"""What a spec says of its data: the sources, one of which is for built-in sets and the user's own code."""
 
 from __future__ import annotations
 
-from typing import Self
+from functools import cache
+from typing import Annotated, Any, get_args
 
-from pydantic import Field, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, Discriminator, Tag, TypeAdapter
 
-from distill_queue.shared.catalog import DATASETS, is_reference
-from distill_queue.shared.spec.part import Options, SpecPart, unknown_name
+from distill_queue.shared.spec.part import unknown_name
+from distill_queue.shared.spec.sources.arrays import ArraysSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
+from distill_queue.shared.spec.sources.source import DataSource
+
+#: Every source, each tagged with its `source`: a new one is a line here.
+_Source = Annotated[NamedDatasetSpec, Tag("named")] | Annotated[ArraysSpec, Tag("arrays")]
+SOURCES: tuple[type[DataSource], ...] = tuple(get_args(each)[0] for each in get_args(_Source))
+#: Every name that a spec may give a data set, with what it is.
+LISTED = {name: about for source in SOURCES for name, about in source.listed.items()}
 
 
-class DatasetSpec(SpecPart):
-    """A data set by name, or `package.module:callable` for the user's own."""
+def _source_of(value: Any) -> str | None:
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    known = (each.source for each in SOURCES if isinstance(name, str) and each.has(name))
+    return next(known, None)
 
-    name: str
-    """One that `distill datasets` lists, or `package.module:callable`."""
-    options: Options = Field(default={})
-    """Keyword arguments of the user's callable."""
-    version: str = "1"
-    """Part of the key: change it when the callable's data change."""
-    validation: float = Field(default=0.0, ge=0.0, le=0.5)
-    """Share of the training samples held out, evenly over the classes, to choose epochs and grid points by."""
-    labelled: int | None = Field(default=None, ge=1)
-    """How many training samples keep their label, evenly over the classes; the others only carry soft labels."""
 
-    @model_validator(mode="after")
-    def _must_be_known(self) -> Self:
-        if self.name not in DATASETS and not is_reference(self.name):
-            raise unknown_name("name", "data set", self.name, DATASETS, "data_sources")
-        if self.options and self.name in DATASETS:
-            raise PydanticCustomError(
-                "options", "data set '{name}' takes no options", {"key": "options", "name": self.name}
-            )
-        return self
+def _must_be_a_known_source(value: Any) -> Any:
+    if isinstance(value, dict) and isinstance(value.get("name"), str) and _source_of(value) is None:
+        raise unknown_name("name", "data set", value["name"], LISTED, "data_sources")
+    return value
+
+
+DatasetSpec = Annotated[
+    _Source,
+    Discriminator(
+        _source_of,
+        custom_error_type="dataset",
+        custom_error_message="a data set is a mapping with a name, as in {name: mnist}",
+    ),
+    BeforeValidator(_must_be_a_known_source),
+]
+
+
+@cache
+def dataset_reader() -> TypeAdapter[Any]:
+    """Reads and checks a data set that stands alone."""
+    return TypeAdapter(DatasetSpec)

@@ -96,6 +96,11 @@ class SpecPart(BaseModel):
         use_attribute_docstrings=True,
     )
 
+    @property
+    def left_out_of_key(self) -> frozenset[str]:
+        """The fields that are no part of a stage's key whatever they are."""
+        return frozenset()
+
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, data: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from distill_queue.shared.catalog import DATASETS, STAGE_KINDS, WARNING_KINDS, WarningKind, did_you_mean
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.spec.assistants import Students, generations
-from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.dataset import DatasetSpec, dataset_reader
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.given_files import with_checkpoint, with_labels
 from distill_queue.shared.spec.growth import must_not_grow
@@ -20,6 +20,7 @@ from distill_queue.shared.spec.part import Name, SpecPart, at_most
 from distill_queue.shared.spec.ranges import refuse_ranges
 from distill_queue.shared.spec.short_names import with_references
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.spec.student import AnyStudent, StudentGrid, StudentSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, OneTeacher, TeacherSpec, WeightedTeacherSpec
 
@@ -55,7 +56,7 @@ class PipelineSpec(SpecPart):
 
     name: Name
     """What the pipeline is called; its id begins so."""
-    dataset: DatasetSpec = DatasetSpec(name="mnist_5k")
+    dataset: DatasetSpec = NamedDatasetSpec(name="mnist_5k")
     """The data that all models are trained and tested on; `mnist_5k` where nothing is said."""
     teacher: OneTeacher | None = None
     """The teacher that the students learn from; either this or `teachers` is required."""
@@ -328,10 +329,14 @@ class PipelineSpec(SpecPart):
         """
         source = with_references(SpecFile.read(path))
         parts: list[Any] = []
-        for name, kind in (("dataset", DatasetSpec), ("soft_labels", SoftLabelsSpec)):
+        readers: dict[str, Callable[[Any], Any]] = {
+            "dataset": dataset_reader().validate_python,
+            "soft_labels": SoftLabelsSpec.model_validate,
+        }
+        for name, read in readers.items():
             default = PipelineSpec.model_fields[name].get_default()
             try:
-                parts.append(kind.model_validate(source.data.get(name, default)))
+                parts.append(read(source.data.get(name, default)))
             except ValidationError as error:
                 raise InvalidSpec(source.explain(error, (name,))) from None
         return parts[0], parts[1]

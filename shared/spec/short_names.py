@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distill_queue.shared.catalog import DATASETS, is_reference
+from distill_queue.shared.catalog import is_reference
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.extensions import ExtensionKind, extensions
 from distill_queue.shared.files.markup import Location
+from distill_queue.shared.spec.dataset import LISTED
 from distill_queue.shared.spec.distillation import LOSSES
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.model import FAMILIES
@@ -56,7 +57,7 @@ def _has_model(name: str) -> bool:
 
 _MODELS = _Names("models", "model", _has_model)
 _LOSSES = _Names("losses", "loss", LOSSES.__contains__)
-_DATA = _Names("data_sources", "data set", DATASETS.__contains__)
+_DATA = _Names("data_sources", "data set", LISTED.__contains__)
 #: Where names stand in a spec; a number stands for every item of a list.
 _PLACES: tuple[tuple[_Names, Location], ...] = (
     (_DATA, ("dataset", "name")),

@@ -19,12 +19,13 @@ from torch.func import vmap
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import EvaluationRecord
 from distill_queue.shared.results.scores import ReportRecord
-from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker import models
 from distill_queue.worker.data import load as data
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.losses import kl
 from distill_queue.worker.machine import plugins
@@ -113,7 +114,7 @@ def test_the_lines_are_the_same_in_every_process() -> None:
 
 
 def test_the_models_of_the_spec_take_the_lines_and_know_the_classes(tmp_path: Path) -> None:
-    arrays = data.load(DatasetSpec(name="own.data:source_lines", options={"lines_a_class": 50}), CPU)
+    arrays = data.load(NamedDatasetSpec(name="own.data:source_lines", options={"lines_a_class": 50}), Reading(CPU))
     record = arrays.save(tmp_path)
     batch = Split.open(tmp_path, "test", record, CPU.device).normalised(slice(0, 5))
     longer = torch.cat((batch, torch.zeros_like(batch)), 1)

@@ -19,8 +19,8 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import checkpoint_ref
 from distill_queue.shared.results.records import DatasetRecord, SoftLabelsRecord, WeightsRecord
 from distill_queue.shared.results.stage_record import Record
-from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.shared.store.manifest import Provenance
@@ -28,6 +28,7 @@ from distill_queue.worker import models
 from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.load import load
 from distill_queue.worker.data.normalisation import IMAGENET_MEAN, IMAGENET_STD, prepared
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
@@ -55,7 +56,7 @@ def store(tmp_path: Path) -> FolderStore:
 @pytest.fixture(scope="module")
 def digits() -> Arrays:
     """Eight by eight pixels."""
-    return load(DatasetSpec(name="digits"), CPU)
+    return load(NamedDatasetSpec(name="digits"), Reading(CPU))
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from distill_queue.shared.errors import InvalidSpec, store_errors
 from distill_queue.shared.files.array_file import write_array
 from distill_queue.shared.results.records import DatasetRecord, DataWarning
 from distill_queue.shared.soft_labels.numerics import Array
+from distill_queue.worker.data import checks as data_checks
 from distill_queue.worker.data.split import pieces
 from distill_queue.worker.data.statistics import Statistics
 
@@ -35,12 +36,27 @@ class Arrays:
     warnings: tuple[DataWarning, ...] = ()
     #: Whether they are the user's own, which are looked at more closely.
     own: bool = False
+    #: SHA-256 of the files that they were read from; none where these are not the user's.
+    content: str | None = None
 
     @classmethod
     def stratified(cls, inputs: Array, targets: Array, class_names: tuple[str, ...]) -> Self:
         """A set without a test set of its own: a fixed split with the same share of every class in the test set."""
         test = _first_of_each_class(targets, TEST_SHARE)
         return cls(inputs[~test], targets[~test], inputs[test], targets[test], class_names)
+
+    @classmethod
+    def of_own(
+        cls, name: str, train: tuple[Array, Array], test: tuple[Array, Array], class_names: tuple[str, ...]
+    ) -> Self:
+        """The user's own samples, checked, with warnings of what is odd about them.
+
+        Raises:
+            InvalidSpec: as for `checked`.
+
+        """
+        arrays = cls(*train, *test, class_names).checked(name)
+        return replace(arrays, warnings=tuple(data_checks.check(*train, *test, class_names)), own=True)
 
     def checked(self, name: str) -> Self:
         """The same arrays, once it is clear that they are samples of a classification.
@@ -126,6 +142,7 @@ class Arrays:
             labelled_samples=int((self.train_targets[train] >= 0).sum()),
             validation_samples=len(held_out),
             test_samples=len(self.test_inputs),
+            content=self.content,
             mean=statistics.mean,
             std=statistics.scale,
             warnings=(*self.warnings, *statistics.warnings(images=self.train_inputs.ndim == 4), *far),

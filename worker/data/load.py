@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from distill_queue.shared.catalog import is_reference
 from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.worker.data.arrays import Arrays
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.data.sources import own
 from distill_queue.worker.data.sources.table import SOURCES
-from distill_queue.worker.machine.runtime import Runtime
 
 
-def load(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
+def load(dataset: DatasetSpec, reading: Reading) -> Arrays:
     """The arrays of a data set by name, or of the user's own, with the labels and held-out samples that are asked for.
 
     Raises:
@@ -18,8 +20,10 @@ def load(dataset: DatasetSpec, runtime: Runtime) -> Arrays:
         StageFailed: a download failed for good, or what was downloaded is damaged.
 
     """
-    builtin = SOURCES.get(dataset.name)
-    arrays = own.read(dataset, runtime) if builtin is None else builtin(dataset, runtime).checked(dataset.name)
+    if isinstance(dataset, NamedDatasetSpec) and is_reference(dataset.name):
+        arrays = own.read(dataset, reading)
+    else:
+        arrays = SOURCES[dataset.name](dataset, reading).checked(dataset.called)
     if dataset.labelled is not None:
         arrays = arrays.labelled_only(dataset.labelled)
     if dataset.validation:

@@ -42,6 +42,10 @@ class Runtime:
     plugins: tuple[str, ...] = ()
     #: Folder of downloaded data sets.
     downloads: Path = Path("downloads")
+    #: Folders of data that specs name by a path.
+    data: tuple[Path, ...] = ()
+    #: File in which the hashes of data are remembered.
+    digests: Path = Path("contents.sqlite")
     #: Gigabytes that a stage may take on the device; 0 stands for all that is free.
     memory_gb: float = 0.0
 
@@ -59,7 +63,14 @@ class Runtime:
         if queue == "gpu" and not on_gpu:
             raise Unavailable("this worker serves the queue 'gpu', yet torch finds no GPU here")
         device = torch.device("cuda" if on_gpu else "cpu")
-        return cls(device, settings.plugins, settings.folder / "downloads", settings.memory_gb)
+        return cls(
+            device,
+            settings.plugins,
+            downloads=settings.folder / "downloads",
+            data=settings.data,
+            digests=settings.cache / "contents.sqlite",
+            memory_gb=settings.memory_gb,
+        )
 
     def dtype(self, precision: Literal["auto", "float32", "bfloat16"]) -> torch.dtype:
         """The type of matrix products: `auto` is bfloat16 where the device computes it natively."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.sources.source import DataSource
 from distill_queue.worker.data.arrays import Arrays
-from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.data.reading import Reading
 
 NAMES = tuple(str(digit) for digit in range(10))
 
 
-def read(_dataset: DatasetSpec, _runtime: Runtime) -> Arrays:
+def read(_dataset: DataSource, _reading: Reading) -> Arrays:
     """Read the file in the installed package."""
     from sklearn.datasets import load_digits
 

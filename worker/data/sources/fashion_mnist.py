@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.sources.source import DataSource
 from distill_queue.worker.data.arrays import Arrays
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.data.sources import idx
 from distill_queue.worker.data.sources.torchvision_set import torchvision_set
-from distill_queue.worker.machine.runtime import Runtime
 
 #: Where Debian's package `dataset-fashion-mnist` puts its files.
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -17,7 +17,7 @@ NAMES = (
 )  # fmt: skip
 
 
-def read(_dataset: DatasetSpec, runtime: Runtime) -> Arrays:
+def read(_dataset: DataSource, reading: Reading) -> Arrays:
     """Read Debian's files where they are, else those that torchvision downloads.
 
     Raises:
@@ -25,4 +25,4 @@ def read(_dataset: DatasetSpec, runtime: Runtime) -> Arrays:
 
     """
     files = idx.find(DEBIAN_FASHION_MNIST)
-    return idx.read_set(files, NAMES) if files else torchvision_set("FashionMNIST", runtime, NAMES)
+    return idx.read_set(files, NAMES) if files else torchvision_set("FashionMNIST", reading.runtime, NAMES)

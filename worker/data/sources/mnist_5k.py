@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from distill_queue.shared.errors import InvalidSpec
-from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.sources.source import DataSource
 from distill_queue.worker.data.arrays import Arrays
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.data.sources.digits import NAMES
-from distill_queue.worker.machine.runtime import Runtime
 
 
-def read(_dataset: DatasetSpec, _runtime: Runtime) -> Arrays:
+def read(_dataset: DataSource, _reading: Reading) -> Arrays:
     """Read the file in the installed package.
 
     Raises:

@@ -1,16 +1,26 @@
-"""The table of the built-in data sets: how each is read, by the name that a spec calls it."""
+"""The table of the sources: how each data set is read, by the name that a spec calls it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
-from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.worker.data.arrays import Arrays
-from distill_queue.worker.data.sources import cifar10, cifar100, digits, fashion_mnist, kmnist, mnist, mnist_5k
-from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.data.reading import Reading
+from distill_queue.worker.data.sources import (
+    arrays,
+    cifar10,
+    cifar100,
+    digits,
+    fashion_mnist,
+    kmnist,
+    mnist,
+    mnist_5k,
+)
 
-#: Reads the whole data set that a spec names; a source imports the library that it needs when it is called.
-Source = Callable[[DatasetSpec, Runtime], Arrays]
+#: Reads the whole data set that a spec describes; a source imports the library that it needs when it is called. Each
+#: takes the spec of its own kind.
+Source = Callable[[Any, Reading], Arrays]
 
 SOURCES: dict[str, Source] = {
     "mnist": mnist.read,
@@ -20,4 +30,5 @@ SOURCES: dict[str, Source] = {
     "cifar100": cifar100.read,
     "mnist_5k": mnist_5k.read,
     "digits": digits.read,
+    "arrays": arrays.read,
 }

@@ -27,9 +27,9 @@ from distill_queue.shared.plan.stage import Stage, label_file_ref
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.writer import FINISHED, LABELS, SoftLabelsWriter
-from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
@@ -392,7 +392,7 @@ OTHER = {
     },
     AugmentationSpec: {"shift": 2, "flip": True, "cutout": 3, "mixup": 0.25, "seed": 1},
     SoftLabelsSpec: {"dtype": "uint8", "top_k": 3, "views": 2, "augmentation": {"shift": 2}, "shards": 4},
-    DatasetSpec: {
+    NamedDatasetSpec: {
         "name": "own:other", "options": {"part": 2}, "version": "2", "validation": 0.2, "labelled": 500,
     },
 }  # fmt: skip
@@ -410,7 +410,7 @@ def key_of(make_spec: MakeSpec, **changes: Any) -> str:
 
 
 def changes() -> Iterator[Any]:
-    for field, value in OTHER[DatasetSpec].items():
+    for field, value in OTHER[NamedDatasetSpec].items():
         yield pytest.param({"dataset": {field: value}}, id=f"dataset.{field}")
     for field, value in OTHER[TrainingSpec].items():
         yield pytest.param({"teacher": {"training": {"epochs": 2, field: value}}}, id=f"teacher.training.{field}")

@@ -31,6 +31,7 @@ from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.label_file import LabelFile, export
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 from tests.properties import examples
@@ -314,10 +315,10 @@ def run_with(spec: PipelineSpec, path: Path, folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def targets() -> npt.NDArray[np.int64]:
     """The labels of the training samples of `digits`."""
-    from distill_queue.shared.spec.dataset import DatasetSpec
+    from distill_queue.shared.spec.sources.named import NamedDatasetSpec
     from distill_queue.worker.data import load as data
 
-    return data.load(DatasetSpec(name="digits"), CPU).train_targets
+    return data.load(NamedDatasetSpec(name="digits"), Reading(CPU)).train_targets
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])

@@ -16,10 +16,11 @@ from hypothesis.extra import numpy as arrays
 
 from distill_queue.shared.catalog import DATASETS, WARNING_KINDS
 from distill_queue.shared.results.records import DatasetRecord, DataWarning
-from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.checks import check
 from distill_queue.worker.data.load import load
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.data.sources.fashion_mnist import DEBIAN_FASHION_MNIST
 from distill_queue.worker.machine.runtime import Runtime
 
@@ -209,7 +210,7 @@ def test_mapped_inputs_are_never_read_as_a_whole(tmp_path: Path) -> None:
 @pytest.fixture(params=HERE)
 def given(request: pytest.FixtureRequest) -> Arrays:
     """Each built-in data set that is here without a network."""
-    return load(DatasetSpec(name=request.param), CPU)
+    return load(NamedDatasetSpec(name=request.param), Reading(CPU))
 
 
 def test_of_built_in_data_nothing_is_told_and_their_records_are_as_they_were(given: Arrays) -> None:
@@ -224,7 +225,7 @@ def test_of_built_in_data_nothing_is_told_and_their_records_are_as_they_were(giv
 
 @pytest.mark.parametrize("changes", [{}, {"validation": 0.2}, {"labelled": 300, "validation": 0.1}])
 def test_data_are_described_as_they_are_when_they_are_packed(tmp_path: Path, changes: dict[str, Any]) -> None:
-    given = load(DatasetSpec.model_validate({"name": "digits"} | changes), CPU)
+    given = load(NamedDatasetSpec.model_validate({"name": "digits"} | changes), CPU)
 
     assert given.describe() == given.save(tmp_path)
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from distill_queue.shared.errors import InvalidSpec
-from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.worker.data.load import load
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.machine.runtime import Runtime
 
 CPU = Runtime(torch.device("cpu"), plugins=("mine",))
@@ -100,14 +101,14 @@ def test_data_that_are_no_classification_are_refused(given: Given, returned: Any
     given(lambda: returned)
 
     with pytest.raises(InvalidSpec, match=message):
-        load(DatasetSpec(name="mine:data"), CPU)
+        load(NamedDatasetSpec(name="mine:data"), Reading(CPU))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, np.float16, np.float64])
 def test_targets_of_any_type_of_numbers_are_taken(given: Given, dtype: Any) -> None:
     given(lambda: data(train=(INPUTS, TARGETS.astype(dtype))))
 
-    assert load(DatasetSpec(name="mine:data"), CPU).train_targets.tolist() == TARGETS.tolist()
+    assert load(NamedDatasetSpec(name="mine:data"), Reading(CPU)).train_targets.tolist() == TARGETS.tolist()
 
 
 @pytest.mark.parametrize("none", [-1, None])
@@ -118,9 +119,9 @@ def test_training_samples_without_a_label_are_counted_and_never_held_out(
     given(lambda: data(train=(INPUTS, targets)))
     labels = np.array([-1 if each is None else each for each in targets])
 
-    arrays = load(DatasetSpec(name="mine:data", validation=0.2), CPU)
+    arrays = load(NamedDatasetSpec(name="mine:data", validation=0.2), Reading(CPU))
     record = arrays.save(tmp_path)
-    fewer = load(DatasetSpec(name="mine:data", labelled=12), CPU)
+    fewer = load(NamedDatasetSpec(name="mine:data", labelled=12), Reading(CPU))
 
     assert (record.classes, record.train_samples, record.labelled_samples) == (3, 34, 24)
     assert record.summary == "34 + 9 samples, 3 classes, 24 with a label"
@@ -129,4 +130,4 @@ def test_training_samples_without_a_label_are_counted_and_never_held_out(
     assert (fewer.train_targets[kept] == labels[kept]).all()
     assert np.bincount(fewer.train_targets[kept]).tolist() == [4, 4, 4]
     with pytest.raises(InvalidSpec, match=r"dataset.labelled: 31 of 30 training samples that have a label"):
-        load(DatasetSpec(name="mine:data", labelled=31), CPU)
+        load(NamedDatasetSpec(name="mine:data", labelled=31), Reading(CPU))

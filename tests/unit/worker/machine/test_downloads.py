@@ -19,9 +19,10 @@ from billiard.exceptions import SoftTimeLimitExceeded
 from torchvision.datasets import MNIST
 
 from distill_queue.shared.errors import DistillError, StageFailed, Unavailable
-from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.worker.data import load as data
 from distill_queue.worker.data.arrays import Arrays
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.machine.downloads import downloading
 from distill_queue.worker.machine.runtime import Runtime
 
@@ -71,7 +72,7 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, bytes | N
 
 
 def read(folder: Path) -> Arrays:
-    return data.load(DatasetSpec(name="mnist"), Runtime(torch.device("cpu"), downloads=folder))
+    return data.load(NamedDatasetSpec(name="mnist"), Reading(Runtime(torch.device("cpu"), downloads=folder)))
 
 
 def refused(folder: Path, kind: type[DistillError]) -> str:

@@ -16,10 +16,11 @@ from torch import nn
 from torch.nn import functional
 
 from distill_queue.shared.errors import InvalidSpec
-from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.models.custom import CustomModelSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.worker import models
 from distill_queue.worker.data.load import load as load_data
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.machine.runtime import Runtime
 from tests.unit.worker.conftest import (
     CPU,
@@ -37,7 +38,7 @@ def test_a_forward_that_fails_is_named_with_the_users_own_line(
         "def model(input_shape, classes, width):\n    return Model(width, classes)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    record = load_data(DatasetSpec(name="digits"), CPU).save(tmp_path)
+    record = load_data(NamedDatasetSpec(name="digits"), Reading(CPU)).save(tmp_path)
     allowed = Runtime(torch.device("cpu"), plugins=("fails",))
 
     def build(width: int) -> None:
@@ -81,7 +82,9 @@ def test_the_trial_in_training_mode_leaves_the_model_and_all_random_numbers_as_t
 
     mine.model = model  # type: ignore[attr-defined]
     take_as_its_own(mine)
-    record = load_data(DatasetSpec(name="digits"), CPU).save(tmp_path).model_copy(update={"shape": (1, 4, 4)})
+    record = (
+        load_data(NamedDatasetSpec(name="digits"), Reading(CPU)).save(tmp_path).model_copy(update={"shape": (1, 4, 4)})
+    )
     states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
 
     made = models.build(CustomModelSpec(name="mine:model"), record, CPU, seed=1)
@@ -115,7 +118,7 @@ def test_a_model_that_begins_with_its_first_training_batch_has_seen_none_when_it
 ) -> None:
     mine.model = lambda input_shape, classes: _FromTheFirstBatch(64, classes)  # type: ignore[attr-defined]
     take_as_its_own(mine)
-    record = load_data(DatasetSpec(name="digits"), CPU).save(tmp_path)
+    record = load_data(NamedDatasetSpec(name="digits"), Reading(CPU)).save(tmp_path)
 
     made = models.build(CustomModelSpec(name="mine:model"), record, CPU, seed=1)
 

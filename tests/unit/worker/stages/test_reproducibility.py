@@ -20,12 +20,13 @@ from torch import nn
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.records import DatasetRecord
-from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.models.custom import CustomModelSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker import models
 from distill_queue.worker.data import load as data
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 
@@ -275,7 +276,7 @@ def test_data_that_differ_each_time_are_refused(mine: ModuleType, function: Call
     mine.data = function  # type: ignore[attr-defined]
 
     with pytest.raises(InvalidSpec, match=f"mine:data: .*({message})"):
-        data.load(DatasetSpec(name="mine:data"), CPU)
+        data.load(NamedDatasetSpec(name="mine:data"), Reading(CPU))
 
 
 def test_data_may_be_drawn_from_unseeded_generators(mine: ModuleType) -> None:
@@ -283,7 +284,7 @@ def test_data_may_be_drawn_from_unseeded_generators(mine: ModuleType) -> None:
         np.random.normal(size=(40, 2)) + random.random() + torch.rand(40, 2).numpy()
     )
 
-    first, again = (data.load(DatasetSpec(name="mine:data"), CPU) for _ in range(2))
+    first, again = (data.load(NamedDatasetSpec(name="mine:data"), Reading(CPU)) for _ in range(2))
 
     assert np.array_equal(first.train_inputs, again.train_inputs)
 
@@ -299,7 +300,7 @@ def test_data_are_not_held_twice(mine: ModuleType) -> None:
         return split(inputs)
 
     mine.data = function  # type: ignore[attr-defined]
-    arrays = data.load(DatasetSpec(name="mine:data"), CPU)
+    arrays = data.load(NamedDatasetSpec(name="mine:data"), Reading(CPU))
 
     assert held == [0, 0]
     assert returned[1]() is arrays.train_inputs

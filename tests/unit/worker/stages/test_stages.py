@@ -21,6 +21,7 @@ from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.data import load as data
 from distill_queue.worker.data.batches import Batches
+from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.evaluation.quality import logits_of
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.context import StageContext
@@ -100,9 +101,9 @@ def test_given_weights_teach_as_they_are(make_spec: MakeSpec, tmp_path: Path) ->
 
 
 def test_the_5000_digits_are_split_the_same_way_in_every_class() -> None:
-    from distill_queue.shared.spec.dataset import DatasetSpec
+    from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 
-    arrays = data.load(DatasetSpec(name="mnist_5k"), CPU)
+    arrays = data.load(NamedDatasetSpec(name="mnist_5k"), Reading(CPU))
 
     assert np.bincount(arrays.train_targets).tolist() == [400] * 10
     assert np.bincount(arrays.test_targets).tolist() == [100] * 10
@@ -142,9 +143,9 @@ def test_the_labels_of_a_view_are_of_the_pixels_that_the_view_shows(make_spec: M
 
 
 def test_held_out_and_unlabelled_samples_are_even_over_the_classes_and_never_trained_on(tmp_path: Path) -> None:
-    from distill_queue.shared.spec.dataset import DatasetSpec
+    from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 
-    arrays = data.load(DatasetSpec(name="mnist_5k", labelled=1000, validation=0.2), CPU)
+    arrays = data.load(NamedDatasetSpec(name="mnist_5k", labelled=1000, validation=0.2), Reading(CPU))
     record = arrays.save(tmp_path)
     inputs, targets = (
         {split: np.load(tmp_path / f"{split}_{part}.npy") for split in ("train", "validation")}

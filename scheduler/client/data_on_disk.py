@@ -1,0 +1,72 @@
+"""Data on disk: what lies at the path of a spec's data set, as far as this machine sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from distill_queue.shared.errors import InvalidInput, InvalidSpec
+from distill_queue.shared.files.content import content_of
+from distill_queue.shared.files.data_folders import find_in
+from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.file import SpecFile
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
+
+
+def load_spec(path: Path, settings: Settings, changes: Sequence[str] = ()) -> PipelineSpec:
+    """The spec in a file, with the hash of the data that it names by a path, if they lie here.
+
+    Raises:
+        InvalidSpec, InvalidSettings: as for `PipelineSpec.load`.
+        InvalidSpec: the data cannot be read, or are others than the spec says.
+
+    """
+    source = SpecFile.read(path).changed(changes)
+    return with_content(PipelineSpec.from_file(source), settings, source)
+
+
+def with_content(spec: PipelineSpec, settings: Settings, source: SpecFile | None = None) -> PipelineSpec:
+    """A spec with the hash of the data that it names by a path, if they lie here.
+
+    Args:
+        spec: whose data set may be on disk.
+        settings: the folders of data.
+        source: the file that the spec stands in; without one, paths are relative to the working folder.
+
+    Raises:
+        InvalidSpec: the data cannot be read, or are others than the spec says.
+
+    """
+    dataset = spec.dataset
+    if not isinstance(dataset, SourceOnDisk) or (source is None and dataset.content):
+        return spec
+    source = source or SpecFile(Path("spec"), {}, {})
+    place = ("dataset", "path")
+    try:
+        found = find_in(data_folders(spec, settings, source.path), dataset.path)
+        content = found and content_of(found, dataset.takes, settings.cache / "contents.sqlite")
+    except InvalidInput as error:
+        raise InvalidSpec(source.at(place, str(error))) from error
+    if content is None:
+        return spec
+    if dataset.content not in (None, content):
+        raise InvalidSpec(source.at(("dataset", "content"), f"{dataset.path} has another content now: {content}"))
+    return spec.model_copy(update={"dataset": dataset.model_copy(update={"content": content})})
+
+
+def data_folders(spec: PipelineSpec, settings: Settings, path: Path) -> tuple[Path, ...]:
+    """The folders in `DISTILL_DATA`; where it is not set, those that hold the data of the spec in a file.
+
+    Args:
+        spec: whose data set may be on disk.
+        settings: hold the folders.
+        path: of the spec's file; what has no such name as `spec.yaml` is a pipe, and lies in no folder of the user's.
+
+    """
+    dataset = spec.dataset
+    if settings.data or not isinstance(dataset, SourceOnDisk):
+        return settings.data
+    folder = path.parent if path.suffix else Path()
+    absolute = Path(dataset.path)
+    return (folder, absolute.parent) if absolute.is_absolute() else (folder,)

@@ -1,0 +1,55 @@
+"""What a spec says of data that lie in a file or folder: a path below the folders that a worker allows."""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from distill_queue.shared.spec.sources.source import DataSource
+from distill_queue.shared.text import encodable
+
+#: Characters of a path, at the most.
+LONGEST_PATH = 1_000
+
+
+def _a_path(text: str) -> str:
+    fault = ""
+    if not text.strip() or len(text) > LONGEST_PATH:
+        fault = f"a path has 1 to {LONGEST_PATH:,} characters"
+    elif not text.isprintable() or encodable(text) != text:
+        fault = "has a character that no path in a spec may have"
+    elif ".." in PurePosixPath(text).parts:
+        fault = "leads upwards by '..': name the folder from DISTILL_DATA down"
+    if fault:
+        raise PydanticCustomError("path", "{fault}", {"fault": fault})
+    return text
+
+
+DataPath = Annotated[str, AfterValidator(_a_path), WithJsonSchema({"type": "string", "maxLength": LONGEST_PATH})]
+
+
+class SourceOnDisk(DataSource):
+    """Data in a file or folder. Their content is part of the key, and where they lie is not."""
+
+    path: DataPath
+    """A file or folder, from one of the folders in `DISTILL_DATA` down; without these, from the spec's own folder."""
+    content: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$", exclude_if=lambda content: content is None)] = None
+    """SHA-256 of what lies there, which `distill submit` finds out where it sees it; another content is refused."""
+
+    @classmethod
+    def takes(cls, name: str) -> bool:  # noqa: ARG003
+        """Whether a folder's file of this name is read, so that its content counts."""
+        return True
+
+    @property
+    def called(self) -> str:
+        """The last part of its path."""
+        return PurePosixPath(self.path).name or self.path
+
+    @property
+    def left_out_of_key(self) -> frozenset[str]:
+        """The path, where the content is known."""
+        return frozenset() if self.content is None else frozenset({"path"})

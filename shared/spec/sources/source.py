@@ -1,0 +1,37 @@
+"""What is known of every source of data, and what may be said of all of them."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from distill_queue.shared.spec.part import SpecPart
+
+
+class DataSource(SpecPart):
+    """A source of data: a subclass has its options as fields, and stands in `shared.spec.dataset`."""
+
+    #: Tells its spec from those of other sources.
+    source: ClassVar[str]
+    #: The names that a spec may give, each with what it is, as `distill datasets` lists them.
+    listed: ClassVar[dict[str, str]]
+
+    # Each source's own field narrows it.
+    name: str
+    version: str = "1"
+    """Part of the key: change it when the data change without anything else in the spec."""
+    validation: float = Field(default=0.0, ge=0.0, le=0.5)
+    """Share of the training samples held out, evenly over the classes, to choose epochs and grid points by."""
+    labelled: int | None = Field(default=None, ge=1)
+    """How many training samples keep their label, evenly over the classes; the others only carry soft labels."""
+
+    @property
+    def called(self) -> str:
+        """What it is called in titles and messages."""
+        return self.name
+
+    @classmethod
+    def has(cls, name: str) -> bool:
+        """Whether a data set of this name is of this source."""
+        return name in cls.listed

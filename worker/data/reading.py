@@ -1,0 +1,65 @@
+"""Reading: what a source of data works with: the worker's folders, a place for large arrays, reports of progress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill_queue.shared.errors import InvalidInput, InvalidSpec, StageFailed
+from distill_queue.shared.files.content import content_of
+from distill_queue.shared.files.data_folders import find_in
+from distill_queue.shared.line import listed
+from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
+from distill_queue.worker.machine.runtime import Report, Runtime
+
+#: Folders that a message names one by one.
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a source may use while it reads a data set."""
+
+    runtime: Runtime
+    #: A folder for arrays that are larger than memory: sources write them there and map them. It goes with the reading.
+    scratch: Path = Path()
+    report: Report = lambda *_: None
+
+    def place(self, dataset: SourceOnDisk) -> Path:
+        """Where the data lie on this worker; only its folders of data are looked in.
+
+        Raises:
+            InvalidSpec: this worker has no such folder, or nothing there has the path.
+            StageFailed: what lies there is not what was submitted.
+
+        """
+        folders = self.runtime.data
+        if not folders:
+            raise InvalidSpec(
+                f"dataset.path: {dataset.path}: this worker reads no files: DISTILL_DATA is to name the folders of data"
+            )
+        found = find_in(folders, dataset.path)
+        if found is None:
+            where = listed([str(folder) for folder in folders], MOST_NAMED)
+            raise InvalidSpec(f"dataset.path: {dataset.path} is not in {where} (DISTILL_DATA) on this worker")
+        return found
+
+    def content(self, dataset: SourceOnDisk, place: Path) -> str:
+        """The SHA-256 of the data, compared with what was submitted.
+
+        Raises:
+            InvalidSpec: something cannot be read.
+            StageFailed: it is not what was submitted.
+
+        """
+        self.report("comparing the files with what was submitted")
+        try:
+            content = content_of(place, dataset.takes, self.runtime.digests)
+        except InvalidInput as error:
+            raise InvalidSpec(f"dataset.path: {error}") from error
+        if dataset.content not in (None, content):
+            raise StageFailed(
+                f"{dataset.path} is not what was submitted: it has changed since, or is another one on this worker: "
+                "submit the pipeline again"
+            )
+        return content
