@@ -38,6 +38,7 @@ from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import BATCH
+from distill_queue.worker.machine.inputs import each, through
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 from distill_queue.worker.stages.soft_labels import Labelling
@@ -146,8 +147,9 @@ def recompute(ref: ArtifactRef, rows: int, seed: int, runner: StageRunner) -> di
 
 def _errors(labels: SoftLabels, samples: npt.NDArray[np.int64], view: int, labelling: Labelling) -> Floats:
     """The difference of each sample's stored logits from the teacher's, as a share of its largest logit."""
-    inputs = labelling.batches(torch.from_numpy(samples)[None], view).inputs[0]
-    logits = labelling.teacher(inputs).float().cpu().numpy()
+    batch = labelling.batches(torch.from_numpy(samples)[None], view)
+    inputs = each(batch.inputs, lambda tensor: tensor[0])
+    logits = through(labelling.teacher, inputs).float().cpu().numpy()
     encoding, stored = labels.header.encoding, labels.stored(samples, view)
     differences = [np.abs(encoding.kept(stored) - logits).max(axis=1)] if encoding.top_k is None else []
     if encoding.top_k is not None:

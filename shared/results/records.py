@@ -29,11 +29,22 @@ DataWarnings = Annotated[tuple[DataWarning, ...], Field(exclude_if=lambda warnin
 TrainedParameters = Annotated[int | None, Field(exclude_if=lambda trained: trained is None)]
 
 
+class InputRecord(Frozen):
+    """One of several inputs of a sample, by a name."""
+
+    #: Numbers reach the model as float32, normalised; tokens as int64; flags as they are.
+    kind: Literal["numbers", "tokens", "flags"]
+    shape: tuple[int, ...]
+    #: As those of a data set with one input; none of tokens and flags.
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
 class DatasetRecord(Frozen):
     """A packed data set."""
 
     kind: Literal["dataset"] = "dataset"
-    #: Shape of one sample, as in `[channels, height, width]` for images.
+    #: Shape of one sample, as in `[channels, height, width]` for images; none where it has several inputs.
     shape: tuple[int, ...]
     class_names: tuple[str, ...]
     train_samples: int
@@ -46,14 +57,21 @@ class DatasetRecord(Frozen):
     mean: tuple[float, ...]
     #: For a constant channel the size of its value, but at least 1.
     std: tuple[float, ...]
+    #: The inputs of a sample by their names, where it has several.
+    inputs: Annotated[dict[str, InputRecord], Field(exclude_if=lambda inputs: not inputs)] = {}  # noqa: RUF012 (pydantic copies it)
     warnings: DataWarnings = ()
     #: SHA-256 of the user's files that the data were read from.
     content: Annotated[str | None, Field(exclude_if=lambda content: content is None)] = None
 
     @property
     def tokens(self) -> bool:
-        """Whether the inputs are tokens, int64, and not measurements, float32."""
-        return not self.mean
+        """Whether a sample is one input of tokens, int64, and not of measurements, float32."""
+        return not self.mean and not self.inputs
+
+    @property
+    def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+        """The shape of a sample, or of each of its inputs by name."""
+        return {name: each.shape for name, each in self.inputs.items()} or self.shape
 
     @property
     def classes(self) -> int:

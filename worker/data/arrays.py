@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from distill_queue.shared.errors import InvalidSpec, store_errors
 from distill_queue.shared.files.array_file import write_array
-from distill_queue.shared.results.records import DatasetRecord, DataWarning
+from distill_queue.shared.results.records import DatasetRecord, DataWarning, InputRecord
 from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.worker.data import checks as data_checks
+from distill_queue.worker.data import records
 from distill_queue.worker.data.split import pieces
 from distill_queue.worker.data.statistics import Statistics
 
@@ -23,7 +24,10 @@ TEST_SHARE = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Arrays:
-    """A data set as arrays: inputs `[samples, *shape]`, targets `[samples]`, -1 where one has no label."""
+    """A data set as arrays: inputs `[samples, *shape]`, targets `[samples]`, -1 where one has no label.
+
+    Where a sample has several inputs, these are the fields of records `[samples]`, as `data.records` makes them.
+    """
 
     train_inputs: Array
     train_targets: Array
@@ -74,10 +78,8 @@ class Arrays:
             raise InvalidSpec(f"{name}: two classes have one name")
         for split in ("train", "test"):
             inputs, targets = getattr(self, f"{split}_inputs"), getattr(self, f"{split}_targets")
-            usable = inputs.dtype.kind in "uif" and inputs.dtype.itemsize <= 8 and inputs.dtype.isnative
-            if not usable or inputs.ndim < 2 or 0 in inputs.shape:
-                what = f"{inputs.dtype.str} {inputs.shape}"
-                raise InvalidSpec(f"{name}: {split} inputs must be numbers [samples, ...] of up to 64 bits, not {what}")
+            for called, each in records.by_name(inputs).items():
+                _require_numbers(f"{name}: {split} inputs{called and f' {called}'}", each, named=bool(called))
             if len(inputs) != len(targets):
                 raise InvalidSpec(f"{name}: {split} has {len(inputs)} inputs and {len(targets)} targets")
             if targets.max() >= (classes := len(self.class_names)):
@@ -85,8 +87,9 @@ class Arrays:
                 raise InvalidSpec(
                     f"{name}: a {split} target is outside of the {classes} classes: row {row:,} is {targets[row]:,}"
                 )
-            if inputs.dtype.kind == "f" and not all(map(_fit_float32, (inputs[rows] for rows in pieces(inputs)))):
-                raise InvalidSpec(f"{name}: a {split} input is not finite, or larger than float32 holds")
+            for each in records.by_name(inputs).values():
+                if each.dtype.kind == "f" and not all(map(_fit_float32, (each[rows] for rows in pieces(each)))):
+                    raise InvalidSpec(f"{name}: a {split} input is not finite, or larger than float32 holds")
         train, test = self.train_inputs, self.test_inputs
         if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
             shapes = f"{train.dtype} {train.shape[1:]} and {test.dtype} {test.shape[1:]}"
@@ -133,8 +136,22 @@ class Arrays:
     def describe(self) -> DatasetRecord:
         """Return the record of the arrays; write nothing."""
         train, held_out = self._train_and_held_out
-        statistics = Statistics.of(self.train_inputs, train)
-        far = statistics.far_values(self.train_inputs, self.test_inputs) if self.own else ()
+        whole = Statistics((), ())
+        inputs: dict[str, InputRecord] = {}
+        warnings = list(self.warnings)
+        for name, values in records.by_name(self.train_inputs).items():
+            statistics = Statistics((), ()) if values.dtype.kind == "b" else Statistics.of(values, train)
+            odd = [*statistics.warnings(images=values.ndim == 4)]
+            if self.own and values.dtype.kind != "b":
+                odd += statistics.far_values(values, records.by_name(self.test_inputs)[name])
+            if name:
+                kind = {"b": "flags", "i": "tokens"}.get(values.dtype.kind, "numbers")
+                shape, mean, std = values.shape[1:], statistics.mean, statistics.scale
+                inputs[name] = InputRecord.model_validate({"kind": kind, "shape": shape, "mean": mean, "std": std})
+                odd = [DataWarning(kind=each.kind, text=f"{name}: {each.text}") for each in odd]
+            else:
+                whole = statistics
+            warnings += odd
         return DatasetRecord(
             shape=self.train_inputs.shape[1:],
             class_names=self.class_names,
@@ -143,9 +160,10 @@ class Arrays:
             validation_samples=len(held_out),
             test_samples=len(self.test_inputs),
             content=self.content,
-            mean=statistics.mean,
-            std=statistics.scale,
-            warnings=(*self.warnings, *statistics.warnings(images=self.train_inputs.ndim == 4), *far),
+            mean=whole.mean,
+            std=whole.scale,
+            inputs=inputs,
+            warnings=tuple(warnings),
         )
 
     @property
@@ -154,6 +172,19 @@ class Arrays:
         train = np.arange(len(self.train_targets))
         held_out = train[:0] if self.held_out is None else self.held_out
         return np.setdiff1d(train, held_out, assume_unique=True), held_out
+
+
+def _require_numbers(whose: str, inputs: Array, *, named: bool) -> None:
+    """Refuse inputs that no model takes; those with a name may be flags, and a single value a sample.
+
+    Raises:
+        InvalidSpec: they are no numbers, or there are none.
+
+    """
+    usable = inputs.dtype.kind in ("uifb" if named else "uif") and inputs.dtype.itemsize <= 8 and inputs.dtype.isnative
+    if not usable or inputs.ndim < (1 if named else 2) or 0 in inputs.shape:
+        what = f"{inputs.dtype.str} {inputs.shape}"
+        raise InvalidSpec(f"{whose} must be numbers [samples, ...] of up to 64 bits, not {what}")
 
 
 def _fit_float32(inputs: Array) -> bool:

@@ -17,6 +17,7 @@ from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.split import Split, pieces, take
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.data.views import Partners
+from distill_queue.worker.machine.inputs import Inputs, each
 
 #: Batches that are read before they are needed.
 READ_AHEAD = 4
@@ -27,7 +28,7 @@ class Batch:
     """What each member of a stack sees in one step."""
 
     #: `[members, batch, ...]`, normalised.
-    inputs: torch.Tensor
+    inputs: Inputs
     #: `[members, batch]`, int64; -1 where a sample has no label.
     targets: torch.Tensor
     #: `[members, batch, classes]`; none where nothing is distilled.
@@ -37,7 +38,7 @@ class Batch:
     shares: torch.Tensor | None = None
 
     @property
-    def parts(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+    def parts(self) -> tuple[Inputs, torch.Tensor, torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         """All of them, as they are given."""
         return self.inputs, self.targets, self.teacher_logits, self.partner_targets, self.shares
 
@@ -92,7 +93,7 @@ class Batches:
         self._streams = unread or (teacher_logits is not None and teacher_logits.streamed)
         #: Where rows are to be.
         self.home = torch.device("cpu") if self._streams else data.device
-        prepare = prepare and not self._streams and augmentation.changes_nothing
+        prepare = prepare and not self._streams and not data.fields and augmentation.changes_nothing
         self.prepared = prepared if prepared is not None or not prepare else _prepared(data, dtype)
 
     @property
@@ -104,9 +105,10 @@ class Batches:
         """The number of the view that is seen in an epoch."""
         return epoch if self._views is None else epoch % self._views
 
-    def inputs(self, rows: slice, view: int) -> torch.Tensor:
+    def inputs(self, rows: slice, view: int) -> Inputs:
         """The inputs of successive rows, without a batch's other parts."""
-        return self(torch.arange(rows.start, rows.stop, device=self.home)[None], view).inputs[0]
+        batch = self(torch.arange(rows.start, rows.stop, device=self.home)[None], view)
+        return each(batch.inputs, lambda samples: samples[0])
 
     def __call__(self, rows: torch.Tensor, view: int | torch.Tensor) -> Batch:
         """The batch of some rows `[members, batch]`, in a view, which may be a tensor beside rows on the device."""
@@ -147,18 +149,19 @@ class Batches:
         if self._teacher_logits is not None and taken.teacher_logits is not None:
             logits = self._teacher_logits.logits(taken.teacher_logits).unflatten(0, rows.shape)
         if self._augmentation.changes_nothing:
-            inputs = taken.inputs
-            if self.prepared is None:
-                inputs = self.data.as_inputs(inputs)
-                inputs = inputs if self.data.tokens else inputs.to(self._dtype)
-            return Batch(inputs.unflatten(0, rows.shape), targets, logits)
+            inputs = taken.inputs if self.prepared is not None else self.data.as_inputs(taken.inputs)
+            return Batch(each(inputs, lambda samples: self._shaped(samples, rows.shape)), targets, logits)
         partners = taken.partners and taken.partners.to(self.data.device)
         seen = augment.augmented(taken.inputs, flat, view, self._augmentation, partners, taken.partner_inputs)
-        inputs = self.data.normalise(seen.inputs).unflatten(0, rows.shape)
+        views = self.data.normalise(seen.inputs).unflatten(0, rows.shape)
         if not self._augmentation.mixup:
-            return Batch(inputs, targets, logits)
+            return Batch(views, targets, logits)
         partner_targets = self.data.targets[seen.partners].view_as(rows)
-        return Batch(inputs, targets, logits, partner_targets, seen.shares.view_as(rows))
+        return Batch(views, targets, logits, partner_targets, seen.shares.view_as(rows))
+
+    def _shaped(self, samples: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        """Samples `[members * batch, ...]` as `[members, batch, ...]`, in the type of the model's inputs."""
+        return (samples.to(self._dtype) if samples.is_floating_point() else samples).unflatten(0, shape)
 
 
 def batch_sizes(samples: int, batch_size: int, *, joined: bool = False) -> list[int]:
@@ -178,6 +181,8 @@ def batch_sizes(samples: int, batch_size: int, *, joined: bool = False) -> list[
 
 
 def _require_images(data: Split, augmentation: AugmentationSpec) -> None:
+    if data.fields and not augmentation.changes_nothing:
+        raise InvalidSpec(f"augmentation: a sample is {' and '.join(data.fields)}, which have no views together")
     if data.tokens and not augmentation.changes_nothing:
         raise InvalidSpec("augmentation: the samples are tokens, which have no views")
     if (augmentation.shift or augmentation.flip or augmentation.cutout) and len(data.inputs.shape) != 4:
@@ -188,7 +193,7 @@ def _require_images(data: Split, augmentation: AugmentationSpec) -> None:
 def size_bytes(data: Split, augmentation: AugmentationSpec, dtype: torch.dtype) -> int:
     """Bytes of a split that lies whole in memory, with what `Batches` prepares of it."""
     item = torch.int64.itemsize if data.tokens else dtype.itemsize
-    prepared = math.prod(data.inputs.shape) * item if augmentation.changes_nothing else 0
+    prepared = math.prod(data.inputs.shape) * item if augmentation.changes_nothing and not data.fields else 0
     return data.inputs.nbytes + prepared
 
 
@@ -198,8 +203,8 @@ def _prepared(data: Split, dtype: torch.dtype) -> torch.Tensor:
     Piece by piece: the whole in float32 would take longer to get from the system than to compute.
     """
     if data.tokens:
-        return data.normalised(slice(None))
+        return data.read(slice(None)).long()
     prepared = torch.empty(tuple(data.inputs.shape), dtype=dtype, device=data.device)
     for rows in pieces(data.inputs):
-        prepared[rows] = data.normalised(rows)
+        prepared[rows] = data.normalise(data.read(rows).float())
     return prepared

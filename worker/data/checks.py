@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from distill_queue.shared.line import listed, shortened
 from distill_queue.shared.results.records import DataWarning
+from distill_queue.worker.data.split import as_bytes, numbers_of
 
 Array = npt.NDArray[Any]
 
@@ -120,7 +121,7 @@ def test_samples_in_training(train: Array, test: Array) -> Iterator[DataWarning]
     share, samples = float(found.mean()), int(found.sum())
     if share < SHARED or samples < 2:
         return
-    if math.prod(train.shape[1:]) < FEW_NUMBERS:
+    if numbers_of(train) < FEW_NUMBERS:
         repeated = int(counts[counts > 1].sum())
         both = (samples + repeated) / (len(test) + len(train))
         error = math.sqrt(both * (1.0 - both) * (1.0 / len(test) + 1.0 / len(train)))
@@ -150,5 +151,6 @@ def _named(places: Array, class_names: Sequence[str]) -> str:
 
 def _hashes(inputs: Array) -> npt.NDArray[np.uint64]:
     """Hashes `[samples]` of 64 bits: two of a million by a million samples are equal by chance once in 10 million."""
-    digests = (hashlib.blake2b(np.ascontiguousarray(sample).data, digest_size=8).digest() for sample in inputs)
+    rows = as_bytes(inputs)
+    digests = (hashlib.blake2b(np.ascontiguousarray(sample).data, digest_size=8).digest() for sample in rows)
     return np.fromiter((int.from_bytes(digest) for digest in digests), np.uint64, len(inputs))

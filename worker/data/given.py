@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,22 @@ import numpy.typing as npt
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.shared.text import encodable
+from distill_queue.worker.data import records
 
 #: Number of a class that no data set has.
 LARGEST_TARGET = 2.0**53
 
 
 def inputs_of(whose: str, given: Any) -> Array:
-    """The inputs `[samples, *shape]` that were given.
+    """The inputs `[samples, *shape]` that were given; of a dictionary, records `[samples]` of its arrays.
 
     Raises:
         InvalidSpec: the samples are of several shapes.
 
     """
+    if isinstance(given, Mapping):
+        arrays = {name: inputs_of(f"{whose} {name}", values) for name, values in given.items()}
+        return records.laid_together(f"{whose} inputs", arrays)
     try:
         inputs: Array = np.asarray(given)
         several = inputs.dtype.kind == "O"

@@ -15,6 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distill_queue.shared.plan.recipes import Counting
 from distill_queue.worker.data.split import Split
+from distill_queue.worker.machine.inputs import Inputs, first, through
 
 #: Seconds and runs after which a timing ends. In 60 timings of an MLP of 64-8-10 on a busy machine, the middle 80 % of
 #: the medians lay as close together with 200 runs as with 500 (34 us: 31 to 38, and 27 to 37).
@@ -30,7 +31,7 @@ def multiply_adds(model: nn.Module, data: Split, counting: Counting) -> int:
     return _of_layers(model, sample) if counting == "layers" else _of_operators(model, sample)
 
 
-def _of_layers(model: nn.Module, sample: torch.Tensor) -> int:
+def _of_layers(model: nn.Module, sample: Inputs) -> int:
     """Multiply-adds in a model's linear and convolutional layers."""
     counts: list[int] = []
 
@@ -39,18 +40,18 @@ def _of_layers(model: nn.Module, sample: torch.Tensor) -> int:
             counts.append(outputs.numel() * layer.weight[0].numel())
 
     handles = [layer.register_forward_hook(count) for layer in model.modules()]
-    model(sample)
+    through(model, sample)
     for handle in handles:
         handle.remove()
     return sum(counts)
 
 
-def _of_operators(model: nn.Module, sample: torch.Tensor) -> int:
+def _of_operators(model: nn.Module, sample: Inputs) -> int:
     """Multiply-adds as torch counts them, for any model; torch loads a compiler for that, once, in 0.8 s."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with _products_apart(), FlopCounterMode(display=False, custom_mapping=_uncounted_by_torch()) as counter:
-        model(sample)
+        through(model, sample)
     return counter.get_total_flops() // 2
 
 
@@ -98,19 +99,19 @@ def latency_ms(model: nn.Module, data: Split) -> tuple[float, float]:
 def throughput(model: nn.Module, data: Split, batch_size: int) -> float:
     """Samples a second at large batches."""
     batch = data.normalised(slice(0, batch_size))
-    return len(batch) / median(_timings(model, batch))
+    return len(first(batch)) / median(_timings(model, batch))
 
 
 @torch.inference_mode()
-def _timings(model: nn.Module, batch: torch.Tensor) -> list[float]:
+def _timings(model: nn.Module, batch: Inputs) -> list[float]:
     """Seconds of single forward passes, after a warm-up."""
     model.eval()
     times: list[float] = []
     deadline = time.perf_counter() + TIMING_SECONDS
     while len(times) < TIMING_RUNS and (time.perf_counter() < deadline or len(times) < 5):
         started = time.perf_counter()
-        model(batch)
-        if batch.is_cuda:
+        through(model, batch)
+        if first(batch).is_cuda:
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
     return times[max(1, len(times) // 10) :]

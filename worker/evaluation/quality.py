@@ -11,6 +11,7 @@ from torch import nn
 from distill_queue.shared.results.predictions import Predictions
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.losses import cross_entropy
+from distill_queue.worker.machine.inputs import through
 from distill_queue.worker.machine.runtime import Report
 
 #: Samples in one forward pass without training.
@@ -27,7 +28,7 @@ def logit_batches(model: nn.Module, data: Split, report: Report, batch_size: int
     """Logits `[rows, classes]`, float32, of each batch in the data's order; in eval mode."""
     model.eval()
     for start in range(0, len(data), batch_size):
-        logits: torch.Tensor = model(data.normalised(slice(start, min(start + batch_size, len(data)))))
+        logits: torch.Tensor = through(model, data.normalised(slice(start, min(start + batch_size, len(data)))))
         yield logits.float()
         done = start + len(logits)
         report(f"{done:,} of {len(data):,} samples", len(logits), done / len(data))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from distill_queue.shared.errors import StageFailed
 from distill_queue.shared.line import first_line
 from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.shared.text import said
+from distill_queue.worker.machine.inputs import Inputs, each, first, tensors, through
 
 #: Share of the free memory that a stage plans with; the rest is for what no estimate knows, like libraries' workspace.
 USABLE = 0.9
@@ -98,7 +100,7 @@ class Need:
 def of_training(
     models: Sequence[nn.Module],
     training: TrainingSpec,
-    inputs: torch.Tensor,
+    inputs: Inputs,
     dtype: torch.dtype,
     data: int,
     *,
@@ -119,13 +121,13 @@ def of_training(
     best = weights if training.keep == "best" else 0
     state = weights * BESIDE_WEIGHTS[training.optimizer] + best
     # A checkpoint holds the weights in place of the gradients, which are as large.
-    checkpoint = CHECKPOINT_COPIES * state if inputs.device.type == "cpu" else 0
+    checkpoint = CHECKPOINT_COPIES * state if first(inputs).device.type == "cpu" else 0
     kept = _of_a_sample(models[0], inputs, dtype)
     sample = int(WORKSPACE * len(models) * (kept.total + 2 * kept.largest))
     return Need(data, state + checkpoint, sample, training.batch_size + joined)
 
 
-def of_inference(model: nn.Module, inputs: torch.Tensor, data: int, free: int, largest_batch: int) -> Need:
+def of_inference(model: nn.Module, inputs: Inputs, data: int, free: int, largest_batch: int) -> Need:
     """The memory that a model takes over samples, in the largest batches that fit: a power of two of samples."""
     sample = FORWARD_COPIES * _of_a_sample(model, inputs, torch.float32).largest
     fitting = int(free * USABLE) // max(sample, 1)
@@ -172,19 +174,24 @@ class _Sample:
     largest: int
 
 
-def _of_a_sample(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> _Sample:
+def _of_a_sample(model: nn.Module, inputs: Inputs, dtype: torch.dtype) -> _Sample:
     """The memory of one sample: half the difference of four and two samples, in eval mode, which changes no buffer."""
     was_training = model.training
     model.eval()
-    two, four = (_kept(model, inputs[:1].repeat(count, *[1] * (inputs.ndim - 1)), dtype) for count in (2, 4))
+    two, four = (_kept(model, each(inputs, partial(_repeated, count=count)), dtype) for count in (2, 4))
     model.train(was_training)
     return _Sample(max(sum(four) - sum(two), 0) // 2, max(max(four) - max(two), 0) // 2)
 
 
-def _kept(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> list[int]:
+def _repeated(samples: torch.Tensor, count: int) -> torch.Tensor:
+    """The first sample so many times."""
+    return samples[:1].repeat(count, *[1] * (samples.ndim - 1))
+
+
+def _kept(model: nn.Module, inputs: Inputs, dtype: torch.dtype) -> list[int]:
     """Bytes of each tensor that a forward pass keeps, of the inputs, and of the logits."""
     seen: dict[int, torch.UntypedStorage] = {}
-    sizes = [inputs.nbytes]
+    sizes = [tensor.nbytes for tensor in tensors(inputs)]
 
     def note(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -197,9 +204,9 @@ def _kept(model: nn.Module, inputs: torch.Tensor, dtype: torch.dtype) -> list[in
     with (
         torch.enable_grad(),
         torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
-        torch.autocast(inputs.device.type, dtype, enabled=dtype != torch.float32),
+        torch.autocast(first(inputs).device.type, dtype, enabled=dtype != torch.float32),
     ):
-        logits = model(inputs)
+        logits: torch.Tensor = through(model, inputs)
     return [*sizes, logits.numel() * FLOAT]
 
 

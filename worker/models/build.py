@@ -20,9 +20,13 @@ from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.models.custom import CustomModelSpec
 from distill_queue.shared.spec.models.torchvision import TorchvisionSpec
 from distill_queue.worker.machine import memory, plugins
+from distill_queue.worker.machine.inputs import Inputs, through
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.models.torchvision import start_from
 from distill_queue.worker.models.weights import tensors
+
+#: Samples of the batch that a model is tried with.
+BLANK_SAMPLES = 2
 
 logger = logging.getLogger(__name__)
 
@@ -77,17 +81,25 @@ def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trai
 
 
 def _try(model: nn.Module, spec: ModelSpec, data: DatasetRecord) -> None:
-    batch = torch.zeros(2, *data.shape, dtype=torch.int64 if data.tokens else torch.float32)
+    batch = _blank(data)
     try:
         # Not in inference mode: tensors that a model keeps from it could not be used in training.
         with torch.set_grad_enabled(model.training):
-            logits = model(batch)
+            logits = through(model, batch)
     except plugins.MISTAKES as error:
         if memory.is_short(error):
             raise
         problem = first_line(error) + plugins.own_line(error, spec.name)
-        raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.shape}: {problem}") from error
-    _require_logits(f"{spec.name}{' in training mode' if model.training else ''}", logits, len(batch), data.classes)
+        raise InvalidSpec(f"model {spec.name} does not take samples of shape {data.input_shape}: {problem}") from error
+    _require_logits(f"{spec.name}{' in training mode' if model.training else ''}", logits, BLANK_SAMPLES, data.classes)
+
+
+def _blank(data: DatasetRecord) -> Inputs:
+    """Samples that are all zeros, as a model takes them."""
+    if not data.inputs:
+        return torch.zeros(BLANK_SAMPLES, *data.shape, dtype=torch.int64 if data.tokens else torch.float32)
+    types = {"numbers": torch.float32, "tokens": torch.int64, "flags": torch.bool}
+    return {name: torch.zeros(BLANK_SAMPLES, *each.shape, dtype=types[each.kind]) for name, each in data.inputs.items()}
 
 
 def _require_logits(model_name: str, output: object, batch: int, classes: int) -> None:

@@ -16,7 +16,7 @@ def build(spec: CustomModelSpec, data: DatasetRecord, runtime: Runtime) -> nn.Mo
     """The model that a spec describes, for a data set."""
     factory = plugins.load(spec.name, runtime.plugins)
     with plugins.called(spec.name):
-        model = factory(input_shape=data.shape, classes=data.classes, **as_arguments(spec.options))
+        model = factory(input_shape=data.input_shape, classes=data.classes, **as_arguments(spec.options))
     if not isinstance(model, nn.Module):
         raise InvalidSpec(f"{spec.name}: must return a torch.nn.Module, not {type(model).__name__}")
     return model

@@ -18,9 +18,9 @@ class Ensemble(nn.Module):
         self.shares = [weight / sum(weights) for weight in weights]
         self.probabilities = probabilities
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, *inputs: torch.Tensor, **named: torch.Tensor) -> torch.Tensor:
         """Logits, float32; if probabilities are averaged, at temperature 1, the logits' softmax is their average."""
-        logits = [model(inputs).float() for model in self.models]
+        logits = [model(*inputs, **named).float() for model in self.models]
         if not self.probabilities:
             return torch.stack([share * each for share, each in zip(self.shares, logits, strict=True)]).sum(0)
         terms = [each.log_softmax(1) + log(share) for share, each in zip(self.shares, logits, strict=True)]

@@ -22,6 +22,7 @@ from distill_queue.shared.soft_labels.cache import SoftLabelsHeader
 from distill_queue.shared.soft_labels.numerics import LARGEST_SMALL, Array
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
 from distill_queue.worker.data.batches import Batches
+from distill_queue.worker.machine.inputs import Inputs, each, first, through
 from distill_queue.worker.stages.context import StageContext
 from distill_queue.worker.stages.crew import AGAIN_SECONDS, TRIAL_SECONDS, Crew, worthwhile_helpers
 from distill_queue.worker.stages.label_facts import header_of, progress_in_words, record_of_labels, targets_of
@@ -92,16 +93,16 @@ class Labelling:
         return encoding.dtype == "float16" and encoding.top_k is None and bool(logits.abs().max() <= LARGEST_SMALL)
 
 
-def logits_of_rows(teacher: torch.nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+def logits_of_rows(teacher: torch.nn.Module, inputs: Inputs) -> torch.Tensor:
     """The teacher's logits `[rows, classes]`, in eval mode, with the same bits with any number of threads.
 
     For up to 8 rows MKL splits each sum among its threads on some processors, in spite of the variables in
     `worker.machine.libraries` (AMD EPYC, torch 2.15): so the rows of a small batch are repeated.
     """
-    rows = len(inputs)
+    rows = len(first(inputs))
     if rows < FEWEST_ROWS:
-        inputs = torch.cat([inputs] * math.ceil(FEWEST_ROWS / rows))
-    logits: torch.Tensor = teacher(inputs)
+        inputs = each(inputs, lambda samples: torch.cat([samples] * math.ceil(FEWEST_ROWS / rows)))
+    logits: torch.Tensor = through(teacher, inputs)
     return logits[:rows]
 
 

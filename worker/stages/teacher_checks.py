@@ -14,6 +14,7 @@ from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.results.records import DatasetRecord, DataWarning
 from distill_queue.worker.data.normalisation import Normalisation
 from distill_queue.worker.data.split import Split
+from distill_queue.worker.machine.inputs import through
 from distill_queue.worker.machine.runtime import Report
 
 #: Samples that are enough to tell, and those that are too few to tell chance.
@@ -156,7 +157,7 @@ def _trial(
     try:
         for rows in batches:
             report("tries it on labelled samples" + (f" {way.words}" if way else ""))
-            parts.append(model(train.normalised(rows)).float().cpu())
+            parts.append(through(model, train.normalised(rows)).float().cpu())
     finally:
         if prepared:
             prepared.remove()

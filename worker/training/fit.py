@@ -19,6 +19,7 @@ from distill_queue.worker.data.batches import Batch, Batches, batch_sizes
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.determinism import determinism
+from distill_queue.worker.machine.inputs import Inputs, each, first
 from distill_queue.worker.machine.recorded_step import RecordedStep, can_repeat
 from distill_queue.worker.machine.runtime import Report
 from distill_queue.worker.models import parameters, trained_parameters
@@ -187,11 +188,11 @@ class _Trainer:
         parts = shown.parts if isinstance(shown, Batch) else (shown,)
         losses, hits = self._descend(*parts) if self._recording is None else self._recording(self._descend, *parts)
         state.note(losses, hits)
-        return parts[0].shape[:2].numel()
+        return first(parts[0]).shape[:2].numel()
 
     def _descend(
         self,
-        inputs: torch.Tensor,
+        inputs: Inputs,
         targets: torch.Tensor | None = None,
         teacher_logits: torch.Tensor | None = None,
         partner_targets: torch.Tensor | None = None,
@@ -209,7 +210,7 @@ class _Trainer:
         """
         self.state.optimizer.forget()  # There are some where a recording of this failed.
         if targets is None:
-            batch = self._batches(inputs, self._view)
+            batch = self._batches(first(inputs), self._view)
         else:
             batch = Batch(inputs, targets, teacher_logits, partner_targets, shares)
         logits = self._logits(batch.inputs)
@@ -230,7 +231,7 @@ class _Trainer:
         for start in range(0, len(self._held_out), batch_size):
             rows = slice(start, start + batch_size)
             inputs = self._held_out.normalised(rows)
-            logits = self._logits(inputs.expand(len(self._members), *inputs.shape))
+            logits = self._logits(each(inputs, lambda samples: samples.expand(len(self._members), *samples.shape)))
             hits += hits_of(logits, self._held_out.targets[rows])
         return (hits / len(self._held_out)).tolist()
 
@@ -255,11 +256,11 @@ class _Trainer:
         )
         return Trained(record, History.of(points))
 
-    def _logits(self, inputs: torch.Tensor) -> torch.Tensor:
+    def _logits(self, inputs: Inputs) -> torch.Tensor:
         """Logits `[members, batch, classes]` of inputs `[members, batch, ...]`."""
         # A recorded step casts the weights itself each time; where each is used once, the cache saves nothing.
         cached, enabled = not self._can_repeat, self._dtype != torch.float32
-        with torch.autocast(inputs.device.type, self._dtype, enabled=enabled, cache_enabled=cached):
+        with torch.autocast(first(inputs).device.type, self._dtype, enabled=enabled, cache_enabled=cached):
             return self._stack(inputs)
 
 

@@ -21,6 +21,7 @@ from distill_queue.worker import models
 from distill_queue.worker.losses import UNLABELLED
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.machine.generators import seed_generators
+from distill_queue.worker.machine.inputs import Inputs, through
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.training.marks import Mark, difference, mark, state_of
 
@@ -29,7 +30,7 @@ Loss = Callable[..., torch.Tensor]
 
 
 def build_again(
-    model: nn.Module, spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | None, inputs: torch.Tensor
+    model: nn.Module, spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | None, inputs: Inputs
 ) -> nn.Module:
     """A second model that is like a first one, whose weights are untrained, in every bit.
 
@@ -52,7 +53,7 @@ def build_again(
     return again
 
 
-def require_steady(model: nn.Module, name: str, inputs: torch.Tensor) -> None:
+def require_steady(model: nn.Module, name: str, inputs: Inputs) -> None:
     """See that a model in eval mode gives some inputs `[samples, ...]` the same logits twice, and stays as it is.
 
     Raises:
@@ -75,7 +76,7 @@ def require_steady(model: nn.Module, name: str, inputs: torch.Tensor) -> None:
 
 
 def require_whole(
-    trained: nn.Module, spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int, inputs: torch.Tensor
+    trained: nn.Module, spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int, inputs: Inputs
 ) -> None:
     """See that a model is what its weights and buffers say: another one that is given these gives the same logits.
 
@@ -172,9 +173,9 @@ def require_torch_only(name: str, step: Callable[[], object]) -> None:
 
 
 @torch.no_grad()
-def _logits(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
+def _logits(model: nn.Module, inputs: Inputs) -> torch.Tensor:
     """Logits in eval mode, as for soft labels and evaluations."""
-    logits: torch.Tensor = model.eval()(inputs)
+    logits: torch.Tensor = through(model.eval(), inputs)
     return logits
 
 

@@ -23,6 +23,7 @@ from distill_queue.worker.data.batches import batch_sizes
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.machine import memory, plugins
 from distill_queue.worker.machine.determinism import determinism
+from distill_queue.worker.machine.inputs import Inputs, each, first
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.training import own_code
 from distill_queue.worker.training.gradients import far_from
@@ -67,9 +68,7 @@ Step = dict[str, torch.Tensor]
 class Probe:
     """Models that may be spoilt, and a few real samples to take through them."""
 
-    def __init__(
-        self, models: Sequence[nn.Module], inputs: torch.Tensor, seed: int, like: nn.Module | None = None
-    ) -> None:
+    def __init__(self, models: Sequence[nn.Module], inputs: Inputs, seed: int, like: nn.Module | None = None) -> None:
         """Take models that may be spoilt.
 
         Args:
@@ -79,9 +78,9 @@ class Probe:
             like: where there is one model, another one in the same state, which is kept as it is; it saves a copy.
 
         """
-        self._models, self._seed, self._device = models, seed, inputs.device
+        self._models, self._seed, self._device = models, seed, first(inputs).device
         self._stack = Stack(models)
-        self._inputs = inputs.expand(len(models), *inputs.shape)
+        self._inputs = each(inputs, lambda samples: samples.expand(len(models), *samples.shape))
         own = {tensor.data_ptr() for tensor in self._tensors}
         state = self._tensors if like is None else chain(like.parameters(), like.buffers())
         self._state = [each.detach().clone() if each.data_ptr() in own else each.detach() for each in state]
@@ -98,8 +97,9 @@ class Probe:
             for tensor, before in zip(self._tensors, self._state, strict=True):
                 tensor.copy_(before)
         self._set_mode(training=training)
-        inputs = self._inputs[:, :rows]
-        inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
+        inputs = each(
+            self._inputs, lambda samples: samples[:, :rows].to(dtype if samples.is_floating_point() else samples.dtype)
+        )
         trained = {name: tensor for name, tensor in self._stack.parameters.items() if tensor.requires_grad}
         with determinism(self._seed, self._device, fill=True):
             with torch.autocast(self._device.type, dtype, enabled=dtype != torch.float32):

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from distill_queue.worker.machine.inputs import Inputs, each, through
 from distill_queue.worker.models import Mlp
 
 #: First member, end, and the leaves of their part of each parameter, in the parameters' order.
@@ -41,11 +42,13 @@ class Stack:
                 parameter.data = view
             self.parameters[members[0][0]] = stacked.requires_grad_()
 
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+    def __call__(self, inputs: Inputs) -> torch.Tensor:
         """Logits `[members, batch, classes]` of inputs `[members, batch, ...]`, each member its own."""
         if self._single is not None:
-            logits: torch.Tensor = self._single(inputs[0])
+            logits: torch.Tensor = through(self._single, each(inputs, lambda samples: samples[0]))
             return logits[None]
+        if not isinstance(inputs, torch.Tensor):
+            raise TypeError("MLPs take one tensor")
         device = inputs.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
         features = inputs.flatten(2).to(dtype)

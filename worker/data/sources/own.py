@@ -12,7 +12,7 @@ from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.given import inputs_of, names_of, targets_of
 from distill_queue.worker.data.reading import Reading
-from distill_queue.worker.data.split import pieces
+from distill_queue.worker.data.split import as_bytes, pieces
 from distill_queue.worker.machine import plugins
 
 
@@ -36,7 +36,7 @@ def _digests(arrays: Arrays) -> dict[str, str]:
         array: Array = getattr(arrays, name)
         digest = xxhash.xxh3_128(f"{array.dtype.str} {array.shape}".encode())
         for rows in pieces(array):
-            digest.update(np.ascontiguousarray(array[rows]).data)
+            digest.update(np.ascontiguousarray(as_bytes(array[rows])).data)
         digests[name.replace("_", " ")] = digest.hexdigest()
     return digests
 
