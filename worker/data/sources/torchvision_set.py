@@ -18,9 +18,9 @@ from distill_queue.worker.machine.runtime import Runtime
 def torchvision_set(class_name: str, runtime: Runtime, names: tuple[str, ...] | None = None) -> Arrays:
     """A data set of torchvision's, downloaded if it is not there yet.
 
-    Files in MNIST's format are read as they are, packed or not, and whatever their checksums, from a folder of the set's
-    name: of torchvision's or a spec's in a folder of data, of torchvision's in the folder of downloads. torchvision keeps
-    what it downloads in a folder `raw` below.
+    Files in MNIST's format are read as they are, packed or not, and whatever their checksums. They lie in a folder that
+    has the set's name, as a spec or torchvision writes it in a folder of data, as torchvision does in that of
+    downloads. torchvision keeps what it downloads in a folder `raw` below.
 
     Args:
         class_name: of torchvision's class.
