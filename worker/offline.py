@@ -28,8 +28,8 @@ from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.numerics import Floats
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.dataset import DatasetSpec
-from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.store import store_of
 from distill_queue.worker.data import load as data
 from distill_queue.worker.data import views as augment

@@ -11,8 +11,8 @@ import torch
 
 from distill_queue.shared.results.records import EvaluationRecord
 from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.distillation import DistillationSpec
-from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker import losses
 from distill_queue.worker.data.teacher_logits import TeacherLogits

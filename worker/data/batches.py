@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from distill_queue.shared.errors import InvalidSpec
-from distill_queue.shared.spec.training import AugmentationSpec
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.split import Split, pieces, take
 from distill_queue.worker.data.teacher_logits import TeacherLogits

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from distill_queue.shared.spec.training import AugmentationSpec
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 
 #: Random numbers that a sample has in a view: shift down and right, flip, middle of the square (row, column), partner,
 #: share. A new one goes to the end, so that the others stay what they are.

@@ -27,10 +27,11 @@ from distill_queue.shared.plan.stage import Stage, label_file_ref
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.writer import FINISHED, LABELS, SoftLabelsWriter
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
-from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.data.batches import Batches

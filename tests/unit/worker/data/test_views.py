@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_queue.shared.spec.training import AugmentationSpec
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.worker.data.views import DRAWS, Augmented, augment, uniform
 from tests.properties import examples
 
