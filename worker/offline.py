@@ -32,8 +32,9 @@ from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.store.store import store_of
 from distill_queue.worker.data import load as data
-from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.split import Split
+from distill_queue.worker.data.views.augment import augment
+from distill_queue.worker.data.views.fingerprint import header_facts
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
@@ -88,7 +89,7 @@ def write_samples(
     return {
         "dataset_key": stage.key,
         "class_names": context.dataset.class_names,
-        **augment.header_facts(seen, views),
+        **header_facts(seen, views),
     }
 
 
@@ -99,7 +100,7 @@ def _write_views(split: Split, seen: AugmentationSpec, views: int, path: Path) -
         np.lib.format.write_array_header_1_0(file, header)
         for view in range(views):
             for rows in torch.arange(len(inputs), device=inputs.device).split(BATCH):
-                file.write(augment.augment(inputs, rows, view, seen).inputs.cpu().numpy().tobytes())
+                file.write(augment(inputs, rows, view, seen).inputs.cpu().numpy().tobytes())
 
 
 @torch.inference_mode()

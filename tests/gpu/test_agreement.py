@@ -16,7 +16,7 @@ from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker import losses
 from distill_queue.worker.data.teacher_logits import TeacherLogits
-from distill_queue.worker.data.views import augment
+from distill_queue.worker.data.views.augment import augment
 from distill_queue.worker.machine.runtime import Runtime
 from tests.gpu.conftest import images, plan, run
 

@@ -13,10 +13,10 @@ import torch
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.spec.augmentation import AugmentationSpec
-from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.split import Split, pieces, take
 from distill_queue.worker.data.teacher_logits import TeacherLogits
-from distill_queue.worker.data.views import Partners
+from distill_queue.worker.data.views import augment
+from distill_queue.worker.data.views.augment import Partners
 
 #: Batches that are read before they are needed.
 READ_AHEAD = 4

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_queue.shared.spec.augmentation import AugmentationSpec
-from distill_queue.worker.data.views import DRAWS, Augmented, augment, uniform
+from distill_queue.worker.data.views.augment import Augmented, augment
+from distill_queue.worker.data.views.generator import DRAWS, uniform
 from tests.properties import examples
 
 SAMPLES = 40
