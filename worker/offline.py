@@ -100,7 +100,7 @@ def _write_views(split: Split, seen: AugmentationSpec, views: int, path: Path) -
         np.lib.format.write_array_header_1_0(file, header)
         for view in range(views):
             for rows in torch.arange(len(inputs), device=inputs.device).split(BATCH):
-                file.write(augment(inputs, rows, view, seen).inputs.cpu().numpy().tobytes())
+                file.write(augment(inputs, rows, view, seen, split.white).inputs.cpu().numpy().tobytes())
 
 
 @torch.inference_mode()

@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from distill_queue.shared.plan.recipes import (
     Distill,
     JoinTeachers,
+    Labels,
     Recipe,
     StageRecipe,
     TrainControl,
+    TrainTeacher,
     WriteReport,
     models_of,
 )
@@ -30,10 +32,14 @@ def _is_new(recipe: StageRecipe) -> bool:
     if any(isinstance(model, MlpSpec) and model.drops for model in models_of(recipe)):
         return True
     match recipe:
+        case TrainTeacher(training=training):
+            return training.augmentation.is_new
+        case Labels(augmentation=augmentation):
+            return augmentation.is_new
         case Distill(transfer=transfer, distillation=distillation):
             return distillation.changes or not transfer.changes_nothing
-        case TrainControl(transfer=transfer):
-            return not transfer.changes_nothing
+        case TrainControl(transfer=transfer, augmentation=augmentation):
+            return augmentation.is_new or not transfer.changes_nothing
         case JoinTeachers(seeds=seeds):
             return bool(seeds)
         case WriteReport(students=students):

@@ -14,6 +14,7 @@ import torch
 from distill_queue.shared.files.array_file import read_array
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.soft_labels.numerics import Array
+from distill_queue.worker.data.normalisation import largest_pixel
 
 #: Bytes of samples, as float32, that are computed with in one go.
 PIECE_BYTES = 16_000_000
@@ -33,6 +34,8 @@ class Split:
     labelled: int
     #: The array that is mapped; None where the inputs were never in a file.
     file: Path | None = None
+    #: The value of a white pixel, if the samples are images; black is 0.
+    white: float = 255.0
 
     @classmethod
     def open(
@@ -45,7 +48,8 @@ class Split:
         )
         targets = torch.from_numpy(read_array(folder / f"{split}_targets.npy"))
         file = folder / f"{split}_inputs.npy"
-        mapped = cls(read_array(file, mapped=True), targets.to(device), mean, std, int((targets >= 0).sum()), file)
+        inputs, labelled = read_array(file, mapped=True), int((targets >= 0).sum())
+        mapped = cls(inputs, targets.to(device), mean, std, labelled, file, largest_pixel(record))
         return mapped if streamed else mapped.read_whole()
 
     def read_whole(self) -> Self:
@@ -66,6 +70,16 @@ class Split:
     def tokens(self) -> bool:
         """Whether the inputs name things, as words of a vocabulary, and measure nothing."""
         return not self.mean.numel()
+
+    @property
+    def reaches_from_black_to_white(self) -> bool:
+        """Whether all pixels may be from 0 to white, as far as their mean and deviation tell; waits for the device."""
+        mean, std = (values.double().flatten() for values in (self.mean, self.std))
+        # Values from 0 to white deviate most if each is either. A channel that is divided by more than its deviation
+        # is constant.
+        most = (mean * (self.white - mean)).clamp(min=0.0).sqrt() * 1.001
+        constant = std == mean.abs().clamp(min=1.0)
+        return bool(((mean >= 0.0) & (mean <= self.white) & ((std <= most) | constant)).all())
 
     def read(self, rows: torch.Tensor | slice) -> torch.Tensor:
         """Some samples as stored, on the device."""

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from distill_queue.shared.spec.augmentation import AugmentationSpec
-from distill_queue.worker.data.views.generator import uniform
+from distill_queue.worker.data.views.generator import draw, states
 
 #: Raised by one when the same random numbers come to mean other pixels.
 VERSION = 1
-#: Samples whose random numbers are part of a fingerprint.
-FINGERPRINT_SAMPLES = 64
+#: Samples whose random numbers are part of a fingerprint, and the places of these numbers.
+SAMPLES = 64
+PLACES = range(7)
 
 
 def fingerprint(spec: AugmentationSpec, views: int) -> str:
@@ -24,7 +25,8 @@ def fingerprint(spec: AugmentationSpec, views: int) -> str:
     """
     if spec.changes_nothing:
         return ""
-    numbers = torch.stack([uniform(spec.seed, view, torch.arange(FINGERPRINT_SAMPLES)) for view in (0, views - 1)])
+    samples = torch.arange(SAMPLES)
+    numbers = torch.stack([draw(states(spec.seed, view, samples), PLACES) for view in (0, views - 1)])
     done = json.dumps([VERSION, spec.model_dump(mode="json"), views], sort_keys=True)
     return hashlib.sha256(done.encode() + numbers.numpy().tobytes()).hexdigest()[:32]
 

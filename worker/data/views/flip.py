@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import torch
 
+from distill_queue.worker.data.views.generator import below
 
-def flip(images: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
-    """Images, left and right exchanged where `mirrored` `[batch]` is 1 and not 0."""
+
+def flip(images: torch.Tensor, numbers: torch.Tensor, _asked: bool, _white: float) -> torch.Tensor:
+    """Images, half of them mirrored left to right, by a random number `[1, batch]`."""
     batch = len(images)
     both = torch.cat((images, images.flip(3)))
-    return both.index_select(0, torch.arange(batch, device=images.device) + mirrored * batch)
+    return both.index_select(0, torch.arange(batch, device=images.device) + below(2, numbers[0]) * batch)

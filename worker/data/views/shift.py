@@ -5,8 +5,16 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from distill_queue.worker.data.views.generator import below
 
-def shift(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, most: int) -> torch.Tensor:
+
+def shift(images: torch.Tensor, numbers: torch.Tensor, most: int, _white: float) -> torch.Tensor:
+    """Images shifted by at most `most` pixels, by two random numbers `[2, batch]`: down and right."""
+    top, left = below(2 * most + 1, numbers)
+    return windows(images, top, left, most)
+
+
+def windows(images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, most: int) -> torch.Tensor:
     """Windows into images with `most` pixels of 0 around them; their corners are at `top` and `left` `[batch]`."""
     batch, channels, height, width = images.shape
     padded = functional.pad(images, (most, most, most, most))

@@ -391,7 +391,10 @@ OTHER = {
         "schedule": "cosine", "warmup": 0.1, "label_smoothing": 0.1, "augmentation": {"shift": 1}, "keep": "best",
         "patience": 1, "seed": 1, "precision": "bfloat16",
     },
-    AugmentationSpec: {"shift": 2, "flip": True, "cutout": 3, "mixup": 0.25, "seed": 1},
+    AugmentationSpec: {
+        "shift": 2, "flip": True, "cutout": 3, "mixup": 0.25, "crop": {"area": [0.5, 1.0]}, "rotation": 10.0,
+        "rand_augment": {"magnitude": 5}, "jitter": {"hue": 0.1}, "grayscale": 0.2, "cutmix": 0.5, "seed": 1,
+    },
     SoftLabelsSpec: {"dtype": "uint8", "top_k": 3, "views": 2, "augmentation": {"shift": 2}, "shards": 4},
     DatasetSpec: {
         "name": "own:other", "options": {"part": 2}, "version": "2", "validation": 0.2, "labelled": 500,

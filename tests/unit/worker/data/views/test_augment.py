@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.worker.data.views.augment import Augmented, augment
-from distill_queue.worker.data.views.generator import DRAWS, uniform
+from distill_queue.worker.data.views.generator import draw, states
 from tests.properties import examples
 
 SAMPLES = 40
+#: Random numbers of shift, flip, cutout and mixup.
+PLACES = range(7)
 EVERYTHING = AugmentationSpec(shift=2, flip=True, cutout=3, mixup=0.4, seed=7)
 
 specs = st.builds(
@@ -39,6 +41,10 @@ def images(channels: int = 1, height: int = 7, width: int = 9, dtype: torch.dtyp
     return (whole / 3).to(dtype) if dtype.is_floating_point else whole.to(dtype)
 
 
+def uniform(seed: int, view: int | torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
+    return draw(states(seed, view, samples), PLACES)
+
+
 def mixed(word: int) -> int:
     """SplitMix64's mixing function in Python's own integers."""
     word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
@@ -53,7 +59,7 @@ def stepped(state: int, steps: int = 1) -> int:
 def draws_of(seed: int, view: int, sample: int) -> list[int]:
     """What `uniform` must draw, in Python's own integers."""
     state = mixed(stepped(mixed(stepped(mixed(stepped(seed)) + view)) + sample))
-    return [mixed(stepped(state, draw)) >> 32 for draw in range(1, DRAWS + 1)]
+    return [mixed(stepped(state, draw)) >> 32 for draw in range(1, len(PLACES) + 1)]
 
 
 def view_of(image: npt.NDArray[np.float32], draws: list[int], spec: AugmentationSpec) -> npt.NDArray[np.float32]:
@@ -221,10 +227,10 @@ def test_neighbouring_samples_views_and_seeds_draw_evenly_and_independently() ->
         assert fractions.max() < 1.0
         # Of a uniform draw, mean 1/2 and variance 1/12; of independent ones, correlation 0: within 5 deviations.
         assert (fractions.mean(1) - 0.5).abs().max() < 5 * (1 / 12 / count) ** 0.5
-        between_draws = fractions.corrcoef() - torch.eye(DRAWS)
+        between_draws = fractions.corrcoef() - torch.eye(len(PLACES))
         assert between_draws.abs().max() < 5 / count**0.5
-        for draw in fractions:
-            assert torch.stack((draw[1:], draw[:-1])).corrcoef()[0, 1].abs() < 5 / count**0.5
+        for each in fractions:
+            assert torch.stack((each[1:], each[:-1])).corrcoef()[0, 1].abs() < 5 / count**0.5
 
 
 def test_each_shift_is_as_frequent_as_any_other_whether_mirrored_or_not() -> None:
