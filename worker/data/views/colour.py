@@ -13,7 +13,7 @@ from distill_queue.worker.data.views.generator import between
 #: Red, green and blue in a pixel's grey (ITU-R BT.601), as torchvision has them.
 LUMA = (0.2989, 0.587, 0.114)
 #: Steps from black to white in which grey is summed: whole numbers, whose sum is the same in any order.
-STEPS = 65_536
+STEPS = 2**22
 
 
 def jitter(images: torch.Tensor, numbers: torch.Tensor, asked: JitterSpec, white: float) -> torch.Tensor:

@@ -46,21 +46,26 @@ def rand_augment(images: torch.Tensor, numbers: torch.Tensor, asked: RandAugment
 
 def operated(images: torch.Tensor, kinds: torch.Tensor, signs: torch.Tensor, strength: Strength) -> torch.Tensor:
     """Images after one operation each, by its place in OPERATIONS; in place. Kinds and signs are int64 `[batch]`."""
+    changed = changed_by_rows if images.device.type == "cpu" else changed_by_masks
     for kind, change in enumerate(OPERATIONS.values()):
         if change is not None:
-            images = _changed(images, kinds == kind, signs.float(), change, strength)
+            images = changed(images, kinds == kind, signs.float(), change, strength)
     return images
 
 
-def _changed(
+def changed_by_rows(
     images: torch.Tensor, chosen: torch.Tensor, signs: torch.Tensor, change: Change, strength: Strength
 ) -> torch.Tensor:
-    """Images of which the chosen ones `[batch]` are changed."""
-    if images.device.type == "cpu":
-        if len(rows := chosen.nonzero().flatten()):
-            images.index_copy_(0, rows, change(images.index_select(0, rows), signs.index_select(0, rows), strength))
-        return images
-    # How many are chosen is known on the device only: to ask for it would wait for it, and cannot be recorded.
+    """Images of which the chosen ones `[batch]` are changed, and no others are computed."""
+    if len(rows := chosen.nonzero().flatten()):
+        images.index_copy_(0, rows, change(images.index_select(0, rows), signs.index_select(0, rows), strength))
+    return images
+
+
+def changed_by_masks(
+    images: torch.Tensor, chosen: torch.Tensor, signs: torch.Tensor, change: Change, strength: Strength
+) -> torch.Tensor:
+    """The same where only the device knows how many are chosen, which cannot be recorded in a CUDA graph."""
     return torch.where(chosen.view(-1, 1, 1, 1), change(images.clone(), signs, strength), images)
 
 

@@ -59,7 +59,15 @@ def trained(folder: Path, augmentation: AugmentationSpec, *, streamed: bool) -> 
     return model.state_dict()
 
 
-@pytest.mark.parametrize("changes", [{}, {"shift": 2, "flip": True, "cutout": 2}, {"mixup": 0.5}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"shift": 2, "flip": True, "cutout": 2},
+        {"mixup": 0.5},
+        {"crop": {}, "jitter": {"contrast": 0.4}, "cutmix": 0.5},
+    ],
+)
 def test_a_streamed_training_gives_the_same_weights(folder: Path, changes: dict[str, Any]) -> None:
     augmentation = AugmentationSpec.model_validate(changes)
     in_memory = trained(folder, augmentation, streamed=False)
