@@ -398,6 +398,7 @@ OTHER = {
     SoftLabelsSpec: {"dtype": "uint8", "top_k": 3, "views": 2, "augmentation": {"shift": 2}, "shards": 4},
     NamedDatasetSpec: {
         "name": "own:other", "options": {"part": 2}, "version": "2", "validation": 0.2, "labelled": 500,
+        "normalise": "unit",
     },
 }  # fmt: skip
 DATASET = {"name": "own:data", "options": {"part": 1}, "validation": 0.1}
