@@ -129,7 +129,7 @@ class Decoder:
             problem = error.strerror or str(error)
             if can_pass(error):
                 raise Unavailable(f"dataset.path: {path}: {problem}") from error
-            raise NoFile(problem) from error
+            raise NoFile(f"cannot be opened: {problem}") from error
 
 
 def _write(out: RawIOBase, samples: Array) -> None:

@@ -12,12 +12,13 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from distill_queue.shared.errors import InvalidInput, InvalidSpec
+from distill_queue.shared.errors import InvalidInput, InvalidSpec, Unavailable
 from distill_queue.shared.files.content import files_below
 from distill_queue.shared.line import listed
 from distill_queue.shared.results.records import DataWarning
 from distill_queue.shared.spec.sources.image_folder import IMAGE_SUFFIXES, ImageFolderSpec
 from distill_queue.shared.text import encodable, plain_line
+from distill_queue.worker.machine.outages import can_pass
 
 #: What the folders of splits may be called, in small letters or large ones.
 SPLITS = {
@@ -68,6 +69,7 @@ class Layout:
 
         Raises:
             InvalidSpec: it has no classes, or something lies where it can be of none.
+            Unavailable: a folder cannot be read for now.
 
         """
         if not place.is_dir():
@@ -160,7 +162,7 @@ def _paths(place: Path) -> Iterable[str]:
         for file in files_below(place, lambda _: True):
             yield file.relative_to(place).as_posix()
     except InvalidInput as error:
-        raise InvalidSpec(f"dataset.path: {error}") from error
+        raise (Unavailable if can_pass(error) else InvalidSpec)(f"dataset.path: {error}") from error
 
 
 def _folders(place: Path) -> list[str]:
