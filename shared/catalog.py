@@ -60,6 +60,8 @@ WarningKind = Literal[
     "small_classes",
     "channels_last",
     "test_samples_in_training",
+    "missing_values",
+    "unknown_categories",
     "normalisation",
     "teacher_at_chance",
 ]

@@ -16,6 +16,7 @@ from distill_queue.worker.data.sources import (
     kmnist,
     mnist,
     mnist_5k,
+    table_file,
 )
 
 #: Reads the whole data set that a spec describes; a source imports the library that it needs when it is called. Each
@@ -31,4 +32,5 @@ SOURCES: dict[str, Source] = {
     "mnist_5k": mnist_5k.read,
     "digits": digits.read,
     "arrays": arrays.read,
+    "table": table_file.read,
 }
