@@ -28,7 +28,7 @@ def files_of(dataset: SourceInTables, place: Path) -> dict[str, Path]:
         if file.stem in found:
             raise InvalidSpec(f"{dataset.path}: has both {found[file.stem].name} and {file.name}: take one away")
         found[file.stem] = file
-    kind = next((file.suffix for file in found.values()), TABLES[0])
+    kind = found["train"].suffix if "train" in found else next((each.suffix for each in found.values()), TABLES[0])
     for part in ("train", "test"):
         if part not in found:
             there = listed(sorted(each.name for each in place.iterdir()), MOST_NAMED) or "nothing"
@@ -37,5 +37,5 @@ def files_of(dataset: SourceInTables, place: Path) -> dict[str, Path]:
                 f"{there}); of a single file, as path: {dataset.path}/all{kind}, a fixed fifth is for testing"
             )
     if others := [file.name for file in found.values() if file.suffix != kind]:
-        raise InvalidSpec(f"{dataset.path}: {others[0]} is of another format than train{found['train'].suffix}")
+        raise InvalidSpec(f"{dataset.path}: {others[0]} is of another format than train{kind}")
     return {part: found[part] for part in PARTS if part in found}
