@@ -252,6 +252,11 @@ class Settings(BaseSettings):
         return self.cache / f"{name}-{hashlib.sha256(self.store.encode()).hexdigest()[:8]}"
 
     @property
+    def contents(self) -> Path:
+        """The file in which this machine remembers the hashes of data."""
+        return self.cache / "contents.sqlite"
+
+    @property
     def anywhere(self) -> Self:
         """The same settings with absolute paths, for a process that runs in another folder."""
         store = self.store if self.is_remote else str(self.folder.absolute())

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -36,7 +37,7 @@ WARM_UPS = 5
 class Step:
     """The worker's step without its loop: forward, losses, backward, optimiser, always on one batch."""
 
-    stack: Callable[[torch.Tensor], torch.Tensor]
+    stack: Callable[[Any], torch.Tensor]
     objective: Objective
     optimizer: optimizers.Optimizer
     batch: Batch

@@ -15,6 +15,8 @@ from benchmarks.reproduce.workplace import STORE, Workplace
 
 #: In the order in which they are run.
 SECTIONS: dict[str, Section] = {module.SECTION.name: module.SECTION for module in (mnist, hinton, recipes, trials)}
+#: Longer times are told in hours.
+MOST_MINUTES = 100
 
 
 def main() -> None:
@@ -29,7 +31,10 @@ def main() -> None:
     if unknown := set(options.sections) - SECTIONS.keys():
         parser.error(f"no section {', '.join(sorted(unknown))}: there are {', '.join(SECTIONS)}")
     if not options.tables:
-        run([SECTIONS[name] for name in options.sections or SECTIONS], options.only)
+        try:
+            run([SECTIONS[name] for name in options.sections or SECTIONS], options.only)
+        except KeyboardInterrupt:
+            raise SystemExit("stopped: the next run goes on from here") from None
     for path in tables.rewrite(SECTIONS):
         print(f"rewritten: {path.relative_to(ROOT)}")
 
@@ -59,7 +64,8 @@ def forecast(sections: list[Section], wanted_names: dict[str, list[str]]) -> str
         unknown = [name for name, outcome in found.items() if outcome is None or outcome.minutes is None]
         if known:
             minutes, machines = sum(each.minutes or 0.0 for each in known), {each.machine for each in known}
-            lines.append(f"{section.name}: {minutes:.0f} minutes the last time ({'; '.join(sorted(machines))})")
+            took = f"{minutes:.0f} minutes" if minutes < MOST_MINUTES else f"{minutes / 60:.1f} hours"
+            lines.append(f"{section.name}: {took} the last time ({'; '.join(sorted(machines))})")
         if unknown:
             lines.append(f"{section.name}: it is not known how long {', '.join(unknown)} take")
     return "\n".join([*lines, f"less what {STORE.relative_to(ROOT)} has already"])

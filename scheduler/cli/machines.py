@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -34,6 +35,7 @@ def up(
     from distill_queue.shared.store.store import store_of
 
     settings = Settings.load()
+    settings = settings.model_copy(update={"data": settings.data or (Path.cwd(),)})
     store_of(settings).check_writable()
     folder = (settings.folder / "server").absolute()
     with LocalStack(settings, workers=workers, flower_port=flower_port, server_folder=folder) as stack:

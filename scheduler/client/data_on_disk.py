@@ -45,7 +45,7 @@ def with_content(spec: PipelineSpec, settings: Settings, source: SpecFile | None
     place = ("dataset", "path")
     try:
         found = find_in(data_folders(spec, settings, source.path), dataset.path)
-        content = found and content_of(found, dataset.takes, settings.cache / "contents.sqlite")
+        content = found and content_of(found, dataset.takes, settings.contents)
     except InvalidInput as error:
         raise InvalidSpec(source.at(place, str(error))) from error
     if content is None:

@@ -122,10 +122,11 @@ def _facts(status: os.stat_result) -> tuple[int, ...]:
 
 def _opened(memory: Path) -> sqlite3.Connection:
     """The table of hashes; an empty one in memory where the file cannot be used."""
-    for place in (str(memory), ":memory:"):
-        with suppress(sqlite3.Error, OSError):
-            memory.parent.mkdir(parents=True, exist_ok=True)
-            table = sqlite3.connect(place)
-            table.execute(_TABLE)
-            return table
-    raise AssertionError("SQLite has no table in memory")
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        table = sqlite3.connect(memory)
+        table.execute(_TABLE)
+    except (sqlite3.Error, OSError):
+        table = sqlite3.connect(":memory:")
+        table.execute(_TABLE)
+    return table

@@ -32,8 +32,8 @@ def _is_new(recipe: StageRecipe) -> bool:
     if any(isinstance(model, MlpSpec) and model.drops for model in models_of(recipe)):
         return True
     match recipe:
-        case PrepareData(dataset=SourceOnDisk()):
-            return True
+        case PrepareData(dataset=dataset):
+            return isinstance(dataset, SourceOnDisk) or dataset.normalise != "data"
         case Distill(transfer=transfer, distillation=distillation):
             return distillation.changes or not transfer.changes_nothing
         case TrainControl(transfer=transfer):

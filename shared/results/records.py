@@ -57,6 +57,8 @@ class DatasetRecord(Frozen):
     mean: tuple[float, ...]
     #: For a constant channel the size of its value, but at least 1.
     std: tuple[float, ...]
+    #: The largest value that a pixel can have, where mean and deviation were stated and so do not tell it.
+    largest: Annotated[float | None, Field(exclude_if=lambda largest: largest is None)] = None
     #: The inputs of a sample by their names, where it has several.
     inputs: Annotated[dict[str, InputRecord], Field(exclude_if=lambda inputs: not inputs)] = {}  # noqa: RUF012 (pydantic copies it)
     warnings: DataWarnings = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -17,26 +18,33 @@ from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
 
 ROOT = Path(__file__).parents[2]
-#: Pages with code of the reader's own, and the files that its blocks are.
-OWN_CODE = [("own-data.md", ("mine/data.py",)), ("own-model.md", ("mine/models.py", "mine/losses.py"))]
+#: Pages with code of the reader's own, the files that its blocks are, and how many specs it shows.
+OWN_CODE = [
+    ("own-data.md", ("arrays.py", "mine/data.py"), 2),
+    ("own-model.md", ("mine/models.py", "mine/losses.py"), 1),
+]
 
 
-@pytest.mark.parametrize(("page", "files"), OWN_CODE)
+@pytest.mark.parametrize(("page", "files", "specs"), OWN_CODE)
 def test_own_code_works_as_its_page_shows_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, files: tuple[str, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, files: tuple[str, ...], specs: int
 ) -> None:
     text = (ROOT / "docs" / "how-to" / page).read_text()
     for name, block in zip(files, re.findall(r"```python\n(.*?)```", text, re.DOTALL), strict=True):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(block)
-    (tmp_path / "spec.yaml").write_text(re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[0])
+    monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "mine", raising=False)
-    runtime = Runtime(torch.device("cpu"), plugins=(Path(files[0]).parts[0],))
+    if (script := tmp_path / "arrays.py").exists():
+        runpy.run_path(str(script))
+    runtime = Runtime(torch.device("cpu"), plugins=("mine",), data=(tmp_path,), digests=tmp_path / "contents")
     runner = StageRunner(FolderStore(tmp_path / "store"), runtime, lambda *_progress: None)
 
-    *_, report = [runner.run(stage) for stage in Plan.of(PipelineSpec.load(tmp_path / "spec.yaml")).stages]
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[:specs]:
+        (tmp_path / "spec.yaml").write_text(block)
+        *_, report = [runner.run(stage) for stage in Plan.of(PipelineSpec.load(tmp_path / "spec.yaml")).stages]
 
-    assert isinstance(report.record, ReportRecord)
-    assert report.record.students[0].accuracy.mean > 0.5
+        assert isinstance(report.record, ReportRecord)
+        assert report.record.students[0].accuracy.mean > 0.5

@@ -14,8 +14,9 @@ from distill_queue.shared.errors import InvalidSpec, store_errors
 from distill_queue.shared.files.array_file import write_array
 from distill_queue.shared.results.records import DatasetRecord, DataWarning, InputRecord
 from distill_queue.shared.soft_labels.numerics import Array
+from distill_queue.shared.spec.sources.normalise import NormaliseInputs
 from distill_queue.worker.data import checks as data_checks
-from distill_queue.worker.data import records
+from distill_queue.worker.data import normalisation, records
 from distill_queue.worker.data.split import pieces
 from distill_queue.worker.data.statistics import Statistics
 
@@ -41,6 +42,8 @@ class Arrays:
     warnings: tuple[DataWarning, ...] = ()
     #: Whether they are the user's own, which are looked at more closely.
     own: bool = False
+    #: How the inputs are to reach models.
+    normalise: NormaliseInputs = "data"
     #: SHA-256 of the files that they were read from; none where these are not the user's.
     content: str | None = None
     #: Small files that the packed set is to have, by their names: what one needs to make inputs of new samples.
@@ -166,7 +169,7 @@ class Arrays:
             else:
                 whole = statistics
             warnings += odd
-        return DatasetRecord(
+        record = DatasetRecord(
             shape=self.train_inputs.shape[1:],
             class_names=self.class_names,
             train_samples=len(train),
@@ -179,6 +182,7 @@ class Arrays:
             inputs=inputs,
             warnings=tuple(warnings),
         )
+        return normalisation.stated(self.normalise, record, bytes_=self.train_inputs.dtype == np.uint8)
 
     @property
     def _train_and_held_out(self) -> tuple[Array, Array]:

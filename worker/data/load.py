@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from distill_queue.shared.catalog import is_reference
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
@@ -28,4 +30,4 @@ def load(dataset: DatasetSpec, reading: Reading) -> Arrays:
         arrays = arrays.labelled_only(dataset.labelled)
     if dataset.validation:
         arrays = arrays.holding_out(dataset.validation)
-    return arrays
+    return replace(arrays, normalise=dataset.normalise)

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.spec.sources.normalise import MeanAndDeviation, NormaliseInputs
 
 #: Of red, green and blue from 0 to 1, as torchvision's models with weights of ImageNet take them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -83,6 +84,36 @@ class Normalisation:
         return model.register_forward_pre_hook(change)
 
 
+def stated(normalise: NormaliseInputs, data: DatasetRecord, *, bytes_: bool) -> DatasetRecord:
+    """A data set whose inputs are to be normalised as a spec says, and not by their own mean and deviation.
+
+    Args:
+        normalise: what the spec says.
+        data: with the mean and deviation of the training samples.
+        bytes_: whether the inputs are stored as bytes, so that the largest value is 255.
+
+    Raises:
+        InvalidSpec: there is no such thing of these data.
+
+    """
+    if normalise == "data":
+        return data
+    if not data.mean:
+        raise InvalidSpec("dataset.normalise: the inputs are tokens, or several, which are not normalised in one way")
+    largest, channels = 255.0 if bytes_ else largest_pixel(data), len(data.mean)
+    data = data.model_copy(update={"largest": largest})
+    if isinstance(normalise, MeanAndDeviation):
+        scale = 255.0 if bytes_ else 1.0
+        mean, std = (tuple(scale * each for each in values) for values in (normalise.mean, normalise.std))
+    else:
+        found = Normalisation.of(normalise, data)
+        mean, std = found.mean, found.std
+    if len(mean) not in (1, channels):
+        raise InvalidSpec(f"dataset.normalise: {len(mean)} means, and samples of shape {data.shape}")
+    each = 1 if len(mean) == channels else channels
+    return data.model_copy(update={"mean": mean * each, "std": std * each})
+
+
 def prepared(model: nn.Module, name: Normalise, data: DatasetRecord, device: torch.device) -> nn.Module:
     """Wrap a model so that it takes samples as they are normalised here, not as in its own training.
 
@@ -97,5 +128,7 @@ def prepared(model: nn.Module, name: Normalise, data: DatasetRecord, device: tor
 
 def largest_pixel(data: DatasetRecord) -> float:
     """The largest value that a pixel can have: 1 where all seem to be from 0 to 1, else 255."""
+    if data.largest is not None:
+        return data.largest
     sums = [mean + std for mean, std in zip(data.mean, data.std, strict=True)]
     return 1.0 if max(sums, default=math.inf) <= MOST_OF_UNIT else 255.0

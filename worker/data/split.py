@@ -44,7 +44,9 @@ class Field:
 
     def of(self, stored: torch.Tensor) -> torch.Tensor:
         """The input of samples that are stored as bytes `[samples, bytes]`, as the model takes it."""
-        values = stored[:, self.place].contiguous().view(self.dtype).view(len(stored), *self.record.shape)
+        # A copy, always: a single row's bytes are contiguous where they are, and may begin at an odd address.
+        own = stored[:, self.place].clone(memory_format=torch.contiguous_format)
+        values = own.view(self.dtype).view(len(stored), *self.record.shape)
         match self.record.kind:
             case "tokens":
                 return values.long()

@@ -94,6 +94,7 @@ class Statistics:
             axes = (0, *range(2, inputs.ndim))
             for rows in pieces(inputs):
                 for ends in (inputs[rows].min(axis=axes), inputs[rows].max(axis=axes)):
+                    ends = np.atleast_1d(ends)  # A single value a sample has no dimension for channels.
                     distances = np.abs(ends.astype(np.float64) - self.mean) / self.scale
                     found = zip(distances.tolist(), ends.tolist(), strict=True)
                     furthest = [max(pair) for pair in zip(furthest, found, strict=True)]

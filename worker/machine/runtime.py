@@ -68,7 +68,7 @@ class Runtime:
             settings.plugins,
             downloads=settings.folder / "downloads",
             data=settings.data,
-            digests=settings.cache / "contents.sqlite",
+            digests=settings.contents,
             memory_gb=settings.memory_gb,
         )
 

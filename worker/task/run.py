@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from distill_queue.shared.errors import DistillError, StageFailed, UnknownPipeli
 from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.plan.recipes import Training
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage, bundle_ref
+from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.store import ArtifactStore
 from distill_queue.worker.coordination.kept_messages import KeptMessages
 from distill_queue.worker.coordination.leases import Lease, Leases
@@ -38,6 +39,8 @@ class TaskRun:
     leases: Leases
     kept_messages: KeptMessages
     attempts: StageAttempts
+    #: Says why an artifact that was found is not to be used, if it is not.
+    refuse: Callable[[Stage, Artifact], StageFailed | None]
 
     def find_or_compute(self, bundle: Bundle, enter: EnterFinished) -> dict[str, DistillError]:
         """Each stage's artifact, from the store or made now; of those that failed for good, why, by key.
@@ -49,16 +52,17 @@ class TaskRun:
             Unavailable: the store or a download does not work for now.
 
         """
-        missing = self._enter_found(bundle, enter)
+        missing, failures = self._enter_found(bundle, enter)
         if not missing and len(bundle) > 1:
             self.store.forget_partial(bundle_ref(bundle))
-        failures = self._make_inputs_again(missing)
+        failures |= self._make_inputs_again(missing)
         missing = tuple(stage for stage in missing if stage.key not in failures)
         if not missing:
             return failures
         self.attempts.runners.load()
         with self._leases(missing) as leases:
-            missing = self._enter_found(missing, enter)
+            missing, refused = self._enter_found(missing, enter)
+            failures |= refused
             for stage in missing:
                 if failure := self.ledger.failure(stage.key):
                     failures[stage.key] = StageFailed(failure)
@@ -68,16 +72,19 @@ class TaskRun:
                     failures |= self.attempts.compute(bundle, part, leases, enter)
         return failures
 
-    def _enter_found(self, bundle: Bundle, enter: EnterFinished) -> Bundle:
-        """Enter what the store has, and return the rest."""
-        missing = []
+    def _enter_found(self, bundle: Bundle, enter: EnterFinished) -> tuple[Bundle, dict[str, DistillError]]:
+        """Enter what the store has; return the rest, and of what is not to be used, why, by key."""
+        missing, refused = list[Stage](), dict[str, DistillError]()
         for stage in bundle:
             if found := self.store.find(stage.ref):
+                if reason := self.refuse(stage, found):
+                    refused[stage.key] = reason
+                    continue
                 self.store.forget_partial(stage.ref)
                 enter(stage, found, "found", 1)
             else:
                 missing.append(stage)
-        return tuple(missing)
+        return tuple(missing), refused
 
     def _make_inputs_again(self, bundle: Bundle) -> dict[str, DistillError]:
         """Compute inputs that were there and are not any more; of the stages that cannot have theirs, why, by key."""

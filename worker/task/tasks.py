@@ -21,6 +21,7 @@ from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.gpu_preference import GpuPreference
 from distill_queue.worker.coordination.instance import Instance
 from distill_queue.worker.coordination.leases import Lease
+from distill_queue.worker.task import found_data
 from distill_queue.worker.task.attempt import StageAttempts
 from distill_queue.worker.task.endings import BROKER_ERRORS, STAGE_ENDINGS, TASK_ENDINGS, Endings, left_for_later
 from distill_queue.worker.task.finished import FinishedStages
@@ -88,7 +89,14 @@ class TaskProcess:
             crew_of,
         )
         return TaskRun(
-            received, capture, store, ledger, self.connections.leases, self.connections.kept_messages, attempts
+            received,
+            capture,
+            store,
+            ledger,
+            self.connections.leases,
+            self.connections.kept_messages,
+            attempts,
+            partial(found_data.failure_of, settings=self.settings),
         )
 
     def crew(self, received: ReceivedTask, stage: Stage, *, shared: bool = False) -> SharedCrew:

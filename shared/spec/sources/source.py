@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from distill_queue.shared.spec.part import SpecPart
+from distill_queue.shared.spec.sources.normalise import NormaliseInputs
 
 
 class DataSource(SpecPart):
@@ -25,6 +26,9 @@ class DataSource(SpecPart):
     """Share of the training samples held out, evenly over the classes, to choose epochs and grid points by."""
     labelled: int | None = Field(default=None, ge=1)
     """How many training samples keep their label, evenly over the classes; the others only carry soft labels."""
+
+    normalise: Annotated[NormaliseInputs, Field(exclude_if=lambda normalise: normalise == "data")] = "data"
+    """`data`: mean 0 and deviation 1 a channel; `imagenet`: its mean and deviation; `unit`: bytes by 255; or `none`."""
 
     @property
     def called(self) -> str:

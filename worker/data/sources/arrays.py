@@ -48,11 +48,12 @@ def read(dataset: ArraysSpec, reading: Reading) -> Arrays:
     """
     place = reading.place(dataset)
     content = reading.content(dataset, place)
-    found = _by_our_names(_all_in(place, dataset.path), dataset.path)
+    there = _all_in(place, dataset.path)
+    found = _by_our_names(there, dataset.path)
     wanted = _WITHOUT_A_TEST_SET if found.keys() & set(_WITHOUT_A_TEST_SET) else _WITH_A_TEST_SET
     if missing := [name for name in wanted if name not in found]:
         raise InvalidSpec(
-            f"{dataset.path}: no array '{missing[0]}' (found: {', '.join(found) or 'nothing'}; wanted: "
+            f"{dataset.path}: no array '{missing[0]}' (found: {', '.join(there) or 'nothing'}; wanted: "
             f"{', '.join(_WITH_A_TEST_SET)}, or {' and '.join(_WITHOUT_A_TEST_SET)})"
         )
     arrays = (_with_test_set if wanted == _WITH_A_TEST_SET else _without_test_set)(dataset, found)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import xxhash
 
@@ -9,6 +12,7 @@ from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.shared.spec.part import as_arguments
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
+from distill_queue.worker.data import one_by_one
 from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.given import inputs_of, names_of, targets_of
 from distill_queue.worker.data.reading import Reading
@@ -18,8 +22,8 @@ from distill_queue.worker.machine import plugins
 
 def read(dataset: NamedDatasetSpec, reading: Reading) -> Arrays:
     """The arrays of the user's own callable, which must return the same ones twice; they are held once at a time."""
-    first = _digests(_read_once(dataset, reading))
-    arrays = _read_once(dataset, reading)
+    first = _digests(_read_once(dataset, reading, "first"))
+    arrays = _read_once(dataset, reading, "second")
     if differ := [name for name, digest in _digests(arrays).items() if digest != first[name]]:
         raise InvalidSpec(
             f"{dataset.name}: returns other {' and '.join(differ)} each time that it is called: seed what is random, "
@@ -41,7 +45,7 @@ def _digests(arrays: Arrays) -> dict[str, str]:
     return digests
 
 
-def _read_once(dataset: NamedDatasetSpec, reading: Reading) -> Arrays:
+def _read_once(dataset: NamedDatasetSpec, reading: Reading, call: str) -> Arrays:
     """The arrays that a callable returns when it is called once, its unseeded random numbers from seed 0.
 
     Raises:
@@ -53,11 +57,16 @@ def _read_once(dataset: NamedDatasetSpec, reading: Reading) -> Arrays:
         given = function(**as_arguments(dataset.options))
     if not isinstance(given, dict) or not {"train", "test"} <= given.keys():
         raise InvalidSpec(f"{dataset.name}: must return a dictionary with train=(inputs, targets) and test=(…)")
-    with plugins.called(dataset.name):
+    with plugins.called(dataset.name), plugins.seeded(0):
         (train_inputs, train_targets), (test_inputs, test_targets) = (
-            (inputs_of(f"{dataset.name}: {split}", inputs), targets_of(f"{dataset.name}: {split}", split, targets))
+            _split(f"{dataset.name}: {split}", split, given[split], reading.scratch / f"{call}-{split}", reading)
             for split in ("train", "test")
-            for inputs, targets in (given[split],)
         )
         names = names_of(dataset.name, given.get("class_names") or (), train_targets, test_targets)
     return Arrays(train_inputs, train_targets, test_inputs, test_targets, names).checked(dataset.name)
+
+
+def _split(whose: str, split: str, given: Any, path: Path, reading: Reading) -> tuple[Array, Array]:
+    """Inputs and targets of a split, as arrays or one sample after the other, which go to a file."""
+    inputs, targets = one_by_one.read(whose, given, path, reading.report) if one_by_one.is_one_by_one(given) else given
+    return inputs_of(whose, inputs), targets_of(whose, split, targets)

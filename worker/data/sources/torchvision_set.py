@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from distill_queue.worker.machine.runtime import Runtime
 def torchvision_set(class_name: str, runtime: Runtime, names: tuple[str, ...] | None = None) -> Arrays:
     """A data set of torchvision's, downloaded if it is not there yet.
 
-    Files in MNIST's format that the user put into the set's folder are read as they are, packed or not, and whatever
-    their checksums: torchvision keeps what it downloads in a folder `raw` below.
+    Files in MNIST's format are read as they are, packed or not, and whatever their checksums. They lie in a folder that
+    has the set's name, as a spec or torchvision writes it in a folder of data, as torchvision does in that of
+    downloads. torchvision keeps what it downloads in a folder `raw` below.
 
     Args:
         class_name: of torchvision's class.
-        runtime: whose folder of downloads is used.
+        runtime: whose folders of data and of downloads are used.
         names: of the classes, where torchvision's are not to be taken.
 
     Raises:
@@ -33,10 +35,12 @@ def torchvision_set(class_name: str, runtime: Runtime, names: tuple[str, ...] | 
     import torchvision.datasets
 
     kind, downloads = getattr(torchvision.datasets, class_name), runtime.downloads
-    given = downloads / class_name
-    if hasattr(kind, "mirrors") and (files := idx.find(given)):
-        with downloading(class_name, given, "put its files there again"):
-            return idx.read_set(files, names or tuple(kind.classes))
+    if hasattr(kind, "mirrors"):
+        in_data = (folder / name for folder in runtime.data for name in (class_name, _snake_case(class_name)))
+        for given in (*in_data, downloads / class_name):
+            if files := idx.find(given):
+                with downloading(class_name, given, "put its files there again"):
+                    return idx.read_set(files, names or tuple(kind.classes))
     with downloading(class_name, *_by_hand(kind, downloads)):
         train, test = (kind(downloads, train=split, download=True) for split in (True, False))
     return Arrays(
@@ -46,6 +50,11 @@ def torchvision_set(class_name: str, runtime: Runtime, names: tuple[str, ...] | 
         np.asarray(test.targets, dtype=np.int64),
         names or tuple(train.classes),
     )
+
+
+def _snake_case(class_name: str) -> str:
+    """The name of a class of torchvision's as a spec has it: `FashionMNIST` as `fashion_mnist`."""
+    return re.sub("(?<=[a-z])(?=[A-Z])", "_", class_name).lower()
 
 
 def _by_hand(kind: Any, downloads: Path) -> tuple[Path, str]:

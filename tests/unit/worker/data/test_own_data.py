@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
@@ -131,3 +133,103 @@ def test_training_samples_without_a_label_are_counted_and_never_held_out(
     assert np.bincount(fewer.train_targets[kept]).tolist() == [4, 4, 4]
     with pytest.raises(InvalidSpec, match=r"dataset.labelled: 31 of 30 training samples that have a label"):
         load(NamedDatasetSpec(name="mine:data", labelled=31), Reading(CPU))
+
+
+class Points(Dataset[Any]):
+    """Samples of two inputs, one by one."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples = samples
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def __getitem__(self, number: int) -> tuple[Any, int]:
+        return {"ids": torch.arange(number, number + 3), "mask": np.array([True, False, True])}, number % 3
+
+
+def test_a_dataset_of_torch_is_read_one_sample_after_the_other(given: Given, tmp_path: Path) -> None:
+    given(lambda: {"train": Points(30), "test": Points(9)})
+
+    arrays = load(NamedDatasetSpec(name="mine:data"), Reading(CPU, tmp_path))
+
+    assert arrays.train_inputs["ids"][7].tolist() == [7, 8, 9]
+    assert arrays.train_inputs["mask"].dtype == bool
+    assert arrays.train_targets.tolist() == [number % 3 for number in range(30)]
+    assert isinstance(arrays.train_inputs.base, np.memmap)
+
+
+def test_a_generator_may_leave_labels_out(given: Given, tmp_path: Path) -> None:
+    given(lambda: data(train=((image, None if row < 5 else row % 3) for row, image in enumerate(INPUTS))))
+
+    arrays = load(NamedDatasetSpec(name="mine:data"), Reading(CPU, tmp_path))
+
+    assert (arrays.train_inputs == INPUTS).all()
+    assert arrays.train_targets[:6].tolist() == [-1] * 5 + [2]
+
+
+def test_images_of_pillow_have_their_channels_first(given: Given, tmp_path: Path) -> None:
+    images = [Image.new("RGB", (5, 4), (row, 0, 7)) for row in range(9)]
+    given(lambda: {split: ((image, row % 3) for row, image in enumerate(images)) for split in ("train", "test")})
+
+    arrays = load(NamedDatasetSpec(name="mine:data"), Reading(CPU, tmp_path))
+
+    assert arrays.train_inputs.shape == (9, 3, 4, 5)
+    assert arrays.train_inputs[2, :, 0, 0].tolist() == [2, 0, 7]
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        (lambda: iter([(INPUTS[0], 0), INPUTS[1]]), "train: sample 1 is no pair of inputs and target"),
+        (
+            lambda: iter([(np.zeros((2, 3)), 0), (np.zeros((2, 4)), 1)]),
+            r"train: sample 1 is float64 \[2, 4\], and sample 0 float64 \[2, 3\]: make them one; text and series are",
+        ),
+        (lambda: iter(()), "train: has no samples"),
+        (lambda: iter([("a photo", 0)]), "train: sample 0 is str, not numbers"),
+        (lambda: DataLoader(Points(9)), "return the Dataset itself"),
+    ],
+)
+def test_samples_that_do_not_fit_are_named(
+    given: Given, tmp_path: Path, train: Callable[[], Any], message: str
+) -> None:
+    given(lambda: data(train=train()))
+
+    with pytest.raises(InvalidSpec, match=message):
+        load(NamedDatasetSpec(name="mine:data"), Reading(CPU, tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"ids": INPUTS, "mask": INPUTS[:-1]}, "as many of each input are wanted, not 40 of ids and 39 of mask"),
+        ({"the ids": INPUTS}, "'the ids' cannot be an argument of a model's forward"),
+        ({}, "as many of each input are wanted, not none"),
+        ({"ids": INPUTS.astype(complex)}, r"train inputs ids must be numbers \[samples, ...\]"),
+    ],
+)
+def test_several_inputs_that_do_not_fit_together_are_refused(
+    given: Given, inputs: dict[str, Any], message: str
+) -> None:
+    given(lambda: data(train=(inputs, TARGETS)))
+
+    with pytest.raises(InvalidSpec, match=message):
+        load(NamedDatasetSpec(name="mine:data"), Reading(CPU))
+
+
+def test_a_data_set_of_several_inputs_is_described_by_each_of_them(given: Given) -> None:
+    inputs = {"ids": np.arange(80, dtype=np.int16).reshape(40, 2), "mask": np.ones(40, bool), "pixels": INPUTS}
+    few = {name: values[:9] for name, values in inputs.items()}
+    given(lambda: {"train": (inputs, TARGETS), "test": (few, TARGETS[:9])})
+
+    record = load(NamedDatasetSpec(name="mine:data"), Reading(CPU)).describe()
+
+    assert record.input_shape == {"ids": (2,), "mask": (), "pixels": (1, 4, 4)}
+    assert {name: each.kind for name, each in record.inputs.items()} == {
+        "ids": "tokens",
+        "mask": "flags",
+        "pixels": "numbers",
+    }
+    assert record.inputs["pixels"].mean == pytest.approx((INPUTS.mean(),), abs=1e-6)
+    assert not record.tokens

@@ -109,6 +109,17 @@ def test_files_with_other_checksums_may_be_put_there_as_they_are(tmp_path: Path,
     assert not (tmp_path / "MNIST" / "raw").exists()
 
 
+@pytest.mark.parametrize("name", ["MNIST", "mnist"])
+def test_files_in_a_folder_of_data_are_read_before_any_download(tmp_path: Path, name: str) -> None:
+    (folder := tmp_path / "data" / name).mkdir(parents=True)
+    for file, content in FILES.items():
+        (folder / file).write_bytes(content)
+    runtime = Runtime(torch.device("cpu"), downloads=tmp_path / "downloads", data=(tmp_path / "data",))
+
+    assert data.load(NamedDatasetSpec(name="mnist"), Reading(runtime)).train_targets.tolist() == [3, 5]
+    assert not (tmp_path / "downloads").exists()
+
+
 def test_a_file_that_was_put_there_and_is_too_short_is_named_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "MNIST").mkdir()
     for name, content in FILES.items():

@@ -1,0 +1,88 @@
+"""Data at a path of the spec: their content is part of the key, wherever they lie and whoever sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.client.data_on_disk import load_spec
+from distill_queue.scheduler.stack.local import LocalStack
+from distill_queue.shared.errors import PipelineFailed
+from distill_queue.shared.ledger.results import PipelineResults
+from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.settings import Settings
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A folder of data with a file of arrays."""
+    (folder := tmp_path / "data").mkdir()
+    write(folder / "points.npz", 0)
+    return folder
+
+
+@pytest.fixture
+def spec(write_spec: Callable[..., Path]) -> Path:
+    """A spec that names the file."""
+    return write_spec(dataset={"name": "arrays", "path": "points.npz"})
+
+
+def write(path: Path, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    np.savez(path, inputs=generator.normal(size=(60, 4)).astype(np.float32), targets=np.arange(60) % 3)
+
+
+def outcome(results: PipelineResults) -> str:
+    return next(stage.outcome for stage in results.stages if stage.kind == "prepare_data")
+
+
+def test_changed_data_are_prepared_again_and_moved_ones_are_found(
+    start_stack: Callable[..., LocalStack], data: Path, spec: Path
+) -> None:
+    settings = start_stack(workers=1, settings={"data": (data,)}).settings
+    client = PipelineClient(settings)
+
+    def run() -> PipelineResults:
+        return client.submit(spec).watch()
+
+    assert outcome(run()) == "computed"
+    assert outcome(run()) == "found"
+
+    (data / "points.npz").rename(data / "moved.npz")
+    spec.write_text(spec.read_text().replace("points.npz", "moved.npz"))
+    assert outcome(run()) == "found"
+
+    write(data / "moved.npz", 1)
+    assert outcome(run()) == "computed"
+
+
+def test_changed_data_that_only_workers_see_are_never_silently_those_in_the_store(
+    start_stack: Callable[..., LocalStack], data: Path, spec: Path, tmp_path: Path
+) -> None:
+    settings = start_stack(workers=1, settings={"data": (data,)}).settings
+    blind: Settings = settings.model_copy(update={"data": (tmp_path,)})
+    client = PipelineClient(blind)
+    assert "content" not in load_spec(spec, blind).dataset.model_dump()
+    assert outcome(client.submit(spec).watch()) == "computed"
+    assert outcome(client.submit(spec).watch()) == "found"
+
+    write(data / "points.npz", 1)
+
+    with pytest.raises(PipelineFailed, match=r"points\.npz has changed since it was prepared"):
+        client.submit(spec).watch()
+
+
+def test_a_path_and_the_same_path_seen_have_two_keys(data: Path, spec: Path, tmp_path: Path) -> None:
+    def key(*folders: Path, **options: Any) -> str:
+        return Plan.of(load_spec(spec, Settings(store=str(tmp_path), data=folders, **options))).trunk[0].key
+
+    seen, unseen = key(data), key(tmp_path)
+    (data / "points.npz").rename(tmp_path / "points.npz")
+
+    assert seen != unseen
+    assert key(tmp_path) == seen
