@@ -62,6 +62,8 @@ WarningKind = Literal[
     "test_samples_in_training",
     "unread_files",
     "bad_files",
+    "missing_values",
+    "unknown_categories",
     "normalisation",
     "teacher_at_chance",
 ]

@@ -12,12 +12,14 @@ from distill_queue.shared.spec.sources.arrays import ArraysSpec
 from distill_queue.shared.spec.sources.image_folder import ImageFolderSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.spec.sources.source import DataSource
+from distill_queue.shared.spec.sources.table import TableSpec
 
 #: Every source, each tagged with its `source`: a new one is a line here.
 _Source = (
     Annotated[NamedDatasetSpec, Tag("named")]
     | Annotated[ArraysSpec, Tag("arrays")]
     | Annotated[ImageFolderSpec, Tag("image_folder")]
+    | Annotated[TableSpec, Tag("table")]
 )
 SOURCES: tuple[type[DataSource], ...] = tuple(get_args(each)[0] for each in get_args(_Source))
 #: Every name that a spec may give a data set, with what it is.

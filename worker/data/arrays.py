@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -45,6 +46,8 @@ class Arrays:
     normalise: NormaliseInputs = "data"
     #: SHA-256 of the files that they were read from; none where these are not the user's.
     content: str | None = None
+    #: Small files that the packed set is to have, by their names: what one needs to make inputs of new samples.
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
     @classmethod
     def stratified(cls, inputs: Array, targets: Array, class_names: tuple[str, ...]) -> Self:
@@ -116,6 +119,8 @@ class Arrays:
     def labelled_only(self, samples: int) -> Self:
         """The same with the labels of so many training samples, evenly over the classes; the others lose theirs.
 
+        Samples that are held out already keep theirs.
+
         Raises:
             InvalidSpec: there are not so many.
 
@@ -138,6 +143,8 @@ class Arrays:
             InvalidSpec: that is none.
 
         """
+        if self.held_out is not None:
+            raise InvalidSpec(f"dataset.validation: {share:g}, where the data have validation samples of their own")
         held_out = first_of_each_class(self.train_targets, share).nonzero()[0]
         if not len(held_out):
             raise InvalidSpec(f"dataset.validation: {share:g} of each class's labelled samples is less than one sample")
@@ -150,6 +157,9 @@ class Arrays:
         if len(held_out):
             _write(folder, "validation", self.train_inputs, self.train_targets, held_out)
         _write(folder, "test", self.test_inputs, self.test_targets, np.arange(len(self.test_targets)))
+        for name, content in self.files.items():
+            with store_errors(folder / name):
+                (folder / name).write_bytes(content)
         return self.describe()
 
     def describe(self) -> DatasetRecord:

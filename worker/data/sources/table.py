@@ -17,6 +17,7 @@ from distill_queue.worker.data.sources import (
     kmnist,
     mnist,
     mnist_5k,
+    table_file,
 )
 
 #: Reads the whole data set that a spec describes; a source imports the library that it needs when it is called. Each
@@ -33,4 +34,5 @@ SOURCES: dict[str, Source] = {
     "digits": digits.read,
     "arrays": arrays.read,
     "image_folder": image_folder.read,
+    "table": table_file.read,
 }

@@ -1,0 +1,56 @@
+"""What a spec says of data in tables: which files hold them, and how their text is to be read."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import PurePosixPath
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
+
+#: What the files in a folder are called, before the end of their name.
+PARTS = ("train", "validation", "test", "unlabelled")
+#: The ends of names that say how a table is written; CSV and TSV may also be told by `separator`.
+TABLES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson")
+#: Columns that a spec may name, at the most.
+MOST_COLUMNS = 100_000
+
+
+def _an_encoding(name: str) -> str:
+    try:
+        "".encode(name)
+        codecs.getincrementaldecoder(name)
+    except (LookupError, ValueError):
+        raise PydanticCustomError(
+            "encoding", "unknown encoding '{name}', which may be utf-8, latin-1, cp1252, utf-16 …", {"name": name}
+        ) from None
+    return name
+
+
+def _a_separator(text: str) -> str:
+    if len(text) != 1 or not text.isascii() or text in "\r\n\"'" or text.isalnum():
+        raise PydanticCustomError("separator", "a separator is one character, as ';' or '\\t'")
+    return text
+
+
+ColumnNames = Annotated[tuple[str, ...], Field(strict=False, max_length=MOST_COLUMNS)]
+
+
+class SourceInTables(SourceOnDisk):
+    """Data in a table: one file, or a folder with a file for each part."""
+
+    columns: ColumnNames = ()
+    """The names of the columns, where the first line of a CSV file has none."""
+    separator: Annotated[str, AfterValidator(_a_separator)] | None = None
+    """What stands between a line's values: a comma in `.csv` and a tab in `.tsv`, unless this says otherwise."""
+    encoding: Annotated[str, AfterValidator(_an_encoding)] = "utf-8"
+    """How characters are written in the file, as `latin-1` or `cp1252`."""
+
+    @classmethod
+    def takes(cls, name: str) -> bool:
+        """Whether a folder's file is the table of a part."""
+        path = PurePosixPath(name)
+        return path.stem in PARTS and path.suffix != ""
