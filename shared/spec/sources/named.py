@@ -9,10 +9,17 @@ from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import DATASETS, is_reference
 from distill_queue.shared.spec.part import Options
-from distill_queue.shared.spec.sources.source import DataSource
+from distill_queue.shared.spec.sources.source import DataSource, Named
 
 
-class NamedDatasetSpec(DataSource):
+class WithOptions(Named):
+    """The options of a callable: a class of their own, so that they are written between its name and its version."""
+
+    options: Options = Field(default={})
+    """Keyword arguments of the user's callable."""
+
+
+class NamedDatasetSpec(DataSource, WithOptions):
     """A data set by name, or `package.module:callable` for the user's own."""
 
     source: ClassVar[str] = "named"
@@ -20,8 +27,6 @@ class NamedDatasetSpec(DataSource):
 
     name: str
     """One that `distill datasets` lists, or `package.module:callable`."""
-    options: Options = Field(default={})
-    """Keyword arguments of the user's callable."""
 
     @classmethod
     def has(cls, name: str) -> bool:

@@ -10,7 +10,14 @@ from distill_queue.shared.spec.part import SpecPart
 from distill_queue.shared.spec.sources.normalise import NormaliseInputs
 
 
-class DataSource(SpecPart):
+class Named(SpecPart):
+    """What has a name, which is written first: the order of fields is part of a manifest's checksum."""
+
+    # Each source's own field narrows it.
+    name: str
+
+
+class DataSource(Named):
     """A source of data: a subclass has its options as fields, and stands in `shared.spec.dataset`."""
 
     #: Tells its spec from those of other sources.
@@ -18,8 +25,6 @@ class DataSource(SpecPart):
     #: The names that a spec may give, each with what it is, as `distill datasets` lists them.
     listed: ClassVar[dict[str, str]]
 
-    # Each source's own field narrows it.
-    name: str
     version: str = "1"
     """Part of the key: change it when the data change without anything else in the spec."""
     validation: float = Field(default=0.0, ge=0.0, le=0.5)

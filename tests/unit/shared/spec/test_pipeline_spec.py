@@ -114,7 +114,7 @@ distillation = {temperature = 4, alpha = 0.9}
         (
             "name: digits",
             "name: digits\naccept: [channels_last, unused_clases]",
-            ":2: accept[1]: unknown kind of warning 'unused_clases'; did you mean 'unused_classes'? (known: channels_",
+            ":2: accept[1]: unknown kind of warning 'unused_clases'; did you mean 'unused_classes'? (known: bad_",
         ),
         ("name: digits", "name: digits\naccept: unused_classes", ':2: accept: a list is needed, not "unused_classes"'),
         (

@@ -126,7 +126,10 @@ def test_an_unknown_name_is_told_those_that_packages_have_added(install: Install
             "unknown loss 'cosin'; did you mean 'cosine'? (known: cosine, dist, dkd, kd, ",
         ),
         (values({"name": "tini"}), "unknown model 'tini'; did you mean 'tiny'? (known: cnn, "),
-        (values(MLP, data={"name": "moon"}), "unknown data set 'moon'; did you mean 'moons'? (known: cifar10, "),
+        (
+            values(MLP, data={"name": "moon"}),
+            "unknown data set 'moon'; did you mean 'moons'? (known: arrays, cifar10, ",
+        ),
     ):
         with pytest.raises(InvalidSpec) as raised:
             PipelineSpec.of(spec)

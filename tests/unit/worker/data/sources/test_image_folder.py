@@ -194,7 +194,7 @@ def test_a_class_whose_name_no_terminal_may_show_is_named_by_its_escapes(photos:
     strange = os.fsdecode(b"a\xff\x1b[31m")
     put(photos, *many(strange, 5), *many("b", 5))
 
-    assert read(photos).class_names == ("a\\udcff\\x1b[31m", "b")
+    assert read(photos).class_names == ("a\\udcff", "b")
 
 
 @pytest.mark.parametrize(
