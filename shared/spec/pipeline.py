@@ -224,7 +224,7 @@ class PipelineSpec(SpecPart):
 
     @model_validator(mode="after")
     def _choosing_needs_held_out_samples(self) -> Self:
-        if self.dataset.validation > 0.0:
+        if self.dataset.may_hold_out:
             return self
         for student in self.students:
             if isinstance(student, StudentGrid):

@@ -52,21 +52,35 @@ class Arrays:
     @classmethod
     def stratified(cls, inputs: Array, targets: Array, class_names: tuple[str, ...]) -> Self:
         """A set without a test set of its own: a fixed split with the same share of every class in the test set."""
-        test = _first_of_each_class(targets, TEST_SHARE)
+        test = first_of_each_class(targets, TEST_SHARE)
         return cls(inputs[~test], targets[~test], inputs[test], targets[test], class_names)
 
     @classmethod
     def of_own(
-        cls, name: str, train: tuple[Array, Array], test: tuple[Array, Array], class_names: tuple[str, ...]
+        cls,
+        name: str,
+        train: tuple[Array, Array],
+        test: tuple[Array, Array],
+        class_names: tuple[str, ...],
+        held_out: Array | None = None,
     ) -> Self:
         """The user's own samples, checked, with warnings of what is odd about them.
+
+        Args:
+            name: of the data set, with which messages begin.
+            train: inputs and targets, those that are held out among them.
+            test: inputs and targets.
+            class_names: in the order of the classes' numbers.
+            held_out: rows of the training samples, if the user says which.
 
         Raises:
             InvalidSpec: as for `checked`.
 
         """
-        arrays = cls(*train, *test, class_names).checked(name)
-        return replace(arrays, warnings=tuple(data_checks.check(*train, *test, class_names)), own=True)
+        arrays = cls(*train, *test, class_names, held_out).checked(name)
+        learned = train[1].copy()
+        learned[[] if held_out is None else held_out] = -1  # As the model sees none of their labels.
+        return replace(arrays, warnings=tuple(data_checks.check(train[0], learned, *test, class_names)), own=True)
 
     def checked(self, name: str) -> Self:
         """The same arrays, once it is clear that they are samples of a classification.
@@ -105,22 +119,18 @@ class Arrays:
     def labelled_only(self, samples: int) -> Self:
         """The same with the labels of so many training samples, evenly over the classes; the others lose theirs.
 
-        Samples that are held out already keep theirs.
-
         Raises:
             InvalidSpec: there are not so many.
 
         """
-        labelled = (self.train_targets >= 0).nonzero()[0]
-        if self.held_out is not None:
-            labelled = np.setdiff1d(labelled, self.held_out, assume_unique=True)
+        train, held_out = self._train_and_held_out
+        labelled = train[self.train_targets[train] >= 0]
         if samples > len(labelled):
-            having = "" if len(labelled) == len(self.train_targets) else " that have a label"
+            having = "" if len(labelled) == len(train) else " that have a label"
             raise InvalidSpec(f"dataset.labelled: {samples:,} of {len(labelled):,} training samples{having}")
         targets = np.full_like(self.train_targets, -1)
-        if self.held_out is not None:
-            targets[self.held_out] = self.train_targets[self.held_out]
-        kept = labelled[_ranks(self.train_targets)[labelled].argsort(kind="stable")[:samples]]
+        chosen = labelled[_ranks(self.train_targets)[labelled].argsort(kind="stable")[:samples]]
+        kept = np.concatenate((chosen, held_out))
         targets[kept] = self.train_targets[kept]
         return replace(self, train_targets=targets)
 
@@ -131,9 +141,7 @@ class Arrays:
             InvalidSpec: that is none.
 
         """
-        if self.held_out is not None:
-            raise InvalidSpec(f"dataset.validation: {share:g}, where the data have validation samples of their own")
-        held_out = _first_of_each_class(self.train_targets, share).nonzero()[0]
+        held_out = first_of_each_class(self.train_targets, share).nonzero()[0]
         if not len(held_out):
             raise InvalidSpec(f"dataset.validation: {share:g} of each class's labelled samples is less than one sample")
         return replace(self, held_out=held_out)
@@ -226,7 +234,7 @@ def _write(folder: Path, split: str, inputs: Array, targets: Array, rows: Array)
             file.write(inputs[rows[piece]].tobytes())
 
 
-def _first_of_each_class(targets: Array, share: float) -> npt.NDArray[np.bool_]:
+def first_of_each_class(targets: Array, share: float) -> npt.NDArray[np.bool_]:
     """Which samples belong to a share of every class, chosen at random, the same ones every time."""
     counts = np.bincount(targets[targets >= 0])
     chosen = _ranks(targets) < np.round(counts * share)[targets]

@@ -35,6 +35,11 @@ class DataSource(SpecPart):
         """What it is called in titles and messages."""
         return self.name
 
+    @property
+    def may_hold_out(self) -> bool:
+        """Whether samples may be held out, to choose by."""
+        return self.validation > 0.0
+
     @classmethod
     def has(cls, name: str) -> bool:
         """Whether a data set of this name is of this source."""
