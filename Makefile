@@ -4,7 +4,7 @@ PYTHON ?= $(or $(firstword $(foreach name,python3.11 python3.12 python3.13,$(she
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo check test test-lowest lint format docs docs-site dist chaos fuzz test-compose test-upgrade bench bench-labels bench-scale reproduce gpu gpu-wheels gpu-dry clean
+.PHONY: setup demo check test test-lowest lint format docs docs-site dist chaos fuzz test-compose test-upgrade bench bench-labels bench-scale bench-images reproduce gpu gpu-wheels gpu-dry clean
 
 setup: .venv/ready
 ifneq ($(filter command environment,$(origin PYTHON)),)
@@ -91,6 +91,10 @@ bench-labels: .venv-bench/ready
 bench-scale: setup
 	$(BIN)/python -m benchmarks.scale --profile
 	$(BIN)/python -m benchmarks.small_stages --profile
+
+# Preparing a folder of images, beside decoding alone and torchvision's loader. IMAGES=20000 for more.
+bench-images: setup
+	$(BIN)/python -m benchmarks.images $(if $(IMAGES),--images $(IMAGES))
 
 # What docs/results.md and the README report of, trained again; it says first how long it takes. SECTIONS="mnist" for a part.
 reproduce: setup

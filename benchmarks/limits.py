@@ -18,13 +18,14 @@ from torch import nn
 
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.models.cnn import CnnSpec
 from distill_queue.shared.spec.models.mlp import MlpSpec
 from distill_queue.shared.spec.models.resnet import ResnetSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
-from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker import models
 from distill_queue.worker.data import load as data
 from distill_queue.worker.data.batches import Batches

@@ -60,6 +60,8 @@ WarningKind = Literal[
     "small_classes",
     "channels_last",
     "test_samples_in_training",
+    "unread_files",
+    "bad_files",
     "missing_values",
     "unknown_categories",
     "normalisation",

@@ -30,13 +30,14 @@ from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.cache import SoftLabels
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.numerics import Floats
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.dataset import DatasetSpec, dataset_reader
-from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.store import store_of
 from distill_queue.worker.data import load as data
-from distill_queue.worker.data import views as augment
 from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.data.split import Split
+from distill_queue.worker.data.views.augment import augment
+from distill_queue.worker.data.views.fingerprint import header_facts
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.inputs import each, through
 from distill_queue.worker.machine.runtime import Runtime
@@ -97,7 +98,7 @@ def write_samples(
     return {
         "dataset_key": stage.key,
         "class_names": context.dataset.class_names,
-        **augment.header_facts(seen, views),
+        **header_facts(seen, views),
     }
 
 
@@ -108,7 +109,7 @@ def _write_views(split: Split, seen: AugmentationSpec, views: int, path: Path) -
         np.lib.format.write_array_header_1_0(file, header)
         for view in range(views):
             for rows in torch.arange(len(inputs), device=inputs.device).split(BATCH):
-                file.write(augment.augment(inputs, rows, view, seen).inputs.cpu().numpy().tobytes())
+                file.write(augment(inputs, rows, view, seen, split.white).inputs.cpu().numpy().tobytes())
 
 
 @torch.inference_mode()

@@ -10,7 +10,7 @@ from benchmarks.gpu.section import Part, Row, Section, Setting
 from benchmarks.gpu.steps import MODELS, random_split, record_of
 from benchmarks.gpu.timing import seconds_of
 from distill_queue.shared.soft_labels.cache import block_rows
-from distill_queue.shared.spec.training import AugmentationSpec
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.worker import models
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.split import Split

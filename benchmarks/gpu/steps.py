@@ -14,12 +14,13 @@ from benchmarks.gpu.section import Part, Row, Section, Setting
 from benchmarks.limits import KD, Phase, limit_of, training_of
 from distill_queue.shared.line import first_line
 from distill_queue.shared.results.records import DatasetRecord
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.models.cnn import CnnSpec
 from distill_queue.shared.spec.models.mlp import MlpSpec
 from distill_queue.shared.spec.models.resnet import ResnetSpec
 from distill_queue.shared.spec.models.torchvision import TorchvisionSpec
-from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker import models
 from distill_queue.worker.data.batches import size_bytes
 from distill_queue.worker.data.split import Split

@@ -52,7 +52,7 @@ class Workplace:
         place = str(spec.relative_to(ROOT))
         loaded = PipelineSpec.load(spec, changes)
         key = Plan.of(loaded).report.key
-        before = set(self._results())
+        before = set(self._results(loaded.name))
         started = time.monotonic()
         try:
             done = subprocess.run(
@@ -66,7 +66,7 @@ class Workplace:
             spent = self._spend(key, seconds)
         if done.returncode:
             raise SystemExit(f"error: {place} ended badly; the next run goes on from here")
-        (path,) = set(self._results()) - before
+        (path,) = set(self._results(loaded.name)) - before
         results = PipelineResults.read(path.read_bytes(), path.name)
         if all(stage.outcome == "found" for stage in results.stages):  # Nothing was measured anew.
             spent = self._spend(key, -seconds)
@@ -92,8 +92,9 @@ class Workplace:
     def _environment(self) -> dict[str, str]:
         return os.environ | {"DISTILL_STORE": str(self.store)}
 
-    def _results(self) -> list[Path]:
-        return list((self.store / "reports").glob("*.json"))
+    def _results(self, pipeline: str) -> list[Path]:
+        """Results of a pipeline of this name: another section may run beside it."""
+        return list((self.store / "reports").glob(f"{pipeline}-*.json"))
 
     def _spend(self, key: str, seconds: float, date: str = "") -> Spent:
         """Add seconds to those that a spec took in all of its runs, also the interrupted ones."""

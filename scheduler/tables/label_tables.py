@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -33,7 +34,7 @@ def cache_table(cache: Cache) -> Table:
         "size": f"{header.size_bytes / 1e6:,.1f} MB, {header.size_bytes / raw:.0%} of float32",
         "data set": header.dataset_key or "not known",
         "teacher": header.teacher_key or "not known",
-        "views": ", ".join(f"{name} {value}" for name, value in header.augmentation.items()) or "as they are",
+        "views": _augmentation(header.augmentation) or "as they are",
     }
     if record:
         rows["accuracy"] = f"{record.accuracy:.2%} of the samples with a label"
@@ -48,6 +49,17 @@ def cache_table(cache: Cache) -> Table:
     for name, value in rows.items():
         table.add_row(Text(name, "dim"), value)
     return table
+
+
+def _augmentation(values: Mapping[str, Any]) -> str:
+    """What makes views, in words: `shift 1, crop (area 0.35 to 1.0, ratio 0.75 to 1.333)`."""
+
+    def word(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return f"({_augmentation(value)})"
+        return " to ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+    return ", ".join(f"{name} {word(value)}" for name, value in values.items())
 
 
 def check_line(check: Check) -> Text:

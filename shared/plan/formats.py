@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from distill_queue.shared.plan.recipes import (
     Distill,
     JoinTeachers,
+    Labels,
     PrepareData,
     Recipe,
     StageRecipe,
     TrainControl,
+    TrainTeacher,
     WriteReport,
     models_of,
 )
@@ -34,10 +36,14 @@ def _is_new(recipe: StageRecipe) -> bool:
     match recipe:
         case PrepareData(dataset=dataset):
             return isinstance(dataset, SourceOnDisk) or dataset.normalise != "data"
+        case TrainTeacher(training=training):
+            return training.augmentation.is_new
+        case Labels(augmentation=augmentation):
+            return augmentation.is_new
         case Distill(transfer=transfer, distillation=distillation):
             return distillation.changes or not transfer.changes_nothing
-        case TrainControl(transfer=transfer):
-            return not transfer.changes_nothing
+        case TrainControl(transfer=transfer, augmentation=augmentation):
+            return augmentation.is_new or not transfer.changes_nothing
         case JoinTeachers(seeds=seeds):
             return bool(seeds)
         case WriteReport(students=students):

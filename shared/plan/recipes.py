@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 from pydantic import Field
 
 from distill_queue.shared.catalog import Dtype, Normalise
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import Name, SpecPart
-from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.shared.spec.transfer import TransferSpec
 
 if TYPE_CHECKING:

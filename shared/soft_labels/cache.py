@@ -24,7 +24,7 @@ BLOCK_ROWS = 1_024
 BLOCK_LOGITS = 2**22
 
 Indices = npt.NDArray[np.integer[Any]] | slice | int
-Augmentation = dict[str, int | float | bool]
+Augmentation = dict[str, int | float | bool | dict[str, int | float | list[float]]]
 Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 

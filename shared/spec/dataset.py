@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Tag, TypeAdapter
 
 from distill_queue.shared.spec.part import unknown_name
 from distill_queue.shared.spec.sources.arrays import ArraysSpec
+from distill_queue.shared.spec.sources.image_folder import ImageFolderSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.spec.sources.source import DataSource
 from distill_queue.shared.spec.sources.table import TableSpec
@@ -17,6 +18,7 @@ from distill_queue.shared.spec.sources.table import TableSpec
 _Source = (
     Annotated[NamedDatasetSpec, Tag("named")]
     | Annotated[ArraysSpec, Tag("arrays")]
+    | Annotated[ImageFolderSpec, Tag("image_folder")]
     | Annotated[TableSpec, Tag("table")]
 )
 SOURCES: tuple[type[DataSource], ...] = tuple(get_args(each)[0] for each in get_args(_Source))

@@ -196,11 +196,13 @@ class PipelineSpec(SpecPart):
                     "{place}.transfer: a class is known by its label, and dataset.labelled leaves samples without one",
                     {"key": "dataset.labelled", "place": place},
                 )
-            if self.soft_labels.augmentation.mixup and not student.transfer.changes_nothing:
+            augmentation = self.soft_labels.augmentation
+            if augmentation.blends and not student.transfer.changes_nothing:
+                blend = "mixup" if augmentation.mixup else "cutmix"
                 raise PydanticCustomError(
                     "options",
-                    "{place}.transfer: mixup blends in samples of all classes",
-                    {"key": "soft_labels.augmentation.mixup", "place": place},
+                    "{place}.transfer: {blend} blends in samples of all classes",
+                    {"key": f"soft_labels.augmentation.{blend}", "place": place, "blend": blend},
                 )
         return self
 

@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import Dtype
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.part import SpecPart
-from distill_queue.shared.spec.training import AugmentationSpec
 
 
 def _auto_or_workers(value: Any) -> Any:

@@ -11,26 +11,39 @@ import torch
 
 from distill_queue.shared.results.records import EvaluationRecord
 from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.distillation import DistillationSpec
-from distill_queue.shared.spec.training import AugmentationSpec
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker import losses
 from distill_queue.worker.data.teacher_logits import TeacherLogits
-from distill_queue.worker.data.views import augment
+from distill_queue.worker.data.views.augment import augment
 from distill_queue.worker.machine.runtime import Runtime
 from tests.gpu.conftest import images, plan, run
 
 pytestmark = pytest.mark.gpu
 
 EVERYTHING = AugmentationSpec(shift=2, flip=True, cutout=3, mixup=0.4, seed=7)
+PHOTOGRAPHS = AugmentationSpec.model_validate(
+    {
+        "crop": {},
+        "flip": True,
+        "rotation": 30,
+        "rand_augment": {},
+        "jitter": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1},
+        "grayscale": 0.2,
+        "cutmix": 0.5,
+    }
+)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32], ids=str)
-def test_views_are_the_same_bits(device: torch.device, dtype: torch.dtype) -> None:
-    inputs, rows = torch.from_numpy(images(200, 1)[0]).to(dtype), torch.arange(200)
+@pytest.mark.parametrize("spec", [EVERYTHING, PHOTOGRAPHS], ids=["everything", "photographs"])
+def test_views_are_the_same_bits(device: torch.device, dtype: torch.dtype, spec: AugmentationSpec) -> None:
+    inputs, rows = torch.from_numpy(images(200, 1)[0]).to(dtype).expand(-1, 3, -1, -1), torch.arange(200)
+    inputs = (inputs * torch.tensor([1, 2, 3], dtype=dtype).view(3, 1, 1)).contiguous()
 
-    here = augment(inputs, rows, 5, EVERYTHING)
-    there = augment(inputs.to(device), rows.to(device), 5, EVERYTHING)
+    here = augment(inputs, rows, 5, spec)
+    there = augment(inputs.to(device), rows.to(device), 5, spec)
 
     for part in ("inputs", "partners", "shares"):
         assert torch.equal(getattr(here, part), getattr(there, part).cpu()), part

@@ -13,7 +13,8 @@ import torch
 
 from distill_queue.shared.errors import StageFailed
 from distill_queue.shared.results.records import DatasetRecord
-from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.shared.spec.augmentation import AugmentationSpec
+from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker import models
 from distill_queue.worker.data.batches import Batches, size_bytes
 from distill_queue.worker.data.split import Split

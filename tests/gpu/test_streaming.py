@@ -11,8 +11,9 @@ import torch
 
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.distillation import DistillationSpec
-from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker import models
 from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.batches import Batches

@@ -15,7 +15,8 @@ MEASURE = """
     import numpy as np, torch
     from pydantic import TypeAdapter
     from distill_queue.shared.spec.model import ModelSpec
-    from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+    from distill_queue.shared.spec.augmentation import AugmentationSpec
+    from distill_queue.shared.spec.training import TrainingSpec
     from distill_queue.worker.machine import memory
     from distill_queue.worker import models
     from distill_queue.worker.data.batches import Batches, size_bytes
@@ -88,7 +89,8 @@ def test_a_stage_whose_data_do_not_fit_streams_them_within_its_limit(tmp_path: P
         import resource, sys
         from pathlib import Path
         import numpy as np, torch
-        from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+        from distill_queue.shared.spec.augmentation import AugmentationSpec
+        from distill_queue.shared.spec.training import TrainingSpec
         from distill_queue.worker.data.batches import Batches
         from distill_queue.worker.training.checkpoints import Checkpoints
         from distill_queue.worker.data.arrays import Arrays

@@ -141,6 +141,8 @@ class Arrays:
             InvalidSpec: that is none.
 
         """
+        if self.held_out is not None:
+            raise InvalidSpec(f"dataset.validation: {share:g}, where the data have validation samples of their own")
         held_out = first_of_each_class(self.train_targets, share).nonzero()[0]
         if not len(held_out):
             raise InvalidSpec(f"dataset.validation: {share:g} of each class's labelled samples is less than one sample")

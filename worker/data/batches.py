@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 from distill_queue.shared.errors import InvalidSpec
-from distill_queue.shared.spec.training import AugmentationSpec
-from distill_queue.worker.data import views as augment
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.worker.data.split import Split, pieces, take
 from distill_queue.worker.data.teacher_logits import TeacherLogits
-from distill_queue.worker.data.views import Partners
+from distill_queue.worker.data.views import augment
 from distill_queue.worker.machine.inputs import Inputs, each
 
 #: Batches that are read before they are needed.
@@ -33,7 +32,7 @@ class Batch:
     targets: torch.Tensor
     #: `[members, batch, classes]`; none where nothing is distilled.
     teacher_logits: torch.Tensor | None = None
-    #: Of the samples that were blended in, with their shares, both `[members, batch]`; none without mixup.
+    #: Of the samples that were blended in, with their shares, both `[members, batch]`; none without mixup or cutmix.
     partner_targets: torch.Tensor | None = None
     shares: torch.Tensor | None = None
 
@@ -50,7 +49,8 @@ class _Taken:
     inputs: torch.Tensor
     #: The soft labels' columns, as they are stored.
     teacher_logits: tuple[torch.Tensor, ...] | None
-    partners: Partners | None
+    #: Rows of what is blended in.
+    partners: torch.Tensor | None
     partner_inputs: torch.Tensor | None
 
 
@@ -138,7 +138,7 @@ class Batches:
             take(source, flat, self.data.device),
             None if logits is None else logits.take(flat, view, self.data.device),
             partners,
-            None if partners is None else take(source, partners.rows, self.data.device),
+            None if partners is None else take(source, partners, self.data.device),
         )
 
     def _finish(self, rows: torch.Tensor, view: int | torch.Tensor, taken: _Taken) -> Batch:
@@ -151,10 +151,12 @@ class Batches:
         if self._augmentation.changes_nothing:
             inputs = taken.inputs if self.prepared is not None else self.data.as_inputs(taken.inputs)
             return Batch(each(inputs, lambda samples: self._shaped(samples, rows.shape)), targets, logits)
-        partners = taken.partners and taken.partners.to(self.data.device)
-        seen = augment.augmented(taken.inputs, flat, view, self._augmentation, partners, taken.partner_inputs)
+        partners = taken.partners if taken.partners is None else taken.partners.to(self.data.device, non_blocking=True)
+        seen = augment.augmented(
+            taken.inputs, flat, view, self._augmentation, partners, taken.partner_inputs, self.data.white
+        )
         views = self.data.normalise(seen.inputs).unflatten(0, rows.shape)
-        if not self._augmentation.mixup:
+        if not self._augmentation.blends:
             return Batch(views, targets, logits)
         partner_targets = self.data.targets[seen.partners].view_as(rows)
         return Batch(views, targets, logits, partner_targets, seen.shares.view_as(rows))
@@ -185,9 +187,14 @@ def _require_images(data: Split, augmentation: AugmentationSpec) -> None:
         raise InvalidSpec(f"augmentation: a sample is {' and '.join(data.fields)}, which have no views together")
     if data.tokens and not augmentation.changes_nothing:
         raise InvalidSpec("augmentation: the samples are tokens, which have no views")
-    if (augmentation.shift or augmentation.flip or augmentation.cutout) and len(data.inputs.shape) != 4:
-        shape = tuple(data.inputs.shape[1:])
+    shape = tuple(data.inputs.shape[1:])
+    if augmentation.needs_images and len(shape) != 3:
         raise InvalidSpec(f"augmentation: samples of shape {shape} are no images: only mixup is possible")
+    if (needs := augmentation.needs_colours) and shape[0] != 3:
+        raise InvalidSpec(f"augmentation.{needs}: samples of shape {shape} have no colours: images of 3 channels have")
+    if (needs := augmentation.needs_white) and not data.reaches_from_black_to_white:
+        text = f"augmentation.{needs}: pixels are to be from 0 (black) to {data.white:g} (white), and some are not"
+        raise InvalidSpec(f"{text}: store them as bytes, or as numbers from 0 to 1")
 
 
 def size_bytes(data: Split, augmentation: AugmentationSpec, dtype: torch.dtype) -> int:

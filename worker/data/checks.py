@@ -29,6 +29,8 @@ UNLIKELY = 1e-6
 SHARED = 0.01
 #: Numbers in a sample below which two of them may well be equal by chance, as rows of a table of categories are.
 FEW_NUMBERS = 32
+#: Share of the middle class's training samples below which a class is nearly empty.
+NEARLY_EMPTY = 0.02
 #: Standard errors that make a difference clear: of 20,000 healthy sets none has as many.
 CLEAR = 6.0
 
@@ -89,11 +91,17 @@ def untested_classes(train: Array, test: Array, class_names: Sequence[str]) -> I
 
 
 def small_classes(train: Array, class_names: Sequence[str]) -> Iterator[DataWarning]:
-    """Classes with a single training sample."""
+    """Classes with a single training sample, or with hardly any where most classes have many."""
     small = np.flatnonzero(train == 1)
     if len(small):
         text = f"{_of_classes(small, class_names)} a single training sample"
         yield DataWarning(kind="small_classes", text=text)
+    middle = float(np.median(train))
+    nearly_empty = np.flatnonzero((train > 1) & (train < NEARLY_EMPTY * middle))
+    if len(nearly_empty):
+        most = int(train[nearly_empty].max())
+        text = f"{_of_classes(nearly_empty, class_names)} {most:,} training samples at the most, half of all classes "
+        yield DataWarning(kind="small_classes", text=f"{text}{middle:,.0f} or more")
 
 
 def channels_last(inputs: Array) -> Iterator[DataWarning]:

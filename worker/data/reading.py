@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_queue.shared.errors import InvalidInput, InvalidSpec, StageFailed
+from distill_queue.shared.errors import InvalidInput, InvalidSpec, StageFailed, Unavailable
 from distill_queue.shared.files.content import content_of
 from distill_queue.shared.files.data_folders import find_in
 from distill_queue.shared.line import listed
 from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
+from distill_queue.worker.machine.outages import can_pass
 from distill_queue.worker.machine.runtime import Report, Runtime
 
 #: Folders that a message names one by one.
@@ -49,6 +50,7 @@ class Reading:
 
         Raises:
             InvalidSpec: something cannot be read.
+            Unavailable: the same, and may pass by itself.
             StageFailed: it is not what was submitted.
 
         """
@@ -56,7 +58,7 @@ class Reading:
         try:
             content = content_of(place, dataset.takes, self.runtime.digests)
         except InvalidInput as error:
-            raise InvalidSpec(f"dataset.path: {error}") from error
+            raise (Unavailable if can_pass(error) else InvalidSpec)(f"dataset.path: {error}") from error
         if dataset.content not in (None, content):
             raise StageFailed(
                 f"{dataset.path} is not what was submitted: it has changed since, or is another one on this worker: "

@@ -14,6 +14,7 @@ import torch
 from distill_queue.shared.files.array_file import read_array
 from distill_queue.shared.results.records import DatasetRecord, InputRecord
 from distill_queue.shared.soft_labels.numerics import Array
+from distill_queue.worker.data.normalisation import largest_pixel
 from distill_queue.worker.machine.inputs import Inputs
 
 #: Bytes of samples, as float32, that are computed with in one go.
@@ -72,6 +73,8 @@ class Split:
     file: Path | None = None
     #: The inputs by their names, where a sample has several.
     fields: dict[str, Field] = field(default_factory=dict)
+    #: The value of a white pixel, if the samples are images; black is 0.
+    white: float = 255.0
 
     @classmethod
     def open(
@@ -81,9 +84,9 @@ class Split:
         mean, std = (_channels(values, record.shape, device) for values in (record.mean, record.std))
         targets = torch.from_numpy(read_array(folder / f"{split}_targets.npy"))
         file = folder / f"{split}_inputs.npy"
-        inputs = read_array(file, mapped=True)
-        fields = Field.all_of(inputs.dtype, record, device)
-        mapped = cls(as_bytes(inputs), targets.to(device), mean, std, int((targets >= 0).sum()), file, fields)
+        inputs, labelled = read_array(file, mapped=True), int((targets >= 0).sum())
+        fields, white = Field.all_of(inputs.dtype, record, device), largest_pixel(record)
+        mapped = cls(as_bytes(inputs), targets.to(device), mean, std, labelled, file, fields, white)
         return mapped if streamed else mapped.read_whole()
 
     def read_whole(self) -> Self:
@@ -104,6 +107,16 @@ class Split:
     def tokens(self) -> bool:
         """Whether the one input names things, as words of a vocabulary, and measures nothing."""
         return not self.mean.numel() and not self.fields
+
+    @property
+    def reaches_from_black_to_white(self) -> bool:
+        """Whether all pixels may be from 0 to white, as far as their mean and deviation tell; waits for the device."""
+        mean, std = (values.double().flatten() for values in (self.mean, self.std))
+        # Values from 0 to white deviate most if each is either. A channel that is divided by more than its deviation
+        # is constant.
+        most = (mean * (self.white - mean)).clamp(min=0.0).sqrt() * 1.001
+        constant = std == mean.abs().clamp(min=1.0)
+        return bool(((mean >= 0.0) & (mean <= self.white) & ((std <= most) | constant)).all())
 
     def read(self, rows: torch.Tensor | slice) -> torch.Tensor:
         """Some samples as stored, on the device."""

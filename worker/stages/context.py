@@ -20,7 +20,7 @@ from distill_queue.shared.store.artifact import Artifact
 from distill_queue.worker import models
 from distill_queue.worker.data import normalisation
 from distill_queue.worker.data.split import Split
-from distill_queue.worker.data.views import header_facts
+from distill_queue.worker.data.views.fingerprint import header_facts
 from distill_queue.worker.evaluation import quality
 from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.last_value import LastValue

@@ -11,7 +11,7 @@ from distill_queue.shared.plan.recipes import Labels
 from distill_queue.shared.results.records import SoftLabelsRecord
 from distill_queue.shared.soft_labels.cache import SoftLabels, SoftLabelsHeader, block_rows
 from distill_queue.shared.soft_labels.statistics import LabelStatistics
-from distill_queue.worker.data.views import header_facts
+from distill_queue.worker.data.views.fingerprint import header_facts
 from distill_queue.worker.stages.context import StageContext
 
 

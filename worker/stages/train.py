@@ -10,7 +10,7 @@ from distill_queue.shared.catalog import is_reference
 from distill_queue.shared.errors import StageFailed
 from distill_queue.shared.plan.recipes import Distill, Labels, TrainControl, Training, TrainTeacher
 from distill_queue.shared.plan.stage import Bundle, Stage
-from distill_queue.shared.spec.training import AugmentationSpec
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.worker import models
 from distill_queue.worker.data.batches import Batches, size_bytes
 from distill_queue.worker.data.teacher_logits import TeacherLogits

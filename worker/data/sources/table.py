@@ -13,6 +13,7 @@ from distill_queue.worker.data.sources import (
     cifar100,
     digits,
     fashion_mnist,
+    image_folder,
     kmnist,
     mnist,
     mnist_5k,
@@ -32,5 +33,6 @@ SOURCES: dict[str, Source] = {
     "mnist_5k": mnist_5k.read,
     "digits": digits.read,
     "arrays": arrays.read,
+    "image_folder": image_folder.read,
     "table": table_file.read,
 }

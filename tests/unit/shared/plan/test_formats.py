@@ -20,6 +20,16 @@ def test_a_pipeline_that_says_nothing_new_has_the_earlier_format(make_spec: Make
     assert Plan.of(make_spec()).format == EARLIER_FORMAT
 
 
+def test_views_that_earlier_versions_know_have_the_earlier_format_and_no_new_word(make_spec: MakeSpec) -> None:
+    augmentation = {"shift": 1, "flip": True, "cutout": 2, "mixup": 0.2, "seed": 3}
+
+    plan = Plan.of(make_spec(soft_labels={"views": 2, "augmentation": augmentation}))
+
+    assert plan.format == EARLIER_FORMAT
+    labels = next(stage for stage in plan.trunk if stage.kind == "soft_labels")
+    assert labels.model_dump(mode="json")["recipe"]["augmentation"] == augmentation
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -27,9 +37,19 @@ def test_a_pipeline_that_says_nothing_new_has_the_earlier_format(make_spec: Make
         {"students": [STUDENT | {"model": DROPOUT}]},
         {"students": [STUDENT | {"transfer": {"only": [1]}}]},
         {"students": [STUDENT | {"distillation": {"alpha": {"from": 1, "to": 0.5}}}]},
+        {"teacher": {"model": {"name": "cnn"}, "training": {"augmentation": {"rotation": 10}}}},
+        {"soft_labels": {"views": 2, "augmentation": {"crop": {}}}},
         {"students": [STUDENT, STUDENT | {"name": "tiny", "teacher": "small"}]},
     ],
-    ids=["a teacher's dropout", "a student's dropout", "transfer", "schedule", "assistant"],
+    ids=[
+        "a teacher's dropout",
+        "a student's dropout",
+        "transfer",
+        "schedule",
+        "a teacher's views",
+        "labelled views",
+        "assistant",
+    ],
 )
 def test_what_only_this_version_knows_gives_all_stages_its_format(make_spec: MakeSpec, changes: dict[str, Any]) -> None:
     assert Plan.of(make_spec(**changes)).format == STAGE_FORMAT

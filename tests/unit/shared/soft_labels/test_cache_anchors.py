@@ -27,10 +27,11 @@ from distill_queue.shared.plan.stage import Stage, label_file_ref
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.writer import FINISHED, LABELS, SoftLabelsWriter
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
-from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.data.batches import Batches
@@ -390,10 +391,14 @@ OTHER = {
         "schedule": "cosine", "warmup": 0.1, "label_smoothing": 0.1, "augmentation": {"shift": 1}, "keep": "best",
         "patience": 1, "seed": 1, "precision": "bfloat16",
     },
-    AugmentationSpec: {"shift": 2, "flip": True, "cutout": 3, "mixup": 0.25, "seed": 1},
+    AugmentationSpec: {
+        "shift": 2, "flip": True, "cutout": 3, "mixup": 0.25, "crop": {"area": [0.5, 1.0]}, "rotation": 10.0,
+        "rand_augment": {"magnitude": 5}, "jitter": {"hue": 0.1}, "grayscale": 0.2, "cutmix": 0.5, "seed": 1,
+    },
     SoftLabelsSpec: {"dtype": "uint8", "top_k": 3, "views": 2, "augmentation": {"shift": 2}, "shards": 4},
     NamedDatasetSpec: {
         "name": "own:other", "options": {"part": 2}, "version": "2", "validation": 0.2, "labelled": 500,
+        "normalise": "unit",
     },
 }  # fmt: skip
 DATASET = {"name": "own:data", "options": {"part": 1}, "validation": 0.1}

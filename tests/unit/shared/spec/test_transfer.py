@@ -77,6 +77,7 @@ def test_a_transfer_set_that_cannot_be_is_refused_in_the_spec(
     [
         ({"only": [17]}, {}, "students[0].transfer: class 17 is none of the 10 classes of 'digits', from 0 on"),
         ({"only": [1]}, {"mixup": 0.2}, "students[0].transfer: mixup blends in samples of all classes"),
+        ({"only": [1]}, {"cutmix": 0.2}, "students[0].transfer: cutmix blends in samples of all classes"),
     ],
 )
 def test_classes_that_are_not_there_or_would_be_blended_in_are_refused(

@@ -89,7 +89,7 @@ def test_class_0_in_one_split_is_enough_for_labels_from_0_on() -> None:
 
 def test_a_class_that_only_chance_could_leave_untested_is_told_and_a_rare_one_is_not() -> None:
     found = warned(labels(0, 1, 2, samples=300), labels(0, 1, samples=100))
-    rare = np.concatenate([labels(0, 1, samples=300), [2, 2]])
+    rare = np.concatenate([labels(0, 1, samples=300), [2] * 10])
 
     assert list(found) == ["untested_classes"]
     assert found["untested_classes"].startswith("1 of 3 classes (2) has training samples and no test sample, of 100")
@@ -103,6 +103,14 @@ def test_a_class_with_a_single_sample_is_told_and_one_with_two_is_not() -> None:
         "small_classes": "1 of 3 classes (2) has a single training sample"
     }
     assert warned(twice, labels(0, 1, samples=10)) == {}
+
+
+def test_a_class_with_hardly_a_sample_is_told_where_most_classes_have_many() -> None:
+    found = warned(np.concatenate([labels(0, 1, 2, samples=900), [3] * 5]), labels(0, 1, 2, 3, samples=12))
+
+    assert found == {
+        "small_classes": "1 of 4 classes (3) has 5 training samples at the most, half of all classes 300 or more"
+    }
 
 
 @pytest.mark.parametrize(
@@ -218,7 +226,7 @@ def test_of_built_in_data_nothing_is_told_and_their_records_are_as_they_were(giv
 
     assert record.warnings == ()
     assert list(record.model_dump(mode="json")) == [
-        field for field in DatasetRecord.model_fields if field not in ("warnings", "content", "inputs")
+        field for field in DatasetRecord.model_fields if field not in ("warnings", "content", "inputs", "largest")
     ]
     assert list(check(given.train_inputs, given.train_targets, given.test_inputs, given.test_targets, range(10))) == []
 

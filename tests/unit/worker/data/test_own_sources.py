@@ -52,6 +52,33 @@ def test_tokens_have_no_views(tmp_path: Path, mine: ModuleType, change: dict[str
         run(tmp_path, teacher={"model": {"name": "mine:model"}, "training": training})
 
 
+COLOURLESS = np.repeat(INPUTS.reshape(40, 1, 4, 4), 2, axis=1)
+SIGNED = np.random.default_rng(0).normal(size=(40, 3, 4, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "change", "message"),
+    [
+        (COLOURLESS, {"jitter": {"hue": 0.1}}, "augmentation.jitter.hue: samples of shape (2, 4, 4) have no colours"),
+        (COLOURLESS, {"jitter": {"saturation": 0.1}}, "augmentation.jitter.saturation: samples of shape (2, 4, 4)"),
+        (COLOURLESS, {"grayscale": 0.1}, "augmentation.grayscale: samples of shape (2, 4, 4) have no colours"),
+        (SIGNED, {"jitter": {"brightness": 0.1}}, "augmentation.jitter: pixels are to be from 0 (black) to 1 (white)"),
+        (SIGNED, {"rand_augment": {}}, "augmentation.rand_augment: pixels are to be from 0 (black) to 1 (white)"),
+        (INPUTS.reshape(40, 16), {"cutmix": 0.5}, "augmentation: samples of shape (16,) are no images"),
+    ],
+)
+def test_views_that_samples_cannot_have_are_refused_in_one_message(
+    tmp_path: Path, mine: ModuleType, inputs: np.ndarray, change: dict[str, Any], message: str
+) -> None:
+    mine.data = lambda: {"train": (inputs, TARGETS), "test": (inputs, TARGETS)}  # type: ignore[attr-defined]
+    training = {"epochs": 1, "augmentation": change}
+
+    with pytest.raises(InvalidSpec) as error:
+        run(tmp_path, teacher={"model": {"name": "mlp", "hidden": [4]}, "training": training})
+
+    assert str(error.value).startswith(message)
+
+
 def test_measurements_that_are_no_images_are_not_shifted(tmp_path: Path, mine: ModuleType) -> None:
     vectors = INPUTS.reshape(40, 16)
     mine.data = lambda: {"train": (vectors, TARGETS), "test": (vectors, TARGETS)}  # type: ignore[attr-defined]

@@ -11,7 +11,8 @@ from torch import nn
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.results.records import DatasetRecord
-from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.shared.spec.augmentation import AugmentationSpec
+from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.records import laid_together

@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.soft_labels.numerics import Array
-from distill_queue.shared.spec.training import AugmentationSpec
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.split import PIECE_BYTES, Split

@@ -12,8 +12,9 @@ import torch
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.numerics import Array
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.distillation import DistillationSpec
-from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.batches import READ_AHEAD, Batches
 from distill_queue.worker.data.split import Split, take
@@ -58,7 +59,15 @@ def trained(folder: Path, augmentation: AugmentationSpec, *, streamed: bool) -> 
     return model.state_dict()
 
 
-@pytest.mark.parametrize("changes", [{}, {"shift": 2, "flip": True, "cutout": 2}, {"mixup": 0.5}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"shift": 2, "flip": True, "cutout": 2},
+        {"mixup": 0.5},
+        {"crop": {}, "jitter": {"contrast": 0.4}, "cutmix": 0.5},
+    ],
+)
 def test_a_streamed_training_gives_the_same_weights(folder: Path, changes: dict[str, Any]) -> None:
     augmentation = AugmentationSpec.model_validate(changes)
     in_memory = trained(folder, augmentation, streamed=False)

@@ -14,8 +14,9 @@ from torch import nn
 
 from distill_queue.shared.errors import HandedBack, InvalidSpec, StageFailed
 from distill_queue.shared.soft_labels.encoding import Encoding
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.distillation import DistillationSpec
-from distill_queue.shared.spec.training import AugmentationSpec, TrainingSpec
+from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.data.teacher_logits import TeacherLogits

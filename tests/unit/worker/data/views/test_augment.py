@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from random import Random
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +13,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_queue.shared.spec.training import AugmentationSpec
-from distill_queue.worker.data.views import DRAWS, Augmented, augment, uniform
+from distill_queue.shared.spec.augmentation import AugmentationSpec, CropSpec, JitterSpec, RandAugmentSpec
+from distill_queue.worker.data.views.augment import Augmented, augment
+from distill_queue.worker.data.views.generator import draw, states
 from tests.properties import examples
 
 SAMPLES = 40
+#: Random numbers of shift, flip, cutout and mixup.
+PLACES = range(7)
 EVERYTHING = AugmentationSpec(shift=2, flip=True, cutout=3, mixup=0.4, seed=7)
+JITTER = JitterSpec(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1)
+PHOTOGRAPHS = AugmentationSpec(
+    crop=CropSpec(), flip=True, rotation=20.0, rand_augment=RandAugmentSpec(operations=4), jitter=JITTER,
+    grayscale=0.2, cutmix=0.5, seed=7,
+)  # fmt: skip
 
 specs = st.builds(
     AugmentationSpec,
@@ -25,6 +34,18 @@ specs = st.builds(
     flip=st.booleans(),
     cutout=st.integers(0, 12),
     mixup=st.floats(0.0, 0.5),
+    seed=st.integers(0, 2**32 - 1),
+)
+#: What photographs are changed by, beside the rest.
+photograph_specs = st.builds(
+    AugmentationSpec,
+    flip=st.booleans(),
+    crop=st.none() | st.just(CropSpec(area=(0.1, 1.0), ratio=(0.3, 2.0))),
+    rotation=st.sampled_from([0.0, 25.0, 180.0]),
+    rand_augment=st.none() | st.builds(RandAugmentSpec, operations=st.integers(1, 3), magnitude=st.integers(0, 30)),
+    jitter=st.none() | st.just(JITTER),
+    grayscale=st.sampled_from([0.0, 0.5]),
+    cutmix=st.sampled_from([0.0, 1.0]),
     seed=st.integers(0, 2**32 - 1),
 )
 row_lists = st.lists(st.integers(0, SAMPLES - 1), min_size=1, max_size=9)
@@ -36,6 +57,10 @@ def images(channels: int = 1, height: int = 7, width: int = 9, dtype: torch.dtyp
     random = torch.Generator().manual_seed(3)
     whole = torch.randint(1, 256, (SAMPLES, channels, height, width), generator=random)
     return (whole / 3).to(dtype) if dtype.is_floating_point else whole.to(dtype)
+
+
+def uniform(seed: int, view: int | torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
+    return draw(states(seed, view, samples), PLACES)
 
 
 def mixed(word: int) -> int:
@@ -52,7 +77,7 @@ def stepped(state: int, steps: int = 1) -> int:
 def draws_of(seed: int, view: int, sample: int) -> list[int]:
     """What `uniform` must draw, in Python's own integers."""
     state = mixed(stepped(mixed(stepped(mixed(stepped(seed)) + view)) + sample))
-    return [mixed(stepped(state, draw)) >> 32 for draw in range(1, DRAWS + 1)]
+    return [mixed(stepped(state, draw)) >> 32 for draw in range(1, len(PLACES) + 1)]
 
 
 def view_of(image: npt.NDArray[np.float32], draws: list[int], spec: AugmentationSpec) -> npt.NDArray[np.float32]:
@@ -143,7 +168,7 @@ def test_any_stored_dtype_is_moved_as_it_is(dtype: torch.dtype) -> None:
 
 @examples(60)
 @given(
-    spec=specs,
+    spec=specs | photograph_specs,
     view=views,
     rows=row_lists,
     random=st.randoms(use_true_random=False),
@@ -165,11 +190,13 @@ def test_a_view_is_the_same_whatever_batch_it_stands_in(
 
 
 @examples(40)
-@given(spec=specs, pairs=st.lists(st.tuples(st.integers(0, SAMPLES - 1), views), min_size=1, max_size=9))
+@given(
+    spec=specs | photograph_specs, pairs=st.lists(st.tuples(st.integers(0, SAMPLES - 1), views), min_size=1, max_size=9)
+)
 def test_views_of_a_batch_may_differ_from_sample_to_sample(
     spec: AugmentationSpec, pairs: list[tuple[int, int]]
 ) -> None:
-    inputs = images()
+    inputs = images(3)
     rows, numbers = (torch.tensor(values) for values in zip(*pairs, strict=True))
 
     together = augment(inputs, rows, numbers, spec)
@@ -183,10 +210,25 @@ def joined(batches: list[Augmented]) -> Augmented:
 
 
 @pytest.mark.parametrize(
-    "change", [{"shift": 2}, {"flip": True}, {"cutout": 3}, {"mixup": 0.4}], ids=lambda change: next(iter(change))
+    "change",
+    [
+        {"shift": 2},
+        {"flip": True},
+        {"cutout": 3},
+        {"mixup": 0.4},
+        {"crop": {}},
+        {"rotation": 90},
+        {"rand_augment": {}},
+        {"jitter": {"brightness": 0.5}},
+        {"jitter": {"hue": 0.5}},
+        {"grayscale": 0.5},
+        {"cutmix": 1.0},
+    ],
+    ids=lambda change: next(iter(change)),
 )
-def test_another_view_seed_or_sample_gets_other_draws(change: dict[str, float]) -> None:
-    inputs = images()[:1].expand(SAMPLES, -1, -1, -1) if "mixup" not in change else images()
+def test_another_view_seed_or_sample_gets_other_draws(change: dict[str, Any]) -> None:
+    blends = "mixup" in change or "cutmix" in change
+    inputs = images(3) if blends else images(3)[:1].expand(SAMPLES, -1, -1, -1)
     rows = torch.arange(SAMPLES)
 
     first = augment(inputs, rows, 0, AugmentationSpec.model_validate(change))
@@ -220,10 +262,10 @@ def test_neighbouring_samples_views_and_seeds_draw_evenly_and_independently() ->
         assert fractions.max() < 1.0
         # Of a uniform draw, mean 1/2 and variance 1/12; of independent ones, correlation 0: within 5 deviations.
         assert (fractions.mean(1) - 0.5).abs().max() < 5 * (1 / 12 / count) ** 0.5
-        between_draws = fractions.corrcoef() - torch.eye(DRAWS)
+        between_draws = fractions.corrcoef() - torch.eye(len(PLACES))
         assert between_draws.abs().max() < 5 / count**0.5
-        for draw in fractions:
-            assert torch.stack((draw[1:], draw[:-1])).corrcoef()[0, 1].abs() < 5 / count**0.5
+        for each in fractions:
+            assert torch.stack((each[1:], each[:-1])).corrcoef()[0, 1].abs() < 5 / count**0.5
 
 
 def test_each_shift_is_as_frequent_as_any_other_whether_mirrored_or_not() -> None:
@@ -345,9 +387,9 @@ def test_nothing_asked_is_nothing_done() -> None:
     assert batch.inputs.dtype == torch.float32
 
 
-@pytest.mark.parametrize("spec", [EVERYTHING, AugmentationSpec()])
+@pytest.mark.parametrize("spec", [EVERYTHING, PHOTOGRAPHS, AugmentationSpec()])
 def test_the_stored_samples_are_left_as_they_are(spec: AugmentationSpec) -> None:
-    inputs = images(dtype=torch.float32)
+    inputs = images(3, dtype=torch.float32)
     before = inputs.clone()
 
     augment(inputs, torch.arange(SAMPLES), 0, spec).inputs.add_(1.0)
@@ -355,12 +397,21 @@ def test_the_stored_samples_are_left_as_they_are(spec: AugmentationSpec) -> None
     assert torch.equal(inputs, before)
 
 
-def test_nothing_is_read_back_from_the_device() -> None:
+@pytest.mark.parametrize(
+    "spec",
+    [
+        EVERYTHING,
+        PHOTOGRAPHS.model_copy(update={"rand_augment": None}),
+        AugmentationSpec(rand_augment=RandAugmentSpec(operations=1)),
+    ],
+    ids=["everything", "photographs", "rand_augment"],
+)
+def test_nothing_is_read_back_from_the_device(spec: AugmentationSpec) -> None:
     # A meta tensor has no values: code that asks for one fails here, and would wait on a real device.
     inputs, rows = images(3).to("meta"), torch.arange(5, device="meta")
 
     for view in (1, torch.arange(5, device="meta")):
-        batch = augment(inputs, rows, view, EVERYTHING)
+        batch = augment(inputs, rows, view, spec)
 
         assert batch.inputs.is_meta
         assert batch.partners.is_meta

@@ -1,0 +1,145 @@
+"""Decoding: many files by all cores into one file of samples, in memory that does not grow with their number."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from io import RawIOBase
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from distill_queue.shared.errors import Unavailable, store_errors
+from distill_queue.shared.files.files import NoFile, read
+from distill_queue.shared.soft_labels.numerics import Array
+from distill_queue.worker.data.images.picture import Framing, NoPicture, pixels
+from distill_queue.worker.machine.outages import can_pass
+
+#: Bytes of samples, and files, that one thread decodes in one go. A few of these are in memory at a time.
+BLOCK_BYTES, BLOCK_FILES = 4_000_000, 64
+#: Blocks for each thread that are begun and not yet written.
+BLOCKS_AHEAD = 2
+#: A file that is longer is no image: the longest that Pillow opens has half a billion bytes of pixels.
+MOST_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """A file that is no image, or is damaged."""
+
+    path: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Samples in a file, in the order of the files that they were read from."""
+
+    #: uint8 `[samples, channels, height, width]`, mapped.
+    samples: Array
+    #: Which files became samples: `[files]`.
+    good: npt.NDArray[np.bool_]
+    bad: tuple[Bad, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """What became of successive files."""
+
+    samples: Array
+    #: The places of bad files among them.
+    bad: dict[int, Bad]
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """Decodes files below a folder by threads: Pillow works without Python's lock, and a worker starts no processes."""
+
+    folder: Path
+    framing: Framing
+    threads: int
+    #: Called with the number of files that were looked at since the last call; may raise, to end the work.
+    advance: Callable[[int], None]
+
+    def decode(self, paths: Sequence[str], place: Path) -> Decoded:
+        """Write the samples of some files to a place, one after the other; a bad file becomes none.
+
+        Raises:
+            Unavailable: a file cannot be read for now, or the samples cannot be written.
+
+        """
+        good, bad = np.ones(len(paths), dtype=np.bool_), list[Bad]()
+        with store_errors(place), place.open("wb", buffering=0) as out, warnings.catch_warnings():
+            # Pillow warns of what it reads all the same.
+            warnings.simplefilter("ignore")
+            looked_at = 0
+            for block in self._blocks(paths):
+                _write(out, block.samples)
+                for index, each in block.bad.items():
+                    good[looked_at + index] = False
+                    bad.append(each)
+                looked_at += block.files
+                self.advance(block.files)
+        return Decoded(_mapped(place, (int(good.sum()), *self.framing.shape)), good, tuple(bad))
+
+    def _blocks(self, paths: Sequence[str]) -> Iterator[_Block]:
+        """Blocks in the order of their files, whichever thread is done first."""
+        size = max(1, min(BLOCK_FILES, BLOCK_BYTES // math.prod(self.framing.shape)))
+        begun: deque[Future[_Block]] = deque()
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
+            try:
+                for start in range(0, len(paths), size):
+                    begun.append(pool.submit(self._block, paths[start : start + size]))
+                    if len(begun) > BLOCKS_AHEAD * self.threads:
+                        yield begun.popleft().result()
+                while begun:
+                    yield begun.popleft().result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _block(self, paths: Sequence[str]) -> _Block:
+        samples, bad = np.empty((len(paths), *self.framing.shape), dtype=np.uint8), dict[int, Bad]()
+        for index, path in enumerate(paths):
+            try:
+                samples[index - len(bad)] = pixels(self._content(path), self.framing)
+            except (NoPicture, NoFile) as error:
+                bad[index] = Bad(path, str(error))
+        return _Block(samples[: len(paths) - len(bad)], bad, len(paths))
+
+    def _content(self, path: str) -> bytes:
+        """What a file holds.
+
+        Raises:
+            NoFile: it cannot be had; trying again would not help.
+            Unavailable: the disk does not give it for now.
+
+        """
+        try:
+            return read(self.folder / path, MOST_BYTES)
+        except OSError as error:
+            problem = error.strerror or str(error)
+            if can_pass(error):
+                raise Unavailable(f"dataset.path: {path}: {problem}") from error
+            raise NoFile(f"cannot be opened: {problem}") from error
+
+
+def _write(out: RawIOBase, samples: Array) -> None:
+    content = memoryview(samples.tobytes())
+    while content:  # A file without a buffer may take less than it is given.
+        content = content[out.write(content) :]
+
+
+def _mapped(place: Path, shape: tuple[int, ...]) -> Array:
+    """An array that is read from a file as it is needed; memory holds none of it that others could use."""
+    if 0 in shape:
+        return np.empty(shape, dtype=np.uint8)
+    return np.asarray(np.memmap(place, dtype=np.uint8, mode="r", shape=shape))
