@@ -64,6 +64,7 @@ WarningKind = Literal[
     "bad_files",
     "missing_values",
     "unknown_categories",
+    "truncated_texts",
     "normalisation",
     "teacher_at_chance",
 ]

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill_queue.shared.errors import InvalidInput, InvalidSpec
-from distill_queue.shared.files.content import content_of
-from distill_queue.shared.files.data_folders import find_in
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.pipeline import PipelineSpec
@@ -44,8 +42,7 @@ def with_content(spec: PipelineSpec, settings: Settings, source: SpecFile | None
     source = source or SpecFile(Path("spec"), {}, {})
     place = ("dataset", "path")
     try:
-        found = find_in(data_folders(spec, settings, source.path), dataset.path)
-        content = found and content_of(found, dataset.takes, settings.contents)
+        content = dataset.find_content(data_folders(spec, settings, source.path), settings.contents)
     except InvalidInput as error:
         raise InvalidSpec(source.at(place, str(error))) from error
     if content is None:

@@ -13,6 +13,7 @@ from distill_queue.shared.spec.sources.image_folder import ImageFolderSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.spec.sources.source import DataSource
 from distill_queue.shared.spec.sources.table import TableSpec
+from distill_queue.shared.spec.sources.text import TextSpec
 
 #: Every source, each tagged with its `source`: a new one is a line here.
 _Source = (
@@ -20,6 +21,7 @@ _Source = (
     | Annotated[ArraysSpec, Tag("arrays")]
     | Annotated[ImageFolderSpec, Tag("image_folder")]
     | Annotated[TableSpec, Tag("table")]
+    | Annotated[TextSpec, Tag("text")]
 )
 SOURCES: tuple[type[DataSource], ...] = tuple(get_args(each)[0] for each in get_args(_Source))
 #: Every name that a spec may give a data set, with what it is.

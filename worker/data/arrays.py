@@ -119,8 +119,6 @@ class Arrays:
     def labelled_only(self, samples: int) -> Self:
         """The same with the labels of so many training samples, evenly over the classes; the others lose theirs.
 
-        Samples that are held out already keep theirs.
-
         Raises:
             InvalidSpec: there are not so many.
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_queue.shared.errors import InvalidInput, InvalidSpec, StageFailed, Unavailable
-from distill_queue.shared.files.content import content_of
 from distill_queue.shared.files.data_folders import find_in
 from distill_queue.shared.line import listed
 from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
@@ -26,27 +25,32 @@ class Reading:
     scratch: Path = Path()
     report: Report = lambda *_: None
 
-    def place(self, dataset: SourceOnDisk) -> Path:
+    def place(self, dataset: SourceOnDisk, key: str = "path") -> Path:
         """Where the data lie on this worker; only its folders of data are looked in.
+
+        Args:
+            dataset: names them by a path.
+            key: of the spec's key that holds the path; some sources have a further one.
 
         Raises:
             InvalidSpec: this worker has no such folder, or nothing there has the path.
             StageFailed: what lies there is not what was submitted.
 
         """
+        path = dataset.further_paths.get(key, dataset.path)
         folders = self.runtime.data
         if not folders:
             raise InvalidSpec(
-                f"dataset.path: {dataset.path}: this worker reads no files: DISTILL_DATA is to name the folders of data"
+                f"dataset.{key}: {path}: this worker reads no files: DISTILL_DATA is to name the folders of data"
             )
-        found = find_in(folders, dataset.path)
+        found = find_in(folders, path)
         if found is None:
             where = listed([str(folder) for folder in folders], MOST_NAMED)
-            raise InvalidSpec(f"dataset.path: {dataset.path} is not in {where} (DISTILL_DATA) on this worker")
+            raise InvalidSpec(f"dataset.{key}: {path} is not in {where} (DISTILL_DATA) on this worker")
         return found
 
-    def content(self, dataset: SourceOnDisk, place: Path) -> str:
-        """The SHA-256 of the data, compared with what was submitted.
+    def content(self, dataset: SourceOnDisk) -> str:
+        """The SHA-256 of the data at all paths of a spec, compared with what was submitted.
 
         Raises:
             InvalidSpec: something cannot be read.
@@ -56,9 +60,13 @@ class Reading:
         """
         self.report("comparing the files with what was submitted")
         try:
-            content = content_of(place, dataset.takes, self.runtime.digests)
+            content = dataset.find_content(self.runtime.data, self.runtime.digests)
         except InvalidInput as error:
             raise (Unavailable if can_pass(error) else InvalidSpec)(f"dataset.path: {error}") from error
+        if content is None:  # One of them is gone again, or was never there.
+            for key in ("path", *dataset.further_paths):
+                self.place(dataset, key)
+            return self.content(dataset)
         if dataset.content not in (None, content):
             raise StageFailed(
                 f"{dataset.path} is not what was submitted: it has changed since, or is another one on this worker: "

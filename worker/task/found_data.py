@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from distill_queue.shared.errors import InvalidInput, StageFailed
-from distill_queue.shared.files.content import content_of
-from distill_queue.shared.files.data_folders import find_in
 from distill_queue.shared.plan.recipes import PrepareData
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import DatasetRecord
@@ -25,8 +23,7 @@ def failure_of(stage: Stage, found: Artifact, settings: Settings) -> StageFailed
     if dataset.content is not None or not isinstance(record, DatasetRecord) or record.content is None:
         return None
     try:
-        place = find_in(settings.data, dataset.path)
-        if place is None or content_of(place, dataset.takes, settings.contents) == record.content:
+        if dataset.find_content(settings.data, settings.contents) in (None, record.content):
             return None
     except InvalidInput as error:
         return StageFailed(f"dataset.path: {error}")

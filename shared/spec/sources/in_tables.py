@@ -49,6 +49,11 @@ class SourceInTables(SourceOnDisk):
     encoding: Annotated[str, AfterValidator(_an_encoding)] = "utf-8"
     """How characters are written in the file, as `latin-1` or `cp1252`."""
 
+    @property
+    def may_hold_out(self) -> bool:
+        """Whether samples may be held out: by a share, or by a file in a folder that only a worker sees."""
+        return self.validation > 0.0 or PurePosixPath(self.path).suffix.lower() not in TABLES
+
     @classmethod
     def takes(cls, name: str) -> bool:
         """Whether a folder's file is the table of a part."""

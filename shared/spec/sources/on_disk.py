@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from distill_queue.shared.files.content import content_of
+from distill_queue.shared.files.data_folders import find_in
 from distill_queue.shared.spec.sources.source import DataSource
 from distill_queue.shared.text import encodable
 
@@ -50,6 +54,29 @@ class SourceOnDisk(DataSource):
         return PurePosixPath(self.path).name or self.path
 
     @property
+    def further_paths(self) -> dict[str, str]:
+        """Other paths whose content counts as well, by the names of their fields."""
+        return {}
+
+    @property
     def left_out_of_key(self) -> frozenset[str]:
-        """The path, where the content is known."""
-        return frozenset() if self.content is None else frozenset({"path"})
+        """The paths, where the content is known."""
+        return frozenset() if self.content is None else frozenset({"path", *self.further_paths})
+
+    def find_content(self, folders: Iterable[Path], memory: Path) -> str | None:
+        """The SHA-256 of what lies at all of its paths, in some folders; None where one of them is not there.
+
+        Args:
+            folders: in which its paths are looked for.
+            memory: as for `content_of`.
+
+        Raises:
+            InvalidInput: something cannot be read, or lies outside of the folders.
+
+        """
+        folders, found = tuple(folders), list[str]()
+        for path in (self.path, *self.further_paths.values()):
+            if (place := find_in(folders, path)) is None:
+                return None
+            found.append(content_of(place, self.takes, memory))
+        return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()

@@ -47,7 +47,7 @@ def read(dataset: ArraysSpec, reading: Reading) -> Arrays:
 
     """
     place = reading.place(dataset)
-    content = reading.content(dataset, place)
+    content = reading.content(dataset)
     there = _all_in(place, dataset.path)
     found = _by_our_names(there, dataset.path)
     wanted = _WITHOUT_A_TEST_SET if found.keys() & set(_WITHOUT_A_TEST_SET) else _WITH_A_TEST_SET

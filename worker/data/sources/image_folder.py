@@ -32,7 +32,7 @@ def read(dataset: ImageFolderSpec, reading: Reading) -> Arrays:
 
     """
     place = reading.place(dataset)
-    content = reading.content(dataset, place)
+    content = reading.content(dataset)
     layout = _with_test_set(Layout.of(place, dataset.path), dataset.path)
     if dataset.validation and len(layout.validation):
         raise InvalidSpec(

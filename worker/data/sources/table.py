@@ -18,6 +18,7 @@ from distill_queue.worker.data.sources import (
     mnist,
     mnist_5k,
     table_file,
+    text,
 )
 
 #: Reads the whole data set that a spec describes; a source imports the library that it needs when it is called. Each
@@ -35,4 +36,5 @@ SOURCES: dict[str, Source] = {
     "arrays": arrays.read,
     "image_folder": image_folder.read,
     "table": table_file.read,
+    "text": text.read,
 }

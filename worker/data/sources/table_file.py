@@ -20,6 +20,6 @@ def read(dataset: TableSpec, reading: Reading) -> Arrays:
     from distill_queue.worker.data.tables.table import Table
 
     place = reading.place(dataset)
-    content = reading.content(dataset, place)
+    content = reading.content(dataset)
     reading.report("reading")
     return Table.read(dataset, place).encoded(content)

@@ -24,7 +24,7 @@ def files_of(dataset: SourceInTables, place: Path) -> dict[str, Path]:
     if not place.is_dir():
         return {WHOLE: place}
     found: dict[str, Path] = {}
-    for file in sorted(each for each in place.iterdir() if each.is_file() and dataset.takes(each.name)):
+    for file in sorted(each for each in place.iterdir() if each.is_file() and each.stem in PARTS and each.suffix):
         if file.stem in found:
             raise InvalidSpec(f"{dataset.path}: has both {found[file.stem].name} and {file.name}: take one away")
         found[file.stem] = file

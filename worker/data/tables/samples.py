@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -49,8 +49,8 @@ class Samples:
         """
         training = [part for part in TRAINING if part in self.parts]
         train = tuple(np.concatenate([each[part] for part in training]) for each in (inputs, self.targets))
-        arrays = Arrays.of_own(called, (train[0], train[1]), (inputs["test"], self.targets["test"]), class_names)
-        if "validation" not in self.parts:
-            return arrays
-        start = len(self.parts["train"])
-        return replace(arrays, held_out=np.arange(start, start + len(self.parts["validation"])))
+        held_out = None
+        if "validation" in self.parts:
+            held_out = len(self.parts["train"]) + np.arange(len(self.parts["validation"]))
+        test = inputs["test"], self.targets["test"]
+        return Arrays.of_own(called, (train[0], train[1]), test, class_names, held_out)

@@ -236,7 +236,7 @@ def test_held_out_samples_of_its_own_leave_no_room_for_a_share(tmp_path: Path) -
     for part in ("train", "validation", "test"):
         write(tmp_path, WINES, f"t/{part}.csv")
 
-    with pytest.raises(InvalidSpec, match="the data have validation samples of their own"):
+    with pytest.raises(InvalidSpec, match="the data have validation samples already"):
         read(tmp_path, "t", validation=0.1)
     labelled = read(tmp_path, "t", labelled=4)
 
