@@ -87,7 +87,7 @@ def generate(folder: Path, images: int, pictures: Path | None) -> None:
 
 
 def spec_and_runtime(folder: Path) -> tuple[dict[str, object], Runtime]:
-    """What a worker is told."""
+    """The spec of the folder, and the runtime of a worker that reads it."""
     runtime = Runtime(torch.device("cpu"), data=(folder,), digests=folder / "digests")
     return {"name": "image_folder", "path": "photos", "size": SIZE}, runtime
 

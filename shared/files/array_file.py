@@ -53,7 +53,7 @@ def read_array(path: Path, *, mapped: bool = False) -> Array:
     with store_errors(path):
         try:
             with opened(path) as file:
-                _require_honest(file)
+                require_honest(file, os.fstat(file.fileno()).st_size)
                 if mapped:
                     return np.asarray(np.load(path, mmap_mode="r"))
                 array: Array = np.lib.format.read_array(_ThroughPython(file), allow_pickle=False)
@@ -64,11 +64,16 @@ def read_array(path: Path, *, mapped: bool = False) -> Array:
             raise ArtifactDamaged(f"{path}: no array: {error}") from error
 
 
-def _require_honest(file: IO[bytes]) -> None:
-    """Raise `ValueError` if there is no header, or it does not fit the bytes that follow; else go back to its start."""
+def require_honest(file: IO[bytes], size_bytes: int) -> None:
+    """Go back to the start of a file of some size whose header fits the bytes that follow.
+
+    Raises:
+        ValueError: there is no header, or it does not fit.
+
+    """
     try:
         shape, _, dtype = array_header(file)
-        length = os.fstat(file.fileno()).st_size - file.tell()
+        length = size_bytes - file.tell()
         if dtype.hasobject or math.prod(shape) * dtype.itemsize != length:
             raise ValueError(f"its header claims {dtype} {str(shape)[:60]}, and {length:,} bytes follow")
     except HEADER_ERRORS as error:

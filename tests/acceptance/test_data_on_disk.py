@@ -1,4 +1,4 @@
-"""Data at a path of the spec: their content is part of the key, wherever they lie and whoever sees them."""
+"""Data at a path of the spec: their content is part of the key, and their place is not."""
 
 from __future__ import annotations
 

@@ -138,11 +138,11 @@ class Arrays:
         """The same with a share of each class's labelled training samples held out.
 
         Raises:
-            InvalidSpec: that is none.
+            InvalidSpec: that is none, or some are held out already.
 
         """
         if self.held_out is not None:
-            raise InvalidSpec(f"dataset.validation: {share:g}, where the data have validation samples of their own")
+            raise InvalidSpec(f"dataset.validation: {share:g}, and the data have validation samples already")
         held_out = first_of_each_class(self.train_targets, share).nonzero()[0]
         if not len(held_out):
             raise InvalidSpec(f"dataset.validation: {share:g} of each class's labelled samples is less than one sample")
@@ -163,22 +163,18 @@ class Arrays:
     def describe(self) -> DatasetRecord:
         """Return the record of the arrays; write nothing."""
         train, held_out = self._train_and_held_out
-        whole = Statistics((), ())
         inputs: dict[str, InputRecord] = {}
         warnings = list(self.warnings)
         for name, values in records.by_name(self.train_inputs).items():
-            statistics = Statistics((), ()) if values.dtype.kind == "b" else Statistics.of(values, train)
+            statistics = Statistics.of(values, train)
             odd = [*statistics.warnings(images=values.ndim == 4)]
-            if self.own and values.dtype.kind != "b":
+            if self.own:
                 odd += statistics.far_values(values, records.by_name(self.test_inputs)[name])
-            if name:
-                kind = {"b": "flags", "i": "tokens"}.get(values.dtype.kind, "numbers")
-                shape, mean, std = values.shape[1:], statistics.mean, statistics.scale
-                inputs[name] = InputRecord.model_validate({"kind": kind, "shape": shape, "mean": mean, "std": std})
-                odd = [DataWarning(kind=each.kind, text=f"{name}: {each.text}") for each in odd]
-            else:
-                whole = statistics
-            warnings += odd
+            kind = {"b": "flags", "i": "tokens"}.get(values.dtype.kind, "numbers")
+            shape, mean, std = values.shape[1:], statistics.mean, statistics.scale
+            inputs[name] = InputRecord.model_validate({"kind": kind, "shape": shape, "mean": mean, "std": std})
+            warnings += [DataWarning(kind=each.kind, text=f"{name}: {each.text}") for each in odd] if name else odd
+        only = inputs.pop("", None)  # What has no name is the only input.
         record = DatasetRecord(
             shape=self.train_inputs.shape[1:],
             class_names=self.class_names,
@@ -187,8 +183,8 @@ class Arrays:
             validation_samples=len(held_out),
             test_samples=len(self.test_inputs),
             content=self.content,
-            mean=whole.mean,
-            std=whole.scale,
+            mean=only.mean if only else (),
+            std=only.std if only else (),
             inputs=inputs,
             warnings=tuple(warnings),
         )

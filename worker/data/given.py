@@ -78,7 +78,7 @@ def names_of(whose: str, given: Iterable[Any], train_targets: Array, test_target
 
     """
     # A folder's name may be of bytes that are no UTF-8.
-    names = tuple(encodable(str(name)) if isinstance(name, str) else name for name in given)
+    names = tuple(encodable(name) if isinstance(name, str) else name for name in given)
     if not names:
         classes = int(max(train_targets.max(), test_targets.max())) + 1
         if classes > len(train_targets):

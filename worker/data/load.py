@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from distill_queue.shared.catalog import is_reference
-from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.worker.data.arrays import Arrays
@@ -29,8 +28,6 @@ def load(dataset: DatasetSpec, reading: Reading) -> Arrays:
         arrays = SOURCES[dataset.name](dataset, reading).checked(dataset.called)
     if dataset.labelled is not None:
         arrays = arrays.labelled_only(dataset.labelled)
-    if dataset.validation and arrays.held_out is not None:
-        raise InvalidSpec(f"dataset.validation: {dataset.validation:g}, and the data have validation samples already")
     if dataset.validation:
         arrays = arrays.holding_out(dataset.validation)
     return replace(arrays, normalise=dataset.normalise)

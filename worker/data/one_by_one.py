@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,13 @@ def read(whose: str, given: Any, path: Path, report: Report) -> tuple[Array, lis
         raise InvalidSpec(f"{whose}: return the Dataset itself, as its DataLoader gives batches in an order of its own")
     targets: list[Any] = []
     file: RowFile | None = None
-    try:
+    with ExitStack() as opened:
         for number, sample in enumerate(_samples(given)):
             if not (isinstance(sample, tuple | list) and len(sample) == 2):
                 raise InvalidSpec(f"{whose}: sample {number:,} is no pair of inputs and target")
             row = _row(f"{whose}: sample {number:,}", sample[0])
             if file is None:
-                file = RowFile(path, row.dtype, row.shape[1:])
+                file = opened.enter_context(RowFile(path, row.dtype, row.shape[1:]))
             if (row.dtype, row.shape[1:]) != (file.dtype, file.shape):
                 raise InvalidSpec(
                     f"{whose}: sample {number:,} is {_described(row.dtype, row.shape[1:])}, and sample 0 "
@@ -61,9 +62,6 @@ def read(whose: str, given: Any, path: Path, report: Report) -> tuple[Array, lis
         if file is None:
             raise InvalidSpec(f"{whose}: has no samples")
         return file.mapped(), targets
-    finally:
-        if file is not None:
-            file.__exit__(None, None, None)
 
 
 def _samples(given: Any) -> Iterable[Any]:
@@ -78,10 +76,8 @@ def _row(whose: str, inputs: Any) -> Array:
     if isinstance(inputs, Mapping):
         return records.laid_together(whose, {name: _row(f"{whose} {name}", value) for name, value in inputs.items()})
     row: Array = np.asarray(inputs)
-    if hasattr(inputs, "getbands") and row.ndim == 3:  # An image of Pillow's, whose channels are last.
-        row = row.transpose(2, 0, 1)
-    elif hasattr(inputs, "getbands"):
-        row = row[None]
+    if hasattr(inputs, "getbands"):  # An image of Pillow's, whose channels are last.
+        row = row.transpose(2, 0, 1) if row.ndim == 3 else row[None]
     if row.dtype.kind not in "uifb":
         raise InvalidSpec(f"{whose} is {type(inputs).__name__}, not numbers")
     return row[None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,17 @@ class Reading:
     #: A folder for arrays that are larger than memory: sources write them there and map them. It goes with the reading.
     scratch: Path = Path()
     report: Report = lambda *_: None
+
+    def counting(self, total: int, noun: str) -> Callable[[int], None]:
+        """What is called with how many more of `total` things are done, and reports how many are."""
+        done = 0
+
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+            self.report(f"{done:,} of {total:,} {noun}", more, done / total)
+
+        return advance
 
     def place(self, dataset: SourceOnDisk, key: str = "path") -> Path:
         """Where the data lie on this worker; only its folders of data are looked in.

@@ -26,7 +26,10 @@ TOO_FAR = 10_000.0
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """Mean and standard deviation of each channel of the training inputs; none of signed integers, which are tokens."""
+    """Mean and standard deviation of each channel of the training inputs; none of tokens and flags.
+
+    Signed integers are tokens, and booleans are flags.
+    """
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
@@ -34,7 +37,7 @@ class Statistics:
     @classmethod
     def of(cls, inputs: Array, rows: Array) -> Self:
         """Those of some rows, by pieces: Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance."""
-        if np.issubdtype(inputs.dtype, np.signedinteger):
+        if inputs.dtype.kind in "ib":
             return cls((), ())
         axes = (0, *range(2, inputs.ndim))
         # A square of what float32 holds may be more than it holds.

@@ -1,4 +1,4 @@
-"""Extras: libraries that only some data need, and how one is told that they are not installed."""
+"""Extras: libraries that only some data need, with the error that one of them is not installed."""
 
 from __future__ import annotations
 

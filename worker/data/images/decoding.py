@@ -8,16 +8,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from io import RawIOBase
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from distill_queue.shared.errors import Unavailable, store_errors
+from distill_queue.shared.errors import Unavailable
 from distill_queue.shared.files.files import NoFile, read
 from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.worker.data.images.picture import Framing, NoPicture, pixels
+from distill_queue.worker.data.row_file import RowFile
 from distill_queue.worker.machine.outages import can_pass
 
 #: Bytes of samples, and files, that one thread decodes in one go. A few of these are in memory at a time.
@@ -78,18 +78,18 @@ class Decoder:
 
         """
         good, bad = np.ones(len(paths), dtype=np.bool_), list[Bad]()
-        with store_errors(place), place.open("wb", buffering=0) as out, warnings.catch_warnings():
+        with RowFile(place, np.uint8, self.framing.shape) as samples, warnings.catch_warnings():
             # Pillow warns of what it reads all the same.
             warnings.simplefilter("ignore")
             looked_at = 0
             for block in self._blocks(paths):
-                _write(out, block.samples)
+                samples.write(block.samples)
                 for index, each in block.bad.items():
                     good[looked_at + index] = False
                     bad.append(each)
                 looked_at += block.files
                 self.advance(block.files)
-        return Decoded(_mapped(place, (int(good.sum()), *self.framing.shape)), good, tuple(bad))
+            return Decoded(samples.mapped(), good, tuple(bad))
 
     def _blocks(self, paths: Sequence[str]) -> Iterator[_Block]:
         """Blocks in the order of their files, whichever thread is done first."""
@@ -130,16 +130,3 @@ class Decoder:
             if can_pass(error):
                 raise Unavailable(f"dataset.path: {path}: {problem}") from error
             raise NoFile(f"cannot be opened: {problem}") from error
-
-
-def _write(out: RawIOBase, samples: Array) -> None:
-    content = memoryview(samples.tobytes())
-    while content:  # A file without a buffer may take less than it is given.
-        content = content[out.write(content) :]
-
-
-def _mapped(place: Path, shape: tuple[int, ...]) -> Array:
-    """An array that is read from a file as it is needed; memory holds none of it that others could use."""
-    if 0 in shape:
-        return np.empty(shape, dtype=np.uint8)
-    return np.asarray(np.memmap(place, dtype=np.uint8, mode="r", shape=shape))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zipfile
 import zlib
 from dataclasses import replace
@@ -12,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError
 
 from distill_queue.shared.errors import ArtifactDamaged, InvalidSpec
-from distill_queue.shared.files.array_file import HEADER_ERRORS, array_header, read_array
+from distill_queue.shared.files.array_file import HEADER_ERRORS, read_array, require_honest
 from distill_queue.shared.files.files import NoArchive, NoFile, opened_archive
 from distill_queue.shared.files.weights_file import opened_tensors
 from distill_queue.shared.soft_labels.numerics import Array
@@ -125,13 +124,12 @@ def _all_in(place: Path, called: str) -> Found:
 def _member(archive: zipfile.ZipFile, name: str) -> Array:
     """An array in an archive; its header is compared with its length before memory is taken for it."""
     with archive.open(name) as file:
-        shape, _, dtype = array_header(file)
-        length = archive.getinfo(name).file_size - file.tell()
-    if dtype.hasobject or math.prod(shape) * dtype.itemsize != length:
-        raise ValueError(f"{name}: its header claims {dtype} {str(shape)[:60]}, and {length:,} bytes follow")
-    with archive.open(name) as file:
+        try:
+            require_honest(file, archive.getinfo(name).file_size)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
         array: Array = np.lib.format.read_array(file, allow_pickle=False)
-    return array
+        return array
 
 
 def _by_our_names(found: Found, called: str) -> Found:

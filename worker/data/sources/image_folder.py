@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -41,7 +40,7 @@ def read(dataset: ImageFolderSpec, reading: Reading) -> Arrays:
     training = layout.train + layout.validation + layout.unlabelled
     decoder = Decoder(
         place, Framing(*dataset.size, dataset.resize, dataset.channels), torch.get_num_threads(),
-        _progress(reading, files := len(training) + len(layout.test)),
+        reading.counting(files := len(training) + len(layout.test), "images"),
     )  # fmt: skip
     train = decoder.decode(training.paths, reading.scratch / "train")
     test = decoder.decode(layout.test.paths, reading.scratch / "test")
@@ -67,17 +66,6 @@ def _with_test_set(layout: Layout, called: str) -> Layout:
     if not test.any():
         raise InvalidSpec(f"{called}: no class has the three images of which one can be kept for testing")
     return replace(layout, train=layout.train.where(~test), test=layout.train.where(test))
-
-
-def _progress(reading: Reading, files: int) -> Callable[[int], None]:
-    done = 0
-
-    def advance(more: int) -> None:
-        nonlocal done
-        done += more
-        reading.report(f"{done:,} of {files:,} images", more, done / files)
-
-    return advance
 
 
 def _of_bad(dataset: ImageFolderSpec, bad: tuple[Bad, ...], files: int) -> tuple[DataWarning, ...]:

@@ -39,13 +39,7 @@ def read(dataset: TextSpec, reading: Reading) -> Arrays:
     samples = Samples.of(parts, targets)
     texts = {part: _texts(rows, dataset.text) for part, rows in samples.parts.items()}
     tokens = _tokens(dataset, reading, [*texts["train"], *texts.get("unlabelled", ())])
-    done, all_texts = 0, sum(map(len, texts.values()))
-
-    def advance(more: int) -> None:
-        nonlocal done
-        done += more
-        reading.report(f"{done:,} of {all_texts:,} texts as tokens", more, done / all_texts)
-
+    advance = reading.counting(sum(map(len, texts.values())), "texts as tokens")
     inputs = {part: records.laid_together(dataset.path, tokens.encode(some, advance)) for part, some in texts.items()}
     arrays = samples.arrays(dataset.path, inputs, class_names)
     warnings = (*arrays.warnings, *_of_cut(tokens.cut, dataset.length))
@@ -59,7 +53,7 @@ def _parts(dataset: TextSpec, reading: Reading) -> dict[str, Rows]:
         InvalidSpec: one cannot be read, or lacks a column.
 
     """
-    from distill_queue.worker.data.tables.parts import WHOLE, files_of
+    from distill_queue.worker.data.tables.parts import called, files_of
     from distill_queue.worker.data.tables.read import read_rows
     from distill_queue.worker.data.text.folder import is_folder_of_texts, rows_of
 
@@ -68,8 +62,7 @@ def _parts(dataset: TextSpec, reading: Reading) -> dict[str, Rows]:
         return rows_of(dataset, place)
     parts: dict[str, Rows] = {}
     for part, file in files_of(dataset, place).items():
-        called = dataset.path if part == WHOLE else f"{dataset.path}/{file.name}"
-        rows = read_rows(dataset, file, {dataset.text}, called=called)
+        rows = read_rows(dataset, file, {dataset.text}, called=called(dataset, part, file))
         rows.require(dataset.text, "text")
         if part != "unlabelled":
             rows.require(dataset.target, "target")

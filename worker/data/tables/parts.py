@@ -14,6 +14,11 @@ WHOLE = "whole"
 MOST_NAMED = 5
 
 
+def called(dataset: SourceInTables, part: str, file: Path) -> str:
+    """What messages call the file of a part."""
+    return dataset.path if part == WHOLE else f"{dataset.path}/{file.name}"
+
+
 def files_of(dataset: SourceInTables, place: Path) -> dict[str, Path]:
     """The file of each part, of one format.
 

@@ -18,7 +18,7 @@ from distill_queue.shared.spec.sources.table import TableSpec
 from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.tables.columns import Column
 from distill_queue.worker.data.tables.labels import labels_of
-from distill_queue.worker.data.tables.parts import WHOLE, files_of
+from distill_queue.worker.data.tables.parts import called, files_of
 from distill_queue.worker.data.tables.read import read_rows
 from distill_queue.worker.data.tables.rows import Rows
 from distill_queue.worker.data.tables.samples import Samples
@@ -136,10 +136,8 @@ def _parts(dataset: TableSpec, place: Path) -> dict[str, Rows]:
     parts: dict[str, Rows] = {}
     as_text = set(dataset.categories)
     for part, file in files_of(dataset, place).items():
-        called = dataset.path if part == WHOLE else f"{dataset.path}/{file.name}"
-        parts[part] = read_rows(
-            dataset, file, as_text, called=called, decimal=dataset.decimal, marks=dataset.missing_marks
-        )
+        name, marks = called(dataset, part, file), dataset.missing_marks
+        parts[part] = read_rows(dataset, file, as_text, called=name, decimal=dataset.decimal, marks=marks)
         if len(parts) == 1:
             features = _features(dataset, parts[part])
             as_text |= {name for name in features if parts[part].is_text(name)}

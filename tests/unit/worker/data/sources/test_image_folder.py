@@ -1,4 +1,4 @@
-"""A folder of images as a data set: its splits and classes, its bad files, and what is told of it."""
+"""A folder of images as a data set: its splits and classes, its bad files, and its warnings."""
 
 from __future__ import annotations
 
