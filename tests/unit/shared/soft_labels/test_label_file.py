@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from safetensors.numpy import save_file
@@ -78,11 +78,13 @@ SHAPES = arrays.array_shapes(min_dims=2, max_dims=3, min_side=2, max_side=9)
     suffix=st.sampled_from([".npz", ".safetensors"]),
 )
 def test_any_logits_go_round(tmp_path_factory: pytest.TempPathFactory, values: Any, suffix: str) -> None:
+    whole = values if values.ndim == 3 else values[None]
+    # Rows that add up to one are refused as probabilities, which a test below sees to.
+    assume((whole[0] < 0).any() or (np.abs(whole[0].sum(axis=1, dtype=np.float64) - 1.0) > 0.1).any())
     folder = tmp_path_factory.mktemp("file")
 
     labels = import_file(save(folder / f"x{suffix}", values), folder / "cache", Encoding(dtype="float32"))
 
-    whole = values if values.ndim == 3 else values[None]
     np.testing.assert_array_equal([labels.batch(slice(None), view) for view in range(len(whole))], whole)
 
 
