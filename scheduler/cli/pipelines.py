@@ -44,7 +44,7 @@ app = typer.Typer()
 def run(spec: SpecPath, workers: BestWorkers = None, changes: Changes = None) -> None:
     """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
     from distill_queue.scheduler.client.client import PipelineClient
-    from distill_queue.scheduler.client.data_on_disk import data_folders, load_spec
+    from distill_queue.scheduler.client.data_on_disk import load_spec, with_folders
     from distill_queue.scheduler.client.outcome import kept_file, results_of
     from distill_queue.scheduler.stack.local import LocalStack
     from distill_queue.scheduler.stack.side_by_side import workers_for
@@ -57,7 +57,7 @@ def run(spec: SpecPath, workers: BestWorkers = None, changes: Changes = None) ->
     settings = Settings.load()
     store = store_of(settings)
     pipeline_spec = load_spec(spec, settings, changes or ())
-    settings = settings.model_copy(update={"data": data_folders(pipeline_spec, settings, spec)})
+    settings = with_folders(settings, pipeline_spec, spec)
     plan = Plan.of(pipeline_spec)
     store.check_writable()
     computes = not all(stage.ref in store for stage in plan.stages)

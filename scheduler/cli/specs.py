@@ -48,7 +48,7 @@ def validate(
     ] = False,
 ) -> None:
     """Read specs, and say what is wrong with them."""
-    from distill_queue.scheduler.client.data_on_disk import data_folders, load_spec
+    from distill_queue.scheduler.client.data_on_disk import load_spec, with_folders
     from distill_queue.shared.plan.plan import Plan
     from distill_queue.shared.settings import Settings
 
@@ -64,8 +64,7 @@ def validate(
             continue
         console.print(f"{path}: {plan.name}, {len(plan.stages)} stages", soft_wrap=True)
         try:
-            within = settings.model_copy(update={"data": data_folders(spec, settings, path)})
-            _say_of_data(spec, described, within, read=data)
+            _say_of_data(spec, described, with_folders(settings, spec, path), read=data)
         except DistillError as error:  # A failed download does not concern the next spec.
             kind = InvalidSettings if isinstance(error, InvalidInput) else type(error)
             errors.append(kind(f"{path}: dataset: {error}"))

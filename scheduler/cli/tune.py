@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,6 +50,7 @@ def tune(
     Candidates are compared on samples held out of the training data. The best one is run with its control, and scored
     on the test samples once. The same command goes on where an earlier one ended.
     """
+    from distill_queue.scheduler.client.data_on_disk import with_content, with_folders
     from distill_queue.scheduler.tune.study import Study
     from distill_queue.scheduler.tune.tuned_spec import TunedSpec
     from distill_queue.shared.settings import Settings
@@ -58,7 +59,10 @@ def tune(
 
     settings = Settings.load()
     store = store_of(settings)
-    tuned = TunedSpec.of(SpecFile.read(spec).changed(changes or ()), student)
+    source = SpecFile.read(spec).changed(changes or ())
+    tuned = TunedSpec.of(source, student)
+    tuned = replace(tuned, spec=with_content(tuned.spec, settings, source))
+    settings = with_folders(settings, tuned.spec, spec)
     study = Study(tuned.space, seed)
     outcome = Outcome(tuned, study, store, settings.folder / "reports", tuned.study_id(seed))
     store.check_writable()

@@ -42,7 +42,7 @@ def with_content(spec: PipelineSpec, settings: Settings, source: SpecFile | None
     source = source or SpecFile(Path("spec"), {}, {})
     place = ("dataset", "path")
     try:
-        content = dataset.find_content(data_folders(spec, settings, source.path), settings.contents)
+        content = dataset.find_content(_data_folders(spec, settings, source.path), settings.contents)
     except InvalidInput as error:
         raise InvalidSpec(source.at(place, str(error))) from error
     if content is None:
@@ -52,7 +52,12 @@ def with_content(spec: PipelineSpec, settings: Settings, source: SpecFile | None
     return spec.model_copy(update={"dataset": dataset.model_copy(update={"content": content})})
 
 
-def data_folders(spec: PipelineSpec, settings: Settings, path: Path) -> tuple[Path, ...]:
+def with_folders(settings: Settings, spec: PipelineSpec, path: Path) -> Settings:
+    """The settings of workers that are started here for the spec in a file: they read its data."""
+    return settings.model_copy(update={"data": _data_folders(spec, settings, path)})
+
+
+def _data_folders(spec: PipelineSpec, settings: Settings, path: Path) -> tuple[Path, ...]:
     """The folders in `DISTILL_DATA`; where it is not set, those that hold the data of the spec in a file.
 
     Args:

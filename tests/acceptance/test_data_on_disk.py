@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from distill_queue.shared.errors import PipelineFailed
 from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.settings import Settings
+from tests.acceptance.conftest import DISTILL
 
 
 @pytest.fixture
@@ -86,3 +88,15 @@ def test_a_path_and_the_same_path_seen_have_two_keys(data: Path, spec: Path, tmp
 
     assert seen != unseen
     assert key(tmp_path) == seen
+
+
+def test_workers_that_a_command_starts_read_what_lies_beside_the_spec(
+    data: Path, spec: Path, environment: dict[str, str]
+) -> None:
+    (data / "points.npz").rename(spec.with_name("points.npz"))
+    command = [*DISTILL, "tune", str(spec), "--minutes", "0.1", "--trials", "1"]
+
+    done = subprocess.run(command, env=environment, cwd=data, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "Best spec: " in done.stdout
