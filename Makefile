@@ -92,9 +92,10 @@ bench-scale: setup
 	$(BIN)/python -m benchmarks.scale --profile
 	$(BIN)/python -m benchmarks.small_stages --profile
 
-# Preparing a folder of images, beside decoding alone and torchvision's loader. IMAGES=20000 for more.
+# Preparing a folder of images, beside decoding alone and torchvision's loader; then what views cost. IMAGES=20000 for more.
 bench-images: setup
 	$(BIN)/python -m benchmarks.images $(if $(IMAGES),--images $(IMAGES))
+	$(BIN)/python -m benchmarks.views
 
 # What docs/results.md and the README report of, trained again; it says first how long it takes. SECTIONS="mnist" for a part.
 reproduce: setup

@@ -101,12 +101,17 @@ def prepare(folder: Path) -> None:
 
 def decode_here(folder: Path, cores: int) -> None:
     """Our decoder without what comes before and after."""
-    from distill_queue.worker.data.images.decoding import Decoder
+    from distill_queue.worker.data.images.decoding import Decoder, content_of_file
     from distill_queue.worker.data.images.layout import Layout
     from distill_queue.worker.data.images.picture import Framing
 
     paths = Layout.of(folder / "photos", "photos").train.paths
-    decoder = Decoder(folder / "photos", Framing(SIZE, SIZE, "crop", 3), cores, lambda _: None)
+    decoder = Decoder(
+        lambda name: content_of_file(folder / "photos" / name, name),
+        Framing(SIZE, SIZE, "crop", 3),
+        cores,
+        lambda _: None,
+    )
     decoder.decode(paths, folder / "decoded")
 
 

@@ -1,4 +1,4 @@
-"""What views cost: milliseconds a batch, beside torchvision's on the same batch, and beside a step of resnet20.
+"""What views cost: milliseconds a batch, beside torchvision's on the same batch, and epochs of resnet20 with them.
 
     python -m benchmarks.views            # 128 images of 3 x 64 x 64, on the CPU
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from statistics import median
 from typing import Any
@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from distill_queue.shared.spec.augmentation import AugmentationSpec
@@ -27,6 +28,8 @@ from distill_queue.worker.models.resnet import Resnet
 
 BATCH, SHAPE = 128, (3, 64, 64)
 ROUNDS = 15
+#: Batches of an epoch, and how many epochs of each kind are timed.
+BATCHES, EPOCHS = 8, 3
 
 JITTER = {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1}
 BILINEAR = v2.InterpolationMode.BILINEAR
@@ -42,7 +45,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[torch.Tensor], torch.Tensor] | 
     "cutout": ({"cutout": 16}, v2.RandomErasing(1.0, scale=(0.0625, 0.0625), ratio=(1.0, 1.0))),
     "mixup": ({"mixup": 0.5}, None),
     "cutmix": ({"cutmix": 0.5}, None),
-    "crop, flip, jitter": (
+    (ALL := "crop, flip, jitter"): (
         {"crop": {}, "flip": True, "jitter": JITTER},
         v2.Compose(
             [
@@ -59,7 +62,7 @@ def main() -> None:
     """Print the table."""
     torch.manual_seed(0)
     stored, rows = torch.randint(0, 256, (2 * BATCH, *SHAPE), dtype=torch.uint8), torch.arange(BATCH)
-    tasks: dict[str, Callable[[], Any]] = {"step": _step(stored[:BATCH].float())}
+    tasks: dict[str, Callable[[], Any]] = {"step": partial(_stepping(Resnet(SHAPE[0], 20, 10)), stored[:BATCH].float())}
     for name, (asked, theirs) in CASES.items():
         spec = AugmentationSpec.model_validate(asked)
         tasks[name] = partial(augment, stored, rows, 0, spec)
@@ -78,6 +81,52 @@ def main() -> None:
         f"a step of resnet20: {took['step']:,.0f} ms · {torch.get_num_threads()} threads · load of the machine {load}"
     )
     Console().print(table)
+    Console().print(_epochs())
+
+
+def _epochs() -> Table:
+    """Seconds of an epoch of resnet20: on prepared tensors, with our views, and with torchvision's in a DataLoader."""
+    stored = torch.randint(0, 256, (BATCHES * BATCH, *SHAPE), dtype=torch.uint8)
+    asked, theirs = CASES[ALL]
+    spec = AugmentationSpec.model_validate(asked)
+    loader = DataLoader(_Changed(stored, theirs), BATCH, shuffle=True, num_workers=2, persistent_workers=True)
+    ways: dict[str, Callable[[], Iterable[torch.Tensor]]] = {
+        "prepared tensors": lambda: (part.float() for part in stored.split(BATCH)),
+        "our views": lambda: (
+            augment(stored, rows, 0, spec).inputs for rows in torch.randperm(len(stored)).split(BATCH)
+        ),
+        "torchvision in a DataLoader, 2 workers": lambda: loader,
+    }
+    model = Resnet(SHAPE[0], 20, 10)
+    step = _stepping(model)
+    took: dict[str, list[float]] = {name: [] for name in ways}
+    for round_ in range(EPOCHS + 1):
+        for name, batches in ways.items():
+            started = time.perf_counter()
+            for images in batches():
+                step(images)
+            if round_:  # Not the first one, in which libraries are loaded and workers start.
+                took[name].append(time.perf_counter() - started)
+    seconds = {name: median(times) for name, times in took.items()}
+    table = Table(title=f"An epoch of resnet20: {len(stored):,} images of {' x '.join(map(str, SHAPE))}, {ALL}")
+    for column in ("", "seconds", "speed of the step on prepared tensors"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, each in seconds.items():
+        table.add_row(name, f"{each:.1f}", f"{seconds['prepared tensors'] / each:.0%}")
+    return table
+
+
+class _Changed(Dataset[torch.Tensor]):
+    """Images, each changed by torchvision as it is asked for."""
+
+    def __init__(self, images: torch.Tensor, change: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
+        self.images, self.change = images, change
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return (self.change or torch.clone)(self.images[row]).float()
 
 
 def _by_torchvision(
@@ -86,15 +135,13 @@ def _by_torchvision(
     return change(stored.index_select(0, rows)).float()
 
 
-def _step(images: torch.Tensor) -> Callable[[], None]:
-    """A step of resnet20 on prepared tensors."""
-    model, targets = Resnet(SHAPE[0], 20, 10), torch.arange(BATCH) % 10
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
-    inputs = (images - 127.5) / 74.0
+def _stepping(model: torch.nn.Module) -> Callable[[torch.Tensor], None]:
+    """What trains a model for a step on a batch."""
+    optimizer, targets = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9), torch.arange(BATCH) % 10
 
-    def step() -> None:
+    def step(images: torch.Tensor) -> None:
         optimizer.zero_grad()
-        functional.cross_entropy(model(inputs), targets).backward()
+        functional.cross_entropy(model((images - 127.5) / 74.0), targets).backward()
         optimizer.step()
 
     return step

@@ -18,7 +18,7 @@ from distill_queue.shared.plan.recipes import (
 )
 from distill_queue.shared.plan.stage import EARLIER_FORMAT, STAGE_FORMAT
 from distill_queue.shared.spec.models.mlp import MlpSpec
-from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
+from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 
 
 def format_of(recipes: Iterable[Recipe]) -> int:
@@ -35,7 +35,7 @@ def _is_new(recipe: StageRecipe) -> bool:
         return True
     match recipe:
         case PrepareData(dataset=dataset):
-            return isinstance(dataset, SourceOnDisk) or dataset.normalise != "data"
+            return not isinstance(dataset, NamedDatasetSpec) or dataset.normalise != "data"
         case TrainTeacher(training=training):
             return training.augmentation.is_new
         case Labels(augmentation=augmentation):

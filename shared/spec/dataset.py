@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Tag, TypeAdapter
 
 from distill_queue.shared.spec.part import unknown_name
 from distill_queue.shared.spec.sources.arrays import ArraysSpec
+from distill_queue.shared.spec.sources.hugging_face import HuggingFaceFolderSpec, HuggingFaceHubSpec
 from distill_queue.shared.spec.sources.image_folder import ImageFolderSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.spec.sources.source import DataSource
@@ -22,6 +23,8 @@ _Source = (
     | Annotated[ImageFolderSpec, Tag("image_folder")]
     | Annotated[TableSpec, Tag("table")]
     | Annotated[TextSpec, Tag("text")]
+    | Annotated[HuggingFaceFolderSpec, Tag("huggingface")]
+    | Annotated[HuggingFaceHubSpec, Tag("huggingface_hub")]
 )
 SOURCES: tuple[type[DataSource], ...] = tuple(get_args(each)[0] for each in get_args(_Source))
 #: Every name that a spec may give a data set, with what it is.

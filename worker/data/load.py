@@ -25,7 +25,7 @@ def load(dataset: DatasetSpec, reading: Reading) -> Arrays:
     if isinstance(dataset, NamedDatasetSpec) and is_reference(dataset.name):
         arrays = own.read(dataset, reading)
     else:
-        arrays = SOURCES[dataset.name](dataset, reading).checked(dataset.called)
+        arrays = SOURCES[dataset.name.partition("/")[0]](dataset, reading).checked(dataset.called)
     if dataset.labelled is not None:
         arrays = arrays.labelled_only(dataset.labelled)
     if dataset.validation:

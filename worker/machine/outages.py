@@ -60,6 +60,7 @@ PASSING_OF_CLIENTS: dict[str, frozenset[str]] = {
     "google": frozenset({"RetryError", "TransportError"}),
     "http": frozenset({"BadStatusLine", "IncompleteRead"}),
     "httpx": frozenset({"NetworkError", "RemoteProtocolError", "TimeoutException"}),
+    "httpx2": frozenset({"NetworkError", "RemoteProtocolError", "TimeoutException"}),
     "requests": frozenset({"ChunkedEncodingError", "ConnectionError", "Timeout"}),
     "ssl": frozenset({"SSLEOFError", "SSLZeroReturnError"}),
     "urllib3": frozenset({"HTTPError"}),

@@ -31,6 +31,12 @@ def _a_size(value: Any) -> Any:
 _SIDE: JsonValue = {"type": "integer", "minimum": 1, "maximum": LARGEST_SIDE}
 _SIZES: dict[str, JsonValue] = {"anyOf": [_SIDE, {"type": "array", "items": _SIDE, "minItems": 2, "maxItems": 2}]}
 
+#: What any source of images says of how they become samples.
+Size = Annotated[tuple[int, int], BeforeValidator(_a_size, json_schema_input_type=Any), Field(json_schema_extra=_SIZES)]
+Resize = Literal["crop", "pad", "squash"]
+Channels = Literal[1, 3]
+OnBad = Literal["fail", "skip"]
+
 
 class ImageFolderSpec(SourceOnDisk):
     """JPEG, PNG, WebP, BMP and GIF files in `train/<class>/`, `test/<class>/`, `validation/<class>/` and `unlabelled/`.
@@ -44,15 +50,13 @@ class ImageFolderSpec(SourceOnDisk):
 
     name: Literal["image_folder"] = "image_folder"
     """A folder of images."""
-    size: Annotated[tuple[int, int], BeforeValidator(_a_size, json_schema_input_type=Any)] = Field(
-        json_schema_extra=_SIZES
-    )
+    size: Size
     """Pixels of a sample's sides, as 96, or `[height, width]`."""
-    resize: Literal["crop", "pad", "squash"] = "crop"
+    resize: Resize = "crop"
     """How an image gets this size: its middle is kept, black is added, or its sides are scaled one by one."""
-    channels: Literal[1, 3] = 3
+    channels: Channels = 3
     """3 for colours, 1 for shades of grey."""
-    on_bad: Literal["fail", "skip"] = "fail"
+    on_bad: OnBad = "fail"
     """What to do about files that are no images or damaged: name them and fail, or leave them out with a warning."""
     most_bad: float = Field(default=0.01, ge=0.0, lt=1.0)
     """Share of the files that may be left out by `on_bad: skip`; of more, the stage fails."""

@@ -32,11 +32,11 @@ MOST_BYTES = 1_000_000_000
 class Bad:
     """A file that is no image, or is damaged."""
 
-    path: str
+    name: str
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path} {self.reason}"
+        return f"{self.name} {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +62,28 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """Decodes files below a folder by threads: Pillow works without Python's lock, and a worker starts no processes."""
+    """Decodes images by threads: Pillow works without Python's lock, and a worker starts no processes."""
 
-    folder: Path
+    #: What an image's file holds, by its name; raises NoFile where it cannot be had.
+    read: Callable[[str], bytes]
     framing: Framing
     threads: int
-    #: Called with the number of files that were looked at since the last call; may raise, to end the work.
+    #: Called with the number of images that were looked at since the last call; may raise, to end the work.
     advance: Callable[[int], None]
 
-    def decode(self, paths: Sequence[str], place: Path) -> Decoded:
-        """Write the samples of some files to a place, one after the other; a bad file becomes none.
+    def decode(self, names: Sequence[str], place: Path) -> Decoded:
+        """Write the samples of some images to a place, one after the other; a bad one becomes none.
 
         Raises:
-            Unavailable: a file cannot be read for now, or the samples cannot be written.
+            Unavailable: an image cannot be read for now, or the samples cannot be written.
 
         """
-        good, bad = np.ones(len(paths), dtype=np.bool_), list[Bad]()
+        good, bad = np.ones(len(names), dtype=np.bool_), list[Bad]()
         with RowFile(place, np.uint8, self.framing.shape) as samples, warnings.catch_warnings():
             # Pillow warns of what it reads all the same.
             warnings.simplefilter("ignore")
             looked_at = 0
-            for block in self._blocks(paths):
+            for block in self._blocks(names):
                 samples.write(block.samples)
                 for index, each in block.bad.items():
                     good[looked_at + index] = False
@@ -91,14 +92,14 @@ class Decoder:
                 self.advance(block.files)
             return Decoded(samples.mapped(), good, tuple(bad))
 
-    def _blocks(self, paths: Sequence[str]) -> Iterator[_Block]:
-        """Blocks in the order of their files, whichever thread is done first."""
+    def _blocks(self, names: Sequence[str]) -> Iterator[_Block]:
+        """Blocks in the order of their images, whichever thread is done first."""
         size = max(1, min(BLOCK_FILES, BLOCK_BYTES // math.prod(self.framing.shape)))
         begun: deque[Future[_Block]] = deque()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="decode") as pool:
             try:
-                for start in range(0, len(paths), size):
-                    begun.append(pool.submit(self._block, paths[start : start + size]))
+                for start in range(0, len(names), size):
+                    begun.append(pool.submit(self._block, names[start : start + size]))
                     if len(begun) > BLOCKS_AHEAD * self.threads:
                         yield begun.popleft().result()
                 while begun:
@@ -106,27 +107,28 @@ class Decoder:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _block(self, paths: Sequence[str]) -> _Block:
-        samples, bad = np.empty((len(paths), *self.framing.shape), dtype=np.uint8), dict[int, Bad]()
-        for index, path in enumerate(paths):
+    def _block(self, names: Sequence[str]) -> _Block:
+        samples, bad = np.empty((len(names), *self.framing.shape), dtype=np.uint8), dict[int, Bad]()
+        for index, name in enumerate(names):
             try:
-                samples[index - len(bad)] = pixels(self._content(path), self.framing)
+                samples[index - len(bad)] = pixels(self.read(name), self.framing)
             except (NoPicture, NoFile) as error:
-                bad[index] = Bad(path, str(error))
-        return _Block(samples[: len(paths) - len(bad)], bad, len(paths))
+                bad[index] = Bad(name, str(error))
+        return _Block(samples[: len(names) - len(bad)], bad, len(names))
 
-    def _content(self, path: str) -> bytes:
-        """What a file holds.
 
-        Raises:
-            NoFile: it cannot be had; trying again would not help.
-            Unavailable: the disk does not give it for now.
+def content_of_file(path: Path, called: str) -> bytes:
+    """What an image's file holds.
 
-        """
-        try:
-            return read(self.folder / path, MOST_BYTES)
-        except OSError as error:
-            problem = error.strerror or str(error)
-            if can_pass(error):
-                raise Unavailable(f"dataset.path: {path}: {problem}") from error
-            raise NoFile(f"cannot be opened: {problem}") from error
+    Raises:
+        NoFile: it cannot be had; trying again would not help.
+        Unavailable: the disk does not give it for now.
+
+    """
+    try:
+        return read(path, MOST_BYTES)
+    except OSError as error:
+        problem = error.strerror or str(error)
+        if can_pass(error):
+            raise Unavailable(f"dataset.path: {called}: {problem}") from error
+        raise NoFile(f"cannot be opened: {problem}") from error

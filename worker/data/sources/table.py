@@ -13,6 +13,7 @@ from distill_queue.worker.data.sources import (
     cifar100,
     digits,
     fashion_mnist,
+    hugging_face,
     image_folder,
     kmnist,
     mnist,
@@ -25,6 +26,7 @@ from distill_queue.worker.data.sources import (
 #: takes the spec of its own kind.
 Source = Callable[[Any, Reading], Arrays]
 
+#: By the name in a spec, or by what stands there ahead of a slash.
 SOURCES: dict[str, Source] = {
     "mnist": mnist.read,
     "fashion_mnist": fashion_mnist.read,
@@ -37,4 +39,5 @@ SOURCES: dict[str, Source] = {
     "image_folder": image_folder.read,
     "table": table_file.read,
     "text": text.read,
+    "huggingface": hugging_face.read,
 }

@@ -35,9 +35,11 @@ class Samples:
         split = Arrays.stratified(np.arange(len(rows)), numbers, ())
         if not len(split.test_inputs):
             raise InvalidSpec(f"{rows.called}: too few rows of each class to keep a fifth for testing")
+        others = [part for part in parts if part != WHOLE]
         return cls(
-            {"train": rows.chosen(split.train_inputs), "test": rows.chosen(split.test_inputs)},
-            {"train": split.train_targets, "test": split.test_targets},
+            {"train": rows.chosen(split.train_inputs), "test": rows.chosen(split.test_inputs)}
+            | {part: parts[part] for part in others},
+            {"train": split.train_targets, "test": split.test_targets} | {part: targets[part] for part in others},
         )
 
     def arrays(self, called: str, inputs: Mapping[str, Array], class_names: tuple[str, ...]) -> Arrays:

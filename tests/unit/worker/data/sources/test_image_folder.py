@@ -220,7 +220,7 @@ def test_a_folder_that_is_no_data_set_is_refused_with_one_message(photos: Path, 
 def test_held_out_samples_come_from_a_folder_or_from_a_share_and_not_from_both(photos: Path) -> None:
     put(photos, *many("train/a", 9), *many("train/b", 9), *many("validation/a", 1))
 
-    with pytest.raises(InvalidSpec, match=r"^dataset\.validation: photos holds out the samples of a folder of its own"):
+    with pytest.raises(InvalidSpec, match=r"^dataset\.validation: photos holds out samples of its own already"):
         read(photos, validation=0.2)
 
 
