@@ -23,8 +23,8 @@ from distill_queue.shared.files.given_file import shown
 SETTLED_NS = 2_000_000_000
 #: Files that are hashed at once: hashing leaves Python's lock, and reading waits for the disk.
 THREADS = 8
-#: Files that are handed to the threads before the first of them is done.
-FILES_AHEAD = 1_000
+#: What is handed to the threads before the first of it is done.
+ITEMS_AHEAD = 1_000
 #: Bytes of a file that are read in one go: between two goes a thread looks whether it is to end.
 CHUNK_BYTES = 1 << 18
 #: Seconds between two reports while a long file is read.
@@ -32,6 +32,7 @@ REPORT_SECONDS = 0.2
 
 #: Size, nanoseconds of the last change of content and of anything, number of the file.
 Facts = tuple[int, int, int, int]
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -94,17 +95,17 @@ class Readers:
         """Say how many of the files are to be hashed, and how many bytes they have."""
         self._files, self._of_bytes = self._of_files - files, size_bytes
 
-    def each(self, look: Callable[[Path], Result], files: Sequence[Path]) -> Iterator[Result]:
-        """What a function finds out about each file, in order.
+    def each(self, look: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+        """What a function finds out about each item, in order.
 
         Raises:
-            InvalidInput: one cannot be read.
+            InvalidInput: a file cannot be read.
 
         """
         begun: deque[Future[Result]] = deque()
-        for file in files:
-            begun.append(self._threads.submit(look, file))
-            if len(begun) > FILES_AHEAD:
+        for item in items:
+            begun.append(self._threads.submit(look, item))
+            if len(begun) > ITEMS_AHEAD:
                 yield self._result(begun.popleft())
         while begun:
             yield self._result(begun.popleft())
@@ -145,17 +146,20 @@ class Readers:
         self._advance(Hashed(self._files, self._of_files, self._size_bytes, self._of_bytes))
 
 
-def facts_of(file: Path) -> Facts:
-    """What tells a file's versions apart.
+def facts_of(files: Sequence[Path]) -> list[Facts]:
+    """What tells each file's versions apart.
 
     Raises:
-        InvalidInput: it cannot be looked at.
+        InvalidInput: one cannot be looked at.
 
     """
-    try:
-        return _facts(file.stat())
-    except OSError as error:
-        raise InvalidInput(f"{shown(file)}: {error.strerror or error}") from error
+    found: list[Facts] = []
+    for file in files:
+        try:
+            found.append(_facts(file.stat()))
+        except OSError as error:
+            raise InvalidInput(f"{shown(file)}: {error.strerror or error}") from error
+    return found
 
 
 def _facts(status: os.stat_result) -> Facts:
