@@ -16,15 +16,30 @@ def unmet(plan: Plan, data: DatasetRecord) -> str:
     return next(_unmet(plan, data), "")
 
 
+def without_views(place: str, augmentation: AugmentationSpec, data: DatasetRecord) -> str:
+    """Why samples of a data set have no such views, in the words of a spec; empty where they have.
+
+    Args:
+        place: where in a spec the augmentation stands.
+        augmentation: makes the views.
+        data: the data set.
+
+    """
+    found = augmentation.misfit(SampleFacts(data.shape, tuple(data.inputs), data.tokens))
+    if found is None:
+        return ""
+    part, words = found
+    return f"{place}.augmentation{part and f'.{part}'}: {words}"
+
+
 def _unmet(plan: Plan, data: DatasetRecord) -> Iterator[str]:
-    prepare, sample = plan.trunk[0].recipe, SampleFacts(data.shape, tuple(data.inputs), data.tokens)
+    prepare = plan.trunk[0].recipe
     for stage in plan.stages:
         if isinstance(prepare, PrepareData) and not data.validation_samples and _chooses(stage):
             yield f"'{stage.title}' needs held-out samples, and {prepare.dataset.without_held_out}"
         for place, augmentation in _augmented(stage):
-            if found := augmentation.misfit(sample):
-                part, words = found
-                yield f"{place}.augmentation{part and f'.{part}'}: {words}"
+            if text := without_views(place, augmentation, data):
+                yield text
 
 
 def _chooses(stage: Stage) -> bool:

@@ -250,6 +250,27 @@ def test_a_running_stage_tells_how_far_it_is(loop: Loop) -> None:
     assert (state, progress, share) == ("running", "epoch 1/2", 0.5)
 
 
+def test_the_time_left_is_that_of_the_piece_of_work_that_has_begun_last(loop: Loop) -> None:
+    share = 0.1
+
+    def report_and_look(report: Report) -> bool:
+        nonlocal share
+        share = min(share + 0.001, 0.4)
+        report("images", 0, share)
+        return " left" in loop.state().progress
+
+    def attempt(report: Report) -> None:
+        report("files", 0, 0.5)
+        wait_until(lambda: report_and_look(report), "the time left is told")
+
+    loop.attempts(attempt)
+    loop.send()
+
+    loop.work()
+
+    assert loop.outcome() == "computed"
+
+
 def test_a_stage_that_another_task_computes_is_parked_and_woken_when_that_ends(loop: Loop) -> None:
     second = loop.app.signature(
         "distill.prepare_data",
