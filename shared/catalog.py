@@ -64,6 +64,7 @@ WarningKind = Literal[
     "bad_files",
     "missing_values",
     "unknown_categories",
+    "row_numbers",
     "truncated_texts",
     "normalisation",
     "teacher_at_chance",

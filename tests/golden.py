@@ -14,6 +14,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -74,6 +75,16 @@ SPECS: list[dict[str, Any]] = [
 def examples() -> list[Path]:
     """The specs of all examples, but for those that need a file which their README has one make."""
     return [path for path in sorted((ROOT / "examples").rglob("*.yaml")) if "outside" not in path.parts]
+
+
+def copy_examples(folder: Path, root: Path = ROOT) -> None:
+    """Copy the examples into a folder, without what git ignores: data that a script makes would be part of keys."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "examples"]
+    names = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split("\0")
+    for name in filter(None, names):
+        if (root / name).is_file():  # Not removed since.
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(root / name, folder / name)
 
 
 def command_of(tree: Path) -> list[str]:
@@ -147,8 +158,10 @@ def differences(what: str, earlier: dict[str, str], this: dict[str, str]) -> Ite
 def compare(earlier: Version, this: Version, folder: Path) -> Iterator[str]:
     """What the later version does otherwise, line by line."""
     # A later example may say what the earlier version does not know.
-    for example in (each for each in examples() if (earlier.tree / each.relative_to(ROOT)).is_file()):
-        yield from differences(str(example.relative_to(ROOT)), earlier.keys(example), this.keys(example))
+    copy_examples(folder)
+    for example in (str(each.relative_to(ROOT)) for each in examples()):
+        if (earlier.tree / example).is_file():
+            yield from differences(example, earlier.keys(folder / example), this.keys(folder / example))
     for number, content in enumerate(SPECS):
         spec = folder / f"{number}.yaml"
         spec.write_text(yaml.safe_dump(content))
@@ -180,7 +193,9 @@ def main() -> None:
         folder = Path(name)
         this = Version(ROOT, folder / "this-store")
         if given.keys:
-            keys = {str(path.relative_to(ROOT)): this.keys(path) for path in examples()}
+            copy_examples(folder)
+            names = [str(path.relative_to(ROOT)) for path in examples()]
+            keys = {name: this.keys(folder / name) for name in names}
             KEYS.write_text(json.dumps(keys, indent=1) + "\n")
             return
         put_tree(given.commit, folder / "earlier")

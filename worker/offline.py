@@ -22,7 +22,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from distill_queue.shared.errors import ArtifactDamaged, DistillError, InvalidInput, kind_of, store_errors
+from distill_queue.shared.errors import ArtifactDamaged, DistillError, InvalidInput, InvalidSpec, kind_of, store_errors
+from distill_queue.shared.plan.demands import without_views
 from distill_queue.shared.plan.recipes import ImportSoftLabels, SoftLabelling
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.results.records import DatasetRecord
@@ -87,9 +88,14 @@ def write_samples(
     Returns:
         Facts for the file of the labels.
 
+    Raises:
+        InvalidSpec: the samples have no such views.
+
     """
     artifact = runner.store.obtain(stage.ref) or runner.run(stage)
     context = runner.context({"dataset": artifact}, folder)
+    if text := without_views("soft_labels", seen, context.dataset):
+        raise InvalidSpec(text)
     copyfile(artifact.path("train_targets.npy"), folder / "targets.npy")
     if seen.changes_nothing:
         copyfile(artifact.path("train_inputs.npy"), folder / "inputs.npy")

@@ -110,9 +110,13 @@ def samples_command(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A new folder for inputs.npy and targets.npy.")],
 ) -> None:
     """Write the training samples in the order of their soft labels, for a teacher that cannot run here."""
+    from distill_queue.scheduler.client.data_on_disk import load_data, with_folders_of
     from distill_queue.scheduler.labels.caches import write_samples
+    from distill_queue.shared.settings import Settings
 
-    facts = write_samples(spec, folder)
+    settings = Settings.load()
+    dataset, soft_labels = load_data(spec, settings)
+    facts = write_samples(dataset, soft_labels, folder, with_folders_of(settings, dataset, spec))
     _print(f"{folder}: inputs.npy, targets.npy, facts.json; data set {facts['dataset_key'][:8]}")
 
 

@@ -63,7 +63,7 @@ def run(spec: SpecPath, workers: BestWorkers = None, changes: Changes = None) ->
     computes = not all(stage.ref in store for stage in plan.stages)
     with LocalStack(settings, workers=workers or workers_for(plan, settings), loads_ahead=computes) as stack:
         client = PipelineClient(stack.settings)
-        pipeline = client.submit(pipeline_spec)
+        pipeline = client.submit_loaded(pipeline_spec)
         try:
             _follow(client, pipeline.id, stack)
             status = pipeline.status
@@ -96,7 +96,7 @@ def submit(
     changes = [*(changes or ()), *([f"priority={priority}"] if priority else ())]
     read = [load_spec(path, settings, changes) for path in specs]
     client = PipelineClient(settings)
-    pipelines = [client.submit(spec).id for spec in read]
+    pipelines = [client.submit_loaded(spec).id for spec in read]
     for pipeline in pipelines:
         say(pipeline)
     if follow:

@@ -10,13 +10,14 @@ import typer
 
 from distill_queue.scheduler.cli.options import AsJson, Changes, SpecPath, SpecPaths, console
 from distill_queue.scheduler.terminal.output import print_json
-from distill_queue.shared.errors import DistillError, InvalidInput, InvalidSettings
+from distill_queue.shared.errors import DistillError, InvalidInput, InvalidSettings, InvalidSpec
 from distill_queue.shared.files.folders import removed_if_unfinished
 from distill_queue.shared.files.given_file import require_path, shown
 
 if TYPE_CHECKING:
     from distill_queue.shared.catalog import DatasetFacts
     from distill_queue.shared.extensions import ExtensionKind
+    from distill_queue.shared.plan.plan import Plan
     from distill_queue.shared.results.records import DatasetRecord
     from distill_queue.shared.settings import Settings
     from distill_queue.shared.spec.pipeline import PipelineSpec
@@ -64,7 +65,7 @@ def validate(
             continue
         console.print(f"{path}: {plan.name}, {len(plan.stages)} stages", soft_wrap=True)
         try:
-            _say_of_data(spec, described, with_folders(settings, spec, path), read=data)
+            _say_of_data(spec, plan, described, with_folders(settings, spec, path), read=data)
         except DistillError as error:  # A failed download does not concern the next spec.
             kind = InvalidSettings if isinstance(error, InvalidInput) else type(error)
             errors.append(kind(f"{path}: dataset: {error}"))
@@ -73,17 +74,20 @@ def validate(
         raise kind("\n".join(map(str, errors)))
 
 
-def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], settings: Settings, *, read: bool) -> None:
+def _say_of_data(
+    spec: PipelineSpec, plan: Plan, described: dict[str, DatasetRecord], settings: Settings, *, read: bool
+) -> None:
     """Print what a spec's data are and what is odd about them; read each data set once, and only if `read` says so.
 
     Raises:
-        InvalidInput: they cannot be used.
+        InvalidInput: they cannot be used, or are not what the spec's plan needs.
         DistillError: they cannot be read for now.
 
     """
     from distill_queue.scheduler.labels.offline import ask
     from distill_queue.scheduler.watch import tree as live
     from distill_queue.shared.catalog import is_reference
+    from distill_queue.shared.plan.demands import unmet
     from distill_queue.shared.report.sentences import samples
     from distill_queue.shared.results.records import DatasetRecord
     from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
@@ -105,6 +109,8 @@ def _say_of_data(spec: PipelineSpec, described: dict[str, DatasetRecord], settin
     if told:
         kinds = ", ".join(dict.fromkeys(warning.kind for warning in told))
         console.print(f"  if that is intended, add to the spec: accept: [{kinds}]", soft_wrap=True)
+    if text := unmet(plan, record):
+        raise InvalidSpec(text)
 
 
 @app.command()

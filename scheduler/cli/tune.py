@@ -224,7 +224,7 @@ def _run_best(client: PipelineClient, stack: LocalStack | None, outcome: Outcome
                 stack.tend()
 
     outcome.write_spec()
-    pipeline = client.submit(spec)
+    pipeline = client.submit_loaded(spec)
     try:
         live.follow(tended(), console, (lambda: None) if stack else client.served_queues)
         status = pipeline.status

@@ -67,6 +67,8 @@ class PipelineClient:
     def submit(self, spec: PipelineSpec | dict[str, Any] | Path | str) -> Pipeline:
         """Enqueue a pipeline: of a spec, of a mapping with the words of one, or of the file that has it.
 
+        Where `DISTILL_DATA` is not set, paths of data lead from the file's folder, without one from the working folder.
+
         Raises:
             InvalidSpec: the spec, or the teacher's checkpoint or labels, cannot be used.
             BrokerUnavailable: the broker does not answer.
@@ -82,6 +84,15 @@ class PipelineClient:
                 spec = with_content(spec.with_files(), self._settings)
             case _:
                 raise InvalidSpec(f"a spec is a PipelineSpec, a mapping, or the path of a file, not {spec!r}")
+        return self.submit_loaded(spec)
+
+    def submit_loaded(self, spec: PipelineSpec) -> Pipeline:
+        """Enqueue a pipeline of a spec that `load_spec` has read: its data are not looked for in the working folder.
+
+        Raises:
+            InvalidSpec, BrokerUnavailable, StoreUnavailable: as for `submit`.
+
+        """
         return self._send(self._planned(spec))
 
     def submit_trainings(self, spec: PipelineSpec) -> Pipeline:

@@ -20,11 +20,13 @@ from distill_queue.shared.files.given_file import require_path, shown
 from distill_queue.shared.plan.recipes import RECIPES, Labels, PrepareData
 from distill_queue.shared.plan.stage import SHORTEST_KEY, ArtifactRef, Stage
 from distill_queue.shared.results.records import SoftLabelsRecord
+from distill_queue.shared.settings import Settings
 from distill_queue.shared.soft_labels.cache import HEADER, SoftLabels, SoftLabelsHeader, block_rows
 from distill_queue.shared.soft_labels.encoding import Encoding
 from distill_queue.shared.soft_labels.label_file import LabelFile
 from distill_queue.shared.soft_labels.writer import SoftLabelsWriter
-from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.dataset import DatasetSpec
+from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.store.store import ArtifactStore
 
 #: Kinds of artifacts that are caches.
@@ -107,8 +109,16 @@ def import_file(path: Path, folder: Path, encoding: Encoding) -> SoftLabels:
     return SoftLabels.open(folder)
 
 
-def write_samples(spec: Path, folder: Path) -> dict[str, Any]:
-    """Write the training samples of a spec's data set in the order of their soft labels, for a teacher elsewhere.
+def write_samples(
+    dataset: DatasetSpec, soft_labels: SoftLabelsSpec, folder: Path, settings: Settings
+) -> dict[str, Any]:
+    """Write the training samples of a data set in the order of their soft labels, for a teacher elsewhere.
+
+    Args:
+        dataset: the data set.
+        soft_labels: the views that the samples are seen in.
+        folder: a new one.
+        settings: with the folders of data.
 
     Returns:
         The contents of `facts.json`, which the file of labels has to repeat.
@@ -118,14 +128,13 @@ def write_samples(spec: Path, folder: Path) -> dict[str, Any]:
 
     """
     _require_new(folder)
-    dataset, soft_labels = PipelineSpec.seen_in(spec)
     stage = Stage.of(f"prepare {dataset.called}", PrepareData(dataset=dataset))
     seen = {"augmentation": soft_labels.augmentation.model_dump(), "views": soft_labels.views}
     with _named(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with draft_folder(folder.parent, f".{folder.name}-") as draft:
             facts: dict[str, Any] = ask(
-                {"samples": stage.model_dump(mode="json"), **seen, "folder": str(draft.resolve())}
+                {"samples": stage.model_dump(mode="json"), **seen, "folder": str(draft.resolve())}, settings
             )
             (draft / "facts.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
             draft.rename(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -24,6 +25,18 @@ def _ends(lowest: float, highest: float) -> AfterValidator:
         raise PydanticCustomError("ends", text, {"lowest": lowest, "highest": highest})
 
     return AfterValidator(check)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFacts:
+    """What views must know of samples."""
+
+    #: As in `(channels, height, width)`.
+    shape: tuple[int, ...]
+    #: The names of a sample's inputs, where it has several.
+    inputs: tuple[str, ...] = ()
+    #: Whether the one input is of tokens.
+    tokens: bool = False
 
 
 class CropSpec(SpecPart):
@@ -126,6 +139,21 @@ class AugmentationSpec(SpecPart):
     def needs_white(self) -> str:
         """The first key that changes pixels by what white is; empty where none does."""
         return next((key for key in ("jitter", "rand_augment") if getattr(self, key)), "")
+
+    def misfit(self, sample: SampleFacts) -> tuple[str, str] | None:
+        """Why samples have no such views, if so: the key that is to blame, empty for all of them, and the reason."""
+        if self.changes_nothing:
+            return None
+        if sample.inputs:
+            return "", f"a sample is {' and '.join(sample.inputs)}, which have no views together"
+        if sample.tokens:
+            return "", "the samples are tokens, which have no views"
+        if self.needs_images and len(sample.shape) != 3:
+            return "", f"samples of shape {sample.shape} are no images: only mixup is possible"
+        if self.needs_colours and sample.shape[0] != 3:
+            colours = f"samples of shape {sample.shape} have no colours: images of 3 channels have"
+            return self.needs_colours, colours
+        return None
 
     @property
     def is_new(self) -> bool:

@@ -115,6 +115,19 @@ class PipelineSpec(SpecPart):
             specs = [point.student for point in student.points] if isinstance(student, StudentGrid) else [student]
             yield from ((f"students[{index}]", spec) for spec in specs)
 
+    @property
+    def choosing(self) -> str:
+        """What chooses by held-out samples, as the beginning of a sentence; empty where nothing does."""
+        for student in self.students:
+            if isinstance(student, StudentGrid):
+                return f"'{student.name}' has a grid, whose points are compared on held-out samples"
+        trainings = (
+            *(("teacher", teacher.training) for teacher in self.all_teachers),
+            *((place, student.training) for place, student in self.candidates),
+        )
+        place = next((place for place, training in trainings if training.chooses), None)
+        return f"{place}.training chooses by held-out samples" if place else ""
+
     @model_validator(mode="after")
     def _one_teacher_or_several(self) -> Self:
         if (self.teacher is None) == (not self.teachers):
@@ -226,26 +239,25 @@ class PipelineSpec(SpecPart):
 
     @model_validator(mode="after")
     def _choosing_needs_held_out_samples(self) -> Self:
-        if self.dataset.may_hold_out:
-            return self
-        for student in self.students:
-            if isinstance(student, StudentGrid):
-                raise PydanticCustomError(
-                    "options",
-                    "'{name}' has a grid, whose points are compared on held-out samples: set dataset.validation to "
-                    "their share, as 0.1",
-                    {"key": "dataset.validation", "name": student.name},
-                )
-        for place, training in (
-            *(("teacher", teacher.training) for teacher in self.all_teachers),
-            *((place, student.training) for place, student in self.candidates),
-        ):
-            if training.keep == "best" or training.patience is not None:
-                raise PydanticCustomError(
-                    "options",
-                    "{place}.training chooses by held-out samples: set dataset.validation to their share, as 0.1",
-                    {"key": "dataset.validation", "place": place},
-                )
+        if not self.dataset.may_hold_out and (choosing := self.choosing):
+            raise PydanticCustomError(
+                "options",
+                "{choosing}: set dataset.validation to their share, as 0.1",
+                {"key": "dataset.validation", "choosing": choosing},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _samples_have_such_views(self) -> Self:
+        sample, augmented = self.dataset.sample, {"soft_labels": self.soft_labels.augmentation}
+        for index, teacher in enumerate(self._given_teachers):
+            place = f"teachers.{index}" if self.teachers else "teacher"
+            augmented[f"{place}.training"] = teacher.training.augmentation
+        for place, augmentation in augmented.items():
+            if sample and (found := augmentation.misfit(sample)):
+                part, words = found
+                key = f"{place}.augmentation{part and f'.{part}'}"
+                raise PydanticCustomError("options", "{words}", {"key": key, "words": words})
         return self
 
     @model_validator(mode="after")
@@ -322,14 +334,14 @@ class PipelineSpec(SpecPart):
         return self.model_copy(update={"teachers": found})
 
     @staticmethod
-    def seen_in(path: Path) -> tuple[DatasetSpec, SoftLabelsSpec]:
+    def seen_in(source: SpecFile) -> tuple[DatasetSpec, SoftLabelsSpec]:
         """The data set and the soft labels of the spec in a file, whose other parts may be missing.
 
         Raises:
             InvalidSpec: as for `load`.
 
         """
-        source = with_references(SpecFile.read(path))
+        source = with_references(source)
         parts: list[Any] = []
         readers: dict[str, Callable[[Any], Any]] = {
             "dataset": dataset_reader().validate_python,

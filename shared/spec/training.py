@@ -39,3 +39,8 @@ class TrainingSpec(SpecPart):
     """Seed of the initial weights, the order of the samples and dropout."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto` is bfloat16 where the device computes it natively and, by a probe, rightly for the model, else float32."""
+
+    @property
+    def chooses(self) -> bool:
+        """Whether epochs are compared on held-out samples."""
+        return self.keep == "best" or self.patience is not None

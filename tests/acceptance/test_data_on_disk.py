@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +21,9 @@ from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.settings import Settings
 from tests.acceptance.conftest import DISTILL
+
+#: Bytes of a file that takes a minute to hash; on the disk it takes none.
+MUCH = 50_000_000_000
 
 
 @pytest.fixture
@@ -37,6 +43,14 @@ def spec(write_spec: Callable[..., Path]) -> Path:
 def write(path: Path, seed: int) -> None:
     generator = np.random.default_rng(seed)
     np.savez(path, inputs=generator.normal(size=(60, 4)).astype(np.float32), targets=np.arange(60) % 3)
+
+
+def printed(environment: dict[str, str], folder: Path, *command: str) -> str:
+    """What a command prints that is run in a folder."""
+    command = (*DISTILL, *command)
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def outcome(results: PipelineResults) -> str:
@@ -88,6 +102,44 @@ def test_a_path_and_the_same_path_seen_have_two_keys(data: Path, spec: Path, tmp
 
     assert seen != unseen
     assert key(tmp_path) == seen
+
+
+def test_submit_takes_the_data_that_plan_takes_and_not_those_in_the_working_folder(
+    data: Path, spec: Path, environment: dict[str, str], settings: Settings
+) -> None:
+    environment["DISTILL_BROKER_URL"] = settings.broker_url
+
+    planned = json.loads(printed(environment, data, "plan", "--json", str(spec)))["stages"]
+    submitted = PipelineClient(settings).status(printed(environment, data, "submit", str(spec)).strip()).plan
+
+    assert submitted.trunk[0].key == planned[0]["key"]
+    assert "content" not in submitted.trunk[0].model_dump()["recipe"]["dataset"]
+
+
+def test_samples_are_written_of_the_data_beside_the_spec(data: Path, spec: Path, environment: dict[str, str]) -> None:
+    (data / "points.npz").rename(spec.with_name("points.npz"))
+
+    printed(environment, data, "labels", "samples", str(spec), "samples")
+
+    facts = json.loads((data / "samples" / "facts.json").read_text())
+    planned = json.loads(printed(environment, data, "plan", "--json", str(spec)))["stages"]
+    assert facts["dataset_key"] == planned[0]["key"]
+    assert len(np.load(data / "samples" / "inputs.npy")) == 48
+
+
+def test_looking_at_much_data_is_told_and_ends_by_ctrl_c(data: Path, spec: Path, environment: dict[str, str]) -> None:
+    with spec.with_name("points.npz").open("wb") as file:
+        file.truncate(MUCH)
+    command = [*DISTILL, "plan", str(spec)]
+
+    with subprocess.Popen(command, env=environment, cwd=data, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        told = process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+
+    assert re.fullmatch(r"looking for changes in points.npz: 0 of 1 files, [0-9,]+ of 50,000 MB\n", told)
+    assert (process.returncode, rest.strip()) == (130, "")
 
 
 def test_workers_that_a_command_starts_read_what_lies_beside_the_spec(

@@ -9,6 +9,7 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -94,12 +95,12 @@ class StubRunner:
         raise NotImplementedError
 
 
-def commit(store: ArtifactStore, stage: Stage) -> Artifact:
+def commit(store: ArtifactStore, stage: Stage, record: DatasetRecord = RECORD) -> Artifact:
     """Put a stage's artifact into the store."""
     provenance = Provenance(host="here", device="a stub", versions={})
     with store.draft(stage.ref) as draft:
         (draft / "data").write_text("of the stub")
-        return store.commit(stage.ref, draft, stage=stage, record=RECORD, provenance=provenance, seconds=0.0)
+        return store.commit(stage.ref, draft, stage=stage, record=record, provenance=provenance, seconds=0.0)
 
 
 class Loop:
@@ -249,6 +250,27 @@ def test_a_running_stage_tells_how_far_it_is(loop: Loop) -> None:
     assert (state, progress, share) == ("running", "epoch 1/2", 0.5)
 
 
+def test_the_time_left_is_that_of_the_piece_of_work_that_has_begun_last(loop: Loop) -> None:
+    share = 0.1
+
+    def report_and_look(report: Report) -> bool:
+        nonlocal share
+        share = min(share + 0.001, 0.4)
+        report("images", 0, share)
+        return " left" in loop.state().progress
+
+    def attempt(report: Report) -> None:
+        report("files", 0, 0.5)
+        wait_until(lambda: report_and_look(report), "the time left is told")
+
+    loop.attempts(attempt)
+    loop.send()
+
+    loop.work()
+
+    assert loop.outcome() == "computed"
+
+
 def test_a_stage_that_another_task_computes_is_parked_and_woken_when_that_ends(loop: Loop) -> None:
     second = loop.app.signature(
         "distill.prepare_data",
@@ -362,6 +384,48 @@ def test_a_stage_that_reaches_its_time_limit_fails_and_another_pipeline_may_give
         "prepare digits: took longer than its time limit of 4 s: raise it under 'time_limits' in the spec"
     )
     assert loop.outcome("patient") == "computed"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_data_that_are_not_what_their_pipeline_needs_fail_for_this_one_alone(
+    quick: Settings, make_spec: Callable[..., PipelineSpec], is_there: bool
+) -> None:
+    photos = {"name": "image_folder", "path": "photos", "size": 4}
+    best = {"model": {"name": "mlp", "hidden": [8]}, "training": {"keep": "best"}}
+    loop = Loop(quick, make_spec(dataset=photos))
+    if is_there:
+        commit(loop.store, loop.stage)
+    loop.send("any")
+    loop.plan = Plan.of(make_spec(dataset=photos, teacher=best))
+    loop.send("choosing")
+
+    loop.work()
+
+    assert loop.outcome("any") == ("found" if is_there else "computed")
+    assert loop.error("choosing").startswith(
+        "prepare photos: 'train teacher' needs held-out samples, and photos has none: set dataset.validation"
+    )
+    assert loop.stage.ref in loop.store
+    assert loop.runners.begun == (0 if is_there else 1)
+
+
+def test_while_much_data_are_compared_with_what_was_found_progress_is_told_and_a_cancellation_ends_it(
+    quick: Settings, make_spec: Callable[..., PipelineSpec], tmp_path: Path
+) -> None:
+    with (tmp_path / "points.npz").open("wb") as file:
+        file.truncate(50_000_000_000)  # It takes a minute to hash, and no room on the disk.
+    settings = quick.model_copy(update={"data": (tmp_path,)})
+    loop = Loop(settings, make_spec(dataset={"name": "arrays", "path": "points.npz"}))
+    commit(loop.store, loop.stage, RECORD.model_copy(update={"content": "0" * 64}))
+    loop.send()
+
+    with loop.working():
+        told = wait_until(lambda: loop.state().progress, "it is told")
+        loop.ledger.cancel("p")
+        wait_until(lambda: loop.messages == 0, "it ends")
+
+    assert told.startswith("comparing the files: 0 of 1 files, ")
+    assert loop.ledger.status("p").state == "cancelled"
 
 
 def test_a_cancelled_pipelines_stage_is_not_begun(loop: Loop) -> None:

@@ -46,6 +46,8 @@ class Arrays:
     normalise: NormaliseInputs = "data"
     #: SHA-256 of the files that they were read from; none where these are not the user's.
     content: str | None = None
+    #: The names of a sample's numbers, as of a table's columns; none where they are counted.
+    input_names: tuple[str, ...] = ()
     #: Small files that the packed set is to have, by their names: what one needs to make inputs of new samples.
     files: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -166,7 +168,7 @@ class Arrays:
         inputs: dict[str, InputRecord] = {}
         warnings = list(self.warnings)
         for name, values in records.by_name(self.train_inputs).items():
-            statistics = Statistics.of(values, train)
+            statistics = Statistics.of(values, train, self.input_names)
             odd = [*statistics.warnings(images=values.ndim == 4)]
             if self.own:
                 odd += statistics.far_values(values, records.by_name(self.test_inputs)[name])

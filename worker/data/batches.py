@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from distill_queue.shared.errors import InvalidSpec
-from distill_queue.shared.spec.augmentation import AugmentationSpec
+from distill_queue.shared.spec.augmentation import AugmentationSpec, SampleFacts
 from distill_queue.worker.data.split import Split, pieces, take
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.data.views import augment
@@ -183,15 +183,9 @@ def batch_sizes(samples: int, batch_size: int, *, joined: bool = False) -> list[
 
 
 def _require_images(data: Split, augmentation: AugmentationSpec) -> None:
-    if data.fields and not augmentation.changes_nothing:
-        raise InvalidSpec(f"augmentation: a sample is {' and '.join(data.fields)}, which have no views together")
-    if data.tokens and not augmentation.changes_nothing:
-        raise InvalidSpec("augmentation: the samples are tokens, which have no views")
-    shape = tuple(data.inputs.shape[1:])
-    if augmentation.needs_images and len(shape) != 3:
-        raise InvalidSpec(f"augmentation: samples of shape {shape} are no images: only mixup is possible")
-    if (needs := augmentation.needs_colours) and shape[0] != 3:
-        raise InvalidSpec(f"augmentation.{needs}: samples of shape {shape} have no colours: images of 3 channels have")
+    if found := augmentation.misfit(SampleFacts(tuple(data.inputs.shape[1:]), tuple(data.fields), data.tokens)):
+        part, words = found
+        raise InvalidSpec(f"augmentation{part and f'.{part}'}: {words}")
     if (needs := augmentation.needs_white) and not data.reaches_from_black_to_white:
         text = f"augmentation.{needs}: pixels are to be from 0 (black) to {data.white:g} (white), and some are not"
         raise InvalidSpec(f"{text}: store them as bytes, or as numbers from 0 to 1")

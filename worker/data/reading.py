@@ -8,6 +8,7 @@ from pathlib import Path
 
 from distill_queue.shared.errors import InvalidInput, InvalidSpec, StageFailed, Unavailable
 from distill_queue.shared.files.data_folders import find_in
+from distill_queue.shared.files.hashing import Hashed
 from distill_queue.shared.line import listed
 from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
 from distill_queue.worker.machine.outages import can_pass
@@ -68,11 +69,12 @@ class Reading:
             InvalidSpec: something cannot be read.
             Unavailable: the same, and may pass by itself.
             StageFailed: it is not what was submitted.
+            StageStopped: `report` raised it.
 
         """
         self.report("comparing the files with what was submitted")
         try:
-            content = dataset.find_content(self.runtime.data, self.runtime.digests)
+            content = dataset.find_content(self.runtime.data, self.runtime.digests, self._compare)
         except InvalidInput as error:
             raise (Unavailable if can_pass(error) else InvalidSpec)(f"dataset.path: {error}") from error
         if content is None:  # One of them is gone again, or was never there.
@@ -85,3 +87,7 @@ class Reading:
                 "submit the pipeline again"
             )
         return content
+
+    def _compare(self, hashed: Hashed) -> None:
+        """Report how far the files are hashed."""
+        self.report(f"comparing the files: {hashed.words}", 0, hashed.share)

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 import torch
 
-from distill_queue.shared.line import listed
+from distill_queue.shared.line import listed, shortened
 from distill_queue.shared.results.records import DataWarning
 from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.worker.data import checks as data_checks
@@ -33,9 +33,11 @@ class Statistics:
 
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
+    #: Of columns, where channels are such; else warnings count them.
+    names: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, inputs: Array, rows: Array) -> Self:
+    def of(cls, inputs: Array, rows: Array, names: tuple[str, ...] = ()) -> Self:
         """Those of some rows, by pieces: Chan, Golub and LeVeque 1983, Algorithms for computing the sample variance."""
         if inputs.dtype.kind in "ib":
             return cls((), ())
@@ -50,7 +52,7 @@ class Statistics:
             squares = squares + variance * len(piece) + deviation.square() * (count * len(piece) / both)
             mean = mean + deviation * (len(piece) / both)
             count = both
-        return cls(tuple(mean.reshape(-1).tolist()), tuple((squares / count).sqrt().reshape(-1).tolist()))
+        return cls(tuple(mean.reshape(-1).tolist()), tuple((squares / count).sqrt().reshape(-1).tolist()), names)
 
     @property
     def constant(self) -> list[int]:
@@ -78,13 +80,13 @@ class Statistics:
         """Warnings of constant channels, and of channels in which the zeros of image views are far from all values."""
         if constant := self.constant:
             value = f" (always {self.mean[constant[0]]:g})" if len(constant) == 1 else ""
-            text = f"{_named(constant, len(self.mean))} constant{value} in the training samples, to a millionth"
+            text = f"{self._named(constant)} constant{value} in the training samples, to a millionth"
             yield DataWarning(kind="constant_channels", text=f"{text}: nothing is learned from what does not vary")
         distance = [abs(mean / scale) for mean, scale in zip(self.mean, self.scale, strict=True)]
         far = [channel for channel in range(len(distance)) if distance[channel] > FAR and channel not in constant]
         if images and far:
             furthest = max(far, key=lambda channel: distance[channel])
-            text = f"{_named(far, len(self.mean))} nearly constant: what shift and cutout set to 0 is"
+            text = f"{self._named(far)} nearly constant: what shift and cutout set to 0 is"
             text = f"{text} {distance[furthest]:,.0f} deviations from the mean of {self.mean[furthest]:g}"
             yield DataWarning(kind="nearly_constant_channels", text=text)
 
@@ -103,13 +105,16 @@ class Statistics:
                     furthest = [max(pair) for pair in zip(furthest, found, strict=True)]
         if far := [channel for channel, (distance, _) in enumerate(furthest) if distance > TOO_FAR]:
             distance, value = max(furthest)
-            text = f"{_named(far, len(self.mean))} up to {distance:,.0f} deviations from the training samples' mean"
-            hint = "nothing beside such a value counts: leave the channel out, or return its logarithm or its rank"
+            text = f"{self._named(far)} up to {distance:,.0f} deviations from the training samples' mean"
+            way = "leave the column out" if self.names else "leave the channel out, or return its logarithm or its rank"
+            hint = f"nothing beside such a value counts: {way}"
             yield DataWarning(kind="far_values", text=f"{text} (a value of {value:g}): {hint}")
 
-
-def _named(some: list[int], channels: int) -> str:
-    """Some of the channels, the first ones by number, as the subject of a sentence with its verb."""
-    if len(some) == 1:
-        return f"channel {some[0]} of {channels:,} is"
-    return f"{len(some):,} of {channels:,} channels ({listed(list(map(str, some)), data_checks.MOST_NAMED)}) are"
+    def _named(self, some: list[int]) -> str:
+        """Some of the channels, the first ones by name or number, as the subject of a sentence with its verb."""
+        noun, names = "channel", list(map(str, some))
+        if self.names:
+            noun, names = "column", [repr(shortened(self.names[each], data_checks.LONGEST_NAME)) for each in some]
+        if len(some) == 1:
+            return f"{noun} {names[0]} of {len(self.mean):,} is"
+        return f"{len(some):,} of {len(self.mean):,} {noun}s ({listed(names, data_checks.MOST_NAMED)}) are"

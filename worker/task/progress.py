@@ -44,8 +44,9 @@ class Progress:
     #: On what it is done, in words, as soon as that is known.
     device: str = ""
     _began: float = field(default_factory=time.time)
-    #: When a share of the work was first reported, by the monotonic clock, and that share.
+    #: When a share of this piece of work was first reported, by the monotonic clock, that share, and the last one.
     _first: tuple[float, float] | None = None
+    _last_share: float = 0.0
     _next: float = field(default=0.0)
     _next_look: float = field(default=0.0)
     #: Samples that were worked on since the last report.
@@ -92,8 +93,9 @@ class Progress:
     def _time_left(self, share: float) -> str:
         """How long the rest will take at the speed so far, in words; nothing before that can be told."""
         now = time.monotonic()
-        if self._first is None:
+        if self._first is None or share < self._last_share:  # Another piece of work has begun.
             self._first = now, share
+        self._last_share = share
         begun, first = self._first
         if now - begun < REPORT_SECONDS or share <= first:
             return ""

@@ -17,7 +17,7 @@ from distill_queue.shared.store.store import ArtifactStore
 from distill_queue.worker.coordination.kept_messages import KeptMessages
 from distill_queue.worker.coordination.leases import Lease, Leases
 from distill_queue.worker.task.attempt import StageAttempts
-from distill_queue.worker.task.finished import EnterFinished
+from distill_queue.worker.task.finished import EnterFinished, Origin
 from distill_queue.worker.task.received import ReceivedTask
 from distill_queue.worker.telemetry.log_capture import LogCapture
 
@@ -39,8 +39,8 @@ class TaskRun:
     leases: Leases
     kept_messages: KeptMessages
     attempts: StageAttempts
-    #: Says why an artifact that was found is not to be used, if it is not.
-    refuse: Callable[[Stage, Artifact], StageFailed | None]
+    #: Says why an artifact is not to be used for this pipeline, if it is not.
+    refuse: Callable[[Stage, Artifact, Origin], DistillError | None]
 
     def find_or_compute(self, bundle: Bundle, enter: EnterFinished) -> dict[str, DistillError]:
         """Each stage's artifact, from the store or made now; of those that failed for good, why, by key.
@@ -52,7 +52,15 @@ class TaskRun:
             Unavailable: the store or a download does not work for now.
 
         """
-        missing, failures = self._enter_found(bundle, enter)
+        failures: dict[str, DistillError] = {}
+
+        def enter_if_usable(stage: Stage, artifact: Artifact, origin: Origin, sharing: int) -> None:
+            if reason := self.refuse(stage, artifact, origin):
+                failures[stage.key] = reason
+            else:
+                enter(stage, artifact, origin, sharing)
+
+        missing = self._enter_found(bundle, enter_if_usable)
         if not missing and len(bundle) > 1:
             self.store.forget_partial(bundle_ref(bundle))
         failures |= self._make_inputs_again(missing)
@@ -61,30 +69,26 @@ class TaskRun:
             return failures
         self.attempts.runners.load()
         with self._leases(missing) as leases:
-            missing, refused = self._enter_found(missing, enter)
-            failures |= refused
+            missing = self._enter_found(missing, enter_if_usable)
             for stage in missing:
                 if failure := self.ledger.failure(stage.key):
                     failures[stage.key] = StageFailed(failure)
             missing = tuple(stage for stage in missing if stage.key not in failures)
             for part in _parts(missing):
                 with self.capture.about(stage.key for stage in part):
-                    failures |= self.attempts.compute(bundle, part, leases, enter)
+                    failures |= self.attempts.compute(bundle, part, leases, enter_if_usable)
         return failures
 
-    def _enter_found(self, bundle: Bundle, enter: EnterFinished) -> tuple[Bundle, dict[str, DistillError]]:
-        """Enter what the store has; return the rest, and of what is not to be used, why, by key."""
-        missing, refused = list[Stage](), dict[str, DistillError]()
+    def _enter_found(self, bundle: Bundle, enter: EnterFinished) -> Bundle:
+        """Enter what the store has; return the rest."""
+        missing: list[Stage] = []
         for stage in bundle:
             if found := self.store.find(stage.ref):
-                if reason := self.refuse(stage, found):
-                    refused[stage.key] = reason
-                    continue
                 self.store.forget_partial(stage.ref)
                 enter(stage, found, "found", 1)
             else:
                 missing.append(stage)
-        return tuple(missing), refused
+        return tuple(missing)
 
     def _make_inputs_again(self, bundle: Bundle) -> dict[str, DistillError]:
         """Compute inputs that were there and are not any more; of the stages that cannot have theirs, why, by key."""

@@ -17,14 +17,15 @@ from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.plan.stage import HARD_LIMIT_SECONDS, STAGE_FORMAT, Bundle, Stage
 from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.settings import Settings
+from distill_queue.shared.store.artifact import Artifact
 from distill_queue.worker.coordination.connections import Connections
 from distill_queue.worker.coordination.gpu_preference import GpuPreference
 from distill_queue.worker.coordination.instance import Instance
 from distill_queue.worker.coordination.leases import Lease
-from distill_queue.worker.task import found_data
+from distill_queue.worker.task import data_demands, found_data
 from distill_queue.worker.task.attempt import StageAttempts
 from distill_queue.worker.task.endings import BROKER_ERRORS, STAGE_ENDINGS, TASK_ENDINGS, Endings, left_for_later
-from distill_queue.worker.task.finished import FinishedStages
+from distill_queue.worker.task.finished import FinishedStages, Origin
 from distill_queue.worker.task.label_crew import HELP_LABEL, HelpersProgress, SharedCrew, help_label
 from distill_queue.worker.task.progress import Progress
 from distill_queue.worker.task.received import ReceivedTask
@@ -77,6 +78,14 @@ class TaskProcess:
             metrics, stop = self.instance.metrics, self.instance.stop
             return Progress(received, leases, bundle, store, self.connections.notes, metrics, stop)
 
+        def refuse(stage: Stage, artifact: Artifact, origin: Origin) -> DistillError | None:
+            if origin == "found":
+                comparison = found_data.Comparison(received, stage, ledger, self.instance.stop)
+                if changed := found_data.failure_of(stage, artifact, self.settings, comparison):
+                    return changed
+            keyring = self.connections.kept_messages.keyring
+            return data_demands.failure_of(stage, artifact, partial(ledger.plan, received.pipeline, keyring))
+
         crew_of = partial(self.crew, received)
         attempts = StageAttempts(
             received,
@@ -96,7 +105,7 @@ class TaskProcess:
             self.connections.leases,
             self.connections.kept_messages,
             attempts,
-            partial(found_data.failure_of, settings=self.settings),
+            refuse,
         )
 
     def crew(self, received: ReceivedTask, stage: Stage, *, shared: bool = False) -> SharedCrew:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
-from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
+from distill_queue.shared.spec.augmentation import SampleFacts
+from distill_queue.shared.spec.sources.on_disk import SourceOnDisk, names_in
 
 #: How the names of files end that are taken for images. What is in them decides how they are read.
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".webp")
+#: What the folders of splits may be called, in small letters or large ones.
+SPLITS = {
+    "train": "train", "training": "train",
+    "validation": "validation", "valid": "validation", "val": "validation",
+    "test": "test", "testing": "test",
+    "unlabelled": "unlabelled", "unlabeled": "unlabelled",
+}  # fmt: skip
 #: Most pixels of a sample's side.
 LARGEST_SIDE = 4_096
 
@@ -48,6 +57,8 @@ class ImageFolderSpec(SourceOnDisk):
     source: ClassVar[str] = "image_folder"
     listed: ClassVar[dict[str, str]] = {"image_folder": "images of your own, a folder a class: path: photos, size: 96"}
 
+    part_held_out: ClassVar[str] = "a folder validation"
+
     name: Literal["image_folder"] = "image_folder"
     """A folder of images."""
     size: Size
@@ -70,3 +81,12 @@ class ImageFolderSpec(SourceOnDisk):
     def may_hold_out(self) -> bool:
         """Whether samples may be held out: by a share, or by a folder that only a worker sees."""
         return True
+
+    @property
+    def sample(self) -> SampleFacts:
+        """The shape of its images."""
+        return SampleFacts((self.channels, *self.size))
+
+    def holds_out_at(self, place: Path) -> bool:
+        """Whether samples are held out of a folder: by a share, or by a folder of its own."""
+        return self.validation > 0.0 or any(SPLITS.get(name.lower()) == "validation" for name in names_in(place))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import codecs
-from pathlib import PurePosixPath
-from typing import Annotated
+from pathlib import Path, PurePosixPath
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
+from distill_queue.shared.spec.sources.on_disk import SourceOnDisk, names_in
 
 #: What the files in a folder are called, before the end of their name.
 PARTS = ("train", "validation", "test", "unlabelled")
@@ -42,6 +42,8 @@ ColumnNames = Annotated[tuple[str, ...], Field(strict=False, max_length=MOST_COL
 class SourceInTables(SourceOnDisk):
     """Data in a table: one file, or a folder with a file for each part."""
 
+    part_held_out: ClassVar[str] = "a file or folder validation"
+
     columns: ColumnNames = ()
     """The names of the columns, where the first line of a CSV file has none."""
     separator: Annotated[str, AfterValidator(_a_separator)] | None = None
@@ -53,6 +55,10 @@ class SourceInTables(SourceOnDisk):
     def may_hold_out(self) -> bool:
         """Whether samples may be held out: by a share, or by a file in a folder that only a worker sees."""
         return self.validation > 0.0 or PurePosixPath(self.path).suffix.lower() not in TABLES
+
+    def holds_out_at(self, place: Path) -> bool:
+        """Whether samples are held out of a file or folder: by a share, or by a part of its own in a folder."""
+        return self.validation > 0.0 or any(PurePosixPath(name).stem == "validation" for name in names_in(place))
 
     @classmethod
     def takes(cls, name: str) -> bool:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import DATASETS, is_reference
+from distill_queue.shared.spec.augmentation import SampleFacts
 from distill_queue.shared.spec.part import Options
 from distill_queue.shared.spec.sources.source import DataSource, Named
 
@@ -27,6 +28,12 @@ class NamedDatasetSpec(DataSource, WithOptions):
 
     name: str
     """One that `distill datasets` lists, or `package.module:callable`."""
+
+    @property
+    def sample(self) -> SampleFacts | None:
+        """The shape of a built-in data set's images."""
+        facts = DATASETS.get(self.name)
+        return SampleFacts(facts.shape) if facts else None
 
     @classmethod
     def has(cls, name: str) -> bool:

@@ -10,8 +10,11 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from distill_queue.shared.errors import InvalidInput
 from distill_queue.shared.files.content import content_of
 from distill_queue.shared.files.data_folders import find_in
+from distill_queue.shared.files.given_file import shown
+from distill_queue.shared.files.hashing import Advance
 from distill_queue.shared.spec.sources.source import DataSource
 from distill_queue.shared.text import encodable
 
@@ -39,7 +42,7 @@ class SourceOnDisk(DataSource):
     """Data in a file or folder. Their content is part of the key, and where they lie is not."""
 
     path: DataPath
-    """A file or folder, from one of the folders in `DISTILL_DATA` down; without these, from the spec's own folder."""
+    """A file or folder, from a folder in `DISTILL_DATA` down; where that is not set, from the spec's own folder."""
     content: Annotated[str | None, Field(pattern=r"^[0-9a-f]{64}$", exclude_if=lambda content: content is None)] = None
     """SHA-256 of what lies there, which `distill submit` finds out where it sees it; another content is refused."""
 
@@ -63,12 +66,22 @@ class SourceOnDisk(DataSource):
         """The paths, where the content is known."""
         return frozenset() if self.content is None else frozenset({"path", *self.further_paths})
 
-    def find_content(self, folders: Iterable[Path], memory: Path) -> str | None:
+    def holds_out_at(self, place: Path) -> bool:  # noqa: ARG002
+        """Whether samples are held out of what lies at a place, as far as that is told without reading it.
+
+        Raises:
+            InvalidInput: it cannot be looked at.
+
+        """
+        return self.may_hold_out
+
+    def find_content(self, folders: Iterable[Path], memory: Path, advance: Advance = lambda _: None) -> str | None:
         """The SHA-256 of what lies at all of its paths, in some folders; None where one of them is not there.
 
         Args:
             folders: in which its paths are looked for.
             memory: as for `content_of`.
+            advance: as for `content_of`, of one path after the other.
 
         Raises:
             InvalidInput: something cannot be read, or lies outside of the folders.
@@ -78,5 +91,18 @@ class SourceOnDisk(DataSource):
         for path in (self.path, *self.further_paths.values()):
             if (place := find_in(folders, path)) is None:
                 return None
-            found.append(content_of(place, self.takes, memory))
+            found.append(content_of(place, self.takes, memory, advance))
         return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def names_in(folder: Path) -> list[str]:
+    """The names of what lies in a folder, in any order; none of a file.
+
+    Raises:
+        InvalidInput: it cannot be looked at.
+
+    """
+    try:
+        return [each.name for each in folder.iterdir()] if folder.is_dir() else []
+    except OSError as error:
+        raise InvalidInput(f"{shown(folder)}: {error.strerror or error}") from error

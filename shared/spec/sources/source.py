@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from distill_queue.shared.spec.augmentation import SampleFacts
 from distill_queue.shared.spec.part import SpecPart
 from distill_queue.shared.spec.sources.normalise import NormaliseInputs
 
@@ -24,6 +25,8 @@ class DataSource(Named):
     source: ClassVar[str]
     #: The names that a spec may give, each with what it is, as `distill datasets` lists them.
     listed: ClassVar[dict[str, str]]
+    #: What holds the held-out samples in a folder, if something can.
+    part_held_out: ClassVar[str] = ""
 
     version: str = "1"
     """Part of the key: change it when the data change without anything else in the spec."""
@@ -44,6 +47,17 @@ class DataSource(Named):
     def may_hold_out(self) -> bool:
         """Whether samples may be held out, to choose by."""
         return self.validation > 0.0
+
+    @property
+    def sample(self) -> SampleFacts | None:
+        """What views must know of its samples; None where that is not known before the data are read."""
+        return None
+
+    @property
+    def without_held_out(self) -> str:
+        """That it holds out no samples, and the way out, as the end of a sentence."""
+        part = f", or add {self.part_held_out}" if self.part_held_out else ""
+        return f"{self.called} has none: set dataset.validation to their share, as 0.1{part}"
 
     @classmethod
     def has(cls, name: str) -> bool:

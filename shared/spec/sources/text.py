@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from distill_queue.shared.spec.augmentation import SampleFacts
 from distill_queue.shared.spec.part import SpecPart
 from distill_queue.shared.spec.sources.in_tables import SourceInTables
 from distill_queue.shared.spec.sources.on_disk import DataPath
@@ -55,6 +56,11 @@ class TextSpec(SourceInTables):
     def takes(cls, name: str) -> bool:
         """Whether a folder's file is a text, the table of a part, or a tokenizer."""
         return PurePosixPath(name).suffix == ".txt" or name == TOKENIZER or super().takes(name)
+
+    @property
+    def sample(self) -> SampleFacts:
+        """The inputs of a sample."""
+        return SampleFacts((), ("ids", "mask"))
 
     @property
     def further_paths(self) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -16,7 +16,7 @@ from distill_queue.shared.results.records import DataWarning
 from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.shared.spec.sources.table import TableSpec
 from distill_queue.worker.data.arrays import Arrays
-from distill_queue.worker.data.tables.columns import Column
+from distill_queue.worker.data.tables.columns import Column, counts_rows
 from distill_queue.worker.data.tables.labels import labels_of
 from distill_queue.worker.data.tables.parts import called, files_of
 from distill_queue.worker.data.tables.read import read_rows
@@ -86,9 +86,12 @@ class Table:
         samples = Samples.of(self.parts, targets)
         columns, inputs, unknown = self._inputs(samples)
         arrays = samples.arrays(self.dataset.path, inputs, class_names)
-        warnings = (*arrays.warnings, *self._warnings(unknown))
         return replace(
-            arrays, content=content, warnings=warnings, files={COLUMNS: self._described(columns, class_names)}
+            arrays,
+            content=content,
+            warnings=(*arrays.warnings, *self._warnings(unknown)),
+            input_names=tuple(name for column in columns for name in column.inputs),
+            files={COLUMNS: self._described(columns, class_names)},
         )
 
     def _inputs(self, samples: Samples) -> tuple[list[Column], dict[str, Array], dict[str, int]]:
@@ -110,15 +113,22 @@ class Table:
 
     def _warnings(self, unknown: dict[str, int]) -> Iterator[DataWarning]:
         if self.missing:
-            values = f"{sum(self.missing.values()):,} missing values in {_named(self.missing)}"
+            values = f"{sum(self.missing.values()):,} missing values in {_named(_most_first(self.missing))}"
             done = f": {self.dropped:,} rows were dropped" if self.dropped else ": the training rows' mean is taken"
             yield DataWarning(kind="missing_values", text=values + done)
         if unknown:
             text = (
-                f"{sum(unknown.values()):,} values in {_named(unknown)} are none of the categories in the training "
-                "rows: their inputs are all 0"
+                f"{sum(unknown.values()):,} values in {_named(_most_first(unknown))} are none of the categories in the "
+                "training rows: their inputs are all 0"
             )
             yield DataWarning(kind="unknown_categories", text=text)
+        rows = next(iter(self.parts.values()))
+        numbers = [name for name in self.features if name not in self.dataset.categories and counts_rows(rows, name)]
+        if numbers:
+            they = f"column {_named(numbers)} counts" if len(numbers) == 1 else f"columns {_named(numbers)} count"
+            way = "take it out of features" if self.dataset.features else f"leave_out: [{', '.join(numbers)}]"
+            text = f"{they} the rows, as far as one can see, and of a new row such a number tells nothing: {way}"
+            yield DataWarning(kind="row_numbers", text=text)
 
     def _described(self, columns: list[Column], class_names: tuple[str, ...]) -> bytes:
         """What `columns.json` holds."""
@@ -174,10 +184,14 @@ def _refused(rows: Rows, place: int, column: str, lacking: dict[str, Array]) -> 
     counts = {name: int(where.sum()) for name, where in lacking.items() if where.any()}
     return (
         f"{rows.at(place)}: '{column}' is missing ({sum(counts.values()):,} values of this file are, in "
-        f"{_named(counts)}): missing: drop leaves such rows out, missing: mean takes the training rows' mean"
+        f"{_named(_most_first(counts))}): missing: drop leaves such rows out, missing: mean takes the training rows' "
+        "mean"
     )
 
 
-def _named(counts: dict[str, int]) -> str:
-    names = sorted(counts, key=lambda name: -counts[name])
+def _most_first(counts: dict[str, int]) -> list[str]:
+    return sorted(counts, key=lambda name: -counts[name])
+
+
+def _named(names: Sequence[str]) -> str:
     return listed([f"'{name}'" for name in names], MOST_NAMED)

@@ -10,6 +10,7 @@ import pytest
 
 from distill_queue.shared.errors import InvalidInput
 from distill_queue.shared.files.content import content_of
+from distill_queue.shared.files.hashing import Hashed
 
 
 def all_files(_name: str) -> bool:
@@ -64,10 +65,10 @@ def test_a_change_is_seen_though_hashes_are_remembered(
 def test_what_is_known_is_not_read_again(
     photos: Path, content: Callable[[Path], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distill_queue.shared.files.content.SETTLED_NS", -(2**62))  # Files are new, in a test.
+    monkeypatch.setattr("distill_queue.shared.files.hashing.SETTLED_NS", -(2**62))  # Files are new, in a test.
     before = content(photos)
 
-    monkeypatch.setattr("distill_queue.shared.files.content.opened", None)
+    monkeypatch.setattr("distill_queue.shared.files.hashing.opened", None)
 
     assert content(photos) == before
 
@@ -77,7 +78,7 @@ def test_a_file_that_has_just_changed_is_not_remembered(
 ) -> None:
     content(photos)
 
-    monkeypatch.setattr("distill_queue.shared.files.content.opened", None)
+    monkeypatch.setattr("distill_queue.shared.files.hashing.opened", None)
 
     with pytest.raises(TypeError):
         content(photos)
@@ -137,3 +138,28 @@ def test_what_is_no_file_is_refused(tmp_path: Path, content: Callable[[Path], st
 
     with pytest.raises(InvalidInput, match="pipe: a pipe, not a file"):
         content(tmp_path / "pipe")
+
+
+def test_what_is_hashed_before_the_work_ends_early_is_remembered(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill_queue.shared.files.hashing.SETTLED_NS", -(2**62))  # Files are new, in a test.
+    os.mkfifo(photos / "last.jpg")
+    with pytest.raises(InvalidInput, match="a pipe"):
+        content_of(photos, all_files, tmp_path / "memory")
+
+    monkeypatch.setattr("distill_queue.shared.files.hashing.opened", None)
+
+    assert content_of(photos / "cat", all_files, tmp_path / "memory")
+
+
+@pytest.mark.parametrize(
+    ("hashed", "words", "share"),
+    [
+        (Hashed(0, 1_203), "1,203 files found", None),
+        (Hashed(3, 10, 5_400_000, 54_000_000), "3 of 10 files, 5 of 54 MB", 0.1),
+        (Hashed(9, 10, 60_000_000, 54_000_000), "9 of 10 files, 60 of 54 MB", 1.0),
+    ],
+)
+def test_how_far_it_is_is_said_in_words_and_as_a_share(hashed: Hashed, words: str, share: float | None) -> None:
+    assert (hashed.words, hashed.share) == (words, share)

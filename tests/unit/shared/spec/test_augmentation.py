@@ -41,6 +41,30 @@ def test_what_cannot_be_done_is_refused_in_one_message(
 
 
 @pytest.mark.parametrize(
+    ("dataset", "augmentation", "message"),
+    [
+        ({"name": "text", "path": "t"}, {"mixup": 0.1}, "augmentation: a sample is ids and mask, which have no views"),
+        ({"name": "mnist"}, {"grayscale": 0.5}, r"augmentation.grayscale: samples of shape \(1, 28, 28\) have no col"),
+        (
+            {"name": "image_folder", "path": "p", "size": [4, 6], "channels": 1},
+            {"jitter": {"hue": 0.1}},
+            r"augmentation.jitter.hue: samples of shape \(1, 4, 6\) have no colours",
+        ),
+    ],
+)
+def test_views_that_the_samples_cannot_have_are_refused_before_they_are_read(
+    write_spec: Callable[..., Path], dataset: dict[str, Any], augmentation: dict[str, Any], message: str
+) -> None:
+    model = {"name": "mlp", "hidden": [8]}
+    of_labels = {"soft_labels": {"views": 2, "augmentation": augmentation}}
+    of_teacher = {"teacher": {"model": model, "training": {"augmentation": augmentation}}}
+
+    for changes, place in ((of_labels, "soft_labels"), (of_teacher, "teacher.training")):
+        with pytest.raises(InvalidSpec, match=f"spec.yaml:[0-9]+: {place}.{message}"):
+            PipelineSpec.load(write_spec(dataset=dataset, **changes))
+
+
+@pytest.mark.parametrize(
     "field",
     [
         {"crop": {}},

@@ -95,6 +95,13 @@ def test_a_value_that_is_far_from_all_others_is_named() -> None:
     assert below.text.startswith("channel 1 of 2 is up to 100,0")
 
 
+def test_columns_with_names_are_called_by_them() -> None:
+    (warning,) = replace(columns(1.0), input_names=("age", "income")).describe().warnings
+
+    assert warning.text.startswith("column 'income' of 2 is up to 100,0")
+    assert warning.text.endswith("nothing beside such a value counts: leave the column out")
+
+
 def test_rare_values_as_of_sparse_counts_are_not_far() -> None:
     given = columns(0.001)
     given.train_inputs[:, 1] *= 1_000

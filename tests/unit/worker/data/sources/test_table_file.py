@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from pyarrow import parquet
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.spec.dataset import dataset_reader
+from distill_queue.shared.spec.sources.table import TableSpec
 from distill_queue.worker.data.arrays import Arrays
 from distill_queue.worker.data.load import load
 from distill_queue.worker.data.reading import Reading
+from distill_queue.worker.data.tables.columns import counts_rows
+from distill_queue.worker.data.tables.read import read_rows
 from distill_queue.worker.machine.runtime import Runtime
 
 #: Twenty wines of two kinds; the number is the better for one of them.
@@ -100,7 +104,7 @@ def test_every_format_gives_the_same_arrays(tmp_path: Path, suffix: str) -> None
 
 
 def test_whole_numbers_as_classes_are_sorted_as_numbers_and_keep_their_names(tmp_path: Path) -> None:
-    write(tmp_path, "x,quality\n" + "".join(f"{row},{(3, 10, 9)[row % 3]}\n" for row in range(30)))
+    write(tmp_path, "x,quality\n" + "".join(f"{row / 2},{(3, 10, 9)[row % 3]}\n" for row in range(30)))
 
     arrays = read(tmp_path, target="quality")
 
@@ -146,6 +150,60 @@ def test_numbers_that_are_names_are_categories_where_the_spec_says_so(tmp_path: 
 
     assert arrays.train_inputs.tolist() == [[1 - target, target] for target in arrays.train_targets.tolist()]
     assert json.loads(arrays.files["columns.json"])["columns"][0]["categories"] == ["00", "01"]
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        range(1, 21),
+        range(90, 50, -2),
+        [1000 + row**2 for row in range(20)],
+        [(row * 7) % 20 for row in range(20)],
+        [f"{row}.0" if row % 5 else "" for row in range(20)],
+    ],
+    ids=["rising", "falling", "with gaps", "shuffled", "with missing ones"],
+)
+def test_numbers_that_only_count_the_rows_are_named(tmp_path: Path, numbers: Iterable[int | str]) -> None:
+    lines = [f"{number},{'ab'[row % 2]},{row % 7}\n" for row, number in enumerate(numbers)]
+    write(tmp_path, "id,kind,x\n" + "".join(lines))
+
+    warned, chosen, without = (
+        [each.text for each in read(tmp_path, missing="mean", **options).warnings if each.kind == "row_numbers"]
+        for options in ({}, {"features": ["id", "x"]}, {"leave_out": ["id"]})
+    )
+
+    (text,) = warned
+    assert text.startswith("column 'id' counts the rows, as far as one can see")
+    assert text.endswith(": leave_out: [id]")
+    assert [each.rpartition(": ")[2] for each in chosen] == ["take it out of features"]
+    assert not without
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        [row // 2 for row in range(20)],
+        [row / 2 for row in range(20)],
+        [(row * 7) % 20 * 3 for row in range(20)],
+        [1e300 * row for row in range(20)],
+    ],
+    ids=["twice each", "fractions", "whole and in no order", "huge"],
+)
+def test_other_numbers_count_nothing(tmp_path: Path, numbers: list[float]) -> None:
+    write(tmp_path, "x,kind\n" + "".join(f"{number},{'ab'[row % 2]}\n" for row, number in enumerate(numbers)))
+    rows = read_rows(TableSpec(path="wine.csv", target="kind"), tmp_path / "wine.csv")
+
+    assert not counts_rows(rows, "x")
+
+
+def test_warnings_name_columns(tmp_path: Path) -> None:
+    lines = [f"{row % 7},5,red,{'ab'[row % 2]}\n" for row in range(40)]
+    write(tmp_path, "x,always,colour,kind\n" + "".join(lines))
+
+    record = read(tmp_path).describe()
+
+    texts = {each.kind: each.text for each in record.warnings}
+    assert texts["constant_channels"].startswith("2 of 3 columns ('always', 'colour = red') are constant")
 
 
 def test_european_tables_are_read(tmp_path: Path) -> None:
