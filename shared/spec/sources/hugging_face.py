@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from distill_queue.shared.spec.augmentation import SampleFacts
 from distill_queue.shared.spec.part import SpecPart
 from distill_queue.shared.spec.sources.image_folder import Channels, OnBad, Resize, Size
 from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
@@ -54,6 +55,8 @@ class TextColumn(SpecPart):
 class HuggingFaceData(DataSource):
     """What of a data set of `datasets` is read: images or texts, and their classes."""
 
+    part_held_out: ClassVar[str] = "a split validation"
+
     configuration: str | None = None
     """Which of the data set's configurations, where it has several."""
     image: ImageColumn | None = None
@@ -69,6 +72,13 @@ class HuggingFaceData(DataSource):
     def may_hold_out(self) -> bool:
         """Whether samples may be held out: by a share, or by a split that only a worker sees."""
         return True
+
+    @property
+    def sample(self) -> SampleFacts:
+        """The shape of an image, or the inputs of a text."""
+        if self.image:
+            return SampleFacts((self.image.channels, *self.image.size))
+        return SampleFacts((), ("ids", "mask"))
 
     @model_validator(mode="after")
     def _images_or_texts(self) -> Self:
