@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from distill_queue.shared.errors import InvalidInput, InvalidSpec
+from distill_queue.shared.files.data_folders import find_in
+from distill_queue.shared.files.given_file import shown
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.pipeline import PipelineSpec
@@ -57,6 +59,38 @@ def with_folders(settings: Settings, spec: PipelineSpec, path: Path) -> Settings
     return settings.model_copy(update={"data": _data_folders(spec, settings, path)})
 
 
+def holds_out(spec: PipelineSpec, settings: Settings, path: Path) -> bool:
+    """Whether the data of a spec's file have held-out samples of their own, as far as this machine sees it.
+
+    Raises:
+        InvalidInput: they cannot be looked at, or lie outside of the folders of data.
+
+    """
+    dataset = spec.dataset
+    if not isinstance(dataset, SourceOnDisk):
+        return False
+    place = find_in(_data_folders(spec, settings, path), dataset.path)
+    try:
+        return place is not None and place.is_dir() and dataset.holds_out(each.name for each in place.iterdir())
+    except OSError as error:
+        raise InvalidInput(f"{shown(place or path)}: {error.strerror or error}") from error
+
+
+def paths_from_elsewhere(spec: PipelineSpec, settings: Settings, path: Path) -> dict[str, str]:
+    """The paths of the data of a spec's file, by the names of their fields, for a file in another folder.
+
+    They are absolute, unless they start from the folders in `DISTILL_DATA` or lead to nothing here.
+    """
+    dataset = spec.dataset
+    if not isinstance(dataset, SourceOnDisk):
+        return {}
+    paths = {"path": dataset.path} | dataset.further_paths
+    if settings.data:
+        return paths
+    folders = _data_folders(spec, settings, path)
+    return {name: str(find_in(folders, each) or each) for name, each in paths.items()}
+
+
 def _data_folders(spec: PipelineSpec, settings: Settings, path: Path) -> tuple[Path, ...]:
     """The folders in `DISTILL_DATA`; where it is not set, those that hold the data of the spec in a file.
 
@@ -70,5 +104,5 @@ def _data_folders(spec: PipelineSpec, settings: Settings, path: Path) -> tuple[P
     if settings.data or not isinstance(dataset, SourceOnDisk):
         return settings.data
     folder = path.parent if path.suffix else Path()
-    absolute = Path(dataset.path)
-    return (folder, absolute.parent) if absolute.is_absolute() else (folder,)
+    paths = map(Path, (dataset.path, *dataset.further_paths.values()))
+    return (folder, *(each.parent for each in paths if each.is_absolute()))

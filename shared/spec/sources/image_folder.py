@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, JsonValue
@@ -11,6 +12,8 @@ from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
 
 #: How the names of files end that are taken for images. What is in them decides how they are read.
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".webp")
+#: What the folder of held-out samples may be called, in small letters or large ones.
+VALIDATION_FOLDERS = ("validation", "valid", "val")
 #: Most pixels of a sample's side.
 LARGEST_SIDE = 4_096
 
@@ -61,6 +64,11 @@ class ImageFolderSpec(SourceOnDisk):
     def takes(cls, name: str) -> bool:
         """Whether a file is taken for an image, by the end of its name."""
         return name.lower().endswith(IMAGE_SUFFIXES)
+
+    @classmethod
+    def holds_out(cls, names: Iterable[str]) -> bool:
+        """Whether one of the names is that of a folder of held-out samples."""
+        return any(name.lower() in VALIDATION_FOLDERS for name in names)
 
     @property
     def may_hold_out(self) -> bool:

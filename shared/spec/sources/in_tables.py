@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Annotated
 
@@ -53,6 +54,11 @@ class SourceInTables(SourceOnDisk):
     def may_hold_out(self) -> bool:
         """Whether samples may be held out: by a share, or by a file in a folder that only a worker sees."""
         return self.validation > 0.0 or PurePosixPath(self.path).suffix.lower() not in TABLES
+
+    @classmethod
+    def holds_out(cls, names: Iterable[str]) -> bool:
+        """Whether one of the names is that of the held-out samples' file or folder."""
+        return any(PurePosixPath(name).stem == "validation" for name in names)
 
     @classmethod
     def takes(cls, name: str) -> bool:

@@ -48,6 +48,11 @@ class SourceOnDisk(DataSource):
         """Whether a folder's file of this name is read, so that its content counts."""
         return True
 
+    @classmethod
+    def holds_out(cls, names: Iterable[str]) -> bool:  # noqa: ARG003
+        """Whether a folder whose files and folders have these names has held-out samples of its own."""
+        return False
+
     @property
     def called(self) -> str:
         """The last part of its path."""

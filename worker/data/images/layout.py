@@ -16,14 +16,14 @@ from distill_queue.shared.errors import InvalidInput, InvalidSpec, Unavailable
 from distill_queue.shared.files.content import files_below
 from distill_queue.shared.line import listed
 from distill_queue.shared.results.records import DataWarning
-from distill_queue.shared.spec.sources.image_folder import IMAGE_SUFFIXES, ImageFolderSpec
+from distill_queue.shared.spec.sources.image_folder import IMAGE_SUFFIXES, VALIDATION_FOLDERS, ImageFolderSpec
 from distill_queue.shared.text import encodable, plain_line
 from distill_queue.worker.machine.outages import can_pass
 
 #: What the folders of splits may be called, in small letters or large ones.
 SPLITS = {
     "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation",
+    **dict.fromkeys(VALIDATION_FOLDERS, "validation"),
     "test": "test", "testing": "test",
     "unlabelled": "unlabelled", "unlabeled": "unlabelled",
 }  # fmt: skip
