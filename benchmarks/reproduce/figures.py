@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +12,7 @@ from pydantic import Field
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.results.scores import Estimate, StudentScore
+from distill_queue.shared.spec.file import SpecFile
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "docs" / "results"
@@ -62,6 +65,8 @@ class Outcome(Frozen):
     #: The spec's path in this repository, and the key of its plan's report: another key means another spec.
     spec: str = ""
     key: str = ""
+    #: Of what was measured before keys were noted: the SHA-256 of the spec's values, as `hash_of` computes it.
+    spec_hash: str = ""
     command: str
     date: str
     machine: str
@@ -115,6 +120,11 @@ class SectionFigures(Frozen):
     def minutes(self) -> float:
         """Of all outcomes that have noted them."""
         return sum(each.minutes or 0.0 for each in self.outcomes)
+
+
+def hash_of(spec: Path) -> str:
+    """The SHA-256 of a spec's values, which its comments do not change."""
+    return hashlib.sha256(json.dumps(SpecFile.read(spec).data, sort_keys=True).encode()).hexdigest()
 
 
 def path_of(section: str) -> Path:

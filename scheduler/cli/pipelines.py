@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from itertools import chain
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -28,8 +27,7 @@ from distill_queue.scheduler.cli.options import (
     not_both,
 )
 from distill_queue.scheduler.terminal.output import print_csv, print_json, print_json_list, say
-from distill_queue.shared.errors import InvalidSettings, PipelineFailed, UnreadableRecord
-from distill_queue.shared.files.folders import write_whole
+from distill_queue.shared.errors import PipelineFailed, UnreadableRecord
 
 if TYPE_CHECKING:
     from distill_queue.scheduler.client.client import PipelineClient
@@ -45,7 +43,7 @@ def run(spec: SpecPath, workers: BestWorkers = None, changes: Changes = None) ->
     """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
     from distill_queue.scheduler.client.client import PipelineClient
     from distill_queue.scheduler.client.data_on_disk import load_spec, with_folders
-    from distill_queue.scheduler.client.outcome import kept_file, results_of
+    from distill_queue.scheduler.client.outcome import keep_results, results_of
     from distill_queue.scheduler.stack.local import LocalStack
     from distill_queue.scheduler.stack.side_by_side import workers_for
     from distill_queue.shared.plan.plan import Plan
@@ -72,8 +70,7 @@ def run(spec: SpecPath, workers: BestWorkers = None, changes: Changes = None) ->
             Submissions(store).remove(pipeline.id)  # Its broker ends here: no other one is to recover it.
         stack.idle = True
     _show(results)
-    path = kept_file(settings, pipeline.id)
-    _write(results, path)
+    path = keep_results(settings, results)
     console.print(f"Results: {path}\nReport: {report.page_of(status, store)}", soft_wrap=True)
     for line in headlines(results.scores):
         console.print(line, soft_wrap=True)
@@ -295,11 +292,3 @@ def _show(results: PipelineResults) -> None:
     for warning in results.warnings:
         if not warning.accepted:
             console.print(live.warned(warning), soft_wrap=True)
-
-
-def _write(results: PipelineResults, path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, results.model_dump_json(indent=1) + "\n")
-    except OSError as error:
-        raise InvalidSettings(f"{path}: {error.strerror or error}") from error

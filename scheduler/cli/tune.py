@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from distill_queue.scheduler.tune.tuned_spec import TunedSpec
     from distill_queue.shared.ledger.status import PipelineStatus
     from distill_queue.shared.settings import Settings
-    from distill_queue.shared.spec.pipeline import PipelineSpec
     from distill_queue.shared.store.store import ArtifactStore
 
 app = typer.Typer()
@@ -50,7 +49,7 @@ def tune(
     Candidates are compared on samples held out of the training data. The best one is run with its control, and scored
     on the test samples once. The same command goes on where an earlier one ended.
     """
-    from distill_queue.scheduler.client.data_on_disk import with_content, with_folders
+    from distill_queue.scheduler.client.data_on_disk import holds_out, paths_from_elsewhere, with_content, with_folders
     from distill_queue.scheduler.tune.study import Study
     from distill_queue.scheduler.tune.tuned_spec import TunedSpec
     from distill_queue.shared.settings import Settings
@@ -60,18 +59,18 @@ def tune(
     settings = Settings.load()
     store = store_of(settings)
     source = SpecFile.read(spec).changed(changes or ())
-    tuned = TunedSpec.of(source, student)
+    tuned = TunedSpec.of(source, student, holds_out=lambda read: holds_out(read, settings, spec))
     tuned = replace(tuned, spec=with_content(tuned.spec, settings, source))
+    paths = paths_from_elsewhere(tuned.spec, settings, spec)
     settings = with_folders(settings, tuned.spec, spec)
     study = Study(tuned.space, seed)
-    outcome = Outcome(tuned, study, store, settings.folder / "reports", tuned.study_id(seed))
+    outcome = Outcome(tuned, study, store, settings.folder / "reports", tuned.study_id(seed), paths)
     store.check_writable()
     for line in outcome.introduction():
         console.print(line, soft_wrap=True)
     with _workers(settings, None if on_queue else workers) as (client, stack):
         _search(client, stack, outcome, minutes, trials)
-        best = outcome.best()
-        _run_best(client, stack, outcome, tuned.with_student(best.student))
+        _run_best(client, stack, outcome, settings)
 
 
 @dataclass(slots=True)
@@ -83,6 +82,8 @@ class Outcome:
     store: ArtifactStore
     folder: Path
     name: str
+    #: Of the data, as they are found from that folder.
+    paths: dict[str, str]
 
     def introduction(self) -> Iterator[str]:
         """What the study searches, in lines."""
@@ -105,8 +106,22 @@ class Outcome:
 
         best = best_of(self.study.trials, len(RUNGS))
         if best is None:
-            raise PipelineFailed("no candidate is trained in full yet: the same command goes on where this one ended")
+            raise PipelineFailed(
+                self.study.failure
+                or "no candidate is trained in full yet: the same command goes on where this one ended"
+            )
         return best
+
+    def so_far(self, found: list[Trial]) -> str:
+        """The best trial after a round, in words, and why the round has none if it has none."""
+        try:
+            best = self.best()
+        except PipelineFailed as error:
+            return str(error)
+        words = f"best so far is trial {best.number} with {best.held_out[-1]:.2%} held out: {best.words}"
+        if all(trial.error for trial in found):
+            return f"all failed, as trial {found[0].number}: {found[0].error}; {words}"
+        return words
 
     @property
     def tried(self) -> int:
@@ -141,7 +156,7 @@ class Outcome:
             f"trial {best.number}, {best.words}.",
             f"{100 * best.held_out[-1]:.2f} % on held-out samples, with other seeds than those below.",
         ]
-        text = yaml_of(self.tuned.with_student(best.student), comments)
+        text = yaml_of(self.tuned, best.student, self.paths, comments)
         with store_errors(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, text)
@@ -196,11 +211,8 @@ def _search(
     train = Trainings(client, outcome.store, outcome.tuned, began + 60 * minutes, tend, served, _say)
     try:
         for number, found in enumerate(outcome.study.rounds(train, most), start=1):
-            minute, so_far = (time.monotonic() - began) / 60, outcome.best()
-            _say(
-                f"round {number}, {len(found)} candidates, {minute:.1f} min: best so far is trial {so_far.number} with "
-                f"{so_far.held_out[-1]:.2%} held out: {so_far.words}"
-            )
+            minute = (time.monotonic() - began) / 60
+            _say(f"round {number}, {len(found)} candidates, {minute:.1f} min: {outcome.so_far(found)}")
     except (KeyboardInterrupt, DistillError) as error:
         if isinstance(error, KeyboardInterrupt):
             _say("stopped: the same command goes on where this one ended")
@@ -209,10 +221,10 @@ def _search(
         raise
 
 
-def _run_best(client: PipelineClient, stack: LocalStack | None, outcome: Outcome, spec: PipelineSpec) -> None:
+def _run_best(client: PipelineClient, stack: LocalStack | None, outcome: Outcome, settings: Settings) -> None:
     """Run the best spec, and show what came of all."""
     from distill_queue.scheduler.cli.report import page_of
-    from distill_queue.scheduler.client.outcome import results_of
+    from distill_queue.scheduler.client.outcome import keep_results, results_of
     from distill_queue.scheduler.watch import tree as live
     from distill_queue.shared.report.sentences import headlines
     from distill_queue.shared.store.submissions import Submissions
@@ -224,11 +236,12 @@ def _run_best(client: PipelineClient, stack: LocalStack | None, outcome: Outcome
                 stack.tend()
 
     outcome.write_spec()
-    pipeline = client.submit_loaded(spec)
+    pipeline = client.submit_loaded(outcome.tuned.with_student(outcome.best().student))
     try:
         live.follow(tended(), console, (lambda: None) if stack else client.served_queues)
         status = pipeline.status
         results = results_of(status)
+        kept = keep_results(settings, results)
     except (KeyboardInterrupt, PipelineFailed):
         outcome.show()
         raise
@@ -236,7 +249,8 @@ def _run_best(client: PipelineClient, stack: LocalStack | None, outcome: Outcome
         if stack:
             Submissions(outcome.store).remove(pipeline.id)
     outcome.show((f"On test samples: {headlines(results.scores)[0]}",))
-    _say(f"Report: {page_of(status, outcome.store)}")
+    _say(f"Results: {kept}\nReport: {page_of(status, outcome.store)}")
+    _say(f"Next: 'distill results {pipeline}' prints the tables, with --json all figures")
 
 
 def _say(line: str) -> None:

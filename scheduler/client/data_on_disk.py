@@ -112,6 +112,35 @@ def _seen(dataset: DatasetSpec, settings: Settings, source: SpecFile) -> Dataset
     return dataset.model_copy(update={"content": content})
 
 
+def holds_out(spec: PipelineSpec, settings: Settings, path: Path) -> bool:
+    """Whether the data of a spec's file have held-out samples of their own, as far as this machine sees it.
+
+    Raises:
+        InvalidInput: they cannot be looked at, or lie outside of the folders of data.
+
+    """
+    dataset = spec.dataset
+    if not isinstance(dataset, SourceOnDisk):
+        return False
+    place = find_in(_data_folders(dataset, settings, path), dataset.path)
+    return place is not None and dataset.model_copy(update={"validation": 0.0}).holds_out_at(place)
+
+
+def paths_from_elsewhere(spec: PipelineSpec, settings: Settings, path: Path) -> dict[str, str]:
+    """The paths of the data of a spec's file, by the names of their fields, for a file in another folder.
+
+    They are absolute, unless they start from the folders in `DISTILL_DATA` or lead to nothing here.
+    """
+    dataset = spec.dataset
+    if not isinstance(dataset, SourceOnDisk):
+        return {}
+    paths = {"path": dataset.path} | dataset.further_paths
+    if settings.data:
+        return paths
+    folders = _data_folders(dataset, settings, path)
+    return {name: str(find_in(folders, each) or each) for name, each in paths.items()}
+
+
 def _data_folders(dataset: DataSource, settings: Settings, path: Path) -> tuple[Path, ...]:
     """The folders in `DISTILL_DATA`; where it is not set, those that hold the data of the spec in a file.
 
@@ -124,5 +153,5 @@ def _data_folders(dataset: DataSource, settings: Settings, path: Path) -> tuple[
     if settings.data or not isinstance(dataset, SourceOnDisk):
         return settings.data
     folder = path.parent if path.suffix else Path()
-    absolute = Path(dataset.path)
-    return (folder, absolute.parent) if absolute.is_absolute() else (folder,)
+    paths = map(Path, (dataset.path, *dataset.further_paths.values()))
+    return (folder, *(each.parent for each in paths if each.is_absolute()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distill_queue.shared.errors import PipelineFailed, UnreadableRecord, store_errors
+from distill_queue.shared.errors import InvalidSettings, PipelineFailed, UnreadableRecord, store_errors
+from distill_queue.shared.files.folders import write_whole
 from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.ledger.status import PipelineStatus, State
 from distill_queue.shared.results.scores import ReportRecord
@@ -46,6 +47,22 @@ def kept_file(settings: Settings, pipeline: str) -> Path:
 
     """
     return settings.folder / "reports" / f"{pipeline_id(pipeline)}.json"
+
+
+def keep_results(settings: Settings, results: PipelineResults) -> Path:
+    """Write results where `kept_results` finds them when their broker is gone; return the path.
+
+    Raises:
+        InvalidSettings: the file cannot be written.
+
+    """
+    path = kept_file(settings, results.id)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, results.model_dump_json(indent=1) + "\n")
+    except OSError as error:
+        raise InvalidSettings(f"{path}: {error.strerror or error}") from error
+    return path
 
 
 def kept_results(settings: Settings, pipeline: str) -> PipelineResults | None:

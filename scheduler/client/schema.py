@@ -1,4 +1,4 @@
-"""The JSON Schema of a spec's file, in which a student's values may be grids."""
+"""The JSON Schema of a spec's file, in which a student's values may be grids, and numbers ranges."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Any
 from distill_queue.shared.extensions import extensions
 from distill_queue.shared.spec.models.custom import CustomModelSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.ranges import SCALES
 from distill_queue.shared.spec.student import GridPoint, StudentGrid, StudentSpec
 
 #: What cannot be a grid; see `student` in `shared.spec`.
 SINGLE = frozenset({"name", "seeds", "training.seed"})
 #: What a schema says of a value without restricting it.
 ANNOTATIONS = frozenset({"title", "description", "default"})
+#: The types of values that may be ranges.
+NUMBERS = frozenset({"integer", "number"})
 
 Schema = dict[str, Any]
 
@@ -53,7 +56,7 @@ def _copied(definitions: Schema, part: Schema, path: str) -> Schema:
         kinds = [_copied(definitions, kind, path) for kind in part["oneOf"]]
         return {key: value for key, value in part.items() if key != "oneOf"} | {"anyOf": kinds}
     if "additionalProperties" in part:
-        return part | {"additionalProperties": _or_grid(part["additionalProperties"])}
+        return part | {"additionalProperties": _or_grid(part["additionalProperties"], ranges=False)}
     if "$ref" not in part:
         return part
     name = part["$ref"].rpartition("/")[2]
@@ -63,8 +66,8 @@ def _copied(definitions: Schema, part: Schema, path: str) -> Schema:
     return part | {"$ref": f"#/$defs/{copy}"}
 
 
-def _or_grid(part: Schema) -> Schema:
-    """A value or a grid of such values."""
+def _or_grid(part: Schema, *, ranges: bool = True) -> Schema:
+    """A value, a grid of such values, or a range, if it is a number."""
     value = {key: given for key, given in part.items() if key not in ANNOTATIONS}
     values = {} if "const" in value else value
     grid = {
@@ -73,4 +76,20 @@ def _or_grid(part: Schema) -> Schema:
         "required": ["grid"],
         "additionalProperties": False,
     }
-    return {key: given for key, given in part.items() if key in ANNOTATIONS} | {"anyOf": [value, grid]}
+    numbers = [kind for kind in value.get("anyOf", [value]) if kind.get("type") in NUMBERS] if ranges else []
+    instead = [grid, *map(_range, numbers)]
+    return {key: given for key, given in part.items() if key in ANNOTATIONS} | {"anyOf": [value, *instead]}
+
+
+def _range(number: Schema) -> Schema:
+    """A range of a number, which only 'distill tune' takes."""
+    return {
+        "type": "object",
+        "description": "A range to search, for 'distill tune' only.",
+        "properties": {
+            "between": {"type": "array", "items": number, "minItems": 2, "maxItems": 2, "uniqueItems": True},
+            "scale": {"enum": list(SCALES)},
+        },
+        "required": ["between"],
+        "additionalProperties": False,
+    }

@@ -19,7 +19,7 @@ from distill_queue.shared.spec.ranges import Between, ranges
 from distill_queue.shared.spec.student import StudentSpec
 
 #: The ranges of a student that has none of its own: temperature, alpha, and by how much the learning rate differs.
-TEMPERATURES, ALPHAS, LEARNING_RATE_FACTOR = (1.0, 20.0), (0.1, 1.0), 4.0
+TEMPERATURES, ALPHAS, LEARNING_RATE_FACTOR = (1.0, 20.0), (0.1, 1.0), 10.0
 #: The losses of such a student, by what tables call them.
 DEFAULT_LOSSES: dict[str, tuple[str, bool]] = {
     "kd": ("kd", False),

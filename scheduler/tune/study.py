@@ -6,16 +6,20 @@ the store, where a study that begins anew finds them. So it goes on where it was
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from distill_queue.scheduler.tune.rung import CANDIDATES, KEPT, RUNGS, Rung
 from distill_queue.scheduler.tune.space import Choice, Range, Space
 from distill_queue.scheduler.tune.trial import Trial
-from distill_queue.shared.errors import InvalidSettings
+from distill_queue.shared.errors import InvalidSettings, PipelineFailed
 
 #: The importance of dimensions is computed from this many trials on.
 FEWEST_TRIALS = 8
+
+#: The study ends after this many rounds if all of their candidates failed for one reason.
+FRUITLESS_ROUNDS = 2
 
 #: Trains some trials on a rung, and enters what they reach; false if time ran out before all had a result.
 Train = Callable[[list[Trial], Rung], bool]
@@ -42,12 +46,14 @@ class Study:
         """Train round after round, and yield each one that is finished.
 
         The last round is the one in which time runs out, that makes enough trials, or after which Optuna proposes
-        nothing new.
+        nothing new. A round whose candidates all fail is passed over.
 
         Raises:
             InvalidSpec: values that the space allows do not go together.
+            PipelineFailed: the first rounds had no candidate that could be trained in full, all for one reason.
 
         """
+        number = 0
         while most is None or len(self.trials) < most:
             size = CANDIDATES if most is None else min(CANDIDATES, most - len(self.trials))
             asked = [self._study.ask(self._distributions) for _ in range(size)]
@@ -59,6 +65,8 @@ class Study:
                 return
             for ours, theirs in zip(candidates, asked, strict=True):
                 self._tell(ours, theirs)
+            if (number := number + 1) == FRUITLESS_ROUNDS:
+                self._require_different_failures()
             yield candidates
 
     def importances(self) -> dict[str, float]:
@@ -74,6 +82,19 @@ class Study:
                 )
             )
         return dict(self._optuna.importance.get_param_importances(study))
+
+    @property
+    def failure(self) -> str:
+        """Why no candidate could be trained in full, by the first that failed; empty if one could or none failed."""
+        if any(len(trial.held_out) == len(RUNGS) for trial in self.trials):
+            return ""
+        errors = [trial.error for trial in self.trials if trial.error]
+        return f"none of {len(self.trials)} candidates can be trained: {errors[0]}" if errors else ""
+
+    def _require_different_failures(self) -> None:
+        reasons = {_NUMBERS.sub("", trial.error) for trial in self.trials if trial.error}
+        if len(reasons) == 1 and (why := self.failure):
+            raise PipelineFailed(why)
 
     def _trial(self, asked: Any) -> Trial:
         values = self._space.rounded(asked.params)
@@ -99,6 +120,10 @@ class Study:
         return distributions.FloatDistribution(dimension.low, dimension.high, log=dimension.log)
 
 
+#: What differs between the messages of one failure: epochs, numbers of trials, losses.
+_NUMBERS = re.compile(r"\d+(?:[.,e+-]+\d+)*")
+
+
 def _halve(candidates: list[Trial], train: Train) -> bool:
     """Train candidates rung by rung, the best of each on the next; return whether there was time for all of it."""
     left = candidates
@@ -107,6 +132,8 @@ def _halve(candidates: list[Trial], train: Train) -> bool:
             return False
         passed = RUNGS.index(rung) + 1
         ranked = sorted((each for each in left if len(each.held_out) == passed), key=lambda each: -each.held_out[-1])
+        if not ranked:
+            break
         kept = ranked[: max(1, len(candidates) // KEPT**passed)]
         # What the study began with is always trained to the end, to compare the others with it.
         left = kept + [each for each in ranked[len(kept) :] if each.number == 0]

@@ -54,7 +54,7 @@ class Trainings:
         """Train trials as a rung trains them, and enter their accuracies; return whether there was time for all.
 
         Raises:
-            PipelineFailed: none of them can be trained, or a pipeline was cancelled elsewhere.
+            PipelineFailed: a pipeline was cancelled elsewhere, or failed before its trainings.
             BrokerUnavailable: the broker was away for too long.
 
         """
@@ -71,9 +71,6 @@ class Trainings:
             raise PipelineFailed(
                 f"trials were trained, and {self.store} does not have them: workers need the same DISTILL_STORE"
             )
-        failed = [trial for trial in trials if trial.error]
-        if len(failed) == len(trials):
-            raise PipelineFailed(f"none of {len(trials)} candidates can be trained: {failed[0].error}")
         return not without
 
     def _train(self, trials: list[Trial], rung: Rung) -> None:
@@ -140,7 +137,9 @@ class Trainings:
             artifact = self.store.find(stage.ref)
             if artifact is None:
                 return
-            if isinstance(artifact.record, TrainingRecord) and artifact.record.held_out_accuracy is not None:
+            if isinstance(artifact.record, TrainingRecord):
+                if artifact.record.held_out_accuracy is None:
+                    raise PipelineFailed("the data have no held-out samples to choose by: set dataset.validation")
                 yield artifact.record.held_out_accuracy
 
 

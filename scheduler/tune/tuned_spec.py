@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, Self
+
+from pydantic import ValidationError
 
 from distill_queue.scheduler.tune.space import Space
 from distill_queue.shared.catalog import did_you_mean
@@ -31,14 +34,19 @@ class TunedSpec:
     space: Space
     #: Whether the spec holds out no samples, and `VALIDATION` is put in.
     is_validation_ours: bool
+    #: Whether the spec itself says which content its data have.
+    is_content_given: bool = False
 
     @classmethod
-    def of(cls, source: SpecFile, student: str | None) -> Self:
+    def of(
+        cls, source: SpecFile, student: str | None, *, holds_out: Callable[[PipelineSpec], bool] | None = None
+    ) -> Self:
         """Read a file whose student may have ranges.
 
         Args:
             source: the file.
             student: the name of the student to tune; not needed where there is one.
+            holds_out: whether a spec's data have held-out samples of their own.
 
         Raises:
             InvalidSpec: the file cannot be used; the message says where.
@@ -61,7 +69,11 @@ class TunedSpec:
             raise InvalidSpec(source.at(("teacher", "soft_labels"), given))
         if ours:
             dataset["validation"] = VALIDATION
-        return cls(PipelineSpec.from_file(replace(source, data=data)), space, ours)
+        spec = PipelineSpec.from_file(replace(source, data=data))
+        if ours and holds_out and holds_out(spec):
+            ours, dataset["validation"] = False, 0.0
+            spec = PipelineSpec.from_file(replace(source, data=data))
+        return cls(spec, space, ours, "content" in source.data.get("dataset", {}))
 
     @property
     def student(self) -> StudentSpec:
@@ -82,10 +94,38 @@ class TunedSpec:
         return self.spec.model_copy(update={"students": (student,)})
 
 
-def yaml_of(spec: PipelineSpec, comments: list[str]) -> str:
-    """A spec as YAML that 'distill run' takes, below some lines of comment."""
-    data: dict[str, Any] = {"name": spec.name, "dataset": ingredients(spec.dataset)} | ingredients(spec)
+def yaml_of(tuned: TunedSpec, student: StudentSpec, paths: dict[str, str], comments: list[str]) -> str:
+    """A candidate's spec as YAML that 'distill run' takes, below some lines of comment.
+
+    It holds out what the study's file holds out, unless it is not valid without the study's own share.
+
+    Args:
+        tuned: what the study is of.
+        student: the candidate.
+        paths: of the data, by the names of their fields, as they are found from the folder of the YAML.
+        comments: a line each.
+
+    """
+    spec = tuned.with_student(student)
+    dataset = ingredients(spec.dataset) | paths
+    if not tuned.is_content_given:
+        dataset.pop("content", None)
+    data: dict[str, Any] = {"name": spec.name, "dataset": dataset} | ingredients(spec) | {"dataset": dataset}
+    if tuned.is_validation_ours:
+        own = {name: value for name, value in dataset.items() if name != "validation"}
+        if _is_valid(without := data | {"dataset": own}):
+            data = without
+            share = f"{VALIDATION:.0%} of the training samples"
+            comments = [*comments, f"The study held out {share}; below none are, as in its own file."]
     return "".join(f"# {plain_line(line)}\n" for line in comments) + SpecFile.written(data)
+
+
+def _is_valid(data: dict[str, Any]) -> bool:
+    try:
+        PipelineSpec.model_validate(data)
+    except ValidationError:
+        return False
+    return True
 
 
 def _place_of(source: SpecFile, name: str | None) -> int:

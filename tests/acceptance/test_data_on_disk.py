@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.client.data_on_disk import load_spec
@@ -152,3 +153,30 @@ def test_workers_that_a_command_starts_read_what_lies_beside_the_spec(
 
     assert done.returncode == 0, done.stderr
     assert "Best spec: " in done.stdout
+
+    (best,) = (Path(environment["DISTILL_STORE"]) / "reports").glob("*-tune-*.yaml")
+    again = subprocess.run(
+        [*DISTILL, "run", best.name], env=environment, cwd=best.parent, capture_output=True, text=True, check=False
+    )
+
+    assert again.returncode == 0, again.stdout + again.stderr
+
+
+def test_a_study_compares_by_the_held_out_samples_that_a_folder_has(
+    data: Path, spec: Path, environment: dict[str, str]
+) -> None:
+    for part, rows in (("train", 60), ("validation", 20), ("test", 20)):
+        lines = [f"{row % 3},{row % 7},{'ab'[row % 2]}" for row in range(rows)]
+        table = data / "rows" / f"{part}.csv"
+        table.parent.mkdir(exist_ok=True)
+        table.write_text("\n".join(["x,y,label", *lines]))
+    own = yaml.safe_load(spec.read_text()) | {"dataset": {"name": "table", "path": "rows", "target": "label"}}
+    spec.write_text(yaml.safe_dump(own))
+    command = [*DISTILL, "tune", str(spec), "--minutes", "0.5", "--trials", "1"]
+
+    done = subprocess.run(
+        command, env=environment | {"DISTILL_DATA": str(data)}, cwd=data, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "The spec holds out no samples" not in done.stdout

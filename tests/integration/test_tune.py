@@ -15,6 +15,7 @@ import pytest
 from celery.contrib.testing.worker import start_worker
 
 from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import FolderStore
@@ -102,7 +103,9 @@ def test_a_study_goes_on_after_it_was_killed_and_scores_only_the_best(
     assert len(store.refs("train_control")) == 1
 
     (best,) = (settings.folder / "reports").glob("tiny-tune-*.yaml")
-    assert PipelineSpec.load(best).dataset.validation == 0.1
+    assert PipelineSpec.load(best).dataset.validation == 0.0, "what the spec of the study says"
+    (kept,) = (settings.folder / "reports").glob("tiny-*.json")
+    assert PipelineResults.read(kept.read_bytes(), str(kept)).scores.students
     assert "What mattered" in best.with_suffix(".html").read_text()
 
 

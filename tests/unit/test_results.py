@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.reproduce import hinton
 from benchmarks.reproduce.__main__ import SECTIONS, forecast
-from benchmarks.reproduce.figures import ROOT, Outcome, SectionFigures, Student
+from benchmarks.reproduce.figures import ROOT, Outcome, SectionFigures, Student, hash_of
 from benchmarks.reproduce.tables import PAGES, rewritten
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.results.scores import Estimate
@@ -30,7 +30,9 @@ def test_the_figures_of_a_page_are_the_committed_ones(page: str) -> None:
 def test_committed_figures_are_of_the_spec_as_it_is(outcome: Outcome) -> None:
     key = Plan.of(PipelineSpec.load(ROOT / outcome.spec)).report.key
 
-    assert outcome.key in ("", key), f"{outcome.spec} was changed: run 'make reproduce' for it"
+    assert outcome.key or outcome.spec_hash, f"{outcome.spec}: its figures do not say which spec they are of"
+    is_same = outcome.key in ("", key) and outcome.spec_hash in ("", hash_of(ROOT / outcome.spec))
+    assert is_same, f"{outcome.spec} was changed: run 'make reproduce' for it"
 
 
 def test_a_figure_that_was_altered_by_hand_is_put_right() -> None:

@@ -16,9 +16,12 @@ def run(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
     """Score a model, or the one that was chosen from a grid, on the test set, beside the teacher."""
     model = context.model("model", recipe.seed)
     test, batch_size = context.split_for(model, "test")
-    logits = quality.logits_of(model, test, context.report, batch_size)
-    quality.predictions(logits).write(context.folder)
     teacher_logits = _teacher_on_test(context)
+    if teacher_logits is not None and context.inputs["model"].folder == context.inputs["teacher"].folder:
+        logits = teacher_logits
+    else:
+        logits = quality.logits_of(model, test, context.report, batch_size)
+    quality.predictions(logits).write(context.folder)
     of_model = context.inputs["model"].manifest
     weights = WEIGHTS if recipe.seed is None else weights_of(recipe.seed)
     trained = of_model.record

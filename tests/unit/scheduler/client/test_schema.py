@@ -9,6 +9,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from distill_queue.scheduler.client.schema import schema_of_specs
+from distill_queue.scheduler.tune.tuned_spec import TunedSpec
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.pipeline import PipelineSpec
@@ -22,6 +23,18 @@ GRIDS = [
     {"model": {"grid": [{"name": "mlp", "hidden": [8]}, {"name": "cnn"}]}},
     {"model": {"name": "mine:net", "options": {"widths": [8, [4]], "deep": {"grid": [1, 2]}}}},
     {"model": {"name": "mine:net", "options": {"widths": {"grid": [[8], [8, 8]]}}}},
+]
+RANGES = [
+    {"distillation": {"temperature": {"between": [1, 20], "scale": "log"}, "alpha": {"between": [0.1, 1.0]}}},
+    {"training": {"epochs": {"between": [2, 9]}, "learning_rate": {"between": [1.0e-3, 3.0e-3]}}},
+]
+WRONG_RANGES = [
+    {"distillation": {"temperature": {"between": [0, 20]}}},
+    {"distillation": {"alpha": {"between": [0.5]}}},
+    {"distillation": {"loss": {"between": [1, 2]}}},
+    {"training": {"seed": {"between": [1, 2]}}},
+    {"training": {"epochs": {"between": [1.5, 2]}}},
+    {"model": {"name": "mlp", "hidden": [{"between": [1, 9]}]}},
 ]
 WRONG = [
     {"name": {"grid": ["a", "b"]}},
@@ -72,6 +85,21 @@ def test_mistakes_are_refused_by_both(editor: Draft202012Validator, student: dic
     assert not editor.is_valid(spec(student))
     with pytest.raises(InvalidSpec):
         PipelineSpec.of(spec(student))
+
+
+@pytest.mark.parametrize("student", RANGES, ids=str)
+def test_ranges_are_accepted_by_the_editor_and_by_tune(editor: Draft202012Validator, student: dict[str, Any]) -> None:
+    editor.validate(spec(student))
+    TunedSpec.of(SpecFile.of(spec(student)), None)
+
+
+@pytest.mark.parametrize("student", WRONG_RANGES, ids=str)
+def test_what_is_no_range_is_refused_by_the_editor_and_by_tune(
+    editor: Draft202012Validator, student: dict[str, Any]
+) -> None:
+    assert not editor.is_valid(spec(student))
+    with pytest.raises(InvalidSpec):
+        TunedSpec.of(SpecFile.of(spec(student)), None)
 
 
 def test_a_teacher_has_no_grids(editor: Draft202012Validator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +23,10 @@ def tuned(*students: dict[str, Any], name: str | None = None, **changes: Any) ->
     return TunedSpec.of(SpecFile.of(small_spec(students=list(students), **changes)), name)
 
 
+def parsed(text: str) -> PipelineSpec:
+    return PipelineSpec.from_file(SpecFile.parse(text, SpecFile.of({}).path.with_suffix(".yaml")))
+
+
 def space(**changes: Any) -> Space:
     return tuned(student(**changes)).space
 
@@ -32,7 +37,7 @@ def test_a_student_that_says_nothing_has_the_usual_space_around_its_own_values()
     assert [each.words for each in found.dimensions] == [
         "temperature 1 to 30",
         "alpha 0.05 to 1",
-        "learning_rate 0.0005 to 0.008",
+        "learning_rate 0.0002 to 0.02",
         "loss kd, standardised kd, dkd, dist",
     ]
     assert found.start == {"temperature": 30, "alpha": 0.05, "learning_rate": 0.002, "loss": "kd"}
@@ -141,10 +146,35 @@ def test_the_best_spec_is_read_as_it_was_written() -> None:
     read = tuned(student(seeds=3), average="probabilities")
     best = read.with_student(read.space.candidate({**read.space.start, "loss": "dist", "temperature": 2.5}))
 
-    text = yaml_of(best, ["found by a test"])
+    text = yaml_of(read, best.students[0], {}, ["found by a test"])
 
-    assert text.startswith("# found by a test\nname: tiny\n")
-    assert PipelineSpec.from_file(SpecFile.parse(text, SpecFile.of({}).path.with_suffix(".yaml"))) == best
+    assert text.startswith("# found by a test\n# The study held out 10% of the training samples; below none are")
+    assert parsed(text) == best.model_copy(update={"dataset": PipelineSpec.of(small_spec()).dataset})
+
+
+def test_the_best_spec_holds_out_what_its_file_does_unless_it_chooses_by_the_studys_share() -> None:
+    theirs = tuned(student(), dataset={"name": "digits", "validation": 0.2})
+    chooses = tuned(student(training={"epochs": 2, "keep": "best"}))
+
+    shares = [parsed(yaml_of(each, each.student, {}, [])).dataset.validation for each in (theirs, chooses)]
+    assert shares == [0.2, 0.1]
+
+
+def test_the_best_spec_names_data_where_they_are_found_and_pins_no_content() -> None:
+    read = tuned(student(), dataset={"name": "image_folder", "path": "photos", "size": 8})
+    known = read.spec.dataset.model_copy(update={"content": "a" * 64})
+    read = replace(read, spec=read.spec.model_copy(update={"dataset": known}))
+
+    dataset = parsed(yaml_of(read, read.student, {"path": "/data/photos"}, [])).dataset
+    assert dataset == read.spec.dataset.model_copy(update={"content": None, "path": "/data/photos", "validation": 0.0})
+
+
+def test_data_that_hold_out_samples_of_their_own_get_no_share() -> None:
+    source = SpecFile.of(small_spec(dataset={"name": "image_folder", "path": "photos", "size": 8}))
+
+    own, ours = (TunedSpec.of(source, None, holds_out=lambda _, own=own: own) for own in (True, False))
+    assert (own.is_validation_ours, own.spec.dataset.validation) == (False, 0.0)
+    assert (ours.is_validation_ours, ours.spec.dataset.validation) == (True, 0.1)
 
 
 @pytest.mark.parametrize(

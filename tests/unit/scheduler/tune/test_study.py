@@ -14,6 +14,7 @@ from distill_queue.scheduler.tune.space import Space
 from distill_queue.scheduler.tune.study import Study
 from distill_queue.scheduler.tune.trial import Trial, best_of
 from distill_queue.scheduler.tune.tuned_spec import TunedSpec
+from distill_queue.shared.errors import PipelineFailed
 from distill_queue.shared.spec.file import SpecFile
 from tests.conftest import small_spec
 
@@ -95,6 +96,49 @@ def test_a_candidate_that_failed_is_dropped(space: Space) -> None:
     asked(study, fail_some, CANDIDATES)
 
     assert all(not trial.held_out for trial in study.trials if trial.error)
+
+
+def test_a_study_goes_on_after_a_round_whose_candidates_all_fail(space: Space) -> None:
+    def fail_second_round(trials: list[Trial], rung: Rung) -> bool:
+        if trials[0].number // CANDIDATES != 1:
+            return trained(trials, rung)
+        for trial in trials:
+            trial.error = "the loss is not finite"
+        return True
+
+    study = Study(space, 0)
+    asked(study, fail_second_round, 3 * CANDIDATES)
+
+    assert len(study.trials) == 3 * CANDIDATES
+    assert study.trials[-1].held_out
+    assert not study.failure
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_study_ends_when_its_first_rounds_fail_for_one_reason(space: Space, rung: Rung) -> None:
+    def fail(trials: list[Trial], now: Rung) -> bool:
+        if now != rung:
+            return trained(trials, now)
+        for trial in trials:
+            trial.error = f"the loss is not finite in step {trial.number}"
+        return True
+
+    study = Study(space, 0)
+    with pytest.raises(PipelineFailed, match="none of 32 candidates can be trained: the loss is not finite in step"):
+        asked(study, fail, 10 * CANDIDATES)
+
+
+def test_a_study_goes_on_while_its_rounds_fail_for_several_reasons(space: Space) -> None:
+    def fail(trials: list[Trial], _: Rung) -> bool:
+        for trial in trials:
+            trial.error = ("the loss is not finite", "not enough memory")[trial.number % 2]
+        return True
+
+    study = Study(space, 0)
+    asked(study, fail, 4 * CANDIDATES)
+
+    assert len(study.trials) == 4 * CANDIDATES
+    assert study.failure == "none of 64 candidates can be trained: the loss is not finite"
 
 
 def test_what_matters_is_told(space: Space) -> None:

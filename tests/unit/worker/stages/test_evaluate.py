@@ -52,3 +52,20 @@ def test_an_evaluation_that_an_earlier_version_planned_counts_what_an_own_model_
     assert '"counting"' not in planned.model_dump_json()
     assert isinstance(record, EvaluationRecord)
     assert record.multiply_adds == 64 * 10
+
+
+def test_a_teachers_own_evaluation_runs_it_over_the_test_set_once(
+    tmp_path: Path, make_spec: Callable[..., PipelineSpec]
+) -> None:
+    samples: list[object] = []
+    runner = StageRunner(FolderStore(tmp_path), Runtime(torch.device("cpu")), lambda *said: samples.extend(said[1:2]))
+    stages = {stage.title: stage for stage in Plan.of(make_spec()).stages}
+    for title in ("prepare digits", "train teacher"):
+        runner.run(stages[title])
+    samples.clear()
+
+    record = runner.run(stages["evaluate teacher"]).record
+
+    assert samples == [359]
+    assert isinstance(record, EvaluationRecord)
+    assert record.agreement == 1.0
