@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -11,7 +12,7 @@ from pydantic_core import PydanticCustomError
 from distill_queue.shared.spec.augmentation import SampleFacts
 from distill_queue.shared.spec.part import SpecPart
 from distill_queue.shared.spec.sources.image_folder import Channels, OnBad, Resize, Size
-from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
+from distill_queue.shared.spec.sources.on_disk import SourceOnDisk, names_in
 from distill_queue.shared.spec.sources.source import DataSource
 from distill_queue.shared.spec.sources.text import TrainedTokenizer
 
@@ -20,8 +21,18 @@ ON_HUB = "huggingface/"
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _COMMIT = re.compile("[0-9a-f]{40}")
 
+#: What is no part of a split's name in that of a file, as `validation-00000-of-00001.parquet`.
+_WORDS = re.compile(r"[-.]")
+
 #: A part of a data set, as specs call it.
 Part = Literal["train", "validation", "test", "unlabelled"]
+#: The names that splits have on the hub, by their part.
+SPLIT_NAMES: dict[Part, tuple[str, ...]] = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+    "unlabelled": ("unlabelled", "unlabeled", "unsupervised"),
+}
 
 
 class ImageColumn(SpecPart):
@@ -141,3 +152,15 @@ class HuggingFaceFolderSpec(HuggingFaceData, SourceOnDisk):
 
     name: Literal["huggingface"] = "huggingface"
     """A folder of `datasets`."""
+
+    def holds_out_at(self, place: Path) -> bool:
+        """Whether samples are held out of a folder: by a share, or by a split whose name its files or folders have."""
+        if self.validation > 0.0:
+            return True
+        named = (self.splits["validation"],) if "validation" in self.splits else SPLIT_NAMES["validation"]
+        there = {word for name in (*names_in(place), *names_in(place / "data")) for word in _WORDS.split(name)}
+        return not there.isdisjoint(set(named).difference(self._of_other_parts))
+
+    @property
+    def _of_other_parts(self) -> set[str]:
+        return {name for part, name in self.splits.items() if part != "validation"}

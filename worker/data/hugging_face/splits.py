@@ -16,23 +16,16 @@ from distill_queue.shared.catalog import did_you_mean
 from distill_queue.shared.errors import DistillError, InvalidSpec, Unavailable
 from distill_queue.shared.line import first_line, listed, shortened
 from distill_queue.shared.spec.sources.hugging_face import (
+    SPLIT_NAMES,
     HuggingFaceData,
     HuggingFaceFolderSpec,
     HuggingFaceHubSpec,
-    Part,
 )
 from distill_queue.worker.data.tables.parts import WHOLE
 from distill_queue.worker.data.tables.rows import Rows
 from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.outages import can_pass
 
-#: The names that splits have on the hub, by their part.
-NAMES: dict[Part, tuple[str, ...]] = {
-    "train": ("train",),
-    "validation": ("validation", "valid", "val", "dev"),
-    "test": ("test",),
-    "unlabelled": ("unlabelled", "unlabeled", "unsupervised"),
-}
 #: The file by which `load_from_disk` knows a folder that `save_to_disk` wrote.
 WRITTEN = ("dataset_dict.json", "state.json")
 #: Where the library keeps what it has downloaded: `HF_HOME` names another place.
@@ -155,7 +148,7 @@ def _by_part(dataset: HuggingFaceData, read: Any) -> dict[str, Split]:
     found = {str(name): Split(rows, str(name), dataset.called) for name, rows in splits.items()}
     there = listed(list(found), MOST_NAMED)
     parts: dict[str, Split] = {}
-    for part, names in NAMES.items():
+    for part, names in SPLIT_NAMES.items():
         usual = (name for name in names if name in found and name not in dataset.splits.values())
         if chosen := dataset.splits.get(part) or next(usual, None):
             if chosen not in found:

@@ -206,3 +206,24 @@ def test_a_folder_without_data_is_told_from_one(tmp_path: Path) -> None:
 def test_a_spec_names_a_commit_and_one_kind_of_samples(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataset_reader().validate_python(options)
+
+
+@pytest.mark.parametrize("write", [saved, copied])
+@pytest.mark.parametrize(
+    ("splits", "options", "held_out"),
+    [
+        (("train", "test"), {}, False),
+        (("train", "test"), {"validation": 0.1}, True),
+        (("train", "test", "dev"), {}, True),
+        (("train", "dev"), {"splits": {"test": "dev"}}, False),
+        (("train", "test", "extra"), {"splits": {"validation": "extra"}}, True),
+    ],
+)
+def test_a_client_tells_by_the_names_in_a_folder_whether_samples_are_held_out(
+    tmp_path: Path, write: Any, splits: tuple[str, ...], options: dict[str, Any], held_out: bool
+) -> None:
+    write(tmp_path, **{name: texts(0, 1) for name in splits})
+
+    spec = dataset_reader().validate_python({"name": "huggingface", "path": "set", "text": {}} | options)
+
+    assert spec.holds_out_at(tmp_path / "data" / "set") is held_out
