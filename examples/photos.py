@@ -52,4 +52,4 @@ def crop(picture: Image.Image, split: str, count: int, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(__file__).parent / "photos")
+    main(Path(sys.argv[1]) if sys.argv[1:] else Path(__file__).parent / "photos")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.reproduce import hinton, mnist, recipes, tables, trials
+from benchmarks.reproduce import data, hinton, mnist, recipes, tables, trials
 from benchmarks.reproduce.figures import ROOT, SectionFigures
 from benchmarks.reproduce.section import Section
 from benchmarks.reproduce.workplace import STORE, Workplace
 
 #: In the order in which they are run.
-SECTIONS: dict[str, Section] = {module.SECTION.name: module.SECTION for module in (mnist, hinton, recipes, trials)}
+SECTIONS: dict[str, Section] = {
+    module.SECTION.name: module.SECTION for module in (mnist, hinton, recipes, data, trials)
+}
 #: Longer times are told in hours.
 MOST_MINUTES = 100
 

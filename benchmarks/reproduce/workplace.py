@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -37,6 +37,8 @@ class Workplace:
     """A store, in whose folder of downloads MNIST lies where it was found on this machine."""
 
     store: Path = STORE
+    #: Variables that the command gets beside those of this process.
+    environment: dict[str, str] = field(default_factory=dict)
 
     def set_up(self) -> None:
         """Make the store; without MNIST's files on this machine, torchvision downloads them."""
@@ -57,7 +59,7 @@ class Workplace:
         try:
             done = subprocess.run(
                 [*DISTILL, "run", str(spec), *(word for change in changes for word in ("--set", change))],
-                env=self._environment,
+                env=os.environ | {"DISTILL_STORE": str(self.store)} | self.environment,
                 cwd=ROOT,
                 check=False,
             )
@@ -87,10 +89,6 @@ class Workplace:
             }
         )
         return results, outcome
-
-    @property
-    def _environment(self) -> dict[str, str]:
-        return os.environ | {"DISTILL_STORE": str(self.store)}
 
     def _results(self, pipeline: str) -> list[Path]:
         """Results of a pipeline of this name: another section may run beside it."""
