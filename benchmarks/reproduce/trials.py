@@ -31,6 +31,7 @@ SECTION = Section(
     {
         "trials fashion": table_of("fashion", "MLP 512-256", "MLP 128"),
         "trials mnist": table_of("mnist", "gain on held-out samples"),
+        "trials photos": table_of("photos", "gain"),
         "trials snippets": table_of("snippets", "T = 1, alpha 1", "T = 2, alpha 1", "T = 2, alpha 0.5"),
         "trials mnist schedules": table_of("mnist schedules", "gain on held-out samples"),
         "trials mnist ten": table_of("mnist ten", "gain on held-out samples"),
