@@ -76,10 +76,7 @@ def table(figures: SectionFigures) -> str:
     rows = [
         (
             f"[{outcome.name}.yaml](../{outcome.spec}): {student.name}",
-            words.percent(outcome.teacher),
-            words.accuracy(student.accuracy),
-            words.accuracy(student.control_accuracy),
-            words.gain(student.gain, student.verdict),
+            *words.compared(outcome, student),
             student.verdict,
             "" if outcome.minutes is None else f"{outcome.minutes:.1f}",
             outcome.date,

@@ -29,10 +29,7 @@ def table(figures: SectionFigures) -> str:
     rows = [
         (
             f"[{title(outcome, student.name)}](../{outcome.spec})",
-            words.percent(outcome.teacher),
-            words.accuracy(student.accuracy),
-            words.accuracy(student.control_accuracy),
-            words.gain(student.gain, student.verdict),
+            *words.compared(outcome, student),
             words.share(student.gap_closed),
             student.verdict,
             "" if outcome.minutes is None else f"{outcome.minutes:.1f}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from benchmarks.reproduce.figures import Outcome, Student
 from distill_queue.shared.results.scores import Estimate
 
 
@@ -23,6 +24,16 @@ def gain(estimate: Estimate | None, verdict: str) -> str:
         return ""
     text = f"{100 * estimate.mean:+.2f}{_half(estimate, 100, 2)}"
     return f"**{text}**" if verdict == "better" else text
+
+
+def compared(outcome: Outcome, student: Student) -> tuple[str, str, str, str]:
+    """The accuracies of a teacher, its student and the control, and the gain."""
+    return (
+        percent(outcome.teacher),
+        accuracy(student.accuracy),
+        accuracy(student.control_accuracy),
+        gain(student.gain, student.verdict),
+    )
 
 
 def share(estimate: Estimate | None) -> str:

@@ -35,7 +35,7 @@ def content_of(path: Path, takes: Takes, memory: Path, advance: Advance = lambda
         path: a file or a folder; links are followed.
         takes: whether a folder's file counts, by its name; hidden files and folders never do.
         memory: a file in which the hashes of files are remembered; it may be absent, and removed at any time.
-        advance: is told how far it is; what it raises ends the work, and what is hashed by then is remembered.
+        advance: called with how far it is; what it raises ends the work, and what is hashed by then is remembered.
 
     Raises:
         InvalidInput: something cannot be read, or a folder holds no such file.

@@ -70,7 +70,7 @@ class Readers:
         """Start no thread yet.
 
         Args:
-            advance: is told how far all of them are.
+            advance: called with how far all of them are.
             of_files: how many files there are.
 
         """

@@ -60,7 +60,7 @@ def failure_of(stage: Stage, found: Artifact, settings: Settings, advance: Advan
         stage: any one.
         found: the artifact of the stage.
         settings: the folders of data.
-        advance: is told how far the files are hashed; what it raises ends that.
+        advance: called with how far the files are hashed; what it raises ends that.
 
     """
     recipe, record = stage.recipe, found.record

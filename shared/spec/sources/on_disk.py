@@ -67,7 +67,7 @@ class SourceOnDisk(DataSource):
         return frozenset() if self.content is None else frozenset({"path", *self.further_paths})
 
     def holds_out_at(self, place: Path) -> bool:  # noqa: ARG002
-        """Whether samples are held out of what lies at a place, as far as that is told without reading it.
+        """Whether samples are held out of what lies at a place, as far as the names there tell.
 
         Raises:
             InvalidInput: it cannot be looked at.

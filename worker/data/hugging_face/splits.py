@@ -12,7 +12,6 @@ import datasets
 import pyarrow as pa
 from datasets.exceptions import DatasetGenerationError, DatasetsError
 
-from distill_queue.shared.catalog import did_you_mean
 from distill_queue.shared.errors import DistillError, InvalidSpec, Unavailable
 from distill_queue.shared.line import first_line, listed, shortened
 from distill_queue.shared.spec.sources.hugging_face import (
@@ -22,7 +21,7 @@ from distill_queue.shared.spec.sources.hugging_face import (
     HuggingFaceHubSpec,
 )
 from distill_queue.worker.data.tables.parts import WHOLE
-from distill_queue.worker.data.tables.rows import Rows
+from distill_queue.worker.data.tables.rows import Rows, require_column
 from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.outages import can_pass
 
@@ -63,8 +62,7 @@ class Split:
             InvalidSpec: there is no such column; the message says what the spec calls it, and which there are.
 
         """
-        if column not in (names := self.rows.column_names):
-            raise InvalidSpec(f"dataset.{key}: {self.called} has no column '{column}'{did_you_mean(column, names)}")
+        require_column(self.called, self.rows.column_names, column, key)
         return self.rows.features[column]
 
     def read(self, column: str) -> Rows:

@@ -17,6 +17,17 @@ from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.soft_labels.numerics import Array
 
 
+def require_column(called: str, names: Collection[str], name: str, key: str) -> None:
+    """Refuse the name of a column that is not among those of a table.
+
+    Raises:
+        InvalidSpec: it is not; the message says what the spec calls it, and which there are.
+
+    """
+    if name not in names:
+        raise InvalidSpec(f"dataset.{key}: {called} has no column '{name}'{did_you_mean(name, names)}")
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """Some rows of a table."""
@@ -69,8 +80,7 @@ class Rows:
             InvalidSpec: it is not; the message says what the spec calls it, and which there are.
 
         """
-        if name not in self.names:
-            raise InvalidSpec(f"dataset.{key}: {self.called} has no column '{name}'{did_you_mean(name, self.names)}")
+        require_column(self.called, self.names, name, key)
 
     def column(self, name: str) -> Any:
         """A column of text, numbers, or true and false; null where a value is missing.
