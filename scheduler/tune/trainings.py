@@ -19,7 +19,7 @@ from distill_queue.shared.plan.bundles import SMALLEST_BUNDLE
 from distill_queue.shared.plan.candidates import Candidates
 from distill_queue.shared.plan.lessons import Lessons
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.plan.recipes import Distill
+from distill_queue.shared.plan.recipes import Distill, Labels
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import TrainingRecord
 from distill_queue.shared.spec.pipeline import EvaluationSpec, PipelineSpec
@@ -48,7 +48,7 @@ class Trainings:
 
     def __post_init__(self) -> None:
         plan = Plan.of(self.tuned.spec)
-        self._data, self._lessons = plan.trunk[0], Lessons(None, plan.trunk[-1])
+        self._data, self._lessons = plan.trunk[0], _lessons_at_the_end_of(plan)
 
     def __call__(self, trials: list[Trial], rung: Rung) -> bool:
         """Train trials as a rung trains them, and enter their accuracies; return whether there was time for all.
@@ -141,6 +141,12 @@ class Trainings:
                 if artifact.record.held_out_accuracy is None:
                     raise PipelineFailed("the data have no held-out samples to choose by: set dataset.validation")
                 yield artifact.record.held_out_accuracy
+
+
+def _lessons_at_the_end_of(plan: Plan) -> Lessons:
+    """What the students of a plan learn from: its trunk ends with the labels, or with a teacher that answers itself."""
+    last = plan.trunk[-1]
+    return Lessons(None, last) if isinstance(last.recipe, Labels) else Lessons(last, None)
 
 
 def _enter_errors(status: PipelineStatus, trials: list[Trial], stages: dict[int, list[Stage]]) -> None:

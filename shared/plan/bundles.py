@@ -39,5 +39,7 @@ def _shape_of(model: Stage, spec: PipelineSpec) -> str:
         return model.key
     if recipe.training.patience is not None:  # Each would end at an epoch of its own.
         return model.key
+    # A teacher that answers in each step would answer for controls as well.
+    online = isinstance(recipe, Distill) and recipe.online
     apart = {"seed", "learning_rate", "label_smoothing"}
-    return recipe.model.model_dump_json() + recipe.training.model_dump_json(exclude=apart)
+    return f"{online} {recipe.model.model_dump_json()}" + recipe.training.model_dump_json(exclude=apart)

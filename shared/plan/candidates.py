@@ -19,6 +19,7 @@ from distill_queue.shared.plan.recipes import (
     models_of,
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage
+from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.student import StudentGrid, StudentSpec
 
@@ -51,16 +52,21 @@ class Candidates:
             for seed in seeds:
                 training = point.training.model_copy(update={"seed": seed})
                 distill = Distill(
-                    model=point.model, distillation=point.distillation, training=training, transfer=point.transfer
+                    model=point.model,
+                    distillation=point.distillation,
+                    training=training,
+                    transfer=point.transfer,
+                    online=spec.soft_labels.online,
+                    augmentation=spec.soft_labels.augmentation if spec.soft_labels.online else AugmentationSpec(),
                 )
                 students[label, seed] = Stage.of(
-                    f"distill {runs.role(seed)}{where}", distill, dataset=data.ref, soft_labels=lessons.labels.ref
+                    f"distill {runs.role(seed)}{where}", distill, dataset=data.ref, **lessons.source
                 )
                 if spec.evaluation.control:
                     alone = TrainControl(
                         model=point.model,
                         training=training,
-                        views=spec.soft_labels.views,
+                        views=spec.soft_labels.seen_views,
                         augmentation=spec.soft_labels.augmentation,
                         transfer=point.transfer,
                     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.plan.recipes import ChooseStudent, Labels, PrepareData, Training, TrainTeacher
+from distill_queue.shared.plan.recipes import ChooseStudent, Distill, Labels, PrepareData, Training, TrainTeacher
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.spec.augmentation import AugmentationSpec, SampleFacts
@@ -51,5 +51,5 @@ def _augmented(stage: Stage) -> Iterator[tuple[str, AugmentationSpec]]:
     """The part of a spec that says which views a stage sees, and these."""
     if isinstance(stage.recipe, TrainTeacher):
         yield "teacher.training", stage.recipe.training.augmentation
-    elif isinstance(stage.recipe, Labels):
+    elif isinstance(stage.recipe, Labels | Distill):
         yield "soft_labels", stage.recipe.augmentation

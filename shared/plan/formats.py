@@ -40,10 +40,10 @@ def _is_new(recipe: StageRecipe) -> bool:
             return training.augmentation.is_new
         case Labels(augmentation=augmentation):
             return augmentation.is_new
-        case Distill(transfer=transfer, distillation=distillation):
-            return distillation.changes or not transfer.changes_nothing
-        case TrainControl(transfer=transfer, augmentation=augmentation):
-            return augmentation.is_new or not transfer.changes_nothing
+        case Distill(transfer=transfer, distillation=distillation, online=online):
+            return online or distillation.changes or not transfer.changes_nothing
+        case TrainControl(transfer=transfer, augmentation=augmentation, views=views):
+            return views is None or augmentation.is_new or not transfer.changes_nothing
         case JoinTeachers(seeds=seeds):
             return bool(seeds)
         case WriteReport(students=students):

@@ -25,13 +25,21 @@ LONGEST_FILE_NAME = 60
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """A teacher's soft labels."""
+    """A teacher's soft labels, or the teacher itself where it answers in each step."""
 
     #: A model; None where only its labels are given.
     teacher: Stage | None
-    labels: Stage
+    #: None where the teacher answers in each step.
+    labels: Stage | None
     #: The stage that makes one teacher of several; None where there is nothing to join.
     joined: Stage | None = None
+
+    @property
+    def source(self) -> dict[str, ArtifactRef]:
+        """What a student learns from, by its role among the inputs of the student's training."""
+        if self.labels:
+            return {"soft_labels": self.labels.ref}
+        return {"teacher": self.teacher.ref} if self.teacher else {}
 
     @classmethod
     def of_teachers(cls, spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Self:
@@ -120,8 +128,10 @@ def _numbered(teachers: tuple[Stage, ...]) -> dict[str, ArtifactRef]:
     return {f"teacher {number}": teacher.ref for number, teacher in enumerate(teachers, start=1)}
 
 
-def _labels(title: str, spec: PipelineSpec, data: Stage, teacher: Stage) -> Stage:
-    """The stage that computes a teacher's soft labels."""
+def _labels(title: str, spec: PipelineSpec, data: Stage, teacher: Stage) -> Stage | None:
+    """The stage that computes a teacher's soft labels; None where the teacher answers in each step."""
+    if spec.soft_labels.online:
+        return None
     return Stage.of(title, SoftLabelling(**_stored(spec)), dataset=data.ref, teacher=teacher.ref)
 
 

@@ -72,7 +72,7 @@ class Plan(Frozen):
             time_limits=spec.time_limits,
             shards=spec.soft_labels.shards,
             accept=spec.accept,
-            trunk=(data, *((own.joined,) if own.joined else teachers), own.labels),
+            trunk=(data, *((own.joined,) if own.joined else teachers), *((own.labels,) if own.labels else ())),
             teachers=teachers if own.joined else (),
             branches=(*(((evaluation,),) for evaluation in alone), *students.first),
             later=students.later,

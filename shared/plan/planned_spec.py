@@ -71,6 +71,8 @@ class PlannedSpec:
         for recipe in (stage.recipe for stage in plan.stages):
             if isinstance(recipe, JoinTeachers) and len(recipe.weights) > 1:  # One model has no average.
                 data["average"] = recipe.average
+            if isinstance(recipe, Distill) and recipe.online:
+                data["soft_labels"] = {"mode": "online", "augmentation": ingredients(recipe.augmentation)}
         students = [_student(runs, plan) for runs in plan.students]
         data["students"] = students
         data["evaluation"] = {"control": any(name.endswith("/control") for name in plan.report.inputs)}

@@ -153,7 +153,7 @@ class ImportSoftLabels(Labels):
 
 
 class Distill(StageRecipe):
-    """Train a student on soft labels."""
+    """Train a student on soft labels, or on its teacher's answers in each step."""
 
     version = 3
     work = "student"
@@ -163,10 +163,15 @@ class Distill(StageRecipe):
     distillation: DistillationSpec
     training: TrainingSpec
     transfer: TransferSpec = Field(default=TransferSpec(), exclude_if=lambda transfer: transfer.changes_nothing)
+    #: Whether the input `teacher` answers in each step, in place of `soft_labels`; then each epoch sees a new view.
+    online: bool = Field(default=False, exclude_if=lambda online: not online)
+    augmentation: AugmentationSpec = Field(
+        default=AugmentationSpec(), exclude_if=lambda augmentation: augmentation == AugmentationSpec()
+    )
 
     def details(self, *dataset: str) -> tuple[str, ...]:
         """The model, the data set, the classes, by which loss, and for how long."""
-        how = self.distillation.words
+        how = self.distillation.words + (", the teacher answers in each step" if self.online else "")
         return (self.model.words, *dataset, *_classes(self.transfer), how, _epochs(self.training))
 
 
@@ -179,7 +184,8 @@ class TrainControl(StageRecipe):
     kind: Literal["train_control"] = "train_control"
     model: ModelSpec
     training: TrainingSpec
-    views: int = 1
+    #: Seen in turn; None where each epoch has one of its own.
+    views: int | None = 1
     augmentation: AugmentationSpec = AugmentationSpec()
     transfer: TransferSpec = Field(default=TransferSpec(), exclude_if=lambda transfer: transfer.changes_nothing)
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from distill_queue.shared.errors import store_errors
 from distill_queue.shared.files.folders import draft_file
 from distill_queue.shared.ledger.status import PipelineStatus
-from distill_queue.shared.plan.recipes import PrepareData
+from distill_queue.shared.plan.recipes import Distill, PrepareData
 from distill_queue.shared.report.contents import sections_of
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.section import Section
@@ -54,7 +54,7 @@ def render(facts: ReportFacts) -> str:
     return filled(
         Page(
             title=facts.status.plan.name,
-            about=(f"Pipeline {facts.status.id}, submitted {submitted}", _data(facts)),
+            about=(f"Pipeline {facts.status.id}, submitted {submitted}", _data(facts), *_taught(facts)),
             headlines=headlines(facts.scores),
             best_of=len(facts.students),
             sections=sections_of(facts),
@@ -91,6 +91,12 @@ def put_page(page: str, path: Path) -> None:
 def _shown(value: Any) -> Any:
     """Make text plain, so that it cannot turn the direction of the page; leave HTML and other values as they are."""
     return plain_text(value) if type(value) is str else value
+
+
+def _taught(facts: ReportFacts) -> tuple[str, ...]:
+    """Where the teacher's logits came from, if not from the store as in most pipelines."""
+    online = any(isinstance(stage.recipe, Distill) and stage.recipe.online for stage in facts.status.plan.stages)
+    return ("The teacher answered in each step of its students; no soft labels are stored",) if online else ()
 
 
 def _data(facts: ReportFacts) -> str:

@@ -153,6 +153,14 @@ class PipelineSpec(SpecPart):
         return self
 
     @model_validator(mode="after")
+    def _teacher_can_answer(self) -> Self:
+        if isinstance(self.teacher, LabelTeacherSpec) and self.soft_labels.online:
+            raise PydanticCustomError(
+                "options", "a teacher that is known by its labels cannot answer online", {"key": "soft_labels.mode"}
+            )
+        return self
+
+    @model_validator(mode="after")
     def _given_labels_are_not_shared(self) -> Self:
         if isinstance(self.teacher, LabelTeacherSpec) and self.soft_labels.shards != "auto" and not self.assistants:
             raise PydanticCustomError(

@@ -13,6 +13,7 @@ import torch
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.spec.augmentation import AugmentationSpec, SampleFacts
+from distill_queue.worker.data.online_teacher import OnlineTeacher
 from distill_queue.worker.data.split import Split, pieces, take
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.data.views import augment
@@ -63,7 +64,7 @@ class Batches:
         augmentation: AugmentationSpec,
         views: int | None,
         dtype: torch.dtype,
-        teacher_logits: TeacherLogits | None = None,
+        teacher_logits: TeacherLogits | OnlineTeacher | None = None,
         *,
         prepare: bool = True,
         prepared: torch.Tensor | None = None,
@@ -75,7 +76,7 @@ class Batches:
             augmentation: what makes a view.
             views: how many there are, or None where every epoch has one of its own.
             dtype: of the model's inputs.
-            teacher_logits: of all samples in all views.
+            teacher_logits: of all samples in all views, or what answers for the samples of a batch.
             prepare: normalise all samples at once, for more than one look at each.
             prepared: all samples as `prepare` makes them, where an earlier stage has; the split need not be read then.
 
@@ -88,9 +89,10 @@ class Batches:
         self._augmentation = augmentation
         self._views = views
         self._dtype = dtype
-        self._teacher_logits = teacher_logits
+        self._online = teacher_logits if isinstance(teacher_logits, OnlineTeacher) else None
+        self._teacher_logits = teacher_logits if isinstance(teacher_logits, TeacherLogits) else None
         unread = isinstance(data.inputs, np.ndarray) and prepared is None
-        self._streams = unread or (teacher_logits is not None and teacher_logits.streamed)
+        self._streams = unread or (self._teacher_logits is not None and self._teacher_logits.streamed)
         #: Where rows are to be.
         self.home = torch.device("cpu") if self._streams else data.device
         prepare = prepare and not self._streams and not data.fields and augmentation.changes_nothing
@@ -145,25 +147,37 @@ class Batches:
         """A batch from what was read for it."""
         flat = rows.flatten().to(self.data.device, non_blocking=True)
         targets = self.data.targets.index_select(0, flat).view_as(rows)
-        logits = None
-        if self._teacher_logits is not None and taken.teacher_logits is not None:
-            logits = self._teacher_logits.logits(taken.teacher_logits).unflatten(0, rows.shape)
         if self._augmentation.changes_nothing:
             inputs = taken.inputs if self.prepared is not None else self.data.as_inputs(taken.inputs)
-            return Batch(each(inputs, lambda samples: self._shaped(samples, rows.shape)), targets, logits)
+            flat_inputs = each(inputs, self._typed)
+            return Batch(_members(flat_inputs, rows.shape), targets, self._answers(taken, flat_inputs, rows.shape))
         partners = taken.partners if taken.partners is None else taken.partners.to(self.data.device, non_blocking=True)
         seen = augment.augmented(
             taken.inputs, flat, view, self._augmentation, partners, taken.partner_inputs, self.data.white
         )
-        views = self.data.normalise(seen.inputs).unflatten(0, rows.shape)
+        normalised = self.data.normalise(seen.inputs)
+        views, logits = _members(normalised, rows.shape), self._answers(taken, normalised, rows.shape)
         if not self._augmentation.blends:
             return Batch(views, targets, logits)
         partner_targets = self.data.targets[seen.partners].view_as(rows)
         return Batch(views, targets, logits, partner_targets, seen.shares.view_as(rows))
 
-    def _shaped(self, samples: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        """Samples `[members * batch, ...]` as `[members, batch, ...]`, in the type of the model's inputs."""
-        return (samples.to(self._dtype) if samples.is_floating_point() else samples).unflatten(0, shape)
+    def _answers(self, taken: _Taken, inputs: Inputs, shape: torch.Size) -> torch.Tensor | None:
+        """The teacher's logits `[members, batch, classes]`, from what was read or from the inputs; None without one."""
+        if self._online is not None:
+            return self._online(inputs).unflatten(0, shape)
+        if self._teacher_logits is None or taken.teacher_logits is None:
+            return None
+        return self._teacher_logits.logits(taken.teacher_logits).unflatten(0, shape)
+
+    def _typed(self, samples: torch.Tensor) -> torch.Tensor:
+        """Samples in the type of the model's inputs."""
+        return samples.to(self._dtype) if samples.is_floating_point() else samples
+
+
+def _members(inputs: Inputs, shape: torch.Size) -> Inputs:
+    """Samples `[members * batch, ...]` as `[members, batch, ...]`."""
+    return each(inputs, lambda samples: samples.unflatten(0, shape))
 
 
 def batch_sizes(samples: int, batch_size: int, *, joined: bool = False) -> list[int]:

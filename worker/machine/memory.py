@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -62,6 +62,11 @@ class Need:
     def total(self) -> int:
         """Bytes of data, models and a batch together."""
         return self.data + self.models + self.batch
+
+    def beside(self, teacher: nn.Module, inputs: Inputs, members: int) -> Need:
+        """The same with a teacher that answers in each step, for so many members' batches of samples `[1, ...]`."""
+        answer = FORWARD_COPIES * _of_a_sample(teacher, inputs, torch.float32).largest
+        return replace(self, sample=self.sample + members * answer)
 
     def streams(self, free: int) -> bool:
         """Whether the data have to be streamed, as there is no room for all of them.

@@ -8,11 +8,12 @@ import torch
 
 from distill_queue.shared.catalog import is_reference
 from distill_queue.shared.errors import StageFailed
-from distill_queue.shared.plan.recipes import Distill, Labels, TrainControl, Training, TrainTeacher
+from distill_queue.shared.plan.recipes import Distill, Labels, TrainControl, Training, TrainTeacher, models_of
 from distill_queue.shared.plan.stage import Bundle, Stage
 from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.worker import models
 from distill_queue.worker.data.batches import Batches, size_bytes
+from distill_queue.worker.data.online_teacher import OnlineTeacher
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.machine import memory, plugins, recorded_step
 from distill_queue.worker.stages.context import StageContext
@@ -35,6 +36,8 @@ def train_models(
     first = recipes[0]
     members = [_member(recipe, context, stacked=len(stages) > 1) for recipe in recipes]
     labels, labelled = context.soft_labels() if "soft_labels" in context.inputs else (None, None)
+    teacher = context.model("teacher") if "teacher" in context.inputs else None
+    whose = _whose(first, context)
     augmentation, views = _views(first, labelled)
     mapped = context.split("train", streamed=True)
     inputs = mapped.normalised(slice(0, 1))
@@ -49,26 +52,31 @@ def train_models(
 
     def need_of(found: Findings) -> memory.Need:
         size = size_bytes(mapped, augmentation, found.dtype) + beside
-        return memory.of_training(models, first.training, inputs, found.dtype, size, joined=found.joined)
+        need = memory.of_training(models, first.training, inputs, found.dtype, size, joined=found.joined)
+        return need if teacher is None else need.beside(teacher, inputs, len(models))
 
-    with plugins.called(_whose(first)):
+    with plugins.called(whose):
         need = need_of(expected := Findings(runtime.dtype(first.training.precision)))
         need.streams(free)  # Raises where there is no room, not even for a probe.
-    with plugins.called(_whose(first)), memory.running_out_fails(need.explanation_after_all(free)):
+    with plugins.called(whose), memory.running_out_fails(need.explanation_after_all(free)):
         found = probe.examine(recipes, models, context.dataset, mapped, runtime)
         need = need if found == expected else need_of(found)
-    with plugins.called(_whose(first)), memory.running_out_fails(need.explanation_after_all(free)):
+    with plugins.called(whose), memory.running_out_fails(need.explanation_after_all(free)):
         streamed = need.streams(free)
         if kept is not None and (streamed or kept.dtype != found.dtype):
             context.prepared.forget()
             kept = None
         train = mapped if streamed or kept is not None else mapped.read_whole()
         held_out = validation if validation is None or streamed else validation.read_whole()
-        teacher_logits = None if labels is None else TeacherLogits.of(labels, runtime.device, streamed=streamed)
+        teacher_logits: TeacherLogits | OnlineTeacher | None = None
+        if labels is not None:
+            teacher_logits = TeacherLogits.of(labels, runtime.device, streamed=streamed)
+        elif teacher is not None:
+            teacher_logits = OnlineTeacher(teacher, found.dtype)
         batches = Batches(train, augmentation, views, found.dtype, teacher_logits, prepared=kept)
         if batches.prepared is not None and batches.prepared.nbytes <= KEPT_SHARE * free:
             context.prepared.keep(as_kept, batches.prepared)
-        recorded = not _whose(first) and recorded_step.has_room(need, free, streamed=streamed)
+        recorded = not whose and teacher is None and recorded_step.has_room(need, free, streamed=streamed)
         outcomes = fit(
             members, batches, held_out, found.dtype, context.report, checkpoints,
             joined=found.joined, recorded=recorded,
@@ -114,10 +122,12 @@ def _member(recipe: Training, context: StageContext, *, stacked: bool) -> Member
     return Member(model, recipe.training, goal, classes)
 
 
-def _whose(recipe: Training) -> str:
+def _whose(recipe: Training, context: StageContext) -> str:
     """Name the user's own code that a training calls; empty where there is none."""
-    loss = recipe.distillation.loss if isinstance(recipe, Distill) else ""
-    return " or ".join(name for name in (recipe.model.name, loss) if is_reference(name))
+    names = [recipe.model.name, recipe.distillation.loss if isinstance(recipe, Distill) else ""]
+    if "teacher" in context.inputs and (taught := context.inputs["teacher"].manifest.stage):
+        names += [model.name for model in models_of(taught.recipe)]
+    return " or ".join(dict.fromkeys(name for name in names if is_reference(name)))
 
 
 def _views(recipe: Training, labelled: Labels | None) -> tuple[AugmentationSpec, int | None]:
@@ -127,6 +137,8 @@ def _views(recipe: Training, labelled: Labels | None) -> tuple[AugmentationSpec,
             return training.augmentation, None
         case TrainControl(augmentation=augmentation, views=views):
             return augmentation, views
+        case Distill(online=True, augmentation=augmentation):
+            return augmentation, None
     if labelled is None:
         raise StageFailed(f"{recipe.kind} needs soft labels")
     return labelled.augmentation, labelled.views

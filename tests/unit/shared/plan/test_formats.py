@@ -40,6 +40,7 @@ def test_views_that_earlier_versions_know_have_the_earlier_format_and_no_new_wor
         {"teacher": {"model": {"name": "cnn"}, "training": {"augmentation": {"rotation": 10}}}},
         {"soft_labels": {"views": 2, "augmentation": {"crop": {}}}},
         {"students": [STUDENT, STUDENT | {"name": "tiny", "teacher": "small"}]},
+        {"soft_labels": {"mode": "online"}},
     ],
     ids=[
         "a teacher's dropout",
@@ -49,6 +50,7 @@ def test_views_that_earlier_versions_know_have_the_earlier_format_and_no_new_wor
         "a teacher's views",
         "labelled views",
         "assistant",
+        "a teacher that answers in each step",
     ],
 )
 def test_what_only_this_version_knows_gives_all_stages_its_format(make_spec: MakeSpec, changes: dict[str, Any]) -> None:

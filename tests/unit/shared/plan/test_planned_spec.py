@@ -34,6 +34,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "average": "logits",
     },
     "views": {"soft_labels": {"views": 3, "augmentation": {"shift": 2}, "dtype": "uint8", "top_k": 4, "shards": 2}},
+    "a teacher that answers in each step": {"soft_labels": {"mode": "online", "augmentation": {"shift": 2}}},
     "no controls": {"evaluation": {"control": False}},
     "accepted warnings": {"accept": ["unused_classes", "normalisation"]},
     "queue": {"device": "cpu", "priority": "high", "time_limits": {"distill": 60.0}},
