@@ -52,7 +52,8 @@ def train_models(
         return memory.of_training(models, first.training, inputs, found.dtype, size, joined=found.joined)
 
     with plugins.called(_whose(first)):
-        need = need_of(expected := Findings(runtime.dtype(first.training.precision)))
+        dtype = runtime.dtype(first.training.precision, stacked=len(stages) > 1)
+        need = need_of(expected := Findings(dtype))
         need.streams(free)  # Raises where there is no room, not even for a probe.
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation_after_all(free)):
         found = probe.examine(recipes, models, context.dataset, mapped, runtime)
