@@ -169,7 +169,9 @@ def test_students_of_other_shapes_or_schedules_are_not_bundled(make_spec: MakeSp
     ("training", "together"),
     [({"clip_norm": 1.0, "ema_decay": 0.9, "accumulate": 2}, 3), ({"precision": "float16"}, 1)],
 )
-def test_trainings_with_any_option_but_float16_are_bundled(make_spec: MakeSpec, training: dict[str, Any], together: int) -> None:
+def test_trainings_with_any_option_but_float16_are_bundled(
+    make_spec: MakeSpec, training: dict[str, Any], together: int
+) -> None:
     one = student("one") | {"training": training, "seeds": 3}
 
     plan = Plan.of(make_spec(students=[one], evaluation={"control": False}))
