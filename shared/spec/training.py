@@ -31,7 +31,7 @@ class TrainingSpec(SpecPart):
     epochs: int = Field(default=5, ge=1, le=100_000)
     """How often each sample is seen."""
     batch_size: int = Field(default=256, ge=1, le=1_048_576)
-    """Samples of a batch; a single one left at the end of an epoch joins the batch before it where the model needs it."""
+    """Samples of a batch; a single one left at the end of an epoch joins the one before it where the model needs it."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """`sgd` has Nesterov's momentum, of 0.9 where `momentum` says no other."""
     # What is new is left out where it has its default, so that messages and keys stay what they were.
