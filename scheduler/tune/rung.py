@@ -26,7 +26,7 @@ class Rung:
         """
         epochs = -(-student.training.epochs // self.part)
         first = (student.training.seed + student.seeds) % (2**32 - SEEDS)
-        training = student.training.model_copy(update={"epochs": epochs, "seed": first})
+        training = student.training.shortened(epochs).model_copy(update={"seed": first})
         return student.model_copy(update={"training": training, "seeds": self.seeds})
 
 

@@ -37,7 +37,8 @@ def _shape_of(model: Stage, spec: PipelineSpec) -> str:
     recipe = model.recipe
     if not isinstance(recipe, Distill | TrainControl) or spec.fuse == "off" or not recipe.model.stackable:
         return model.key
-    if recipe.training.patience is not None:  # Each would end at an epoch of its own.
+    # With patience, each would end at an epoch of its own; in float16, each has a loss scale of its own.
+    if recipe.training.patience is not None or recipe.training.precision == "float16":
         return model.key
     # A teacher that answers in each step would answer for controls as well.
     online = isinstance(recipe, Distill) and recipe.online

@@ -17,6 +17,7 @@ from distill_queue.shared.plan.recipes import (
     models_of,
 )
 from distill_queue.shared.plan.stage import EARLIER_FORMAT, STAGE_FORMAT
+from distill_queue.shared.spec.models.cnn import CnnSpec
 from distill_queue.shared.spec.models.mlp import MlpSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 
@@ -31,19 +32,19 @@ def format_of(recipes: Iterable[Recipe]) -> int:
 
 def _is_new(recipe: StageRecipe) -> bool:
     """Whether only versions that know format 6 read a recipe."""
-    if any(isinstance(model, MlpSpec) and model.drops for model in models_of(recipe)):
+    if any(isinstance(model, MlpSpec | CnnSpec) and model.drops for model in models_of(recipe)):
         return True
     match recipe:
         case PrepareData(dataset=dataset):
             return not isinstance(dataset, NamedDatasetSpec) or dataset.normalise != "data"
         case TrainTeacher(training=training):
-            return training.augmentation.is_new
+            return training.is_new
         case Labels(augmentation=augmentation):
             return augmentation.is_new
-        case Distill(transfer=transfer, distillation=distillation, online=online):
-            return online or distillation.changes or not transfer.changes_nothing
-        case TrainControl(transfer=transfer, augmentation=augmentation, views=views):
-            return views is None or augmentation.is_new or not transfer.changes_nothing
+        case Distill(transfer=transfer, distillation=distillation, training=training, online=online):
+            return online or training.is_new or distillation.changes or not transfer.changes_nothing
+        case TrainControl(transfer=transfer, augmentation=augmentation, training=training, views=views):
+            return views is None or training.is_new or augmentation.is_new or not transfer.changes_nothing
         case JoinTeachers(seeds=seeds):
             return bool(seeds)
         case WriteReport(students=students):

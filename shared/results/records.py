@@ -109,8 +109,10 @@ class TrainingRecord(Frozen):
     together: int
     #: Precision of the matrix products.
     precision: str
-    #: Why the products were not in bfloat16, which `auto` takes where the device computes it natively.
+    #: Why the products were not in bfloat16 or float16, which `auto` takes where the device computes it natively.
     fallback: Annotated[str | None, Field(exclude_if=lambda fallback: fallback is None)] = None
+    #: Steps in float16 that were not taken, as their gradients were not finite; they are among `steps`.
+    skipped_steps: Annotated[int, Field(exclude_if=lambda skipped: not skipped)] = 0
 
     @property
     def summary(self) -> str:

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import pairwise
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.part import SpecPart
+
+#: The momentum of `sgd`, where a spec says none.
+MOMENTUM = 0.9
+#: What the schedule `step` multiplies by, where a spec says nothing.
+GAMMA = 0.1
+#: Options of one optimizer or schedule, which have no effect with another.
+_BELONGS = {
+    "momentum": ("optimizer", "sgd"),
+    "nesterov": ("optimizer", "sgd"),
+    "milestones": ("schedule", "step"),
+    "gamma": ("schedule", "step"),
+    "power": ("schedule", "polynomial"),
+}
 
 
 class TrainingSpec(SpecPart):
@@ -16,31 +31,95 @@ class TrainingSpec(SpecPart):
     epochs: int = Field(default=5, ge=1, le=100_000)
     """How often each sample is seen."""
     batch_size: int = Field(default=256, ge=1, le=1_048_576)
-    """Samples in a step; a single one left at the end of an epoch joins the step before it where the model needs it."""
+    """Samples of a batch; a single one left at the end of an epoch joins the one before it where the model needs it."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    """`sgd` has Nesterov's momentum of 0.9."""
+    """`sgd` has Nesterov's momentum, of 0.9 where `momentum` says no other."""
+    # What is new is left out where it has its default, so that messages and keys stay what they were.
+    momentum: float = Field(default=MOMENTUM, ge=0.0, lt=1.0, exclude_if=lambda momentum: momentum == MOMENTUM)
+    """Momentum of `sgd`; 0: none."""
+    nesterov: bool = Field(default=True, exclude_if=lambda nesterov: nesterov)
+    """Whether the momentum of `sgd` is Nesterov's (Sutskever et al. 2013)."""
     learning_rate: float = Field(default=1e-3, gt=0.0, le=1e3)
     """The learning rate, or the highest one where the schedule changes it."""
     weight_decay: float = Field(default=0.0, ge=0.0, le=10.0)
     """Weight decay of matrices and kernels; norms and biases have none."""
-    schedule: Literal["constant", "one_cycle", "cosine"] = "one_cycle"
+    clip_norm: float | None = Field(default=None, gt=0.0, le=1e6, exclude_if=lambda norm: norm is None)
+    """Largest norm of a step's gradients, over all parameters together; larger ones are scaled down to it."""
+    accumulate: int = Field(default=1, ge=1, le=65_536, exclude_if=lambda batches: batches == 1)
+    """Batches that make a step together, as one batch of so many times the size would."""
+    schedule: Literal["constant", "one_cycle", "cosine", "step", "polynomial"] = "one_cycle"
     """How the learning rate changes over the steps."""
+    milestones: Annotated[
+        tuple[Annotated[int, Field(ge=1)], ...],
+        Field(strict=False, max_length=100, exclude_if=lambda milestones: not milestones),
+    ] = ()
+    """Of `step`: whole epochs after which the learning rate is multiplied by `gamma`, as `[60, 80]`."""
+    gamma: float = Field(default=GAMMA, gt=0.0, le=1.0, exclude_if=lambda gamma: gamma == GAMMA)
+    """Of `step`: what the learning rate is multiplied by at each milestone."""
+    power: float = Field(default=1.0, gt=0.0, le=100.0, exclude_if=lambda power: power == 1.0)
+    """Of `polynomial`: the power of the share of the steps that is left; 1 is a line down to 0."""
     warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the steps in which the learning rate rises from 0, before a constant or cosine schedule."""
+    """Share of the steps in which the learning rate rises from 0, before any schedule but `one_cycle`."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of a hard label that is spread over all classes."""
     augmentation: AugmentationSpec = AugmentationSpec()
     """A teacher's views; a student and its control see those of the soft labels."""
+    ema_decay: float | None = Field(default=None, gt=0.0, lt=1.0, exclude_if=lambda decay: decay is None)
+    """Weights are averaged: each step keeps this share of the average so far, and adds the rest of the new weights."""
     keep: Literal["last", "best"] = "last"
     """`best` keeps the weights of the epoch with the highest accuracy on held-out samples."""
     patience: int | None = Field(default=None, ge=1)
     """Epochs without a better accuracy on held-out samples after which a training ends; none: never."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the initial weights, the order of the samples and dropout."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """`auto` is bfloat16 where the device computes it natively and, by a probe, rightly for the model, else float32."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """`auto` is the first of bfloat16, float16 (on a card) and float32 that is fast and, by a probe, right."""
 
     @property
     def chooses(self) -> bool:
         """Whether epochs are compared on held-out samples."""
         return self.keep == "best" or self.patience is not None
+
+    @property
+    def is_new(self) -> bool:
+        """Whether only versions that know stage format 6 can train so."""
+        left_out = {name: field.exclude_if for name, field in type(self).__pydantic_fields__.items()}
+        new = any(is_default and not is_default(getattr(self, name)) for name, is_default in left_out.items())
+        return new or self.schedule in ("step", "polynomial") or self.precision == "float16" or self.augmentation.is_new
+
+    def shortened(self, epochs: int) -> Self:
+        """The same with fewer epochs, and milestones at the same shares of them."""
+        places = (round(milestone * epochs / self.epochs) for milestone in self.milestones)
+        milestones = tuple(sorted({place for place in places if 0 < place < epochs}))
+        changes = {"epochs": epochs, "milestones": milestones}
+        if self.milestones and not milestones:
+            changes |= {"schedule": "constant", "gamma": GAMMA}
+        return self.model_copy(update=changes)
+
+    @model_validator(mode="after")
+    def _options_have_an_effect(self) -> Self:
+        for field, (choice, owner) in _BELONGS.items():
+            chosen = getattr(self, choice)
+            if field in self.model_fields_set and chosen != owner:
+                raise PydanticCustomError(
+                    "options",
+                    "belongs to {choice} '{owner}', not to '{chosen}'",
+                    {"key": field, "choice": choice, "owner": owner, "chosen": chosen},
+                )
+        if not self.momentum and self.nesterov and "nesterov" in self.model_fields_set:
+            raise PydanticCustomError("options", "needs a momentum above 0", {"key": "nesterov"})
+        return self
+
+    @model_validator(mode="after")
+    def _milestones_are_reached(self) -> Self:
+        if self.schedule == "step" and not self.milestones:
+            raise PydanticCustomError("options", "'step' needs milestones, as [60, 80]", {"key": "schedule"})
+        if any(later <= earlier for earlier, later in pairwise(self.milestones)):
+            raise PydanticCustomError("options", "each milestone is later than the one before", {"key": "milestones"})
+        if self.milestones and self.milestones[-1] >= self.epochs:
+            raise PydanticCustomError(
+                "options",
+                "epoch {milestone} is not before the end of {epochs} epochs",
+                {"key": "milestones", "milestone": self.milestones[-1], "epochs": self.epochs},
+            )
+        return self

@@ -21,8 +21,8 @@ from distill_queue.worker.machine.inputs import Inputs, each, first, tensors, th
 USABLE = 0.9
 #: Bytes of a float32.
 FLOAT = 4
-#: Tensors of the weights' size beside them: the gradient, and the optimiser's state.
-BESIDE_WEIGHTS = {"adam": 3, "adamw": 3, "sgd": 2}
+#: Tensors of the weights' size that an optimiser keeps.
+OPTIMIZER_STATE = {"adam": 2, "adamw": 2, "sgd": 1}
 #: Words in the errors of allocators.
 RAN_OUT = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
 #: Where torch goes on, in the error of a card, to advise on its own settings.
@@ -123,10 +123,13 @@ def of_training(
 
     """
     weights = sum(map(_weights, models))
-    best = weights if training.keep == "best" else 0
-    state = weights * BESIDE_WEIGHTS[training.optimizer] + best
-    # A checkpoint holds the weights in place of the gradients, which are as large.
-    checkpoint = CHECKPOINT_COPIES * state if first(inputs).device.type == "cpu" else 0
+    optimizer = OPTIMIZER_STATE[training.optimizer] if training.momentum else 0
+    kept_beside = (training.keep == "best") + (training.ema_decay is not None)
+    # One for the gradients.
+    state = weights * (1 + optimizer + kept_beside)
+    # A checkpoint holds the weights in place of the gradients, which are as large; or both, within a step.
+    saved = state + (weights if training.accumulate > 1 else 0)
+    checkpoint = CHECKPOINT_COPIES * saved if first(inputs).device.type == "cpu" else 0
     kept = _of_a_sample(models[0], inputs, dtype)
     sample = int(WORKSPACE * len(models) * (kept.total + 2 * kept.largest))
     return Need(data, state + checkpoint, sample, training.batch_size + joined)

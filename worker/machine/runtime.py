@@ -18,6 +18,9 @@ from distill_queue.shared.store.manifest import Provenance
 from distill_queue.shared.text import plain_line
 from distill_queue.worker.machine import memory
 
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 class Report(Protocol):
     """Reports how far a stage is, to Flower and the ledger; may raise `StageStopped` to end the stage."""
@@ -72,11 +75,20 @@ class Runtime:
             memory_gb=settings.memory_gb,
         )
 
-    def dtype(self, precision: Literal["auto", "float32", "bfloat16"]) -> torch.dtype:
-        """The type of matrix products: `auto` is bfloat16 where the device computes it natively."""
-        if precision == "auto":
-            return torch.bfloat16 if _has_native_bfloat16(self.device) else torch.float32
-        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    def dtype(self, precision: Precision, *, stacked: bool = False) -> torch.dtype:
+        """The type of matrix products.
+
+        Args:
+            precision: `auto` is bfloat16 where the device computes it natively, else float16 on a card that computes
+                this fast, else float32.
+            stacked: whether several models are trained side by side, which are not in float16.
+
+        """
+        if precision != "auto":
+            return _DTYPES[precision]
+        if _has_native_bfloat16(self.device):
+            return torch.bfloat16
+        return torch.float16 if not stacked and _has_fast_float16(self.device) else torch.float32
 
     @property
     def free_bytes(self) -> int:
@@ -108,3 +120,8 @@ def _has_native_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported()
+
+
+def _has_fast_float16(device: torch.device) -> bool:
+    """Whether a card has tensor cores, all of which multiply in float16 (NVIDIA, from compute capability 7.0 on)."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (7, 0)

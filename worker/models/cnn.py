@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.spec.models.cnn import CnnSpec
@@ -14,6 +15,8 @@ from distill_queue.worker.machine.runtime import Runtime
 
 def build(spec: CnnSpec, data: DatasetRecord, _runtime: Runtime) -> nn.Module:
     """The model that a spec describes, for a data set."""
+    if spec.drops:
+        return CnnWithDropout(data.shape[0], spec.width, spec.depth, data.classes, spec.dropout)
     return Cnn(data.shape[0], spec.width, spec.depth, data.classes)
 
 
@@ -45,3 +48,15 @@ class Cnn(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Logits."""
         return self.head(self.blocks(inputs).mean((2, 3)))
+
+
+class CnnWithDropout(Cnn):
+    """The same with dropout before the head; its step draws random numbers, so it is not recorded."""
+
+    def __init__(self, channels: int, width: int, depth: int, classes: int, dropout: float) -> None:
+        super().__init__(channels, width, depth, classes)
+        self._dropout = dropout
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        return self.head(functional.dropout(self.blocks(inputs).mean((2, 3)), self._dropout, self.training))

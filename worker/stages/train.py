@@ -56,7 +56,8 @@ def train_models(
         return need if teacher is None else need.beside(teacher, inputs, len(models))
 
     with plugins.called(whose):
-        need = need_of(expected := Findings(runtime.dtype(first.training.precision)))
+        dtype = runtime.dtype(first.training.precision, stacked=len(stages) > 1)
+        need = need_of(expected := Findings(dtype))
         need.streams(free)  # Raises where there is no room, not even for a probe.
     with plugins.called(whose), memory.running_out_fails(need.explanation_after_all(free)):
         found = probe.examine(recipes, models, context.dataset, mapped, runtime)

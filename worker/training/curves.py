@@ -44,35 +44,46 @@ class Curve:
 class Tally:
     """Losses and right answers of the epoch so far, counted on the device, without waiting for it."""
 
-    def __init__(self, sizes: Sequence[int], labelled: Sequence[int], device: torch.device) -> None:
+    def __init__(
+        self, sizes: Sequence[int], labelled: Sequence[int], device: torch.device, *, skipping: bool = False
+    ) -> None:
         """Count nothing yet.
 
         Args:
-            sizes: samples of each step of an epoch.
+            sizes: samples of each batch of an epoch.
             labelled: of each member, how many samples of an epoch have a label.
             device: where models and counts lie.
+            skipping: whether batches whose loss is not finite are left out, as no step is taken down it.
 
         """
+        self._skipping = skipping
         self._sizes = torch.tensor(sizes, dtype=torch.float32, device=device)
         self._samples = sum(sizes)
         self._labelled = torch.tensor(labelled, device=device)
-        #: Mean loss of each step, `[members, steps]`; those to come are left from the epoch before.
+        #: Mean loss of each batch, `[members, batches]`; those to come are left from the epoch before.
         self.losses = torch.zeros(len(labelled), len(sizes), device=device)
         #: Samples `[members]` on which the largest logit was that of the label.
         self.hits = torch.zeros(len(labelled), device=device)
 
-    def note(self, step: int, losses: torch.Tensor, hits: torch.Tensor) -> None:
-        """Count a step: its losses and its right answers, both `[members]`."""
-        self.losses[:, step] = losses
+    def note(self, batch: int, losses: torch.Tensor, hits: torch.Tensor) -> None:
+        """Count a batch: its losses and its right answers, both `[members]`."""
+        self.losses[:, batch] = losses
         self.hits += hits
 
     def sum_up(self) -> tuple[list[float], list[float], list[int | None]]:
-        """Of each member the epoch's mean loss, its accuracy, and the first step whose loss was not finite."""
-        losses = (self.losses @ self._sizes / self._samples).tolist()
+        """Of each member the epoch's mean loss, its accuracy, and the first batch whose loss was not finite.
+
+        Where batches are left out, the first one is told only if no loss of the epoch was finite.
+        """
+        finite = self.losses.isfinite()
+        if self._skipping and finite.any():
+            losses = (self.losses.where(finite, 0.0) @ self._sizes / (finite.float() @ self._sizes)).tolist()
+            finite[:] = True
+        else:
+            losses = (self.losses @ self._sizes / self._samples).tolist()
         accuracies = (self.hits / self._labelled).tolist()
-        finite = self.losses.isfinite().tolist()
         self.hits.zero_()
-        return losses, accuracies, [None if all(steps) else steps.index(False) for steps in finite]
+        return losses, accuracies, [None if all(batches) else batches.index(False) for batches in finite.tolist()]
 
 
 def hits_of(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

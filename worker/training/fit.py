@@ -26,6 +26,7 @@ from distill_queue.worker.models import parameters, trained_parameters
 from distill_queue.worker.training import optimizers, schedules
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.curves import Tally, hits_of
+from distill_queue.worker.training.descent.descent import Descent
 from distill_queue.worker.training.objective import Goal, Objective
 from distill_queue.worker.training.optimizers import Group
 from distill_queue.worker.training.orders import Orders
@@ -77,7 +78,7 @@ def fit(
         batches: the training samples, with the teacher's logits where a goal is a distillation.
         held_out: samples to choose epochs by, where a training asks for it.
         dtype: of the matrix products.
-        report: called after every step.
+        report: called after every batch.
         checkpoints: where to write and to find them.
         joined: add a last batch of one sample to the one before it.
         recorded: on a card, record a step and replay it, if the models can be; the weights have the same bits.
@@ -105,17 +106,18 @@ def fit(
                     try:
                         report(words, samples, state.share)
                     except (HandedBack, Cancelled):
-                        checkpoints.save(state.steps, state.checkpoint())
+                        checkpoints.save(state.batches, state.checkpoint())
                         raise
                     if checkpoints.due:
-                        checkpoints.save(state.steps, state.checkpoint())
-            state.end_epoch(trainer.held_out_accuracies())
+                        checkpoints.save(state.batches, state.checkpoint())
+            with state.descent.averaged():
+                state.end_epoch(trainer.held_out_accuracies())
             report(told := f"{epoch}{state.summary}", 0, state.share)
             logger.info(told)
             kept_for_others = state.ended and len(members) > 1
             if kept_for_others or time.monotonic() - started >= checkpoints.interval_seconds:
-                checkpoints.save(state.steps, state.checkpoint())
-        state.keep_the_best()
+                checkpoints.save(state.batches, state.checkpoint())
+        state.finish()
     results = [trainer.result(member) for member in range(len(members))]
     return [results[order.index(index)] for index in range(len(members))]
 
@@ -147,32 +149,33 @@ class _Trainer:
         self._members, self._batches, self._held_out, self._dtype = members, batches, held_out, dtype
         data, models, training = batches.data, [member.model for member in members], members[0].training
         self._stack = Stack(models)
-        self._slices = [self._stack.slice(first, end) for first, end in _runs_of_one_rate(members)]
+        slices = [self._stack.slice(first, end) for first, end in _runs_of_one_rate(members)]
         self._objective = Objective([member.goal for member in members], data.device)
         shapes = list(models[0].parameters())
-        groups = [
-            group for first, _, leaves in self._slices for group in Group.of(members[first].training, leaves, shapes)
-        ]
+        groups = [group for first, _, leaves in slices for group in Group.of(members[first].training, leaves, shapes)]
         self._sizes = batch_sizes(len(data), training.batch_size, joined=joined)
         self._can_repeat = can_repeat(models)
-        recorded = recorded and self._can_repeat and data.device.type == "cuda"
+        # Of several batches that make a step together, each does something else.
+        recorded = recorded and self._can_repeat and data.device.type == "cuda" and training.accumulate == 1
         self._recording = RecordedStep(self._sizes[0]) if recorded else None
         #: Whether a batch is put together in the step, so that this is recorded too; and the view that it is seen in.
         self._from_rows = recorded and batches.lie_on_the_device
         self._view = torch.zeros((), dtype=torch.int64, device=data.device)
         pools = [_pool(member, data) for member in members]
+        optimizer = optimizers.build(training, groups)
+        descent = Descent(training, models, self._stack, slices, optimizer, self._sizes, dtype)
+        labelled = [data.labelled if pool is None else len(data) for pool in pools]
         self.state = State(
             training,
-            len(self._sizes),
             models,
-            optimizers.build(training, groups),
+            descent,
             Orders([member.training.seed for member in members], len(data), pools),
-            Tally(self._sizes, [data.labelled if pool is None else len(data) for pool in pools], data.device),
+            Tally(self._sizes, labelled, data.device, skipping=descent.loss_scale is not None),
         )
 
     def rest_of_epoch(self) -> Generator[Batch | torch.Tensor]:
         """The epoch's batches that are still to come, in the view that the epoch sees; or the rows to make each of."""
-        rows = self.state.orders.draw().to(self._batches.home).split(self._sizes, dim=1)[self.state.step :]
+        rows = self.state.orders.draw().to(self._batches.home).split(self._sizes, dim=1)[self.state.batch :]
         self._stack.train(mode=True)
         view = self._batches.view(self.state.epoch)
         if self._from_rows:
@@ -181,9 +184,9 @@ class _Trainer:
         return self._batches.each(rows, view)
 
     def step(self, shown: Batch | torch.Tensor) -> int:
-        """Take one optimiser step down the losses of a batch, or of some rows; return of how many samples."""
+        """Learn from a batch, or from some rows: a step, or a part of one; return of how many samples."""
         state = self.state
-        state.optimizer.scale(schedules.factor(state.training, state.steps, state.last_step))
+        state.descent.optimizer.scale(schedules.factor(state.training, state.steps, state.last_step))
         self._objective.go_to(state.steps, state.last_step)
         parts = shown.parts if isinstance(shown, Batch) else (shown,)
         losses, hits = self._descend(*parts) if self._recording is None else self._recording(self._descend, *parts)
@@ -198,7 +201,9 @@ class _Trainer:
         partner_targets: torch.Tensor | None = None,
         shares: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Take a step that depends on tensors alone; return the losses and the right answers, both `[members]`.
+        """Go down the losses of a batch; return these and the right answers, both `[members]`.
+
+        Where a batch is a step, it depends on tensors alone.
 
         Args:
             inputs: of a batch, as its other parts; without these, the rows `[members, batch]` to make it of.
@@ -208,15 +213,14 @@ class _Trainer:
             shares: of the batch.
 
         """
-        self.state.optimizer.forget()  # There are some where a recording of this failed.
+        self.state.descent.forget()
         if targets is None:
             batch = self._batches(first(inputs), self._view)
         else:
             batch = Batch(inputs, targets, teacher_logits, partner_targets, shares)
         logits = self._logits(batch.inputs)
         losses = self._objective(logits, batch)
-        self._stack.backward(losses.sum(), self._slices)
-        self.state.optimizer.descend()
+        self.state.descent(losses, self.state.batch)
         return losses.detach(), hits_of(logits.detach(), batch.targets)
 
     @torch.no_grad()
@@ -253,6 +257,7 @@ class _Trainer:
             seconds=state.seconds / len(self._members),
             together=len(self._members),
             precision=str(self._dtype).removeprefix("torch."),
+            skipped_steps=state.descent.loss_scale.skipped if state.descent.loss_scale else 0,
         )
         return Trained(record, History.of(points))
 

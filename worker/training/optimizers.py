@@ -15,9 +15,8 @@ from typing import Self
 
 import torch
 
-from distill_queue.shared.spec.training import TrainingSpec
+from distill_queue.shared.spec.training import MOMENTUM, TrainingSpec
 
-MOMENTUM = 0.9
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -94,12 +93,13 @@ class Optimizer(ABC):
         self._rates = (RatesOnDevice if rates_on_device else Rates)(groups)
         #: What the next step depends on beside the parameters, by name and by number of parameter.
         self.state: dict[str, list[torch.Tensor]] = {name: [] for name in self._names()}
-        for parameter in self._parameters:
+        for parameter in self.parameters:
             for name, tensors in self.state.items():
                 tensors.append(self._begin(name, parameter))
 
     @property
-    def _parameters(self) -> list[torch.Tensor]:
+    def parameters(self) -> list[torch.Tensor]:
+        """All tensors that it changes."""
         return [parameter for group in self._groups for parameter in group.parameters]
 
     def step(self, factor: float) -> None:
@@ -111,8 +111,18 @@ class Optimizer(ABC):
         """Have the next steps take the groups' learning rates by a factor."""
         self._rates.scale(factor)
 
-    def descend(self) -> None:
-        """Take a step with the learning rates that were set, and forget the gradients; it can be recorded."""
+    @property
+    def gradients(self) -> list[torch.Tensor]:
+        """The gradients that there are."""
+        return [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+
+    def descend(self, broken: torch.Tensor | None = None) -> None:
+        """Take a step with the learning rates that were set, and forget the gradients; it can be recorded.
+
+        Args:
+            broken: 1 where the step is not to be taken, 0 where it is, as a float32 tensor; None: it is.
+
+        """
         first = 0
         for group, rate in zip(self._groups, self._rates.now(), strict=True):
             # Frozen or unused parameters have none, and stay as they are.
@@ -121,13 +131,13 @@ class Optimizer(ABC):
                 parameters = [group.parameters[place] for place in moved]
                 gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
                 state = {name: [tensors[first + place] for place in moved] for name, tensors in self.state.items()}
-                self._descend(replace(group, parameters=parameters), gradients, state, rate)
+                self._descend(replace(group, parameters=parameters), gradients, state, rate, broken)
             first += len(group.parameters)
         self.forget()
 
     def forget(self) -> None:
         """Forget the gradients."""
-        for parameter in self._parameters:
+        for parameter in self.parameters:
             parameter.grad = None
 
     @abstractmethod
@@ -140,7 +150,12 @@ class Optimizer(ABC):
 
     @abstractmethod
     def _descend(
-        self, group: Group, gradients: list[torch.Tensor], state: dict[str, list[torch.Tensor]], learning_rate: Rate
+        self,
+        group: Group,
+        gradients: list[torch.Tensor],
+        state: dict[str, list[torch.Tensor]],
+        learning_rate: Rate,
+        broken: torch.Tensor | None,
     ) -> None:
         """Change the tensors of a group."""
 
@@ -160,7 +175,12 @@ class Adam(Optimizer):
 
     @torch.no_grad()
     def _descend(
-        self, group: Group, gradients: list[torch.Tensor], state: dict[str, list[torch.Tensor]], learning_rate: Rate
+        self,
+        group: Group,
+        gradients: list[torch.Tensor],
+        state: dict[str, list[torch.Tensor]],
+        learning_rate: Rate,
+        broken: torch.Tensor | None,
     ) -> None:
         torch._foreach_add_(state["steps"], 1.0)
         self._kernel(
@@ -177,33 +197,53 @@ class Adam(Optimizer):
             eps=EPSILON,
             amsgrad=False,
             maximize=False,
+            found_inf=broken,
         )
+        if broken is not None:
+            torch._foreach_sub_(state["steps"], [broken] * len(state["steps"]))
 
 
 class Sgd(Optimizer):
-    """Gradient descent with Nesterov's momentum (Sutskever et al. 2013)."""
+    """Gradient descent with momentum, which may be Nesterov's (Sutskever et al. 2013)."""
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        *,
+        momentum: float = MOMENTUM,
+        nesterov: bool = True,
+        rates_on_device: bool = False,
+    ) -> None:
+        self._momentum, self._nesterov = momentum, nesterov and momentum > 0.0
+        super().__init__(groups, rates_on_device=rates_on_device)
 
     def _names(self) -> tuple[str, ...]:
-        return ("momentum",)
+        return ("momentum",) if self._momentum else ()
 
     def _begin(self, name: str, parameter: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 (there is one)
         return torch.zeros_like(parameter)
 
     @torch.no_grad()
     def _descend(
-        self, group: Group, gradients: list[torch.Tensor], state: dict[str, list[torch.Tensor]], learning_rate: Rate
+        self,
+        group: Group,
+        gradients: list[torch.Tensor],
+        state: dict[str, list[torch.Tensor]],
+        learning_rate: Rate,
+        broken: torch.Tensor | None,
     ) -> None:
         torch._fused_sgd_(
             group.parameters,
             gradients,
-            state["momentum"],
+            state.get("momentum", []),
             weight_decay=group.weight_decay,
-            momentum=MOMENTUM,
+            momentum=self._momentum,
             lr=learning_rate,
             dampening=0.0,
-            nesterov=True,
+            nesterov=self._nesterov,
             maximize=False,
             is_first_step=False,
+            found_inf=broken,
         )
 
 
@@ -216,4 +256,4 @@ def build(training: TrainingSpec, groups: Sequence[Group]) -> Optimizer:
         case "adamw":
             return Adam(groups, decoupled=True, rates_on_device=on_card)
         case "sgd":
-            return Sgd(groups, rates_on_device=on_card)
+            return Sgd(groups, momentum=training.momentum, nesterov=training.nesterov, rates_on_device=on_card)

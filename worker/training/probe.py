@@ -32,7 +32,8 @@ from distill_queue.worker.training.stack import Stack
 
 #: Samples that a probe takes through a model.
 ROWS = 16
-#: Bytes that unwritten memory is filled with, to recognise it: as bfloat16 and as float32, 3e38 and 0.7.
+#: Bytes that unwritten memory is filled with, to recognise it: as bfloat16 and as float32, 3e38 and 0.7; as float16, no
+#: number and 1.8.
 _SCRIBBLES = (0x7F, 0x3F)
 #: `M_PERTURB` of glibc's mallopt: fill what malloc gives out with a byte, XOR 255; 0: leave it.
 _PERTURB = -6
@@ -48,13 +49,13 @@ class Findings:
     dtype: torch.dtype
     #: Whether an epoch's last batch, of one sample, is to be joined to the one before it.
     joined: bool = False
-    #: Why the matrix products are not in the bfloat16 that the device computes natively.
+    #: Why the matrix products are not in the bfloat16 or float16 that `auto` would take here.
     fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with gradients in bfloat16."""
+    """What is wrong with gradients in a rounded type."""
 
     what: str
     #: Whether it is wrong for certain: not finite, or another one each time. Else it is far from float32's.
@@ -114,9 +115,17 @@ class Probe:
                 found[f"the gradient of {name}"] = gradient
         return found | {name: buffer.clone() for name, buffer in self._named_buffers().items()}
 
-    def fault_of_bfloat16(self) -> Fault | None:
-        """What is wrong with bfloat16 on this device, and right in float32; None where nothing is."""
-        (first, broken), (second, broken_too) = map(self._scribbled_step, _SCRIBBLES)
+    def fault_of(self, dtype: torch.dtype) -> Fault | None:
+        """What is wrong with bfloat16 or float16 on this device, and right in float32; None where nothing is."""
+        try:
+            return self._fault_of(dtype)
+        except RuntimeError as error:
+            if dtype != torch.float16 or memory.is_short(error):
+                raise
+            return Fault(first_line(error), certain=True)  # The device has no such kernel.
+
+    def _fault_of(self, dtype: torch.dtype) -> Fault | None:
+        (first, broken), (second, broken_too) = (self._scribbled_step(byte, dtype) for byte in _SCRIBBLES)
         if broken or broken_too:
             exact = self.step(torch.float32)
             if any(map(_is_gradient, _not_finite(exact))):
@@ -124,7 +133,8 @@ class Probe:
             for name, places in chain(broken.items(), broken_too.items()):
                 # What is infinite on purpose, as a mask, is so in float32 too.
                 if name in exact and (exact[name].isfinite() & places).any():
-                    return Fault(f"{name} is not finite", certain=True)
+                    # A smaller loss scale may help gradients in float16.
+                    return Fault(f"{name} is not finite", certain=dtype != torch.float16 or not _is_gradient(name))
             del exact
         if other := difference(first, second):
             if self.irreproducible():
@@ -136,7 +146,7 @@ class Probe:
             for name, tensor in self.step(torch.float32, training=False).items()
             if _is_gradient(name)
         }
-        far = far_from(exact, self.step(torch.bfloat16, training=False))
+        far = far_from(exact, self.step(dtype, training=False))
         return Fault(far, certain=False) if far else None
 
     def irreproducible(self) -> str:
@@ -173,10 +183,10 @@ class Probe:
             for name, buffer in model.named_buffers()
         }
 
-    def _scribbled_step(self, byte: int) -> tuple[dict[str, Mark], Step]:
-        """The marks of what a step in bfloat16 computes, and which of its numbers are not finite."""
+    def _scribbled_step(self, byte: int, dtype: torch.dtype) -> tuple[dict[str, Mark], Step]:
+        """The marks of what a step in a rounded type computes, and which of its numbers are not finite."""
         with _scribbled(byte):
-            step = self.step(torch.bfloat16)
+            step = self.step(dtype)
         return _marks(step), _not_finite(step)
 
     def _set_mode(self, *, training: bool) -> None:
@@ -194,11 +204,12 @@ def examine(
 
     Raises:
         InvalidSpec: the user's own model is not the same each time, or a model cannot be trained on single samples.
-        StageFailed: bfloat16 was asked for, and is wrong.
+        StageFailed: bfloat16 or float16 was asked for, and is wrong.
 
     """
     first, name = recipes[0].training, recipes[0].model.name
-    own, dtype = is_reference(name), runtime.dtype(first.precision)
+    own, dtype = is_reference(name), runtime.dtype(first.precision, stacked=len(models) > 1)
+    rounded = str(dtype).removeprefix("torch.")
     single = 1 in batch_sizes(len(train), first.batch_size)
     if not own and not single and dtype == torch.float32:
         return Findings(dtype)
@@ -214,15 +225,15 @@ def examine(
         like = models[0] if len(models) == 1 else None
         probe = Probe(copy.deepcopy(models), inputs, first.seed, like)
     joined = single and _must_join(probe, name, first.batch_size, len(train))
-    fault = probe.fault_of_bfloat16() if dtype == torch.bfloat16 else None
+    fault = None if dtype == torch.float32 else probe.fault_of(dtype)
     if fault is None:
         return Findings(dtype, joined)
     if first.precision == "auto":
-        logger.warning("%s: trained in float32: in bfloat16 %s on this device", name, fault.what)
+        logger.warning("%s: trained in float32: in %s %s on this device", name, rounded, fault.what)
         return Findings(torch.float32, joined, fault.what)
     if fault.certain:
-        raise StageFailed(f"training.precision: {name} in bfloat16: {fault.what} on this device: say auto or float32")
-    logger.warning("%s: trained in bfloat16 as it was asked for: %s", name, fault.what)
+        raise StageFailed(f"training.precision: {name} in {rounded}: {fault.what} on this device: say auto or float32")
+    logger.warning("%s: trained in %s as it was asked for: %s", name, rounded, fault.what)
     return Findings(dtype, joined)
 
 

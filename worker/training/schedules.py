@@ -14,7 +14,8 @@ def factor(training: TrainingSpec, step: int, steps: int) -> float:
     """What the learning rate is multiplied by in step `step`, counted from 0, of `steps`.
 
     `one_cycle`: a rise and a fall, both half a cosine (Smith and Topin 2018, with torch's defaults);
-    `cosine`: half a cosine down to 0 (Loshchilov and Hutter 2017, without restarts); `constant`: 1.
+    `cosine`: half a cosine down to 0 (Loshchilov and Hutter 2017, without restarts); `polynomial`: a power of the share
+    that is left; `step`: `gamma` for each milestone that is passed; `constant`: 1.
     """
     if training.schedule == "one_cycle":
         rise = RISE * steps
@@ -24,8 +25,14 @@ def factor(training: TrainingSpec, step: int, steps: int) -> float:
     warmup = training.warmup * steps
     if step < warmup:
         return (step + 1) / (warmup + 1)
-    if training.schedule == "cosine":
-        return _cosine(1.0, 0.0, (step - warmup) / (steps - warmup))
+    match training.schedule:
+        case "cosine":
+            return _cosine(1.0, 0.0, (step - warmup) / (steps - warmup))
+        case "polynomial":
+            return float((1.0 - (step - warmup) / (steps - warmup)) ** training.power)
+        case "step":
+            epoch = step * training.epochs // steps
+            return float(training.gamma ** sum(milestone <= epoch for milestone in training.milestones))
     return 1.0
 
 

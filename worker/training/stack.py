@@ -57,6 +57,11 @@ class Stack:
             features = _linear(features, weight, bias).relu()
         return _linear(features, *head)
 
+    @property
+    def is_single(self) -> bool:
+        """Whether it is one model as it is."""
+        return self._single is not None
+
     def _layers(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Weights `[members, outputs, inputs]` and biases `[members, outputs]`, layer by layer."""
         tensors = list(self.parameters.values())
@@ -74,7 +79,7 @@ class Stack:
         return first, end, [parameter.data[first:end] for parameter in self.parameters.values()]
 
     def backward(self, loss: torch.Tensor, slices: Sequence[Slice]) -> None:
-        """Give the slices of the stack their gradients of a loss."""
+        """Add the gradients of a loss to those that the slices of the stack have."""
         if self._single is not None:
             loss.backward()
             return
@@ -82,7 +87,8 @@ class Stack:
         for first, end, leaves in slices:
             for leaf, gradient in zip(leaves, gradients, strict=True):
                 # Fused optimisers read memory in order, and take a transposed gradient for another one (torch 2.15).
-                leaf.grad = gradient[first:end].contiguous()
+                part = gradient[first:end].contiguous()
+                leaf.grad = part if leaf.grad is None else leaf.grad.add_(part)
 
 
 class _Linear(torch.autograd.Function):

@@ -11,7 +11,7 @@ from torch import nn
 from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker.training.checkpoints import Checkpoint
 from distill_queue.worker.training.curves import Curve, Point, Tally
-from distill_queue.worker.training.optimizers import Optimizer
+from distill_queue.worker.training.descent.descent import Descent
 from distill_queue.worker.training.orders import Orders
 
 
@@ -21,9 +21,8 @@ class State:
     def __init__(
         self,
         training: TrainingSpec,
-        steps_an_epoch: int,
         models: Sequence[nn.Module],
-        optimizer: Optimizer,
+        descent: Descent,
         orders: Orders,
         tally: Tally,
     ) -> None:
@@ -31,17 +30,16 @@ class State:
 
         Args:
             training: how all members are trained.
-            steps_an_epoch: optimiser steps.
             models: the members' models, which are changed in place.
-            optimizer: what changes them.
+            descent: what changes them.
             orders: in which order they see the samples.
             tally: what is counted in an epoch.
 
         """
-        self.training, self.steps_an_epoch = training, steps_an_epoch
-        self.models, self.optimizer, self.orders, self.tally = models, optimizer, orders, tally
-        #: Whole epochs so far, and steps of the present one.
-        self.epoch = self.step = 0
+        self.training, self.models = training, models
+        self.descent, self.orders, self.tally = descent, orders, tally
+        #: Whole epochs so far, and batches of the present one.
+        self.epoch = self.batch = 0
         self.curves = [Curve() for _ in models]
         #: Why a member is not trained any more; nothing while it is.
         self.failures = [""] * len(models)
@@ -49,6 +47,16 @@ class State:
         self._best: dict[str, torch.Tensor] = {}
         self._seconds_before = 0.0
         self._started = time.monotonic()
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Optimiser steps of an epoch."""
+        return self.descent.accumulation.steps
+
+    @property
+    def step(self) -> int:
+        """Optimiser steps of the present epoch so far."""
+        return self.descent.accumulation.steps_after(self.batch)
 
     @property
     def steps(self) -> int:
@@ -61,9 +69,18 @@ class State:
         return self.steps_an_epoch * self.training.epochs
 
     @property
+    def batches(self) -> int:
+        """Batches so far, by which checkpoints are counted."""
+        return self.epoch * self._batches_an_epoch + self.batch
+
+    @property
     def share(self) -> float:
-        """The part of the steps that is done, from 0 to 1."""
-        return self.steps / self.last_step
+        """The part of the batches that is done, from 0 to 1."""
+        return self.batches / (self._batches_an_epoch * self.training.epochs)
+
+    @property
+    def _batches_an_epoch(self) -> int:
+        return len(self.descent.accumulation.sizes)
 
     @property
     def seconds(self) -> float:
@@ -87,27 +104,30 @@ class State:
         return words if last.held_out_accuracy is None else f"{words} · {last.held_out_accuracy:.1%} held out"
 
     def note(self, losses: torch.Tensor, hits: torch.Tensor) -> None:
-        """Count a step that was taken, without waiting for the device; shapes as in `Tally.note`."""
-        self.tally.note(self.step, losses, hits)
-        self.step += 1
+        """Count a batch that was learned from, without waiting for the device; shapes as in `Tally.note`."""
+        self.tally.note(self.batch, losses, hits)
+        self.batch += 1
 
     def end_epoch(self, held_out: Sequence[float | None]) -> None:
         """Sum up the epoch, with each member's accuracy on the held-out samples, and stand before the next one."""
-        losses, accuracies, bad_steps = self.tally.sum_up()
+        losses, accuracies, bad_batches = self.tally.sum_up()
         points = map(Point._make, zip(losses, accuracies, held_out, strict=True))
-        for member, (point, bad_step) in enumerate(zip(points, bad_steps, strict=True)):
-            if bad_step is not None and not self.failures[member]:
-                step = self.epoch * self.steps_an_epoch + bad_step + 1
+        skipping = self.descent.loss_scale.failure(self.last_step) if self.descent.loss_scale else ""
+        for member, (point, bad_batch) in enumerate(zip(points, bad_batches, strict=True)):
+            if bad_batch is not None and not self.failures[member]:
+                step = self.epoch * self.steps_an_epoch + bad_batch // self.training.accumulate + 1
                 self.failures[member] = f"the loss is not finite in step {step}: try a smaller learning_rate"
+            self.failures[member] = self.failures[member] or skipping
             self.curves[member].points.append(point)
             if self.training.keep == "best" and not self.curves[member].epochs_since_best:
                 weights = self.models[member].state_dict()
                 self._best |= {f"{member}/{name}": tensor.clone() for name, tensor in weights.items()}
-        self.epoch, self.step = self.epoch + 1, 0
+        self.epoch, self.batch = self.epoch + 1, 0
         self.orders.remember()
 
-    def keep_the_best(self) -> None:
-        """Put the weights of the best epochs into the models, where they are asked for."""
+    def finish(self) -> None:
+        """Put the weights' average, or the weights of the best epochs, into the models, where these are asked for."""
+        self.descent.finish()
         for member, model in enumerate(self.models):
             if best := _below(f"{member}/", self._best):
                 model.load_state_dict(best)
@@ -123,14 +143,13 @@ class State:
         for member, model in enumerate(self.models):
             tensors |= {f"model/{member}/{name}": tensor for name, tensor in model.state_dict().items()}
             tensors[f"shuffle/{member}"] = self.orders.states[member]
-        for name, values in self.optimizer.state.items():
-            tensors |= {f"optimizer/{name}/{number}": value for number, value in enumerate(values)}
+        tensors |= self.descent.state
         tensors |= {f"best/{name}": tensor for name, tensor in self._best.items()}
         if self._device.type == "cuda":
             tensors["random_cuda"] = torch.cuda.get_rng_state(self._device)
         facts = {
             "epoch": self.epoch,
-            "step": self.step,
+            "step": self.batch,
             "seconds": self.seconds,
             "curves": [curve.points for curve in self.curves],
             "failures": self.failures,
@@ -140,9 +159,7 @@ class State:
     def load(self, checkpoint: Checkpoint) -> None:
         """Stand where a checkpoint was written."""
         tensors, facts = checkpoint.tensors, checkpoint.facts
-        for name, values in self.optimizer.state.items():
-            for number, value in enumerate(values):
-                value.copy_(tensors[f"optimizer/{name}/{number}"])
+        self.descent.load(tensors)
         for member, model in enumerate(self.models):
             model.load_state_dict(_below(f"model/{member}/", tensors))
         self.orders.load([tensors[f"shuffle/{member}"] for member in range(len(self.models))])
@@ -152,7 +169,7 @@ class State:
         torch.set_rng_state(tensors["random"])
         if self._device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random_cuda"], self._device)
-        self.epoch, self.step, self.failures = facts["epoch"], facts["step"], facts["failures"]
+        self.epoch, self.batch, self.failures = facts["epoch"], facts["step"], facts["failures"]
         self.curves = [Curve([Point(*point) for point in points]) for points in facts["curves"]]
         self._seconds_before = facts["seconds"]
 

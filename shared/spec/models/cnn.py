@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -27,11 +27,19 @@ class CnnSpec(ModelFamily):
     """Channels of the first block; each further block has twice as many."""
     depth: int = Field(default=3, ge=1, le=5)
     """Number of blocks."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0, exclude_if=lambda share: share == 0.0)] = 0.0
+    """Share of the last block's means, which the head takes, that are set to 0 in training, at random."""
+
+    @property
+    def drops(self) -> bool:
+        """Whether anything is set to 0 in training."""
+        return self.dropout > 0.0
 
     @property
     def words(self) -> str:
         """Its name and the blocks' widths."""
-        return f"{self.name} {'-'.join(str(self.width << block) for block in range(self.depth))}"
+        widths = f"{self.name} {'-'.join(str(self.width << block) for block in range(self.depth))}"
+        return f"{widths} with dropout" if self.drops else widths
 
     def tensors(self, shape: tuple[int, ...] | None, classes: int | None) -> dict[str, Shape] | None:
         """Each block's convolution and norm, and the head."""

@@ -153,7 +153,7 @@ def test_bfloat16_is_right_for_healthy_models(build: Callable[[], nn.Module]) ->
 
     probe = Probe([model], torch.randn(16, 1, 8, 8), seed=0)
 
-    assert probe.fault_of_bfloat16() is None
+    assert probe.fault_of(torch.bfloat16) is None
     assert probe.irreproducible() == ""
 
 
@@ -170,7 +170,7 @@ def test_a_stack_is_probed_as_one_and_its_members_stay_as_they_are() -> None:
 
     probe = Probe(members, torch.randn(16, 1, 4, 4), seed=0)
     before = [parameter.clone() for member in members for parameter in member.parameters()]
-    fault = probe.fault_of_bfloat16()
+    fault = probe.fault_of(torch.bfloat16)
 
     assert fault is None
     after = [parameter for member in members for parameter in member.parameters()]
@@ -187,7 +187,7 @@ def test_a_stack_is_probed_as_one_and_its_members_stay_as_they_are() -> None:
 def test_a_wrong_gradient_in_bfloat16_is_found(how: str, what: str, certain: bool) -> None:
     for _ in range(20):  # Every time.
         torch.manual_seed(0)
-        fault = Probe([Wrong(how)], torch.randn(16, 1, 4, 4), seed=0).fault_of_bfloat16()
+        fault = Probe([Wrong(how)], torch.randn(16, 1, 4, 4), seed=0).fault_of(torch.bfloat16)
 
         assert fault is not None
         assert fault.certain == certain
@@ -200,7 +200,7 @@ def test_torchs_wrong_gradient_of_a_strided_convolution_is_found() -> None:
     strided = {"kernel_size": 3, "stride": 2, "padding": 1}
     model = nn.Sequential(nn.Conv2d(1, 16, **strided), nn.Conv2d(16, 32, **strided), nn.Flatten(), nn.Linear(32, 3))
 
-    faults = [Probe([model], torch.randn(4, 1, 2, 2), seed=0).fault_of_bfloat16() for _ in range(20)]
+    faults = [Probe([model], torch.randn(4, 1, 2, 2), seed=0).fault_of(torch.bfloat16) for _ in range(20)]
 
     assert all(fault is not None and fault.certain for fault in faults)
 
@@ -302,11 +302,11 @@ def test_a_mask_among_the_logits_is_no_reason_against_one_sample_or_bfloat16() -
     probe = Probe([Masked("logits")], torch.randn(16, 1, 4, 4), seed=0)
 
     assert probe.refusal_of_one_sample() is None
-    assert probe.fault_of_bfloat16() is None
+    assert probe.fault_of(torch.bfloat16) is None
 
 
 def test_a_mask_hides_no_wrong_gradient_in_bfloat16() -> None:
-    fault = Probe([Masked("unwritten")], torch.randn(16, 1, 4, 4), seed=0).fault_of_bfloat16()
+    fault = Probe([Masked("unwritten")], torch.randn(16, 1, 4, 4), seed=0).fault_of(torch.bfloat16)
 
     assert fault is not None
     assert fault.certain
