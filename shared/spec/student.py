@@ -13,7 +13,7 @@ from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.grid import has_grid, points
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import Name, SpecPart
-from distill_queue.shared.spec.training import TrainingSpec
+from distill_queue.shared.spec.training import TrainingSpec, require_parameters
 from distill_queue.shared.spec.transfer import TransferSpec
 
 
@@ -34,6 +34,11 @@ class StudentSpec(SpecPart):
     """The classes whose samples it and its control learn from; the teacher learns from all."""
     seeds: int = Field(default=1, ge=1, le=100)
     """How many seeds, from the training's own on, it and its control are trained with."""
+
+    @model_validator(mode="after")
+    def _model_has_such_parameters(self) -> Self:
+        require_parameters(self.model, self.training)
+        return self
 
     @model_validator(mode="after")
     def _sees_the_views_of_the_soft_labels(self) -> Self:

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import SpecPart
-from distill_queue.shared.spec.training import TrainingSpec
+from distill_queue.shared.spec.training import TrainingSpec, require_parameters
 
 
 class TeacherSpec(SpecPart):
@@ -41,6 +41,7 @@ class TeacherSpec(SpecPart):
             )
         if self.checkpoint is not None and self.seeds > 1:
             raise PydanticCustomError("teacher", "a teacher with a checkpoint has no seeds", {"key": "seeds"})
+        require_parameters(self.model, self.training)
         return self
 
     @property

@@ -4,6 +4,7 @@ from distill_queue.worker.models.build import build
 from distill_queue.worker.models.cnn import Cnn
 from distill_queue.worker.models.ensemble import Ensemble
 from distill_queue.worker.models.mlp import Mlp
+from distill_queue.worker.models.names import freeze, frozen_modules, frozen_names, parameter_names
 from distill_queue.worker.models.resnet import Resnet
 from distill_queue.worker.models.weights import load, parameters, save, tensors, trained_parameters
 
@@ -13,7 +14,11 @@ __all__ = [
     "Mlp",
     "Resnet",
     "build",
+    "freeze",
+    "frozen_modules",
+    "frozen_names",
     "load",
+    "parameter_names",
     "parameters",
     "save",
     "tensors",

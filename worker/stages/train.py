@@ -45,18 +45,21 @@ def train_models(
     if kept is None:
         context.prepared.forget()
     # What is kept is used in place of what an estimate counts, or forgotten.
-    models, free = [member.model for member in members], runtime.free_bytes + (0 if kept is None else kept.nbytes)
+    built, free = [member.model for member in members], runtime.free_bytes + (0 if kept is None else kept.nbytes)
 
     def need_of(found: Findings) -> memory.Need:
         size = size_bytes(mapped, augmentation, found.dtype) + beside
-        return memory.of_training(models, first.training, inputs, found.dtype, size, joined=found.joined)
+        return memory.of_training(
+            built, first.training, inputs, found.dtype, size,
+            joined=found.joined, frozen=models.frozen_names(built[0], first.training),
+        )  # fmt: skip
 
     with plugins.called(_whose(first)):
         dtype = runtime.dtype(first.training.precision, stacked=len(stages) > 1)
         need = need_of(expected := Findings(dtype))
         need.streams(free)  # Raises where there is no room, not even for a probe.
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation_after_all(free)):
-        found = probe.examine(recipes, models, context.dataset, mapped, runtime)
+        found = probe.examine(recipes, built, context.dataset, mapped, runtime)
         need = need if found == expected else need_of(found)
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation_after_all(free)):
         streamed = need.streams(free)
@@ -104,6 +107,7 @@ def _noted(outcome: Trained | StageFailed, found: Findings) -> Trained | StageFa
 
 def _member(recipe: Training, context: StageContext, *, stacked: bool) -> Member:
     model = models.build(recipe.model, context.dataset, context.runtime, recipe.training.seed)
+    models.freeze(model, recipe.training)
     goal = Goal(label_smoothing=recipe.training.label_smoothing)
     if isinstance(recipe, Distill):
         name = recipe.distillation.loss

@@ -22,7 +22,7 @@ from distill_queue.worker.machine.determinism import determinism
 from distill_queue.worker.machine.inputs import Inputs, each, first
 from distill_queue.worker.machine.recorded_step import RecordedStep, can_repeat
 from distill_queue.worker.machine.runtime import Report
-from distill_queue.worker.models import parameters, trained_parameters
+from distill_queue.worker.models import frozen_names, parameter_names, parameters, trained_parameters
 from distill_queue.worker.training import optimizers, schedules
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.curves import Tally, hits_of
@@ -148,11 +148,17 @@ class _Trainer:
     ) -> None:
         self._members, self._batches, self._held_out, self._dtype = members, batches, held_out, dtype
         data, models, training = batches.data, [member.model for member in members], members[0].training
-        self._stack = Stack(models)
+        frozen = frozen_names(models[0], training)
+        self._stack = Stack(models, frozen)
         slices = [self._stack.slice(first, end) for first, end in _runs_of_one_rate(members)]
         self._objective = Objective([member.goal for member in members], data.device)
-        shapes = list(models[0].parameters())
-        groups = [group for first, _, leaves in slices for group in Group.of(members[first].training, leaves, shapes)]
+        names, parameters = parameter_names(models[0]), list(models[0].named_parameters())
+        trained = [place for place, (name, _) in enumerate(parameters) if name not in frozen]
+        shapes = [parameters[place][1] for place in trained]
+        groups: list[Group] = []
+        for member, _, leaves in slices:
+            rates = members[member].training.rates(names)
+            groups += Group.of(leaves, shapes, [rates[place] for place in trained], training.weight_decay)
         self._sizes = batch_sizes(len(data), training.batch_size, joined=joined)
         self._can_repeat = can_repeat(models)
         # Of several batches that make a step together, each does something else.

@@ -25,6 +25,7 @@ from distill_queue.worker.machine import memory, plugins
 from distill_queue.worker.machine.determinism import determinism
 from distill_queue.worker.machine.inputs import Inputs, each, first
 from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models import freeze, frozen_names
 from distill_queue.worker.training import own_code
 from distill_queue.worker.training.gradients import far_from
 from distill_queue.worker.training.marks import Mark, difference, mark, state_of
@@ -69,18 +70,26 @@ Step = dict[str, torch.Tensor]
 class Probe:
     """Models that may be spoilt, and a few real samples to take through them."""
 
-    def __init__(self, models: Sequence[nn.Module], inputs: Inputs, seed: int, like: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        inputs: Inputs,
+        seed: int,
+        like: nn.Module | None = None,
+        frozen: frozenset[str] = frozenset(),
+    ) -> None:
         """Take models that may be spoilt.
 
         Args:
             models: untrained ones of one shape.
             inputs: samples `[rows, ...]` as they take them.
             seed: for dropout.
+            frozen: torch's names of their frozen parameters.
             like: where there is one model, another one in the same state, which is kept as it is; it saves a copy.
 
         """
         self._models, self._seed, self._device = models, seed, first(inputs).device
-        self._stack = Stack(models)
+        self._stack = Stack(models, frozen)
         self._inputs = each(inputs, lambda samples: samples.expand(len(models), *samples.shape))
         own = {tensor.data_ptr() for tensor in self._tensors}
         state = self._tensors if like is None else chain(like.parameters(), like.buffers())
@@ -213,17 +222,18 @@ def examine(
     single = 1 in batch_sizes(len(train), first.batch_size)
     if not own and not single and dtype == torch.float32:
         return Findings(dtype)
-    inputs = train.normalised(slice(0, ROWS))
+    inputs, frozen = train.normalised(slice(0, ROWS)), frozen_names(models[0], first)
     if own:
         before = state_of(models[0])
         spare = own_code.build_again(models[0], recipes[0].model, data, runtime, first.seed, inputs)
-        probe = Probe([spare], inputs, first.seed, like=models[0])
+        freeze(spare, first)
+        probe = Probe([spare], inputs, first.seed, like=models[0], frozen=frozen)
         _require_reproducible(probe, name)
         own_code.require_whole(spare, recipes[0].model, data, runtime, first.seed, inputs)
         own_code.require_untouched(models[0], before, name)
     else:
         like = models[0] if len(models) == 1 else None
-        probe = Probe(copy.deepcopy(models), inputs, first.seed, like)
+        probe = Probe(copy.deepcopy(models), inputs, first.seed, like, frozen)
     joined = single and _must_join(probe, name, first.batch_size, len(train))
     fault = None if dtype == torch.float32 else probe.fault_of(dtype)
     if fault is None:
