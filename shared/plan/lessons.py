@@ -15,7 +15,8 @@ from distill_queue.shared.plan.recipes import (
     Training,
     TrainTeacher,
 )
-from distill_queue.shared.plan.stage import ArtifactRef, Stage, checkpoint_ref, label_file_ref
+from distill_queue.shared.plan.stage import ArtifactRef, Stage, label_file_ref, weights_ref
+from distill_queue.shared.spec.given_files import class_names, weights_of
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, WeightedTeacherSpec
 
@@ -85,10 +86,11 @@ def teachers_of(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
     for number, teacher in enumerate(spec.all_teachers, start=1):
         name = f"teacher {number}" if len(spec.all_teachers) > 1 else "teacher"
         if teacher.checkpoint is not None:
-            weights = checkpoint_ref(Path(teacher.checkpoint))
-            load = LoadTeacher(model=teacher.model, normalise=teacher.normalise)
-            title = f"load {name} from {_file_name(teacher.checkpoint)}"
-            found.append(Stage.of(title, load, dataset=data.ref, checkpoint=weights))
+            weights = weights_of(teacher, spec.dataset)
+            load = LoadTeacher(model=teacher.model, normalise=teacher.normalise, classes=class_names(teacher))
+            taken = f" ({', '.join(weights.notes)})" if weights.notes else ""
+            title = f"load {name} from {_file_name(str(weights.path))}{taken}"
+            found.append(Stage.of(title, load, dataset=data.ref, checkpoint=weights_ref(weights)))
         else:
             train = TrainTeacher(model=teacher.model, training=teacher.training)
             found.append(Stage.of(f"train {name}", train, dataset=data.ref))
@@ -111,7 +113,10 @@ def _joined(spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Sta
     normalise = tuple(teacher.normalise for teacher in joined)
     if set(normalise) == {"data"}:
         normalise = ()
-    recipe = JoinTeachers(models=models, weights=weights, average=spec.average, normalise=normalise)
+    classes = tuple(class_names(teacher) for teacher in joined)
+    if not any(classes):
+        classes = ()
+    recipe = JoinTeachers(models=models, weights=weights, average=spec.average, normalise=normalise, classes=classes)
     return Stage.of("join teachers", recipe, dataset=data.ref, **_numbered(teachers))
 
 

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from distill_queue.shared.catalog import Dtype, Normalise
+from distill_queue.shared.catalog import Dtype
 from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import Name, SpecPart
+from distill_queue.shared.spec.sources.normalise import NormaliseInputs
 from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.shared.spec.transfer import TransferSpec
 
@@ -79,11 +80,15 @@ class LoadTeacher(StageRecipe):
     kind: Literal["load_teacher"] = "load_teacher"
     model: ModelSpec
     #: What it was trained on; left out where nothing is said, so that workers of earlier versions read it.
-    normalise: Normalise = Field(default="data", exclude_if=lambda normalise: normalise == "data")
+    normalise: NormaliseInputs = Field(default="data", exclude_if=lambda normalise: normalise == "data")
+    #: The names of its classes in the order of its outputs; none where they are the data's.
+    classes: Annotated[tuple[str, ...], Field(strict=False, exclude_if=lambda classes: not classes)] = ()
 
     def details(self, *dataset: str) -> tuple[str, ...]:
         """The model, the data set, and what the teacher was trained on."""
-        return (self.model.words, *dataset, *(() if self.normalise == "data" else (f"normalise: {self.normalise}",)))
+        normalise = self.normalise if isinstance(self.normalise, str) else "its own mean and deviation"
+        inputs = () if normalise == "data" else (f"normalise: {normalise}",)
+        return (self.model.words, *dataset, *inputs, *((f"{len(self.classes):,} classes",) if self.classes else ()))
 
 
 class JoinTeachers(StageRecipe):
@@ -96,7 +101,14 @@ class JoinTeachers(StageRecipe):
     weights: Annotated[tuple[float, ...], Field(strict=False)]
     average: Literal["probabilities", "logits"]
     #: As of `LoadTeacher`, of each; none where all are as all models here.
-    normalise: Annotated[tuple[Normalise, ...], Field(strict=False, exclude_if=lambda normalise: not normalise)] = ()
+    normalise: Annotated[
+        tuple[NormaliseInputs, ...], Field(strict=False, exclude_if=lambda normalise: not normalise)
+    ] = ()
+    #: As of `LoadTeacher`, of each; none where all know the data's classes.
+    classes: Annotated[
+        tuple[Annotated[tuple[str, ...], Field(strict=False)], ...],
+        Field(strict=False, exclude_if=lambda classes: not classes),
+    ] = ()
     #: Of a chosen student, whose grid has `models`: the seeds, each with a weight. Left out where nothing was chosen.
     seeds: Annotated[tuple[int, ...], Field(strict=False, exclude_if=lambda seeds: not seeds)] = ()
 
@@ -104,9 +116,13 @@ class JoinTeachers(StageRecipe):
         """The teachers' models; of a chosen student, that of the best point, once for each seed."""
         return self.models if best is None else (self.models[best],) * len(self.seeds)
 
-    def normalise_of(self, place: int) -> Normalise:
+    def normalise_of(self, place: int) -> NormaliseInputs:
         """What the teacher at a place was trained on."""
         return self.normalise[place] if self.normalise else "data"
+
+    def classes_of(self, place: int) -> tuple[str, ...]:
+        """The names of its classes; none where they are the data's."""
+        return self.classes[place] if self.classes else ()
 
     def details(self, *dataset: str) -> tuple[str, ...]:
         """The teachers' models, and the data set."""

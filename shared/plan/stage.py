@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.files.weights.reading import GivenWeights
 from distill_queue.shared.line import Line
 from distill_queue.shared.plan.ingredients import RECIPE_VERSIONS, ingredients, revisions
 from distill_queue.shared.plan.recipes import Recipe
@@ -120,6 +121,16 @@ def checkpoint_ref(path: Path) -> ArtifactRef:
 
     """
     return _file_ref("checkpoint", path, "teacher.checkpoint")
+
+
+def weights_ref(weights: GivenWeights) -> ArtifactRef:
+    """Where given weights live in the store: addressed by the bytes of the safetensors file that they become.
+
+    Raises:
+        InvalidSpec: they cannot be read.
+
+    """
+    return ArtifactRef(kind="checkpoint", key=stage_key("checkpoint", {"sha256": weights.sha256()}, {}))
 
 
 def label_file_ref(path: Path) -> ArtifactRef:

@@ -129,12 +129,14 @@ class WeightsRecord(Frozen):
 
     kind: Literal["weights"] = "weights"
     parameters: int
+    #: What was done to the tensors' names, as the end of a sentence; left out where nothing was.
+    taken: Annotated[SealedLine | None, Field(exclude_if=lambda taken: taken is None)] = None
     warnings: DataWarnings = ()
 
     @property
     def summary(self) -> str:
         """The record in a few words."""
-        return f"{self.parameters:,} parameters, as given"
+        return f"{self.parameters:,} parameters, {self.taken or 'as given'}"
 
 
 class EnsembleRecord(Frozen):

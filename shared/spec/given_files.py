@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,12 +11,15 @@ from distill_queue.shared.catalog import DATASETS
 from distill_queue.shared.errors import InvalidInput, InvalidSpec
 from distill_queue.shared.files.given_file import LONGEST_PATH, shown
 from distill_queue.shared.files.markup import Location
-from distill_queue.shared.files.weights_file import HEAD, misfit, tensors_in
+from distill_queue.shared.files.weights.reading import GivenWeights, read_weights
+from distill_queue.shared.files.weights_file import HEAD, Tensor, misfit, renaming_to
 from distill_queue.shared.line import shortened
+from distill_queue.shared.spec.classes import classes_beside, classes_in
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, TeacherSpec
+from distill_queue.shared.spec.weights import WeightsFile, weights_file
 
 #: Characters of a path, at the most, as Linux has it.
 LONGEST_NAME = 4_096
@@ -49,12 +54,81 @@ def with_checkpoint(teacher: AnyTeacher, dataset: DatasetSpec, source: SpecFile,
     """
     if teacher.checkpoint is None:
         return teacher
-    checkpoint = _existing(teacher.checkpoint, source, (*place, "checkpoint"))
+    given = weights_file(teacher.checkpoint)
+    path = _existing(given.file, source, (*place, "checkpoint"), folders=True)
     try:
-        _require_weights_in(checkpoint, teacher.checkpoint, teacher, dataset)
+        classes = _classes_of(teacher, path, given.file, source, place)
+    except InvalidSpec as error:
+        raise InvalidSpec(source.at((*place, "classes"), str(error))) from error
+    checkpoint = str(path) if given.part is None else WeightsFile(file=str(path), part=given.part)
+    found = teacher.model_copy(update={"checkpoint": checkpoint, "classes": classes})
+    try:
+        weights_of(found, dataset, given.file)
     except InvalidSpec as error:
         raise InvalidSpec(source.at((*place, "checkpoint"), str(error))) from error
-    return teacher.model_copy(update={"checkpoint": str(checkpoint)})
+    return found
+
+
+def weights_of(teacher: TeacherSpec, dataset: DatasetSpec, called: str = "") -> GivenWeights:
+    """The weights of a teacher that has a checkpoint; names are as the file has them.
+
+    Args:
+        teacher: with the absolute path of its checkpoint.
+        dataset: what it is to know, as far as that is known here.
+        called: the checkpoint's name for messages, as the user wrote it; the path where nothing is given.
+
+    Raises:
+        InvalidSpec: they cannot be read, or are not those of the model as far as they are known without torch.
+
+    """
+    if teacher.checkpoint is None:
+        raise InvalidSpec("a teacher without a checkpoint has no given weights")
+    given, facts = weights_file(teacher.checkpoint), DATASETS.get(dataset.name)
+    classes = len(class_names(teacher)) or (facts.classes if facts else None)
+    wanted = teacher.model.tensors(facts.shape if facts else None, classes)
+    if wanted is None:  # What the user's own and torchvision's models are made of, the worker knows.
+        return read_weights(Path(given.file), called, given.part)
+    counts = {each for each, shape in wanted.items() if not shape}
+
+    def fits(tensors: Mapping[str, Tensor]) -> bool:
+        return not misfit(tensors, wanted, counts) or renaming_to(tensors, wanted, counts) is not None
+
+    weights = read_weights(Path(given.file), called, given.part, fits)
+    tensors, renaming = weights.tensors, renaming_to(weights.tensors, wanted, counts)
+    if renaming:
+        return replace(weights, notes=(*weights.notes, renaming.words))
+    head = tensors.get(HEAD)
+    if classes and head and head.shape[:1] not in ((), (classes,)):
+        of = f"'classes' has {classes:,} names" if teacher.classes else f"data set '{dataset.name}' has {classes:,}"
+        hint = "" if teacher.classes else ": name the teacher's own under 'classes'"
+        raise InvalidSpec(f"{weights.called} tells {head.shape[0]:,} classes apart, {of}{hint}")
+    if problem := misfit(tensors, wanted, counts):
+        raise InvalidSpec(f"{weights.called}: {problem}")
+    return weights
+
+
+def class_names(teacher: TeacherSpec) -> tuple[str, ...]:
+    """The names of a given teacher's classes; none where they are the data's.
+
+    Raises:
+        InvalidSpec: they stand in a file that was not looked at: `PipelineSpec.with_files` does so.
+
+    """
+    if isinstance(teacher.classes, str):
+        raise InvalidSpec(f"teacher.classes: {teacher.classes}: not read yet: 'PipelineSpec.with_files' does so")
+    return teacher.classes or ()
+
+
+def _classes_of(
+    teacher: TeacherSpec, checkpoint: Path, called: str, source: SpecFile, place: Location
+) -> tuple[str, ...] | None:
+    """The names of a given teacher's classes: as the spec says, or as a Hugging Face model's folder does."""
+    classes = teacher.classes
+    if isinstance(classes, str):
+        return classes_in(_existing(classes, source, (*place, "classes")), classes)
+    if classes is None and checkpoint.is_dir():
+        return classes_beside(checkpoint, called.rstrip("/"))
+    return classes
 
 
 def _require_labels_in(path: Path, name: str, dataset: DatasetSpec, soft_labels: SoftLabelsSpec) -> None:
@@ -73,34 +147,20 @@ def _require_labels_in(path: Path, name: str, dataset: DatasetSpec, soft_labels:
             )
 
 
-def _require_weights_in(path: Path, name: str, teacher: TeacherSpec, dataset: DatasetSpec) -> None:
-    """Refuse a file that holds no weights, or not those of the model as far as they are known without torch."""
-    tensors, facts = tensors_in(path, name), DATASETS.get(dataset.name)
-    wanted = teacher.model.tensors(facts.shape if facts else None, facts.classes if facts else None)
-    if wanted is None:  # What the user's own and torchvision's models are made of, the worker knows.
-        return
-    head = tensors.get(HEAD)
-    if facts and head and head.shape[:1] not in ((), (facts.classes,)):
-        raise InvalidSpec(
-            f"{name} tells {head.shape[0]:,} classes apart, data set '{dataset.name}' has {facts.classes}"
-        )
-    counts = {each for each, shape in wanted.items() if not shape}
-    if problem := misfit(tensors, wanted, counts, name):
-        raise InvalidSpec(f"{name}: {problem}")
-
-
-def _existing(name: str, source: SpecFile, place: Location) -> Path:
-    """The absolute path of a file that a spec names, relative to its own folder."""
+def _existing(name: str, source: SpecFile, place: Location, *, folders: bool = False) -> Path:
+    """The absolute path of a file, or of a folder if that is allowed, that a spec names relative to its own folder."""
     try:
         if len(name) > LONGEST_NAME:  # To resolve it takes time that grows with the square of its length.
             raise OSError(f"it has more than {LONGEST_NAME:,} characters")
         # What has no such name as `spec.yaml` is a pipe or `/dev/stdin`, and lies in no folder of the user's.
         folder = source.path.parent if source.path.suffix else Path()
         path = (folder / name).resolve()
-        if path.is_file():
+        if path.is_file() or (folders and path.is_dir()):
             return path
         if path.is_dir():
-            files = sorted(each.name for each in path.iterdir() if each.suffix in (".safetensors", ".npz"))
+            files = sorted(
+                each.name for each in path.iterdir() if each.suffix in (".safetensors", ".npz", ".txt", ".json")
+            )
             which = f"one of {', '.join(files[:5])}" if len(files) > 1 else "".join(files) or "it has no such"
             raise InvalidSpec(source.at(place, f"{name} is a folder: name the file in it ({which})"))
     except (ValueError, OSError, RuntimeError) as error:  # A NUL, a name too long, a loop of links.

@@ -7,25 +7,29 @@ from typing import Annotated, Any, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from distill_queue.shared.catalog import Normalise
+from distill_queue.shared.spec.classes import Classes
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import SpecPart
+from distill_queue.shared.spec.sources.normalise import NormaliseInputs
 from distill_queue.shared.spec.training import TrainingSpec, require_parameters
+from distill_queue.shared.spec.weights import AnyWeights
 
 
 class TeacherSpec(SpecPart):
-    """The model that teaches: trained here, or given as a safetensors file of its weights."""
+    """The model that teaches: trained here, or given as a file of its weights."""
 
     model: ModelSpec
     """The network that teaches."""
     training: TrainingSpec = TrainingSpec()
     """How the network is trained, where no weights are given."""
-    checkpoint: str | None = None
-    """Path of the weights, relative to the spec's own folder."""
+    checkpoint: AnyWeights | None = None
+    """Path of the weights, relative to the spec's own folder; or `{file: PATH, part: NAME}` where it holds several."""
     seeds: int = Field(default=1, ge=1, le=10)
     """How many teachers that differ in their seeds, from the training's own on, are averaged."""
-    normalise: Normalise = "data"
-    """What given weights were trained on: `data` (mean 0 and deviation 1), `none`, `unit` (x / 255), `imagenet`."""
+    normalise: NormaliseInputs = "data"
+    """What given weights were trained on: `data`, `none`, `unit`, `imagenet`, or `{mean: […], std: […]}`."""
+    classes: Annotated[Classes | None, Field(exclude_if=lambda classes: classes is None)] = None
+    """Names of a given teacher's classes in the order of its outputs, or a file of them; the data's are chosen."""
 
     @model_validator(mode="after")
     def _trained_or_given(self) -> Self:
@@ -34,6 +38,12 @@ class TeacherSpec(SpecPart):
                 "teacher",
                 "a teacher that is trained here takes what all models here take: 'normalise' is for a checkpoint",
                 {"key": "normalise"},
+            )
+        if self.checkpoint is None and self.classes is not None:
+            raise PydanticCustomError(
+                "teacher",
+                "a teacher that is trained here knows the data's classes: 'classes' is for a checkpoint",
+                {"key": "classes"},
             )
         if self.checkpoint is not None and "training" in self.model_fields_set:
             raise PydanticCustomError(

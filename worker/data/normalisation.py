@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.spec.sources.normalise import MeanAndDeviation, NormaliseInputs
@@ -27,15 +26,20 @@ class Normalisation:
     """Stored values less a mean, divided by a deviation: of each channel, or one of all."""
 
     #: What a spec calls it, if it can.
-    name: Normalise | None
+    name: NormaliseInputs | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
     #: As the end of a sentence about samples.
     words: str
 
     @classmethod
-    def of(cls, name: Normalise, data: DatasetRecord) -> Self:
+    def of(cls, name: NormaliseInputs, data: DatasetRecord, *, bytes_: bool = False) -> Self:
         """What a spec calls so.
+
+        Args:
+            name: as the spec has it: a name, or a mean and a deviation of pixels from 0 to 1, or of stored numbers.
+            data: what the samples are.
+            bytes_: whether they are stored as bytes, so that a mean and deviation are of values divided by 255.
 
         Raises:
             InvalidSpec: there is no such thing of these data.
@@ -43,6 +47,8 @@ class Normalisation:
         """
         if name == "data":
             return cls(name, data.mean, data.std, "as they are normalised here (mean 0, deviation 1 a channel)")
+        if isinstance(name, MeanAndDeviation):
+            return cls(name, *_stated_values(name, data, bytes_=bytes_), "with the mean and deviation that are given")
         if data.tokens:
             raise InvalidSpec(f"normalise: {name}: the inputs are tokens, which are not normalised")
         if name == "none":
@@ -103,26 +109,40 @@ def stated(normalise: NormaliseInputs, data: DatasetRecord, *, bytes_: bool) -> 
     largest, channels = 255.0 if bytes_ else largest_pixel(data), len(data.mean)
     data = data.model_copy(update={"largest": largest})
     if isinstance(normalise, MeanAndDeviation):
-        scale = 255.0 if bytes_ else 1.0
-        mean, std = (tuple(scale * each for each in values) for values in (normalise.mean, normalise.std))
+        mean, std = _stated_values(normalise, data, bytes_=bytes_)
     else:
         found = Normalisation.of(normalise, data)
         mean, std = found.mean, found.std
-    if len(mean) not in (1, channels):
-        raise InvalidSpec(f"dataset.normalise: {len(mean)} means, and samples of shape {data.shape}")
     each = 1 if len(mean) == channels else channels
     return data.model_copy(update={"mean": mean * each, "std": std * each})
 
 
-def prepared(model: nn.Module, name: Normalise, data: DatasetRecord, device: torch.device) -> nn.Module:
+def _stated_values(
+    given: MeanAndDeviation, data: DatasetRecord, *, bytes_: bool
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """A mean and deviation that a spec states, on the scale on which the samples are stored."""
+    if not data.mean:
+        raise InvalidSpec("normalise: the inputs are tokens, or several, which are not normalised in one way")
+    if len(given.mean) not in (1, len(data.mean)):
+        raise InvalidSpec(f"normalise: {len(given.mean)} means, and samples of shape {data.shape}")
+    scale = 255.0 if bytes_ else 1.0
+    mean, std = (tuple(scale * each for each in values) for values in (given.mean, given.std))
+    return mean, std
+
+
+def prepared(
+    model: nn.Module, name: NormaliseInputs, data: DatasetRecord, device: torch.device, *, bytes_: bool = False
+) -> nn.Module:
     """Wrap a model so that it takes samples as they are normalised here, not as in its own training.
+
+    Arguments as of `Normalisation.of`.
 
     Raises:
         InvalidSpec: there is no such thing of these data.
 
     """
     if name != "data":
-        Normalisation.of(name, data).prepare(model, data, device)
+        Normalisation.of(name, data, bytes_=bytes_).prepare(model, data, device)
     return model
 
 

@@ -109,6 +109,11 @@ class Split:
         return not self.mean.numel() and not self.fields
 
     @property
+    def stored_as_bytes(self) -> bool:
+        """Whether the one input is stored as bytes, as pixels are."""
+        return not self.fields and self.inputs.dtype in (torch.uint8, np.dtype(np.uint8))
+
+    @property
     def reaches_from_black_to_white(self) -> bool:
         """Whether all pixels may be from 0 to white, as far as their mean and deviation tell; waits for the device."""
         mean, std = (values.double().flatten() for values in (self.mean, self.std))

@@ -12,9 +12,10 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from distill_queue.shared.errors import InvalidSpec, store_errors
-from distill_queue.shared.files.weights_file import misfit, mistyped, tensors_in
+from distill_queue.shared.files.weights_file import Shape, misfit, mistyped, renaming_to, tensors_in
 from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.outages import read_errors
+from distill_queue.worker.models.torchvision import ColourInput
 
 
 def save(model: nn.Module, path: Path) -> None:
@@ -42,6 +43,35 @@ def load(model: nn.Module, path: Path, called: str = "") -> nn.Module:
         return _load(model, path, called or path.name)
 
 
+def load_given(model: nn.Module, path: Path, called: str) -> str:
+    """Put weights that a user gave into a model, also where a wrapper has put something before all of their names.
+
+    Args:
+        model: it is changed.
+        path: a safetensors file.
+        called: its name in messages, as the user wrote it.
+
+    Returns:
+        What was done to the names, in words; empty if they are the model's own.
+
+    Raises:
+        InvalidSpec, StoreUnavailable: as for `load`.
+
+    """
+    # Of what is wrapped here, users have the names without the wrapper.
+    inner = model.model if isinstance(model, ColourInput) else model
+    with read_errors(path):
+        given = tensors_in(path, called)
+        if not misfit(given, *_wanted(model)):
+            _load(model, path, called)
+            return ""
+        if renaming := renaming_to(given, *_wanted(inner)):
+            inner.load_state_dict(renaming.of(load_file(path)))
+            return renaming.words
+        _load(inner, path, called)
+        return "" if inner is model else "names as torchvision has them"
+
+
 def parameters(model: nn.Module) -> int:
     """The number of a model's parameters, trained or frozen."""
     return sum(parameter.numel() for parameter in model.parameters())
@@ -60,11 +90,8 @@ def tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _load(model: nn.Module, path: Path, name: str) -> nn.Module:
-    own = model.state_dict()
-    whole = [each for each, tensor in own.items() if not (tensor.is_floating_point() or tensor.is_complex())]
-    shapes = {each: tuple(tensor.shape) for each, tensor in own.items()}
-    given = tensors_in(path, name)
-    if problem := mistyped(given, own, whole):
+    given, (shapes, whole) = tensors_in(path, name), _wanted(model)
+    if problem := mistyped(given, shapes, whole):
         raise InvalidSpec(f"{name}: not the weights of this model: {problem}")
     try:
         model.load_state_dict(load_file(path))  # The modules decide what fits: some read older names as well.
@@ -73,3 +100,10 @@ def _load(model: nn.Module, path: Path, name: str) -> nn.Module:
             raise
         raise InvalidSpec(f"{name}: {misfit(given, shapes, whole) or ' '.join(str(error).split())}") from error
     return model
+
+
+def _wanted(model: nn.Module) -> tuple[dict[str, Shape], list[str]]:
+    """The names and shapes of a model's tensors, and which of them are of whole numbers or truth values."""
+    own = model.state_dict()
+    whole = [each for each, tensor in own.items() if not (tensor.is_floating_point() or tensor.is_complex())]
+    return {each: tuple(tensor.shape) for each, tensor in own.items()}, whole

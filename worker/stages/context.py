@@ -8,14 +8,15 @@ from typing import Literal, TypeVar
 
 import torch
 
-from distill_queue.shared.catalog import Normalise
-from distill_queue.shared.errors import ArtifactDamaged
+from distill_queue.shared.errors import ArtifactDamaged, InvalidSpec
 from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.plan.recipes import ChooseStudent, JoinTeachers, Labels, LoadTeacher, Training
 from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord, EnsembleRecord
 from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.soft_labels.cache import SoftLabels
+from distill_queue.shared.spec.classes import outputs_of
 from distill_queue.shared.spec.model import ModelSpec
+from distill_queue.shared.spec.sources.normalise import MeanAndDeviation, NormaliseInputs
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.worker import models
 from distill_queue.worker.data import normalisation
@@ -49,6 +50,8 @@ class StageContext:
     teacher_on_test: LastValue[torch.Tensor] = field(default_factory=LastValue)
     #: All training samples, normalised, for the next training on them.
     prepared: LastValue[torch.Tensor] = field(default_factory=LastValue)
+    #: What the stage is called.
+    title: str = ""
 
     @property
     def dataset(self) -> DatasetRecord:
@@ -96,19 +99,43 @@ class StageContext:
         if not isinstance(recipe, Training | LoadTeacher):
             raise ArtifactDamaged(f"{artifact.folder}: not the artifact of a model")
         if isinstance(recipe, LoadTeacher):
-            return models.load(self._teacher(recipe.model, recipe.normalise), artifact.path(WEIGHTS))
+            given = self._teacher(recipe.model, recipe.normalise, recipe.classes)
+            return models.load(given, artifact.path(WEIGHTS))
         return models.load(models.build(recipe.model, self.dataset, self.runtime), artifact.path(WEIGHTS))
 
     def ensemble(self, recipe: JoinTeachers, best: int | None) -> models.Ensemble:
         """Build the model of several teachers, untrained; of a chosen student, that of the best point's models."""
         joined = recipe.models_joined(best)
-        teachers = [self._teacher(model, recipe.normalise_of(place)) for place, model in enumerate(joined)]
+        teachers = [
+            self._teacher(model, recipe.normalise_of(place), recipe.classes_of(place))
+            for place, model in enumerate(joined)
+        ]
         return models.Ensemble(teachers, recipe.weights, probabilities=recipe.average == "probabilities")
 
-    def _teacher(self, model: ModelSpec, normalise: Normalise) -> torch.nn.Module:
+    def _teacher(self, model: ModelSpec, normalise: NormaliseInputs, classes: tuple[str, ...]) -> torch.nn.Module:
         """Build a model, untrained, that takes samples as they are here and sees them as its weights need them."""
-        built = models.build(model, self.dataset, self.runtime)
-        return normalisation.prepared(built, normalise, self.dataset, self.runtime.device)
+        bytes_ = isinstance(normalise, MeanAndDeviation) and self.split("train", streamed=True).stored_as_bytes
+        built = self.choosing(self.built(model, classes), classes)
+        return normalisation.prepared(built, normalise, self.dataset, self.runtime.device, bytes_=bytes_)
+
+    def built(self, model: ModelSpec, classes: tuple[str, ...]) -> torch.nn.Module:
+        """Build a model, untrained, that tells classes apart; the data's, where none are named."""
+        data = self.dataset.model_copy(update={"class_names": classes}) if classes else self.dataset
+        return models.build(model, data, self.runtime)
+
+    def choosing(self, model: torch.nn.Module, classes: tuple[str, ...]) -> torch.nn.Module:
+        """Have a model that tells other classes apart return the logits of the data's, in their order.
+
+        Raises:
+            InvalidSpec: it does not know one of the data's classes.
+
+        """
+        if not classes or classes == self.dataset.class_names:
+            return model
+        try:
+            return models.choose_outputs(model, outputs_of(self.dataset.class_names, classes), self.runtime.device)
+        except InvalidSpec as error:
+            raise InvalidSpec(f"teacher.classes: {error}") from error
 
     def soft_labels(self) -> tuple[SoftLabels, Labels]:
         """Open the soft labels of the training samples, with the recipe that says in which views a student sees these.

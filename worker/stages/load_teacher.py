@@ -17,17 +17,22 @@ from distill_queue.worker.training import own_code, probe
 def run(recipe: LoadTeacher, context: StageContext) -> WeightsRecord:
     """Check that given weights are those of the teacher's model, and take them."""
     weights = context.inputs["checkpoint"].path(WEIGHTS)
-    model = models.load(
-        models.build(recipe.model, context.dataset, context.runtime), weights, called="teacher.checkpoint"
-    )
+    file = context.title.partition(" from ")[2]  # As the user calls it: the store knows it by its content.
+    called = f"teacher.checkpoint: {file}" if file else "teacher.checkpoint"
+    model = context.built(recipe.model, recipe.classes)
+    renamed = models.load_given(model, weights, called)
     train = context.split("train", streamed=True)
     name = recipe.model.name if is_reference(recipe.model.name) else ""
     if name:
         own_code.require_steady(model, name, train.normalised(slice(0, probe.ROWS)))
+    context.choosing(model, recipe.classes)
     with plugins.called(name):
         _, batch_size = context.inference(model, train, size_bytes=0)
         warnings = tuple(
             teacher_checks.check(model, recipe.normalise, context.dataset, train, batch_size, context.report)
         )
-    copyfile(weights, context.folder / WEIGHTS)
-    return WeightsRecord(parameters=models.parameters(model), warnings=warnings)
+    if renamed:
+        models.save(model, context.folder / WEIGHTS)
+    else:
+        copyfile(weights, context.folder / WEIGHTS)
+    return WeightsRecord(parameters=models.parameters(model), taken=renamed or None, warnings=warnings)

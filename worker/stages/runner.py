@@ -112,7 +112,9 @@ class StageRunner:
         with store_errors(self.store.root):
             return self._help(stage.recipe, stage)
 
-    def context(self, inputs: dict[str, Artifact], folder: Path, bucket: Bucket | None = None) -> StageContext:
+    def context(
+        self, inputs: dict[str, Artifact], folder: Path, bucket: Bucket | None = None, title: str = ""
+    ) -> StageContext:
         """Return what a stage works with that has these inputs and writes into a folder."""
         return StageContext(
             inputs,
@@ -124,6 +126,7 @@ class StageRunner:
             self.shards,
             self.teacher_on_test,
             self.prepared,
+            title,
         )
 
     def opened(self, stage: Stage) -> dict[str, Artifact]:
@@ -139,7 +142,7 @@ class StageRunner:
         """Do a stage that leaves nothing for a later attempt to go on with."""
         started, inputs = time.monotonic(), self.opened(stage)
         with self.store.draft(stage.ref) as folder, _own_errors(inputs), memory.running_out_fails(OUT_OF_MEMORY):
-            record = _MODULES[stage.kind].run(stage.recipe, self.context(inputs, folder))
+            record = _MODULES[stage.kind].run(stage.recipe, self.context(inputs, folder, title=stage.title))
             return self._commit(stage, folder, record, time.monotonic() - started)
 
     def _go_on(self, stage: Stage, folder_name: str) -> Artifact:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.results.records import DatasetRecord, DataWarning
+from distill_queue.shared.spec.sources.normalise import NormaliseInputs
 from distill_queue.worker.data.normalisation import Normalisation
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.machine.inputs import through
@@ -75,7 +75,7 @@ class Trial:
 
 
 def check(
-    model: nn.Module, normalise: Normalise, data: DatasetRecord, train: Split, batch_size: int, report: Report
+    model: nn.Module, normalise: NormaliseInputs, data: DatasetRecord, train: Split, batch_size: int, report: Report
 ) -> Iterator[DataWarning]:
     """The warning about a teacher, of which there is at most one.
 
@@ -98,7 +98,7 @@ def check(
     if not len(rows):
         return
     targets = train.targets.cpu()[rows]
-    now = None if data.tokens else Normalisation.of(normalise, data)
+    now = None if data.tokens else Normalisation.of(normalise, data, bytes_=train.stored_as_bytes)
 
     def trial(way: Normalisation | None, places: torch.Tensor | slice = slice(None)) -> Trial:
         return _trial(model, way, data, train, rows[places].split(batch_size), report)
@@ -133,7 +133,7 @@ def _labelled(train: Split) -> torch.Tensor:
 
 def _ways(data: DatasetRecord, train: Split, batches: tuple[torch.Tensor, ...]) -> Iterator[Normalisation]:
     """The ways in which others may have normalised such samples, each once."""
-    names: tuple[Normalise, ...] = ("data", "none", "unit")
+    names: tuple[NormaliseInputs, ...] = ("data", "none", "unit")
     if len(data.mean) == 3 == len(data.shape):
         names = (*names, "imagenet")
     ways = [Normalisation.of(name, data) for name in names]

@@ -27,6 +27,11 @@ class ArraysSpec(SourceOnDisk):
     ] = ()
     """The classes' names in the order of their numbers; without them the numbers."""
 
+    @property
+    def known_classes(self) -> tuple[str, ...]:
+        """Those that the spec names."""
+        return self.class_names
+
     @classmethod
     def takes(cls, name: str) -> bool:
         """Whether a folder's file holds an array."""

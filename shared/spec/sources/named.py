@@ -35,6 +35,12 @@ class NamedDatasetSpec(DataSource, WithOptions):
         facts = DATASETS.get(self.name)
         return SampleFacts(facts.shape) if facts else None
 
+    @property
+    def known_classes(self) -> tuple[str, ...]:
+        """Those of a built-in data set of digits."""
+        facts = DATASETS.get(self.name)
+        return facts.class_names if facts else ()
+
     @classmethod
     def has(cls, name: str) -> bool:
         """Whether it is a built-in data set or a reference."""

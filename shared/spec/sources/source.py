@@ -54,6 +54,11 @@ class DataSource(Named):
         return None
 
     @property
+    def known_classes(self) -> tuple[str, ...]:
+        """The classes' names in the order of their numbers; none where they are not known before the data are read."""
+        return ()
+
+    @property
     def without_held_out(self) -> str:
         """That it holds out no samples, and the way out, as the end of a sentence."""
         part = f", or add {self.part_held_out}" if self.part_held_out else ""

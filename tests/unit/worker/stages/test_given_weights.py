@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import json
 import sys
 import zipfile
 from collections.abc import Callable
@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file, save, save_file
+from safetensors.numpy import save, save_file
+from safetensors.torch import save_file as save_tensors
 from torch import nn
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.worker.machine.runtime import Runtime
@@ -64,11 +66,16 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., st
     return refused
 
 
-def run_command(said: str) -> None:
-    """Run the command that a message ends with, in this process: torch is loaded here."""
-    words = shlex.split(said[said.index("python -c ") :].partition("; beside that")[0])
-    assert words[:2] == ["python", "-c"]
-    exec(words[2], {})
+@pytest.fixture
+def taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Stage]:
+    """The stage that loads a teacher that is given in a file, or in what stands for one in a spec."""
+    monkeypatch.chdir(tmp_path)
+
+    def taken(checkpoint: str) -> Stage:
+        Path("spec.yaml").write_text(SPEC % ("digits", "{name: mlp, hidden: [32]}", checkpoint))
+        return Plan.of(PipelineSpec.load("spec.yaml")).trunk[1]
+
+    return taken
 
 
 def test_weights_that_fit_are_taken(tmp_path: Path) -> None:
@@ -90,31 +97,79 @@ def test_weights_from_before_batch_norm_counted_its_batches_are_taken(tmp_path: 
     assert Plan.of(PipelineSpec.load(tmp_path / "spec.yaml")).trunk[1].title == "load teacher from old.safetensors"
 
 
-def test_what_torch_saved_is_named_with_a_line_that_makes_safetensors_of_it(refused: Callable[..., str]) -> None:
-    model = nn.Module()
-    model.layers, model.head = nn.ModuleList([nn.Linear(64, 32)]), nn.Linear(32, 10)
-    torch.save(model.state_dict(), "teacher.pth")
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model.", "module._orig_mod.", "net.0."])
+@pytest.mark.parametrize("part", ["", "state_dict", "model"])
+def test_what_torch_saved_is_taken_with_what_wrappers_put_before_its_names(
+    taken: Callable[[str], Stage], prefix: str, part: str
+) -> None:
+    weights = {f"{prefix}{name}": torch.from_numpy(array) for name, array in WEIGHTS.items()}
+    torch.save({part: weights, "epoch": 3, "optimizer": {"state": {0: weights}}} if part else weights, "teacher.pth")
 
-    said = refused("teacher.pth")
+    load = taken("teacher.pth")
 
-    assert said.startswith(
-        "spec.yaml:5: teacher.checkpoint: teacher.pth: no safetensors file: a pickle, as torch.save writes it: of a "
-        "state_dict this makes one: python -c "
+    notes = [*([f"its part '{part}'"] if part else []), *([f"names without '{prefix}'"] if prefix else [])]
+    said = f" ({', '.join(notes)})" if notes else ""
+    assert load.title == f"load teacher from teacher.pth{said}"
+
+
+def test_the_same_weights_have_one_key_in_a_file_of_torchs_and_in_one_of_safetensors(
+    taken: Callable[[str], Stage],
+) -> None:
+    weights = {name: torch.from_numpy(array) for name, array in WEIGHTS.items()}
+    torch.save({"state_dict": weights, "epoch": 3}, "teacher.pth")
+    save_tensors(weights, "teacher.safetensors")
+
+    assert taken("teacher.pth").key == taken("teacher.safetensors").key
+
+
+def test_a_folder_of_hugging_faces_is_taken_whole_or_in_pieces(taken: Callable[[str], Stage]) -> None:
+    weights, keys = {name: torch.from_numpy(array) for name, array in WEIGHTS.items()}, set()
+    halves = {"a": list(WEIGHTS)[:2], "b": list(WEIGHTS)[2:]}
+    for number, name in enumerate(("model.safetensors", "pytorch_model.bin")):
+        write = save_tensors if number == 0 else torch.save
+        (whole := Path(f"whole-{number}")).mkdir()
+        write(weights, whole / name)
+        (pieces := Path(f"pieces-{number}")).mkdir()
+        for half, names in halves.items():
+            write({each: weights[each] for each in names}, pieces / f"{half}.bin")
+        places = {each: f"{half}.bin" for half, names in halves.items() for each in names}
+        (pieces / f"{name}.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+        assert taken(str(whole)).title == f"load teacher from whole-{number}"
+        keys |= {taken(str(folder)).key for folder in (whole, pieces, pieces / f"{name}.index.json")}
+
+    assert len(keys) == 1
+
+
+def test_of_several_weights_in_a_file_the_ones_that_fit_are_taken_or_one_is_to_be_named(
+    refused: Callable[..., str], taken: Callable[[str], Stage]
+) -> None:
+    weights = {name: torch.from_numpy(array) for name, array in WEIGHTS.items()}
+    torch.save({"model": weights, "ema": {"shadow": dict(weights)}, "criterion": {"a": torch.zeros(3)}}, "both.pth")
+    torch.save({"model": weights, "criterion": {"a": torch.zeros(3)}}, "one.pth")
+
+    said = refused("both.pth")
+
+    assert said == (
+        "spec.yaml:5: teacher.checkpoint: both.pth: has several weights, model (4 tensors), ema.shadow (4 tensors): "
+        "say which, as {file: both.pth, part: model}"
     )
-    run_command(said)
-    assert load_file("teacher.safetensors").keys() == WEIGHTS.keys()
+    assert taken("{file: both.pth, part: ema.shadow}").title.endswith("both.pth (its part 'ema.shadow')")
+    assert taken("one.pth").title == "load teacher from one.pth (its part 'model')"
+    assert refused("{file: both.pth, part: models}").endswith(
+        "both.pth: has no part 'models'; did you mean 'model'? (known: criterion, ema.shadow, model)"
+    )
 
 
 @pytest.mark.parametrize(
     ("content", "kind"),
     [
         (b"", "an empty file"),
-        (b"\x80\x02}q\x00.", "a pickle, as torch.save writes it"),
+        (b"\x80\x02}q\x00.", "a pickle that torch.save did not write, and nothing is unpickled here"),
         (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "a web page, which a download brought in place of the"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a pointer of Git LFS: 'git lfs pull'"),
         (save(WEIGHTS)[:100], "safetensors that ends too early, at byte 100"),
-        (save(WEIGHTS)[:-100], "its tensors are cut off"),
-        (b'{"metadata": {}, "weight_map": {}}', "JSON text: of a model in several files this is the index"),
+        (save(WEIGHTS)[:-100], "no safetensors file: its tensors are cut off"),
+        (b'{"metadata": {}, "weights": {}}', "JSON text, and no list of the pieces of a model"),
         (b"\x89HDF\r\n", "an HDF5 file, as Keras writes it"),
         (b"PK\x03\x04 and then nothing", "an archive that ends too early"),
     ],
@@ -123,40 +178,35 @@ def test_a_file_of_another_kind_is_called_what_it_is(refused: Callable[..., str]
     for model in ("{name: mlp, hidden: [32]}", "{name: torchvision/resnet18}", "{name: 'mine:model'}"):
         said = refused("weights.safetensors", content, model)
 
-        assert "spec.yaml:5: teacher.checkpoint: weights.safetensors: no safetensors file: " + kind in said
+        assert said.startswith("spec.yaml:5: teacher.checkpoint: weights.safetensors: ")
+        assert (
+            said.removeprefix("spec.yaml:5: teacher.checkpoint: weights.safetensors: ")
+            .removeprefix("no weights: ")
+            .startswith(kind)
+        )
 
 
 def test_arrays_of_numpys_are_no_weights(refused: Callable[..., str]) -> None:
     np.savez("weights.npz", **WEIGHTS)
 
-    assert "weights.npz: no safetensors file: arrays of NumPy's" in refused("weights.npz")
+    assert "weights.npz: no weights: arrays of NumPy's" in refused("weights.npz")
 
 
 def test_an_archive_is_called_one(refused: Callable[..., str]) -> None:
     with zipfile.ZipFile("weights.zip", "w") as archive:
         archive.writestr("weights.safetensors", b"")
 
-    assert "weights.zip: no safetensors file: a zip archive" in refused("weights.zip")
+    assert "weights.zip: no weights: a zip archive" in refused("weights.zip")
 
 
-def test_of_a_folder_the_file_in_it_is_asked_for(refused: Callable[..., str]) -> None:
+def test_of_a_folder_without_weights_by_a_known_name_the_file_in_it_is_asked_for(refused: Callable[..., str]) -> None:
     Path("bert").mkdir()
-    assert "spec.yaml:5: teacher.checkpoint: bert is a folder: name the file in it (it has no such)" in refused("bert")
+    assert "teacher.checkpoint: bert: a folder without model.safetensors, pytorch_model.bin or a list" in refused(
+        "bert"
+    )
 
-    Path("bert/model.safetensors").touch()
-    assert "name the file in it (model.safetensors)" in refused("bert")
-
-
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.", "net.0."])
-def test_what_a_wrapper_put_before_all_names_is_taken_away_by_the_line_that_is_given(
-    refused: Callable[..., str], prefix: str
-) -> None:
-    said = refused("teacher.safetensors", save(prefixed(prefix)))
-
-    assert f"spec.yaml:5: teacher.checkpoint: teacher.safetensors: its names begin with '{prefix}'" in said
-    run_command(said)
-    Path("spec.yaml").write_text(SPEC % ("digits", "{name: mlp, hidden: [32]}", "teacher-renamed.safetensors"))
-    assert PipelineSpec.load("spec.yaml").teacher is not None
+    Path("bert/epoch-3.pth").touch()
+    assert refused("bert").endswith("name one of its files (epoch-3.pth)")
 
 
 def test_what_is_wrong_beside_the_prefix_is_said_too(refused: Callable[..., str]) -> None:
@@ -216,9 +266,7 @@ def test_each_of_several_teachers_is_looked_at(tmp_path: Path) -> None:
         "students:\n  - {name: small, model: {name: mlp, hidden: [8]}}\n"
     )
 
-    with pytest.raises(
-        InvalidSpec, match=r"spec.yaml:5: teachers\[1\].checkpoint: wrong.pt: no safetensors file: a pic"
-    ):
+    with pytest.raises(InvalidSpec, match=r"spec.yaml:5: teachers\[1\].checkpoint: wrong.pt: a pickle that"):
         PipelineSpec.load(tmp_path / "spec.yaml")
 
 
@@ -232,7 +280,7 @@ def test_the_files_of_a_spec_that_was_made_in_python_are_looked_at_too(
         {"name": "made", "teacher": {"model": mlp, "checkpoint": "wrong.pt"}, "students": [{"name": "s", "model": mlp}]}
     )
 
-    with pytest.raises(InvalidSpec, match=r"^spec: teacher.checkpoint: wrong.pt: no safetensors file: a pickle"):
+    with pytest.raises(InvalidSpec, match=r"^spec: teacher.checkpoint: wrong.pt: a pickle"):
         spec.with_files()
 
 
@@ -261,5 +309,6 @@ def test_what_only_a_worker_can_tell_it_tells_in_the_same_words(
 
     assert load.title == "load teacher from fine.safetensors"
     assert str(raised.value) == (
-        "teacher.checkpoint: not the weights of this model: missing 1.weight, 1.bias; unexpected module.1.weight"
+        "teacher.checkpoint: fine.safetensors: not the weights of this model: missing 1.weight, 1.bias; "
+        "unexpected module.1.weight"
     )
