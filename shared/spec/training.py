@@ -77,6 +77,8 @@ class TrainingSpec(SpecPart):
     """Weights are averaged: after each step, this share of the average so far and the rest of the new weights."""
     keep: Literal["last", "best"] = "last"
     """`best` keeps the weights of the epoch with the highest accuracy on held-out samples."""
+    keep_state: Annotated[bool, Field(exclude_if=lambda keeps: not keeps)] = False
+    """Keep the optimiser's state beside the weights, for a later pipeline that `continues` the training to the bit."""
     patience: int | None = Field(default=None, ge=1)
     """Epochs without a better accuracy on held-out samples after which a training ends; none: never."""
     seed: int = Field(default=0, ge=0, lt=2**32)
