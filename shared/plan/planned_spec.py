@@ -178,13 +178,13 @@ def _earlier(plan: Plan, role: str, seed: int) -> tuple[Start, EarlierModel] | N
         return None
     inputs = stages[scored].inputs.items() if isinstance(stages[scored].recipe, ChooseStudent) else ()
     refs = [ref for name, ref in inputs if name.endswith(f"/{seed}")] or [scored]
-    trainings = [(each.recipe, each.inputs) for each in map(stages.__getitem__, refs)]
-    found = [(r, inputs) for r, inputs in trainings if isinstance(r, Training) and r.start and not r.start.file]
-    if not found:
-        return None
-    alikes = [alike(recipe, inputs) for recipe, inputs in found if recipe.start and recipe.start.mode == "state"]
-    (recipe, inputs), *_ = found
-    return recipe.start and (recipe.start, EarlierModel(key=inputs[START].key, alike=next(iter(alikes), "")))
+    key = same = ""
+    first: Start | None = None
+    for stage in map(stages.__getitem__, refs):
+        if isinstance(stage.recipe, Training) and (start := stage.recipe.start) and not start.file:
+            first, key = first or start, stage.inputs[START].key
+            same = alike(stage.recipe, stage.inputs) if start.mode == "state" else same
+    return (first, EarlierModel(key=key, alike=same)) if first else None
 
 
 def _gathered(values: Sequence[Any]) -> Any:

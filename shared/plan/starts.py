@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from distill_queue.shared.errors import InvalidSpec
@@ -19,6 +19,8 @@ from distill_queue.shared.spec.weights import weights_file
 
 #: The role of what a training begins with among its inputs.
 START = "start"
+#: The file of a training's end, beside its weights, where the spec says to keep it.
+STATE = "state.safetensors"
 #: Characters of a file's name in a recipe.
 LONGEST_FILE_NAME = 60
 
@@ -60,6 +62,14 @@ class Starts:
         if isinstance(part, StudentSpec) and part.continues and isinstance(recipe, Distill | TrainControl):
             return _continued(part.continues, recipe, inputs)
         return None
+
+
+def new_schedules(stages: Iterable[Stage]) -> Iterator[str]:
+    """A sentence for each student whose earlier training does not simply go on, once for all of its seeds."""
+    starts = [stage.recipe.start for stage in stages if isinstance(stage.recipe, Distill | TrainControl)]
+    whys = {(each.student, each.pipeline, each.why) for each in starts if each and each.why}
+    for student, pipeline, why in sorted(whys):
+        yield f"{student} of {pipeline}: a new schedule starts from its weights: {why}"
 
 
 def alike(recipe: Training, inputs: Mapping[str, ArtifactRef]) -> str:

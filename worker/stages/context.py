@@ -31,8 +31,6 @@ from distill_queue.worker.machine.runtime import Report, Runtime
 from distill_queue.worker.stages.crew import Alone, Crew
 
 WEIGHTS = "model.safetensors"
-#: The end of a training, beside its weights, where the spec says to keep it.
-STATE = "state.safetensors"
 
 T = TypeVar("T", bound=Record)
 

@@ -10,9 +10,10 @@ from torch import nn
 from distill_queue.shared.errors import ArtifactDamaged, StageFailed
 from distill_queue.shared.plan.recipes import Training
 from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.plan.starts import STATE
 from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker import models
-from distill_queue.worker.stages.context import STATE, WEIGHTS, StageContext
+from distill_queue.worker.stages.context import WEIGHTS, StageContext
 from distill_queue.worker.training.checkpoints import Checkpoint
 
 

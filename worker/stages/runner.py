@@ -23,7 +23,7 @@ from distill_queue.shared.errors import StageFailed, store_errors
 from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.plan.recipes import RECIPES, SoftLabelling, Training, models_of
 from distill_queue.shared.plan.stage import Bundle, Stage, bundle_ref
-from distill_queue.shared.plan.starts import START
+from distill_queue.shared.plan.starts import START, STATE
 from distill_queue.shared.results.history import HISTORY
 from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.store.artifact import Artifact
@@ -32,7 +32,7 @@ from distill_queue.worker import models
 from distill_queue.worker.machine import memory, plugins
 from distill_queue.worker.machine.last_value import LastValue
 from distill_queue.worker.machine.runtime import Report, Runtime
-from distill_queue.worker.stages.context import STATE, WEIGHTS, StageContext
+from distill_queue.worker.stages.context import WEIGHTS, StageContext
 from distill_queue.worker.stages.crew import Alone, Crew
 from distill_queue.worker.stages.soft_labels import help_to_label
 from distill_queue.worker.stages.train import to_train, train_models
