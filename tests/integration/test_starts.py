@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from celery.contrib.testing.worker import start_worker
 from safetensors.torch import load_file, save_file
 
+from distill_queue.scheduler.client.client import PipelineClient
+from distill_queue.scheduler.client.continued import with_continued
 from distill_queue.scheduler.client.given_files import store_given
+from distill_queue.scheduler.client.outcome import keep_results
+from distill_queue.scheduler.maintenance.needed_artifacts import NeededArtifacts
+from distill_queue.shared.broker.connection import connect
 from distill_queue.shared.errors import HandedBack, InvalidSpec
-from distill_queue.shared.plan.formats import format_of
+from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.planned_spec import PlannedSpec
-from distill_queue.shared.plan.stage import EARLIER_FORMAT, STAGE_FORMAT, Stage
 from distill_queue.shared.plan.starts import STATE, alike, new_schedules
 from distill_queue.shared.results.records import TrainingRecord
+from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.shared.store.submissions import Submissions
+from distill_queue.worker.app import create
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.context import WEIGHTS
 from distill_queue.worker.stages.runner import StageRunner
@@ -77,6 +86,12 @@ def continued(earlier: Trained, names: tuple[str, str] = ("distill s", "train s/
 
     student, control = (model(earlier[name]) for name in names)
     return {"pipeline": "p-1", "student": "s", "runs": [{"seed": 0, "student": student, "control": control}]}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    """An empty store."""
+    return FolderStore(tmp_path / "store")
 
 
 @pytest.fixture
@@ -137,25 +152,6 @@ def test_a_head_for_other_classes_is_drawn_anew_and_this_is_said(
     assert record(made["distill s"]).start == record(made["train s/control"]).start == said
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        (
-            {"layers.0.weight": torch.ones(8, 63)},
-            r"students\[0\]\.weights: .*layers\.0\.weight is \[8, 63\], not \[8, 64\]",
-        ),
-        ({"layers.0.bias": None}, r"students\[0\]\.weights: .*missing layers\.0\.bias"),
-        ({f"extra.{n}": torch.ones(1) for n in range(4)}, r"unexpected extra\.0, extra\.1, extra\.2 and 1 more"),
-        ({"head.weight": torch.ones(10, 9)}, r"head\.weight is \[10, 9\], not \[10, 8\]"),
-    ],
-)
-def test_other_weights_are_refused_before_anything_is_submitted(
-    given: Callable[..., dict[str, str]], changes: dict[str, Any], said: str
-) -> None:
-    with pytest.raises(InvalidSpec, match=said):
-        spec_of({"weights": given(**changes)})
-
-
 def test_weights_without_a_head_are_taken(store: FolderStore, given: Callable[..., dict[str, str]]) -> None:
     file = given(**{"head.weight": None, "head.bias": None})
 
@@ -165,41 +161,9 @@ def test_weights_without_a_head_are_taken(store: FolderStore, given: Callable[..
 
 
 @pytest.mark.parametrize(
-    ("student", "said"),
-    [
-        ({"weights": {"file": "nowhere.safetensors"}}, r"students\[0\]\.weights: no such file"),
-        ({"weights": {"file": "w"}, "continues": {"pipeline": "p", "student": "s"}}, "not both"),
-        (
-            {"model": {"name": "torchvision/resnet18", "weights": "IMAGENET1K_V1"}, "weights": {"file": "w"}},
-            "leave out model.weights",
-        ),
-        ({"continues": {"pipeline": "../x", "student": "s"}}, r"continues\.pipeline"),
-    ],
+    "more",
+    [{}, {"keep": "best", "optimizer": "sgd", "learning_rate": 0.1}, {"schedule": "step", "milestones": [1]}],
 )
-def test_a_start_that_cannot_be_is_refused(student: dict[str, Any], said: str) -> None:
-    with pytest.raises(InvalidSpec, match=said):
-        spec_of(student)
-
-
-def test_the_content_of_the_file_is_part_of_the_key_and_its_name_is_not(
-    given: Callable[..., dict[str, str]], tmp_path: Path
-) -> None:
-    def key(file: dict[str, str] | None) -> Stage:
-        plan = Plan.of(spec_of({"weights": file} if file else {}))
-        return next(stage for stage in plan.stages if stage.kind == "distill")
-
-    first = key(given())
-    (tmp_path / "other.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes())
-    same, none = key({"file": str(tmp_path / "other.safetensors")}), key(None)
-    other = key(given(classes=7))
-
-    assert first.key == same.key
-    assert len({first.key, none.key, other.key}) == 3
-    assert (format_of([first.recipe]), format_of([none.recipe])) == (STAGE_FORMAT, EARLIER_FORMAT)
-    assert "from w.safetensors" in first.recipe.details()
-
-
-@pytest.mark.parametrize("more", [{}, {"keep": "best", "optimizer": "sgd", "learning_rate": 0.1}, {"schedule": "step", "milestones": [1]}])
 def test_two_epochs_and_two_more_are_four_to_the_byte(store: FolderStore, more: dict[str, Any]) -> None:
     dropping = {"name": "mlp", "hidden": [8], "dropout": 0.2}
     training = STEADY | more
@@ -265,17 +229,6 @@ def test_where_a_training_cannot_go_on_a_new_schedule_starts_from_its_weights(
     assert record(later["distill s"]).start == "from s of p-1"
 
 
-def test_trainings_that_go_on_are_not_stacked_and_those_that_start_from_a_file_are(
-    given: Callable[..., dict[str, str]],
-) -> None:
-    def sizes(student: dict[str, Any]) -> set[int]:
-        plan = Plan.of(spec_of(student | {"seeds": 4}))
-        return {len(bundle) for bundle in plan.bundles if bundle[0].kind in ("distill", "train_control")}
-
-    assert sizes({"weights": given()}) == {8}
-    assert sizes({"training": STEADY}) == {1}
-
-
 def test_stacked_trainings_start_each_from_its_own_weights(
     store: FolderStore, given: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:
@@ -311,3 +264,80 @@ def test_a_planned_spec_has_the_same_keys(
         again = Plan.of(PipelineSpec.load(tmp_path / "again.yaml"))
 
         assert [stage.key for stage in again.stages] == [stage.key for stage in plan.stages]
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[PipelineClient]:
+    """A client with a worker in a thread of this process."""
+    with start_worker(create(settings), pool="solo", perform_ping_check=False, shutdown_timeout=30):
+        yield PipelineClient(settings)
+    gc.collect()  # Celery's results unsubscribe when they are collected: now, not after the server is gone.
+
+
+def finish(client: PipelineClient, spec: PipelineSpec) -> str:
+    pipeline = client.submit(spec)
+    for _ in client.watch(pipeline):
+        pass
+    assert client.results(pipeline)
+    return pipeline.id
+
+
+def test_a_student_of_an_earlier_pipeline_is_trained_on_seed_by_seed(
+    client: PipelineClient, settings: Settings
+) -> None:
+    student = {"training": STEADY, "seeds": 2}
+    at_once = Plan.of(spec_of({"training": STEADY | {"epochs": 4}, "seeds": 2}))
+    earlier = finish(client, spec_of(student))
+    finish(client, spec_of({"training": STEADY | {"epochs": 4}, "seeds": 2}))
+
+    later = finish(client, spec_of(student | {"continues": {"pipeline": earlier, "student": "s"}}))
+
+    store, plan = FolderStore(settings.folder), client.status(later).plan
+    for stage in at_once.stages:
+        if stage.kind in ("distill", "train_control"):
+            (same,) = (store.open(each.ref) for each in plan.stages if each.title == stage.title)
+            assert same.path(WEIGHTS).read_bytes() == store.open(stage.ref).path(WEIGHTS).read_bytes(), stage.title
+    refused = {
+        "no student 'x'": {"continues": {"pipeline": earlier, "student": "x"}},
+        "nobody-1": {"continues": {"pipeline": "nobody-1", "student": "s"}},
+        "trained with seed 0, 1, and not with 2": {"seeds": 3},
+        "is mlp 8, not mlp 9": {"model": {"name": "mlp", "hidden": [9]}},
+    }
+    for said, changes in refused.items():
+        asked = student | {"continues": {"pipeline": earlier, "student": "s"}} | changes
+        with pytest.raises(InvalidSpec, match=rf"students\[0\]\.continues: .*{said}"):
+            client.submit(spec_of(asked))
+    keep_results(settings, client.results(earlier))
+    asked = spec_of(student | {"continues": {"pipeline": earlier, "student": "s"}})
+    without_broker = settings.model_copy(update={"broker_url": "redis://127.0.0.1:1/0"})
+    assert Plan.of(with_continued(asked, without_broker)).report.key == plan.report.key
+
+
+def test_what_a_pipeline_goes_on_from_is_kept_and_said_to_be_gone_where_it_is(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, store = PipelineClient(settings), FolderStore(settings.folder)
+    spec = spec_of({"training": STEADY})
+    earlier = client.submit(spec).id
+    asked = spec_of({"training": STEADY, "continues": {"pipeline": earlier, "student": "s"}})
+    with pytest.raises(
+        InvalidSpec, match=r"'s' of .* is not in the store: it is not trained yet, or was removed since"
+    ):
+        client.submit(asked)
+    train(spec, store)
+    later = client.submit(asked).id
+    client.cancel(earlier)
+    assert not caplog.messages
+    changed = {"training": STEADY | {"schedule": "cosine"}, "continues": {"pipeline": earlier, "student": "s"}}
+    client.submit(spec_of(changed))
+    assert caplog.messages == [
+        f"s of {earlier}: a new schedule starts from its weights: "
+        "the schedule cosine depends on how many epochs there are"
+    ]
+    ledger = Ledger(connect(settings), settings.history_seconds)
+
+    needed = NeededArtifacts.now(ledger, Submissions(store))
+
+    start = next(stage for stage in Plan.of(spec).stages if stage.kind == "distill")
+    assert later in needed.pipelines[start.key]
+    assert Submissions(store).find(later) is not None
