@@ -55,7 +55,7 @@ class Step:
             torch.randn(1, batch_size, record.classes, device=device),
         )
         parameters: list[torch.Tensor] = list(model.parameters())
-        groups = Group.of(TrainingSpec(), parameters, parameters)
+        groups = Group.of(parameters, parameters, [1e-3] * len(parameters), 0.0)
         # Without the cache of weights that were cast: a graph would go on with those of its recording.
         cast = torch.autocast(device.type, dtype, enabled=dtype != torch.float32, cache_enabled=False)
         return cls(Stack([model]), Objective([KD], device), optimizers.build(TrainingSpec(), groups), batch, cast)

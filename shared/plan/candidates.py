@@ -19,6 +19,7 @@ from distill_queue.shared.plan.recipes import (
     models_of,
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage
+from distill_queue.shared.plan.starts import Starts
 from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.student import StudentGrid, StudentSpec
@@ -46,7 +47,7 @@ class Candidates:
         first = next(iter(points.values()))
         seeds = tuple(range(first.training.seed, first.training.seed + first.seeds))
         runs = StudentRuns(name=student.name, seeds=seeds, teacher=student.teacher)
-        students, controls = {}, {}
+        students, controls, starts = {}, {}, Starts(spec.dataset)
         for label, point in points.items():
             where = f" ({label})" if label else ""
             for seed in seeds:
@@ -59,9 +60,8 @@ class Candidates:
                     online=spec.soft_labels.online,
                     augmentation=spec.soft_labels.augmentation if spec.soft_labels.online else AugmentationSpec(),
                 )
-                students[label, seed] = Stage.of(
-                    f"distill {runs.role(seed)}{where}", distill, dataset=data.ref, **lessons.source
-                )
+                inputs = {"dataset": data.ref, **lessons.source}
+                students[label, seed] = starts.stage(f"distill {runs.role(seed)}{where}", distill, point, inputs)
                 if spec.evaluation.control:
                     alone = TrainControl(
                         model=point.model,
@@ -70,7 +70,8 @@ class Candidates:
                         augmentation=spec.soft_labels.augmentation,
                         transfer=point.transfer,
                     )
-                    controls[label, seed] = Stage.of(f"train {runs.control(seed)}{where}", alone, dataset=data.ref)
+                    title = f"train {runs.control(seed)}{where}"
+                    controls[label, seed] = starts.stage(title, alone, point, {"dataset": data.ref})
         return cls(runs, tuple(points), lessons.teacher, students, controls)
 
     @property

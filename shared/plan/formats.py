@@ -13,7 +13,7 @@ from distill_queue.shared.plan.recipes import (
     Recipe,
     StageRecipe,
     TrainControl,
-    TrainTeacher,
+    Training,
     WriteReport,
     models_of,
 )
@@ -35,17 +35,17 @@ def _is_new(recipe: StageRecipe) -> bool:
     """Whether only versions that know format 6 read a recipe."""
     if any(isinstance(model, MlpSpec | CnnSpec) and model.drops for model in models_of(recipe)):
         return True
+    if isinstance(recipe, Training) and (recipe.start is not None or recipe.training.is_new):
+        return True
     match recipe:
         case PrepareData(dataset=dataset):
             return not isinstance(dataset, NamedDatasetSpec) or dataset.normalise != "data"
-        case TrainTeacher(training=training):
-            return training.is_new
         case Labels(augmentation=augmentation):
             return augmentation.is_new
-        case Distill(transfer=transfer, distillation=distillation, training=training, online=online):
-            return online or training.is_new or distillation.changes or not transfer.changes_nothing
-        case TrainControl(transfer=transfer, augmentation=augmentation, training=training, views=views):
-            return views is None or training.is_new or augmentation.is_new or not transfer.changes_nothing
+        case Distill(transfer=transfer, distillation=distillation, online=online):
+            return online or distillation.changes or not transfer.changes_nothing
+        case TrainControl(transfer=transfer, augmentation=augmentation, views=views):
+            return views is None or augmentation.is_new or not transfer.changes_nothing
         case LoadTeacher(normalise=normalise, classes=classes):
             return bool(classes) or not isinstance(normalise, str)
         case JoinTeachers(seeds=seeds, normalise=normalise, classes=classes):

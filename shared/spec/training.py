@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
@@ -9,6 +10,8 @@ from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.spec.augmentation import AugmentationSpec
+from distill_queue.shared.spec.models.family import ModelFamily
+from distill_queue.shared.spec.parameters import PatternRates, Patterns, depths, matching, unmatched, without_buffers
 from distill_queue.shared.spec.part import SpecPart
 
 #: The momentum of `sgd`, where a spec says none.
@@ -41,6 +44,12 @@ class TrainingSpec(SpecPart):
     """Whether the momentum of `sgd` is Nesterov's (Sutskever et al. 2013)."""
     learning_rate: float = Field(default=1e-3, gt=0.0, le=1e3)
     """The learning rate, or the highest one where the schedule changes it."""
+    learning_rates: Annotated[PatternRates, Field(exclude_if=lambda rates: not rates)] = ()
+    """Learning rates of some parameters, as `{"head.*": 1e-3}`: of the first shell pattern that matches a name."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0, exclude_if=lambda decay: decay == 1.0)] = 1.0
+    """What each layer's learning rate is of that of the layer behind it; the head has `learning_rate`."""
+    freeze: Annotated[Patterns, Field(exclude_if=lambda freeze: not freeze)] = ()
+    """Shell patterns of the names of parameters that stay as they are, as `["stem.*", "blocks.0.*"]`."""
     weight_decay: float = Field(default=0.0, ge=0.0, le=10.0)
     """Weight decay of matrices and kernels; norms and biases have none."""
     clip_norm: float | None = Field(default=None, gt=0.0, le=1e6, exclude_if=lambda norm: norm is None)
@@ -68,6 +77,8 @@ class TrainingSpec(SpecPart):
     """Weights are averaged: each step keeps this share of the average so far, and adds the rest of the new weights."""
     keep: Literal["last", "best"] = "last"
     """`best` keeps the weights of the epoch with the highest accuracy on held-out samples."""
+    keep_state: Annotated[bool, Field(exclude_if=lambda keeps: not keeps)] = False
+    """Keep the optimiser's state beside the weights, for a later pipeline that `continues` the training to the bit."""
     patience: int | None = Field(default=None, ge=1)
     """Epochs without a better accuracy on held-out samples after which a training ends; none: never."""
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -96,6 +107,45 @@ class TrainingSpec(SpecPart):
             changes |= {"schedule": "constant", "gamma": GAMMA}
         return self.model_copy(update=changes)
 
+    def frozen(self, names: Sequence[str]) -> list[str]:
+        """The parameters of a model that stay as they are."""
+        return matching(self.freeze, names)
+
+    def rates(self, names: Sequence[str]) -> list[float]:
+        """The learning rate of each of a model's parameters; in a schedule, the highest one.
+
+        With a layer decay, a rate falls by a factor from each layer to the one before it (Clark et al. 2020, ELECTRA,
+        section 3.1; Bao et al. 2022, BEiT, appendix). A rate that is given by a pattern is not changed by it.
+
+        Raises:
+            ValueError: no layers are numbered in the names, whose rates a decay could tell apart.
+
+        """
+        rates = dict.fromkeys(names, self.learning_rate)
+        if self.layer_decay != 1.0:
+            found = depths(names)
+            deepest = max(found.values())
+            rates = {name: rate * self.layer_decay ** (deepest - found[name]) for name, rate in rates.items()}
+        for each in reversed(self.learning_rates):
+            rates |= dict.fromkeys(matching([each.pattern], names), each.learning_rate)
+        return list(rates.values())
+
+    def misfit(self, names: Sequence[str]) -> tuple[str, str] | None:
+        """The field that does not fit a model with parameters of these names, and what is wrong; None if all fit."""
+        for field, patterns in (
+            ("freeze", self.freeze),
+            ("learning_rates", [each.pattern for each in self.learning_rates]),
+        ):
+            if problem := next(filter(None, (unmatched(pattern, names) for pattern in patterns)), None):
+                return field, problem
+        if self.freeze and len(self.frozen(names)) == len(names):
+            return "freeze", "all parameters are frozen: there is nothing to train"
+        try:
+            self.rates(names)
+        except ValueError as error:
+            return "layer_decay", str(error)
+        return None
+
     @model_validator(mode="after")
     def _options_have_an_effect(self) -> Self:
         for field, (choice, owner) in _BELONGS.items():
@@ -123,3 +173,16 @@ class TrainingSpec(SpecPart):
                 {"key": "milestones", "milestone": self.milestones[-1], "epochs": self.epochs},
             )
         return self
+
+
+def require_parameters(model: ModelFamily, training: TrainingSpec) -> None:
+    """Refuse a training that names parameters which its model does not have, as far as these are known without torch.
+
+    Raises:
+        PydanticCustomError: it does.
+
+    """
+    tensors = model.tensors(None, None)
+    if tensors is not None and (misfit := training.misfit(without_buffers(tensors))):
+        field, problem = misfit
+        raise PydanticCustomError("options", "{problem}", {"key": f"training.{field}", "problem": problem})

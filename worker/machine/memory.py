@@ -110,6 +110,7 @@ def of_training(
     data: int,
     *,
     joined: bool = False,
+    frozen: frozenset[str] = frozenset(),
 ) -> Need:
     """The memory that training models side by side takes.
 
@@ -120,15 +121,16 @@ def of_training(
         dtype: of the matrix products.
         data: bytes of the samples and soft labels.
         joined: whether the last batch has a sample more than the others.
+        frozen: names of parameters that have no gradient and no state of the optimiser.
 
     """
-    weights = sum(map(_weights, models))
+    weights, trained = sum(map(_weights, models)), sum(_weights(model, frozen) for model in models)
     optimizer = OPTIMIZER_STATE[training.optimizer] if training.momentum else 0
     kept_beside = (training.keep == "best") + (training.ema_decay is not None)
     # One for the gradients.
-    state = weights * (1 + optimizer + kept_beside)
-    # A checkpoint holds the weights in place of the gradients, which are as large; or both, within a step.
-    saved = state + (weights if training.accumulate > 1 else 0)
+    state = trained * (1 + optimizer) + weights * kept_beside
+    # A checkpoint holds the weights in place of the gradients; or both, within a step.
+    saved = state + weights - trained + (trained if training.accumulate > 1 else 0)
     checkpoint = CHECKPOINT_COPIES * saved if first(inputs).device.type == "cpu" else 0
     kept = _of_a_sample(models[0], inputs, dtype)
     sample = int(WORKSPACE * len(models) * (kept.total + 2 * kept.largest))
@@ -218,9 +220,9 @@ def _kept(model: nn.Module, inputs: Inputs, dtype: torch.dtype) -> list[int]:
     return [*sizes, logits.numel() * FLOAT]
 
 
-def _weights(model: nn.Module) -> int:
-    """Bytes of a model's parameters."""
-    return sum(parameter.nbytes for parameter in model.parameters())
+def _weights(model: nn.Module, without: frozenset[str] = frozenset()) -> int:
+    """Bytes of a model's parameters, without some by name."""
+    return sum(parameter.nbytes for name, parameter in model.named_parameters() if name not in without)
 
 
 def _free_of_the_machine() -> int:

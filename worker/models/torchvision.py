@@ -48,6 +48,9 @@ def start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> Non
 class ColourInput(nn.Module):
     """A torchvision model that also takes images of one channel."""
 
+    #: What its parameters' names begin with, before torchvision's own.
+    names_prefix = "model."
+
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model

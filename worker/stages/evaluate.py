@@ -27,6 +27,7 @@ def run(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
     trained = of_model.record
     if isinstance(trained, ChoiceRecord) and recipe.seed is not None:
         trained = trained.trained[recipe.seed]
+    recorded = trained if isinstance(trained, TrainingRecord) and trained.trained_parameters is not None else None
     context.report("latency")
     latency_median_ms, latency_p95_ms = cost.latency_ms(model, test)
     return EvaluationRecord(
@@ -35,7 +36,7 @@ def run(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
         negative_log_likelihood=quality.negative_log_likelihood(logits, test.targets),
         agreement=None if teacher_logits is None else quality.agreement(logits, teacher_logits),
         parameters=models.parameters(model),
-        trained_parameters=models.trained_parameters(model),
+        trained_parameters=recorded.trained_parameters if recorded else models.trained_parameters(model),
         multiply_adds=cost.multiply_adds(model, test, _counting(context.inputs["model"])),
         size_bytes=of_model.files[weights].size_bytes,
         latency_median_ms=latency_median_ms,

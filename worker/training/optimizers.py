@@ -29,22 +29,33 @@ class Group:
     weight_decay: float
 
     @classmethod
-    def of(cls, training: TrainingSpec, leaves: Sequence[torch.Tensor], shapes: Sequence[torch.Tensor]) -> list[Self]:
+    def of(
+        cls,
+        leaves: Sequence[torch.Tensor],
+        shapes: Sequence[torch.Tensor],
+        learning_rates: Sequence[float],
+        weight_decay: float,
+    ) -> list[Self]:
         """The groups of a model's parameters: matrices and kernels decay, norms and biases do not.
 
         Args:
-            training: has the learning rate and the weight decay.
             leaves: what is changed; of a stack, slices with a dimension for the members.
             shapes: one model's own parameters, in the same order.
+            learning_rates: of each parameter.
+            weight_decay: of the matrices and kernels.
 
         """
-        parts: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
-        for leaf, parameter in zip(leaves, shapes, strict=True):
-            parts[parameter.ndim > 1].append(leaf)
-        if not training.weight_decay:
-            return [cls(parts[0] + parts[1], training.learning_rate, 0.0)]
-        decays = zip(parts, (0.0, training.weight_decay), strict=True)
-        return [cls(part, training.learning_rate, weight_decay) for part, weight_decay in decays if part]
+        groups = []
+        for rate in dict.fromkeys(learning_rates):
+            parts: tuple[list[torch.Tensor], list[torch.Tensor]] = ([], [])
+            for leaf, parameter, own in zip(leaves, shapes, learning_rates, strict=True):
+                if own == rate:
+                    parts[parameter.ndim > 1].append(leaf)
+            if not weight_decay:
+                groups.append(cls(parts[0] + parts[1], rate, 0.0))
+                continue
+            groups += [cls(part, rate, decay) for part, decay in zip(parts, (0.0, weight_decay), strict=True) if part]
+        return groups
 
 
 #: A learning rate, or a float32 tensor without dimensions beside the parameters.

@@ -6,7 +6,7 @@ import copy
 import ctypes
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -25,6 +25,7 @@ from distill_queue.worker.machine import memory, plugins
 from distill_queue.worker.machine.determinism import determinism
 from distill_queue.worker.machine.inputs import Inputs, each, first
 from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.models import frozen_names
 from distill_queue.worker.training import own_code
 from distill_queue.worker.training.gradients import far_from
 from distill_queue.worker.training.marks import Mark, difference, mark, state_of
@@ -69,18 +70,26 @@ Step = dict[str, torch.Tensor]
 class Probe:
     """Models that may be spoilt, and a few real samples to take through them."""
 
-    def __init__(self, models: Sequence[nn.Module], inputs: Inputs, seed: int, like: nn.Module | None = None) -> None:
+    def __init__(
+        self,
+        models: Sequence[nn.Module],
+        inputs: Inputs,
+        seed: int,
+        like: nn.Module | None = None,
+        frozen: frozenset[str] = frozenset(),
+    ) -> None:
         """Take models that may be spoilt.
 
         Args:
             models: untrained ones of one shape.
             inputs: samples `[rows, ...]` as they take them.
             seed: for dropout.
+            frozen: torch's names of their frozen parameters.
             like: where there is one model, another one in the same state, which is kept as it is; it saves a copy.
 
         """
         self._models, self._seed, self._device = models, seed, first(inputs).device
-        self._stack = Stack(models)
+        self._stack = Stack(models, frozen)
         self._inputs = each(inputs, lambda samples: samples.expand(len(models), *samples.shape))
         own = {tensor.data_ptr() for tensor in self._tensors}
         state = self._tensors if like is None else chain(like.parameters(), like.buffers())
@@ -198,9 +207,22 @@ class Probe:
 
 
 def examine(
-    recipes: Sequence[Training], models: Sequence[nn.Module], data: DatasetRecord, train: Split, runtime: Runtime
+    recipes: Sequence[Training],
+    models: Sequence[nn.Module],
+    data: DatasetRecord,
+    train: Split,
+    runtime: Runtime,
+    prepare: Callable[[nn.Module], object] = lambda _: None,
 ) -> Findings:
     """Find out how models of one shape can be trained here; the models themselves stay as they are.
+
+    Args:
+        recipes: of their trainings.
+        models: as their trainings begin.
+        data: what they are for.
+        train: the training samples.
+        runtime: where they are.
+        prepare: what was done to the first one after it was built.
 
     Raises:
         InvalidSpec: the user's own model is not the same each time, or a model cannot be trained on single samples.
@@ -213,17 +235,17 @@ def examine(
     single = 1 in batch_sizes(len(train), first.batch_size)
     if not own and not single and dtype == torch.float32:
         return Findings(dtype)
-    inputs = train.normalised(slice(0, ROWS))
+    inputs, frozen = train.normalised(slice(0, ROWS)), frozen_names(models[0], first)
     if own:
         before = state_of(models[0])
-        spare = own_code.build_again(models[0], recipes[0].model, data, runtime, first.seed, inputs)
-        probe = Probe([spare], inputs, first.seed, like=models[0])
+        spare = own_code.build_again(models[0], recipes[0].model, data, runtime, first.seed, inputs, prepare)
+        probe = Probe([spare], inputs, first.seed, like=models[0], frozen=frozen)
         _require_reproducible(probe, name)
         own_code.require_whole(spare, recipes[0].model, data, runtime, first.seed, inputs)
         own_code.require_untouched(models[0], before, name)
     else:
         like = models[0] if len(models) == 1 else None
-        probe = Probe(copy.deepcopy(models), inputs, first.seed, like)
+        probe = Probe(copy.deepcopy(models), inputs, first.seed, like, frozen)
     joined = single and _must_join(probe, name, first.batch_size, len(train))
     fault = None if dtype == torch.float32 else probe.fault_of(dtype)
     if fault is None:
