@@ -83,7 +83,7 @@ class _Wrong(torch.autograd.Function):
 
 
 class Wrong(nn.Module):
-    """A linear model whose gradients are wrong in bfloat16 alone: `unwritten`, `mirrored`, `large`, or without a kernel."""
+    """A linear model whose gradients are wrong in rounded types: `unwritten`, `mirrored`, `large` or `no kernel`."""
 
     def __init__(self, how: str = "") -> None:
         super().__init__()
