@@ -123,7 +123,7 @@ def teacher(weights: Path, normalise: str = "data") -> dict[str, Any]:
         (
             "x / 16",
             "data",
-            "as x / 16: have a data set of your own return them so, and say 'normalise: none' beside its checkpoint",
+            "as x / 16: say 'normalise: {mean: [0], std: [0.0627451]}' beside its checkpoint",
         ),
         ("data", "unit", "as they are normalised here (mean 0, deviation 1 a channel): leave out 'normalise'"),
     ],
