@@ -15,7 +15,7 @@ from distill_queue.shared.files.weights.fitting import fitting
 from distill_queue.shared.files.weights.reading import GivenWeights, read_weights
 from distill_queue.shared.files.weights_file import HEAD, Tensor, misfit, renaming_to
 from distill_queue.shared.line import shortened
-from distill_queue.shared.spec.classes import classes_beside, classes_in
+from distill_queue.shared.spec.classes import classes_beside, classes_in, outputs_of
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.models.family import ModelFamily
@@ -61,6 +61,8 @@ def with_checkpoint(teacher: AnyTeacher, dataset: DatasetSpec, source: SpecFile,
     path = _existing(given.file, source, (*place, "checkpoint"), folders=True)
     try:
         classes = _classes_of(teacher, path, given.file, source, place)
+        if classes and dataset.known_classes:
+            outputs_of(dataset.known_classes, classes)
     except InvalidSpec as error:
         raise InvalidSpec(source.at((*place, "classes"), str(error))) from error
     checkpoint = str(path) if given.part is None else WeightsFile(file=str(path), part=given.part)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from distill_queue.shared.plan.ingredients import ingredients
 from distill_queue.shared.plan.plan import Plan
@@ -197,14 +199,15 @@ def test_without_controls_none_are_planned(make_spec: MakeSpec) -> None:
 
 
 def test_given_weights_are_known_by_their_content(make_spec: MakeSpec, tmp_path: Path) -> None:
-    def teacher_key(content: bytes, name: str) -> str:
+    def teacher_key(bias: float, name: str) -> str:
         path = tmp_path / name
-        path.write_bytes(content)
+        shapes = {"layers.0.weight": (32, 64), "layers.0.bias": 32, "head.weight": (10, 32), "head.bias": 10}
+        path.write_bytes(save({each: np.full(shape, bias, np.float32) for each, shape in shapes.items()}))
         spec = make_spec(teacher={"model": {"name": "mlp", "hidden": [32]}, "checkpoint": str(path)})
         return keys(spec)[f"load teacher from {name}"]
 
-    assert teacher_key(b"one", "a") == teacher_key(b"one", "b")
-    assert teacher_key(b"one", "a") != teacher_key(b"two", "a")
+    assert teacher_key(1.0, "a") == teacher_key(1.0, "b")
+    assert teacher_key(1.0, "a") != teacher_key(2.0, "a")
 
 
 def test_a_transfer_set_is_part_of_the_keys_of_a_student_and_its_control_only(make_spec: MakeSpec) -> None:

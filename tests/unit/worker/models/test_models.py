@@ -84,12 +84,30 @@ def test_the_weights_of_built_in_models_are_known_without_torch(spec: ModelSpec)
     assert all(len(of_any_data[name]) == len(shape) for name, shape in known.items())
 
 
-def test_weights_of_torchvisions_own_model_are_refused_with_the_line_that_renames_them(tmp_path: Path) -> None:
-    model = models.build(TorchvisionSpec(name="torchvision/squeezenet1_1"), images(1, 32, 32, classes=7), CPU)
-    models.save(model.model, tmp_path / "plain.safetensors")
+@pytest.mark.parametrize(
+    ("prefix", "said"), [("", "names as torchvision has them"), ("module.", "names without 'module.'"), ("model.", "")]
+)
+def test_given_weights_of_a_torchvision_model_have_its_own_names(tmp_path: Path, prefix: str, said: str) -> None:
+    one, other = (
+        models.build(TorchvisionSpec(name="torchvision/squeezenet1_1"), images(1, 32, 32, classes=7), CPU, seed)
+        for seed in (0, 1)
+    )
+    given = {f"{prefix}{name}": tensor.contiguous() for name, tensor in one.model.state_dict().items()}
+    save_file(given, tmp_path / "given.safetensors")
 
-    with pytest.raises(InvalidSpec, match=r"plain.safetensors: its names lack 'model\.' before them; this writes"):
-        models.load(model, tmp_path / "plain.safetensors")
+    assert models.load_given(other, tmp_path / "given.safetensors", "given") == said
+
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+
+
+def test_what_given_weights_of_a_torchvision_model_lack_is_named_as_torchvision_does(tmp_path: Path) -> None:
+    model = models.build(TorchvisionSpec(name="torchvision/squeezenet1_1"), images(1, 32, 32, classes=7), CPU)
+    weights = model.model.state_dict()
+    given = {name: tensor.contiguous() for name, tensor in weights.items() if "classifier" not in name}
+    save_file(given, tmp_path / "given.safetensors")
+
+    with pytest.raises(InvalidSpec, match=r"^x: not the weights .* missing classifier.1.weight, classifier.1.bias$"):
+        models.load_given(model, tmp_path / "given.safetensors", "x")
 
 
 def test_the_main_job_has_the_sizes_it_is_known_by() -> None:
