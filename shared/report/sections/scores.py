@@ -12,6 +12,7 @@ from distill_queue.shared.plan.description import details, trained
 from distill_queue.shared.report.drawing import height_of_rows, name_rows
 from distill_queue.shared.report.entries import EvaluatedModel, Student
 from distill_queue.shared.report.facts import ReportFacts
+from distill_queue.shared.report.notes import not_drawn
 from distill_queue.shared.report.section import Section, Table
 from distill_queue.shared.report.sentences import estimated, percent
 from distill_queue.shared.report.svg import COLOURS, Picture, plain
@@ -41,7 +42,7 @@ def section(facts: ReportFacts) -> Section:
     )
     if any(student.score.teacher for student in facts.students):
         text += " A student that another one taught agrees with that one; its gap is that to the pipeline's teacher."
-    return Section("Scores and costs", text, pictures, (scores, costs))
+    return Section("Scores and costs", text, pictures, (scores, costs), notes=not_drawn(facts))
 
 
 def gains(students: Sequence[Student]) -> Picture:
