@@ -35,7 +35,8 @@ def _is_new(recipe: StageRecipe) -> bool:
         return True
     match recipe:
         case PrepareData(dataset=dataset):
-            return not isinstance(dataset, NamedDatasetSpec) or dataset.normalise != "data"
+            options = dataset.normalise, dataset.own_validation
+            return not isinstance(dataset, NamedDatasetSpec) or options != ("data", "refuse")
         case TrainTeacher(training=training):
             return training.augmentation.is_new
         case Labels(augmentation=augmentation):
