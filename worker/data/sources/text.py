@@ -30,7 +30,6 @@ def read(dataset: TextSpec, reading: Reading) -> Arrays:
 
     reading.place(dataset)
     content = reading.content(dataset)
-    reading.report("reading")
     parts = _parts(dataset, reading)
     texts = Texts(dataset.path, dataset.text, parts)
     arrays = texts.arrays(*labels_of(parts, dataset.target), lambda some: _tokens(dataset, reading, some), reading)
@@ -50,10 +49,11 @@ def _parts(dataset: TextSpec, reading: Reading) -> dict[str, Rows]:
 
     place = reading.place(dataset)
     if is_folder_of_texts(place):
-        return rows_of(dataset, place)
+        return rows_of(dataset, place, reading.report)
     parts: dict[str, Rows] = {}
     for part, file in files_of(dataset, place).items():
-        rows = read_rows(dataset, file, {dataset.text}, called=called(dataset, part, file))
+        name = called(dataset, part, file)
+        rows = read_rows(dataset, file, {dataset.text}, called=name, report=reading.report)
         rows.require(dataset.text, "text")
         if part != "unlabelled":
             rows.require(dataset.target, "target")

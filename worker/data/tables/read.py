@@ -14,6 +14,7 @@ from distill_queue.shared.spec.sources.in_tables import TABLES, SourceInTables
 from distill_queue.worker.data.tables.delimited import Delimited
 from distill_queue.worker.data.tables.json_lines import read_json_lines
 from distill_queue.worker.data.tables.rows import Rows
+from distill_queue.worker.machine.runtime import Report
 
 
 def read_rows(
@@ -24,6 +25,7 @@ def read_rows(
     called: str | None = None,
     decimal: str = ".",
     marks: tuple[str, ...] = (),
+    report: Report = lambda *_: None,
 ) -> Rows:
     """All rows of a file.
 
@@ -34,6 +36,7 @@ def read_rows(
         called: what messages call the file; without it the path in the spec.
         decimal: what stands before decimals in CSV.
         marks: texts that stand for a missing value, beside an empty one.
+        report: called with how far it is; what it raises ends the reading.
 
     Raises:
         InvalidSpec: it cannot be read.
@@ -41,11 +44,11 @@ def read_rows(
     """
     called, suffix = called or dataset.path, place.suffix.lower()
     if suffix == ".parquet":
-        rows = _read_parquet(place, called, marks)
+        rows = _read_parquet(place, called, marks, report)
     elif suffix in (".jsonl", ".ndjson"):
-        rows = read_json_lines(place, called, dataset.encoding, marks)
+        rows = read_json_lines(place, called, dataset.encoding, marks, report)
     elif suffix in (".csv", ".tsv") or dataset.separator:
-        return Delimited.of(dataset, suffix, decimal, marks).read(place, called, as_text)
+        return Delimited.of(dataset, suffix, decimal, marks).read(place, called, as_text, report)
     else:
         raise InvalidSpec(
             f"{called}: tables are read from {', '.join(TABLES)}; if it is text, say separator: what is between values"
@@ -53,10 +56,15 @@ def read_rows(
     return rows.with_text(as_text)
 
 
-def _read_parquet(place: Path, called: str, marks: tuple[str, ...]) -> Rows:
+def _read_parquet(place: Path, called: str, marks: tuple[str, ...], report: Report) -> Rows:
     try:
         with opened(place) as file:
-            table = parquet.ParquetFile(file).read(use_threads=False)
+            whole = parquet.ParquetFile(file)
+            tables = [whole.schema_arrow.empty_table()]
+            for number in range(groups := whole.num_row_groups):
+                tables.append(whole.read_row_group(number, use_threads=False))
+                report(f"reading {called}, {number + 1:,} of {groups:,} groups of rows", 0, (number + 1) / groups)
+            table = pa.concat_tables(tables)
     except NoFile as error:
         raise InvalidSpec(f"{called}: {error}") from error
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

@@ -22,6 +22,7 @@ from distill_queue.worker.data.tables.parts import called, files_of
 from distill_queue.worker.data.tables.read import read_rows
 from distill_queue.worker.data.tables.rows import Rows
 from distill_queue.worker.data.tables.samples import Samples
+from distill_queue.worker.machine.runtime import Report
 
 #: The file in the artifact that says how inputs are made of a row.
 COLUMNS = "columns.json"
@@ -44,14 +45,19 @@ class Table:
     dropped: int
 
     @classmethod
-    def read(cls, dataset: TableSpec, place: Path) -> Self:
+    def read(cls, dataset: TableSpec, place: Path, report: Report) -> Self:
         """Read all parts of a table.
+
+        Args:
+            dataset: says what of it is read.
+            place: the file or folder.
+            report: called with how far it is; what it raises ends the reading.
 
         Raises:
             InvalidSpec: one cannot be read, lacks a column, or has missing values that the spec does not expect.
 
         """
-        parts = _parts(dataset, place)
+        parts = _parts(dataset, place, report)
         first = next(iter(parts.values()))
         features = _features(dataset, first)
         for name, rows in parts.items():
@@ -141,13 +147,15 @@ class Table:
         return (json.dumps(facts, ensure_ascii=False, indent=1) + "\n").encode()
 
 
-def _parts(dataset: TableSpec, place: Path) -> dict[str, Rows]:
+def _parts(dataset: TableSpec, place: Path, report: Report) -> dict[str, Rows]:
     """The rows of each part; what is text in the first is text in the others."""
     parts: dict[str, Rows] = {}
     as_text = set(dataset.categories)
     for part, file in files_of(dataset, place).items():
         name, marks = called(dataset, part, file), dataset.missing_marks
-        parts[part] = read_rows(dataset, file, as_text, called=name, decimal=dataset.decimal, marks=marks)
+        parts[part] = read_rows(
+            dataset, file, as_text, called=name, decimal=dataset.decimal, marks=marks, report=report
+        )
         if len(parts) == 1:
             features = _features(dataset, parts[part])
             as_text |= {name for name in features if parts[part].is_text(name)}

@@ -13,6 +13,7 @@ from distill_queue.shared.text import encodable
 from distill_queue.worker.data.tables.parts import WHOLE
 from distill_queue.worker.data.tables.rows import Rows
 from distill_queue.worker.data.tables.text_file import read_text
+from distill_queue.worker.machine.runtime import Report
 
 #: What a folder of training texts without a class is called beside those of the classes.
 UNLABELLED = ("unsup", "unlabelled")
@@ -23,8 +24,13 @@ def is_folder_of_texts(place: Path) -> bool:
     return (place / "train").is_dir()
 
 
-def rows_of(dataset: TextSpec, place: Path) -> dict[str, Rows]:
+def rows_of(dataset: TextSpec, place: Path, report: Report) -> dict[str, Rows]:
     """The rows of each part, with the spec's column names.
+
+    Args:
+        dataset: says what of it is read.
+        place: the folder.
+        report: called with how far it is; what it raises ends the reading.
 
     Raises:
         InvalidSpec: a folder has no texts, or a text cannot be read.
@@ -40,18 +46,18 @@ def rows_of(dataset: TextSpec, place: Path) -> dict[str, Rows]:
         if len(files) > 1:
             raise InvalidSpec(f"{dataset.path}: has no folder test beside {' and '.join(files)}")
         files = {WHOLE: files["train"]}
-    return {part: _rows(dataset, place, part, found) for part, found in files.items()}
+    return {part: _rows(dataset, place, part, found, report) for part, found in files.items()}
 
 
-def _rows(dataset: TextSpec, place: Path, part: str, files: list[tuple[Path, str | None]]) -> Rows:
+def _rows(dataset: TextSpec, place: Path, part: str, files: list[tuple[Path, str | None]], report: Report) -> Rows:
     folder = "train" if part == WHOLE else part
     if not files:
         raise InvalidSpec(f"{dataset.path}/{folder}: has no texts: they are files {folder}/<class>/*.txt")
     names = [file.relative_to(place).as_posix() for file, _ in files]
-    texts = [
-        read_text(file, f"{dataset.path}/{name}", dataset.encoding)
-        for (file, _), name in zip(files, names, strict=True)
-    ]
+    texts = list[str]()
+    for (file, _), name in zip(files, names, strict=True):
+        texts.append(read_text(file, f"{dataset.path}/{name}", dataset.encoding))
+        report(f"reading {folder}, {len(texts):,} of {len(files):,} texts", 0, len(texts) / len(files))
     table = pa.table(
         {
             dataset.text: pa.array(texts, pa.large_string()),
