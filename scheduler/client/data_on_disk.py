@@ -154,6 +154,6 @@ def _data_folders(dataset: DataSource, settings: Settings, path: Path) -> tuple[
     """
     if settings.data or not isinstance(dataset, SourceOnDisk):
         return settings.data
-    folder = path.parent if path.suffix else Path()
+    folder = (path.parent if path.suffix else Path()).absolute()
     paths = map(Path, (dataset.path, *dataset.further_paths.values()))
     return (folder, *(each.parent for each in paths if each.is_absolute()))

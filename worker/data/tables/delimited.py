@@ -64,6 +64,8 @@ class Delimited:
         if failed or stream.quotation_marks % 2:  # What stands behind an open quotation mark is one value for pyarrow.
             self._require_closed(place, called)
         if failed:
+            if stream.has_zeros:
+                raise InvalidSpec(f"{called}: is no text: it has bytes that are 0, as packed files and others have")
             self._explain(place, called)
             raise InvalidSpec(f"{called}: {table}") from table
         names = [name.strip() for name in table.column_names]
@@ -114,6 +116,8 @@ class Delimited:
         for line, record in self._records(place, called):
             if not wanted:
                 wanted = len(record)
+                if wanted == 1:
+                    self._require_separated(record[0], place, called)
             elif len(record) != wanted:
                 start = shortened(self.separator.join(record), MOST_SHOWN)
                 raise InvalidSpec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -81,10 +82,20 @@ def _explain(place: Path, called: str, encoding: str) -> None:
 
 def _explain_line(at: str, line: str, number: int, kinds: dict[str, tuple[str, int]]) -> None:
     """Say what is wrong with a line; note the kind of each name's first value, and the number of its line."""
+    line = line.strip()
     try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise InvalidSpec(f"{at}: no JSON ({error}): {shortened(line.rstrip(), MOST_SHOWN)!r}") from error
+        found = json.loads(line, object_pairs_hook=_without_repetition)
+        json.dumps(found, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        way = "; each line is to be an object, and this file seems to be one document" if line in ("[", "{") else ""
+        shown = repr(shortened(line, MOST_SHOWN))
+        raise InvalidSpec(f"{at}: no JSON ({error.msg} at character {error.colno}): {shown}{way}") from error
+    except UnicodeEncodeError as error:
+        raise InvalidSpec(f"{at}: has half of a character ({error.object[error.start]!r})") from error
+    except RecursionError as error:
+        raise InvalidSpec(f"{at}: is nested too deeply") from error
+    except _Repeated as error:
+        raise InvalidSpec(f"{at}: has '{error}' twice") from error
     if not isinstance(found, dict):
         raise InvalidSpec(f'{at}: each line is to be an object, as {{"a": 1, "b": "x"}}')
     for name, value in found.items():
@@ -93,6 +104,23 @@ def _explain_line(at: str, line: str, number: int, kinds: dict[str, tuple[str, i
         if kind and kind != first:
             shown = shortened(json.dumps(value), MOST_SHOWN)
             raise InvalidSpec(f"{at}: '{name}' is {kind}, and {first} in line {where:,}: {shown}")
+
+
+class _Repeated(ValueError):
+    """An object has a name twice."""
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON.
+
+    Raises:
+        _Repeated: a name is there twice.
+
+    """
+    names = Counter(name for name, _ in pairs)
+    if len(names) < len(pairs):
+        raise _Repeated(names.most_common(1)[0][0])
+    return dict(pairs)
 
 
 def _kind(value: Any) -> str:

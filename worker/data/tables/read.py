@@ -10,6 +10,7 @@ from pyarrow import parquet
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.files.files import NoFile, opened
+from distill_queue.shared.line import first_line
 from distill_queue.shared.spec.sources.in_tables import TABLES, SourceInTables
 from distill_queue.worker.data.tables.delimited import Delimited
 from distill_queue.worker.data.tables.json_lines import read_json_lines
@@ -69,4 +70,8 @@ def _read_parquet(place: Path, called: str, marks: tuple[str, ...], report: Repo
         raise InvalidSpec(f"{called}: {error}") from error
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InvalidSpec(f"{called}: no Parquet file that can be read: {error}") from error
+    except OSError as error:
+        if error.errno is not None:  # The disk's; what Arrow says of damaged bytes has no number.
+            raise
+        raise InvalidSpec(f"{called}: the Parquet file is damaged: {first_line(error)}") from error
     return Rows.of(table, called, lambda row: f"row {row + 1:,}", marks)

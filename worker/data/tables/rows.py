@@ -14,7 +14,12 @@ from pyarrow import compute
 
 from distill_queue.shared.catalog import did_you_mean
 from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.line import shortened
 from distill_queue.shared.soft_labels.numerics import Array
+
+
+#: Characters of what a column holds in a message.
+MOST_SHOWN = 60
 
 
 def require_column(called: str, names: Collection[str], name: str, key: str) -> None:
@@ -107,7 +112,7 @@ class Rows:
             column = compute.utf8_trim_whitespace(column.cast(pa.large_string()))
             return compute.if_else(compute.is_in(column, pa.array(["", *self.marks], pa.large_string())), None, column)
         raise InvalidSpec(
-            f"{self.called}: column '{name}' holds {kind}, which no cell of a table is: add leave_out: [{name}]"
+            f"{self.called}: column '{name}' holds {shortened(str(kind), MOST_SHOWN)}, which no cell of a table is: add leave_out: [{name}]"
         )
 
     def is_text(self, name: str) -> bool:

@@ -66,6 +66,8 @@ class Table:
         missing, dropped = dict[str, int](), 0
         for name, rows in parts.items():
             lacking = {column: rows.missing(column) for column in features}
+            if name == next(iter(parts)):
+                _require_filled(rows, lacking)
             any_lacking = np.any(list(lacking.values()), axis=0)
             if any_lacking.any() and dataset.missing == "refuse":
                 place_of_first = int(any_lacking.argmax())
@@ -106,7 +108,8 @@ class Table:
         encoded: dict[str, list[Array]] = {part: [] for part in samples.parts}
         unknown: dict[str, int] = {}
         for name in self.features:
-            column = Column.of(samples.parts["train"], name, category=name in self.dataset.categories)
+            whole = next(iter(self.parts.values()))
+            column = Column.of(samples.parts["train"], whole, name, category=name in self.dataset.categories)
             if self.dataset.missing == "mean":
                 column = column.completed_by(column.encode(samples.parts["train"])[0])
             for part, rows in samples.parts.items():
@@ -119,7 +122,8 @@ class Table:
 
     def _warnings(self, unknown: dict[str, int]) -> Iterator[DataWarning]:
         if self.missing:
-            values = f"{sum(self.missing.values()):,} missing values in {_named(_most_first(self.missing))}"
+            count = sum(self.missing.values())
+            values = f"{count:,} missing value{'s' if count > 1 else ''} in {_named(_most_first(self.missing))}"
             done = f": {self.dropped:,} rows were dropped" if self.dropped else ": the training rows' mean is taken"
             yield DataWarning(kind="missing_values", text=values + done)
         if unknown:
@@ -188,12 +192,27 @@ def _features(dataset: TableSpec, rows: Rows) -> tuple[str, ...]:
     return features
 
 
+def _require_filled(rows: Rows, lacking: dict[str, Array]) -> None:
+    """Refuse columns without any value.
+
+    Raises:
+        InvalidSpec: there are some.
+
+    """
+    if empty := [name for name, where in lacking.items() if where.all()]:
+        is_are = "column {} is" if len(empty) == 1 else "columns {} are"
+        raise InvalidSpec(
+            f"{rows.called}: {is_are.format(_named(empty))} empty in all rows: leave_out: [{', '.join(empty)}]"
+        )
+
+
 def _refused(rows: Rows, place: int, column: str, lacking: dict[str, Array]) -> str:
     counts = {name: int(where.sum()) for name, where in lacking.items() if where.any()}
+    values = "1 value" if sum(counts.values()) == 1 else f"{sum(counts.values()):,} values"
+    of_columns = f"({values} in this file, in {_named(_most_first(counts))})"
     return (
-        f"{rows.at(place)}: '{column}' is missing ({sum(counts.values()):,} values of this file are, in "
-        f"{_named(_most_first(counts))}): missing: drop leaves such rows out, missing: mean takes the training rows' "
-        "mean"
+        f"{rows.at(place)}: '{column}' is missing {of_columns}: missing: drop leaves such rows out, missing: mean "
+        "takes the training rows' mean"
     )
 
 

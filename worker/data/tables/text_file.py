@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 from distill_queue.shared.errors import InvalidSpec
@@ -51,5 +52,7 @@ def no_text(called: str, encoding: str, error: UnicodeError, start: int = 0, lin
     line = lines + error.object.count(b"\n", 0, error.start) + 1
     wrong = error.object[error.start : error.start + MOST_SHOWN].hex(" ")
     hint = "" if encoding.lower() in ("latin-1", "cp1252") else ": perhaps encoding: latin-1 (or cp1252)"
+    if not start and error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        hint = ": perhaps encoding: utf-16"
     place = f"byte {start + error.start:,} of the file: {wrong}"
     return InvalidSpec(f"{called}, line {line:,}: not {encoding} ({place}){hint}")

@@ -55,8 +55,8 @@ class TextStream:
         self.size_bytes, self.read_bytes = fstat(file.fileno()).st_size, 0
         #: Ends of lines among the bytes that were read.
         self._lines = 0
-        #: Whether anything but blanks was read, and how many quotation marks.
-        self.has_text, self.quotation_marks = False, 0
+        #: Whether anything but blanks was read, whether a character was 0, and how many quotation marks.
+        self.has_text, self.has_zeros, self.quotation_marks = False, False, 0
         #: Set by another thread to end the reading.
         self.end = Event()
 
@@ -91,6 +91,7 @@ class TextStream:
         self.read_bytes += len(piece)
         self._lines += piece.count(b"\n")
         self.has_text = self.has_text or bool(text.strip())
+        self.has_zeros = self.has_zeros or "\0" in text
         self.quotation_marks += text.count('"')
         return text
 
