@@ -76,6 +76,11 @@ class TextStream:
         del self._waiting[:size]
         return taken
 
+    def tell(self, report: Report) -> None:
+        """Report how far the file is read; raises what `report` raises."""
+        done, whole = self.read_bytes, max(self.size_bytes, 1)
+        report(f"reading {self._called}, {done / 1e6:,.0f} of {whole / 1e6:,.0f} MB", 0, min(1.0, done / whole))
+
     def _next(self) -> str:
         """The text of the next piece."""
         before = self._decoder.getstate()[0]
@@ -133,12 +138,11 @@ def _parsed(
         stream = TextStream(file, called, encoding)
         future = pool.submit(parse, stream)
         try:
-            while not future.done():
-                wait((future,), REPORT_SECONDS)
-                done, whole = stream.read_bytes, max(stream.size_bytes, 1)
-                report(f"reading {called}, {done / 1e6:,.0f} of {whole / 1e6:,.0f} MB", 0, min(1.0, done / whole))
+            while wait((future,), REPORT_SECONDS).not_done:
+                stream.tell(report)
         finally:
             stream.end.set()
+        stream.tell(report)
         try:
             return future.result(), stream
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

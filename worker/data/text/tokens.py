@@ -13,6 +13,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.files.files import NoFile, read
+from distill_queue.shared.line import first_line
 from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.shared.spec.sources.text import TOKENIZER, TrainedTokenizer
 
@@ -111,7 +112,7 @@ class Tokens:
         mask = np.zeros(ids.shape, np.bool_)
         added = self.tokenizer.num_special_tokens_to_add(False)
         for start in range(0, len(texts), PIECE):
-            for row, encoding in enumerate(self.tokenizer.encode_batch(texts[start : start + PIECE]), start):
+            for row, encoding in enumerate(self._encoded(texts[start : start + PIECE]), start):
                 ids[row], mask[row] = encoding.ids, encoding.attention_mask
                 lost = sum(sum(each.attention_mask) - added for each in encoding.overflowing)
                 self.cut.tokens += lost
@@ -121,3 +122,15 @@ class Tokens:
         self.cut.of_texts += len(texts)
         mask[~mask.any(axis=1), 0] = True  # A text without a token is one of padding: a mean over none is no number.
         return {"ids": ids, "mask": mask}
+
+    def _encoded(self, texts: Sequence[str]) -> Any:
+        """The library's encodings of some texts.
+
+        Raises:
+            InvalidSpec: the tokenizer cannot make tokens of them, as where it names no token for what it does not know.
+
+        """
+        try:
+            return self.tokenizer.encode_batch(texts)
+        except Exception as error:  # The library raises nothing more special.
+            raise InvalidSpec(f"dataset.tokenizer: makes no tokens of the texts: {first_line(error)}") from error

@@ -67,6 +67,17 @@ def test_texts_become_tokens_and_a_mask_and_can_be_read_back(tmp_path: Path) -> 
     assert not arrays.warnings
 
 
+def test_a_tokenizer_that_names_no_token_for_unknown_words_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    model = tokenizers.models.WordLevel({"[PAD]": 0, "film": 1})
+    tokenizers.Tokenizer(model).save(str(tmp_path / "words.json"))
+
+    with pytest.raises(
+        InvalidSpec, match=r"^dataset.tokenizer: makes no tokens of the texts: WordLevel error: Missing"
+    ):
+        read(tmp_path, tokenizer="words.json")
+
+
 def test_the_kept_tokenizer_gives_the_same_tokens(tmp_path: Path) -> None:
     write(tmp_path)
 
