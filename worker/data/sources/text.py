@@ -26,14 +26,16 @@ def read(dataset: TextSpec, reading: Reading) -> Arrays:
     extras.require("pyarrow", "text", "dataset: texts need")
     extras.require("tokenizers", "text", "dataset: texts need")
     from distill_queue.worker.data.tables.labels import labels_of
+    from distill_queue.worker.data.text.folder import is_folder_of_texts, warnings_of
     from distill_queue.worker.data.text.samples import Texts
 
-    reading.place(dataset)
+    place = reading.place(dataset)
     content = reading.content(dataset)
     parts = _parts(dataset, reading)
     texts = Texts(dataset.path, dataset.text, parts)
     arrays = texts.arrays(*labels_of(parts, dataset.target), lambda some: _tokens(dataset, reading, some), reading)
-    return replace(arrays, content=content)
+    unread = warnings_of(place, parts) if is_folder_of_texts(place) else ()
+    return replace(arrays, content=content, warnings=(*unread, *arrays.warnings))
 
 
 def _parts(dataset: TextSpec, reading: Reading) -> dict[str, Rows]:
