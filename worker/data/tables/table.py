@@ -124,7 +124,7 @@ class Table:
         if self.missing:
             count = sum(self.missing.values())
             values = f"{count:,} missing value{'s' if count > 1 else ''} in {_named(_most_first(self.missing))}"
-            done = f": {self.dropped:,} rows were dropped" if self.dropped else ": the training rows' mean is taken"
+            done = f": {_rows_were(self.dropped)} dropped" if self.dropped else ": the training rows' mean is taken"
             yield DataWarning(kind="missing_values", text=values + done)
         if unknown:
             text = (
@@ -218,6 +218,10 @@ def _refused(rows: Rows, place: int, column: str, lacking: dict[str, Array]) -> 
 
 def _most_first(counts: dict[str, int]) -> list[str]:
     return sorted(counts, key=lambda name: -counts[name])
+
+
+def _rows_were(count: int) -> str:
+    return "1 row was" if count == 1 else f"{count:,} rows were"
 
 
 def _named(names: Sequence[str]) -> str:

@@ -27,12 +27,14 @@ PIECE = 4_096
 
 @dataclass(slots=True)
 class Cut:
-    """What was cut off from texts that are too long."""
+    """What was cut off from texts that are too long, and what of the rest is unknown."""
 
     texts: int = 0
     tokens: int = 0
     of_texts: int = 0
     of_tokens: int = 0
+    #: Tokens, of those that are left, that stand for what the tokenizer does not know.
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class Tokens:
         ids = np.full((len(texts), self.length), self.padding, np.int16 if small else np.int32)
         mask = np.zeros(ids.shape, np.bool_)
         added = self.tokenizer.num_special_tokens_to_add(False)
+        token = getattr(self.tokenizer.model, "unk_token", None)
+        unknown = -1 if token is None else self.tokenizer.token_to_id(token)
         for start in range(0, len(texts), PIECE):
             for row, encoding in enumerate(self._encoded(texts[start : start + PIECE]), start):
                 ids[row], mask[row] = encoding.ids, encoding.attention_mask
@@ -118,6 +122,7 @@ class Tokens:
                 self.cut.tokens += lost
                 self.cut.texts += lost > 0
                 self.cut.of_tokens += lost + int(mask[row].sum()) - added
+            self.cut.unknown += int((mask[start : start + PIECE] & (ids[start : start + PIECE] == unknown)).sum())
             advance(min(PIECE, len(texts) - start))
         self.cut.of_texts += len(texts)
         mask[~mask.any(axis=1), 0] = True  # A text without a token is one of padding: a mean over none is no number.

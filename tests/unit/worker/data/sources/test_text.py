@@ -92,6 +92,17 @@ def test_a_tokenizer_that_names_no_token_for_unknown_words_is_refused(tmp_path: 
         read(tmp_path, tokenizer="words.json")
 
 
+def test_texts_that_a_tokenizer_hardly_knows_are_told(tmp_path: Path) -> None:
+    write(tmp_path)
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[PAD]": 0, "[UNK]": 1, "film": 2}, "[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "words.json"))
+
+    texts = {warning.kind: warning.text for warning in read(tmp_path, tokenizer="words.json").warnings}
+
+    assert texts["unknown_tokens"].startswith("150 of 160 tokens (93.8%) are the one for what the tokenizer does not")
+
+
 def test_the_kept_tokenizer_gives_the_same_tokens(tmp_path: Path) -> None:
     write(tmp_path)
 
