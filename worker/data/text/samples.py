@@ -88,8 +88,6 @@ def _of_unknown(cut: Cut) -> tuple[DataWarning, ...]:
     left = cut.of_tokens - cut.tokens
     if cut.unknown < UNKNOWN_SHARE * left or not cut.unknown:
         return ()
-    text = (
-        f"{cut.unknown:,} of {left:,} tokens ({cut.unknown / left:.1%}) are the one for what the tokenizer does not know: is "
-        "it the tokenizer of this language?"
-    )
+    tokens = f"{cut.unknown:,} of {left:,} tokens ({cut.unknown / left:.1%})"
+    text = f"{tokens} are the one for what the tokenizer does not know: is it the tokenizer of this language?"
     return (DataWarning(kind="unknown_tokens", text=text),)
