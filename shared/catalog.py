@@ -67,6 +67,7 @@ WarningKind = Literal[
     "unknown_categories",
     "row_numbers",
     "truncated_texts",
+    "unknown_tokens",
     "normalisation",
     "teacher_at_chance",
 ]

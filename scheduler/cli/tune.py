@@ -91,8 +91,8 @@ class Outcome:
 
         yield f"Study {self.name}: {'; '.join(each.words for each in self.tuned.space.dimensions)}"
         if self.tuned.is_validation_ours:
-            share = f"{VALIDATION:.0%} of the training samples"
-            yield f"The spec holds out no samples to choose by: {share} are held out (dataset.validation: {VALIDATION})"
+            held_out = f"are held out (dataset.validation: {VALIDATION}){self.tuned.unless}"
+            yield f"The spec holds out no samples to choose by: {VALIDATION:.0%} of the training samples {held_out}"
 
     def best(self) -> Trial:
         """The best trial.

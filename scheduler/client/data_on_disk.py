@@ -114,18 +114,20 @@ def _seen(dataset: DatasetSpec, settings: Settings, source: SpecFile) -> Dataset
     return dataset.model_copy(update={"content": content})
 
 
-def holds_out(spec: PipelineSpec, settings: Settings, path: Path) -> bool:
-    """Whether the data of a spec's file have held-out samples of their own, as far as this machine sees it.
+def holds_out(spec: PipelineSpec, settings: Settings, path: Path) -> bool | None:
+    """Whether the data of a spec's file have held-out samples of their own; None where this machine cannot tell.
 
     Raises:
         InvalidInput: they cannot be looked at, or lie outside of the folders of data.
 
     """
-    dataset = spec.dataset
-    if not isinstance(dataset, SourceOnDisk):
-        return False
-    place = find_in(_data_folders(dataset, settings, path), dataset.path)
-    return place is not None and dataset.model_copy(update={"validation": 0.0}).holds_out_at(place)
+    dataset = spec.dataset.model_copy(update={"validation": 0.0})
+    place = None
+    if isinstance(dataset, SourceOnDisk):
+        place = find_in(_data_folders(dataset, settings, path), dataset.path)
+    if isinstance(dataset, SourceOnDisk) and place is not None:
+        return dataset.holds_out_at(place)
+    return None if dataset.may_hold_out else False
 
 
 def paths_from_elsewhere(spec: PipelineSpec, settings: Settings, path: Path) -> dict[str, str]:
@@ -154,6 +156,6 @@ def _data_folders(dataset: DataSource, settings: Settings, path: Path) -> tuple[
     """
     if settings.data or not isinstance(dataset, SourceOnDisk):
         return settings.data
-    folder = path.parent if path.suffix else Path()
+    folder = (path.parent if path.suffix else Path()).absolute()
     paths = map(Path, (dataset.path, *dataset.further_paths.values()))
     return (folder, *(each.parent for each in paths if each.is_absolute()))

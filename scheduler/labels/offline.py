@@ -41,7 +41,9 @@ def ask(request: dict[str, Any], settings: Settings | None = None) -> Any:
     except (IndexError, ValueError):
         if "No module named" in done.stderr:
             raise InvalidInput("the worker's packages are not installed here: pip install '.[worker]'") from None
-        raise DistillError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else "no answer") from None
+        ended = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+        silent = f"the process that looks at it ended without a word ({ended}): does code that it calls end it?"
+        raise DistillError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else silent) from None
     if "error" in answer:
         raise ERROR_KINDS.get(answer["kind"], DistillError)(answer["error"])
     return answer["result"]

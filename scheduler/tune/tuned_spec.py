@@ -39,14 +39,14 @@ class TunedSpec:
 
     @classmethod
     def of(
-        cls, source: SpecFile, student: str | None, *, holds_out: Callable[[PipelineSpec], bool] | None = None
+        cls, source: SpecFile, student: str | None, *, holds_out: Callable[[PipelineSpec], bool | None] | None = None
     ) -> Self:
         """Read a file whose student may have ranges.
 
         Args:
             source: the file.
             student: the name of the student to tune; not needed where there is one.
-            holds_out: whether a spec's data have held-out samples of their own.
+            holds_out: whether a spec's data have held-out samples of their own; None where only a worker can tell.
 
         Raises:
             InvalidSpec: the file cannot be used; the message says where.
@@ -70,8 +70,12 @@ class TunedSpec:
         if ours:
             dataset["validation"] = VALIDATION
         spec = PipelineSpec.from_file(replace(source, data=data))
-        if ours and holds_out and holds_out(spec):
-            ours, dataset["validation"] = False, 0.0
+        own = holds_out(spec) if ours and holds_out else False
+        if own or own is None:
+            if own:
+                ours, dataset["validation"] = False, 0.0
+            else:
+                dataset["own_validation"] = "take"
             spec = PipelineSpec.from_file(replace(source, data=data))
         return cls(spec, space, ours, "content" in source.data.get("dataset", {}))
 
@@ -82,6 +86,11 @@ class TunedSpec:
         if not isinstance(student, StudentSpec):
             raise TypeError("a tuned student has no grid")
         return student
+
+    @property
+    def unless(self) -> str:
+        """Where the study does not hold out its own share, as the end of a sentence; empty where it always does."""
+        return "" if self.spec.dataset.refuses_own_validation else ", unless the data bring some of their own"
 
     def study_id(self, seed: int) -> str:
         """The name of the study's page, the same for the same spec and seed."""
@@ -112,10 +121,10 @@ def yaml_of(tuned: TunedSpec, student: StudentSpec, paths: dict[str, str], comme
         dataset.pop("content", None)
     data: dict[str, Any] = {"name": spec.name, "dataset": dataset} | ingredients(spec) | {"dataset": dataset}
     if tuned.is_validation_ours:
-        own = {name: value for name, value in dataset.items() if name != "validation"}
+        own = {name: value for name, value in dataset.items() if name not in ("validation", "own_validation")}
         if _is_valid(without := data | {"dataset": own}):
             data = without
-            share = f"{VALIDATION:.0%} of the training samples"
+            share = f"{VALIDATION:.0%} of the training samples{tuned.unless}"
             comments = [*comments, f"The study held out {share}; below none are, as in its own file."]
     return "".join(f"# {plain_line(line)}\n" for line in comments) + SpecFile.written(data)
 

@@ -74,7 +74,9 @@ def require_honest(file: IO[bytes], size_bytes: int) -> None:
     try:
         shape, _, dtype = array_header(file)
         length = size_bytes - file.tell()
-        if dtype.hasobject or math.prod(shape) * dtype.itemsize != length:
+        if dtype.hasobject:
+            raise ValueError("holds Python's objects, which are not read: make it an array of numbers")
+        if math.prod(shape) * dtype.itemsize != length:
             raise ValueError(f"its header claims {dtype} {str(shape)[:60]}, and {length:,} bytes follow")
     except HEADER_ERRORS as error:
         raise ValueError(str(error)) from error

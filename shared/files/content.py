@@ -8,14 +8,19 @@ from __future__ import annotations
 import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
 from distill_queue.shared.errors import InvalidInput
+from distill_queue.shared.files.data_folders import require_inside
 from distill_queue.shared.files.given_file import shown
 from distill_queue.shared.files.hashing import Advance, Hashed, Readers, facts_of
+from distill_queue.shared.line import listed
 
+#: Ends of names that a message names one by one.
+MOST_NAMED = 5
 #: Files that a thread looks at in one go: a look takes less time than to hand it to a thread.
 FILES_AT_ONCE = 64
 
@@ -23,12 +28,23 @@ _TABLE = (
     "CREATE TABLE IF NOT EXISTS hashes (path BLOB PRIMARY KEY, size, modified, changed, inode, sha256) WITHOUT ROWID"
 )
 
+#: The folder in which everything lies.
+_ALL = Path("/")
+
 Takes = Callable[[str], bool]
 #: Path, what tells its versions apart, SHA-256.
 Row = tuple[bytes, int, int, int, int, bytes]
 
 
-def content_of(path: Path, takes: Takes, memory: Path, advance: Advance = lambda _: None) -> str:
+def content_of(
+    path: Path,
+    takes: Takes,
+    memory: Path,
+    advance: Advance = lambda _: None,
+    *,
+    roots: Sequence[Path] = (_ALL,),
+    wanted: str = "files",
+) -> str:
     """The SHA-256 of a file, with the end of its name, or of those files below a folder whose names are taken.
 
     Args:
@@ -36,32 +52,36 @@ def content_of(path: Path, takes: Takes, memory: Path, advance: Advance = lambda
         takes: whether a folder's file counts, by its name; hidden files and folders never do.
         memory: a file in which the hashes of files are remembered; it may be absent, and removed at any time.
         advance: called with how far it is; what it raises ends the work, and what is hashed by then is remembered.
+        roots: the folders, without links themselves, out of which no link below a folder may lead.
+        wanted: what a message calls files that are taken.
 
     Raises:
-        InvalidInput: something cannot be read, or a folder holds no such file.
+        InvalidInput: something cannot be read or lies outside of `roots`, or a folder holds no such file.
 
     """
     if not path.is_dir():
         (digest,) = _hashes([path], memory, advance)
         return hashlib.sha256(b"\0".join((path.suffix.encode(), digest))).hexdigest()
     files: list[Path] = []
-    for file in files_below(path, takes):
+    for file in files_below(path, takes, roots):
         files.append(file)
         advance(Hashed(0, len(files)))
     files.sort(key=os.fsencode)
     if not files:
-        raise InvalidInput(f"{shown(path)}: none of its files can be used")
+        others = Counter(file.suffix.lower() or "no ending" for file in files_below(path, lambda _: True, roots))
+        there = listed([f"{count:,} {ending}" for ending, count in others.most_common()], MOST_NAMED) or "nothing"
+        raise InvalidInput(f"{shown(path)}: none of its files can be used (there: {there}; wanted: {wanted})")
     whole = hashlib.sha256()
     for file, digest in zip(files, _hashes(files, memory, advance), strict=True):
         whole.update(b"\0".join((os.fsencode(file.relative_to(path).as_posix()), digest)) + b"\n")
     return whole.hexdigest()
 
 
-def files_below(folder: Path, takes: Takes) -> Iterator[Path]:
+def files_below(folder: Path, takes: Takes, roots: Sequence[Path] = (_ALL,)) -> Iterator[Path]:
     """The files below a folder whose names are taken, in any order; hidden ones are left out, links are followed.
 
     Raises:
-        InvalidInput: a folder cannot be read.
+        InvalidInput: a folder cannot be read, or a link leads out of `roots`.
 
     """
     seen: set[tuple[int, int]] = set()
@@ -76,9 +96,13 @@ def files_below(folder: Path, takes: Takes) -> Iterator[Path]:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    if entry.is_dir():
+                    if not (is_folder := entry.is_dir()) and not takes(entry.name):
+                        continue
+                    if entry.is_symlink():
+                        require_inside(roots, entry.path)
+                    if is_folder:
                         left.append(Path(entry.path))
-                    elif takes(entry.name):
+                    else:
                         yield Path(entry.path)
         except OSError as error:
             raise InvalidInput(f"{shown(error.filename or here)}: {error.strerror or error}") from error

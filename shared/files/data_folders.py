@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -28,5 +29,21 @@ def find_in(folders: Iterable[Path], path: str) -> Path | None:
             return found
         outside = found
     if outside is not None:
-        raise InvalidInput(f"{path} is {shown(outside)}, outside of the folders in DISTILL_DATA")
+        raise InvalidInput(_outside(path, outside))
     return None
+
+
+def require_inside(roots: Iterable[Path], link: str) -> None:
+    """Refuse a link that leads out of some folders, which are without links themselves.
+
+    Raises:
+        InvalidInput: it does.
+
+    """
+    found = Path(os.path.realpath(link))
+    if not any(found.is_relative_to(root) for root in roots):
+        raise InvalidInput(_outside(shown(link), found))
+
+
+def _outside(name: str, found: Path) -> str:
+    return f"{name} is {shown(found)}, outside of the folders in DISTILL_DATA"

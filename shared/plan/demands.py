@@ -25,7 +25,8 @@ def without_views(place: str, augmentation: AugmentationSpec, data: DatasetRecor
         data: the data set.
 
     """
-    found = augmentation.misfit(SampleFacts(data.shape, tuple(data.inputs), data.tokens))
+    overstepped = None if data.reaches_from_black_to_white else data.white
+    found = augmentation.misfit(SampleFacts(data.shape, tuple(data.inputs), data.tokens, overstepped))
     if found is None:
         return ""
     part, words = found

@@ -39,7 +39,8 @@ def _is_new(recipe: StageRecipe) -> bool:
         return True
     match recipe:
         case PrepareData(dataset=dataset):
-            return not isinstance(dataset, NamedDatasetSpec) or dataset.normalise != "data"
+            options = dataset.normalise, dataset.own_validation
+            return not isinstance(dataset, NamedDatasetSpec) or options != ("data", "refuse")
         case Labels(augmentation=augmentation):
             return augmentation.is_new
         case Distill(transfer=transfer, distillation=distillation, online=online):

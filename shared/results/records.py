@@ -8,6 +8,7 @@ from pydantic import Field
 
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.line import SealedLine
+from distill_queue.shared.results.pixels import reach_from_black_to_white, white_of
 
 
 class DataWarning(Frozen):
@@ -69,6 +70,16 @@ class DatasetRecord(Frozen):
     def tokens(self) -> bool:
         """Whether a sample is one input of tokens, int64, and not of measurements, float32."""
         return not self.mean and not self.inputs
+
+    @property
+    def white(self) -> float:
+        """The value of a white pixel, if the samples are images; black is 0."""
+        return white_of(self.mean, self.std) if self.largest is None else self.largest
+
+    @property
+    def reaches_from_black_to_white(self) -> bool:
+        """Whether all pixels may be from 0 to white, as far as their mean and deviation tell."""
+        return reach_from_black_to_white(self.mean, self.std, self.white)
 
     @property
     def input_shape(self) -> tuple[int, ...] | dict[str, tuple[int, ...]]:

@@ -37,6 +37,8 @@ class SampleFacts:
     inputs: tuple[str, ...] = ()
     #: Whether the one input is of tokens.
     tokens: bool = False
+    #: The value of white, if some pixels are not from 0 (black) to it.
+    overstepped: float | None = None
 
 
 class CropSpec(SpecPart):
@@ -153,6 +155,9 @@ class AugmentationSpec(SpecPart):
         if self.needs_colours and sample.shape[0] != 3:
             colours = f"samples of shape {sample.shape} have no colours: images of 3 channels have"
             return self.needs_colours, colours
+        if self.needs_white and sample.overstepped is not None:
+            pixels = f"pixels are to be from 0 (black) to {sample.overstepped:g} (white), and some are not"
+            return self.needs_white, f"{pixels}: store them as bytes, or as numbers from 0 to 1"
         return None
 
     @property

@@ -42,7 +42,7 @@ students: [{{name: small, model: {{name: mlp, hidden: [4]}}, {TRAINING}}}]
 """,
     )
 
-    assert "prepare wine.csv: 1 missing values in 'age': 1 rows were dropped (missing_values)" in said
+    assert "prepare wine.csv: 1 missing value in 'age': 1 row was dropped (missing_values)" in said
     assert list((tmp_path / ".distill").rglob("columns.json"))
 
 

@@ -235,3 +235,13 @@ def test_data_that_cannot_be_read_for_now_keep_no_others_from_being_read(
     assert "digits: 1,438 training samples" in told
     assert error.startswith(f"error: {away}: dataset: odd:away: ConnectionRefusedError")
     assert error.count("\n") == 1
+
+
+def test_data_whose_code_ends_its_process_get_one_message(tmp_path: Path, write_spec: Callable[..., Path]) -> None:
+    (tmp_path / "odd.py").write_text("import os\n\n\ndef ends():\n    os._exit(3)\n")
+
+    code, _, error = validated(tmp_path, "--data", write_spec(dataset={"name": "odd:ends"}))
+
+    assert code == 1
+    assert error.endswith("ended without a word (exit code 3): does code that it calls end it?\n")
+    assert error.count("\n") == 1

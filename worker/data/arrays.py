@@ -94,7 +94,7 @@ class Arrays:
             InvalidSpec: they are none; the message says what is wrong.
 
         """
-        if not all(isinstance(each, str) for each in self.class_names) or len(set(self.class_names)) < 2:
+        if not all(isinstance(each, str) for each in self.class_names) or len(self.class_names) < 2:
             raise InvalidSpec(f"{name}: class_names must be two or more texts")
         if len(set(self.class_names)) != len(self.class_names):
             raise InvalidSpec(f"{name}: two classes have one name")
@@ -109,9 +109,8 @@ class Arrays:
                 raise InvalidSpec(
                     f"{name}: a {split} target is outside of the {classes} classes: row {row:,} is {targets[row]:,}"
                 )
-            for each in records.by_name(inputs).values():
-                if each.dtype.kind == "f" and not all(map(_fit_float32, (each[rows] for rows in pieces(each)))):
-                    raise InvalidSpec(f"{name}: a {split} input is not finite, or larger than float32 holds")
+            for called, each in records.by_name(inputs).items():
+                require_finite(f"{name}: a {split} input{called and f' {called}'}", each)
         train, test = self.train_inputs, self.test_inputs
         if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
             shapes = f"{train.dtype} {train.shape[1:]} and {test.dtype} {test.shape[1:]}"
@@ -210,12 +209,29 @@ def _require_numbers(whose: str, inputs: Array, *, named: bool) -> None:
     usable = inputs.dtype.kind in ("uifb" if named else "uif") and inputs.dtype.itemsize <= 8 and inputs.dtype.isnative
     if not usable or inputs.ndim < (1 if named else 2) or 0 in inputs.shape:
         what = f"{inputs.dtype.str} {inputs.shape}"
+        if not inputs.dtype.isnative:
+            what += (
+                ": in the order of bytes of another machine, which inputs.astype(inputs.dtype.newbyteorder('=')) mends"
+            )
         raise InvalidSpec(f"{whose} must be numbers [samples, ...] of up to 64 bits, not {what}")
 
 
-def _fit_float32(inputs: Array) -> bool:
-    """Whether inputs are finite numbers, also as models see them."""
-    return bool((np.abs(inputs) <= np.finfo(np.float32).max).all())
+def require_finite(whose: str, inputs: Array) -> None:
+    """Refuse inputs `[samples, ...]` that are not finite numbers, also as models see them.
+
+    Raises:
+        InvalidSpec: some are not; the message names the first row.
+
+    """
+    if inputs.dtype.kind != "f":
+        return
+    for rows in pieces(inputs):
+        right = np.abs(inputs[rows]) <= np.finfo(np.float32).max
+        if not right.all():
+            row = int(right.reshape(len(right), -1).all(axis=1).argmin())
+            value = inputs[rows][row][~right[row]].flat[0]
+            where = f"row {rows.start + row:,} has {value:g}"
+            raise InvalidSpec(f"{whose} is not finite, or larger than float32 holds: {where}")
 
 
 def _write(folder: Path, split: str, inputs: Array, targets: Array, rows: Array) -> None:
@@ -236,8 +252,9 @@ def _write(folder: Path, split: str, inputs: Array, targets: Array, rows: Array)
 
 def first_of_each_class(targets: Array, share: float) -> npt.NDArray[np.bool_]:
     """Which samples belong to a share of every class, chosen at random, the same ones every time."""
-    counts = np.bincount(targets[targets >= 0])
-    chosen = _ranks(targets) < np.round(counts * share)[targets]
+    # No `bincount`: a wrong label may be any number.
+    _, place, counts = np.unique(targets, return_inverse=True, return_counts=True)
+    chosen = _ranks(targets) < np.round(counts * share)[place]
     return chosen & (targets >= 0)
 
 

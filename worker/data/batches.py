@@ -197,12 +197,11 @@ def batch_sizes(samples: int, batch_size: int, *, joined: bool = False) -> list[
 
 
 def _require_images(data: Split, augmentation: AugmentationSpec) -> None:
-    if found := augmentation.misfit(SampleFacts(tuple(data.inputs.shape[1:]), tuple(data.fields), data.tokens)):
+    overstepped = None if not augmentation.needs_white or data.reaches_from_black_to_white else data.white
+    facts = SampleFacts(tuple(data.inputs.shape[1:]), tuple(data.fields), data.tokens, overstepped)
+    if found := augmentation.misfit(facts):
         part, words = found
         raise InvalidSpec(f"augmentation{part and f'.{part}'}: {words}")
-    if (needs := augmentation.needs_white) and not data.reaches_from_black_to_white:
-        text = f"augmentation.{needs}: pixels are to be from 0 (black) to {data.white:g} (white), and some are not"
-        raise InvalidSpec(f"{text}: store them as bytes, or as numbers from 0 to 1")
 
 
 def size_bytes(data: Split, augmentation: AugmentationSpec, dtype: torch.dtype) -> int:

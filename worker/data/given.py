@@ -35,7 +35,10 @@ def inputs_of(whose: str, given: Any) -> Array:
     shapes = [np.shape(each) for each in given] if several else []
     other = next((row for row, shape in enumerate(shapes) if shape != shapes[0]), None)
     if other is None:
-        return np.asarray(given)
+        inputs = np.asarray(given)
+        if not inputs.ndim:
+            raise InvalidSpec(f"{whose} inputs must be [samples, ...], not a single value of {inputs.dtype}")
+        return inputs
     first, second = list(shapes[0]), list(shapes[other])
     raise InvalidSpec(
         f"{whose} inputs have {len(set(shapes)):,} shapes: sample 0 is {first}, sample {other:,} is {second}: "
@@ -58,8 +61,7 @@ def targets_of(whose: str, split: str, given: Any) -> npt.NDArray[np.int64]:
     wanted += ", or -1 where a sample has no label" if unlabelled else ""
     what = f"{targets.dtype} {list(targets.shape)}"
     if targets.dtype.kind not in "uif" or targets.ndim != 1 or not len(targets):
-        rows = targets.ndim == 2 and targets.shape[1] > 1 and targets.dtype.kind in "uifb"
-        raise InvalidSpec(f"{wanted}, not {what}{': of one row a sample take .argmax(1)' if rows else ''}")
+        raise InvalidSpec(f"{wanted}, not {what}{_way_to_targets(targets)}")
     values = targets.astype(np.float64)  # Of any type, as the smallest hold neither -1 nor the largest label.
     right = (values == np.floor(values)) & (values >= (-1 if unlabelled else 0)) & (values <= LARGEST_TARGET)
     if not right.all():
@@ -68,6 +70,17 @@ def targets_of(whose: str, split: str, given: Any) -> npt.NDArray[np.int64]:
     if unlabelled and not (targets >= 0).any():
         raise InvalidSpec(f"{whose} targets are all -1: a classification needs samples with a label")
     return targets.astype(np.int64)
+
+
+def _way_to_targets(targets: Array) -> str:
+    """How targets in another form become whole numbers, as the end of a sentence; empty where that is not clear."""
+    if targets.ndim == 2 and targets.dtype.kind in "uifb" and targets.size:
+        return ": of one row a sample take .argmax(1)" if targets.shape[1] > 1 else ": of one column take .ravel()"
+    if targets.ndim == 1 and targets.dtype.kind == "b" and targets.size:
+        return ": take .astype(int)"
+    if targets.ndim == 1 and targets.dtype.kind in "US" and targets.size:
+        return ": class_names, targets = np.unique(targets, return_inverse=True) makes numbers of names"
+    return ""
 
 
 def names_of(whose: str, given: Iterable[Any], train_targets: Array, test_targets: Array) -> tuple[str, ...]:
@@ -83,5 +96,7 @@ def names_of(whose: str, given: Iterable[Any], train_targets: Array, test_target
         classes = int(max(train_targets.max(), test_targets.max())) + 1
         if classes > len(train_targets):
             raise InvalidSpec(f"{whose}: a target is {classes - 1:,}, with {len(train_targets):,} samples")
+        if classes == 1:
+            raise InvalidSpec(f"{whose}: all targets are 0: a classification needs two classes or more")
         names = tuple(map(str, range(classes)))
     return names

@@ -28,6 +28,6 @@ def load(dataset: DatasetSpec, reading: Reading) -> Arrays:
         arrays = SOURCES[dataset.name.partition("/")[0]](dataset, reading).checked(dataset.called)
     if dataset.labelled is not None:
         arrays = arrays.labelled_only(dataset.labelled)
-    if dataset.validation:
+    if dataset.refuses_own_validation or (dataset.validation and arrays.held_out is None):
         arrays = arrays.holding_out(dataset.validation)
     return replace(arrays, normalise=dataset.normalise)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -17,8 +16,6 @@ from distill_queue.shared.spec.sources.normalise import MeanAndDeviation, Normal
 #: Of red, green and blue from 0 to 1, as torchvision's models with weights of ImageNet take them.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-#: What no mean and deviation of values from 0 to 1 add up to: at most (1 + sqrt(2)) / 2.
-MOST_OF_UNIT = 1.21
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class Normalisation:
             raise InvalidSpec(f"normalise: {name}: the inputs are tokens, which are not normalised")
         if name == "none":
             return cls(name, (0.0,), (1.0,), "as they are stored")
-        largest = largest_pixel(data)
+        largest = data.white
         pixels = "x" if largest == 1.0 else f"x / {largest:g}"
         if name == "unit":
             return cls(name, (0.0,), (largest,), f"as {pixels}")
@@ -106,7 +103,7 @@ def stated(normalise: NormaliseInputs, data: DatasetRecord, *, bytes_: bool) -> 
         return data
     if not data.mean:
         raise InvalidSpec("dataset.normalise: the inputs are tokens, or several, which are not normalised in one way")
-    largest, channels = 255.0 if bytes_ else largest_pixel(data), len(data.mean)
+    largest, channels = 255.0 if bytes_ else data.white, len(data.mean)
     data = data.model_copy(update={"largest": largest})
     if isinstance(normalise, MeanAndDeviation):
         mean, std = _stated_values(normalise, data, bytes_=bytes_)
@@ -144,11 +141,3 @@ def prepared(
     if name != "data":
         Normalisation.of(name, data, bytes_=bytes_).prepare(model, data, device)
     return model
-
-
-def largest_pixel(data: DatasetRecord) -> float:
-    """The largest value that a pixel can have: 1 where all seem to be from 0 to 1, else 255."""
-    if data.largest is not None:
-        return data.largest
-    sums = [mean + std for mean, std in zip(data.mean, data.std, strict=True)]
-    return 1.0 if max(sums, default=math.inf) <= MOST_OF_UNIT else 255.0

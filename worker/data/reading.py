@@ -10,6 +10,7 @@ from distill_queue.shared.errors import InvalidInput, InvalidSpec, StageFailed, 
 from distill_queue.shared.files.data_folders import find_in
 from distill_queue.shared.files.hashing import Hashed
 from distill_queue.shared.line import listed
+from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
 from distill_queue.worker.machine.outages import can_pass
 from distill_queue.worker.machine.runtime import Report, Runtime
@@ -87,6 +88,21 @@ class Reading:
                 "submit the pipeline again"
             )
         return content
+
+    def require_unchanged(self, dataset: DatasetSpec, content: str | None) -> None:
+        """Refuse data that changed while they were read: what was read is no content that a key names.
+
+        Args:
+            dataset: what was read.
+            content: its SHA-256 before; none of what lies at no path.
+
+        Raises:
+            StageFailed: they changed.
+            InvalidSpec, Unavailable, StageStopped: as for `content`.
+
+        """
+        if content is not None and isinstance(dataset, SourceOnDisk) and self.content(dataset) != content:
+            raise StageFailed(f"{dataset.path} changed while it was read: submit the pipeline again")
 
     def _compare(self, hashed: Hashed) -> None:
         """Report how far the files are hashed."""

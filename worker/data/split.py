@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from distill_queue.shared.files.array_file import read_array
+from distill_queue.shared.results.pixels import reach_from_black_to_white
 from distill_queue.shared.results.records import DatasetRecord, InputRecord
 from distill_queue.shared.soft_labels.numerics import Array
-from distill_queue.worker.data.normalisation import largest_pixel
 from distill_queue.worker.machine.inputs import Inputs
 
 #: Bytes of samples, as float32, that are computed with in one go.
@@ -85,7 +85,7 @@ class Split:
         targets = torch.from_numpy(read_array(folder / f"{split}_targets.npy"))
         file = folder / f"{split}_inputs.npy"
         inputs, labelled = read_array(file, mapped=True), int((targets >= 0).sum())
-        fields, white = Field.all_of(inputs.dtype, record, device), largest_pixel(record)
+        fields, white = Field.all_of(inputs.dtype, record, device), record.white
         mapped = cls(as_bytes(inputs), targets.to(device), mean, std, labelled, file, fields, white)
         return mapped if streamed else mapped.read_whole()
 
@@ -116,12 +116,8 @@ class Split:
     @property
     def reaches_from_black_to_white(self) -> bool:
         """Whether all pixels may be from 0 to white, as far as their mean and deviation tell; waits for the device."""
-        mean, std = (values.double().flatten() for values in (self.mean, self.std))
-        # Values from 0 to white deviate most if each is either. A channel that is divided by more than its deviation
-        # is constant.
-        most = (mean * (self.white - mean)).clamp(min=0.0).sqrt() * 1.001
-        constant = std == mean.abs().clamp(min=1.0)
-        return bool(((mean >= 0.0) & (mean <= self.white) & ((std <= most) | constant)).all())
+        mean, std = (values.double().flatten().tolist() for values in (self.mean, self.std))
+        return reach_from_black_to_white(mean, std, self.white)
 
     def read(self, rows: torch.Tensor | slice) -> torch.Tensor:
         """Some samples as stored, on the device."""

@@ -17,4 +17,6 @@ def run(recipe: PrepareData, context: StageContext) -> DatasetRecord:
     context.report("reading")
     with TemporaryDirectory(dir=context.folder) as scratch:
         reading = Reading(context.runtime, Path(scratch), context.report)
-        return data.load(recipe.dataset, reading).save(context.folder)
+        record = data.load(recipe.dataset, reading).save(context.folder)
+        reading.require_unchanged(recipe.dataset, record.content)
+        return record

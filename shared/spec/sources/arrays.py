@@ -20,6 +20,8 @@ class ArraysSpec(SourceOnDisk):
     source: ClassVar[str] = "arrays"
     listed: ClassVar[dict[str, str]] = {"arrays": "arrays of your own: path: digits.npz, or a folder of .npy files"}
 
+    wanted: ClassVar[str] = "arrays, as inputs.npy and targets.npy"
+
     name: Literal["arrays"] = "arrays"
     """Arrays."""
     class_names: Annotated[

@@ -58,6 +58,7 @@ class ImageFolderSpec(SourceOnDisk):
     listed: ClassVar[dict[str, str]] = {"image_folder": "images of your own, a folder a class: path: photos, size: 96"}
 
     part_held_out: ClassVar[str] = "a folder validation"
+    wanted: ClassVar[str] = f"images, {' '.join(IMAGE_SUFFIXES)}"
 
     name: Literal["image_folder"] = "image_folder"
     """A folder of images."""

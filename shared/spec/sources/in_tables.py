@@ -43,6 +43,7 @@ class SourceInTables(SourceOnDisk):
     """Data in a table: one file, or a folder with a file for each part."""
 
     part_held_out: ClassVar[str] = "a file or folder validation"
+    wanted: ClassVar[str] = "train.csv and test.csv, or as .tsv, .parquet or .jsonl"
 
     columns: ColumnNames = ()
     """The names of the columns, where the first line of a CSV file has none."""

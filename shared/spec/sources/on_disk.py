@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -40,6 +40,9 @@ DataPath = Annotated[str, AfterValidator(_a_path), WithJsonSchema({"type": "stri
 
 class SourceOnDisk(DataSource):
     """Data in a file or folder. Their content is part of the key, and where they lie is not."""
+
+    #: What is read of a folder, in words.
+    wanted: ClassVar[str] = "files"
 
     path: DataPath
     """A file or folder, from a folder in `DISTILL_DATA` down; where that is not set, from the spec's own folder."""
@@ -88,10 +91,11 @@ class SourceOnDisk(DataSource):
 
         """
         folders, found = tuple(folders), list[str]()
+        roots = [folder.resolve() for folder in folders]
         for path in (self.path, *self.further_paths.values()):
             if (place := find_in(folders, path)) is None:
                 return None
-            found.append(content_of(place, self.takes, memory, advance))
+            found.append(content_of(place, self.takes, memory, advance, roots=roots, wanted=self.wanted))
         return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,8 @@ class DataSource(Named):
     """Part of the key: change it when the data change without anything else in the spec."""
     validation: float = Field(default=0.0, ge=0.0, le=0.5)
     """Share of the training samples held out, evenly over the classes, to choose epochs and grid points by."""
+    own_validation: Annotated[Literal["refuse", "take"], Field(exclude_if=lambda own: own == "refuse")] = "refuse"
+    """Whether held-out samples that the data bring are an error where `validation` is a share, or are taken instead."""
     labelled: int | None = Field(default=None, ge=1)
     """How many training samples keep their label, evenly over the classes; the others only carry soft labels."""
 
@@ -47,6 +49,11 @@ class DataSource(Named):
     def may_hold_out(self) -> bool:
         """Whether samples may be held out, to choose by."""
         return self.validation > 0.0
+
+    @property
+    def refuses_own_validation(self) -> bool:
+        """Whether it is an error if the data hold out samples of their own."""
+        return self.validation > 0.0 and self.own_validation == "refuse"
 
     @property
     def sample(self) -> SampleFacts | None:

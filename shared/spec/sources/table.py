@@ -55,10 +55,10 @@ class TableSpec(SourceInTables):
             raise PydanticCustomError(
                 "options", "'{name}' stands in features and in leave_out", {"key": "leave_out", "name": min(both)}
             )
-        if self.decimal == self.separator or (
-            self.decimal == "," and self.path.lower().endswith(".csv") and not self.separator
-        ):
+        if self.decimal == "," and self.path.lower().endswith(".csv") and not self.separator:
             raise PydanticCustomError(
-                "options", "decimal: ',' needs another separator, as separator: ';'", {"key": "decimal"}
+                "options",
+                "decimal: ',' needs a separator, as separator: ';', or ',' where numbers stand in quotation marks",
+                {"key": "decimal"},
             )
         return self

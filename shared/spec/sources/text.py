@@ -41,6 +41,8 @@ class TextSpec(SourceInTables):
         "text": "texts of your own: path: reviews.csv, or a folder train/<class>/*.txt; they become tokens"
     }
 
+    wanted: ClassVar[str] = f"train/<class>/*.txt; or {SourceInTables.wanted}"
+
     name: Literal["text"] = "text"
     """Texts."""
     text: str = "text"

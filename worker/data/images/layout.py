@@ -19,6 +19,7 @@ from distill_queue.shared.results.records import DataWarning
 from distill_queue.shared.spec.sources.image_folder import IMAGE_SUFFIXES, SPLITS, ImageFolderSpec
 from distill_queue.shared.text import encodable, plain_line
 from distill_queue.worker.machine.outages import can_pass
+from distill_queue.worker.machine.runtime import Report
 
 #: Things that are named one by one.
 MOST_NAMED = 5
@@ -57,8 +58,13 @@ class Layout:
     warnings: tuple[DataWarning, ...]
 
     @classmethod
-    def of(cls, place: Path, called: str) -> Self:
+    def of(cls, place: Path, called: str, report: Report = lambda *_: None) -> Self:
         """Look at what lies below a folder; no file is opened.
+
+        Args:
+            place: the folder.
+            called: what messages call it.
+            report: called with each file that is found; what it raises ends the work.
 
         Raises:
             InvalidSpec: it has no classes, or something lies where it can be of none.
@@ -70,7 +76,7 @@ class Layout:
         folders = _folders(place)
         splits = _splits(folders, called)
         found = _Found(called, splits, in_train="train" in splits.values())
-        for path in sorted(_paths(place), key=os.fsencode):
+        for path in sorted(_paths(place, report), key=os.fsencode):
             found.sort_in(path)
         found.require_classes()
         names = sorted({name for split in found.of_classes.values() for _, name in split}, key=os.fsencode)
@@ -150,9 +156,10 @@ class _Found:
             yield DataWarning(kind="unread_files", text=f"{count} not read, beside the splits' folders: {beside}")
 
 
-def _paths(place: Path) -> Iterable[str]:
+def _paths(place: Path, report: Report) -> Iterable[str]:
     try:
-        for file in files_below(place, lambda _: True):
+        for number, file in enumerate(files_below(place, lambda _: True), 1):
+            report(f"looking for images, {number:,} files found")
             yield file.relative_to(place).as_posix()
     except InvalidInput as error:
         raise (Unavailable if can_pass(error) else InvalidSpec)(f"dataset.path: {error}") from error

@@ -57,13 +57,13 @@ class Images:
     #: What an image's file holds; raises NoFile where it cannot be had.
     read: Callable[[str], bytes]
 
-    def arrays(self, layout: Layout, reading: Reading, *, validation: float) -> Arrays:
+    def arrays(self, layout: Layout, reading: Reading, *, refuses_own: bool) -> Arrays:
         """Decode the images of a layout: training samples, then held-out ones, then those without a label.
 
         Args:
             layout: the images' names and classes; without a test set, a fixed part of every class is kept for it.
             reading: takes the samples and the reports.
-            validation: the share of training samples that a spec holds out.
+            refuses_own: whether it is an error if the layout has held-out samples.
 
         Raises:
             InvalidSpec: images are bad, too few for a test set, or held out twice.
@@ -71,7 +71,7 @@ class Images:
 
         """
         layout = self._with_test_set(layout)
-        if validation and len(layout.validation):
+        if refuses_own and len(layout.validation):
             raise InvalidSpec(
                 f"dataset.validation: {self.called} holds out samples of its own already: leave validation out"
             )

@@ -16,7 +16,7 @@ from distill_queue.shared.files.files import NoArchive, NoFile, opened_archive
 from distill_queue.shared.files.weights_file import opened_tensors
 from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.shared.spec.sources.arrays import ArraysSpec
-from distill_queue.worker.data.arrays import Arrays
+from distill_queue.worker.data.arrays import Arrays, require_finite
 from distill_queue.worker.data.given import inputs_of, names_of, targets_of
 from distill_queue.worker.data.reading import Reading
 
@@ -82,6 +82,7 @@ def _without_test_set(dataset: ArraysSpec, found: Found) -> Arrays:
     targets = targets_of(f"{dataset.path}:", "train", found["targets"])
     if len(inputs) != len(targets):
         raise InvalidSpec(f"{dataset.path}: {len(inputs):,} inputs and {len(targets):,} targets")
+    require_finite(f"{dataset.path}: an input", inputs)  # By its row in the file.
     split = Arrays.stratified(inputs, targets, ())
     return _with_test_set(dataset, found | {name: getattr(split, name) for name in _WITH_A_TEST_SET})
 

@@ -67,7 +67,7 @@ def _images(
 
     pictures = Pictures.of(splits, options.column, (place or CACHE, reading.scratch))
     images = Images(dataset.called, options, pictures.read)
-    return images.arrays(pictures.layout(*labels), reading, validation=dataset.validation)
+    return images.arrays(pictures.layout(*labels), reading, refuses_own=dataset.refuses_own_validation)
 
 
 def _texts(

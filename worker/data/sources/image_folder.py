@@ -23,6 +23,6 @@ def read(dataset: ImageFolderSpec, reading: Reading) -> Arrays:
     """
     place = reading.place(dataset)
     content = reading.content(dataset)
-    layout = Layout.of(place, dataset.path)
+    layout = Layout.of(place, dataset.path, reading.report)
     images = Images(dataset.path, dataset, lambda name: content_of_file(place / name, name))
-    return replace(images.arrays(layout, reading, validation=dataset.validation), content=content)
+    return replace(images.arrays(layout, reading, refuses_own=dataset.refuses_own_validation), content=content)

@@ -68,5 +68,16 @@ def _read_once(dataset: NamedDatasetSpec, reading: Reading, call: str) -> Arrays
 
 def _split(whose: str, split: str, given: Any, path: Path, reading: Reading) -> tuple[Array, Array]:
     """Inputs and targets of a split, as arrays or one sample after the other, which go to a file."""
-    inputs, targets = one_by_one.read(whose, given, path, reading.report) if one_by_one.is_one_by_one(given) else given
+    if one_by_one.is_one_by_one(given):
+        given = one_by_one.read(whose, given, path, reading.report)
+    elif not (isinstance(given, tuple | list) and len(given) == 2):
+        raise InvalidSpec(f"{whose}: must be (inputs, targets), a Dataset or a generator, not {_described(given)}")
+    inputs, targets = given
     return inputs_of(whose, inputs), targets_of(whose, split, targets)
+
+
+def _described(given: Any) -> str:
+    """What was given in the place of a pair, in words."""
+    if isinstance(given, tuple | list):
+        return f"{len(given):,} things"
+    return type(given).__name__

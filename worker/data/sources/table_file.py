@@ -21,5 +21,4 @@ def read(dataset: TableSpec, reading: Reading) -> Arrays:
 
     place = reading.place(dataset)
     content = reading.content(dataset)
-    reading.report("reading")
-    return Table.read(dataset, place).encoded(content)
+    return Table.read(dataset, place, reading.report).encoded(content)

@@ -26,15 +26,16 @@ def read(dataset: TextSpec, reading: Reading) -> Arrays:
     extras.require("pyarrow", "text", "dataset: texts need")
     extras.require("tokenizers", "text", "dataset: texts need")
     from distill_queue.worker.data.tables.labels import labels_of
+    from distill_queue.worker.data.text.folder import is_folder_of_texts, warnings_of
     from distill_queue.worker.data.text.samples import Texts
 
-    reading.place(dataset)
+    place = reading.place(dataset)
     content = reading.content(dataset)
-    reading.report("reading")
     parts = _parts(dataset, reading)
     texts = Texts(dataset.path, dataset.text, parts)
     arrays = texts.arrays(*labels_of(parts, dataset.target), lambda some: _tokens(dataset, reading, some), reading)
-    return replace(arrays, content=content)
+    unread = warnings_of(place, parts) if is_folder_of_texts(place) else ()
+    return replace(arrays, content=content, warnings=(*unread, *arrays.warnings))
 
 
 def _parts(dataset: TextSpec, reading: Reading) -> dict[str, Rows]:
@@ -50,10 +51,11 @@ def _parts(dataset: TextSpec, reading: Reading) -> dict[str, Rows]:
 
     place = reading.place(dataset)
     if is_folder_of_texts(place):
-        return rows_of(dataset, place)
+        return rows_of(dataset, place, reading.report)
     parts: dict[str, Rows] = {}
     for part, file in files_of(dataset, place).items():
-        rows = read_rows(dataset, file, {dataset.text}, called=called(dataset, part, file))
+        name = called(dataset, part, file)
+        rows = read_rows(dataset, file, {dataset.text}, called=name, report=reading.report)
         rows.require(dataset.text, "text")
         if part != "unlabelled":
             rows.require(dataset.target, "target")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Self
 
@@ -20,6 +21,8 @@ MOST_CATEGORIES = 100
 FEWEST_NUMBERED = 10
 #: Beyond it float64 does not hold each whole number.
 LARGEST_NUMBER = 2**53
+#: A number with a comma between thousands; "1,000" could be 1 with three decimals, which is seldom.
+GROUPED = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 #: Characters of a value in a message.
 MOST_SHOWN = 40
 
@@ -38,11 +41,12 @@ class Column:
     mean: tuple[float, ...] = ()
 
     @classmethod
-    def of(cls, rows: Rows, name: str, *, category: bool) -> Self:
+    def of(cls, rows: Rows, whole: Rows, name: str, *, category: bool) -> Self:
         """A column as the training rows have it.
 
         Args:
             rows: the training rows.
+            whole: all rows of the file that they stand in.
             name: of the column.
             category: whether its values are names, even if they look like numbers.
 
@@ -57,7 +61,7 @@ class Column:
             return cls(name, "boolean" if pa.types.is_boolean(column.type) else "number")
         categories = tuple(sorted(set(column.unique().to_pylist()) - {None}))
         if not category:
-            _require_no_numbers(rows, name, categories)
+            _require_no_numbers(whole, name)
         if len(categories) > MOST_CATEGORIES:
             raise InvalidSpec(
                 f"{rows.called}: column '{name}' has {len(categories):,} different texts, as {_shown(categories[0])}, "
@@ -110,7 +114,9 @@ class Column:
             raise InvalidSpec(
                 f"{rows.at(place)}: '{self.name}' is {_shown(texts[place])}, and a number in the training rows"
             )
-        values = column.cast(pa.float64()).to_numpy() if not pa.types.is_boolean(column.type) else _bits(column)
+        # Of whole numbers from 2**53 on the last digits are lost, as in float32 of far smaller ones.
+        is_bits = pa.types.is_boolean(column.type)
+        values = _bits(column) if is_bits else column.cast(pa.float64(), safe=False).to_numpy()
         wrong = ~np.isnan(values) & ~(np.abs(values) <= np.finfo(np.float32).max)
         if wrong.any():
             place = int(wrong.argmax())
@@ -138,15 +144,22 @@ def _bits(column: Any) -> npt.NDArray[np.float64]:
     return bits
 
 
-def _require_no_numbers(rows: Rows, name: str, categories: tuple[str, ...]) -> None:
+def _require_no_numbers(rows: Rows, name: str) -> None:
     """Refuse a column of text if most of its values are numbers: the others are marks, or a spelling of numbers.
 
     Raises:
         InvalidSpec: most are; the message names the first value that is none, and the way out.
 
     """
+    categories = sorted(set(rows.column(name).unique().to_pylist()) - {None})
     others = [each for each in categories if not _is_number(each)]
     if len(others) * 2 >= len(categories):
+        grouped = [each for each in categories if GROUPED.fullmatch(each)]
+        if len(grouped) * 2 > len(categories):
+            raise InvalidSpec(
+                f"{rows.called}: column '{name}' is text, as {grouped[0]!r}: if these are numbers, write them without "
+                "a comma between thousands"
+            )
         commas = [each for each in categories if _is_number(each.replace(",", ".", 1))]
         if len(commas) * 2 > len(categories):
             raise InvalidSpec(

@@ -12,6 +12,8 @@ from pyarrow import compute
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.line import shortened
+from distill_queue.shared.soft_labels.numerics import Array
+from distill_queue.worker.data.tables.columns import LARGEST_NUMBER
 from distill_queue.worker.data.tables.rows import Rows
 
 #: Characters of a class's name in a message.
@@ -64,7 +66,7 @@ def _classes(rows: Rows, target: str) -> Any:
     """A target column as int64 or text.
 
     Raises:
-        InvalidSpec: it holds fractions: a regression.
+        InvalidSpec: it holds fractions, which is a regression, or numbers of which not every digit is known.
 
     """
     column = rows.column(target)
@@ -81,7 +83,26 @@ def _classes(rows: Rows, target: str) -> Any:
                 f"{rows.at(place)}: the target '{target}' is {values[place]:g}: numbers with fractions are a "
                 "regression, which is not supported: make classes of them, as ranges"
             )
+        _require_exact(rows, target, np.abs(values) >= LARGEST_NUMBER, values)
+    if pa.types.is_uint64(column.type):
+        values = column.fill_null(0).to_numpy()
+        _require_exact(rows, target, values > np.iinfo(np.int64).max, values)
     return column if pa.types.is_large_string(column.type) else column.cast(pa.int64())
+
+
+def _require_exact(rows: Rows, target: str, too_large: Array, values: Array) -> None:
+    """Refuse classes that are too large for whole numbers.
+
+    Raises:
+        InvalidSpec: there is one; the message says where.
+
+    """
+    if too_large.any():
+        place = int(too_large.argmax())
+        raise InvalidSpec(
+            f"{rows.at(place)}: the target '{target}' is {values[place]:g}, too large for the number of a class: name "
+            "classes by text, as 'a'"
+        )
 
 
 def _numbers(column: Any, known: Any) -> Targets:

@@ -38,8 +38,8 @@ def files_of(dataset: SourceInTables, place: Path) -> dict[str, Path]:
         if part not in found:
             there = listed(sorted(each.name for each in place.iterdir()), MOST_NAMED) or "nothing"
             raise InvalidSpec(
-                f"{dataset.path}: has no {part}{kind}: a folder needs a file train{kind} and a file test{kind} (there: "
-                f"{there}); of a single file, as path: {dataset.path}/all{kind}, a fixed fifth is for testing"
+                f"{dataset.path}: has no {part}{kind}: a folder needs {dataset.wanted} (there: {there}); of a single "
+                f"file, as path: {dataset.path}/all{kind}, a fixed fifth is for testing"
             )
     if others := [file.name for file in found.values() if file.suffix != kind]:
         raise InvalidSpec(f"{dataset.path}: {others[0]} is of another format than train{kind}")

@@ -14,7 +14,11 @@ from pyarrow import compute
 
 from distill_queue.shared.catalog import did_you_mean
 from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.line import shortened
 from distill_queue.shared.soft_labels.numerics import Array
+
+#: Characters of what a column holds in a message.
+MOST_SHOWN = 60
 
 
 def require_column(called: str, names: Collection[str], name: str, key: str) -> None:
@@ -106,8 +110,9 @@ class Rows:
         if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
             column = compute.utf8_trim_whitespace(column.cast(pa.large_string()))
             return compute.if_else(compute.is_in(column, pa.array(["", *self.marks], pa.large_string())), None, column)
+        shown = shortened(str(kind), MOST_SHOWN)
         raise InvalidSpec(
-            f"{self.called}: column '{name}' holds {kind}, which no cell of a table is: add leave_out: [{name}]"
+            f"{self.called}: column '{name}' holds {shown}, which no cell of a table is: add leave_out: [{name}]"
         )
 
     def is_text(self, name: str) -> bool:

@@ -22,6 +22,7 @@ from distill_queue.worker.data.tables.parts import called, files_of
 from distill_queue.worker.data.tables.read import read_rows
 from distill_queue.worker.data.tables.rows import Rows
 from distill_queue.worker.data.tables.samples import Samples
+from distill_queue.worker.machine.runtime import Report
 
 #: The file in the artifact that says how inputs are made of a row.
 COLUMNS = "columns.json"
@@ -44,14 +45,19 @@ class Table:
     dropped: int
 
     @classmethod
-    def read(cls, dataset: TableSpec, place: Path) -> Self:
+    def read(cls, dataset: TableSpec, place: Path, report: Report) -> Self:
         """Read all parts of a table.
+
+        Args:
+            dataset: says what of it is read.
+            place: the file or folder.
+            report: called with how far it is; what it raises ends the reading.
 
         Raises:
             InvalidSpec: one cannot be read, lacks a column, or has missing values that the spec does not expect.
 
         """
-        parts = _parts(dataset, place)
+        parts = _parts(dataset, place, report)
         first = next(iter(parts.values()))
         features = _features(dataset, first)
         for name, rows in parts.items():
@@ -60,6 +66,8 @@ class Table:
         missing, dropped = dict[str, int](), 0
         for name, rows in parts.items():
             lacking = {column: rows.missing(column) for column in features}
+            if name == next(iter(parts)):
+                _require_filled(rows, lacking)
             any_lacking = np.any(list(lacking.values()), axis=0)
             if any_lacking.any() and dataset.missing == "refuse":
                 place_of_first = int(any_lacking.argmax())
@@ -100,7 +108,8 @@ class Table:
         encoded: dict[str, list[Array]] = {part: [] for part in samples.parts}
         unknown: dict[str, int] = {}
         for name in self.features:
-            column = Column.of(samples.parts["train"], name, category=name in self.dataset.categories)
+            whole = next(iter(self.parts.values()))
+            column = Column.of(samples.parts["train"], whole, name, category=name in self.dataset.categories)
             if self.dataset.missing == "mean":
                 column = column.completed_by(column.encode(samples.parts["train"])[0])
             for part, rows in samples.parts.items():
@@ -113,8 +122,9 @@ class Table:
 
     def _warnings(self, unknown: dict[str, int]) -> Iterator[DataWarning]:
         if self.missing:
-            values = f"{sum(self.missing.values()):,} missing values in {_named(_most_first(self.missing))}"
-            done = f": {self.dropped:,} rows were dropped" if self.dropped else ": the training rows' mean is taken"
+            count = sum(self.missing.values())
+            values = f"{count:,} missing value{'s' if count > 1 else ''} in {_named(_most_first(self.missing))}"
+            done = f": {_rows_were(self.dropped)} dropped" if self.dropped else ": the training rows' mean is taken"
             yield DataWarning(kind="missing_values", text=values + done)
         if unknown:
             text = (
@@ -141,13 +151,15 @@ class Table:
         return (json.dumps(facts, ensure_ascii=False, indent=1) + "\n").encode()
 
 
-def _parts(dataset: TableSpec, place: Path) -> dict[str, Rows]:
+def _parts(dataset: TableSpec, place: Path, report: Report) -> dict[str, Rows]:
     """The rows of each part; what is text in the first is text in the others."""
     parts: dict[str, Rows] = {}
     as_text = set(dataset.categories)
     for part, file in files_of(dataset, place).items():
         name, marks = called(dataset, part, file), dataset.missing_marks
-        parts[part] = read_rows(dataset, file, as_text, called=name, decimal=dataset.decimal, marks=marks)
+        parts[part] = read_rows(
+            dataset, file, as_text, called=name, decimal=dataset.decimal, marks=marks, report=report
+        )
         if len(parts) == 1:
             features = _features(dataset, parts[part])
             as_text |= {name for name in features if parts[part].is_text(name)}
@@ -180,17 +192,36 @@ def _features(dataset: TableSpec, rows: Rows) -> tuple[str, ...]:
     return features
 
 
+def _require_filled(rows: Rows, lacking: dict[str, Array]) -> None:
+    """Refuse columns without any value.
+
+    Raises:
+        InvalidSpec: there are some.
+
+    """
+    if empty := [name for name, where in lacking.items() if where.all()]:
+        is_are = "column {} is" if len(empty) == 1 else "columns {} are"
+        raise InvalidSpec(
+            f"{rows.called}: {is_are.format(_named(empty))} empty in all rows: leave_out: [{', '.join(empty)}]"
+        )
+
+
 def _refused(rows: Rows, place: int, column: str, lacking: dict[str, Array]) -> str:
     counts = {name: int(where.sum()) for name, where in lacking.items() if where.any()}
+    values = "1 value" if sum(counts.values()) == 1 else f"{sum(counts.values()):,} values"
+    of_columns = f"({values} in this file, in {_named(_most_first(counts))})"
     return (
-        f"{rows.at(place)}: '{column}' is missing ({sum(counts.values()):,} values of this file are, in "
-        f"{_named(_most_first(counts))}): missing: drop leaves such rows out, missing: mean takes the training rows' "
-        "mean"
+        f"{rows.at(place)}: '{column}' is missing {of_columns}: missing: drop leaves such rows out, missing: mean "
+        "takes the training rows' mean"
     )
 
 
 def _most_first(counts: dict[str, int]) -> list[str]:
     return sorted(counts, key=lambda name: -counts[name])
+
+
+def _rows_were(count: int) -> str:
+    return "1 row was" if count == 1 else f"{count:,} rows were"
 
 
 def _named(names: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from pathlib import Path
 
 from distill_queue.shared.errors import InvalidSpec
@@ -30,13 +31,28 @@ def read_text(place: Path, called: str, encoding: str) -> str:
         raise InvalidSpec(f"{called}: {error}") from error
     try:
         return data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding).removeprefix("\ufeff")
-    except UnicodeDecodeError as error:
-        # Of an encoding that keeps line ends as single bytes; others are rarely wrong in the middle.
-        line = data.count(b"\n", 0, error.start) + 1
-        wrong = data[error.start : error.start + MOST_SHOWN].hex(" ")
-        hint = "" if encoding.lower() in ("latin-1", "cp1252") else ": perhaps encoding: latin-1 (or cp1252)"
-        raise InvalidSpec(
-            f"{called}, line {line:,}: not {encoding} (byte {error.start:,} of the file: {wrong}){hint}"
-        ) from error
     except UnicodeError as error:
-        raise InvalidSpec(f"{called}: not {encoding} ({error})") from error
+        raise no_text(called, encoding, error) from error
+
+
+def no_text(called: str, encoding: str, error: UnicodeError, start: int = 0, lines: int = 0) -> InvalidSpec:
+    """The error of a file that is in another encoding, with the place in it.
+
+    Args:
+        called: what messages call the file.
+        encoding: Python's name of the one that was expected.
+        error: the decoder's.
+        start: the place in the file of the first byte that was decoded.
+        lines: how many lines end before it.
+
+    """
+    if not isinstance(error, UnicodeDecodeError):
+        return InvalidSpec(f"{called}: not {encoding} ({error})")
+    # Of an encoding that keeps line ends as single bytes; others are rarely wrong in the middle.
+    line = lines + error.object.count(b"\n", 0, error.start) + 1
+    wrong = error.object[error.start : error.start + MOST_SHOWN].hex(" ")
+    hint = "" if encoding.lower() in ("latin-1", "cp1252") else ": perhaps encoding: latin-1 (or cp1252)"
+    if not start and error.object.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        hint = ": perhaps encoding: utf-16"
+    place = f"byte {start + error.start:,} of the file: {wrong}"
+    return InvalidSpec(f"{called}, line {line:,}: not {encoding} ({place}){hint}")

@@ -16,6 +16,9 @@ from distill_queue.worker.data.tables.rows import Rows
 from distill_queue.worker.data.tables.samples import Samples
 from distill_queue.worker.data.text.tokens import Cut, Tokens
 
+#: Share of unknown tokens above which a tokenizer seems to be of other texts: of its own, it knows nearly all.
+UNKNOWN_SHARE = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class Texts:
@@ -53,7 +56,7 @@ class Texts:
             part: records.laid_together(self.called, tokens.encode(some, advance)) for part, some in texts.items()
         }
         arrays = samples.arrays(self.called, inputs, class_names)
-        warnings = (*arrays.warnings, *_of_cut(tokens.cut, tokens.length))
+        warnings = (*arrays.warnings, *_of_cut(tokens.cut, tokens.length), *_of_unknown(tokens.cut))
         return replace(arrays, warnings=warnings, files={TOKENIZER: tokens.saved})
 
     def _texts(self, rows: Rows) -> list[str]:
@@ -79,3 +82,12 @@ def _of_cut(cut: Cut, length: int) -> tuple[DataWarning, ...]:
         f"{cut.tokens:,} of {cut.of_tokens:,} tokens ({cut.tokens / cut.of_tokens:.1%}) are cut off"
     )
     return (DataWarning(kind="truncated_texts", text=text),)
+
+
+def _of_unknown(cut: Cut) -> tuple[DataWarning, ...]:
+    left = cut.of_tokens - cut.tokens
+    if cut.unknown < UNKNOWN_SHARE * left or not cut.unknown:
+        return ()
+    tokens = f"{cut.unknown:,} of {left:,} tokens ({cut.unknown / left:.1%})"
+    text = f"{tokens} are the one for what the tokenizer does not know: is it the tokenizer of this language?"
+    return (DataWarning(kind="unknown_tokens", text=text),)

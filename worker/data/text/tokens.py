@@ -13,6 +13,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.files.files import NoFile, read
+from distill_queue.shared.line import first_line
 from distill_queue.shared.soft_labels.numerics import Array
 from distill_queue.shared.spec.sources.text import TOKENIZER, TrainedTokenizer
 
@@ -26,12 +27,14 @@ PIECE = 4_096
 
 @dataclass(slots=True)
 class Cut:
-    """What was cut off from texts that are too long."""
+    """What was cut off from texts that are too long, and what of the rest is unknown."""
 
     texts: int = 0
     tokens: int = 0
     of_texts: int = 0
     of_tokens: int = 0
+    #: Tokens, of those that are left, that stand for what the tokenizer does not know.
+    unknown: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +113,29 @@ class Tokens:
         ids = np.full((len(texts), self.length), self.padding, np.int16 if small else np.int32)
         mask = np.zeros(ids.shape, np.bool_)
         added = self.tokenizer.num_special_tokens_to_add(False)
+        token = getattr(self.tokenizer.model, "unk_token", None)
+        unknown = -1 if token is None else self.tokenizer.token_to_id(token)
         for start in range(0, len(texts), PIECE):
-            for row, encoding in enumerate(self.tokenizer.encode_batch(texts[start : start + PIECE]), start):
+            for row, encoding in enumerate(self._encoded(texts[start : start + PIECE]), start):
                 ids[row], mask[row] = encoding.ids, encoding.attention_mask
                 lost = sum(sum(each.attention_mask) - added for each in encoding.overflowing)
                 self.cut.tokens += lost
                 self.cut.texts += lost > 0
                 self.cut.of_tokens += lost + int(mask[row].sum()) - added
+            self.cut.unknown += int((mask[start : start + PIECE] & (ids[start : start + PIECE] == unknown)).sum())
             advance(min(PIECE, len(texts) - start))
         self.cut.of_texts += len(texts)
         mask[~mask.any(axis=1), 0] = True  # A text without a token is one of padding: a mean over none is no number.
         return {"ids": ids, "mask": mask}
+
+    def _encoded(self, texts: Sequence[str]) -> Any:
+        """The library's encodings of some texts.
+
+        Raises:
+            InvalidSpec: the tokenizer cannot make tokens of them, as where it names no token for what it does not know.
+
+        """
+        try:
+            return self.tokenizer.encode_batch(texts)
+        except Exception as error:  # The library raises nothing more special.
+            raise InvalidSpec(f"dataset.tokenizer: makes no tokens of the texts: {first_line(error)}") from error

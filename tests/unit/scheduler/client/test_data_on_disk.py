@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from distill_queue.scheduler.client.data_on_disk import load_data, load_spec
+from distill_queue.scheduler.client.data_on_disk import holds_out, load_data, load_spec
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.settings import Settings
+from distill_queue.shared.spec.pipeline import PipelineSpec
 
 PHOTOS = {"name": "image_folder", "path": "data", "size": 4}
 TABLE = {"name": "table", "path": "data", "target": "kind"}
@@ -88,6 +89,30 @@ def test_what_only_workers_see_is_left_to_them(write_spec: Callable[..., Path], 
     spec = write_spec(dataset=PHOTOS, teacher=BEST)
 
     assert "content" not in load_spec(spec, settings).dataset.model_dump()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "names", "expected"),
+    [
+        (PHOTOS, ["val/cat/1.jpg"], True),
+        (PHOTOS, ["train/cat/1.jpg"], False),
+        (PHOTOS, [], None),
+        ({"name": "table", "path": "rows.csv", "target": "kind"}, [], False),
+        ({"name": "huggingface/a/b", "revision": "0" * 40, "image": {"size": 8}}, [], None),
+        ({"name": "digits"}, [], False),
+    ],
+)
+def test_whether_data_hold_out_samples_is_told_where_they_are_seen(
+    write_spec: Callable[..., Path],
+    settings: Settings,
+    dataset: dict[str, Any],
+    names: list[str],
+    expected: bool | None,
+) -> None:
+    spec = write_spec(dataset=dataset)
+    put(spec.parent / "data", *names)
+
+    assert holds_out(PipelineSpec.load(spec), settings, spec) is expected
 
 
 def test_data_are_looked_for_beside_the_spec_and_not_in_the_working_folder(

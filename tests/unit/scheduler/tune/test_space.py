@@ -177,6 +177,17 @@ def test_data_that_hold_out_samples_of_their_own_get_no_share() -> None:
     assert (ours.is_validation_ours, ours.spec.dataset.validation) == (True, 0.1)
 
 
+def test_data_that_only_workers_see_may_hold_out_samples_in_place_of_the_studys_share() -> None:
+    hub = {"name": "huggingface/a/b", "revision": "0" * 40, "image": {"size": 8}}
+
+    read = TunedSpec.of(SpecFile.of(small_spec(dataset=hub)), None, holds_out=lambda _: None)
+
+    assert (read.spec.dataset.validation, read.spec.dataset.own_validation) == (0.1, "take")
+    text = yaml_of(read, read.student, {}, [])
+    assert "# The study held out 10% of the training samples, unless the data bring some of their own; below" in text
+    assert parsed(text).dataset.own_validation == "refuse"
+
+
 @pytest.mark.parametrize(
     ("ends", "start"), [([0.6, 1.0], 0.8), ([0, 1], 0.5), ([0.0, 1.0], 0.5)], ids=["to the limit", "whole", "both"]
 )

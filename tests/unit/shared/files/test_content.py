@@ -114,6 +114,19 @@ def test_links_may_lead_in_a_circle(photos: Path, content: Callable[[Path], str]
     assert content(photos) == before
 
 
+@pytest.mark.parametrize("target", ["other", "other/3.jpg", "nothing"])
+def test_a_link_that_leads_out_of_the_folders_of_data_is_refused(photos: Path, tmp_path: Path, target: str) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "3.jpg").write_bytes(b"secret")
+    (photos / "cat" / "3.jpg").symlink_to(tmp_path / target)
+    roots = [photos.resolve()]
+
+    with pytest.raises(InvalidInput, match=rf"cat/3\.jpg is .*{target}, outside of the folders in DISTILL_DATA"):
+        content_of(photos, all_files, tmp_path / "memory", roots=roots)
+    if target != "nothing":
+        assert content_of(photos, all_files, tmp_path / "memory", roots=[*roots, (tmp_path / "other").resolve()])
+
+
 def test_without_a_place_for_the_memory_all_is_read(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
 
@@ -129,8 +142,13 @@ def test_a_damaged_memory_is_passed_over(photos: Path, tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path, content: Callable[[Path], str]) -> None:
-    with pytest.raises(InvalidInput, match="none of its files can be used"):
+    with pytest.raises(InvalidInput, match=r"none of its files can be used \(there: nothing; wanted: files\)"):
         content(tmp_path)
+
+
+def test_of_a_folder_without_such_files_what_lies_there_is_said(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"none of its files can be used \(there: 3 .jpg; wanted: arrays\)"):
+        content_of(photos, lambda _: False, tmp_path / "memory", wanted="arrays")
 
 
 def test_what_is_no_file_is_refused(tmp_path: Path, content: Callable[[Path], str]) -> None:

@@ -57,6 +57,11 @@ def test_what_chooses_needs_held_out_samples(make_spec: MakeSpec, changes: dict[
         ({"mixup": 0.2}, {"shape": (9,), "mean": (), "std": ()}, ": the samples are tokens, which have no views"),
         ({"flip": True}, {"shape": (9,)}, ": samples of shape (9,) are no images: only mixup is possible"),
         ({"grayscale": 0.5}, {"shape": (1, 4, 4)}, ".grayscale: samples of shape (1, 4, 4) have no colours: images of"),
+        (
+            {"jitter": {"brightness": 0.1}},
+            {"mean": (-1.0,) * 3},
+            ".jitter: pixels are to be from 0 (black) to 1 (white)",
+        ),
     ],
 )
 def test_views_need_samples_that_have_them(

@@ -89,14 +89,18 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Given:
             data(train=(INPUTS * np.float64(1e300), TARGETS)),
             "a train input is not finite, or larger than float32 holds",
         ),
-        (data(train=(np.full_like(INPUTS, np.nan), TARGETS)), "a train input is not finite"),
+        (data(train=(np.full_like(INPUTS, np.nan), TARGETS)), "a train input is not finite, .*: row 0 has nan"),
         (data(train=(np.array(["a"] * 40), TARGETS)), "train inputs must be numbers"),
         (data(train=(np.arange(40.0), TARGETS)), "train inputs must be numbers"),
         (data(test=(INPUTS[:9, :, :2], TARGETS[:9])), "a training sample and a test sample differ"),
         (data(test=(INPUTS[:9].astype(np.float64), TARGETS[:9])), "a training sample and a test sample differ"),
         (data(class_names=("a", "a", "b")), "two classes have one name"),
         (data(class_names=(0, 1, 2)), "class_names must be two or more texts"),
-        (data(train=(INPUTS,)), "mine:data: "),
+        (
+            data(train=(INPUTS,)),
+            r"mine:data: train: must be \(inputs, targets\), a Dataset or a generator, not 1 things",
+        ),
+        (data(train=INPUTS), "train: must be .*, not ndarray"),
     ],
 )
 def test_data_that_are_no_classification_are_refused(given: Given, returned: Any, message: str) -> None:

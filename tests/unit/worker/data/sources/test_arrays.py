@@ -79,6 +79,17 @@ def test_a_fifth_of_every_class_is_kept_for_testing(tmp_path: Path, read: Callab
         ({"a": INPUTS}, r"no array 'train_inputs' \(found: a; wanted"),
         (WITH_A_TEST_SET | {"train_inputs": INPUTS}, "train_inputs and x_train are two names of one array"),
         ({"x": INPUTS, "y": TARGETS[:-1]}, "50 inputs and 49 targets"),
+        ({"x": INPUTS, "y": TARGETS * 10**12}, "a target is 4,000,000,000,000, with 40 samples"),
+        ({"x": INPUTS, "y": TARGETS * 0}, "all targets are 0: a classification needs two classes"),
+        ({"x": INPUTS, "y": TARGETS[:, None]}, r"not int64 \[50, 1\]: of one column take .ravel\(\)"),
+        ({"x": INPUTS, "y": TARGETS > 2}, r"not bool \[50\]: take .astype\(int\)"),
+        ({"x": INPUTS, "y": np.array(list("abcde"))[TARGETS]}, "class_names, targets = np.unique"),
+        (
+            {"x": np.where(TARGETS == 3, np.inf, 1.0)[:, None], "y": TARGETS},
+            "an input is not finite, .*: row 3 has inf",
+        ),
+        ({"x": INPUTS.astype(">f4"), "y": TARGETS}, "in the order of bytes of another machine"),
+        ({"x": np.array(1.0), "y": TARGETS}, r"inputs must be \[samples, ...\], not a single value of float64"),
         (WITH_A_TEST_SET | {"y_test": TARGETS[:20] / 2}, r"test targets must be whole numbers .* row 1 is 0.5"),
     ],
 )
@@ -109,7 +120,7 @@ def test_rubbish_is_refused_by_its_name(
 def test_pickled_objects_are_never_read(tmp_path: Path, read: Callable[..., Arrays]) -> None:
     np.savez(tmp_path / "a.npz", inputs=np.array([{}], dtype=object), targets=TARGETS)
 
-    with pytest.raises(InvalidSpec, match=r"^a.npz: "):
+    with pytest.raises(InvalidSpec, match=r"^a.npz: inputs.npy: holds Python's objects, which are not read"):
         read("a.npz")
 
 

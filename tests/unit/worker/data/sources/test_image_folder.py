@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from distill_queue.shared.errors import InvalidSpec, StageFailed, Unavailable
+from distill_queue.shared.errors import Cancelled, InvalidSpec, StageFailed, Unavailable
 from distill_queue.shared.spec.dataset import dataset_reader
 from distill_queue.worker.data.arrays import Arrays
+from distill_queue.worker.data.images.layout import Layout
 from distill_queue.worker.data.load import load
 from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.machine.runtime import Runtime
@@ -223,6 +224,10 @@ def test_held_out_samples_come_from_a_folder_or_from_a_share_and_not_from_both(p
     with pytest.raises(InvalidSpec, match=r"^dataset\.validation: photos holds out samples of its own already"):
         read(photos, validation=0.2)
 
+    held_out = read(photos, validation=0.2, own_validation="take").held_out
+    assert held_out is not None
+    assert held_out.tolist() == [14]
+
 
 def test_a_folder_that_changed_since_it_was_submitted_is_refused(photos: Path) -> None:
     put(photos, *many("a", 5), *many("b", 5))
@@ -231,6 +236,17 @@ def test_a_folder_that_changed_since_it_was_submitted_is_refused(photos: Path) -
 
     with pytest.raises(StageFailed, match="photos is not what was submitted"):
         read(photos, content=content)
+
+
+def test_how_many_files_are_found_is_reported_and_the_report_may_end_that(photos: Path) -> None:
+    put(photos, *many("a", 5), *many("b", 5))
+
+    def report(progress: str, *_: object) -> None:
+        if "7 files found" in progress:
+            raise Cancelled(progress)
+
+    with pytest.raises(Cancelled, match="looking for images, 7 files found"):
+        Layout.of(photos, "photos", report)
 
 
 def test_a_disk_that_gives_a_file_another_time_is_no_bad_file(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

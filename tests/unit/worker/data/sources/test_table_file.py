@@ -216,6 +216,15 @@ def test_european_tables_are_read(tmp_path: Path) -> None:
     assert sorted(np.concatenate((arrays.train_inputs, arrays.test_inputs))[:, 0]) == [row + 0.5 for row in range(20)]
 
 
+def test_numbers_in_quotation_marks_may_have_commas_between_commas(tmp_path: Path) -> None:
+    text = "x,kind\n" + "".join(f"'{row},5',{'ab'[row % 2]}\n" for row in range(20))
+    write(tmp_path, text.replace("'", '"'))
+
+    arrays = read(tmp_path, separator=",", decimal=",")
+
+    assert sorted(np.concatenate((arrays.train_inputs, arrays.test_inputs))[:, 0]) == [row + 0.5 for row in range(20)]
+
+
 def test_a_file_without_a_header_has_the_spec_s_names(tmp_path: Path) -> None:
     write(tmp_path, WINES.split("\n", 1)[1])
 
@@ -227,7 +236,7 @@ def test_a_file_without_a_header_has_the_spec_s_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        (changed(7, "11,,true,port"), {}, r"wine.csv, line 7: 'colour' is missing \(1 values of this file are"),
+        (changed(7, "11,,true,port"), {}, r"wine.csv, line 7: 'colour' is missing \(1 value in this file, in"),
         (changed(7, "11,red,true"), {}, r"wine.csv, line 7: 3 values, where there are 4 columns: '11,red,true'"),
         (changed(7, '11,"red,true,port'), {}, "wine.csv, line 7: a quotation mark is opened and never closed"),
         (changed(7, "?,red,true,port"), {}, r"line 7: 'alcohol' is '\?', and a number in most rows.*missing_marks"),
@@ -241,11 +250,34 @@ def test_a_file_without_a_header_has_the_spec_s_names(tmp_path: Path) -> None:
         (WINES.replace(",", ";"), {}, "has one column, .*perhaps separator: ';'"),
         ("", {}, "wine.csv: is empty"),
         ("alcohol,kind\n", {}, "has the names of columns, and no rows"),
+        (WINES.replace(",", ";").replace(".", ","), {}, "has one column, .*perhaps separator: ';'"),
+        (b"PK\x03\x04" + bytes(90), {}, "is no text: it has bytes that are 0"),
+        (WINES.encode("utf-16"), {}, r"line 1: not utf-8 \(byte 0 .*: perhaps encoding: utf-16$"),
+        (
+            WINES.replace("red", "").replace("white", ""),
+            {},
+            r"column 'colour' is empty in all rows: leave_out: \[colour",
+        ),
         (WINES.replace("port", "cava"), {}, r"the target 'kind' has only one class \('cava'\)"),
         (WINES.replace("red", "2020-01-01").replace("white", "2021-01-01"), {}, "column 'colour' holds dates or times"),
         ("id,kind\n" + "".join(f"n{i},{'ab'[i % 2]}\n" for i in range(200)), {}, "'id' has 160 different texts"),
         ("x,kind\n" + "".join(f"{i},{i}\n" for i in range(50)), {}, "'kind' has 50 different values in 50 rows"),
         ("x,kind\n" + "".join(f"'{i},5',{'ab'[i % 2]}\n" for i in range(50)).replace("'", '"'), {}, "decimal: ','"),
+        (
+            "x,kind\n" + "".join(f"'{i},000',{'ab'[i % 2]}\n" for i in range(1, 50)).replace("'", '"'),
+            {},
+            "between thous",
+        ),
+        (
+            "x,kind\n" + "".join(f"{i},{i % 2}\n" for i in range(50)) + "1,inf\n",
+            {},
+            "line 52: the target 'kind' is inf, too",
+        ),
+        (
+            "x,kind\n" + "".join(f"{i},{2**64 - 1 - i % 2}\n" for i in range(50)),
+            {},
+            "the target 'kind' is 1.84467e.19, too",
+        ),
     ],
 )
 def test_a_bad_table_has_one_message(tmp_path: Path, text: str | bytes, options: dict[str, Any], message: str) -> None:
@@ -264,6 +296,10 @@ def test_a_bad_table_has_one_message(tmp_path: Path, text: str | bytes, options:
             "line 3: 'a' is text, and a number in line 1: \"two\"",
         ),
         (["[1, 2]"], "line 1: each line is to be an object"),
+        (["[", '{"a": 1, "kind": "x"}', "]"], "line 1: no JSON .*: '\\['; each line is to be an object, and this file"),
+        (['{"a": 1, "kind": "x"}', '{"a": 1, "a": 2, "kind": "x"}'], "line 3: has 'a' twice"),
+        (['{"a": 1, "kind": "\\ud800"}'], "line 1: has half of a character"),
+        (['{"a": ' + "[" * 500 + "]" * 500 + ', "kind": "x"}'], "column 'a' holds list<item: .{,60}…, which no cell"),
         (['{"a": {"b": 1}, "kind": "x"}'], "column 'a' holds struct<b: int64>, which no cell of a table is"),
     ],
 )
@@ -272,6 +308,33 @@ def test_a_bad_json_line_is_named(tmp_path: Path, lines: list[str], message: str
 
     with pytest.raises(InvalidSpec, match=message):
         read(tmp_path, "wine.jsonl")
+
+
+def test_a_value_that_is_no_number_is_named_in_a_test_row_as_in_a_training_row(tmp_path: Path) -> None:
+    for line in range(2, 12):
+        write(tmp_path, changed(line, "n.a.,red,true,port"))
+
+        with pytest.raises(InvalidSpec, match=f"line {line}: 'alcohol' is 'n.a.', and a number in most rows"):
+            read(tmp_path)
+
+
+def test_a_damaged_parquet_file_is_a_mistake_and_no_disk_that_is_away(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"x": range(40), "kind": ["a", "b"] * 20}), tmp_path / "wine.parquet")
+    content = bytearray((tmp_path / "wine.parquet").read_bytes())
+    content[4:200] = bytes(196)
+    (tmp_path / "wine.parquet").write_bytes(content)
+
+    with pytest.raises(InvalidSpec, match=r"wine\.parquet: the Parquet file is damaged: "):
+        read(tmp_path, "wine.parquet")
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64])
+def test_whole_numbers_of_any_size_become_floats(tmp_path: Path, dtype: type[np.integer[Any]]) -> None:
+    largest = np.iinfo(dtype).max
+    columns = {"x": np.array([largest, 3] * 10, dtype), "kind": ["a", "b"] * 10}
+    parquet.write_table(pa.table(columns), tmp_path / "wine.parquet")
+
+    assert read(tmp_path, "wine.parquet").train_inputs.max() == np.float32(largest)
 
 
 def test_what_differs_between_the_files_of_a_folder_is_named(tmp_path: Path) -> None:

@@ -67,6 +67,42 @@ def test_texts_become_tokens_and_a_mask_and_can_be_read_back(tmp_path: Path) -> 
     assert not arrays.warnings
 
 
+def test_what_a_folder_of_texts_holds_beside_them_is_told(tmp_path: Path) -> None:
+    for number in range(6):
+        write(tmp_path, f"{GOOD} {number}", f"r/train/good/{number}.txt")
+        write(tmp_path, f"{BAD} {number}", f"r/train/bad/{number}.txt")
+    write(tmp_path, "no text", "r/train/good/deeper/7.txt")
+    write(tmp_path, "no text", "r/notes.md")
+    (tmp_path / "r" / "train" / "empty").mkdir()
+
+    texts = {warning.kind: warning.text for warning in read(tmp_path, "r").warnings}
+
+    assert texts["unused_classes"] == "1 of 3 folders of classes have no text: train/empty"
+    assert texts["unread_files"].startswith("2 files are not read, as they are not <class>/*.txt: 1 .")
+
+
+def test_a_tokenizer_that_names_no_token_for_unknown_words_is_refused(tmp_path: Path) -> None:
+    write(tmp_path)
+    model = tokenizers.models.WordLevel({"[PAD]": 0, "film": 1})
+    tokenizers.Tokenizer(model).save(str(tmp_path / "words.json"))
+
+    with pytest.raises(
+        InvalidSpec, match=r"^dataset.tokenizer: makes no tokens of the texts: WordLevel error: Missing"
+    ):
+        read(tmp_path, tokenizer="words.json")
+
+
+def test_texts_that_a_tokenizer_hardly_knows_are_told(tmp_path: Path) -> None:
+    write(tmp_path)
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel({"[PAD]": 0, "[UNK]": 1, "film": 2}, "[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "words.json"))
+
+    texts = {warning.kind: warning.text for warning in read(tmp_path, tokenizer="words.json").warnings}
+
+    assert texts["unknown_tokens"].startswith("150 of 160 tokens (93.8%) are the one for what the tokenizer does not")
+
+
 def test_the_kept_tokenizer_gives_the_same_tokens(tmp_path: Path) -> None:
     write(tmp_path)
 
