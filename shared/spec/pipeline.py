@@ -176,12 +176,16 @@ class PipelineSpec(SpecPart):
     def _data_can_be_normalised_so(self) -> Self:
         facts = DATASETS.get(self.dataset.name)
         for index, teacher in enumerate(self._given_teachers):
-            if teacher.normalise == "imagenet" and facts and facts.shape[0] != 3:
+            normalise = teacher.normalise
+            channels = 3 if normalise == "imagenet" else 1 if isinstance(normalise, str) else len(normalise.mean)
+            if facts and channels not in (1, facts.shape[0]):
                 raise PydanticCustomError(
                     "options",
-                    "imagenet is of 3 channels, and samples of '{name}' are of shape {shape}",
+                    "{what} is of {channels} channels, and samples of '{name}' are of shape {shape}",
                     {
                         "key": f"teachers.{index}.normalise" if self.teachers else "teacher.normalise",
+                        "what": "imagenet" if normalise == "imagenet" else "the mean",
+                        "channels": channels,
                         "name": self.dataset.name,
                         "shape": str(facts.shape),
                     },

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from distill_queue.scheduler.tune.tuned_spec import TunedSpec
 from distill_queue.shared.ledger.results import COLUMNS
@@ -49,6 +50,13 @@ def test_every_spec_that_is_shown_is_a_spec(tmp_path: Path, page: str, text: str
     path = tmp_path / "spec.yaml"
     path.write_text(text)
     np.savez(tmp_path / "labels.npz", logits=np.eye(10, dtype=np.float32) * 9)
+    widths = {"layers.0": (256, 784), "layers.1": (128, 256), "head": (20, 128)}
+    weights = {f"{name}.weight": torch.zeros(shape) for name, shape in widths.items()}
+    weights |= {f"{name}.bias": torch.zeros(shape[0]) for name, shape in widths.items()}
+    torch.save({"model": dict(weights), "ema": weights}, tmp_path / "teacher.pth")
+    (tmp_path / "teacher-classes.txt").write_text(
+        "\n".join(f"{each % 10}{each // 10 * ' turned'}" for each in range(20))
+    )
 
     # `between:` makes a range, which only 'distill tune' takes.
     spec = TunedSpec.of(SpecFile.read(path), None).spec if "between:" in text else PipelineSpec.load(path)

@@ -136,11 +136,14 @@ def test_what_given_weights_were_trained_on_is_told(make_spec: Callable[..., Pip
     for number, path in enumerate(paths):
         save_file({"head.weight": torch.zeros(10, 64), "head.bias": torch.full((10,), float(number))}, path)
     given = [{"model": linear, "checkpoint": str(path)} for path in paths]
-    plan = Plan.of(make_spec(teacher=None, teachers=[given[0] | {"normalise": "unit"}, given[1]]))
+    own = {"normalise": {"mean": [0.5], "std": [2.0]}, "classes": [*"9876543210"]}
+    plan = Plan.of(make_spec(teacher=None, teachers=[given[0] | {"normalise": "unit"}, given[1] | own]))
 
     planned = PlannedSpec.of(plan)
 
-    assert [teacher.get("normalise") for teacher in planned.data["teachers"]] == ["unit", None]
+    assert [teacher.get("normalise") for teacher in planned.data["teachers"]] == ["unit", own["normalise"]]
+    assert [teacher.get("classes") for teacher in planned.data["teachers"]] == [None, own["classes"]]
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
     for path, name in zip(paths, planned.files, strict=True):
         path.rename(tmp_path / name)
     assert nameless(read_again(plan, tmp_path / "again.yaml")) == nameless(plan)
