@@ -112,7 +112,7 @@ def _member(recipe: Training, context: StageContext, *, stacked: bool) -> Member
             soft_loss = own_code.soft_loss(recipe.distillation, context.dataset, context.runtime, stacked=stacked)
         goal = Goal(recipe.distillation, recipe.training.label_smoothing, soft_loss)
     classes = None if isinstance(recipe, TrainTeacher) else recipe.transfer.classes(context.dataset.class_names)
-    return Member(model, recipe.training, goal, classes)
+    return Member(model, recipe.training, goal, classes, context.dataset.class_names)
 
 
 def _whose(recipe: Training) -> str:

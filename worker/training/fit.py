@@ -6,12 +6,12 @@ import logging
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from distill_queue.shared.errors import Cancelled, HandedBack, InvalidSpec, StageFailed
+from distill_queue.shared.errors import Cancelled, HandedBack, StageFailed
 from distill_queue.shared.results.history import History
 from distill_queue.shared.results.records import TrainingRecord
 from distill_queue.shared.spec.training import TrainingSpec
@@ -19,17 +19,20 @@ from distill_queue.worker.data.batches import Batch, Batches, batch_sizes
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.determinism import determinism
-from distill_queue.worker.machine.inputs import Inputs, each, first
+from distill_queue.worker.machine.inputs import Inputs, first
 from distill_queue.worker.machine.recorded_step import RecordedStep, can_repeat
 from distill_queue.worker.machine.runtime import Report
 from distill_queue.worker.models import parameters, trained_parameters
 from distill_queue.worker.training import optimizers, schedules
 from distill_queue.worker.training.checkpoints import Checkpoints
-from distill_queue.worker.training.curves import Tally, hits_of
+from distill_queue.worker.training.class_weights import class_weights
 from distill_queue.worker.training.descent.descent import Descent
+from distill_queue.worker.training.epochs.curves import Tally, hits_of
+from distill_queue.worker.training.epochs.held_out import HeldOutScores, held_out_scores
+from distill_queue.worker.training.epochs.orders import Orders
+from distill_queue.worker.training.epochs.pools import Pool, pool_of
 from distill_queue.worker.training.objective import Goal, Objective
 from distill_queue.worker.training.optimizers import Group
-from distill_queue.worker.training.orders import Orders
 from distill_queue.worker.training.stack import Stack
 from distill_queue.worker.training.state import State
 
@@ -45,6 +48,8 @@ class Member:
     goal: Goal
     #: The classes whose samples it learns from; None for all samples.
     classes: tuple[int, ...] | None = None
+    #: The names of all classes, for weights that a training gives some.
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,8 @@ def fit(
     """Train models of one shape in place, side by side, from their last checkpoint if there is one.
 
     An epoch shows each member as many samples as the split has; a member that learns from some classes, or from labels
-    alone, sees the samples of these classes, or the labelled ones, more than once if they are few. With the same kind
+    alone, sees the samples of these classes, or the labelled ones, more than once if they are few; so does one that is
+    to see each class equally often. With the same kind
     of device, number of threads and version of torch, the weights are the same to the bit however often the training
     was left and gone on with.
 
@@ -111,7 +117,7 @@ def fit(
                     if checkpoints.due:
                         checkpoints.save(state.batches, state.checkpoint())
             with state.descent.averaged():
-                state.end_epoch(trainer.held_out_accuracies())
+                state.end_epoch(trainer.held_out_scores())
             report(told := f"{epoch}{state.summary}", 0, state.share)
             logger.info(told)
             kept_for_others = state.ended and len(members) > 1
@@ -150,7 +156,9 @@ class _Trainer:
         data, models, training = batches.data, [member.model for member in members], members[0].training
         self._stack = Stack(models)
         slices = [self._stack.slice(first, end) for first, end in _runs_of_one_rate(members)]
-        self._objective = Objective([member.goal for member in members], data.device)
+        pools = [_pool(member, data) for member in members]
+        goals = [_weighted(member, data, pool) for member, pool in zip(members, pools, strict=True)]
+        self._objective = Objective(goals, data.device)
         shapes = list(models[0].parameters())
         groups = [group for first, _, leaves in slices for group in Group.of(members[first].training, leaves, shapes)]
         self._sizes = batch_sizes(len(data), training.batch_size, joined=joined)
@@ -161,7 +169,6 @@ class _Trainer:
         #: Whether a batch is put together in the step, so that this is recorded too; and the view that it is seen in.
         self._from_rows = recorded and batches.lie_on_the_device
         self._view = torch.zeros((), dtype=torch.int64, device=data.device)
-        pools = [_pool(member, data) for member in members]
         optimizer = optimizers.build(training, groups)
         descent = Descent(training, models, self._stack, slices, optimizer, self._sizes, dtype)
         labelled = [data.labelled if pool is None else len(data) for pool in pools]
@@ -224,20 +231,15 @@ class _Trainer:
         return losses.detach(), hits_of(logits.detach(), batch.targets)
 
     @torch.no_grad()
-    def held_out_accuracies(self) -> list[float] | list[None]:
-        """Each member's accuracy on the held-out samples; None where there are none."""
+    def held_out_scores(self) -> HeldOutScores:
+        """How good each member is on the held-out samples."""
+        members, training = len(self._members), self.state.training
         if self._held_out is None:
-            return [None] * len(self._members)
+            return HeldOutScores.none(members)
         self._stack.train(mode=False)
-        hits = torch.zeros(len(self._members), device=self._held_out.device)
         # Without gradients, four times as many samples take less room than a step does.
-        batch_size = min(BATCH, 4 * self.state.training.batch_size)
-        for start in range(0, len(self._held_out), batch_size):
-            rows = slice(start, start + batch_size)
-            inputs = self._held_out.normalised(rows)
-            logits = self._logits(each(inputs, lambda samples: samples.expand(len(self._members), *samples.shape)))
-            hits += hits_of(logits, self._held_out.targets[rows])
-        return (hits / len(self._held_out)).tolist()
+        batch_size = min(BATCH, 4 * training.batch_size)
+        return held_out_scores(self._logits, self._held_out, members, batch_size, training.best_by)
 
     def result(self, member: int) -> Trained | StageFailed:
         """How a member was trained, or why it was not."""
@@ -254,12 +256,14 @@ class _Trainer:
             loss=points[kept - 1].loss,
             train_accuracy=points[kept - 1].train_accuracy,
             held_out_accuracy=points[kept - 1].held_out_accuracy,
+            best_by=state.curves[member].best_by,
+            held_out_measure=state.curves[member].measure_of(kept),
             seconds=state.seconds / len(self._members),
             together=len(self._members),
             precision=str(self._dtype).removeprefix("torch."),
             skipped_steps=state.descent.loss_scale.skipped if state.descent.loss_scale else 0,
         )
-        return Trained(record, History.of(points))
+        return Trained(record, History.of(points, state.curves[member].best_by, state.curves[member].measures))
 
     def _logits(self, inputs: Inputs) -> torch.Tensor:
         """Logits `[members, batch, classes]` of inputs `[members, batch, ...]`."""
@@ -269,23 +273,18 @@ class _Trainer:
             return self._stack(inputs)
 
 
-def _pool(member: Member, data: Split) -> torch.Tensor | None:
-    """The rows that a member learns from, or None for all: those of its classes; without a teacher, those with labels.
+def _pool(member: Member, data: Split) -> Pool | None:
+    """The rows that a member learns from, or None for all."""
+    distilled, by_class = member.goal.distillation is not None, member.training.sampling == "balanced"
+    return pool_of(data, member.classes, distilled=distilled, by_class=by_class)
 
-    Raises:
-        InvalidSpec: no sample is of its classes, or a sample without a label may be.
 
-    """
-    if member.classes is not None:
-        if data.labelled < len(data):
-            raise InvalidSpec("transfer: some training samples have no label, so that their class is not known")
-        rows = torch.isin(data.targets, torch.tensor(member.classes, device=data.device)).nonzero().flatten().cpu()
-        if not len(rows):
-            raise InvalidSpec("transfer: no training sample is of its classes")
-        return rows
-    if member.goal.distillation is not None or data.labelled == len(data):
-        return None
-    return (data.targets >= 0).nonzero().flatten().cpu()
+def _weighted(member: Member, data: Split, pool: Pool | None) -> Goal:
+    """A member's goal, with the weights of the classes that it learns from."""
+    if member.training.class_weights is None:
+        return member.goal
+    learned = data.targets if pool is None else data.targets[torch.cat(list(pool)).to(data.device)]
+    return replace(member.goal, class_weights=class_weights(member.training.class_weights, member.class_names, learned))
 
 
 def _runs_of_one_rate(members: Sequence[Member]) -> Iterator[tuple[int, int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from distill_queue.worker.training.orders import Orders
+from distill_queue.worker.training.epochs.orders import Orders
 
 SAMPLES = 20
 
