@@ -10,6 +10,15 @@ import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
 
+#: How many times as many samples as the smallest class the largest one has, where classes are called imbalanced.
+IMBALANCE = 3
+
+
+def imbalanced(samples: npt.NDArray[np.int64]) -> bool:
+    """Whether classes of so many samples `[classes]` are imbalanced; those without samples are left out."""
+    there = samples[samples > 0]
+    return bool(len(there) and there.max() >= IMBALANCE * there.min())
+
 
 @dataclass(frozen=True, slots=True)
 class ClassScores:

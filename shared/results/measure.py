@@ -7,6 +7,8 @@ from typing import Literal
 
 Measure = Literal["accuracy", "balanced_accuracy", "macro_f1", "loss"]
 
+#: Means over the classes.
+BY_CLASS: tuple[Measure, ...] = ("balanced_accuracy", "macro_f1")
 #: Each measure in words.
 WORDS: dict[Measure, str] = {
     "accuracy": "accuracy",

@@ -22,6 +22,9 @@ class DataWarning(Frozen):
         return f"{self.text} ({self.kind})"
 
 
+#: The most classes of which an evaluation's record has each.
+MOST_CLASSES = 100
+
 #: Left out where there are none, so that records without warnings stay as they always were.
 DataWarnings = Annotated[tuple[DataWarning, ...], Field(exclude_if=lambda warnings: not warnings)]
 
@@ -222,6 +225,19 @@ class SoftLabelsRecord(Frozen):
         return f"{self.samples:,} samples, {self.size_bytes / 1e6:.1f} MB, {right}"
 
 
+class ClassesRecord(Frozen):
+    """How well a model tells each class of the test set, as scikit-learn defines it (`results.class_scores`)."""
+
+    #: Means over the classes that have test samples, of recall and of F1.
+    balanced_accuracy: float
+    macro_f1: float
+    #: Of each class, in the order of their numbers; none where there are more than `MOST_CLASSES`.
+    samples: tuple[int, ...] = ()
+    precision: tuple[float, ...] = ()
+    recall: tuple[float, ...] = ()
+    f1: tuple[float, ...] = ()
+
+
 class EvaluationRecord(Frozen):
     """A model's scores on the test set, and what it costs."""
 
@@ -246,6 +262,8 @@ class EvaluationRecord(Frozen):
     device: str
     #: Seconds that the model's training loop took; none for given weights.
     training_seconds: float | None
+    #: Where the classes of the test set are imbalanced, or the model's epochs were compared by a mean over classes.
+    classes: Annotated[ClassesRecord | None, Field(exclude_if=lambda classes: classes is None)] = None
 
     @property
     def summary(self) -> str:

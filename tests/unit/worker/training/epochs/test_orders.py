@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 
 from distill_queue.worker.training.epochs.orders import Orders
+from distill_queue.worker.training.epochs.pools import Pool
 
 SAMPLES = 20
 
 
-def orders(*seeds: int, pool: torch.Tensor | None = None) -> Orders:
+def orders(*seeds: int, pool: Pool | None = None) -> Orders:
     return Orders(seeds, SAMPLES, [pool] * len(seeds))
 
 
@@ -54,7 +55,7 @@ def test_after_an_epoch_that_was_ended_the_next_one_is_drawn() -> None:
 def test_a_small_pool_is_gone_through_over_and_over_and_in_whole_before_it_is_again() -> None:
     pool = torch.tensor([2, 5, 11])
 
-    rows = orders(3, pool=pool).draw()[0].tolist()
+    rows = orders(3, pool=[pool]).draw()[0].tolist()
 
     assert len(rows) == SAMPLES
     for start in range(0, SAMPLES - 2, 3):
