@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from distill_queue.shared.plan.ingredients import ingredients
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage, stage_key
@@ -163,12 +165,27 @@ def test_students_of_other_shapes_or_schedules_are_not_bundled(make_spec: MakeSp
     assert [len(branch[0]) for branch in plan.branches] == [1, 1, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("training", "together"),
+    [({"clip_norm": 1.0, "ema_decay": 0.9, "accumulate": 2}, 3), ({"precision": "float16"}, 1)],
+)
+def test_trainings_with_any_option_but_float16_are_bundled(
+    make_spec: MakeSpec, training: dict[str, Any], together: int
+) -> None:
+    one = student("one") | {"training": training, "seeds": 3}
+
+    plan = Plan.of(make_spec(students=[one], evaluation={"control": False}))
+
+    assert max(len(branch[0]) for branch in plan.branches) == together
+
+
 def test_two_are_not_bundled(make_spec: MakeSpec) -> None:
     assert [len(branch[0]) for branch in Plan.of(make_spec()).branches] == [1, 1, 1]
 
 
 def test_an_option_that_is_as_it_always_was_changes_no_key(make_spec: MakeSpec) -> None:
-    said = student() | {"training": {"epochs": 2, "warmup": 0.0, "keep": "last"}, "seeds": 1}
+    options = {"clip_norm": None, "accumulate": 1, "ema_decay": None}
+    said = student() | {"training": {"epochs": 2, "warmup": 0.0, "keep": "last"} | options, "seeds": 1}
 
     assert keys(make_spec(students=[said])) == keys(make_spec())
 

@@ -23,7 +23,7 @@ from distill_queue.shared.spec.models.torchvision import TorchvisionSpec
 from distill_queue.worker import models
 from distill_queue.worker.machine.recorded_step import can_repeat
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models import Mlp
+from distill_queue.worker.models import Cnn, Mlp
 
 CPU = Runtime(torch.device("cpu"))
 
@@ -49,6 +49,7 @@ def images(*shape: int, classes: int = 10) -> DatasetRecord:
         MlpSpec(hidden=()),
         MlpSpec(hidden=(16,), dropout=0.5, input_dropout=0.2),
         CnnSpec(width=4),
+        CnnSpec(width=4, dropout=0.5),
         ResnetSpec(name="resnet8"),
         ResnetSpec(name="resnet20"),
     ],
@@ -267,6 +268,21 @@ def test_dropout_is_of_the_outputs_of_hidden_layers_and_of_inputs_and_in_trainin
     assert (hidden[1][positive] == 0).float().mean() > 0.4
 
 
+def test_dropout_of_a_cnn_comes_before_its_head_and_in_training_only() -> None:
+    model = models.build(CnnSpec(width=512, depth=1, dropout=0.3), images(1, 4, 4), CPU, seed=0)
+    plain = models.build(CnnSpec(width=512, depth=1), images(1, 4, 4), CPU, seed=0)
+    inputs, seen = torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0)), []
+    cast("Cnn", model).head.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+
+    in_eval = model.eval()(inputs)
+    with torch.random.fork_rng(devices=[]):
+        model.train()(inputs)
+
+    assert torch.equal(in_eval, plain.eval()(inputs))
+    assert (seen[0] == 0).float().mean() < 0.05
+    assert (seen[1] == 0).float().mean() == pytest.approx(0.3, abs=0.05)
+
+
 def test_models_with_dropout_are_neither_stacked_nor_recorded_and_models_without_keep_their_words() -> None:
     with_dropout, without = MlpSpec(hidden=(8,), dropout=0.1), MlpSpec(hidden=(8,))
 
@@ -275,3 +291,6 @@ def test_models_with_dropout_are_neither_stacked_nor_recorded_and_models_without
     assert not can_repeat([models.build(with_dropout, images(1, 4, 4), CPU)])
     assert can_repeat([models.build(without, images(1, 4, 4), CPU)])
     assert without.model_dump(mode="json") == {"name": "mlp", "hidden": [8]}
+    assert CnnSpec().model_dump(mode="json") == {"name": "cnn", "width": 32, "depth": 3}
+    assert can_repeat([models.build(CnnSpec(width=4), images(1, 4, 4), CPU)])
+    assert not can_repeat([models.build(CnnSpec(width=4, dropout=0.1), images(1, 4, 4), CPU)])
