@@ -68,7 +68,7 @@ class TrainTeacher(StageRecipe):
 
     def details(self, *dataset: str) -> tuple[str, ...]:
         """The model, the data set, and for how long."""
-        return (self.model.words, *dataset, _epochs(self.training))
+        return (self.model.words, *dataset, *_how_long(self.training))
 
 
 class LoadTeacher(StageRecipe):
@@ -167,7 +167,7 @@ class Distill(StageRecipe):
     def details(self, *dataset: str) -> tuple[str, ...]:
         """The model, the data set, the classes, by which loss, and for how long."""
         how = self.distillation.words
-        return (self.model.words, *dataset, *_classes(self.transfer), how, _epochs(self.training))
+        return (self.model.words, *dataset, *_classes(self.transfer), how, *_how_long(self.training))
 
 
 class TrainControl(StageRecipe):
@@ -185,7 +185,7 @@ class TrainControl(StageRecipe):
 
     def details(self, *dataset: str) -> tuple[str, ...]:
         """The model, the data set, the classes, and for how long."""
-        return (self.model.words, *dataset, *_classes(self.transfer), _epochs(self.training))
+        return (self.model.words, *dataset, *_classes(self.transfer), *_how_long(self.training))
 
 
 class ChooseStudent(StageRecipe):
@@ -291,5 +291,6 @@ def _classes(transfer: TransferSpec) -> tuple[str, ...]:
     return () if transfer.changes_nothing else (transfer.words,)
 
 
-def _epochs(training: TrainingSpec) -> str:
-    return f"{training.epochs:,} epoch{'' if training.epochs == 1 else 's'}"
+def _how_long(training: TrainingSpec) -> tuple[str, ...]:
+    """For how many epochs, and how these mind the classes."""
+    return (f"{training.epochs:,} epoch{'' if training.epochs == 1 else 's'}", *training.words)

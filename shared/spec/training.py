@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import did_you_mean
-from distill_queue.shared.results.measure import Measure
+from distill_queue.shared.results.measure import WORDS, Measure
 from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.part import SpecPart
 
@@ -111,6 +111,16 @@ class TrainingSpec(SpecPart):
     def chooses(self) -> bool:
         """Whether epochs are compared on held-out samples."""
         return self.keep == "best" or self.patience is not None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """How it minds classes of different sizes, as short as tables need it; nothing where it does not."""
+        weights = "balanced" if self.class_weights == "balanced" else "given"
+        return (
+            *(() if self.class_weights is None else (f"class weights {weights}",)),
+            *(() if self.sampling == "even" else ("balanced sampling",)),
+            *(() if self.best_by == "accuracy" else (f"epochs compared by {WORDS[self.best_by]}",)),
+        )
 
     @property
     def is_new(self) -> bool:
