@@ -1,6 +1,7 @@
 """Makes the arrays that rare-class.yaml reads: MNIST with few eights, which are 1 % of either split.
 
-The four files of MNIST, packed or not, are wanted in a folder; the first eights are kept, and all other digits:
+The four files of MNIST, packed or not, are wanted in a folder. Of the first 20,000 training samples, and of all test
+samples, the first eights are kept, and all other digits:
 
     python examples/rare_class.py FOLDER
 """
@@ -17,6 +18,8 @@ import numpy.typing as npt
 RARE = 8
 #: Of all samples.
 SHARE = 0.01
+#: How many training samples are taken.
+TRAIN = 20_000
 
 
 def main(mnist: Path, arrays: Path) -> None:
@@ -25,6 +28,8 @@ def main(mnist: Path, arrays: Path) -> None:
     for split, name in (("train", "train"), ("test", "t10k")):
         images = _read(mnist / f"{name}-images-idx3-ubyte", header_bytes=16).reshape(-1, 1, 28, 28)
         labels = _read(mnist / f"{name}-labels-idx1-ubyte", header_bytes=8).astype(np.int64)
+        if split == "train":
+            images, labels = images[:TRAIN], labels[:TRAIN]
         others, rare = np.flatnonzero(labels != RARE), np.flatnonzero(labels == RARE)
         kept = np.sort(np.append(others, rare[: round(len(others) * SHARE / (1.0 - SHARE))]))
         found |= {f"{split}_inputs": images[kept], f"{split}_targets": labels[kept]}

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import did_you_mean
@@ -28,15 +28,24 @@ _BELONGS = {
 }
 #: Why samples that are drawn by class are not blended.
 BLENDS = "mixup and cutmix blend in samples of all classes, as often as there are some: leave out one of the two"
-#: Weights by the names of classes.
-ClassWeights = dict[str, Annotated[float, Field(gt=0.0, le=1e6)]]
 
 
 def _numbers_as_names(given: Any) -> Any:
     """The keys of a mapping as text: in YAML, the class `7` is written as a number."""
-    if not isinstance(given, dict):
-        return given
     return {str(name) if type(name) is int else name: weight for name, weight in given.items()}
+
+
+#: `balanced`, or weights by the names of classes.
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("balanced")]
+    | Annotated[
+        dict[str, Annotated[float, Field(gt=0.0, le=1e6)]],
+        Field(min_length=1, max_length=10_000),
+        BeforeValidator(_numbers_as_names),
+        Tag("by class"),
+    ],
+    Discriminator(lambda given: "by class" if isinstance(given, dict) else "balanced"),
+]
 
 
 def unknown_classes(weights: Mapping[str, float], class_names: Sequence[str]) -> str:
@@ -85,10 +94,7 @@ class TrainingSpec(SpecPart):
     """Share of the steps in which the learning rate rises from 0, before any schedule but `one_cycle`."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of a hard label that is spread over all classes."""
-    class_weights: Annotated[
-        Literal["balanced"] | Annotated[ClassWeights, Field(min_length=1, max_length=10_000)] | None,
-        BeforeValidator(_numbers_as_names),
-    ] = Field(default=None, exclude_if=lambda weights: weights is None)
+    class_weights: ClassWeights | None = Field(default=None, exclude_if=lambda weights: weights is None)
     """How much a label counts in the hard loss: `balanced`, or `{name: weight}` by class, where others count 1."""
     sampling: Literal["even", "balanced"] = Field(default="even", exclude_if=lambda sampling: sampling == "even")
     """`balanced`: an epoch shows each class equally often, small ones over and over; `even`: each sample once."""

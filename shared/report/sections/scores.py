@@ -28,7 +28,7 @@ def section(facts: ReportFacts) -> Section:
     models = tuple(_with_controls_below(facts))
     best = facts.best(1)[0].model.name if len(facts.students) > 1 else ""
     by_name = {student.model.name: student for student in facts.students}
-    by_class = ("balanced accuracy", "macro F1") if facts.scores.by_class else ()
+    by_class = ("balanced accuracy", "macro F1") if facts.by_class else ()
     columns: tuple[str, ...] = (
         "model", "accuracy", *by_class, "NLL", "agrees", "gain", "gap closed", "off by", "trained in",
     )  # fmt: skip
@@ -112,7 +112,7 @@ def _score(model: EvaluatedModel, student: Student | None, facts: ReportFacts) -
     return (
         model.name,
         percent(model.accuracy, 2),
-        *(_by_class(model, facts) if facts.scores.by_class else ()),
+        *(_by_class(model, facts) if facts.by_class else ()),
         f"{fmean(one.negative_log_likelihood for one in each):.3f}",
         percent(fmean(agreements)) if agreements and model.role != "teacher" else "",
         estimated(score.gain) if score and score.gain else "",
