@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill_queue.worker.training.curves import Curve, Point, Tally, hits_of
+from distill_queue.worker.training.epochs.curves import Curve, Point, Tally, hits_of
 
 CPU = torch.device("cpu")
 
