@@ -168,7 +168,7 @@ def test_what_lies_in_the_place_of_a_file_of_the_store_is_no_file_and_waited_for
     ("shape", "dtype", "message"),
     [
         ((10**15, 3), "<f4", "its header claims float32 (1000000000000000, 3), and 40 bytes follow"),
-        ((5,), "|O", "its header claims object (5,), and 40 bytes follow"),
+        ((5,), "|O", "holds Python's objects, which are not read"),
         ((11,), "<f4", "its header claims float32 (11,), and 40 bytes follow"),
         ((), "<f4", "its header claims float32 (), and 40 bytes follow"),
     ],

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from distill_queue.shared.errors import ArtifactDamaged, HandedBack, InvalidInput, StoreUnavailable
 from distill_queue.shared.plan.plan import Plan
@@ -391,16 +392,17 @@ OTHER = {
         "schedule": "cosine", "warmup": 0.1, "label_smoothing": 0.1, "augmentation": {"shift": 1}, "keep": "best",
         "patience": 1, "seed": 1, "precision": "bfloat16", "momentum": 0.5, "nesterov": False, "clip_norm": 1.0,
         "accumulate": 2, "milestones": [2], "gamma": 0.5, "power": 2.0, "ema_decay": 0.9, "class_weights": "balanced",
-        "sampling": "balanced", "best_by": "loss",
+        "sampling": "balanced", "best_by": "loss", "freeze": ["layers.0.*"], "learning_rates": {"head.*": 1e-4},
+        "layer_decay": 0.5, "keep_state": True,
     },
     AugmentationSpec: {
         "shift": 2, "flip": True, "cutout": 3, "mixup": 0.25, "crop": {"area": [0.5, 1.0]}, "rotation": 10.0,
         "rand_augment": {"magnitude": 5}, "jitter": {"hue": 0.1}, "grayscale": 0.2, "cutmix": 0.5, "seed": 1,
     },
-    SoftLabelsSpec: {"dtype": "uint8", "top_k": 3, "views": 2, "augmentation": {"shift": 2}, "shards": 4},
+    SoftLabelsSpec: {"dtype": "uint8", "top_k": 3, "views": 2, "augmentation": {"shift": 2}, "shards": 4, "mode": "online"},
     NamedDatasetSpec: {
         "name": "own:other", "options": {"part": 2}, "version": "2", "validation": 0.2, "labelled": 500,
-        "normalise": "unit",
+        "normalise": "unit", "own_validation": "take",
     },
 }  # fmt: skip
 #: What some fields of a training need beside them.
@@ -469,9 +471,10 @@ def test_what_labels_do_not_depend_on_is_not_in_their_key(make_spec: MakeSpec) -
 
 def test_weights_and_labels_in_a_file_are_known_by_their_content(make_spec: MakeSpec, tmp_path: Path) -> None:
     path, found = tmp_path / "x.safetensors", set()
+    shapes = {"layers.0.weight": (32, 64), "layers.0.bias": (32,), "head.weight": (10, 32), "head.bias": (10,)}
 
-    for content in (b"one", b"two"):
-        path.write_bytes(content)
+    for value in (1.0, 2.0):
+        save_file({name: np.full(shape, value, np.float32) for name, shape in shapes.items()}, path)
         teacher = {"model": {"name": "mlp", "hidden": [32]}, "checkpoint": str(path)}
         found |= {Plan.of(make_spec(teacher=teacher)).trunk[-1].key, label_file_ref(path).key}
 
