@@ -125,9 +125,10 @@ class TrainingRecord(Frozen):
     def summary(self) -> str:
         """The record in a few words."""
         held_out = "" if self.held_out_accuracy is None else f", {self.held_out_accuracy:.1%}{self._compared} held out"
+        skipped = f", {self.skipped_steps:,} of {self.steps:,} steps skipped" if self.skipped_steps else ""
         return (
             f"{self.epochs} epochs in {self.seconds:.1f} s, loss {self.loss:.3f}, "
-            f"{self.train_accuracy:.1%} on training data{held_out}{', in float32' if self.fallback else ''}"
+            f"{self.train_accuracy:.1%} on training data{held_out}{', in float32' if self.fallback else ''}{skipped}"
         )
 
     @property
