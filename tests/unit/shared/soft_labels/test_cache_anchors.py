@@ -399,7 +399,9 @@ OTHER = {
         "shift": 2, "flip": True, "cutout": 3, "mixup": 0.25, "crop": {"area": [0.5, 1.0]}, "rotation": 10.0,
         "rand_augment": {"magnitude": 5}, "jitter": {"hue": 0.1}, "grayscale": 0.2, "cutmix": 0.5, "seed": 1,
     },
-    SoftLabelsSpec: {"dtype": "uint8", "top_k": 3, "views": 2, "augmentation": {"shift": 2}, "shards": 4, "mode": "online"},
+    SoftLabelsSpec: {
+        "dtype": "uint8", "top_k": 3, "views": 2, "augmentation": {"shift": 2}, "shards": 4, "mode": "online",
+    },
     NamedDatasetSpec: {
         "name": "own:other", "options": {"part": 2}, "version": "2", "validation": 0.2, "labelled": 500,
         "normalise": "unit", "own_validation": "take",
