@@ -6,9 +6,7 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 from distill_queue.scheduler.tune.tuned_spec import TunedSpec
 from distill_queue.shared.ledger.results import COLUMNS
@@ -16,6 +14,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from docs import generate
+from tests.unit.given_files import write_given_files
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -49,14 +48,7 @@ OF_OTHERS = (
 def test_every_spec_that_is_shown_is_a_spec(tmp_path: Path, page: str, text: str) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(text)
-    np.savez(tmp_path / "labels.npz", logits=np.eye(10, dtype=np.float32) * 9)
-    widths = {"layers.0": (256, 784), "layers.1": (128, 256), "head": (20, 128)}
-    weights = {f"{name}.weight": torch.zeros(shape) for name, shape in widths.items()}
-    weights |= {f"{name}.bias": torch.zeros(shape[0]) for name, shape in widths.items()}
-    torch.save({"model": dict(weights), "ema": weights}, tmp_path / "teacher.pth")
-    (tmp_path / "teacher-classes.txt").write_text(
-        "\n".join(f"{each % 10}{each // 10 * ' turned'}" for each in range(20))
-    )
+    write_given_files(tmp_path)
 
     # `between:` makes a range, which only 'distill tune' takes.
     spec = TunedSpec.of(SpecFile.read(path), None).spec if "between:" in text else PipelineSpec.load(path)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,7 +18,9 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.planned_spec import PlannedSpec
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.spec.file import SpecFile
+from distill_queue.shared.spec.given_files import weights_of
 from distill_queue.shared.spec.pipeline import PipelineSpec
+from tests.unit.given_files import write_given_files
 
 ROOT = Path(__file__).parents[4]
 MLP = {"name": "mlp", "hidden": [8]}
@@ -79,11 +80,14 @@ def nameless(plan: Plan) -> Plan:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_the_plans_of_all_examples_are_made_again(path: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "labels.npz", logits=np.eye(10, dtype=np.float32) * 9)
-    copy = Path(shutil.copy(path, tmp_path))
-    plan = Plan.of(PipelineSpec.load(copy))
+    write_given_files(tmp_path)
+    spec = PipelineSpec.load(Path(shutil.copy(path, tmp_path)))
+    plan = Plan.of(spec)
     for name in PlannedSpec.of(plan).files:
-        shutil.copy(tmp_path / "labels.npz", tmp_path / name)
+        if name.endswith(".npz"):
+            shutil.copy(tmp_path / "labels.npz", tmp_path / name)
+        else:
+            (tmp_path / name).write_bytes(b"".join(weights_of(spec.all_teachers[0], spec.dataset).pieces()))
 
     assert nameless(read_again(plan, tmp_path / "again.yaml")) == nameless(plan)
 
