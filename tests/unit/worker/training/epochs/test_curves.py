@@ -53,6 +53,19 @@ def test_the_first_step_is_told_whose_loss_is_not_finite(bad: float) -> None:
     assert tally.sum_up()[2] == [None, 1]
 
 
+def test_losses_that_are_not_finite_are_left_out_where_their_steps_are_skipped_if_others_are() -> None:
+    tally = Tally(sizes=[2, 2, 4], labelled=[8], device=CPU, skipping=True)
+    epochs = []
+
+    for losses in ([1.0, torch.inf, 4.0], [torch.nan, torch.inf, torch.inf]):
+        for batch, loss in enumerate(losses):
+            tally.note(batch, torch.tensor([loss]), torch.zeros(1))
+        epochs.append(tally.sum_up())
+
+    assert epochs[0] == ([(2 * 1.0 + 4 * 4.0) / 6], [0.0], [None])
+    assert epochs[1][2] == [0]
+
+
 @pytest.mark.parametrize(
     ("accuracies", "best"),
     [([], 0), ([0.1], 1), ([0.1, 0.3, 0.2], 2), ([0.1, 0.3, 0.3], 2), ([0.0, 0.0], 1), ([None, None], 1)],
