@@ -65,7 +65,7 @@ def test_options_at_their_defaults_are_in_no_message() -> None:
     assert said.model_dump(mode="json") == TrainingSpec(optimizer="sgd").model_dump(mode="json")
     assert said.model_dump(mode="json").keys() == TrainingSpec.model_fields.keys() - {
         "momentum", "nesterov", "clip_norm", "accumulate", "milestones", "gamma", "power", "ema_decay",
-        "class_weights", "sampling", "best_by",
+        "class_weights", "sampling", "best_by", "freeze", "learning_rates", "layer_decay", "keep_state",
     }  # fmt: skip
     assert not said.is_new
 
