@@ -465,6 +465,31 @@ def _feed_teacher(data: bytes, folder: Path) -> None:
     models.load(model, path)
 
 
+def _torch_examples(_folder: Path) -> Examples:
+    import torch
+
+    weights, found = _teacher().state_dict(), []
+    shared = {
+        "whole": weights["head.weight"],
+        "half": weights["head.weight"].t()[1:],
+        "half float": torch.ones(3).half(),
+    }
+    for saved in (weights, {"state_dict": shared, "epoch": 3, "ema": dict(weights)}, {"args": {"a": [1, (2.0, None)]}}):
+        torch.save(saved, buffer := io.BytesIO())
+        found.append(buffer.getvalue())
+    return found
+
+
+def _feed_torch(data: bytes, folder: Path) -> None:
+    from distill_queue.shared.files.weights.reading import read_weights
+
+    (path := folder / "teacher.pth").write_bytes(data)
+    with suppress(DistillError):
+        read_weights(path, part="ema")
+    for _ in read_weights(path).pieces():
+        pass
+
+
 # ------------------------------------------------------------------------------------------------- what a broker holds
 
 
@@ -653,6 +678,7 @@ TARGETS = (
     Target("array", _array_examples, _as_bytes(b"1000000000000000", b"'|O'", b"'<U9'", b"True", b"(("), _feed_array),
     Target("checkpoint", _checkpoint_examples, _either(_as_bytes(), _with_header), _feed_checkpoint),
     Target("teacher", _teacher_examples, _teacher_bytes, _feed_teacher),
+    Target("teacher.pth", _torch_examples, _either(_as_bytes(), _repacked, _repacked), _feed_torch),
     Target("records", _records, _either(_as_bytes(), _as_tree, _as_tree), _feed_records),
     Target("entry", _entries, _either(_as_bytes(), _as_tree), _feed_entry),
     Target("events", _events, _either(_as_bytes(), _as_tree, _as_tree), _feed_events),
