@@ -11,6 +11,7 @@ from distill_queue.shared.spec.models.custom import CustomModelSpec
 from distill_queue.shared.spec.models.family import ModelFamily
 from distill_queue.shared.spec.models.mlp import MlpSpec
 from distill_queue.shared.spec.models.resnet import ResnetSpec
+from distill_queue.shared.spec.models.timm import TimmSpec
 from distill_queue.shared.spec.models.torchvision import TorchvisionSpec
 from distill_queue.shared.spec.part import unknown_name
 
@@ -20,6 +21,7 @@ _Family = (
     | Annotated[CnnSpec, Tag("cnn")]
     | Annotated[ResnetSpec, Tag("resnet")]
     | Annotated[TorchvisionSpec, Tag("torchvision")]
+    | Annotated[TimmSpec, Tag("timm")]
     | Annotated[CustomModelSpec, Tag("custom")]
 )
 FAMILIES: tuple[type[ModelFamily], ...] = tuple(get_args(each)[0] for each in get_args(_Family))

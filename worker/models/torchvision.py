@@ -26,7 +26,7 @@ def build(spec: TorchvisionSpec, data: DatasetRecord, _runtime: Runtime) -> nn.M
     return ColourInput(model)
 
 
-def start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> None:
+def start_from(model: nn.Module, spec: TorchvisionSpec, _data: DatasetRecord, runtime: Runtime) -> None:
     """Put pretrained weights into a model, all that fit: not those of a head for other classes."""
     from torchvision.models import get_model, get_model_weights
 
