@@ -20,8 +20,8 @@ from distill_queue.worker.machine.libraries import ENVIRONMENT
 
 FOLDER = Path(__file__).parent
 NOTE = "<!-- Written by `make docs`: change the code that it is made from. -->"
-#: Parts that a student's grid becomes when a spec is read; no spec contains them.
-INTERNAL = {"StudentGrid", "GridPoint"}
+#: Parts that a student's grid becomes when a spec is read, and what a client looks up: no spec contains them.
+INTERNAL = {"StudentGrid", "GridPoint", "EarlierRun", "EarlierModel"}
 #: JSON Schema's words, and ours.
 TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
 LIMITS = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}

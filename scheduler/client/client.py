@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_queue.scheduler.client.comparison import ComparedStudent, Order, compared
+from distill_queue.scheduler.client.continued import with_continued
 from distill_queue.scheduler.client.data_on_disk import load_spec, with_content
 from distill_queue.scheduler.client.following import followed
 from distill_queue.scheduler.client.given_files import store_given
@@ -33,6 +34,7 @@ from distill_queue.shared.ledger.status import PipelineStatus, UnreadablePipelin
 from distill_queue.shared.ledger.workers import WorkerEntry, WorkerRegistry
 from distill_queue.shared.line import first_line
 from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.starts import new_schedules
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spelling import pipeline_id
@@ -77,11 +79,11 @@ class PipelineClient:
         """
         match spec:
             case dict():
-                spec = with_content(PipelineSpec.of(spec), self._settings)
+                spec = with_continued(with_content(PipelineSpec.of(spec), self._settings), self._settings)
             case Path() | str():
                 spec = load_spec(Path(spec), self._settings)
             case PipelineSpec():
-                spec = with_content(spec.with_files(), self._settings)
+                spec = with_continued(with_content(spec.with_files(), self._settings), self._settings)
             case _:
                 raise InvalidSpec(f"a spec is a PipelineSpec, a mapping, or the path of a file, not {spec!r}")
         return self.submit_loaded(spec)
@@ -280,6 +282,8 @@ class PipelineClient:
 
     def _planned(self, spec: PipelineSpec) -> Plan:
         plan = Plan.of(spec)
+        for sentence in new_schedules(plan.stages):
+            logger.warning("%s", sentence)
         store_given(self._store, spec, plan)
         return plan
 

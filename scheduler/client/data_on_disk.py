@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from distill_queue.scheduler.client.continued import with_continued
 from distill_queue.scheduler.client.models_on_disk import folders_of, with_models
 from distill_queue.scheduler.terminal.status_line import StatusLine
 from distill_queue.shared.errors import InvalidInput, InvalidSpec
@@ -19,15 +20,16 @@ from distill_queue.shared.spec.sources.source import DataSource
 
 
 def load_spec(path: Path, settings: Settings, changes: Sequence[str] = ()) -> PipelineSpec:
-    """The spec in a file, with the hash of the data that it names by a path, if they lie here.
+    """The spec in a file, with the hash of the data that it names by a path, if they lie here, and earlier students.
 
     Raises:
         InvalidSpec, InvalidSettings: as for `PipelineSpec.load`.
-        InvalidSpec: as for `with_content`.
+        InvalidSpec: as for `with_content` and `with_continued`.
+        BrokerUnavailable, StoreUnavailable: as for `with_continued`.
 
     """
     source = SpecFile.read(path).changed(changes)
-    return with_content(PipelineSpec.from_file(source), settings, source)
+    return with_continued(with_content(PipelineSpec.from_file(source), settings, source), settings, source)
 
 
 def load_data(path: Path, settings: Settings) -> tuple[DatasetSpec, SoftLabelsSpec]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.files.weights.reading import GivenWeights
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.plan.stage import ArtifactRef, checkpoint_ref, label_file_ref
-from distill_queue.shared.spec.given_files import weights_of
+from distill_queue.shared.plan.stage import ArtifactRef, checkpoint_ref, label_file_ref, weights_ref
+from distill_queue.shared.spec.given_files import start_weights, weights_of
 from distill_queue.shared.spec.pipeline import PipelineSpec
-from distill_queue.shared.spec.teacher import LabelTeacherSpec
+from distill_queue.shared.spec.student import StudentSpec
+from distill_queue.shared.spec.teacher import LabelTeacherSpec, TeacherSpec
 from distill_queue.shared.store.manifest import Provenance
 from distill_queue.shared.store.store import ArtifactStore
 
@@ -28,9 +30,20 @@ def store_given(store: ArtifactStore, spec: PipelineSpec, plan: Plan) -> None:
         for role in ("checkpoint", "file")
         if role in stage.inputs
     ]
-    for ref, each in zip(refs, given, strict=True):
+    found = dict(zip(refs, given, strict=True)) | {weights_ref(each): each for each in _starts(spec)}
+    for ref, each in found.items():
         if not store.find(ref):
             _store(store, ref, each)
+
+
+def _starts(spec: PipelineSpec) -> Iterator[GivenWeights]:
+    """The weights that trainings of a spec start from, each once."""
+    read: set[str] = set()
+    parts: list[TeacherSpec | StudentSpec] = [*spec.all_teachers, *(student for _, student in spec.candidates)]
+    for part in parts:
+        if part.weights is not None and (asked := f"{part.model!r} {part.weights!r}") not in read:
+            read.add(asked)
+            yield start_weights(part.model, part.weights, spec.dataset)
 
 
 def _store(store: ArtifactStore, ref: ArtifactRef, given: GivenWeights | Path) -> None:

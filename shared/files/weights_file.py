@@ -182,7 +182,7 @@ def renaming_to(
     given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole: Collection[str] = ()
 ) -> Renaming | None:
     """The prefix that wrappers put before all names, if all tensors fit without it, or only with it. As `misfit`."""
-    renaming = _renamed(given, wanted)
+    renaming = prefix_between(given, wanted)
     if renaming is None or len(named := renaming.of(given)) < len(given):
         return None
     return None if _differences(named, wanted, whole) else renaming
@@ -197,7 +197,7 @@ def misfit(given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole: Coll
         whole: names of the model's tensors of whole numbers or truth values; all others are floating point numbers.
 
     """
-    if renaming := _renamed(given, wanted):
+    if renaming := prefix_between(given, wanted):
         prefix, rest = renaming.prefix, _differences(renaming.of(given), wanted, whole)
         why = f": {KNOWN_PREFIXES[prefix]}" if prefix in KNOWN_PREFIXES and not renaming.added else ""
         lack = f"its names lack '{prefix}' before them"
@@ -237,7 +237,7 @@ def _differences(given: Mapping[str, Tensor], wanted: Mapping[str, Shape], whole
     return "; ".join([*found, types] if types else found)
 
 
-def _renamed(given: Mapping[str, Tensor], wanted: Mapping[str, Shape]) -> Renaming | None:
+def prefix_between(given: Mapping[str, Tensor], wanted: Mapping[str, Shape]) -> Renaming | None:
     """The prefix by which most given names differ from the model's; None without one."""
     fitting = sum(name in given for name in wanted)
     if fitting == len(wanted):

@@ -37,6 +37,9 @@ def _shape_of(model: Stage, spec: PipelineSpec) -> str:
     recipe = model.recipe
     if not isinstance(recipe, Distill | TrainControl) or spec.fuse == "off" or not recipe.model.stackable:
         return model.key
+    # What goes on to the bit is trained alone, before and after.
+    if recipe.training.keep_state or (recipe.start and recipe.start.mode == "state"):
+        return model.key
     # With patience, each would end at an epoch of its own; in float16, each has a loss scale of its own.
     if recipe.training.patience is not None or recipe.training.precision == "float16":
         return model.key

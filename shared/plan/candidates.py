@@ -19,6 +19,7 @@ from distill_queue.shared.plan.recipes import (
     models_of,
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage
+from distill_queue.shared.plan.starts import Starts
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.student import StudentGrid, StudentSpec
 
@@ -45,7 +46,7 @@ class Candidates:
         first = next(iter(points.values()))
         seeds = tuple(range(first.training.seed, first.training.seed + first.seeds))
         runs = StudentRuns(name=student.name, seeds=seeds, teacher=student.teacher)
-        students, controls = {}, {}
+        students, controls, starts = {}, {}, Starts(spec.dataset)
         for label, point in points.items():
             where = f" ({label})" if label else ""
             for seed in seeds:
@@ -53,9 +54,8 @@ class Candidates:
                 distill = Distill(
                     model=point.model, distillation=point.distillation, training=training, transfer=point.transfer
                 )
-                students[label, seed] = Stage.of(
-                    f"distill {runs.role(seed)}{where}", distill, dataset=data.ref, soft_labels=lessons.labels.ref
-                )
+                inputs = {"dataset": data.ref, "soft_labels": lessons.labels.ref}
+                students[label, seed] = starts.stage(f"distill {runs.role(seed)}{where}", distill, point, inputs)
                 if spec.evaluation.control:
                     alone = TrainControl(
                         model=point.model,
@@ -64,7 +64,8 @@ class Candidates:
                         augmentation=spec.soft_labels.augmentation,
                         transfer=point.transfer,
                     )
-                    controls[label, seed] = Stage.of(f"train {runs.control(seed)}{where}", alone, dataset=data.ref)
+                    title = f"train {runs.control(seed)}{where}"
+                    controls[label, seed] = starts.stage(title, alone, point, {"dataset": data.ref})
         return cls(runs, tuple(points), lessons.teacher, students, controls)
 
     @property

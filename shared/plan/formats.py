@@ -13,6 +13,7 @@ from distill_queue.shared.plan.recipes import (
     Recipe,
     StageRecipe,
     TrainControl,
+    Training,
     TrainTeacher,
     WriteReport,
     models_of,
@@ -32,6 +33,8 @@ def format_of(recipes: Iterable[Recipe]) -> int:
 def _is_new(recipe: StageRecipe) -> bool:
     """Whether only versions that know format 6 read a recipe."""
     if any(model.is_new for model in models_of(recipe)):
+        return True
+    if isinstance(recipe, Training) and recipe.start is not None:
         return True
     match recipe:
         case PrepareData(dataset=dataset):

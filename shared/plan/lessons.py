@@ -16,12 +16,10 @@ from distill_queue.shared.plan.recipes import (
     TrainTeacher,
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Stage, label_file_ref, weights_ref
+from distill_queue.shared.plan.starts import LONGEST_FILE_NAME, Starts
 from distill_queue.shared.spec.given_files import class_names, weights_of
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, WeightedTeacherSpec
-
-#: Characters of a file's name in a stage's title.
-LONGEST_FILE_NAME = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ def teachers_of(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
         InvalidSpec: a checkpoint cannot be read.
 
     """
-    found = []
+    found, starts = [], Starts(spec.dataset)
     for number, teacher in enumerate(spec.all_teachers, start=1):
         name = f"teacher {number}" if len(spec.all_teachers) > 1 else "teacher"
         if teacher.checkpoint is not None:
@@ -93,7 +91,7 @@ def teachers_of(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
             found.append(Stage.of(title, load, dataset=data.ref, checkpoint=weights_ref(weights)))
         else:
             train = TrainTeacher(model=teacher.model, training=teacher.training)
-            found.append(Stage.of(f"train {name}", train, dataset=data.ref))
+            found.append(starts.stage(f"train {name}", train, teacher, {"dataset": data.ref}))
     return tuple(found)
 
 

@@ -21,12 +21,15 @@ from distill_queue.shared.plan.recipes import (
     LoadTeacher,
     PrepareData,
     StudentRuns,
+    Training,
     TrainTeacher,
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
+from distill_queue.shared.plan.starts import START, alike
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.part import SpecPart
 from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.start import ContinuedStudent, EarlierModel, EarlierRun, Start
 from distill_queue.shared.spec.student import AnyStudent, GridPoint, StudentGrid, StudentSpec
 
 
@@ -71,7 +74,7 @@ class PlannedSpec:
         for recipe in (stage.recipe for stage in plan.stages):
             if isinstance(recipe, JoinTeachers) and len(recipe.weights) > 1:  # One model has no average.
                 data["average"] = recipe.average
-        students = [_student(runs, plan) for runs in plan.students]
+        students = [_student(runs, plan, files) for runs in plan.students]
         data["students"] = students
         data["evaluation"] = {"control": any(name.endswith("/control") for name in plan.report.inputs)}
         data |= {"device": plan.device, "priority": plan.priority, "time_limits": plan.time_limits}
@@ -98,7 +101,18 @@ def _teacher(stage: Stage, files: dict[str, ArtifactRef]) -> dict[str, Any]:
     teacher: dict[str, Any] = ingredients(stage.recipe)
     if "checkpoint" in stage.inputs:
         teacher["checkpoint"] = _file("teacher", ".safetensors", stage.inputs["checkpoint"], files)
-    return teacher
+    return _without_start(teacher) | _weights(stage, files)
+
+
+def _weights(stage: Stage, files: dict[str, ArtifactRef]) -> dict[str, Any]:
+    """The weights that a training starts from, where a file has them, as a part of a spec has them."""
+    if not isinstance(stage.recipe, Training) or stage.recipe.start is None or not stage.recipe.start.file:
+        return {}
+    return {"weights": {"file": _file("start", ".safetensors", stage.inputs[START], files)}}
+
+
+def _without_start(recipe: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in recipe.items() if name != START}
 
 
 def _file(name: str, suffix: str, ref: ArtifactRef, files: dict[str, ArtifactRef]) -> str:
@@ -108,23 +122,24 @@ def _file(name: str, suffix: str, ref: ArtifactRef, files: dict[str, ArtifactRef
     return called
 
 
-def _student(runs: StudentRuns, plan: Plan) -> dict[str, Any]:
+def _student(runs: StudentRuns, plan: Plan, files: dict[str, ArtifactRef]) -> dict[str, Any]:
     """A student, with a grid where it was chosen from one."""
     stages = {stage.ref: stage for stage in plan.stages}
     seed = runs.seeds[0]
     model = stages[stages[plan.report.inputs[runs.role(seed)]].inputs["model"]]
     if not isinstance(model.recipe, ChooseStudent):
-        return ingredients(_candidate(runs, model))
+        return ingredients(_candidate(runs, plan, model, files))
     labels = model.recipe.labels
     trained = (stages[model.inputs[f"{place}/{seed}"]] for place in range(len(labels)))
-    candidates = [_candidate(runs, stage) for stage in trained]
+    candidates = [_candidate(runs, plan, stage, files) for stage in trained]
     points = tuple(GridPoint(label=label, student=each) for label, each in zip(labels, candidates, strict=True))
     given = StudentGrid(name=runs.name, points=points)
     short = _plain(_gathered(candidates))
     return short if _read(short) == given else ingredients(given)
 
 
-def _candidate(runs: StudentRuns, stage: Stage) -> StudentSpec:
+def _candidate(runs: StudentRuns, plan: Plan, stage: Stage, files: dict[str, ArtifactRef]) -> StudentSpec:
+    """A student with the values of a point of its grid, by the training of its first seed."""
     recipe = stage.recipe
     if not isinstance(recipe, Distill):
         raise TypeError(f"{stage.title}: no training of a student")
@@ -136,7 +151,40 @@ def _candidate(runs: StudentRuns, stage: Stage) -> StudentSpec:
         transfer=recipe.transfer,
         seeds=len(runs.seeds),
         teacher=runs.teacher,
+        continues=_continued(runs, plan),
+        **_weights(stage, files),
     )
+
+
+def _continued(runs: StudentRuns, plan: Plan) -> ContinuedStudent | None:
+    """The student of an earlier pipeline that a student goes on from, with the models of each seed."""
+    found = [
+        (seed, _earlier(plan, runs.role(seed), seed), _earlier(plan, runs.control(seed), seed)) for seed in runs.seeds
+    ]
+    models = tuple(
+        EarlierRun(seed=seed, student=student[1], control=control and control[1])
+        for seed, student, control in found
+        if student
+    )
+    start = found[0][1] and found[0][1][0]
+    return ContinuedStudent(pipeline=start.pipeline, student=start.student, runs=models) if start else None
+
+
+def _earlier(plan: Plan, role: str, seed: int) -> tuple[Start, EarlierModel] | None:
+    """What the training for a role of the report goes on from; of a grid's, all go on from the same model."""
+    stages = {stage.ref: stage for stage in plan.stages}
+    scored = stages[plan.report.inputs[role]].inputs["model"] if role in plan.report.inputs else None
+    if scored is None:
+        return None
+    inputs = stages[scored].inputs.items() if isinstance(stages[scored].recipe, ChooseStudent) else ()
+    refs = [ref for name, ref in inputs if name.endswith(f"/{seed}")] or [scored]
+    key = same = ""
+    first: Start | None = None
+    for stage in map(stages.__getitem__, refs):
+        if isinstance(stage.recipe, Training) and (start := stage.recipe.start) and not start.file:
+            first, key = first or start, stage.inputs[START].key
+            same = alike(stage.recipe, stage.inputs) if start.mode == "state" else same
+    return (first, EarlierModel(key=key, alike=same)) if first else None
 
 
 def _gathered(values: Sequence[Any]) -> Any:

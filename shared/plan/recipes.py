@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -13,6 +14,7 @@ from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import Name, SpecPart
 from distill_queue.shared.spec.sources.normalise import NormaliseInputs
+from distill_queue.shared.spec.start import Start
 from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.shared.spec.transfer import TransferSpec
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from distill_queue.shared.soft_labels.encoding import Encoding
 
 
+#: What a training begins with, its input `start`; None, and left out, where weights are drawn from its seed.
+StartOrDrawn = Annotated[Start | None, Field(exclude_if=lambda start: start is None)]
 #: Parts of a pipeline's work, each of one colour in the report's timeline.
 Work = Literal["teacher", "labels", "student", "control", "evaluation", "other"]
 
@@ -66,10 +70,11 @@ class TrainTeacher(StageRecipe):
     kind: Literal["train_teacher"] = "train_teacher"
     model: ModelSpec
     training: TrainingSpec
+    start: StartOrDrawn = None
 
     def details(self, *dataset: str) -> tuple[str, ...]:
-        """The model, the data set, and for how long."""
-        return (self.model.words, *dataset, _epochs(self.training))
+        """The model, the data set, what it starts from, and for how long."""
+        return (self.model.words, *dataset, *_how(self))
 
 
 class LoadTeacher(StageRecipe):
@@ -179,11 +184,11 @@ class Distill(StageRecipe):
     distillation: DistillationSpec
     training: TrainingSpec
     transfer: TransferSpec = Field(default=TransferSpec(), exclude_if=lambda transfer: transfer.changes_nothing)
+    start: StartOrDrawn = None
 
     def details(self, *dataset: str) -> tuple[str, ...]:
-        """The model, the data set, the classes, by which loss, and for how long."""
-        how = self.distillation.words
-        return (self.model.words, *dataset, *_classes(self.transfer), how, _epochs(self.training))
+        """The model, the data set, the classes, by which loss, what it starts from, and for how long."""
+        return (self.model.words, *dataset, *_classes(self.transfer), self.distillation.words, *_how(self))
 
 
 class TrainControl(StageRecipe):
@@ -198,10 +203,11 @@ class TrainControl(StageRecipe):
     views: int = 1
     augmentation: AugmentationSpec = AugmentationSpec()
     transfer: TransferSpec = Field(default=TransferSpec(), exclude_if=lambda transfer: transfer.changes_nothing)
+    start: StartOrDrawn = None
 
     def details(self, *dataset: str) -> tuple[str, ...]:
-        """The model, the data set, the classes, and for how long."""
-        return (self.model.words, *dataset, *_classes(self.transfer), _epochs(self.training))
+        """The model, the data set, the classes, what it starts from, and for how long."""
+        return (self.model.words, *dataset, *_classes(self.transfer), *_how(self))
 
 
 class ChooseStudent(StageRecipe):
@@ -307,5 +313,10 @@ def _classes(transfer: TransferSpec) -> tuple[str, ...]:
     return () if transfer.changes_nothing else (transfer.words,)
 
 
-def _epochs(training: TrainingSpec) -> str:
-    return f"{training.epochs:,} epoch{'' if training.epochs == 1 else 's'}"
+def _how(recipe: TrainTeacher | Distill | TrainControl) -> Iterator[str]:
+    """What a training starts from, where its weights are not drawn, and for how long."""
+    start, epochs = recipe.start, recipe.training.epochs
+    if start:
+        yield start.words
+    more = " more" if start and start.mode == "state" else ""
+    yield f"{epochs:,}{more} epoch{'' if epochs == 1 else 's'}"

@@ -116,6 +116,8 @@ class TrainingRecord(Frozen):
     fallback: Annotated[str | None, Field(exclude_if=lambda fallback: fallback is None)] = None
     #: Steps in float16 that were not taken, as their gradients were not finite; they are among `steps`.
     skipped_steps: Annotated[int, Field(exclude_if=lambda skipped: not skipped)] = 0
+    #: What it began with, where weights were not drawn, as the end of a sentence.
+    start: Annotated[SealedLine | None, Field(exclude_if=lambda start: start is None)] = None
 
     @property
     def summary(self) -> str:
@@ -124,6 +126,7 @@ class TrainingRecord(Frozen):
         return (
             f"{self.epochs} epochs in {self.seconds:.1f} s, loss {self.loss:.3f}, "
             f"{self.train_accuracy:.1%} on training data{held_out}{', in float32' if self.fallback else ''}"
+            f"{f', {self.start}' if self.start else ''}"
         )
 
 

@@ -11,15 +11,18 @@ from distill_queue.shared.catalog import DATASETS
 from distill_queue.shared.errors import InvalidInput, InvalidSpec
 from distill_queue.shared.files.given_file import LONGEST_PATH, shown
 from distill_queue.shared.files.markup import Location
+from distill_queue.shared.files.weights.fitting import fitting
 from distill_queue.shared.files.weights.reading import GivenWeights, read_weights
 from distill_queue.shared.files.weights_file import HEAD, Tensor, misfit, renaming_to
 from distill_queue.shared.line import shortened
-from distill_queue.shared.spec.classes import classes_beside, classes_in
+from distill_queue.shared.spec.classes import classes_beside, classes_in, outputs_of
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.file import SpecFile
+from distill_queue.shared.spec.models.family import ModelFamily
 from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
+from distill_queue.shared.spec.student import StudentSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, TeacherSpec
-from distill_queue.shared.spec.weights import WeightsFile, weights_file
+from distill_queue.shared.spec.weights import AnyWeights, WeightsFile, weights_file
 
 #: Characters of a path, at the most, as Linux has it.
 LONGEST_NAME = 4_096
@@ -58,6 +61,8 @@ def with_checkpoint(teacher: AnyTeacher, dataset: DatasetSpec, source: SpecFile,
     path = _existing(given.file, source, (*place, "checkpoint"), folders=True)
     try:
         classes = _classes_of(teacher, path, given.file, source, place)
+        if classes and dataset.known_classes:
+            outputs_of(dataset.known_classes, classes)
     except InvalidSpec as error:
         raise InvalidSpec(source.at((*place, "classes"), str(error))) from error
     checkpoint = str(path) if given.part is None else WeightsFile(file=str(path), part=given.part)
@@ -66,6 +71,54 @@ def with_checkpoint(teacher: AnyTeacher, dataset: DatasetSpec, source: SpecFile,
         weights_of(found, dataset, given.file)
     except InvalidSpec as error:
         raise InvalidSpec(source.at((*place, "checkpoint"), str(error))) from error
+    return found
+
+
+def found_start(
+    part: TeacherSpec | StudentSpec, dataset: DatasetSpec, source: SpecFile, place: Location
+) -> AnyWeights | None:
+    """The weights that a teacher or a student starts from, with an absolute path, and the file looked at.
+
+    Raises:
+        InvalidSpec: the file is missing, or does not fit the model, as far as is known without torch.
+
+    """
+    if part.weights is None:
+        return None
+    given = weights_file(part.weights)
+    path = _existing(given.file, source, (*place, "weights"), folders=True)
+    weights = WeightsFile(file=str(path), part=given.part)
+    try:
+        start_weights(part.model, weights, dataset, given.file)
+    except InvalidSpec as error:
+        raise InvalidSpec(source.at((*place, "weights"), str(error))) from error
+    return weights
+
+
+def start_weights(model: ModelFamily, weights: AnyWeights, dataset: DatasetSpec, called: str = "") -> GivenWeights:
+    """The weights that a model starts from; names are as the file has them.
+
+    Args:
+        model: what starts from them.
+        weights: with the absolute path of a file.
+        dataset: what the model is to know, as far as that is known here.
+        called: the file's name for messages, as the user wrote it; the path where nothing is given.
+
+    Raises:
+        InvalidSpec: they cannot be read, or are not those of the model as far as they are known without torch.
+
+    """
+    given, facts = weights_file(weights), DATASETS.get(dataset.name)
+    classes = facts.classes if facts else None
+    wanted = model.tensors(facts.shape if facts else None, classes)
+    if wanted is None:
+        return read_weights(Path(given.file), called, given.part)
+    counts = {each for each, shape in wanted.items() if not shape}
+    found = read_weights(
+        Path(given.file), called, given.part, lambda tensors: not fitting(tensors, wanted, counts, classes).problem
+    )
+    if problem := fitting(found.tensors, wanted, counts, classes).problem:
+        raise InvalidSpec(f"{found.called}: {problem}")
     return found
 
 

@@ -11,10 +11,11 @@ from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import DATASETS, STAGE_KINDS, WARNING_KINDS, WarningKind, did_you_mean
 from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.files.markup import Location
 from distill_queue.shared.spec.assistants import Students, generations
 from distill_queue.shared.spec.dataset import DatasetSpec, dataset_reader
 from distill_queue.shared.spec.file import SpecFile
-from distill_queue.shared.spec.given_files import with_checkpoint, with_labels
+from distill_queue.shared.spec.given_files import AnyTeacher, found_start, with_checkpoint, with_labels
 from distill_queue.shared.spec.growth import must_not_grow
 from distill_queue.shared.spec.part import Name, SpecPart, at_most
 from distill_queue.shared.spec.ranges import refuse_ranges
@@ -322,16 +323,36 @@ class PipelineSpec(SpecPart):
 
         """
         source = source or SpecFile(Path("spec"), {}, {})
+
+        def with_weights(teacher: AnyTeacher, place: Location) -> AnyTeacher:
+            weights = found_start(teacher, self.dataset, source, place)
+            return with_checkpoint(teacher, self.dataset, source, place).model_copy(update={"weights": weights})
+
+        def started(student: StudentSpec, index: int) -> StudentSpec:
+            weights = found_start(student, self.dataset, source, ("students", index))
+            return student.model_copy(update={"weights": weights})
+
+        only: OneTeacher | None = None
         if isinstance(self.teacher, LabelTeacherSpec):
-            teacher = with_labels(self.teacher, self.dataset, self.soft_labels, source)
-            return self.model_copy(update={"teacher": teacher})
-        if self.teacher:
-            only = with_checkpoint(self.teacher, self.dataset, source, ("teacher",))
-            return self.model_copy(update={"teacher": only})
-        found = tuple(
-            with_checkpoint(each, self.dataset, source, ("teachers", index)) for index, each in enumerate(self.teachers)
+            only = with_labels(self.teacher, self.dataset, self.soft_labels, source)
+        elif self.teacher:
+            only = with_weights(self.teacher, ("teacher",))
+        several = tuple(with_weights(each, ("teachers", index)) for index, each in enumerate(self.teachers))
+        return self.with_students(started).model_copy(update={"teacher": only, "teachers": several})
+
+    def with_students(self, change: Callable[[StudentSpec, int], StudentSpec]) -> Self:
+        """The spec with each student changed, and each candidate of a grid; by its number in the spec."""
+        students = tuple(
+            student.model_copy(
+                update={
+                    "points": tuple(p.model_copy(update={"student": change(p.student, index)}) for p in student.points)
+                }
+            )
+            if isinstance(student, StudentGrid)
+            else change(student, index)
+            for index, student in enumerate(self.students)
         )
-        return self.model_copy(update={"teachers": found})
+        return self.model_copy(update={"students": students})
 
     @staticmethod
     def seen_in(source: SpecFile) -> tuple[DatasetSpec, SoftLabelsSpec]:

@@ -13,8 +13,10 @@ from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.grid import has_grid, points
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import Name, SpecPart
+from distill_queue.shared.spec.start import ContinuedStudent, require_one_start
 from distill_queue.shared.spec.training import TrainingSpec, require_parameters
 from distill_queue.shared.spec.transfer import TransferSpec
+from distill_queue.shared.spec.weights import AnyWeights
 
 
 class StudentSpec(SpecPart):
@@ -28,6 +30,10 @@ class StudentSpec(SpecPart):
     """Another student of the spec, an assistant, that teaches this one; none: the pipeline's own teacher does."""
     distillation: DistillationSpec = DistillationSpec()
     """The loss that it learns by."""
+    weights: Annotated[AnyWeights | None, Field(exclude_if=lambda weights: weights is None)] = None
+    """Weights that it and its control start from, as `{file: PATH}`, in place of weights that are drawn."""
+    continues: Annotated[ContinuedStudent | None, Field(exclude_if=lambda continues: continues is None)] = None
+    """A student of an earlier pipeline that it is trained on from, as `{pipeline: ID, student: NAME}`."""
     training: TrainingSpec = TrainingSpec()
     """How it and its control are trained."""
     transfer: TransferSpec = Field(default=TransferSpec(), exclude_if=lambda transfer: transfer.changes_nothing)
@@ -38,6 +44,7 @@ class StudentSpec(SpecPart):
     @model_validator(mode="after")
     def _model_has_such_parameters(self) -> Self:
         require_parameters(self.model, self.training)
+        require_one_start(self.model, self.weights, self.continues)
         return self
 
     @model_validator(mode="after")

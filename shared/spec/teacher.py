@@ -11,6 +11,7 @@ from distill_queue.shared.spec.classes import Classes
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.part import SpecPart
 from distill_queue.shared.spec.sources.normalise import NormaliseInputs
+from distill_queue.shared.spec.start import require_one_start
 from distill_queue.shared.spec.training import TrainingSpec, require_parameters
 from distill_queue.shared.spec.weights import AnyWeights
 
@@ -20,6 +21,8 @@ class TeacherSpec(SpecPart):
 
     model: ModelSpec
     """The network that teaches."""
+    weights: Annotated[AnyWeights | None, Field(exclude_if=lambda weights: weights is None)] = None
+    """Weights that its training starts from, as `{file: PATH}`; with `checkpoint` it is not trained at all."""
     training: TrainingSpec = TrainingSpec()
     """How the network is trained, where no weights are given."""
     checkpoint: AnyWeights | None = None
@@ -51,7 +54,12 @@ class TeacherSpec(SpecPart):
             )
         if self.checkpoint is not None and self.seeds > 1:
             raise PydanticCustomError("teacher", "a teacher with a checkpoint has no seeds", {"key": "seeds"})
+        if self.checkpoint is not None and self.weights is not None:
+            raise PydanticCustomError(
+                "teacher", "a teacher with a checkpoint is not trained: remove one of the two", {"key": "weights"}
+            )
         require_parameters(self.model, self.training)
+        require_one_start(self.model, self.weights)
         return self
 
     @property

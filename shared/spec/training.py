@@ -34,7 +34,7 @@ class TrainingSpec(SpecPart):
     epochs: int = Field(default=5, ge=1, le=100_000)
     """How often each sample is seen."""
     batch_size: int = Field(default=256, ge=1, le=1_048_576)
-    """Samples in a step; a single one left at the end of an epoch joins the step before it where the model needs it."""
+    """Samples of a batch; a single one left at the end of an epoch joins the one before it where the model needs it."""
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """`sgd` has Nesterov's momentum, of 0.9 where `momentum` says no other."""
     # What is new is left out where it has its default, so that messages and keys stay what they were.
@@ -55,7 +55,7 @@ class TrainingSpec(SpecPart):
     clip_norm: float | None = Field(default=None, gt=0.0, le=1e6, exclude_if=lambda norm: norm is None)
     """Largest norm of a step's gradients, over all parameters together; larger ones are scaled down to it."""
     accumulate: int = Field(default=1, ge=1, le=65_536, exclude_if=lambda batches: batches == 1)
-    """Batches whose mean gradient makes an optimizer step, as one batch of so many times the size would."""
+    """Batches that make a step together, as one batch of so many times the size would."""
     schedule: Literal["constant", "one_cycle", "cosine", "step", "polynomial"] = "one_cycle"
     """How the learning rate changes over the steps."""
     milestones: Annotated[
@@ -74,9 +74,11 @@ class TrainingSpec(SpecPart):
     augmentation: AugmentationSpec = AugmentationSpec()
     """A teacher's views; a student and its control see those of the soft labels."""
     ema_decay: float | None = Field(default=None, gt=0.0, lt=1.0, exclude_if=lambda decay: decay is None)
-    """Weights are averaged: after each step, this share of the average so far and the rest of the new weights."""
+    """Weights are averaged: each step keeps this share of the average so far, and adds the rest of the new weights."""
     keep: Literal["last", "best"] = "last"
     """`best` keeps the weights of the epoch with the highest accuracy on held-out samples."""
+    keep_state: Annotated[bool, Field(exclude_if=lambda keeps: not keeps)] = False
+    """Keep the optimiser's state beside the weights, for a later pipeline that `continues` the training to the bit."""
     patience: int | None = Field(default=None, ge=1)
     """Epochs without a better accuracy on held-out samples after which a training ends; none: never."""
     seed: int = Field(default=0, ge=0, lt=2**32)

@@ -16,9 +16,10 @@ from torch.nn import functional
 from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.plan.stage import checkpoint_ref
+from distill_queue.shared.plan.stage import weights_ref
 from distill_queue.shared.results.records import DatasetRecord, SoftLabelsRecord, WeightsRecord
 from distill_queue.shared.results.stage_record import Record
+from distill_queue.shared.spec.given_files import weights_of
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.store.artifact import Artifact
@@ -84,9 +85,12 @@ def given(digits: Arrays, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 def store_given(spec: PipelineSpec, store: FolderStore) -> None:
     """Put given weights into the store, as a client does."""
     for teacher in spec.all_teachers:
-        if teacher.checkpoint is not None and (ref := checkpoint_ref(Path(teacher.checkpoint))) not in store:
+        if teacher.checkpoint is None:
+            continue
+        weights = weights_of(teacher, spec.dataset)
+        if (ref := weights_ref(weights)) not in store:
             with store.draft(ref) as draft:
-                (draft / "model.safetensors").write_bytes(Path(teacher.checkpoint).read_bytes())
+                (draft / "model.safetensors").write_bytes(b"".join(weights.pieces()))
                 here = Provenance(host="", device="", versions={})
                 store.commit(ref, draft, stage=None, record=None, provenance=here, seconds=0.0)
 
@@ -272,6 +276,67 @@ def test_other_inputs_that_are_behind_are_tried_on_few_samples_alone(
 
     assert warnings == []
     assert seen == [250] * 4 + [200] * 3
+
+
+NAMES = tuple(map(str, range(10)))
+
+
+@pytest.fixture(scope="module")
+def twenty(given: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[str, ...]]:
+    """A teacher of twenty classes, ten of which are the digits in another order, as torch saves it, and their names."""
+    model = models.load(models.Mlp(64, (64,), 10), given("x / 16"))
+    names = tuple(str(each // 2) if each % 2 else f"letter {each}" for each in reversed(range(20)))
+    weights = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
+    for name in ("module.head.weight", "module.head.bias"):
+        own, wider = weights[name], torch.full((20, *weights[name].shape[1:]), 1.0)
+        wider[[names.index(digit) for digit in NAMES]] = own
+        weights[name] = wider
+    path = tmp_path_factory.mktemp("twenty") / "twenty.pth"
+    torch.save({"epoch": 9, "ema": weights}, path)
+    return path, names
+
+
+def test_a_teacher_of_twenty_classes_teaches_data_that_have_ten_of_them_in_another_order(
+    store: FolderStore, make_spec: MakeSpec, given: Callable[[str], Path], twenty: tuple[Path, tuple[str, ...]]
+) -> None:
+    path, names = twenty
+    own = {"model": MODEL, "checkpoint": str(path), "normalise": {"mean": [0.0], "std": [16 / 255]}}
+    plain = {"model": MODEL, "checkpoint": str(given("x / 16")), "normalise": {"mean": [0.0], "std": [16 / 255]}}
+
+    done = run(make_spec(teacher=own | {"classes": list(names)}), store)
+    wanted = run(make_spec(teacher=plain), store)
+    both = run(make_spec(teacher=None, teachers=[own | {"classes": list(names)}, plain], average="logits"), store)
+
+    assert done["load teacher"].record.summary.endswith("parameters, names without 'module.'")  # type: ignore[union-attr]
+    assert warned(done["load teacher"].record) == {}
+    for title in ("soft labels", "evaluate teacher"):
+        assert done[title].record.accuracy == wanted[title].record.accuracy > 0.9  # type: ignore[union-attr]
+    assert both["evaluate teacher"].record.accuracy == wanted["evaluate teacher"].record.accuracy  # type: ignore[union-attr]
+    assert both["evaluate teacher"].record.agreement == 1.0  # type: ignore[union-attr]
+
+
+def test_a_class_that_a_given_teacher_does_not_know_is_refused_by_its_name(
+    store: FolderStore, make_spec: MakeSpec, twenty: tuple[Path, tuple[str, ...]], digits: Arrays, tmp_path: Path
+) -> None:
+    path, names = twenty
+    changed = ["Seven" if name == "7" else name for name in names]
+    inputs, targets = digits.train_inputs, digits.train_targets
+    arrays = tmp_path / "arrays.npz"
+    np.savez(arrays, inputs=inputs, targets=targets, classes=["seven" if name == "7" else name for name in NAMES])
+    teacher = {"model": MODEL, "checkpoint": str(path), "classes": changed}
+    runtime = replace(CPU, data=(tmp_path,))
+    spec = make_spec(teacher=teacher, dataset={"name": "arrays", "path": "arrays.npz"})
+
+    with pytest.raises(InvalidSpec, match=r"teacher.classes: the teacher's 20 classes lack '7' of the data's 10"):
+        make_spec(teacher=teacher).with_files()
+    store_given(spec, store)
+    data, load = Plan.of(spec).trunk[:2]
+    runner = StageRunner(store, runtime, lambda *_: None)
+    runner.run(data)
+    with pytest.raises(
+        InvalidSpec, match=r"^teacher.classes: .* lack 'seven' of the data's 10; did you mean 'Seven'\?"
+    ):
+        runner.run(load)
 
 
 def record_of(mean: tuple[float, ...], std: tuple[float, ...], shape: tuple[int, ...]) -> DatasetRecord:

@@ -7,7 +7,7 @@ from distill_queue.worker.models.ensemble import Ensemble
 from distill_queue.worker.models.mlp import Mlp
 from distill_queue.worker.models.names import freeze, frozen_modules, frozen_names, parameter_names
 from distill_queue.worker.models.resnet import Resnet
-from distill_queue.worker.models.weights import load, load_given, parameters, save, tensors, trained_parameters
+from distill_queue.worker.models.weights import load, load_given, parameters, save, start, tensors, trained_parameters
 
 __all__ = [
     "Cnn",
@@ -24,6 +24,7 @@ __all__ = [
     "parameter_names",
     "parameters",
     "save",
+    "start",
     "tensors",
     "trained_parameters",
 ]

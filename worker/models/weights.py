@@ -12,6 +12,7 @@ from safetensors.torch import save as save_tensors
 from torch import nn
 
 from distill_queue.shared.errors import InvalidSpec, store_errors
+from distill_queue.shared.files.weights.fitting import fitting
 from distill_queue.shared.files.weights_file import Shape, misfit, mistyped, renaming_to, tensors_in
 from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.outages import read_errors
@@ -72,6 +73,42 @@ def load_given(model: nn.Module, path: Path, called: str) -> str:
         return "" if inner is model else "names as their library has them"
 
 
+def start(model: nn.Module, path: Path, called: str, classes: int) -> str:
+    """Put the weights that a model starts from into it: all of them, but for a head for other classes.
+
+    Args:
+        model: it is changed.
+        path: a safetensors file.
+        called: its name in messages, as the user wrote it.
+        classes: how many the model tells apart.
+
+    Returns:
+        What was done to the names, and which tensors stay as they were drawn, in words; empty if all were taken.
+
+    Raises:
+        InvalidSpec, StoreUnavailable: as for `load`.
+
+    """
+    prefix = prefix_of(model)
+    own = {name.removeprefix(prefix): tensor for name, tensor in model.state_dict().items()}
+    shapes, whole = _described(own)
+    with read_errors(path):
+        given = tensors_in(path, called)
+        found = fitting(given, shapes, whole, classes)
+        if found.problem:
+            raise InvalidSpec(f"{called}: {found.problem}")
+        tensors = load_file(path)
+    taken = found.renaming.of(tensors) if found.renaming else tensors
+    drawn = {name: own[name] for name in found.drawn}
+    try:
+        model.load_state_dict({f"{prefix}{name}": each for name, each in (taken | drawn).items()})
+    except RuntimeError as error:
+        if memory.is_short(error):
+            raise
+        raise InvalidSpec(f"{called}: {' '.join(str(error).split())}") from error
+    return found.words
+
+
 def parameters(model: nn.Module) -> int:
     """The number of a model's parameters, trained or frozen."""
     return sum(parameter.numel() for parameter in model.parameters())
@@ -104,6 +141,9 @@ def _load(model: nn.Module, path: Path, name: str) -> nn.Module:
 
 def _wanted(model: nn.Module) -> tuple[dict[str, Shape], list[str]]:
     """The names and shapes of a model's tensors, and which of them are of whole numbers or truth values."""
-    own = model.state_dict()
+    return _described(model.state_dict())
+
+
+def _described(own: dict[str, torch.Tensor]) -> tuple[dict[str, Shape], list[str]]:
     whole = [each for each, tensor in own.items() if not (tensor.is_floating_point() or tensor.is_complex())]
     return {each: tuple(tensor.shape) for each, tensor in own.items()}, whole

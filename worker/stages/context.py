@@ -11,6 +11,8 @@ import torch
 from distill_queue.shared.errors import ArtifactDamaged, InvalidSpec
 from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.plan.recipes import ChooseStudent, JoinTeachers, Labels, LoadTeacher, Training
+from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.plan.starts import START
 from distill_queue.shared.results.records import ChoiceRecord, DatasetRecord, EnsembleRecord
 from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.soft_labels.cache import SoftLabels
@@ -52,6 +54,10 @@ class StageContext:
     prepared: LastValue[torch.Tensor] = field(default_factory=LastValue)
     #: What the stage is called.
     title: str = ""
+
+    def start(self, stage: Stage) -> Artifact:
+        """What one of several trainings begins with."""
+        return self.inputs[f"{START}/{stage.key}"]
 
     @property
     def dataset(self) -> DatasetRecord:

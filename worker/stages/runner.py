@@ -23,6 +23,7 @@ from distill_queue.shared.errors import StageFailed, store_errors
 from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.plan.recipes import RECIPES, SoftLabelling, Training, models_of
 from distill_queue.shared.plan.stage import Bundle, Stage, bundle_ref
+from distill_queue.shared.plan.starts import START, STATE
 from distill_queue.shared.results.history import HISTORY
 from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.store.artifact import Artifact
@@ -169,7 +170,13 @@ class StageRunner:
             bucket=self.store.partial_bucket(ref),
         )
         stages = to_train(bundle, missing, checkpoints)
-        opened = {role: self.store.open(ref) for stage in stages for role, ref in stage.inputs.items()}
+        # All have the same data and labels, and each may begin with something else.
+        inputs = {
+            f"{role}/{stage.key}" if role == START else role: ref
+            for stage in stages
+            for role, ref in stage.inputs.items()
+        }
+        opened = {role: self.store.open(ref) for role, ref in inputs.items()}
         context = self.context(opened, self.store.partial(ref))
         with memory.running_out_fails(OUT_OF_MEMORY):
             trained = train_models(stages, context, checkpoints)
@@ -182,6 +189,8 @@ class StageRunner:
             with self.store.draft(stage.ref) as folder:
                 models.save(model, folder / WEIGHTS)
                 outcome.history.write(folder / HISTORY)
+                if outcome.state is not None:
+                    (folder / STATE).write_bytes(outcome.state)
                 outcomes[stage.key] = self._commit(stage, folder, outcome.record, seconds)
         return outcomes
 

@@ -9,13 +9,14 @@ import torch
 from distill_queue.shared.catalog import is_reference
 from distill_queue.shared.errors import StageFailed
 from distill_queue.shared.plan.recipes import Distill, Labels, TrainControl, Training, TrainTeacher
-from distill_queue.shared.plan.stage import Bundle, Stage
+from distill_queue.shared.plan.stage import Bundle
 from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.worker import models
 from distill_queue.worker.data.batches import Batches, size_bytes
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.machine import memory, plugins, recorded_step
 from distill_queue.worker.stages.context import StageContext
+from distill_queue.worker.stages.model_start import ModelStart, training_of
 from distill_queue.worker.training import own_code, probe
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.fit import Member, Trained, fit
@@ -31,9 +32,9 @@ def train_models(
     stages: Bundle, context: StageContext, checkpoints: Checkpoints
 ) -> list[tuple[torch.nn.Module, Trained | StageFailed]]:
     """Train the models of some stages, which have one shape and one schedule: teacher, students and controls."""
-    recipes, runtime = [_training_of(stage) for stage in stages], context.runtime
-    first = recipes[0]
-    members = [_member(recipe, context, stacked=len(stages) > 1) for recipe in recipes]
+    recipes, runtime = [training_of(stage) for stage in stages], context.runtime
+    first, starts = recipes[0], [ModelStart(stage, context) for stage in stages]
+    members = [_member(start, context, stacked=len(stages) > 1) for start in starts]
     labels, labelled = context.soft_labels() if "soft_labels" in context.inputs else (None, None)
     augmentation, views = _views(first, labelled)
     mapped = context.split("train", streamed=True)
@@ -59,7 +60,7 @@ def train_models(
         need = need_of(expected := Findings(dtype))
         need.streams(free)  # Raises where there is no room, not even for a probe.
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation_after_all(free)):
-        found = probe.examine(recipes, built, context.dataset, mapped, runtime)
+        found = probe.examine(recipes, built, context.dataset, mapped, runtime, starts[0].prepare)
         need = need if found == expected else need_of(found)
     with plugins.called(_whose(first)), memory.running_out_fails(need.explanation_after_all(free)):
         streamed = need.streams(free)
@@ -77,7 +78,10 @@ def train_models(
             members, batches, held_out, found.dtype, context.report, checkpoints,
             joined=found.joined, recorded=recorded,
         )  # fmt: skip
-    return [(member.model, _noted(outcome, found)) for member, outcome in zip(members, outcomes, strict=True)]
+    return [
+        (member.model, _noted(outcome, found, start.words))
+        for member, outcome, start in zip(members, outcomes, starts, strict=True)
+    ]
 
 
 def to_train(bundle: Bundle, missing: Bundle, checkpoints: Checkpoints) -> Bundle:
@@ -92,22 +96,18 @@ def to_train(bundle: Bundle, missing: Bundle, checkpoints: Checkpoints) -> Bundl
     return missing
 
 
-def _training_of(stage: Stage) -> Training:
-    if not isinstance(stage.recipe, Training):
-        raise StageFailed(f"{stage.kind} trains no model")
-    return stage.recipe
-
-
-def _noted(outcome: Trained | StageFailed, found: Findings) -> Trained | StageFailed:
-    """Add what the probe found to an outcome's record."""
-    if isinstance(outcome, StageFailed) or found.fallback is None:
+def _noted(outcome: Trained | StageFailed, found: Findings, start: str) -> Trained | StageFailed:
+    """Add what the probe found to an outcome's record, and what it began with."""
+    if isinstance(outcome, StageFailed) or (found.fallback is None and not start):
         return outcome
-    return replace(outcome, record=outcome.record.model_copy(update={"fallback": found.fallback}))
+    notes = {"fallback": found.fallback, "start": start or None}
+    return replace(outcome, record=outcome.record.model_copy(update=notes))
 
 
-def _member(recipe: Training, context: StageContext, *, stacked: bool) -> Member:
+def _member(start: ModelStart, context: StageContext, *, stacked: bool) -> Member:
+    recipe = start.recipe
     model = models.build(recipe.model, context.dataset, context.runtime, recipe.training.seed)
-    models.freeze(model, recipe.training)
+    start.prepare(model)
     goal = Goal(label_smoothing=recipe.training.label_smoothing)
     if isinstance(recipe, Distill):
         name = recipe.distillation.loss
@@ -116,7 +116,8 @@ def _member(recipe: Training, context: StageContext, *, stacked: bool) -> Member
             soft_loss = own_code.soft_loss(recipe.distillation, context.dataset, context.runtime, stacked=stacked)
         goal = Goal(recipe.distillation, recipe.training.label_smoothing, soft_loss)
     classes = None if isinstance(recipe, TrainTeacher) else recipe.transfer.classes(context.dataset.class_names)
-    return Member(model, recipe.training, goal, classes)
+    training, earlier = start.training, start.earlier
+    return Member(model, training, goal, classes, earlier)
 
 
 def _whose(recipe: Training) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -35,6 +35,21 @@ class Checkpoint:
 
     tensors: dict[str, torch.Tensor]
     facts: dict[str, Any]
+
+    def to_bytes(self, **further: Any) -> bytes:
+        """The checkpoint as safetensors, with further facts."""
+        facts = json.dumps(self.facts | further)
+        return save({name: _own(tensor) for name, tensor in self.tensors.items()}, {"facts": facts})
+
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Self:
+        """The checkpoint that `to_bytes` wrote.
+
+        Raises:
+            SafetensorError, LookupError, TypeError, ValueError, RecursionError: the bytes are of something else.
+
+        """
+        return cls(load(data), json.loads(_metadata(data)["facts"]))
 
 
 @dataclass(slots=True)
@@ -85,8 +100,7 @@ class Checkpoints:
         """
         self.confirm()
         started = time.monotonic()
-        facts = json.dumps(checkpoint.facts | {"format": self._format, "members": self.members})
-        data = save({name: _own(tensor) for name, tensor in checkpoint.tensors.items()}, {"facts": facts})
+        data = checkpoint.to_bytes(format=self._format, members=self.members)
         path = self.folder / f"{steps:012}-{hashlib.sha256(data).hexdigest()}.safetensors"
         with store_errors(path):
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from distill_queue.worker.machine.recorded_step import RecordedStep, can_repeat
 from distill_queue.worker.machine.runtime import Report
 from distill_queue.worker.models import frozen_names, parameter_names, parameters, trained_parameters
 from distill_queue.worker.training import optimizers, schedules
-from distill_queue.worker.training.checkpoints import Checkpoints
+from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 from distill_queue.worker.training.curves import Tally, hits_of
 from distill_queue.worker.training.descent.descent import Descent
 from distill_queue.worker.training.objective import Goal, Objective
@@ -45,6 +45,8 @@ class Member:
     goal: Goal
     #: The classes whose samples it learns from; None for all samples.
     classes: tuple[int, ...] | None = None
+    #: The end of an earlier training that this one goes on from; it is then trained alone.
+    earlier: Checkpoint | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Trained:
 
     record: TrainingRecord
     history: History
+    #: The training's end, to go on from later, where the spec says to keep it.
+    state: bytes | None = None
 
 
 def fit(
@@ -95,7 +99,7 @@ def fit(
     trainer = _Trainer([members[index] for index in order], batches, held_out, dtype, joined=joined, recorded=recorded)
     state = trainer.state
     with determinism(members[0].training.seed, batches.data.device):
-        _go_on(state, checkpoints)
+        _go_on(state, checkpoints, members[0].earlier, dtype)
         while not state.ended:
             started = time.monotonic()
             epoch, so_far = f"epoch {state.epoch + 1}/{state.training.epochs}", state.summary
@@ -117,13 +121,21 @@ def fit(
             kept_for_others = state.ended and len(members) > 1
             if kept_for_others or time.monotonic() - started >= checkpoints.interval_seconds:
                 checkpoints.save(state.batches, state.checkpoint())
+        end = state.checkpoint().to_bytes(precision=str(dtype)) if state.training.keep_state else None
         state.finish()
-    results = [trainer.result(member) for member in range(len(members))]
+    results = [trainer.result(member, end) for member in range(len(members))]
     return [results[order.index(index)] for index in range(len(members))]
 
 
-def _go_on(state: State, checkpoints: Checkpoints) -> None:
-    """Stand where the last checkpoint was written, if there is one; one that does not fit is removed with the error."""
+def _go_on(state: State, checkpoints: Checkpoints, earlier: Checkpoint | None, dtype: torch.dtype) -> None:
+    """Stand where the last checkpoint was written, if there is one; one that does not fit is removed with the error.
+
+    Without one, stand at the end of an earlier training, if there is one.
+
+    Raises:
+        StageFailed: the earlier training was in another precision.
+
+    """
     if checkpoint := checkpoints.latest():  # As large as the models and more: it goes as this function ends.
         try:
             state.load(checkpoint)
@@ -131,6 +143,14 @@ def _go_on(state: State, checkpoints: Checkpoints) -> None:
             checkpoints.clear()  # The next attempt begins anew.
             raise
         logger.info("goes on from step %d of %d", state.steps, state.last_step)
+    elif earlier:
+        before, now = (str(each).removeprefix("torch.") for each in (earlier.facts["precision"], dtype))
+        if before != now:
+            raise StageFailed(
+                f"the training that this one continues was in {before}, and here it would go on in {now}: say "
+                f"'precision: {now}' to start a new schedule from its weights"
+            )
+        state.load(earlier)
 
 
 class _Trainer:
@@ -245,8 +265,8 @@ class _Trainer:
             hits += hits_of(logits, self._held_out.targets[rows])
         return (hits / len(self._held_out)).tolist()
 
-    def result(self, member: int) -> Trained | StageFailed:
-        """How a member was trained, or why it was not."""
+    def result(self, member: int, end: bytes | None) -> Trained | StageFailed:
+        """How a member was trained, with its end where that is kept, or why it was not."""
         state, model = self.state, self._members[member].model
         if state.failures[member]:
             return StageFailed(state.failures[member])
@@ -265,7 +285,7 @@ class _Trainer:
             precision=str(self._dtype).removeprefix("torch."),
             skipped_steps=state.descent.loss_scale.skipped if state.descent.loss_scale else 0,
         )
-        return Trained(record, History.of(points))
+        return Trained(record, History.of(points), end)
 
     def _logits(self, inputs: Inputs) -> torch.Tensor:
         """Logits `[members, batch, classes]` of inputs `[members, batch, ...]`."""

@@ -30,15 +30,31 @@ Loss = Callable[..., torch.Tensor]
 
 
 def build_again(
-    model: nn.Module, spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | None, inputs: Inputs
+    model: nn.Module,
+    spec: ModelSpec,
+    data: DatasetRecord,
+    runtime: Runtime,
+    seed: int | None,
+    inputs: Inputs,
+    prepare: Callable[[nn.Module], object] = lambda _: None,
 ) -> nn.Module:
     """A second model that is like a first one, whose weights are untrained, in every bit.
+
+    Args:
+        model: the first one.
+        spec: of both.
+        data: what they are for.
+        runtime: where they are.
+        seed: of their weights.
+        inputs: samples `[samples, ...]`.
+        prepare: what was done to the first one after it was built.
 
     Raises:
         InvalidSpec: it is not, or its logits of `inputs` `[samples, ...]` are not those of a moment ago.
 
     """
     again = models.build(spec, data, runtime, seed)
+    prepare(again)
     require_steady(again, spec.name, inputs)  # First, as the first model has seen samples in eval mode before.
     if other := difference(state_of(model), state_of(again)):
         raise InvalidSpec(

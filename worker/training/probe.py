@@ -6,7 +6,7 @@ import copy
 import ctypes
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -25,7 +25,7 @@ from distill_queue.worker.machine import memory, plugins
 from distill_queue.worker.machine.determinism import determinism
 from distill_queue.worker.machine.inputs import Inputs, each, first
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models import freeze, frozen_names
+from distill_queue.worker.models import frozen_names
 from distill_queue.worker.training import own_code
 from distill_queue.worker.training.gradients import far_from
 from distill_queue.worker.training.marks import Mark, difference, mark, state_of
@@ -207,9 +207,22 @@ class Probe:
 
 
 def examine(
-    recipes: Sequence[Training], models: Sequence[nn.Module], data: DatasetRecord, train: Split, runtime: Runtime
+    recipes: Sequence[Training],
+    models: Sequence[nn.Module],
+    data: DatasetRecord,
+    train: Split,
+    runtime: Runtime,
+    prepare: Callable[[nn.Module], object] = lambda _: None,
 ) -> Findings:
     """Find out how models of one shape can be trained here; the models themselves stay as they are.
+
+    Args:
+        recipes: of their trainings.
+        models: as their trainings begin.
+        data: what they are for.
+        train: the training samples.
+        runtime: where they are.
+        prepare: what was done to the first one after it was built.
 
     Raises:
         InvalidSpec: the user's own model is not the same each time, or a model cannot be trained on single samples.
@@ -225,8 +238,7 @@ def examine(
     inputs, frozen = train.normalised(slice(0, ROWS)), frozen_names(models[0], first)
     if own:
         before = state_of(models[0])
-        spare = own_code.build_again(models[0], recipes[0].model, data, runtime, first.seed, inputs)
-        freeze(spare, first)
+        spare = own_code.build_again(models[0], recipes[0].model, data, runtime, first.seed, inputs, prepare)
         probe = Probe([spare], inputs, first.seed, like=models[0], frozen=frozen)
         _require_reproducible(probe, name)
         own_code.require_whole(spare, recipes[0].model, data, runtime, first.seed, inputs)

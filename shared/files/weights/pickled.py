@@ -26,34 +26,41 @@ MAPPINGS = frozenset(
 #: What stands beside weights and is passed over: counts, paths, times, options of the training.
 PASSED_OVER = frozenset(
     (
+        *(
+            f"{module}.{name}"
+            for module in ("builtins", "__builtin__")
+            for name in (
+                "bool",
+                "bytearray",
+                "bytes",
+                "complex",
+                "float",
+                "frozenset",
+                "int",
+                "list",
+                "set",
+                "str",
+                "tuple",
+            )
+        ),
+        *(
+            f"{module}.{name}"
+            for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+            for name in ("_reconstruct", "scalar")
+        ),
+        *(f"datetime.{name}" for name in ("date", "datetime", "timedelta")),
+        *(
+            f"{module}.{name}"
+            for module in ("pathlib", "pathlib._local")
+            for name in ("Path", "PosixPath", "PurePosixPath", "WindowsPath")
+        ),
         "_codecs.encode",
         "argparse.Namespace",
-        "builtins.bytearray",
-        "builtins.complex",
-        "builtins.frozenset",
-        "builtins.set",
-        "__builtin__.bytearray",
-        "__builtin__.complex",
-        "__builtin__.frozenset",
-        "__builtin__.set",
-        "datetime.date",
-        "datetime.datetime",
-        "datetime.timedelta",
         "lightning.fabric.utilities.data.AttributeDict",
         "lightning_fabric.utilities.data.AttributeDict",
-        "pytorch_lightning.utilities.parsing.AttributeDict",
-        "numpy.core.multiarray._reconstruct",
-        "numpy.core.multiarray.scalar",
-        "numpy._core.multiarray._reconstruct",
-        "numpy._core.multiarray.scalar",
         "numpy.dtype",
         "numpy.ndarray",
-        "pathlib.Path",
-        "pathlib.PosixPath",
-        "pathlib.PurePosixPath",
-        "pathlib.WindowsPath",
-        "pathlib._local.PosixPath",
-        "pathlib._local.WindowsPath",
+        "pytorch_lightning.utilities.parsing.AttributeDict",
         "torch.Size",
         "torch.device",
         "torch.torch_version.TorchVersion",

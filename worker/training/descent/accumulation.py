@@ -1,4 +1,4 @@
-"""Accumulation: which of an epoch's batches make an optimizer step together."""
+"""Accumulation: which of an epoch's batches make a step together."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Accumulation:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of an epoch."""
+        """Optimiser steps of an epoch."""
         return -(-len(self.sizes) // self.batches)
 
     def steps_after(self, batches: int) -> int:

@@ -18,7 +18,7 @@ from distill_queue.worker.training.stack import Slice, Stack
 
 
 class Descent:
-    """Steps of a stack down its losses, by an optimizer."""
+    """Steps of a stack down its losses, by an optimiser."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Descent:
             training: how gradients become steps.
             models: the members of the stack.
             stack: what is changed.
-            slices: all of the stack's parameters, as the optimizer has them.
+            slices: all of the stack's parameters, as the optimiser has them.
             optimizer: what changes them.
             sizes: samples of each batch of an epoch.
             dtype: of the matrix products.

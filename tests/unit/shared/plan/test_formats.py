@@ -34,6 +34,11 @@ def test_views_that_earlier_versions_know_have_the_earlier_format_and_no_new_wor
     "changes",
     [
         {"teacher": {"model": DROPOUT}},
+        {"teacher": {"model": {"name": "cnn", "dropout": 0.5}}},
+        {"teacher": {"model": {"name": "cnn"}, "training": {"clip_norm": 1.0}}},
+        {"students": [STUDENT | {"training": {"ema_decay": 0.9}}]},
+        {"students": [STUDENT | {"training": {"schedule": "polynomial"}}]},
+        {"students": [STUDENT | {"training": {"precision": "float16"}}]},
         {"students": [STUDENT | {"model": DROPOUT}]},
         {"students": [STUDENT | {"transfer": {"only": [1]}}]},
         {"students": [STUDENT | {"distillation": {"alpha": {"from": 1, "to": 0.5}}}]},
@@ -43,6 +48,11 @@ def test_views_that_earlier_versions_know_have_the_earlier_format_and_no_new_wor
     ],
     ids=[
         "a teacher's dropout",
+        "dropout of a cnn",
+        "a teacher's training",
+        "a student's training",
+        "polynomial",
+        "float16",
         "a student's dropout",
         "transfer",
         "schedule",

@@ -6,6 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
 from distill_queue.shared.plan.ingredients import ingredients
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import Stage, stage_key
@@ -163,12 +167,27 @@ def test_students_of_other_shapes_or_schedules_are_not_bundled(make_spec: MakeSp
     assert [len(branch[0]) for branch in plan.branches] == [1, 1, 1, 1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("training", "together"),
+    [({"clip_norm": 1.0, "ema_decay": 0.9, "accumulate": 2}, 3), ({"precision": "float16"}, 1)],
+)
+def test_trainings_with_any_option_but_float16_are_bundled(
+    make_spec: MakeSpec, training: dict[str, Any], together: int
+) -> None:
+    one = student("one") | {"training": training, "seeds": 3}
+
+    plan = Plan.of(make_spec(students=[one], evaluation={"control": False}))
+
+    assert max(len(branch[0]) for branch in plan.branches) == together
+
+
 def test_two_are_not_bundled(make_spec: MakeSpec) -> None:
     assert [len(branch[0]) for branch in Plan.of(make_spec()).branches] == [1, 1, 1]
 
 
 def test_an_option_that_is_as_it_always_was_changes_no_key(make_spec: MakeSpec) -> None:
-    said = student() | {"training": {"epochs": 2, "warmup": 0.0, "keep": "last"}, "seeds": 1}
+    options = {"clip_norm": None, "accumulate": 1, "ema_decay": None}
+    said = student() | {"training": {"epochs": 2, "warmup": 0.0, "keep": "last"} | options, "seeds": 1}
 
     assert keys(make_spec(students=[said])) == keys(make_spec())
 
@@ -180,14 +199,15 @@ def test_without_controls_none_are_planned(make_spec: MakeSpec) -> None:
 
 
 def test_given_weights_are_known_by_their_content(make_spec: MakeSpec, tmp_path: Path) -> None:
-    def teacher_key(content: bytes, name: str) -> str:
+    def teacher_key(bias: float, name: str) -> str:
         path = tmp_path / name
-        path.write_bytes(content)
+        shapes = {"layers.0.weight": (32, 64), "layers.0.bias": 32, "head.weight": (10, 32), "head.bias": 10}
+        path.write_bytes(save({each: np.full(shape, bias, np.float32) for each, shape in shapes.items()}))
         spec = make_spec(teacher={"model": {"name": "mlp", "hidden": [32]}, "checkpoint": str(path)})
         return keys(spec)[f"load teacher from {name}"]
 
-    assert teacher_key(b"one", "a") == teacher_key(b"one", "b")
-    assert teacher_key(b"one", "a") != teacher_key(b"two", "a")
+    assert teacher_key(1.0, "a") == teacher_key(1.0, "b")
+    assert teacher_key(1.0, "a") != teacher_key(2.0, "a")
 
 
 def test_a_transfer_set_is_part_of_the_keys_of_a_student_and_its_control_only(make_spec: MakeSpec) -> None:

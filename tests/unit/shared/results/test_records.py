@@ -20,8 +20,9 @@ def test_a_training_without_a_fallback_is_written_as_earlier_versions_read_it() 
     assert TrainingRecord.model_validate_json(TRAINING).model_dump_json() == TRAINING
 
 
-def test_a_fallback_comes_back_as_it_was_written() -> None:
-    record = TrainingRecord.model_validate_json(TRAINING).model_copy(update={"fallback": "the gradients are far"})
+def test_a_fallback_and_skipped_steps_come_back_as_they_were_written() -> None:
+    changes = {"fallback": "the gradients are far", "skipped_steps": 2}
+    record = TrainingRecord.model_validate_json(TRAINING).model_copy(update=changes)
 
     assert TrainingRecord.model_validate_json(record.model_dump_json()) == record
 

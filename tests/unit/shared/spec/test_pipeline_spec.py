@@ -372,7 +372,7 @@ def test_any_value_in_any_field_is_taken_or_one_error(
             "given.safetensors: not the weights of this model: missing layers.0.weight, layers.0.bias, layers.1.weight "
             "and 3 more; unexpected fc.weight",
         ),
-        (None, "no safetensors file"),
+        (None, "neither safetensors nor a file of torch.save"),
     ],
 )
 def test_a_checkpoint_of_other_classes_is_refused_by_the_client(

@@ -40,8 +40,13 @@ def test_stacked_models_and_kept_weights_are_counted() -> None:
     together = memory.of_training(models, TrainingSpec(), inputs, torch.float32, 0)
     best = memory.of_training(models[:1], TrainingSpec(keep="best"), inputs, torch.float32, 0)
     sgd = memory.of_training(models[:1], TrainingSpec(optimizer="sgd"), inputs, torch.float32, 0)
+    plain = memory.of_training(models[:1], TrainingSpec(optimizer="sgd", momentum=0.0), inputs, torch.float32, 0)
+    averaged = memory.of_training(models[:1], TrainingSpec(ema_decay=0.9), inputs, torch.float32, 0)
+    accumulated = memory.of_training(models[:1], TrainingSpec(accumulate=4), inputs, torch.float32, 0)
     assert (together.models, together.sample) == (3 * alone.models, 3 * alone.sample)
-    assert sgd.models < alone.models < best.models
+    assert plain.models < sgd.models < alone.models < best.models == averaged.models
+    assert alone.models < accumulated.models
+    assert accumulated.batch == alone.batch
 
 
 @pytest.mark.parametrize(

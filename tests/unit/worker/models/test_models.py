@@ -23,7 +23,7 @@ from distill_queue.shared.spec.models.torchvision import TorchvisionSpec
 from distill_queue.worker import models
 from distill_queue.worker.machine.recorded_step import can_repeat
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models import Mlp
+from distill_queue.worker.models import Cnn, Mlp
 
 CPU = Runtime(torch.device("cpu"))
 
@@ -49,6 +49,7 @@ def images(*shape: int, classes: int = 10) -> DatasetRecord:
         MlpSpec(hidden=()),
         MlpSpec(hidden=(16,), dropout=0.5, input_dropout=0.2),
         CnnSpec(width=4),
+        CnnSpec(width=4, dropout=0.5),
         ResnetSpec(name="resnet8"),
         ResnetSpec(name="resnet20"),
     ],
@@ -83,12 +84,30 @@ def test_the_weights_of_built_in_models_are_known_without_torch(spec: ModelSpec)
     assert all(len(of_any_data[name]) == len(shape) for name, shape in known.items())
 
 
-def test_weights_of_torchvisions_own_model_are_refused_with_the_line_that_renames_them(tmp_path: Path) -> None:
-    model = models.build(TorchvisionSpec(name="torchvision/squeezenet1_1"), images(1, 32, 32, classes=7), CPU)
-    models.save(model.model, tmp_path / "plain.safetensors")
+@pytest.mark.parametrize(
+    ("prefix", "said"), [("", "names as torchvision has them"), ("module.", "names without 'module.'"), ("model.", "")]
+)
+def test_given_weights_of_a_torchvision_model_have_its_own_names(tmp_path: Path, prefix: str, said: str) -> None:
+    one, other = (
+        models.build(TorchvisionSpec(name="torchvision/squeezenet1_1"), images(1, 32, 32, classes=7), CPU, seed)
+        for seed in (0, 1)
+    )
+    given = {f"{prefix}{name}": tensor.contiguous() for name, tensor in one.model.state_dict().items()}
+    save_file(given, tmp_path / "given.safetensors")
 
-    with pytest.raises(InvalidSpec, match=r"plain.safetensors: its names lack 'model\.' before them; this writes"):
-        models.load(model, tmp_path / "plain.safetensors")
+    assert models.load_given(other, tmp_path / "given.safetensors", "given") == said
+
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in one.state_dict().items())
+
+
+def test_what_given_weights_of_a_torchvision_model_lack_is_named_as_torchvision_does(tmp_path: Path) -> None:
+    model = models.build(TorchvisionSpec(name="torchvision/squeezenet1_1"), images(1, 32, 32, classes=7), CPU)
+    weights = model.model.state_dict()
+    given = {name: tensor.contiguous() for name, tensor in weights.items() if "classifier" not in name}
+    save_file(given, tmp_path / "given.safetensors")
+
+    with pytest.raises(InvalidSpec, match=r"^x: not the weights .* missing classifier.1.weight, classifier.1.bias$"):
+        models.load_given(model, tmp_path / "given.safetensors", "x")
 
 
 def test_the_main_job_has_the_sizes_it_is_known_by() -> None:
@@ -267,6 +286,21 @@ def test_dropout_is_of_the_outputs_of_hidden_layers_and_of_inputs_and_in_trainin
     assert (hidden[1][positive] == 0).float().mean() > 0.4
 
 
+def test_dropout_of_a_cnn_comes_before_its_head_and_in_training_only() -> None:
+    model = models.build(CnnSpec(width=512, depth=1, dropout=0.3), images(1, 4, 4), CPU, seed=0)
+    plain = models.build(CnnSpec(width=512, depth=1), images(1, 4, 4), CPU, seed=0)
+    inputs, seen = torch.randn(8, 1, 4, 4, generator=torch.Generator().manual_seed(0)), []
+    cast("Cnn", model).head.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+
+    in_eval = model.eval()(inputs)
+    with torch.random.fork_rng(devices=[]):
+        model.train()(inputs)
+
+    assert torch.equal(in_eval, plain.eval()(inputs))
+    assert (seen[0] == 0).float().mean() < 0.05
+    assert (seen[1] == 0).float().mean() == pytest.approx(0.3, abs=0.05)
+
+
 def test_models_with_dropout_are_neither_stacked_nor_recorded_and_models_without_keep_their_words() -> None:
     with_dropout, without = MlpSpec(hidden=(8,), dropout=0.1), MlpSpec(hidden=(8,))
 
@@ -275,3 +309,6 @@ def test_models_with_dropout_are_neither_stacked_nor_recorded_and_models_without
     assert not can_repeat([models.build(with_dropout, images(1, 4, 4), CPU)])
     assert can_repeat([models.build(without, images(1, 4, 4), CPU)])
     assert without.model_dump(mode="json") == {"name": "mlp", "hidden": [8]}
+    assert CnnSpec().model_dump(mode="json") == {"name": "cnn", "width": 32, "depth": 3}
+    assert can_repeat([models.build(CnnSpec(width=4), images(1, 4, 4), CPU)])
+    assert not can_repeat([models.build(CnnSpec(width=4, dropout=0.1), images(1, 4, 4), CPU)])

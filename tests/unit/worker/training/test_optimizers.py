@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -15,21 +16,23 @@ RATE = 0.01
 
 
 @pytest.mark.parametrize(
-    ("name", "torchs"),
+    ("options", "torchs"),
     [
-        ("adam", lambda groups: torch.optim.Adam(groups, RATE, fused=True)),
-        ("adamw", lambda groups: torch.optim.AdamW(groups, RATE, fused=True)),
-        ("sgd", lambda groups: torch.optim.SGD(groups, RATE, momentum=0.9, nesterov=True, fused=True)),
+        ({"optimizer": "adam"}, lambda groups: torch.optim.Adam(groups, RATE, fused=True)),
+        ({"optimizer": "adamw"}, lambda groups: torch.optim.AdamW(groups, RATE, fused=True)),
+        ({"optimizer": "sgd"}, partial(torch.optim.SGD, lr=RATE, momentum=0.9, nesterov=True, fused=True)),
+        ({"optimizer": "sgd", "nesterov": False}, partial(torch.optim.SGD, lr=RATE, momentum=0.9, fused=True)),
+        ({"optimizer": "sgd", "momentum": 0.0}, partial(torch.optim.SGD, lr=RATE, fused=True)),
     ],
 )
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_steps_are_torchs_to_the_bit(
-    name: str, torchs: Callable[..., torch.optim.Optimizer], weight_decay: float
+    options: dict[str, Any], torchs: Callable[..., torch.optim.Optimizer], weight_decay: float
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     ours = [torch.randn(5, 3, generator=generator), torch.randn(3, generator=generator)]
     theirs = [tensor.clone() for tensor in ours]
-    spec = TrainingSpec.model_validate({"optimizer": name})
+    spec = TrainingSpec.model_validate(options)
     optimizer = build(spec, [Group(ours[:1], RATE, weight_decay), Group(ours[1:], RATE, 0.0)])
     other = torchs([{"params": theirs[:1], "weight_decay": weight_decay}, {"params": theirs[1:], "weight_decay": 0.0}])
 

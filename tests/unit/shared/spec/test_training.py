@@ -1,0 +1,84 @@
+"""What a spec may say of a training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.spec.training import TrainingSpec
+
+SPEC = """name: refused
+teacher: {model: {name: mlp, hidden: [8]}}
+students:
+  - name: small
+    model: {name: mlp, hidden: [8]}
+    training:
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("momentum: 0.9", ":7: students[0].training.momentum: belongs to optimizer 'sgd', not to 'adam'"),
+        ("nesterov: true", ":7: students[0].training.nesterov: belongs to optimizer 'sgd', not to 'adam'"),
+        ("{optimizer: sgd, momentum: 0.0, nesterov: true}", "training.nesterov: needs a momentum above 0"),
+        ("schedule: step", ":7: students[0].training.schedule: 'step' needs milestones, as [60, 80]"),
+        ("milestones: [1]", ":7: students[0].training.milestones: belongs to schedule 'step', not to 'one_cycle'"),
+        ("gamma: 0.5", "training.gamma: belongs to schedule 'step', not to 'one_cycle'"),
+        ("power: 2.0", "training.power: belongs to schedule 'polynomial', not to 'one_cycle'"),
+        ("{schedule: step, milestones: [2, 2]}", "training.milestones: each milestone is later than the one before"),
+        ("{schedule: step, milestones: [2, 5]}", "training.milestones: epoch 5 is not before the end of 5 epochs"),
+        ("clip_norm: 0.0", "training.clip_norm: input should be greater than 0"),
+        ("accumulate: 0", "training.accumulate: input should be greater than or equal to 1"),
+        ("ema_decay: 1.0", "training.ema_decay: input should be less than 1"),
+        ("precision: half", "training.precision: input should be 'auto', 'float32', 'bfloat16' or 'float16'"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_at_their_line(tmp_path: Path, lines: str, message: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(f"{SPEC}      {lines}\n")
+
+    with pytest.raises(InvalidSpec) as refused:
+        PipelineSpec.load(path)
+
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_options_at_their_defaults_are_in_no_message() -> None:
+    said = TrainingSpec(optimizer="sgd", momentum=0.9, nesterov=True, clip_norm=None, accumulate=1, ema_decay=None)
+
+    assert said.model_dump(mode="json") == TrainingSpec(optimizer="sgd").model_dump(mode="json")
+    assert said.model_dump(mode="json").keys() == TrainingSpec.model_fields.keys() - {
+        "momentum", "nesterov", "clip_norm", "accumulate", "milestones", "gamma", "power", "ema_decay"
+    }  # fmt: skip
+    assert not said.is_new
+
+
+@pytest.mark.parametrize(
+    ("epochs", "milestones", "schedule"), [(20, (12, 16), "step"), (2, (1,), "step"), (1, (), "constant")]
+)
+def test_milestones_of_a_shorter_training_stand_at_the_same_shares(
+    epochs: int, milestones: tuple[int, ...], schedule: str
+) -> None:
+    training = TrainingSpec(epochs=100, schedule="step", milestones=(60, 80), gamma=0.5)
+
+    shorter = training.shortened(epochs)
+
+    assert (shorter.epochs, shorter.milestones, shorter.schedule) == (epochs, milestones, schedule)
+    assert TrainingSpec.model_validate_json(shorter.model_dump_json()) == shorter
+    assert training.shortened(100) == training
+
+
+def test_a_message_with_all_options_is_read_again() -> None:
+    options: dict[str, Any] = {
+        "optimizer": "sgd", "momentum": 0.5, "nesterov": False, "clip_norm": 1.0, "accumulate": 2, "ema_decay": 0.9,
+        "schedule": "polynomial", "power": 0.9, "precision": "float16",
+    }  # fmt: skip
+    training = TrainingSpec.model_validate(options)
+
+    assert TrainingSpec.model_validate_json(training.model_dump_json()) == training
