@@ -177,8 +177,8 @@ def _fit_tokens(spec: HuggingFaceModelSpec, data: DatasetRecord, config: Any) ->
     fills = getattr(config, "pad_token_id", None)
     if spec.pretrained and fills is not None and ids.padding not in (None, fills):
         raise InvalidSpec(
-            f"{spec.name} fills texts up with token {fills}, and the data's tokenizer with {ids.padding}: the data need "
-            "its own tokenizer, as dataset.tokenizer: FOLDER"
+            f"{spec.name} fills texts up with token {fills}, and the data's tokenizer with {ids.padding}: the data "
+            "need its own tokenizer, as dataset.tokenizer: FOLDER"
         )
     if ids.padding is not None:
         config.pad_token_id = ids.padding
@@ -206,9 +206,9 @@ def _factory(spec: HuggingFaceModelSpec, data: DatasetRecord, config: Any) -> An
     """Transformers' class that makes classifiers of such data."""
     from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
 
-    factory, noun = (
-        (AutoModelForSequenceClassification, "texts") if _of_tokens(data) else (AutoModelForImageClassification, "images")
-    )
+    factory, noun = AutoModelForImageClassification, "images"
+    if _of_tokens(data):
+        factory, noun = AutoModelForSequenceClassification, "texts"
     if type(config) not in factory._model_mapping:
         raise InvalidSpec(f"{spec.name}: transformers has no classifier of {noun} of the kind '{config.model_type}'")
     return factory

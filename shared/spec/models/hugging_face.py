@@ -33,7 +33,7 @@ class HuggingFaceModelSpec(ModelFamily):
 
     family: ClassVar[str] = "hugging_face"
     listed: ClassVar[dict[str, str]] = {
-        "huggingface/<folder or id>": "a classifier of transformers, of texts or images: pretrained: false, options: {…}"
+        "huggingface/<folder or id>": "a classifier of transformers, of texts or images: pretrained: true, options: …"
     }
 
     name: Annotated[str, AfterValidator(_a_folder_or_id)]
