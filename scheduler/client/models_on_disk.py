@@ -24,7 +24,8 @@ def with_models(spec: PipelineSpec, folders: tuple[Path, ...], memory: Path) -> 
         memory: a file in which hashes are remembered.
 
     Raises:
-        InvalidSpec: a folder is not there and no hash is given, it cannot be read, or has another content than is said.
+        InvalidSpec: a folder is not there and has a name as on the hub, cannot be read, or has another content than is
+            said.
 
     """
 
@@ -34,11 +35,11 @@ def with_models(spec: PipelineSpec, folders: tuple[Path, ...], memory: Path) -> 
         try:
             place = model.find(folders)
             if place is None or not place.is_dir():
-                if model.content:
-                    return model
+                if model.content or "/" not in model.place:
+                    return model  # A folder that only workers see.
                 raise InvalidSpec(
-                    f"{model.name}: no folder {model.place} in {' or '.join(map(str, folders))}: name one, or a model "
-                    "of the hub with its revision, or say the content of a folder that only workers see"
+                    f"{model.name}: there is no such folder here, and a model of the hub has a revision, the hash of "
+                    "a commit; of a folder that only workers see, say the content"
                 )
             with StatusLine(f"looking for changes in {model.place}") as line:
                 content = model.content_at(place, memory, lambda hashed: line.show(hashed.words))
