@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -176,7 +176,7 @@ class Arrays:
                 odd += statistics.far_values(values, records.by_name(self.test_inputs)[name])
             kind = {"b": "flags", "i": "tokens"}.get(values.dtype.kind, "numbers")
             shape, mean, std = values.shape[1:], statistics.mean, statistics.scale
-            facts = {"kind": kind, "shape": shape, "mean": mean, "std": std}
+            facts: dict[str, Any] = {"kind": kind, "shape": shape, "mean": mean, "std": std}
             if kind == "tokens" and name:
                 of_test = records.by_name(self.test_inputs)[name]
                 facts |= {"largest": max(int(values.max()), int(of_test.max())), "padding": self.padding}

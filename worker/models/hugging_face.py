@@ -58,7 +58,8 @@ def start_from(model: nn.Module, spec: HuggingFaceModelSpec, data: DatasetRecord
             place, config=config, dtype=torch.float32, attn_implementation="eager", use_safetensors=True,
             local_files_only=True, ignore_mismatched_sizes=True, output_loading_info=True,
         )  # fmt: skip
-    given, own = loaded.state_dict(), model.model.state_dict()
+    own = {name.removeprefix("model."): tensor for name, tensor in model.state_dict().items()}
+    given: dict[str, torch.Tensor] = loaded.state_dict()
     body, misshapen = f"{loaded.base_model_prefix}.", [each[0] for each in found["mismatched_keys"]]
     # A pooler belongs to the head: where it was not trained, there is none.
     lacking = [
@@ -80,8 +81,8 @@ def start_from(model: nn.Module, spec: HuggingFaceModelSpec, data: DatasetRecord
 class TextClassifier(nn.Module):
     """A classifier of texts that takes tokens as data sets here name them."""
 
-    #: What its parameters' names begin with, before transformers' own.
-    names_prefix = "model."
+    #: What its parameters' names begin with, before transformers' own, and whose these are.
+    names_prefix, library = "model.", "transformers"
 
     def __init__(self, model: nn.Module, _config: Any) -> None:
         super().__init__()
@@ -100,8 +101,8 @@ class TextClassifier(nn.Module):
 class ImageClassifier(nn.Module):
     """A classifier of images that also takes those of one channel."""
 
-    #: What its parameters' names begin with, before transformers' own.
-    names_prefix = "model."
+    #: What its parameters' names begin with, before transformers' own, and whose these are.
+    names_prefix, library = "model.", "transformers"
 
     def __init__(self, model: nn.Module, config: Any) -> None:
         super().__init__()

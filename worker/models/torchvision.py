@@ -48,8 +48,8 @@ def start_from(model: nn.Module, spec: TorchvisionSpec, _data: DatasetRecord, ru
 class ColourInput(nn.Module):
     """A torchvision model that also takes images of one channel."""
 
-    #: What its parameters' names begin with, before torchvision's own.
-    names_prefix = "model."
+    #: What its parameters' names begin with, before torchvision's own, and whose these are.
+    names_prefix, library = "model.", "torchvision"
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -70,7 +70,7 @@ def load_given(model: nn.Module, path: Path, called: str) -> str:
             inner.load_state_dict(renaming.of(load_file(path)))
             return renaming.words
         _load(inner, path, called)
-        return "" if inner is model else "names as their library has them"
+        return "" if inner is model else f"names as {vars(type(model))['library']} has them"
 
 
 def start(model: nn.Module, path: Path, called: str, classes: int) -> str:

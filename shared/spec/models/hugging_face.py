@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.files.content import content_of
@@ -36,7 +36,7 @@ class HuggingFaceModelSpec(ModelFamily):
         "huggingface/<folder or id>": "a classifier of transformers, of texts or images: pretrained: true, options: …"
     }
 
-    name: Annotated[str, AfterValidator(_a_folder_or_id)]
+    name: Annotated[str, AfterValidator(_a_folder_or_id), WithJsonSchema({"type": "string", "pattern": f"^{PREFIX}.+"})]
     """`huggingface/` and a folder, from `DISTILL_DATA` or the spec's own folder down; or what the hub calls it."""
     revision: Commit | None = None
     """The hash of a commit of the hub; without it, the name is that of a folder."""
