@@ -1,4 +1,4 @@
-"""A hub on loopback: it serves a folder as a data set at one commit, as far as the library `datasets` asks for it."""
+"""A hub on loopback: it serves a folder as a data set or a model at one commit, as far as the libraries ask for it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from urllib.parse import unquote, urlsplit
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves the files of `folder` as the data set `name` at the commit `revision`; `asked` has what was asked."""
+    """Serves the files of `folder` as the repository `name` at the commit `revision`; `asked` has what was asked."""
 
     daemon_threads = True
 
-    def __init__(self, folder: Path, name: str, revision: str) -> None:
+    def __init__(self, folder: Path, name: str, revision: str, *, model: bool = False) -> None:
         self.folder, self.name, self.revision = folder, name, revision
+        self.api = f"/api/{'models' if model else 'datasets'}/{name}/"
+        self.files = f"/{'' if model else 'datasets/'}{name}/"
         self.asked: list[str] = []
         super().__init__(("127.0.0.1", 0), _Answer)
 
@@ -58,7 +60,7 @@ class _Answer(BaseHTTPRequestHandler):
         hub = self.server
         path = unquote(urlsplit(self.path).path)
         hub.asked.append(f"{self.command} {path}")
-        api, files = f"/api/datasets/{hub.name}/", f"/datasets/{hub.name}/resolve/{hub.revision}/"
+        api, files = hub.api, f"{hub.files}resolve/{hub.revision}/"
         if path.startswith(files) and (file := hub.folder / path.removeprefix(files)).is_file():
             self._send(200, file.read_bytes(), with_body=with_body)
         elif path == f"{api}revision/{hub.revision}":
@@ -68,7 +70,7 @@ class _Answer(BaseHTTPRequestHandler):
             below = path.removeprefix(tree).strip("/")
             self._json([each for each in hub.entries() if not below or each["path"].startswith(f"{below}/")])
         else:
-            known = path.startswith((api, f"/datasets/{hub.name}/"))
+            known = path.startswith((api, hub.files))
             error = "EntryNotFound" if path.startswith(files) else "RevisionNotFound" if known else "RepoNotFound"
             self._send(404, b"{}", {"X-Error-Code": error}, with_body=with_body)
 
@@ -90,9 +92,9 @@ class _Answer(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path, name: str, revision: str) -> Iterator[Hub]:
+def serving(folder: Path, name: str, revision: str, *, model: bool = False) -> Iterator[Hub]:
     """A hub within a block."""
-    with Hub(folder, name, revision) as hub:
+    with Hub(folder, name, revision, model=model) as hub:
         thread = Thread(target=hub.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

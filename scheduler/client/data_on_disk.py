@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from distill_queue.scheduler.client.continued import with_continued
+from distill_queue.scheduler.client.models_on_disk import folders_of, with_models
 from distill_queue.scheduler.terminal.status_line import StatusLine
 from distill_queue.shared.errors import InvalidInput, InvalidSpec
 from distill_queue.shared.files.data_folders import find_in
@@ -44,18 +45,20 @@ def load_data(path: Path, settings: Settings) -> tuple[DatasetSpec, SoftLabelsSp
 
 
 def with_content(spec: PipelineSpec, settings: Settings, source: SpecFile | None = None) -> PipelineSpec:
-    """A spec with the hash of the data that it names by a path, if they lie here.
+    """A spec with the hash of the data that it names by a path, if they lie here, and of its models in folders.
 
     Args:
-        spec: whose data set may be on disk.
+        spec: whose data set and models may be on disk.
         settings: the folders of data.
         source: the file that the spec stands in; without one, paths are relative to the working folder.
 
     Raises:
         InvalidSpec: the data cannot be read, are others than the spec says, or hold out no samples where the spec
-            chooses by such.
+            chooses by such; or as for `with_models`.
 
     """
+    if paths := folders_of(spec):
+        spec = with_models(spec, _folders(settings, source.path if source else Path("spec"), paths), settings.contents)
     dataset = spec.dataset
     if not isinstance(dataset, SourceOnDisk) or (source is None and dataset.content):
         return spec
@@ -66,7 +69,10 @@ def with_content(spec: PipelineSpec, settings: Settings, source: SpecFile | None
 
 def with_folders(settings: Settings, spec: PipelineSpec, path: Path) -> Settings:
     """The settings of workers that are started here for the spec in a file: they read its data."""
-    return with_folders_of(settings, spec.dataset, path)
+    folders = with_folders_of(settings, spec.dataset, path).data
+    if (paths := folders_of(spec)) and not settings.data:
+        folders = tuple(dict.fromkeys((*folders, *_folders(settings, path, paths))))
+    return settings.model_copy(update={"data": folders})
 
 
 def with_folders_of(settings: Settings, dataset: DatasetSpec, path: Path) -> Settings:
@@ -156,6 +162,12 @@ def _data_folders(dataset: DataSource, settings: Settings, path: Path) -> tuple[
     """
     if settings.data or not isinstance(dataset, SourceOnDisk):
         return settings.data
+    return _folders(settings, path, [dataset.path, *dataset.further_paths.values()])
+
+
+def _folders(settings: Settings, path: Path, paths: Iterable[str]) -> tuple[Path, ...]:
+    """The folders in `DISTILL_DATA`; where it is not set, those that hold what the spec in a file names by paths."""
+    if settings.data:
+        return settings.data
     folder = (path.parent if path.suffix else Path()).absolute()
-    paths = map(Path, (dataset.path, *dataset.further_paths.values()))
-    return (folder, *(each.parent for each in paths if each.is_absolute()))
+    return (folder, *(each.parent for each in map(Path, paths) if each.is_absolute()))

@@ -18,8 +18,6 @@ from distill_queue.shared.plan.recipes import (
     models_of,
 )
 from distill_queue.shared.plan.stage import EARLIER_FORMAT, STAGE_FORMAT
-from distill_queue.shared.spec.models.cnn import CnnSpec
-from distill_queue.shared.spec.models.mlp import MlpSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 
 
@@ -33,7 +31,7 @@ def format_of(recipes: Iterable[Recipe]) -> int:
 
 def _is_new(recipe: StageRecipe) -> bool:
     """Whether only versions that know format 6 read a recipe."""
-    if any(isinstance(model, MlpSpec | CnnSpec) and model.drops for model in models_of(recipe)):
+    if any(model.is_new for model in models_of(recipe)):
         return True
     if isinstance(recipe, Training) and (recipe.start is not None or recipe.training.is_new):
         return True

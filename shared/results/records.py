@@ -43,6 +43,9 @@ class InputRecord(Frozen):
     #: As those of a data set with one input; none of tokens and flags.
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    #: The largest number of a token, and the one that short texts are filled up with; none of others.
+    largest: Annotated[int | None, Field(exclude_if=lambda largest: largest is None)] = None
+    padding: Annotated[int | None, Field(exclude_if=lambda padding: padding is None)] = None
 
 
 class DatasetRecord(Frozen):

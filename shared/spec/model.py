@@ -9,8 +9,10 @@ from pydantic import BeforeValidator, Discriminator, Tag
 from distill_queue.shared.spec.models.cnn import CnnSpec
 from distill_queue.shared.spec.models.custom import CustomModelSpec
 from distill_queue.shared.spec.models.family import ModelFamily
+from distill_queue.shared.spec.models.hugging_face import HuggingFaceModelSpec
 from distill_queue.shared.spec.models.mlp import MlpSpec
 from distill_queue.shared.spec.models.resnet import ResnetSpec
+from distill_queue.shared.spec.models.timm import TimmSpec
 from distill_queue.shared.spec.models.torchvision import TorchvisionSpec
 from distill_queue.shared.spec.part import unknown_name
 
@@ -20,6 +22,8 @@ _Family = (
     | Annotated[CnnSpec, Tag("cnn")]
     | Annotated[ResnetSpec, Tag("resnet")]
     | Annotated[TorchvisionSpec, Tag("torchvision")]
+    | Annotated[TimmSpec, Tag("timm")]
+    | Annotated[HuggingFaceModelSpec, Tag("hugging_face")]
     | Annotated[CustomModelSpec, Tag("custom")]
 )
 FAMILIES: tuple[type[ModelFamily], ...] = tuple(get_args(each)[0] for each in get_args(_Family))

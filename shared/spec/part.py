@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import did_you_mean
 from distill_queue.shared.extensions import ExtensionKind, extensions
-from distill_queue.shared.spelling import NAME, TORCHVISION, WEIGHTS, Spelling
+from distill_queue.shared.spelling import NAME, TIMM, TORCHVISION, WEIGHTS, Spelling
 from distill_queue.shared.text import encodable
 
 #: How deep lists may stand in lists.
@@ -73,6 +73,7 @@ _SINGLE = [{"type": kind} for kind in ("string", "integer", "number", "boolean",
 
 Name = Annotated[str, AfterValidator(partial(_spelled, NAME)), _schema_of(NAME)]
 TorchvisionName = Annotated[str, AfterValidator(partial(_spelled, TORCHVISION)), _schema_of(TORCHVISION)]
+TimmName = Annotated[str, AfterValidator(partial(_spelled, TIMM)), _schema_of(TIMM)]
 WeightsName = Annotated[str, AfterValidator(partial(_spelled, WEIGHTS)), _schema_of(WEIGHTS)]
 #: Text, a number, a boolean, nothing, or a tuple of such.
 Option = Annotated[

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,8 @@ class Arrays:
     input_names: tuple[str, ...] = ()
     #: Small files that the packed set is to have, by their names: what one needs to make inputs of new samples.
     files: Mapping[str, bytes] = field(default_factory=dict)
+    #: The number of the token that fills up short texts; None where it is not known.
+    padding: int | None = None
 
     @classmethod
     def stratified(cls, inputs: Array, targets: Array, class_names: tuple[str, ...]) -> Self:
@@ -173,7 +175,11 @@ class Arrays:
                 odd += statistics.far_values(values, records.by_name(self.test_inputs)[name])
             kind = {"b": "flags", "i": "tokens"}.get(values.dtype.kind, "numbers")
             shape, mean, std = values.shape[1:], statistics.mean, statistics.scale
-            inputs[name] = InputRecord.model_validate({"kind": kind, "shape": shape, "mean": mean, "std": std})
+            facts: dict[str, Any] = {"kind": kind, "shape": shape, "mean": mean, "std": std}
+            if kind == "tokens" and name:
+                of_test = records.by_name(self.test_inputs)[name]
+                facts |= {"largest": max(int(values.max()), int(of_test.max())), "padding": self.padding}
+            inputs[name] = InputRecord.model_validate(facts)
             warnings += [DataWarning(kind=each.kind, text=f"{name}: {each.text}") for each in odd] if name else odd
         only = inputs.pop("", None)  # What has no name is the only input.
         record = DatasetRecord(

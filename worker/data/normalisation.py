@@ -46,8 +46,8 @@ class Normalisation:
             return cls(name, data.mean, data.std, "as they are normalised here (mean 0, deviation 1 a channel)")
         if isinstance(name, MeanAndDeviation):
             return cls(name, *_stated_values(name, data, bytes_=bytes_), "with the mean and deviation that are given")
-        if data.tokens:
-            raise InvalidSpec(f"normalise: {name}: the inputs are tokens, which are not normalised")
+        if not data.mean:
+            raise InvalidSpec(f"normalise: {name}: the inputs are tokens, or several, which are not normalised so")
         if name == "none":
             return cls(name, (0.0,), (1.0,), "as they are stored")
         largest = data.white

@@ -18,11 +18,9 @@ from distill_queue.shared.line import first_line
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.models.custom import CustomModelSpec
-from distill_queue.shared.spec.models.torchvision import TorchvisionSpec
 from distill_queue.worker.machine import memory, plugins
 from distill_queue.worker.machine.inputs import Inputs, through
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.models.torchvision import start_from
 from distill_queue.worker.models.weights import tensors
 
 #: Samples of the batch that a model is tried with.
@@ -44,17 +42,22 @@ def build(spec: ModelSpec, data: DatasetRecord, runtime: Runtime, seed: int | No
         model = _built(spec, data, runtime)
         with plugins.called(spec.name if isinstance(spec, CustomModelSpec) else "", by_line=True):
             _require_fit(model, spec, data, trained=seed is not None)
-    if isinstance(spec, TorchvisionSpec) and spec.weights and seed is not None:
-        start_from(model, spec, runtime)
+    if spec.starts and seed is not None:
+        with plugins.seeded(seed):
+            _family_of(spec).start_from(model, spec, data, runtime)
     # Convolutions with channels last take half of the time or less; other models do not change.
     return model.to(runtime.device).to(memory_format=torch.channels_last)
 
 
 def _built(spec: ModelSpec, data: DatasetRecord, runtime: Runtime) -> nn.Module:
     """The model as the module of its family makes it."""
-    family: Any = import_module(f"distill_queue.worker.models.{spec.family}")
-    model: nn.Module = family.build(spec, data, runtime)
+    model: nn.Module = _family_of(spec).build(spec, data, runtime)
     return model
+
+
+def _family_of(spec: ModelSpec) -> Any:
+    """The module of a model's family."""
+    return import_module(f"distill_queue.worker.models.{spec.family}")
 
 
 def _require_fit(model: nn.Module, spec: ModelSpec, data: DatasetRecord, *, trained: bool) -> None:

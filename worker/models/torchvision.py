@@ -26,7 +26,7 @@ def build(spec: TorchvisionSpec, data: DatasetRecord, _runtime: Runtime) -> nn.M
     return ColourInput(model)
 
 
-def start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> None:
+def start_from(model: nn.Module, spec: TorchvisionSpec, _data: DatasetRecord, runtime: Runtime) -> None:
     """Put pretrained weights into a model, all that fit: not those of a head for other classes."""
     from torchvision.models import get_model, get_model_weights
 
@@ -48,8 +48,8 @@ def start_from(model: nn.Module, spec: TorchvisionSpec, runtime: Runtime) -> Non
 class ColourInput(nn.Module):
     """A torchvision model that also takes images of one channel."""
 
-    #: What its parameters' names begin with, before torchvision's own.
-    names_prefix = "model."
+    #: What its parameters' names begin with, before torchvision's own, and whose these are.
+    names_prefix, library = "model.", "torchvision"
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

@@ -17,7 +17,6 @@ from distill_queue.shared.files.weights_file import Shape, misfit, mistyped, ren
 from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.outages import read_errors
 from distill_queue.worker.models.names import prefix_of
-from distill_queue.worker.models.torchvision import ColourInput
 
 
 def save(model: nn.Module, path: Path) -> None:
@@ -61,7 +60,7 @@ def load_given(model: nn.Module, path: Path, called: str) -> str:
 
     """
     # Of what is wrapped here, users have the names without the wrapper.
-    inner = model.model if isinstance(model, ColourInput) else model
+    inner: nn.Module = model.model if prefix_of(model) else model  # type: ignore[assignment]
     with read_errors(path):
         given = tensors_in(path, called)
         if not misfit(given, *_wanted(model)):
@@ -71,7 +70,7 @@ def load_given(model: nn.Module, path: Path, called: str) -> str:
             inner.load_state_dict(renaming.of(load_file(path)))
             return renaming.words
         _load(inner, path, called)
-        return "" if inner is model else "names as torchvision has them"
+        return "" if inner is model else f"names as {vars(type(model))['library']} has them"
 
 
 def start(model: nn.Module, path: Path, called: str, classes: int) -> str:

@@ -98,7 +98,7 @@ def check(
     if not len(rows):
         return
     targets = train.targets.cpu()[rows]
-    now = None if data.tokens else Normalisation.of(normalise, data, bytes_=train.stored_as_bytes)
+    now = None if not data.mean else Normalisation.of(normalise, data, bytes_=train.stored_as_bytes)
 
     def trial(way: Normalisation | None, places: torch.Tensor | slice = slice(None)) -> Trial:
         return _trial(model, way, data, train, rows[places].split(batch_size), report)

@@ -33,6 +33,23 @@ class Transformer(nn.Module):
         return self.head(mean_of(features, mask))
 
 
+class Convolution(nn.Module):
+    """Convolutions over runs of tokens, of each its largest output (Kim 2014): logits `[batch, classes]`."""
+
+    def __init__(self, vocabulary: int, classes: int, width: int, channels: int, lost: float) -> None:
+        super().__init__()
+        self.embedding = embedding(vocabulary, width)
+        self.lost = nn.Dropout1d(lost)
+        self.runs = nn.ModuleList(nn.Conv1d(width, channels, size, padding=size // 2) for size in (1, 3, 5))
+        self.head = nn.Linear(3 * channels, classes)
+
+    def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Logits of tokens, int64, where the mask is true; in training, a share of the tokens is lost."""
+        features = (self.lost(self.embedding(ids)) * mask[..., None]).mT
+        found = [run(features).relu().amax(2) for run in self.runs]
+        return self.head(torch.cat(found, 1))
+
+
 class Bag(nn.Module):
     """A linear classifier of the mean of the tokens' embeddings: `[batch, length] -> [batch, classes]`."""
 
@@ -76,3 +93,15 @@ def transformer(
 def bag(input_shape: Shapes, classes: int, vocabulary: int, width: int = 16, lost: float = 0.0) -> nn.Module:  # noqa: ARG001 (all get it)
     """A bag of embeddings, for texts of any length."""
     return Bag(vocabulary, classes, width, lost)
+
+
+def convolution(
+    input_shape: Shapes,  # noqa: ARG001 (all get it)
+    classes: int,
+    vocabulary: int,
+    width: int = 32,
+    channels: int = 32,
+    lost: float = 0.0,
+) -> nn.Module:
+    """A small convolutional network, for texts of any length."""
+    return Convolution(vocabulary, classes, width, channels, lost)

@@ -36,6 +36,11 @@ class CnnSpec(ModelFamily):
         return self.dropout > 0.0
 
     @property
+    def is_new(self) -> bool:
+        """Whether it drops anything."""
+        return self.drops
+
+    @property
     def words(self) -> str:
         """Its name and the blocks' widths."""
         widths = f"{self.name} {'-'.join(str(self.width << block) for block in range(self.depth))}"

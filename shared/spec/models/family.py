@@ -27,6 +27,16 @@ class ModelFamily(SpecPart):
         return name in cls.listed
 
     @property
+    def is_new(self) -> bool:
+        """Whether only versions that know format 6 of stages read it."""
+        return False
+
+    @property
+    def starts(self) -> bool:
+        """Whether it starts from weights that its library has, or a folder of its own."""
+        return False
+
+    @property
     def stackable(self) -> bool:
         """Whether several of one shape can be trained as one, as `worker.training.stack` does."""
         return False

@@ -36,6 +36,11 @@ class MlpSpec(ModelFamily):
         return self.dropout > 0.0 or self.input_dropout > 0.0
 
     @property
+    def is_new(self) -> bool:
+        """Whether it drops anything."""
+        return self.drops
+
+    @property
     def stackable(self) -> bool:
         """Whether nothing is drawn in its steps: members of a stack would draw from one generator."""
         return not self.drops

@@ -34,6 +34,11 @@ class TorchvisionSpec(ModelFamily):
             )
         return self
 
+    @property
+    def starts(self) -> bool:
+        """Whether weights are named."""
+        return self.weights is not None
+
     @classmethod
     def has(cls, name: str) -> bool:
         """Whether a model of this name is of this family."""

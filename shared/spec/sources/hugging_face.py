@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.spec.augmentation import SampleFacts
+from distill_queue.shared.spec.commit import REPOSITORY, Commit
 from distill_queue.shared.spec.part import SpecPart
 from distill_queue.shared.spec.sources.image_folder import Channels, OnBad, Resize, Size
 from distill_queue.shared.spec.sources.on_disk import SourceOnDisk, names_in
@@ -18,8 +19,6 @@ from distill_queue.shared.spec.sources.text import TrainedTokenizer
 
 #: How the name of a data set on the hub begins in a spec.
 ON_HUB = "huggingface/"
-_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
-_COMMIT = re.compile("[0-9a-f]{40}")
 
 #: What is no part of a split's name in that of a file, as `validation-00000-of-00001.parquet`.
 _WORDS = re.compile(r"[-.]")
@@ -105,17 +104,9 @@ class HuggingFaceData(DataSource):
 
 
 def _on_hub(name: str) -> str:
-    if not _ID.fullmatch(name.removeprefix(ON_HUB)):
+    if not REPOSITORY.fullmatch(name.removeprefix(ON_HUB)):
         raise PydanticCustomError("hub", "is no name of a data set on the hub, as huggingface/owner/name")
     return name
-
-
-def _a_commit(revision: str) -> str:
-    if not _COMMIT.fullmatch(revision):
-        raise PydanticCustomError(
-            "revision", "a revision is the hash of a commit, 40 digits: a branch or tag can hold other data tomorrow"
-        )
-    return revision
 
 
 class HuggingFaceHubSpec(HuggingFaceData):
@@ -128,7 +119,7 @@ class HuggingFaceHubSpec(HuggingFaceData):
 
     name: Annotated[str, AfterValidator(_on_hub)]
     """`huggingface/` and what the hub calls it, as `huggingface/ylecun/mnist`."""
-    revision: Annotated[str, AfterValidator(_a_commit)]
+    revision: Commit
     """The hash of the commit, as the hub's page "Files and versions" shows it: a part of the key."""
 
     @property

@@ -22,7 +22,8 @@ from distill_queue.shared.text import encodable
 LONGEST_PATH = 1_000
 
 
-def _a_path(text: str) -> str:
+def a_path(text: str) -> str:
+    """A path below a folder of data."""
     fault = ""
     if not text.strip() or len(text) > LONGEST_PATH:
         fault = f"a path has 1 to {LONGEST_PATH:,} characters"
@@ -35,7 +36,7 @@ def _a_path(text: str) -> str:
     return text
 
 
-DataPath = Annotated[str, AfterValidator(_a_path), WithJsonSchema({"type": "string", "maxLength": LONGEST_PATH})]
+DataPath = Annotated[str, AfterValidator(a_path), WithJsonSchema({"type": "string", "maxLength": LONGEST_PATH})]
 
 
 class SourceOnDisk(DataSource):

@@ -57,7 +57,7 @@ class Texts:
         }
         arrays = samples.arrays(self.called, inputs, class_names)
         warnings = (*arrays.warnings, *_of_cut(tokens.cut, tokens.length), *_of_unknown(tokens.cut))
-        return replace(arrays, warnings=warnings, files={TOKENIZER: tokens.saved})
+        return replace(arrays, warnings=warnings, files={TOKENIZER: tokens.saved}, padding=tokens.padding)
 
     def _texts(self, rows: Rows) -> list[str]:
         """The texts in the column.
