@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
 class Accumulation:
     """So many batches a step; an epoch's last step has those that are left."""
 
-    #: Samples of each batch of an epoch.
-    sizes: Sequence[int]
-    #: Batches of a step.
-    batches: int
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of an epoch."""
-        return -(-len(self.sizes) // self.batches)
+    def __init__(self, sizes: Sequence[int], batches: int) -> None:
+        """Take the samples of each batch of an epoch, and the batches of a step."""
+        self.sizes, self.batches = sizes, batches
+        #: Optimiser steps of an epoch.
+        self.steps = -(-len(sizes) // batches)
 
     def steps_after(self, batches: int) -> int:
         """How many steps of an epoch are taken after so many of its batches."""

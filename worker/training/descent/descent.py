@@ -58,13 +58,13 @@ class Descent:
 
         A step of one batch depends on tensors alone, whatever its number; it can be recorded.
         """
-        loss = losses.sum()
-        if self.accumulation.batches > 1:
+        loss, is_a_part = losses.sum(), self.accumulation.batches > 1
+        if is_a_part:
             loss = loss * self.accumulation.part(batch)
         if self.loss_scale is not None:
             loss = loss * self.loss_scale.factor
         self._stack.backward(loss, self._slices)
-        if self.accumulation.ends_step(batch):
+        if not is_a_part or self.accumulation.ends_step(batch):
             self._step()
 
     def forget(self) -> None:
