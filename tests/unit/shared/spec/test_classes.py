@@ -100,7 +100,7 @@ def test_names_that_a_library_made_up_are_none(folder: Path) -> None:
     [
         ([*NAMES[:-1]], "teacher.checkpoint: model tells 20 classes apart, 'classes' has 19 names"),
         ("names.txt", "teacher.classes: no such file"),
-        ([f"letter {each}" for each in range(20)], "teacher.classes: the teacher's 20 classes lack '0', '1', '2', '3', '4'"),
+        ([f"letter {each}" for each in range(20)], "teacher.classes: the teacher's 20 classes lack '0', '1', '2'"),
         (["a", 1], "teacher.classes[1]: "),
         ([], "teacher.classes: at least one is needed"),
     ],
