@@ -59,8 +59,9 @@ def with_checkpoint(teacher: AnyTeacher, dataset: DatasetSpec, source: SpecFile,
         return teacher
     given = weights_file(teacher.checkpoint)
     path = _existing(given.file, source, (*place, "checkpoint"), folders=True)
+    listed = _existing(teacher.classes, source, (*place, "classes")) if isinstance(teacher.classes, str) else None
     try:
-        classes = _classes_of(teacher, path, given.file, source, place)
+        classes = _classes_of(teacher, path, given.file, listed)
         if classes and dataset.known_classes:
             outputs_of(dataset.known_classes, classes)
     except InvalidSpec as error:
@@ -172,13 +173,11 @@ def class_names(teacher: TeacherSpec) -> tuple[str, ...]:
     return teacher.classes or ()
 
 
-def _classes_of(
-    teacher: TeacherSpec, checkpoint: Path, called: str, source: SpecFile, place: Location
-) -> tuple[str, ...] | None:
-    """The names of a given teacher's classes: as the spec says, or as a Hugging Face model's folder does."""
+def _classes_of(teacher: TeacherSpec, checkpoint: Path, called: str, listed: Path | None) -> tuple[str, ...] | None:
+    """The names of a given teacher's classes: as the spec or the file that lists them says, or as a model's folder."""
     classes = teacher.classes
     if isinstance(classes, str):
-        return classes_in(_existing(classes, source, (*place, "classes")), classes)
+        return classes_in(listed or Path(classes), classes)
     if classes is None and checkpoint.is_dir():
         return classes_beside(checkpoint, called.rstrip("/"))
     return classes
