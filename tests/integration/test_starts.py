@@ -23,6 +23,8 @@ from distill_queue.shared.ledger.ledger import Ledger
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.planned_spec import PlannedSpec
 from distill_queue.shared.plan.starts import STATE, alike, new_schedules
+from distill_queue.shared.report.facts import ReportFacts
+from distill_queue.shared.report.notes import not_drawn
 from distill_queue.shared.results.records import TrainingRecord
 from distill_queue.shared.settings import Settings
 from distill_queue.shared.spec.pipeline import PipelineSpec
@@ -297,6 +299,11 @@ def test_a_student_of_an_earlier_pipeline_is_trained_on_seed_by_seed(
         if stage.kind in ("distill", "train_control"):
             (same,) = (store.open(each.ref) for each in plan.stages if each.title == stage.title)
             assert same.path(WEIGHTS).read_bytes() == store.open(stage.ref).path(WEIGHTS).read_bytes(), stage.title
+    notes = not_drawn(ReportFacts.read(client.status(later), store))
+    assert notes == (
+        "Not begun with drawn weights: distill s, seed 0, distill s, seed 1, train s, seed 0/control, "
+        f"train s, seed 1/control (goes on with s of {earlier}).",
+    )
     refused = {
         "no student 'x'": {"continues": {"pipeline": earlier, "student": "x"}},
         "nobody-1": {"continues": {"pipeline": "nobody-1", "student": "s"}},
