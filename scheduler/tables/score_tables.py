@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distill_queue.shared.ledger.results import PipelineResults
+from distill_queue.shared.results.measure import BY_CLASS, WORDS
 from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord
 from distill_queue.shared.results.scores import ReportRecord, StudentScore
 
@@ -21,29 +22,35 @@ def scores_table(results: PipelineResults) -> Table:
     """How good the teacher, the students and their controls are, and what the teacher brought."""
     teacher, students = results.scores.teacher, results.scores.students
     table = _table(f"{results.name}: scores on {students[0].student.samples:,} test samples")
-    for name in ("accuracy", "NLL", "agrees", "gain", "gap\nclosed", "trained\nin"):
+    by_class = results.scores.by_class
+    columns = ("accuracy", *(("balanced\naccuracy", "macro\nF1") if by_class else ()), "NLL", "agrees", "gain")
+    for name in (*columns, "gap\nclosed", "trained\nin"):
         table.add_column(name, justify="right", no_wrap=True)
     if teacher:
-        table.add_row("teacher", *_scores(teacher), "", "", _training(teacher))
+        table.add_row("teacher", *_mean_scores([teacher], by_class=by_class), "", "", _training(teacher))
     for number, one in enumerate(results.scores.teachers, start=1):
-        table.add_row(f"  teacher {number}", *_scores(one), "", "", _training(one), style="dim")
+        scores = _mean_scores([one], by_class=by_class)
+        table.add_row(f"  teacher {number}", *scores, "", "", _training(one), style="dim")
     shown: list[EvaluationRecord] = []
     for score in students:
         closed = "" if score.gap_closed is None else f"{score.gap_closed.mean:.0%}"
         runs = [run.student for run in score.runs]
         gain = _gain(score.gain.mean, score.gain.high) if score.gain else ""
-        table.add_row(score.name, *_mean_scores(runs), gain, closed, _mean_training(runs))
+        table.add_row(score.name, *_mean_scores(runs, by_class=by_class), gain, closed, _mean_training(runs))
         controls = [run.control for run in score.runs if run.control]
         if controls and controls != shown:
-            table.add_row("  control", *_mean_scores(controls), "", "", _mean_training(controls), style="dim")
+            scores = _mean_scores(controls, by_class=by_class)
+            table.add_row("  control", *scores, "", "", _mean_training(controls), style="dim")
             shown = controls
     table.caption = "agrees: chooses the teacher's class · gain: points over the control, trained without the teacher"
+    if by_class:
+        table.caption += "\nbalanced accuracy, macro F1: means of recall and F1 over the classes that have test samples"
     for score in students:
         if score.teacher:
             table.caption += f"\n{score.name}: taught by {score.teacher}, whose class it agrees with"
     for name, choice in _choices(results.scores.students):
-        best = choice.labels[choice.best]
-        table.caption += f"\n{name}: {best}, best of {len(choice.labels)} on held-out samples{choice.tie}"
+        best, by = choice.labels[choice.best], f" by {WORDS[choice.best_by]}" if choice.best_by else ""
+        table.caption += f"\n{name}: {best}, best of {len(choice.labels)}{by} on held-out samples{choice.tie}"
     if verdicts := [f"{score.name} {score.verdict}" for score in results.scores.students if score.verdict]:
         seeds = max(len(score.runs) for score in results.scores.students)
         table.caption += (
@@ -103,19 +110,18 @@ def _table(title: str) -> Table:
     return table
 
 
-def _scores(record: EvaluationRecord) -> tuple[str, ...]:
-    return _mean_scores([record])
-
-
 def _training(record: EvaluationRecord) -> str:
     return "" if record.training_seconds is None else f"{record.training_seconds:.1f} s"
 
 
-def _mean_scores(records: list[EvaluationRecord]) -> tuple[str, ...]:
+def _mean_scores(records: list[EvaluationRecord], *, by_class: bool) -> tuple[str, ...]:
+    classes = [record.classes for record in records if record.classes]
+    balanced, f1 = (f"{fmean(getattr(each, name) for each in classes):.2%}" if classes else "" for name in BY_CLASS)
     accuracy = fmean(record.accuracy for record in records)
     likelihood = fmean(record.negative_log_likelihood for record in records)
     agreements = [record.agreement for record in records if record.agreement is not None]
-    return f"{accuracy:.2%}", f"{likelihood:.3f}", f"{fmean(agreements):.2%}" if agreements else ""
+    means = (balanced, f1) if by_class else ()
+    return f"{accuracy:.2%}", *means, f"{likelihood:.3f}", f"{fmean(agreements):.2%}" if agreements else ""
 
 
 def _mean_training(records: list[EvaluationRecord]) -> str:

@@ -24,7 +24,7 @@ Row = dict[str, str | int | float | None]
 COLUMNS = (
     "pipeline", "model", "role", "seed", "accuracy", "gain", "negative_log_likelihood", "agreement", "parameters",
     "multiply_adds", "size_bytes", "latency_median_ms", "latency_p95_ms", "throughput", "device", "training_seconds",
-    "samples", "held_out_accuracy", "trained_parameters",
+    "samples", "held_out_accuracy", "trained_parameters", "balanced_accuracy", "macro_f1",
 )  # fmt: skip
 
 
@@ -104,6 +104,8 @@ class PipelineResults(Frozen):
         facts = {"pipeline": self.id, "model": model, "role": role, "seed": seed, "gain": gain} | {
             "held_out_accuracy": self.held_out.get(in_report or model),
             "trained_parameters": record.parameters if record.trained_parameters is None else record.trained_parameters,
+            "balanced_accuracy": record.classes.balanced_accuracy if record.classes else None,
+            "macro_f1": record.classes.macro_f1 if record.classes else None,
         }
         return {name: facts[name] if name in facts else getattr(record, name) for name in COLUMNS}
 

@@ -9,6 +9,7 @@ from distill_queue.shared.plan.recipes import ChooseStudent, Labels, PrepareData
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.spec.augmentation import AugmentationSpec, SampleFacts
+from distill_queue.shared.spec.training import unknown_classes
 
 
 def unmet(plan: Plan, data: DatasetRecord) -> str:
@@ -40,6 +41,8 @@ def _unmet(plan: Plan, data: DatasetRecord) -> Iterator[str]:
         for place, augmentation in _augmented(stage):
             if text := without_views(place, augmentation, data):
                 yield text
+        if isinstance(stage.recipe, Training) and isinstance(weights := stage.recipe.training.class_weights, dict):
+            yield from filter(None, [unknown_classes(weights, data.class_names)])
 
 
 def _chooses(stage: Stage) -> bool:

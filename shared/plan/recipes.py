@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -313,10 +312,9 @@ def _classes(transfer: TransferSpec) -> tuple[str, ...]:
     return () if transfer.changes_nothing else (transfer.words,)
 
 
-def _how(recipe: TrainTeacher | Distill | TrainControl) -> Iterator[str]:
-    """What a training starts from, where its weights are not drawn, and for how long."""
+def _how(recipe: TrainTeacher | Distill | TrainControl) -> tuple[str, ...]:
+    """What a training starts from, where its weights are not drawn, for how long, and how it minds the classes."""
     start, epochs = recipe.start, recipe.training.epochs
-    if start:
-        yield start.words
     more = " more" if start and start.mode == "state" else ""
-    yield f"{epochs:,}{more} epoch{'' if epochs == 1 else 's'}"
+    how_long = f"{epochs:,}{more} epoch{'' if epochs == 1 else 's'}"
+    return (*((start.words,) if start else ()), how_long, *recipe.training.words)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.results.calibration import Calibration
+from distill_queue.shared.results.class_scores import ClassScores
 from distill_queue.shared.results.history import History
 from distill_queue.shared.results.predictions import Predictions, Targets
 from distill_queue.shared.results.records import EvaluationRecord
@@ -64,6 +65,10 @@ class EvaluatedModel:
     def calibration(self, targets: Targets) -> Calibration:
         """The calibration over the predictions of all seeds."""
         return sum((each.calibration(targets) for each in self.predictions), Calibration.none())
+
+    def class_scores(self, targets: Targets, classes: int) -> tuple[ClassScores, ...]:
+        """How well the model tells each class, by the predictions of each seed."""
+        return tuple(ClassScores.of(each.confusion(targets, classes)) for each in self.predictions)
 
     def confusion(self, targets: Targets, classes: int) -> npt.NDArray[np.int64]:
         """The confusion over the predictions of all seeds, as `Predictions.confusion`."""

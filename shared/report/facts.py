@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
 import numpy.typing as npt
 
 from distill_queue.shared.errors import PipelineFailed
 from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.report.entries import EvaluatedModel, Lineage, Missing, Student
 from distill_queue.shared.report.reader import FactsReader
+from distill_queue.shared.results.class_scores import imbalanced
 from distill_queue.shared.results.predictions import Targets
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.results.scores import ReportRecord
@@ -86,6 +88,11 @@ class ReportFacts:
     def each_teacher(self) -> tuple[EvaluatedModel, ...]:
         """The teacher, or the single ones if `teacher` is their average."""
         return self.teachers or (() if self.teacher is None else (self.teacher,))
+
+    @property
+    def by_class(self) -> bool:
+        """Whether means over the classes are told: where classes are imbalanced, or a training asks for such."""
+        return self.scores.by_class or (self.targets is not None and imbalanced(np.bincount(self.targets)))
 
     def best(self, count: int) -> tuple[Student, ...]:
         """The students of the highest accuracy, in the spec's order."""

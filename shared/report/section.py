@@ -59,7 +59,7 @@ class Section:
     samples: tuple[Sample, ...] = ()
     commands: tuple[str, ...] = ()
     listing: Listing | None = None
-    #: What is not shown, and why.
+    #: What is not shown, and why; and what is to be known beside.
     notes: tuple[str, ...] = ()
     #: Whether the tables are long, and shown when asked for.
     folded: bool = False

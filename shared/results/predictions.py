@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from distill_queue.shared.files.array_file import read_array, write_array
 from distill_queue.shared.results.calibration import Calibration
+from distill_queue.shared.results.class_scores import confusion_of
 
 PREDICTIONS, CONFIDENCES = "predictions.npy", "confidences.npy"
 
@@ -55,8 +56,7 @@ class Predictions:
 
     def confusion(self, targets: Targets, classes: int) -> npt.NDArray[np.int64]:
         """How many samples of each class (row) are given each class (column), `[classes, classes]`."""
-        pairs = targets * classes + self.classes.astype(np.int64)
-        return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+        return confusion_of(targets, self.classes.astype(np.int64), classes)
 
     def unlike(self, other: Predictions) -> npt.NDArray[np.int64]:
         """The samples on which two models disagree, sorted by the lower of the two confidences, highest first."""

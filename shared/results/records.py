@@ -8,6 +8,7 @@ from pydantic import Field
 
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.line import SealedLine
+from distill_queue.shared.results.measure import Measure, best_place, in_words
 
 
 class DataWarning(Frozen):
@@ -20,6 +21,9 @@ class DataWarning(Frozen):
     def __str__(self) -> str:
         return f"{self.text} ({self.kind})"
 
+
+#: The most classes of which an evaluation's record has each.
+MOST_CLASSES = 100
 
 #: Left out where there are none, so that records without warnings stay as they always were.
 DataWarnings = Annotated[tuple[DataWarning, ...], Field(exclude_if=lambda warnings: not warnings)]
@@ -106,6 +110,9 @@ class TrainingRecord(Frozen):
     train_accuracy: float
     #: Accuracy after that epoch on the samples that are held out of the training data, where there are any.
     held_out_accuracy: float | None
+    #: What epochs were compared by on held-out samples, where that is not the accuracy; and its value for that epoch.
+    best_by: Annotated[Measure | None, Field(exclude_if=lambda measure: measure is None)] = None
+    held_out_measure: Annotated[float | None, Field(exclude_if=lambda value: value is None)] = None
     #: Seconds in the training loop, without reading data and writing weights; its share, where models were stacked.
     seconds: float
     #: Models that were trained side by side.
@@ -122,12 +129,20 @@ class TrainingRecord(Frozen):
     @property
     def summary(self) -> str:
         """The record in a few words."""
-        held_out = "" if self.held_out_accuracy is None else f", {self.held_out_accuracy:.1%} held out"
+        held_out = "" if self.held_out_accuracy is None else f", {self.held_out_accuracy:.1%}{self._compared} held out"
+        skipped = f", {self.skipped_steps:,} of {self.steps:,} steps skipped" if self.skipped_steps else ""
         return (
             f"{self.epochs} epochs in {self.seconds:.1f} s, loss {self.loss:.3f}, "
-            f"{self.train_accuracy:.1%} on training data{held_out}{', in float32' if self.fallback else ''}"
+            f"{self.train_accuracy:.1%} on training data{held_out}{', in float32' if self.fallback else ''}{skipped}"
             f"{f', {self.start}' if self.start else ''}"
         )
+
+    @property
+    def _compared(self) -> str:
+        """What the epochs were compared by, if that is not the accuracy, as the rest of a list."""
+        if self.best_by is None or self.held_out_measure is None:
+            return ""
+        return f", {in_words(self.held_out_measure, self.best_by)}"
 
 
 class WeightsRecord(Frozen):
@@ -166,27 +181,35 @@ class ChoiceRecord(Frozen):
     kind: Literal["choice"] = "choice"
     #: A label for each point: what tells it from the others.
     labels: tuple[str, ...]
-    #: Accuracy of each on the held-out samples, averaged over the seeds.
+    #: How good each is on the held-out samples, averaged over the seeds.
     held_out: tuple[float, ...]
+    #: What they are compared by, where that is not the accuracy.
+    best_by: Annotated[Measure | None, Field(exclude_if=lambda measure: measure is None)] = None
     #: How the best point was trained, by seed.
     trained: dict[int, TrainingRecord]
 
     @property
     def best(self) -> int:
         """Place of the best point, the first of equals."""
-        return self.held_out.index(max(self.held_out))
+        return best_place(self.held_out, self.measure)
+
+    @property
+    def measure(self) -> Measure:
+        """What the points are compared by."""
+        return self.best_by or "accuracy"
 
     @property
     def tie(self) -> str:
         """Words about points that are as good as the best one; empty where there are none."""
-        equals = self.held_out.count(max(self.held_out))
+        equals = self.held_out.count(self.held_out[self.best])
         return f", the first of {equals} equal ones" if equals > 1 else ""
 
     @property
     def summary(self) -> str:
         """The record in a few words."""
         best = self.best
-        return f"{self.labels[best]}: {self.held_out[best]:.2%} held out, best of {len(self.labels)}{self.tie}"
+        held_out = in_words(self.held_out[best], self.measure, 2)
+        return f"{self.labels[best]}: {held_out} held out, best of {len(self.labels)}{self.tie}"
 
 
 class SoftLabelsRecord(Frozen):
@@ -209,6 +232,19 @@ class SoftLabelsRecord(Frozen):
         """The record in a few words."""
         right = f"teacher right on {self.accuracy:.1%}"
         return f"{self.samples:,} samples, {self.size_bytes / 1e6:.1f} MB, {right}"
+
+
+class ClassesRecord(Frozen):
+    """How well a model tells each class of the test set, as scikit-learn defines it (`results.class_scores`)."""
+
+    #: Means over the classes that have test samples, of recall and of F1.
+    balanced_accuracy: float
+    macro_f1: float
+    #: Of each class, in the order of their numbers; none where there are more than `MOST_CLASSES`.
+    samples: tuple[int, ...] = ()
+    precision: tuple[float, ...] = ()
+    recall: tuple[float, ...] = ()
+    f1: tuple[float, ...] = ()
 
 
 class EvaluationRecord(Frozen):
@@ -235,6 +271,8 @@ class EvaluationRecord(Frozen):
     device: str
     #: Seconds that the model's training loop took; none for given weights.
     training_seconds: float | None
+    #: Where the classes of the test set are imbalanced, or the model's epochs were compared by a mean over classes.
+    classes: Annotated[ClassesRecord | None, Field(exclude_if=lambda classes: classes is None)] = None
 
     @property
     def summary(self) -> str:

@@ -103,6 +103,11 @@ class ReportRecord(Frozen):
                 yield run.control
 
     @property
+    def by_class(self) -> bool:
+        """Whether means over the classes are told: where classes are imbalanced, or a training asks for such."""
+        return any(each.classes for each in self._evaluations())
+
+    @property
     def summary(self) -> str:
         """The record in a few words."""
         scores = (f"{score.name} {score.accuracy.mean:.2%}" for score in self.students)

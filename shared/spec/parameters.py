@@ -32,7 +32,9 @@ class PatternRate(SpecPart):
     """The learning rate of the parameters that a pattern matches."""
 
     pattern: Pattern
+    """A shell pattern of names."""
     learning_rate: Rate
+    """Their learning rate; in a schedule, the highest one."""
 
 
 def _in_order(value: Any) -> Any:

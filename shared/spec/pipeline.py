@@ -24,6 +24,7 @@ from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.spec.student import AnyStudent, StudentGrid, StudentSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, OneTeacher, TeacherSpec, WeightedTeacherSpec
+from distill_queue.shared.spec.training import BLENDS
 
 
 def _must_be_a_known_kind(kind: Any) -> Any:
@@ -176,12 +177,16 @@ class PipelineSpec(SpecPart):
     def _data_can_be_normalised_so(self) -> Self:
         facts = DATASETS.get(self.dataset.name)
         for index, teacher in enumerate(self._given_teachers):
-            if teacher.normalise == "imagenet" and facts and facts.shape[0] != 3:
+            normalise = teacher.normalise
+            channels = 3 if normalise == "imagenet" else 1 if isinstance(normalise, str) else len(normalise.mean)
+            if facts and channels not in (1, facts.shape[0]):
                 raise PydanticCustomError(
                     "options",
-                    "imagenet is of 3 channels, and samples of '{name}' are of shape {shape}",
+                    "{what} is of {channels} channels, and samples of '{name}' are of shape {shape}",
                     {
                         "key": f"teachers.{index}.normalise" if self.teachers else "teacher.normalise",
+                        "what": "imagenet" if normalise == "imagenet" else "the mean",
+                        "channels": channels,
                         "name": self.dataset.name,
                         "shape": str(facts.shape),
                     },
@@ -217,6 +222,22 @@ class PipelineSpec(SpecPart):
                     "options",
                     "{place}.transfer: {blend} blends in samples of all classes",
                     {"key": f"soft_labels.augmentation.{blend}", "place": place, "blend": blend},
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _samples_can_be_drawn_by_class(self) -> Self:
+        for place, student in self.candidates:
+            if student.training.sampling != "balanced":
+                continue
+            key = f"{place.replace('[', '.').replace(']', '')}.training.sampling"
+            if self.soft_labels.augmentation.blends:
+                raise PydanticCustomError("options", BLENDS, {"key": key})
+            if self.dataset.labelled is not None:
+                raise PydanticCustomError(
+                    "options",
+                    "a class is known by its label, and dataset.labelled leaves samples without one",
+                    {"key": key},
                 )
         return self
 

@@ -29,8 +29,11 @@ class EarlierRun(SpecPart):
     """One seed of a student that was trained before, and of its control."""
 
     seed: int
+    """The seed."""
     student: EarlierModel
+    """The student's model."""
     control: EarlierModel | None = None
+    """Its control's, if there was one."""
 
 
 class ContinuedStudent(SpecPart):

@@ -58,6 +58,10 @@ class TeacherSpec(SpecPart):
             raise PydanticCustomError(
                 "teacher", "a teacher with a checkpoint is not trained: remove one of the two", {"key": "weights"}
             )
+        if self.training.keep_state:
+            raise PydanticCustomError(
+                "teacher", "only a student's training is continued: leave it out", {"key": "training.keep_state"}
+            )
         require_parameters(self.model, self.training)
         require_one_start(self.model, self.weights)
         return self

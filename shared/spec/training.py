@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
+from distill_queue.shared.catalog import did_you_mean
+from distill_queue.shared.results.measure import WORDS, Measure
 from distill_queue.shared.spec.augmentation import AugmentationSpec
 from distill_queue.shared.spec.models.family import ModelFamily
 from distill_queue.shared.spec.parameters import PatternRates, Patterns, depths, matching, unmatched, without_buffers
@@ -26,6 +28,35 @@ _BELONGS = {
     "gamma": ("schedule", "step"),
     "power": ("schedule", "polynomial"),
 }
+#: Why samples that are drawn by class are not blended.
+BLENDS = "mixup and cutmix blend in samples of all classes, as often as there are some: leave out one of the two"
+
+
+def _numbers_as_names(given: Any) -> Any:
+    """The keys of a mapping as text: in YAML, the class `7` is written as a number."""
+    return {str(name) if type(name) is int else name: weight for name, weight in given.items()}
+
+
+#: `balanced`, or weights by the names of classes.
+ClassWeights = Annotated[
+    Annotated[Literal["balanced"], Tag("balanced")]
+    | Annotated[
+        dict[str, Annotated[float, Field(gt=0.0, le=1e6)]],
+        Field(min_length=1, max_length=10_000),
+        BeforeValidator(_numbers_as_names),
+        Tag("by class"),
+    ],
+    Discriminator(lambda given: "by class" if isinstance(given, dict) else "balanced"),
+]
+
+
+def unknown_classes(weights: Mapping[str, float], class_names: Sequence[str]) -> str:
+    """Why weights do not belong to some classes, in the words of a spec; empty where they do."""
+    unknown = next((name for name in weights if name not in class_names), None)
+    if unknown is None:
+        return ""
+    hint = did_you_mean(unknown, class_names)
+    return f"training.class_weights: class {unknown} is none of the {len(class_names):,} classes of the data{hint}"
 
 
 class TrainingSpec(SpecPart):
@@ -71,16 +102,22 @@ class TrainingSpec(SpecPart):
     """Share of the steps in which the learning rate rises from 0, before any schedule but `one_cycle`."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of a hard label that is spread over all classes."""
+    class_weights: ClassWeights | None = Field(default=None, exclude_if=lambda weights: weights is None)
+    """How much a label counts in the hard loss: `balanced`, or `{name: weight}` by class, where others count 1."""
+    sampling: Literal["even", "balanced"] = Field(default="even", exclude_if=lambda sampling: sampling == "even")
+    """`balanced`: an epoch shows each class equally often, small ones over and over; `even`: each sample once."""
     augmentation: AugmentationSpec = AugmentationSpec()
     """A teacher's views; a student and its control see those of the soft labels."""
     ema_decay: float | None = Field(default=None, gt=0.0, lt=1.0, exclude_if=lambda decay: decay is None)
     """Weights are averaged: each step keeps this share of the average so far, and adds the rest of the new weights."""
     keep: Literal["last", "best"] = "last"
-    """`best` keeps the weights of the epoch with the highest accuracy on held-out samples."""
+    """`best` keeps the weights of the epoch that is best on held-out samples."""
+    best_by: Measure = Field(default="accuracy", exclude_if=lambda measure: measure == "accuracy")
+    """What epochs are compared by, for `keep: best` and `patience`; also the points of a grid that has such epochs."""
     keep_state: Annotated[bool, Field(exclude_if=lambda keeps: not keeps)] = False
     """Keep the optimiser's state beside the weights, for a later pipeline that `continues` the training to the bit."""
     patience: int | None = Field(default=None, ge=1)
-    """Epochs without a better accuracy on held-out samples after which a training ends; none: never."""
+    """Epochs that are not better on held-out samples than the best one, after which a training ends; none: never."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of the initial weights, the order of the samples and dropout."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -90,6 +127,16 @@ class TrainingSpec(SpecPart):
     def chooses(self) -> bool:
         """Whether epochs are compared on held-out samples."""
         return self.keep == "best" or self.patience is not None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """How it minds classes of different sizes, as short as tables need it; nothing where it does not."""
+        weights = "balanced" if self.class_weights == "balanced" else "given"
+        return (
+            *(() if self.class_weights is None else (f"class weights {weights}",)),
+            *(() if self.sampling == "even" else ("balanced sampling",)),
+            *(() if self.best_by == "accuracy" else (f"epochs compared by {WORDS[self.best_by]}",)),
+        )
 
     @property
     def is_new(self) -> bool:
@@ -172,6 +219,32 @@ class TrainingSpec(SpecPart):
                 "epoch {milestone} is not before the end of {epochs} epochs",
                 {"key": "milestones", "milestone": self.milestones[-1], "epochs": self.epochs},
             )
+        return self
+
+    @model_validator(mode="after")
+    def _compares_what_it_measures(self) -> Self:
+        if self.best_by != "accuracy" and not self.chooses:
+            raise PydanticCustomError(
+                "options",
+                "compares epochs on held-out samples, which only 'keep: best' and 'patience' do",
+                {"key": "best_by"},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _balances_once(self) -> Self:
+        if self.sampling == "balanced" and self.class_weights == "balanced":
+            raise PydanticCustomError(
+                "options",
+                "a small class would count twice: leave out one of balanced 'sampling' and balanced 'class_weights'",
+                {"key": "class_weights"},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _draws_from_its_own_classes(self) -> Self:
+        if self.sampling == "balanced" and self.augmentation.blends:
+            raise PydanticCustomError("options", BLENDS, {"key": "sampling"})
         return self
 
 

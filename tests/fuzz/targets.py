@@ -461,7 +461,7 @@ def _feed_teacher(data: bytes, folder: Path) -> None:
 
     (path := folder / "teacher.safetensors").write_bytes(data)
     model = _teacher()
-    misfit(tensors_in(path), {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, (), "x")
+    misfit(tensors_in(path), {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
     models.load(model, path)
 
 

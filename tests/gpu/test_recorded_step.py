@@ -47,6 +47,10 @@ TRAININGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "cnn in float32": (CNN, {"precision": "float32"}),
     "cnn, views": (CNN, {"augmentation": {"shift": 2, "flip": True, "mixup": 0.2}, "optimizer": "sgd"}),
     "cnn, squares cut out": (CNN, {"augmentation": {"cutout": 4}}),
+    "mlp, clipped and averaged": (MLP, {"clip_norm": 0.5, "ema_decay": 0.9, "optimizer": "sgd", "nesterov": False}),
+    "mlp by milestones": (MLP, {"schedule": "step", "milestones": [1], "optimizer": "sgd", "momentum": 0.0}),
+    "mlp in float16": (MLP, {"precision": "float16"}),
+    "cnn in float16, clipped and averaged": (CNN, {"precision": "float16", "clip_norm": 0.5, "ema_decay": 0.9}),
     "resnet8": (RESNET, {"optimizer": "adamw", "weight_decay": 0.01}),
 }
 
@@ -173,7 +177,7 @@ def test_a_replayed_stack_gives_the_bytes_of_steps_taken_one_by_one(
     assert found[0] == found[1]
 
 
-@pytest.mark.parametrize("name", ["mlp, adamw", "cnn", "cnn, views"])
+@pytest.mark.parametrize("name", ["mlp, adamw", "cnn", "cnn, views", "cnn in float16, clipped and averaged"])
 def test_a_recorded_training_that_was_left_ends_with_the_bytes_of_one_that_was_neither(
     tmp_path: Path, runtime: Runtime, told: Counting, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -195,6 +199,15 @@ def test_a_recorded_training_that_was_left_ends_with_the_bytes_of_one_that_was_n
 @pytest.mark.parametrize("model", ["mine:with_dropout", "mine:wrong_in_bfloat16"])
 def test_a_model_of_the_users_own_is_not_recorded(tmp_path: Path, runtime: Runtime, told: Counting, model: str) -> None:
     run(plan({"name": model}, precision="float32"), tmp_path, runtime, "train_teacher")
+
+    assert not told.said
+
+
+def test_steps_of_several_batches_and_models_that_drop_are_not_recorded(
+    tmp_path: Path, runtime: Runtime, told: Counting
+) -> None:
+    run(teaching(MLP, accumulate=2), tmp_path / "accumulated", runtime, "train_teacher")
+    run(teaching(CNN | {"dropout": 0.2}), tmp_path / "dropping", runtime, "train_teacher")
 
     assert not told.said
 

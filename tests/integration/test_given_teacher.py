@@ -13,7 +13,6 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional
 
-from distill_queue.shared.catalog import Normalise
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import weights_ref
@@ -22,6 +21,7 @@ from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.spec.given_files import weights_of
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
+from distill_queue.shared.spec.sources.normalise import MeanAndDeviation, NormaliseInputs
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
 from distill_queue.shared.store.manifest import Provenance
@@ -123,7 +123,7 @@ def teacher(weights: Path, normalise: str = "data") -> dict[str, Any]:
         (
             "x / 16",
             "data",
-            "as x / 16: have a data set of your own return them so, and say 'normalise: none' beside its checkpoint",
+            "as x / 16: say 'normalise: {mean: [0], std: [0.0627451]}' beside its checkpoint",
         ),
         ("data", "unit", "as they are normalised here (mean 0, deviation 1 a channel): leave out 'normalise'"),
     ],
@@ -346,6 +346,21 @@ def record_of(mean: tuple[float, ...], std: tuple[float, ...], shape: tuple[int,
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("bytes_", [True, False])
+def test_a_mean_and_deviation_of_ones_own_are_of_bytes_by_255_and_of_other_numbers_as_they_are(bytes_: bool) -> None:
+    stored = torch.randint(0, 256, (5, 3, 4, 4)).float() if bytes_ else 100 * torch.randn(5, 3, 4, 4)
+    mean, std = stored.mean((0, 2, 3)), stored.std((0, 2, 3))
+    data = record_of(tuple(mean.tolist()), tuple(std.tolist()), (3, 4, 4))
+    given = MeanAndDeviation(mean=(0.5, 0.25, 0.0), std=(0.5, 2.0, 1.0))
+    own = [torch.tensor(values)[:, None, None] for values in (given.mean, given.std)]
+
+    seen = prepared(torch.nn.Identity(), given, data, CPU.device, bytes_=bytes_)(
+        (stored - mean[:, None, None]) / std[:, None, None]
+    )
+
+    torch.testing.assert_close(seen, ((stored / 255 if bytes_ else stored) - own[0]) / own[1], atol=1e-3, rtol=1e-4)
+
+
 @pytest.mark.parametrize("largest", [1.0, 255.0])
 def test_imagenet_is_what_torchvision_calls_so(largest: float) -> None:
     pixels = torch.rand(5, 3, 4, 4)
@@ -364,10 +379,12 @@ def test_imagenet_is_what_torchvision_calls_so(largest: float) -> None:
     [
         ("imagenet", record_of((1.0,), (1.0,), (1, 4, 4)), "imagenet is of 3 channels"),
         ("unit", record_of((), (), (7,)), "the inputs are tokens"),
+        (MeanAndDeviation(mean=(0.0,), std=(1.0,)), record_of((), (), (7,)), "the inputs are tokens, or several"),
+        (MeanAndDeviation(mean=(0.0,) * 3, std=(1.0,) * 3), record_of((1.0,), (1.0,), (1, 4, 4)), "3 means, and"),
     ],
 )
 def test_what_the_data_cannot_be_normalised_as_is_refused(
-    normalise: Normalise, data: DatasetRecord, message: str
+    normalise: NormaliseInputs, data: DatasetRecord, message: str
 ) -> None:
     with pytest.raises(InvalidSpec, match=message):
         prepared(torch.nn.Identity(), normalise, data, CPU.device)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 MEASURE = """
-    import sys
+    import json, sys
     from pathlib import Path
     import numpy as np, torch
     from pydantic import TypeAdapter
@@ -30,13 +30,13 @@ MEASURE = """
     torch.set_num_threads(1)
     folder, cpu = Path(sys.argv[1]), torch.device("cpu")
     spec = TypeAdapter(ModelSpec).validate_json(sys.argv[2])
-    samples, batch_size, count = map(int, sys.argv[3:])
+    samples, batch_size, count = map(int, sys.argv[3:6])
     inputs = np.random.default_rng(0).integers(0, 256, (samples, 1, 28, 28), dtype=np.uint8)
     targets = np.zeros(samples, np.int64)
     record = Arrays(inputs, targets, inputs[:9], targets[:9], ("a", "b")).save(folder)
     del inputs
     built = [models.build(spec, record, Runtime(cpu), seed) for seed in range(count)]
-    training = TrainingSpec(epochs=1, batch_size=batch_size)
+    training = TrainingSpec(epochs=1, batch_size=batch_size, **json.loads(sys.argv[6]))
 
     def split(streamed):
         return Split.open(folder, "train", record, cpu, streamed=streamed)
@@ -64,19 +64,22 @@ MEASURE = """
 
 
 @pytest.mark.parametrize(
-    ("model", "samples", "batch_size", "count"),
+    ("model", "samples", "batch_size", "count", "training"),
     [
-        ('{"name": "mlp", "hidden": [2048, 1024]}', 4_000, 256, 1),
-        ('{"name": "mlp", "hidden": [256]}', 20_000, 1_024, 6),
-        ('{"name": "cnn", "width": 16}', 1_024, 512, 1),
-        ('{"name": "resnet8"}', 512, 256, 1),
+        ('{"name": "mlp", "hidden": [2048, 1024]}', 4_000, 256, 1, "{}"),
+        ('{"name": "mlp", "hidden": [2048, 1024]}', 1_000, 64, 1, '{"ema_decay": 0.9, "accumulate": 4}'),
+        ('{"name": "mlp", "hidden": [256]}', 20_000, 1_024, 6, "{}"),
+        ('{"name": "cnn", "width": 16}', 1_024, 512, 1, "{}"),
+        ('{"name": "resnet8"}', 512, 256, 1, "{}"),
     ],
 )
-def test_an_estimate_is_near_the_peak(tmp_path: Path, model: str, samples: int, batch_size: int, count: int) -> None:
+def test_an_estimate_is_near_the_peak(
+    tmp_path: Path, model: str, samples: int, batch_size: int, count: int, training: str
+) -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("needs Linux's /proc/self/clear_refs")
     numbers = (str(number) for number in (samples, batch_size, count))
-    command = [sys.executable, "-c", textwrap.dedent(MEASURE), tmp_path, model, *numbers]
+    command = [sys.executable, "-c", textwrap.dedent(MEASURE), tmp_path, model, *numbers, training]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     estimated, measured = map(int, done.stdout.splitlines()[-1].split())

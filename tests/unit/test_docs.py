@@ -6,7 +6,6 @@ import re
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from distill_queue.scheduler.tune.tuned_spec import TunedSpec
@@ -15,6 +14,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from docs import generate
+from tests.unit.given_files import write_given_files
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -48,7 +48,7 @@ OF_OTHERS = (
 def test_every_spec_that_is_shown_is_a_spec(tmp_path: Path, page: str, text: str) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(text)
-    np.savez(tmp_path / "labels.npz", logits=np.eye(10, dtype=np.float32) * 9)
+    write_given_files(tmp_path)
 
     # `between:` makes a range, which only 'distill tune' takes.
     spec = TunedSpec.of(SpecFile.read(path), None).spec if "between:" in text else PipelineSpec.load(path)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from distill_queue.shared.results.class_scores import ClassScores, confusion_of
 from distill_queue.shared.results.predictions import Predictions
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.losses import cross_entropy
@@ -38,6 +39,12 @@ def predictions(logits: torch.Tensor) -> Predictions:
     """The class and the confidence that logits `[samples, classes]` give each sample."""
     smallest = np.min_scalar_type(logits.shape[1] - 1)
     return Predictions(logits.argmax(1).cpu().numpy().astype(smallest), logits.softmax(1).amax(1).cpu().numpy())
+
+
+def class_scores(logits: torch.Tensor, targets: torch.Tensor) -> ClassScores:
+    """How well the largest of `logits` `[samples, classes]` tells each class; `targets` `[samples]`."""
+    own, classes = targets.cpu().numpy(), logits.shape[1]
+    return ClassScores.of(confusion_of(own, logits.argmax(1).cpu().numpy(), classes))
 
 
 def accuracy(logits: torch.Tensor, targets: torch.Tensor) -> float:

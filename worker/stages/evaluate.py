@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 
 from distill_queue.shared.plan.recipes import Counting, Evaluate, counting_of, models_of
-from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord, TrainingRecord
+from distill_queue.shared.results.class_scores import ClassScores, imbalanced
+from distill_queue.shared.results.measure import BY_CLASS
+from distill_queue.shared.results.records import (
+    MOST_CLASSES,
+    ChoiceRecord,
+    ClassesRecord,
+    EvaluationRecord,
+    TrainingRecord,
+)
+from distill_queue.shared.results.stage_record import Record
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.worker import models
 from distill_queue.worker.evaluation import cost, quality
@@ -44,6 +53,19 @@ def run(recipe: Evaluate, context: StageContext) -> EvaluationRecord:
         throughput=cost.throughput(model, test, batch_size),
         device=context.runtime.provenance.device,
         training_seconds=trained.seconds if isinstance(trained, TrainingRecord) else None,
+        classes=_classes(quality.class_scores(logits, test.targets), trained),
+    )
+
+
+def _classes(scores: ClassScores, trained: Record | None) -> ClassesRecord | None:
+    """The scores of the classes, where these are imbalanced or the training asks for such; else None."""
+    asked = isinstance(trained, TrainingRecord) and trained.best_by in BY_CLASS
+    if not asked and not imbalanced(scores.samples):
+        return None
+    few = len(scores.samples) <= MOST_CLASSES
+    of_each = {name: tuple(getattr(scores, name).tolist()) for name in ("samples", "precision", "recall", "f1")}
+    return ClassesRecord(
+        balanced_accuracy=scores.balanced_accuracy, macro_f1=scores.macro_f1, **(of_each if few else {})
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from safetensors import SafetensorError
 from torch import nn
@@ -46,29 +48,22 @@ class ModelStart:
             changed = models.start(model, self._artifact.path(WEIGHTS), called, self._classes)
             self.words = "; ".join(filter(None, (self._start.words, changed)))
 
-    @cached_property
-    def earlier(self) -> Checkpoint | None:
-        """The end of the training that this one goes on from.
+    @property
+    def earlier(self) -> Callable[[], Checkpoint] | None:
+        """Reads the end of the training that this one goes on from, which is larger than the model; None without one.
 
-        Raises:
-            ArtifactDamaged: it is not what this version writes.
-
+        It raises `ArtifactDamaged` where that is not what this version writes.
         """
-        if not (self._start and self._artifact) or self._start.mode != "state":
-            return None
-        path = self._artifact.path(STATE)
-        try:
-            return Checkpoint.of_bytes(path.read_bytes())
-        except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
-            raise ArtifactDamaged(f"{path}: not the state of a training: {error}") from error
+        goes_on = self._start and self._artifact and self._start.mode == "state"
+        return partial(_read, self._artifact.path(STATE)) if self._artifact and goes_on else None
 
     @property
     def training(self) -> TrainingSpec:
         """How the model is trained, with the epochs of the training that this one goes on from."""
-        training = self.recipe.training
-        if self.earlier is None:
+        training, earlier = self.recipe.training, self.earlier
+        if earlier is None:
             return training
-        return training.model_copy(update={"epochs": training.epochs + self.earlier.facts["epoch"]})
+        return training.model_copy(update={"epochs": training.epochs + earlier().facts["epoch"]})
 
 
 def training_of(stage: Stage) -> Training:
@@ -81,3 +76,10 @@ def training_of(stage: Stage) -> Training:
     if not isinstance(stage.recipe, Training):
         raise StageFailed(f"{stage.kind} trains no model")
     return stage.recipe
+
+
+def _read(path: Path) -> Checkpoint:
+    try:
+        return Checkpoint.of_bytes(path.read_bytes())
+    except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ArtifactDamaged(f"{path}: not the state of a training: {error}") from error

@@ -113,7 +113,7 @@ def check(
     found = f"of {len(rows):,} labelled training samples the teacher is right on {own.words}"
     best = _best(others)
     if best and best.way and best.clearly_better(own) and best.above_chance(targets)[0] >= BETTER:
-        text = f"{found}, and on {best.words}: {_advice(best.way)}"
+        text = f"{found}, and on {best.words}: {_advice(best.way, bytes_=train.stored_as_bytes)}"
         yield DataWarning(kind="normalisation", text=text)
     elif own.by_chance(targets):
         tried = "".join(f", {other.words}" for other in others)
@@ -176,11 +176,12 @@ def _best(trials: list[Trial]) -> Trial | None:
     return min(good, key=lambda trial: trial.loss, default=None)
 
 
-def _advice(way: Normalisation) -> str:
+def _advice(way: Normalisation, *, bytes_: bool) -> str:
     match way.name:
         case "data":
             return "leave out 'normalise'"
         case None:
-            return "have a data set of your own return them so, and say 'normalise: none' beside its checkpoint"
+            largest = way.std[0] / (255.0 if bytes_ else 1.0)
+            return f"say 'normalise: {{mean: [0], std: [{largest:.6g}]}}' beside its checkpoint"
         case name:
             return f"say 'normalise: {name}' beside its checkpoint"

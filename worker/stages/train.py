@@ -116,8 +116,7 @@ def _member(start: ModelStart, context: StageContext, *, stacked: bool) -> Membe
             soft_loss = own_code.soft_loss(recipe.distillation, context.dataset, context.runtime, stacked=stacked)
         goal = Goal(recipe.distillation, recipe.training.label_smoothing, soft_loss)
     classes = None if isinstance(recipe, TrainTeacher) else recipe.transfer.classes(context.dataset.class_names)
-    training, earlier = start.training, start.earlier
-    return Member(model, training, goal, classes, earlier)
+    return Member(model, start.training, goal, classes, context.dataset.class_names, start.earlier)
 
 
 def _whose(recipe: Training) -> str:

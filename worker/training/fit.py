@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from distill_queue.shared.errors import Cancelled, HandedBack, InvalidSpec, StageFailed
+from distill_queue.shared.errors import Cancelled, HandedBack, StageFailed
 from distill_queue.shared.results.history import History
 from distill_queue.shared.results.records import TrainingRecord
 from distill_queue.shared.spec.training import TrainingSpec
@@ -19,17 +19,20 @@ from distill_queue.worker.data.batches import Batch, Batches, batch_sizes
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation.quality import BATCH
 from distill_queue.worker.machine.determinism import determinism
-from distill_queue.worker.machine.inputs import Inputs, each, first
+from distill_queue.worker.machine.inputs import Inputs, first
 from distill_queue.worker.machine.recorded_step import RecordedStep, can_repeat
 from distill_queue.worker.machine.runtime import Report
 from distill_queue.worker.models import frozen_names, parameter_names, parameters, trained_parameters
 from distill_queue.worker.training import optimizers, schedules
 from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
-from distill_queue.worker.training.curves import Tally, hits_of
+from distill_queue.worker.training.class_weights import class_weights
 from distill_queue.worker.training.descent.descent import Descent
+from distill_queue.worker.training.epochs.curves import Tally, hits_of
+from distill_queue.worker.training.epochs.held_out import HeldOutScores, held_out_scores
+from distill_queue.worker.training.epochs.orders import Orders
+from distill_queue.worker.training.epochs.pools import Pool, pool_of
 from distill_queue.worker.training.objective import Goal, Objective
 from distill_queue.worker.training.optimizers import Group
-from distill_queue.worker.training.orders import Orders
 from distill_queue.worker.training.stack import Stack
 from distill_queue.worker.training.state import State
 
@@ -45,8 +48,10 @@ class Member:
     goal: Goal
     #: The classes whose samples it learns from; None for all samples.
     classes: tuple[int, ...] | None = None
-    #: The end of an earlier training that this one goes on from; it is then trained alone.
-    earlier: Checkpoint | None = None
+    #: The names of all classes, for weights that a training gives some.
+    class_names: tuple[str, ...] = ()
+    #: Reads the end of an earlier training that this one goes on from; it is then trained alone.
+    earlier: Callable[[], Checkpoint] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,8 @@ def fit(
     """Train models of one shape in place, side by side, from their last checkpoint if there is one.
 
     An epoch shows each member as many samples as the split has; a member that learns from some classes, or from labels
-    alone, sees the samples of these classes, or the labelled ones, more than once if they are few. With the same kind
+    alone, sees the samples of these classes, or the labelled ones, more than once if they are few; so does one that is
+    to see each class equally often. With the same kind
     of device, number of threads and version of torch, the weights are the same to the bit however often the training
     was left and gone on with.
 
@@ -115,7 +121,7 @@ def fit(
                     if checkpoints.due:
                         checkpoints.save(state.batches, state.checkpoint())
             with state.descent.averaged():
-                state.end_epoch(trainer.held_out_accuracies())
+                state.end_epoch(trainer.held_out_scores())
             report(told := f"{epoch}{state.summary}", 0, state.share)
             logger.info(told)
             kept_for_others = state.ended and len(members) > 1
@@ -127,7 +133,9 @@ def fit(
     return [results[order.index(index)] for index in range(len(members))]
 
 
-def _go_on(state: State, checkpoints: Checkpoints, earlier: Checkpoint | None, dtype: torch.dtype) -> None:
+def _go_on(
+    state: State, checkpoints: Checkpoints, earlier: Callable[[], Checkpoint] | None, dtype: torch.dtype
+) -> None:
     """Stand where the last checkpoint was written, if there is one; one that does not fit is removed with the error.
 
     Without one, stand at the end of an earlier training, if there is one.
@@ -144,13 +152,14 @@ def _go_on(state: State, checkpoints: Checkpoints, earlier: Checkpoint | None, d
             raise
         logger.info("goes on from step %d of %d", state.steps, state.last_step)
     elif earlier:
-        before, now = (str(each).removeprefix("torch.") for each in (earlier.facts["precision"], dtype))
+        end = earlier()
+        before, now = (str(each).removeprefix("torch.") for each in (end.facts["precision"], dtype))
         if before != now:
             raise StageFailed(
                 f"the training that this one continues was in {before}, and here it would go on in {now}: say "
                 f"'precision: {now}' to start a new schedule from its weights"
             )
-        state.load(earlier)
+        state.load(end)
 
 
 class _Trainer:
@@ -171,7 +180,9 @@ class _Trainer:
         frozen = frozen_names(models[0], training)
         self._stack = Stack(models, frozen)
         slices = [self._stack.slice(first, end) for first, end in _runs_of_one_rate(members)]
-        self._objective = Objective([member.goal for member in members], data.device)
+        pools = [_pool(member, data) for member in members]
+        goals = [_weighted(member, data, pool) for member, pool in zip(members, pools, strict=True)]
+        self._objective = Objective(goals, data.device)
         names, parameters = parameter_names(models[0]), list(models[0].named_parameters())
         trained = [place for place, (name, _) in enumerate(parameters) if name not in frozen]
         shapes = [parameters[place][1] for place in trained]
@@ -187,7 +198,6 @@ class _Trainer:
         #: Whether a batch is put together in the step, so that this is recorded too; and the view that it is seen in.
         self._from_rows = recorded and batches.lie_on_the_device
         self._view = torch.zeros((), dtype=torch.int64, device=data.device)
-        pools = [_pool(member, data) for member in members]
         optimizer = optimizers.build(training, groups)
         descent = Descent(training, models, self._stack, slices, optimizer, self._sizes, dtype)
         labelled = [data.labelled if pool is None else len(data) for pool in pools]
@@ -250,20 +260,15 @@ class _Trainer:
         return losses.detach(), hits_of(logits.detach(), batch.targets)
 
     @torch.no_grad()
-    def held_out_accuracies(self) -> list[float] | list[None]:
-        """Each member's accuracy on the held-out samples; None where there are none."""
+    def held_out_scores(self) -> HeldOutScores:
+        """How good each member is on the held-out samples."""
+        members, training = len(self._members), self.state.training
         if self._held_out is None:
-            return [None] * len(self._members)
+            return HeldOutScores.none(members)
         self._stack.train(mode=False)
-        hits = torch.zeros(len(self._members), device=self._held_out.device)
         # Without gradients, four times as many samples take less room than a step does.
-        batch_size = min(BATCH, 4 * self.state.training.batch_size)
-        for start in range(0, len(self._held_out), batch_size):
-            rows = slice(start, start + batch_size)
-            inputs = self._held_out.normalised(rows)
-            logits = self._logits(each(inputs, lambda samples: samples.expand(len(self._members), *samples.shape)))
-            hits += hits_of(logits, self._held_out.targets[rows])
-        return (hits / len(self._held_out)).tolist()
+        batch_size = min(BATCH, 4 * training.batch_size)
+        return held_out_scores(self._logits, self._held_out, members, batch_size, training.best_by)
 
     def result(self, member: int, end: bytes | None) -> Trained | StageFailed:
         """How a member was trained, with its end where that is kept, or why it was not."""
@@ -280,12 +285,15 @@ class _Trainer:
             loss=points[kept - 1].loss,
             train_accuracy=points[kept - 1].train_accuracy,
             held_out_accuracy=points[kept - 1].held_out_accuracy,
+            best_by=state.curves[member].best_by,
+            held_out_measure=state.curves[member].measure_of(kept),
             seconds=state.seconds / len(self._members),
             together=len(self._members),
             precision=str(self._dtype).removeprefix("torch."),
             skipped_steps=state.descent.loss_scale.skipped if state.descent.loss_scale else 0,
         )
-        return Trained(record, History.of(points), end)
+        curve = state.curves[member]
+        return Trained(record, History.of(points, curve.best_by, curve.measures), end)
 
     def _logits(self, inputs: Inputs) -> torch.Tensor:
         """Logits `[members, batch, classes]` of inputs `[members, batch, ...]`."""
@@ -295,23 +303,18 @@ class _Trainer:
             return self._stack(inputs)
 
 
-def _pool(member: Member, data: Split) -> torch.Tensor | None:
-    """The rows that a member learns from, or None for all: those of its classes; without a teacher, those with labels.
+def _pool(member: Member, data: Split) -> Pool | None:
+    """The rows that a member learns from, or None for all."""
+    distilled, by_class = member.goal.distillation is not None, member.training.sampling == "balanced"
+    return pool_of(data, member.classes, distilled=distilled, by_class=by_class)
 
-    Raises:
-        InvalidSpec: no sample is of its classes, or a sample without a label may be.
 
-    """
-    if member.classes is not None:
-        if data.labelled < len(data):
-            raise InvalidSpec("transfer: some training samples have no label, so that their class is not known")
-        rows = torch.isin(data.targets, torch.tensor(member.classes, device=data.device)).nonzero().flatten().cpu()
-        if not len(rows):
-            raise InvalidSpec("transfer: no training sample is of its classes")
-        return rows
-    if member.goal.distillation is not None or data.labelled == len(data):
-        return None
-    return (data.targets >= 0).nonzero().flatten().cpu()
+def _weighted(member: Member, data: Split, pool: Pool | None) -> Goal:
+    """A member's goal, with the weights of the classes that it learns from."""
+    if member.training.class_weights is None:
+        return member.goal
+    learned = data.targets if pool is None else data.targets[torch.cat(list(pool)).to(data.device)]
+    return replace(member.goal, class_weights=class_weights(member.training.class_weights, member.class_names, learned))
 
 
 def _runs_of_one_rate(members: Sequence[Member]) -> Iterator[tuple[int, int]]:

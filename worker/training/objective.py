@@ -27,6 +27,8 @@ class Goal:
     label_smoothing: float = 0.0
     #: Loaded from the user's package, where the distillation names one.
     soft_loss: SoftLoss | None = None
+    #: How much a label counts in the hard loss, by its class: `[classes]`; none where all count 1.
+    class_weights: torch.Tensor | None = None
 
     def loss(
         self,
@@ -59,8 +61,10 @@ class Goal:
         shares: torch.Tensor | None,
     ) -> torch.Tensor:
         if partner_targets is None or shares is None:
-            return losses.cross_entropy(logits, targets, self.label_smoothing)
-        return losses.mixed_cross_entropy(logits, targets, partner_targets, shares, self.label_smoothing)
+            return losses.cross_entropy(logits, targets, self.label_smoothing, self.class_weights)
+        return losses.mixed_cross_entropy(
+            logits, targets, partner_targets, shares, self.label_smoothing, self.class_weights
+        )
 
     @property
     def _soft_only(self) -> bool:
@@ -70,7 +74,8 @@ class Goal:
     def kind(self) -> str:
         """What goals have in common whose losses are computed in one go."""
         distillation = self.distillation and self.distillation.model_dump_json(exclude={"temperature", "alpha"})
-        return f"{distillation} {self.label_smoothing} {self._soft_only}"
+        weights = None if self.class_weights is None else self.class_weights.tolist()
+        return f"{distillation} {self.label_smoothing} {self._soft_only} {weights}"
 
 
 class Objective:

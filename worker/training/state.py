@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from distill_queue.shared.results.measure import Measure
 from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker.training.checkpoints import Checkpoint
-from distill_queue.worker.training.curves import Curve, Point, Tally
 from distill_queue.worker.training.descent.descent import Descent
-from distill_queue.worker.training.orders import Orders
+from distill_queue.worker.training.epochs.curves import Curve, Point, Tally
+from distill_queue.worker.training.epochs.held_out import HeldOutScores
+from distill_queue.worker.training.epochs.orders import Orders
 
 
 class State:
@@ -40,7 +42,8 @@ class State:
         self.descent, self.orders, self.tally = descent, orders, tally
         #: Whole epochs so far, and batches of the present one.
         self.epoch = self.batch = 0
-        self.curves = [Curve() for _ in models]
+        self._best_by: Measure | None = None if training.best_by == "accuracy" else training.best_by
+        self.curves = [Curve(best_by=self._best_by) for _ in models]
         #: Why a member is not trained any more; nothing while it is.
         self.failures = [""] * len(models)
         #: Weights of the best epochs so far, by member and name.
@@ -99,19 +102,18 @@ class State:
         """Loss and accuracy of the last epoch, if there was one; of several members, of the best."""
         if not self.curves[0]:
             return ""
-        last = max((curve.points[-1] for curve in self.curves), key=lambda point: point.train_accuracy)
-        words = f" · loss {last.loss:.3f} · {last.train_accuracy:.1%}"
-        return words if last.held_out_accuracy is None else f"{words} · {last.held_out_accuracy:.1%} held out"
+        best = max(self.curves, key=lambda curve: curve.points[-1].train_accuracy)
+        return f" · {best.last_in_words}"
 
     def note(self, losses: torch.Tensor, hits: torch.Tensor) -> None:
         """Count a batch that was learned from, without waiting for the device; shapes as in `Tally.note`."""
         self.tally.note(self.batch, losses, hits)
         self.batch += 1
 
-    def end_epoch(self, held_out: Sequence[float | None]) -> None:
-        """Sum up the epoch, with each member's accuracy on the held-out samples, and stand before the next one."""
+    def end_epoch(self, held_out: HeldOutScores) -> None:
+        """Sum up the epoch, with each member's scores on the held-out samples, and stand before the next one."""
         losses, accuracies, bad_batches = self.tally.sum_up()
-        points = map(Point._make, zip(losses, accuracies, held_out, strict=True))
+        points = map(Point._make, zip(losses, accuracies, held_out.accuracies, strict=True))
         skipping = self.descent.loss_scale.failure(self.last_step) if self.descent.loss_scale else ""
         for member, (point, bad_batch) in enumerate(zip(points, bad_batches, strict=True)):
             if bad_batch is not None and not self.failures[member]:
@@ -119,6 +121,8 @@ class State:
                 self.failures[member] = f"the loss is not finite in step {step}: try a smaller learning_rate"
             self.failures[member] = self.failures[member] or skipping
             self.curves[member].points.append(point)
+            if held_out.measures is not None:
+                self.curves[member].measures.append(held_out.measures[member])
             if self.training.keep == "best" and not self.curves[member].epochs_since_best:
                 weights = self.models[member].state_dict()
                 self._best |= {f"{member}/{name}": tensor.clone() for name, tensor in weights.items()}
@@ -154,6 +158,8 @@ class State:
             "curves": [curve.points for curve in self.curves],
             "failures": self.failures,
         }
+        if self._best_by:
+            facts["measures"] = [curve.measures for curve in self.curves]
         return Checkpoint(tensors, facts)
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -170,7 +176,11 @@ class State:
         if self._device.type == "cuda":
             torch.cuda.set_rng_state(tensors["random_cuda"], self._device)
         self.epoch, self.batch, self.failures = facts["epoch"], facts["step"], facts["failures"]
-        self.curves = [Curve([Point(*point) for point in points]) for points in facts["curves"]]
+        measures = facts.get("measures", [[] for _ in self.models])
+        self.curves = [
+            Curve([Point(*point) for point in points], self._best_by, values)
+            for points, values in zip(facts["curves"], measures, strict=True)
+        ]
         self._seconds_before = facts["seconds"]
 
     @property

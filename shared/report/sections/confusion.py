@@ -21,19 +21,22 @@ from distill_queue.shared.report.drawing import (
 from distill_queue.shared.report.entries import EvaluatedModel, Student
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.notes import MOST_STUDENTS, fewer_students, not_shown
-from distill_queue.shared.report.section import Section
+from distill_queue.shared.report.section import Section, Table
 from distill_queue.shared.report.sentences import percent
 from distill_queue.shared.report.svg import COLOURS, Picture, plain
 from distill_queue.shared.results.predictions import Targets
 
-#: The most classes in a figure.
+#: The most classes in a figure, and in a table.
 MOST_CLASSES = 20
+MOST_ROWS = 100
+#: Characters of a class's name in a table.
+LONGEST_NAME = 40
 #: How far the marks of each role stand below the middle of their row, in rows, so that none hides another.
 ROW_SHIFTS = {"teacher": -0.27, "student": 0.0, "control": 0.27}
 
 
 def section(facts: ReportFacts) -> Section:
-    """Confusion of the teacher and the best students, and these students' accuracy by class."""
+    """Confusion of the teacher and the best students, and these students' scores by class."""
     title = "Where they are wrong"
     text = "Share in percent of a class's test samples (row) that are given a class (column), over all seeds."
     notes = (*fewer_students(facts), *not_shown(facts, "predictions", "test samples"))
@@ -48,7 +51,10 @@ def section(facts: ReportFacts) -> Section:
             for n, student in enumerate(best)
         ),
     ]
-    return Section(title, text, tuple(pictures), notes=notes)
+    tables = tuple(class_table(student, facts.teacher, facts.targets, names) for student in best)
+    if tables:
+        text += " Below, each class in numbers: precision, recall and F1 in percent, means over the seeds."
+    return Section(title, text, tuple(pictures), tables, notes=notes, folded=True)
 
 
 def confusion(model: EvaluatedModel, targets: Targets, class_names: Sequence[str], name: str) -> Picture:
@@ -108,6 +114,31 @@ def accuracy_by_class(
         says = f"the student is worst on {plain(names[shown[0]])}: {percent(of_student[shown[0]])}"
     some = f", its {len(shown)} worst of {len(names)} classes" if len(shown) < len(names) else ", by class"
     return Picture.drawn(name, f"{student.score.name}{some}", says, draw, height=height_of_rows(len(shown)) + 20)
+
+
+def class_table(student: Student, teacher: EvaluatedModel | None, targets: Targets, names: Sequence[str]) -> Table:
+    """Precision, recall and F1 of teacher, student and control for each class that has test samples: all, or a few."""
+    models = [model for model in (teacher, *student.both) if model and model.predictions]
+    scores = {model.role: model.class_scores(targets, len(names)) for model in models}
+    samples = scores["student"][0].samples
+    tested = [label for label in range(len(names)) if samples[label]]
+    f1 = np.mean([each.f1 for each in scores["student"]], axis=0)
+    shown = sorted(sorted(tested, key=lambda label: f1[label])[:MOST_ROWS])
+    columns = [f"{model.role}: {name}" for model in models for name in ("precision", "recall", "F1")]
+    rows = tuple(
+        (
+            plain(names[label], LONGEST_NAME),
+            f"{samples[label]:,}",
+            *(
+                f"{100 * np.mean([getattr(each, name)[label] for each in scores[model.role]]):.1f}"
+                for model in models
+                for name in ("precision", "recall", "f1")
+            ),
+        )
+        for label in shown
+    )
+    some = f", the {len(shown)} of the lowest F1 of {len(tested)}" if len(shown) < len(tested) else ""
+    return Table(f"{student.score.name}: each class{some}", ("class", "test samples", *columns), rows)
 
 
 def _off_diagonal(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

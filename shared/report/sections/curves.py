@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import cycle
 from statistics import fmean
 from typing import Any
@@ -19,6 +20,7 @@ from distill_queue.shared.report.section import Section
 from distill_queue.shared.report.sentences import percent
 from distill_queue.shared.report.svg import COLOURS, Picture
 from distill_queue.shared.results.history import History
+from distill_queue.shared.results.measure import WORDS, Measure, in_figures
 
 #: Dashes of the first teacher's lines, the second's …
 TEACHER_DASHES = ("-", ":", "-.")
@@ -37,6 +39,7 @@ def section(facts: ReportFacts) -> Section:
         for number, student in enumerate(shown)
         for picture in (
             learning_curve(student, facts.each_teacher, f"accuracy-{number}"),
+            *measure_curves(student, facts.each_teacher, f"measure-{number}"),
             loss_curve(student, facts.each_teacher, f"loss-{number}"),
         )
     )
@@ -82,6 +85,30 @@ def loss_curve(student: Student, teachers: Sequence[EvaluatedModel], name: str) 
 
     last = _said_of(models, lambda histories: f"{fmean(history.losses[-1] for history in histories):.3g}")
     return Picture.drawn(name, f"{student.score.name}: loss by epoch", f"After the last epoch: {last}", draw)
+
+
+def measure_curves(student: Student, teachers: Sequence[EvaluatedModel], name: str) -> Iterator[Picture]:
+    """What epochs were compared by, after each epoch of those models that were not compared by accuracy."""
+    models = _with_history(student, teachers)
+    for measure in dict.fromkeys(history.best_by for model in models for history in model.histories):
+        if measure is None:
+            continue
+        compared = [model for model in models if model.histories[0].best_by == measure]
+        words, factor = WORDS[measure], 1 if measure == "loss" else 100
+        last = _said_of(compared, partial(_last_measure, measure=measure))
+        title = f"{student.score.name}: {words} on held-out samples, by which its epochs were compared"
+        draw = partial(_draw_measure, models=compared, words=words, factor=factor)
+        yield Picture.drawn(f"{name}-{measure}", title, f"After the last epoch: {last}", draw)
+
+
+def _last_measure(histories: Sequence[History], measure: Measure) -> str:
+    return in_figures(fmean(history.held_out_measures[-1] for history in histories), measure)
+
+
+def _draw_measure(axes: Axes, models: Sequence[EvaluatedModel], words: str, factor: int) -> None:
+    _draw_lines(axes, models, lambda history: [history.held_out_measures], factor)
+    axes.set_ylabel(words if factor == 1 else f"{words}, %")
+    add_legend(axes)
 
 
 def _with_history(student: Student, teachers: Sequence[EvaluatedModel]) -> list[EvaluatedModel]:

@@ -16,6 +16,7 @@ from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.section import Section, Table
 from distill_queue.shared.report.sentences import percent
 from distill_queue.shared.report.svg import COLOURS, Picture, plain
+from distill_queue.shared.results.measure import WORDS, Measure, best_place, in_figures
 from distill_queue.shared.results.records import ChoiceRecord
 from distill_queue.shared.spec.grid import values_of
 
@@ -40,9 +41,10 @@ def section(facts: ReportFacts) -> Section | None:
             planes.append(grid(choice, name, values, f"grid-{number}"))
         else:
             others.append(_best_points(name, choice))
+    measured = " or ".join(dict.fromkeys(WORDS[choice.measure] for _, choice in choices))
     text = (
-        f"Accuracy on {facts.dataset.validation_samples:,} samples that are held out of the training data, mean "
-        "over the seeds. Only the best point of a grid saw the test samples."
+        f"{measured[0].upper()}{measured[1:]} on {facts.dataset.validation_samples:,} samples that are held out of the "
+        "training data, mean over the seeds. Only the best point of a grid saw the test samples."
     )
     return Section("Sweep", text, tuple(planes), tuple(others))
 
@@ -52,7 +54,8 @@ def grid(choice: ChoiceRecord, whose: str, values: Sequence[dict[str, str]], nam
 
     `values` holds for each point the values in which the points differ, by name.
     """
-    says = f"best is {choice.labels[choice.best]}{choice.tie}: {percent(choice.held_out[choice.best], 2)} held out"
+    best = _figure(choice, choice.best)
+    says = f"best is {choice.labels[choice.best]}{choice.tie}: {best} held out"
     names = list(values[0])
     axis = [list(dict.fromkeys(value[each] for value in values)) for each in names]
     title = f"{whose}: {len(choice.labels)} points of its grid"
@@ -66,26 +69,36 @@ def grid(choice: ChoiceRecord, whose: str, values: Sequence[dict[str, str]], nam
 
     def draw(axes: Axes) -> None:
         columns, rows = ([plain(each, 12) for each in axis[place]] for place in (across, down))
-        _draw_heat_map(axes, accuracies, columns, rows)
+        _draw_heat_map(axes, accuracies, columns, rows, choice.measure)
         axes.set(xlabel=plain(names[across]), ylabel=plain(names[down]))
 
     return Picture.drawn(name, title, says, draw, height=100 + 34 * len(axis[down]))
 
 
 def _draw_points(choice: ChoiceRecord, axes: Axes) -> None:
+    factor, unit = (1, "") if choice.measure == "loss" else (100, ", %")
     for row, accuracy in enumerate(choice.held_out):
         fill = COLOURS["student"] if row == choice.best else "none"
-        axes.plot(100 * accuracy, row, "o", color=COLOURS["student"], markerfacecolor=fill)
+        axes.plot(factor * accuracy, row, "o", color=COLOURS["student"], markerfacecolor=fill)
     name_rows(axes, [plain(label, 26) for label in choice.labels])
-    axes.set_xlabel("accuracy on held-out samples, %")
+    axes.set_xlabel(f"{WORDS[choice.measure]} on held-out samples{unit}")
 
 
-def _draw_heat_map(axes: Axes, accuracies: npt.NDArray[np.float64], columns: list[str], rows: list[str]) -> None:
-    """The accuracies `[rows, columns]` in shades and words, the best in a frame."""
+def _figure(choice: ChoiceRecord, place: int) -> str:
+    """How good a point is, with its unit."""
+    value = choice.held_out[place]
+    return in_figures(value, "loss") if choice.measure == "loss" else percent(value, 2)
+
+
+def _draw_heat_map(
+    axes: Axes, accuracies: npt.NDArray[np.float64], columns: list[str], rows: list[str], measure: Measure
+) -> None:
+    """The accuracies `[rows, columns]`, or another measure, in shades and words, the best in a frame."""
     spread = max(float(np.ptp(accuracies)), 1e-9)
     shades = 0.08 + 0.87 * (accuracies - accuracies.min()) / spread
-    shade_cells(axes, shades, [[f"{100 * each:.1f}" for each in row] for row in accuracies], columns, rows)
-    row, column = np.unravel_index(int(accuracies.argmax()), accuracies.shape)
+    words = [[f"{each:.3f}" if measure == "loss" else f"{100 * each:.1f}" for each in row] for row in accuracies]
+    shade_cells(axes, shades, words, columns, rows)
+    row, column = np.unravel_index(best_place(accuracies.flatten().tolist(), measure), accuracies.shape)
     place = (column - 0.46, row - 0.46)
     axes.add_patch(Rectangle(place, 0.92, 0.92, fill=False, edgecolor=COLOURS["ink"], linewidth=2))
 
@@ -98,9 +111,10 @@ def _is_plane(values: Sequence[dict[str, str]]) -> bool:
 
 def _best_points(name: str, choice: ChoiceRecord) -> Table:
     """The best points of a grid that is no plane."""
-    places = sorted(range(len(choice.labels)), key=lambda place: -choice.held_out[place])[:MOST_POINTS]
+    sign = 1 if choice.measure == "loss" else -1
+    places = sorted(range(len(choice.labels)), key=lambda place: sign * choice.held_out[place])[:MOST_POINTS]
     best = f", the best {len(places)}" if len(places) < len(choice.labels) else ""
-    rows = tuple((choice.labels[place], percent(choice.held_out[place], 2)) for place in places)
+    rows = tuple((choice.labels[place], _figure(choice, place)) for place in places)
     tie = choice.tie and f"; the best is{choice.tie.removeprefix(',')}"
     caption = f"{name}: {len(choice.labels)} points of its grid{best}{tie}"
     return Table(caption, ("point", "held out"), rows, best=choice.labels[choice.best])

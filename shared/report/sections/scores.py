@@ -12,9 +12,13 @@ from distill_queue.shared.plan.description import details, trained
 from distill_queue.shared.report.drawing import height_of_rows, name_rows
 from distill_queue.shared.report.entries import EvaluatedModel, Student
 from distill_queue.shared.report.facts import ReportFacts
+from distill_queue.shared.report.notes import not_drawn
 from distill_queue.shared.report.section import Section, Table
 from distill_queue.shared.report.sentences import estimated, percent
 from distill_queue.shared.report.svg import COLOURS, Picture, plain
+from distill_queue.shared.results.class_scores import ClassScores
+from distill_queue.shared.results.measure import BY_CLASS
+from distill_queue.shared.results.records import ClassesRecord
 
 
 def section(facts: ReportFacts) -> Section:
@@ -25,7 +29,10 @@ def section(facts: ReportFacts) -> Section:
     models = tuple(_with_controls_below(facts))
     best = facts.best(1)[0].model.name if len(facts.students) > 1 else ""
     by_name = {student.model.name: student for student in facts.students}
-    columns: tuple[str, ...] = ("model", "accuracy", "NLL", "agrees", "gain", "gap closed", "off by", "trained in")
+    by_class = ("balanced accuracy", "macro F1") if facts.by_class else ()
+    columns: tuple[str, ...] = (
+        "model", "accuracy", *by_class, "NLL", "agrees", "gain", "gap closed", "off by", "trained in",
+    )  # fmt: skip
     rows = tuple(_score(model, by_name.get(model.name), facts) for model in models)
     about = tuple(_about(model, facts) for model in models)
     scores = Table(f"Scores on {facts.dataset.test_samples:,} test samples", columns, rows, about=about, best=best)
@@ -39,9 +46,11 @@ def section(facts: ReportFacts) -> Section:
         "expected calibration error in points. A control costs as much as its student; times are the best measurement "
         "of all models that are built alike."
     )
+    if by_class:
+        text += " Balanced accuracy and macro F1: means of recall and F1 over the classes that have test samples."
     if any(student.score.teacher for student in facts.students):
         text += " A student that another one taught agrees with that one; its gap is that to the pipeline's teacher."
-    return Section("Scores and costs", text, pictures, (scores, costs))
+    return Section("Scores and costs", text, pictures, (scores, costs), notes=not_drawn(facts))
 
 
 def gains(students: Sequence[Student]) -> Picture:
@@ -104,6 +113,7 @@ def _score(model: EvaluatedModel, student: Student | None, facts: ReportFacts) -
     return (
         model.name,
         percent(model.accuracy, 2),
+        *(_by_class(model, facts) if facts.by_class else ()),
         f"{fmean(one.negative_log_likelihood for one in each):.3f}",
         percent(fmean(agreements)) if agreements and model.role != "teacher" else "",
         estimated(score.gain) if score and score.gain else "",
@@ -111,6 +121,14 @@ def _score(model: EvaluatedModel, student: Student | None, facts: ReportFacts) -
         "" if facts.targets is None or not model.predictions else f"{100 * model.calibration(facts.targets).error:.1f}",
         f"{fmean(seconds):.1f} s" if seconds else "",
     )
+
+
+def _by_class(model: EvaluatedModel, facts: ReportFacts) -> tuple[str, ...]:
+    """Balanced accuracy and macro F1, means over the seeds: as recorded, else of the predictions; or nothing."""
+    found: list[ClassesRecord | ClassScores] = [each.classes for each in model.evaluations if each.classes]
+    if not found and facts.targets is not None:
+        found = list(model.class_scores(facts.targets, facts.dataset.classes))
+    return tuple(percent(fmean(getattr(each, name) for each in found), 2) if found else "" for name in BY_CLASS)
 
 
 def _costs(model: EvaluatedModel) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from distill_queue.shared.ledger.logs import LogLine
 from distill_queue.shared.ledger.results import COLUMNS, PipelineResults
 from distill_queue.shared.ledger.status import PipelineStatus, StageState, duration_in_words
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.results.records import DatasetRecord, DataWarning, EvaluationRecord
+from distill_queue.shared.results.records import ClassesRecord, DatasetRecord, DataWarning, EvaluationRecord
 from distill_queue.shared.results.scores import ReportRecord, StudentRun
 from distill_queue.shared.results.stage_record import StageRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
@@ -364,3 +364,25 @@ def test_a_gain_from_one_seed_is_no_verdict(seeds: int, told: bool) -> None:
 
     assert ("one seed is not told apart from chance" in caption) == told
     assert ("Against the control" in caption) != told
+
+
+def test_means_over_classes_stand_beside_the_accuracy_where_they_were_recorded() -> None:
+    def shown(found: PipelineResults) -> str:
+        console = Console(file=io.StringIO(), width=120)
+        console.print(scores_table(found))
+        return console.file.getvalue()
+
+    plain = results(0.9)
+    classes = ClassesRecord(balanced_accuracy=0.8125, macro_f1=0.7891)
+    (small,) = plain.scores.students
+    runs = tuple(
+        run.model_copy(update={"student": run.student.model_copy(update={"classes": classes})}) for run in small.runs
+    )
+    scores = plain.scores.model_copy(update={"students": (small.model_copy(update={"runs": runs}),)})
+    told = plain.model_copy(update={"scores": scores})
+
+    assert "macro" not in shown(plain)
+    assert "81.25%" in shown(told)
+    assert "78.91%" in shown(told)
+    assert {(row["balanced_accuracy"], row["macro_f1"]) for row in told.rows()} == {(0.8125, 0.7891), (None, None)}
+    assert PipelineResults.model_validate_json(told.model_dump_json()) == told

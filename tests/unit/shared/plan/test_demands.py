@@ -68,3 +68,11 @@ def test_views_need_samples_that_have_them(
     for spec, place in ((of_labels, "soft_labels"), (of_teacher, "teacher.training")):
         assert unmet(Plan.of(spec), record(**facts)).startswith(f"{place}.augmentation{words}")
         assert not unmet(Plan.of(spec), record())
+
+
+def test_weights_are_for_classes_that_the_data_have(make_spec: MakeSpec) -> None:
+    training = {"class_weights": {"a": 2.0, "bee": 3.0}}
+    plan = Plan.of(make_spec(dataset=OWN, teacher={"model": MODEL, "training": training}))
+
+    assert unmet(plan, record()).startswith("training.class_weights: class bee is none of the 2 classes of the data")
+    assert not unmet(plan, record(class_names=("a", "bee")))

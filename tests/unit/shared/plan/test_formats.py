@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import EARLIER_FORMAT, STAGE_FORMAT
@@ -18,6 +21,23 @@ DROPOUT = {"name": "mlp", "hidden": [8], "dropout": 0.5}
 
 def test_a_pipeline_that_says_nothing_new_has_the_earlier_format(make_spec: MakeSpec) -> None:
     assert Plan.of(make_spec()).format == EARLIER_FORMAT
+
+
+@pytest.mark.parametrize("changes", [{"normalise": {"mean": [0.5], "std": [0.5]}}, {"classes": [*"1023456789"]}])
+@pytest.mark.parametrize("several", [False, True])
+def test_what_earlier_versions_do_not_know_of_given_weights_is_new_and_the_rest_is_not(
+    make_spec: MakeSpec, tmp_path: Path, changes: dict[str, Any], several: bool
+) -> None:
+    path = tmp_path / "given.safetensors"
+    save_file({"head.weight": np.zeros((10, 64), np.float32), "head.bias": np.zeros(10, np.float32)}, path)
+    given = {"model": {"name": "mlp", "hidden": []}, "checkpoint": str(path), "normalise": "unit"}
+
+    def format_of(teacher: dict[str, Any]) -> int:
+        both = {"teachers": [teacher, {"model": {"name": "mlp", "hidden": [4]}}], "teacher": None}
+        return Plan.of(make_spec(**(both if several else {"teacher": teacher}))).format
+
+    assert format_of(given) == EARLIER_FORMAT
+    assert format_of(given | changes) == STAGE_FORMAT
 
 
 def test_views_that_earlier_versions_know_have_the_earlier_format_and_no_new_word(make_spec: MakeSpec) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -19,7 +18,9 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.planned_spec import PlannedSpec
 from distill_queue.shared.plan.stage import Stage
 from distill_queue.shared.spec.file import SpecFile
+from distill_queue.shared.spec.given_files import weights_of
 from distill_queue.shared.spec.pipeline import PipelineSpec
+from tests.unit.given_files import write_given_files
 
 ROOT = Path(__file__).parents[4]
 MLP = {"name": "mlp", "hidden": [8]}
@@ -79,11 +80,14 @@ def nameless(plan: Plan) -> Plan:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_the_plans_of_all_examples_are_made_again(path: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "labels.npz", logits=np.eye(10, dtype=np.float32) * 9)
-    copy = Path(shutil.copy(path, tmp_path))
-    plan = Plan.of(PipelineSpec.load(copy))
+    write_given_files(tmp_path)
+    spec = PipelineSpec.load(Path(shutil.copy(path, tmp_path)))
+    plan = Plan.of(spec)
     for name in PlannedSpec.of(plan).files:
-        shutil.copy(tmp_path / "labels.npz", tmp_path / name)
+        if name.endswith(".npz"):
+            shutil.copy(tmp_path / "labels.npz", tmp_path / name)
+        else:
+            (tmp_path / name).write_bytes(b"".join(weights_of(spec.all_teachers[0], spec.dataset).pieces()))
 
     assert nameless(read_again(plan, tmp_path / "again.yaml")) == nameless(plan)
 
@@ -136,11 +140,14 @@ def test_what_given_weights_were_trained_on_is_told(make_spec: Callable[..., Pip
     for number, path in enumerate(paths):
         save_file({"head.weight": torch.zeros(10, 64), "head.bias": torch.full((10,), float(number))}, path)
     given = [{"model": linear, "checkpoint": str(path)} for path in paths]
-    plan = Plan.of(make_spec(teacher=None, teachers=[given[0] | {"normalise": "unit"}, given[1]]))
+    own = {"normalise": {"mean": [0.5], "std": [2.0]}, "classes": [*"9876543210"]}
+    plan = Plan.of(make_spec(teacher=None, teachers=[given[0] | {"normalise": "unit"}, given[1] | own]))
 
     planned = PlannedSpec.of(plan)
 
-    assert [teacher.get("normalise") for teacher in planned.data["teachers"]] == ["unit", None]
+    assert [teacher.get("normalise") for teacher in planned.data["teachers"]] == ["unit", own["normalise"]]
+    assert [teacher.get("classes") for teacher in planned.data["teachers"]] == [None, own["classes"]]
+    assert Plan.model_validate_json(plan.model_dump_json()) == plan
     for path, name in zip(paths, planned.files, strict=True):
         path.rename(tmp_path / name)
     assert nameless(read_again(plan, tmp_path / "again.yaml")) == nameless(plan)

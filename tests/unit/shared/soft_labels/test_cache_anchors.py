@@ -389,7 +389,10 @@ OTHER = {
     TrainingSpec: {
         "epochs": 3, "batch_size": 128, "optimizer": "sgd", "learning_rate": 2e-3, "weight_decay": 0.1,
         "schedule": "cosine", "warmup": 0.1, "label_smoothing": 0.1, "augmentation": {"shift": 1}, "keep": "best",
-        "patience": 1, "seed": 1, "precision": "bfloat16",
+        "patience": 1, "seed": 1, "precision": "bfloat16", "momentum": 0.5, "nesterov": False, "clip_norm": 1.0,
+        "accumulate": 2, "milestones": [2], "gamma": 0.5, "power": 2.0, "ema_decay": 0.9, "class_weights": "balanced",
+        "sampling": "balanced", "best_by": "loss", "freeze": ["head.bias"], "learning_rates": {"head.*": 0.1},
+        "layer_decay": 0.5,
     },
     AugmentationSpec: {
         "shift": 2, "flip": True, "cutout": 3, "mixup": 0.25, "crop": {"area": [0.5, 1.0]}, "rotation": 10.0,
@@ -400,6 +403,12 @@ OTHER = {
         "name": "own:other", "options": {"part": 2}, "version": "2", "validation": 0.2, "labelled": 500,
         "normalise": "unit",
     },
+}  # fmt: skip
+#: What some fields of a training need beside them.
+STEPWISE = {"epochs": 3, "schedule": "step", "milestones": [1]}
+NEEDED = {
+    "momentum": {"optimizer": "sgd"}, "nesterov": {"optimizer": "sgd"}, "milestones": STEPWISE, "gamma": STEPWISE,
+    "power": {"schedule": "polynomial"}, "best_by": {"keep": "best"},
 }  # fmt: skip
 DATASET = {"name": "own:data", "options": {"part": 1}, "validation": 0.1}
 
@@ -418,7 +427,8 @@ def changes() -> Iterator[Any]:
     for field, value in OTHER[NamedDatasetSpec].items():
         yield pytest.param({"dataset": {field: value}}, id=f"dataset.{field}")
     for field, value in OTHER[TrainingSpec].items():
-        yield pytest.param({"teacher": {"training": {"epochs": 2, field: value}}}, id=f"teacher.training.{field}")
+        if field not in NEEDED:
+            yield pytest.param({"teacher": {"training": {"epochs": 2, field: value}}}, id=f"teacher.training.{field}")
     for field, value in OTHER[SoftLabelsSpec].items():
         if field != "shards":
             yield pytest.param({"soft_labels": {field: value}}, id=f"soft_labels.{field}")
@@ -434,9 +444,21 @@ def test_all_that_labels_depend_on_is_in_their_key(make_spec: MakeSpec, change: 
     assert key_of(make_spec, **change) != key_of(make_spec)
 
 
+@pytest.mark.parametrize("field", NEEDED)
+def test_what_a_training_may_only_say_beside_something_else_is_in_the_key_too(make_spec: MakeSpec, field: str) -> None:
+    without: dict[str, Any] = {"epochs": 2} | NEEDED[field]
+
+    keys = {
+        key_of(make_spec, teacher={"training": training})
+        for training in (without, without | {field: OTHER[TrainingSpec][field]})
+    }
+
+    assert len(keys) == 2
+
+
 @pytest.mark.parametrize("spec", OTHER, ids=lambda spec: spec.__name__)
 def test_no_field_that_labels_depend_on_is_left_out_of_these_tests(spec: type[TrainingSpec]) -> None:
-    assert set(OTHER[spec]) == set(spec.model_fields)
+    assert set(OTHER[spec]) == set(spec.model_fields) - {"keep_state"}  # No teacher's training is continued.
 
 
 def test_what_labels_do_not_depend_on_is_not_in_their_key(make_spec: MakeSpec) -> None:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import ChooseStudent
-from distill_queue.shared.results.records import ChoiceRecord, TrainingRecord
+from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord, TrainingRecord
 from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.spec.grid import points, values_of
 from distill_queue.shared.spec.pipeline import PipelineSpec
@@ -166,6 +166,27 @@ def test_the_point_that_is_best_on_held_out_samples_is_scored(make_spec: MakeSpe
     assert report.students[0].control_choice is not None
     scored = [run.student.training_seconds for run in report.students[0].runs]
     assert scored == [record.seconds for record in chosen], "the chosen point's own models"
+
+
+@pytest.mark.parametrize("measure", ["macro_f1", "loss"])
+def test_the_point_is_chosen_by_what_its_epochs_are_compared_by(
+    make_spec: MakeSpec, tmp_path: Path, measure: str
+) -> None:
+    rates = {"epochs": 4, "batch_size": 32, "learning_rate": {"grid": [1e-2, 1e-5]}, "keep": "best", "best_by": measure}
+    spec = make_spec(students=[student(training=rates)], dataset=HELD_OUT, evaluation={"control": False})
+    runner = StageRunner(FolderStore(tmp_path), Runtime(torch.device("cpu")), lambda *_: None)
+    records = {stage.title: runner.run(stage).record for stage in Plan.of(spec).stages}
+
+    choice, trained = records["choose small"], records["distill small (learning_rate 0.01)"]
+    assert isinstance(choice, ChoiceRecord)
+    assert isinstance(trained, TrainingRecord)
+    assert choice.best_by == measure
+    assert choice.held_out[0] == trained.held_out_measure
+    assert choice.labels[choice.best] == "learning_rate 0.01"
+    assert choice.trained[0] == trained
+    scored = records["evaluate small"]
+    assert isinstance(scored, EvaluationRecord)
+    assert (scored.classes is not None) == (measure == "macro_f1")
 
 
 def test_the_labels_of_a_grid_say_what_its_points_are() -> None:

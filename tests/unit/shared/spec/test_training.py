@@ -35,6 +35,16 @@ students:
         ("clip_norm: 0.0", "training.clip_norm: input should be greater than 0"),
         ("accumulate: 0", "training.accumulate: input should be greater than or equal to 1"),
         ("ema_decay: 1.0", "training.ema_decay: input should be less than 1"),
+        ("class_weights: even", ":7: students[0].training.class_weights: input should be 'balanced', not \"even\""),
+        ("class_weights: {cat: 0.0}", "training.class_weights.cat: input should be greater than 0"),
+        ("class_weights: {}", ":7: students[0].training.class_weights: at least one is needed"),
+        ("sampling: balance", "training.sampling: input should be 'even' or 'balanced'"),
+        (
+            "{sampling: balanced, class_weights: balanced}",
+            ":7: students[0].training.class_weights: a small class would",
+        ),
+        ("best_by: macro_f1", ":7: students[0].training.best_by: compares epochs on held-out samples, which only"),
+        ("{keep: best, best_by: f1}", "training.best_by: input should be 'accuracy', 'balanced_accuracy', 'macro_f1'"),
         ("precision: half", "training.precision: input should be 'auto', 'float32', 'bfloat16' or 'float16'"),
     ],
 )
@@ -54,7 +64,8 @@ def test_options_at_their_defaults_are_in_no_message() -> None:
 
     assert said.model_dump(mode="json") == TrainingSpec(optimizer="sgd").model_dump(mode="json")
     assert said.model_dump(mode="json").keys() == TrainingSpec.model_fields.keys() - {
-        "momentum", "nesterov", "clip_norm", "accumulate", "milestones", "gamma", "power", "ema_decay"
+        "momentum", "nesterov", "clip_norm", "accumulate", "milestones", "gamma", "power", "ema_decay",
+        "class_weights", "sampling", "best_by", "freeze", "learning_rates", "layer_decay", "keep_state",
     }  # fmt: skip
     assert not said.is_new
 
@@ -77,8 +88,43 @@ def test_milestones_of_a_shorter_training_stand_at_the_same_shares(
 def test_a_message_with_all_options_is_read_again() -> None:
     options: dict[str, Any] = {
         "optimizer": "sgd", "momentum": 0.5, "nesterov": False, "clip_norm": 1.0, "accumulate": 2, "ema_decay": 0.9,
-        "schedule": "polynomial", "power": 0.9, "precision": "float16",
+        "schedule": "polynomial", "power": 0.9, "precision": "float16", "class_weights": {"cat": 2.0},
+        "sampling": "balanced", "keep": "best", "best_by": "loss",
     }  # fmt: skip
     training = TrainingSpec.model_validate(options)
 
     assert TrainingSpec.model_validate_json(training.model_dump_json()) == training
+
+
+def test_classes_that_are_numbers_have_weights_by_their_names() -> None:
+    assert TrainingSpec.model_validate({"class_weights": {7: 20.0, "8": 3.0}}).class_weights == {"7": 20.0, "8": 3.0}
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("dataset: {name: digits, labelled: 100}", "a class is known by its label, and dataset.labelled leaves"),
+        ("soft_labels: {augmentation: {mixup: 0.2}}", "mixup and cutmix blend in samples of all classes"),
+    ],
+)
+def test_a_student_draws_by_class_only_what_has_one(tmp_path: Path, more: str, message: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(f"{SPEC}      sampling: balanced\n{more}\n")
+
+    with pytest.raises(InvalidSpec) as refused:
+        PipelineSpec.load(path)
+
+    assert f":7: students[0].training.sampling: {message}" in str(refused.value)
+
+
+def test_a_teacher_draws_by_class_from_the_samples_with_a_label(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    teacher = "teacher: {model: {name: mlp, hidden: [8]}, training: {sampling: balanced}}"
+    text = SPEC.replace("teacher: {model: {name: mlp, hidden: [8]}}", teacher)
+    path.write_text(f"{text}      epochs: 1\ndataset: {{name: digits, labelled: 100}}\n")
+
+    assert PipelineSpec.load(path).all_teachers[0].training.sampling == "balanced"
+
+    path.write_text(path.read_text().replace("sampling: balanced", "sampling: balanced, augmentation: {cutmix: 1.0}"))
+    with pytest.raises(InvalidSpec, match="mixup and cutmix blend in samples of all classes"):
+        PipelineSpec.load(path)

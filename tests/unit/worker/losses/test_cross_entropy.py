@@ -82,3 +82,49 @@ def test_a_mixed_row_counts_by_the_labels_that_are_known() -> None:
     loss = mixed_cross_entropy(logits, own, partners, shares)
 
     torch.testing.assert_close(loss, cross_entropy(logits[:1], own[:1]))
+
+
+WEIGHTS = torch.tensor([0.2, 1.0, 30.0, 1.0, 2.5])
+
+
+@examples
+@given(smoothing=st.floats(0.0, 1.0), seed=seeds)
+def test_class_weights_are_torchs(smoothing: float, seed: int) -> None:
+    student, _, targets = batch(seed)
+
+    loss = cross_entropy(student, targets, smoothing, WEIGHTS)
+
+    torch.testing.assert_close(loss, functional.cross_entropy(student, targets, WEIGHTS, label_smoothing=smoothing))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_unlabelled_rows_change_nothing_in_a_weighted_loss(smoothing: float) -> None:
+    student, teacher, targets = batch()
+    unlabelled = torch.full((8,), -1)
+
+    loss = cross_entropy(torch.cat((student, teacher)), torch.cat((targets, unlabelled)), smoothing, WEIGHTS)
+
+    torch.testing.assert_close(loss, cross_entropy(student, targets, smoothing, WEIGHTS))
+    assert cross_entropy(student, unlabelled, smoothing, WEIGHTS).item() == 0.0
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_a_blended_label_counts_by_its_share_and_its_weight(smoothing: float) -> None:
+    student, _, targets = batch()
+    partners, shares = targets.flip(0), torch.linspace(0.0, 0.9, 8)
+
+    loss = mixed_cross_entropy(student, targets, partners, shares, smoothing, WEIGHTS)
+
+    # Each row twice, with its own label and with its partner's: torch takes no weight of a row, so the rows are summed.
+    rows = functional.cross_entropy(
+        student.repeat(2, 1),
+        torch.cat((targets, partners)),
+        WEIGHTS,
+        reduction="none",
+        label_smoothing=smoothing,
+    )
+    parts = torch.cat((1 - shares, shares))
+    weights = WEIGHTS[torch.cat((targets, partners))]
+    torch.testing.assert_close(loss, (parts * rows).sum() / (parts * weights).sum())
+    alone = mixed_cross_entropy(student, targets, partners, torch.zeros(8), smoothing, WEIGHTS)
+    torch.testing.assert_close(alone, functional.cross_entropy(student, targets, WEIGHTS, label_smoothing=smoothing))

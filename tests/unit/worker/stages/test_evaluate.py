@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import balanced_accuracy_score, f1_score, precision_recall_fscore_support
 from torch import nn
 
 from distill_queue.shared.plan.plan import Plan
@@ -69,3 +71,50 @@ def test_a_teachers_own_evaluation_runs_it_over_the_test_set_once(
     assert samples == [359]
     assert isinstance(record, EvaluationRecord)
     assert record.agreement == 1.0
+
+
+def test_classes_are_recorded_where_the_training_asks_for_them(
+    tmp_path: Path, make_spec: Callable[..., PipelineSpec]
+) -> None:
+    training = {"epochs": 1, "keep": "best", "best_by": "macro_f1", "class_weights": {"3": 2.0}}
+    teacher = {"model": {"name": "mlp", "hidden": [8]}, "training": training}
+    runner = StageRunner(FolderStore(tmp_path), Runtime(torch.device("cpu")), lambda *_: None)
+    plan = Plan.of(make_spec(dataset={"name": "digits", "validation": 0.2}, teacher=teacher))
+    stages = {stage.title: stage for stage in plan.stages}
+    data, _, evaluated = (
+        runner.run(stages[title]) for title in ("prepare digits", "train teacher", "evaluate teacher")
+    )
+
+    record, targets = evaluated.record, np.load(data.folder / "test_targets.npy")
+    given = np.load(evaluated.folder / "predictions.npy")
+    assert isinstance(record, EvaluationRecord)
+    assert record.classes is not None
+    precision, recall, f1, samples = precision_recall_fscore_support(targets, given, zero_division=0.0)
+    assert record.classes.samples == tuple(samples)
+    np.testing.assert_allclose(record.classes.precision, precision)
+    np.testing.assert_allclose(record.classes.recall, recall)
+    np.testing.assert_allclose(record.classes.f1, f1)
+    assert record.classes.balanced_accuracy == pytest.approx(balanced_accuracy_score(targets, given))
+    assert record.classes.macro_f1 == pytest.approx(f1_score(targets, given, average="macro"))
+
+
+@pytest.mark.parametrize(("rare", "recorded"), [(10, True), (20, False)])
+def test_classes_are_recorded_where_the_test_set_is_imbalanced(
+    tmp_path: Path, make_spec: Callable[..., PipelineSpec], rare: int, recorded: bool
+) -> None:
+    inputs, targets = np.zeros((100, 1, 2, 2), np.uint8), np.repeat([0, 1], 50)
+    tested = slice(0, 50 + rare)
+    arrays = {"train_inputs": inputs, "train_targets": targets, "test_inputs": inputs[tested]}
+    np.savez(tmp_path / "few.npz", **arrays, test_targets=targets[tested])
+    spec = make_spec(dataset={"name": "arrays", "path": str(tmp_path / "few.npz")})
+    runner = StageRunner(
+        FolderStore(tmp_path / "store"), Runtime(torch.device("cpu"), data=(tmp_path,)), lambda *_: None
+    )
+    stages = {stage.title: stage for stage in Plan.of(spec).stages}
+    titles = [title for title in stages if title.startswith("prepare")]
+
+    *_, record = (runner.run(stages[title]).record for title in (*titles, "train teacher", "evaluate teacher"))
+
+    assert isinstance(record, EvaluationRecord)
+    assert (record.classes is not None) == recorded
+    assert ("classes" in record.model_dump()) == recorded

@@ -77,17 +77,21 @@ class _Wrong(torch.autograd.Function):
             wrong = torch.empty_like(gradient)
             wrong[1:] = gradient[1:]
             return wrong, None
+        if ctx.how == "large":
+            return gradient * 1e6, None
         return -gradient if ctx.how == "mirrored" else gradient * 2 ** int(torch.randint(4, ())), None
 
 
 class Wrong(nn.Module):
-    """A linear model whose gradients are wrong in bfloat16 alone: `unwritten` or `mirrored`."""
+    """A linear model whose gradients are wrong in rounded types: `unwritten`, `mirrored`, `large` or `no kernel`."""
 
     def __init__(self, how: str = "") -> None:
         super().__init__()
         self.first, self.second, self.how = nn.Linear(16, 8), nn.Linear(8, 3), how
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if self.how == "no kernel" and inputs.dtype == torch.float16:
+            raise RuntimeError("no kernel for 'Half'")
         features = self.first(inputs.flatten(1))
         return self.second(_Wrong.apply(features, self.how) if self.how else features)
 
@@ -243,6 +247,29 @@ def test_bfloat16_that_is_far_from_float32_is_taken_where_it_is_asked_for(
 
     assert (record.precision, record.fallback) == ("bfloat16", None)
     assert "mine:model: trained in bfloat16 as it was asked for: the gradient" in caplog.text
+
+
+def test_float16_is_taken_where_it_is_asked_for_and_right(tmp_path: Path, mine: ModuleType) -> None:
+    record = record_of(train(tmp_path, {"name": "mlp", "hidden": [4]}, precision="float16"))
+
+    assert (record.precision, record.fallback) == ("float16", None)
+
+
+def test_float16_of_which_the_device_has_no_kernel_is_refused_in_one_line(tmp_path: Path, mine: ModuleType) -> None:
+    model = {"name": "mine:model", "options": {"how": "no kernel"}}
+
+    with pytest.raises(StageFailed) as refused:
+        train(tmp_path, model, precision="float16")
+
+    said = "training.precision: mine:model in float16: no kernel for 'Half' on this device: say auto or float32"
+    assert str(refused.value) == said
+
+
+def test_gradients_that_overflow_in_float16_are_no_fault_for_certain_as_the_loss_scale_falls() -> None:
+    fault = Probe([Wrong("large")], torch.randn(16, 1, 4, 4), seed=0).fault_of(torch.float16)
+
+    assert fault is not None
+    assert (fault.what, fault.certain) == ("the gradient of first.weight is not finite", False)
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from distill_queue.worker.training.objective import Goal
 from distill_queue.worker.training.stack import Stack
 
 KD = {"temperature": 4.0, "alpha": 0.9}
+NAMES = ("one", "two", "three")
 
 
 def mlp() -> nn.Module:
@@ -214,6 +215,45 @@ def test_members_that_learn_from_other_classes_are_as_if_trained_alone(
         train([alone], data, logits, tmp_path / str(place))
 
     torch.testing.assert_close(weights(together), weights(apart), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "choices", [{"class_weights": "balanced", "keep": "best", "best_by": "macro_f1"}, {"sampling": "balanced"}]
+)
+def test_members_that_mind_classes_are_as_if_trained_alone(
+    data: Split, teacher_logits: torch.Tensor, tmp_path: Path, choices: dict[str, Any]
+) -> None:
+    data, rows = labelled_only(data)
+    logits = teacher_logits[:, rows]
+
+    def some() -> list[Member]:
+        classes: list[tuple[int, ...] | None] = [None, (0, 1), None]
+        members = sweep(**choices)[:3]
+        return [replace(each, classes=which, class_names=NAMES) for each, which in zip(members, classes, strict=True)]
+
+    train(together := some(), data, logits, tmp_path / "together")
+    for place, alone in enumerate(apart := some()):
+        train([alone], data, logits, tmp_path / str(place))
+
+    torch.testing.assert_close(weights(together), weights(apart), rtol=1e-4, atol=1e-5)
+
+
+def test_a_student_that_draws_by_class_sees_each_equally_often(
+    data: Split, teacher_logits: torch.Tensor, tmp_path: Path
+) -> None:
+    data, rows = labelled_only(data)
+    data.targets[data.targets == 2] = 0
+    data.targets[0] = 2
+    shown: list[torch.Tensor] = []
+    student = member(partial(Watching, shown), 0, KD, epochs=1, sampling="balanced")
+    train([student], data, teacher_logits[:, rows], tmp_path)
+
+    label = {
+        row.numpy().tobytes(): int(number)
+        for row, number in zip(data.normalised(slice(None)), data.targets, strict=True)
+    }
+    seen = [label[row.numpy().tobytes()] for row in torch.cat(shown)]
+    assert sorted(map(seen.count, range(3))) == [13, 13, 14]
 
 
 def test_a_student_of_some_classes_never_sees_the_others(

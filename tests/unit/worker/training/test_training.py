@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn import metrics
 from torch import nn
 
 from distill_queue.shared.errors import HandedBack, StoreUnavailable
+from distill_queue.shared.results.measure import Measure
 from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker.data.batches import Batches
 from distill_queue.worker.data.split import Split
@@ -65,7 +67,7 @@ def train(
         if steps == stop_at:
             raise HandedBack(progress)
 
-    members = [Member(model, training, Goal())]
+    members = [Member(model, training, Goal(), class_names=("one", "two", "three"))]
     batches = Batches(data, training.augmentation, None, torch.float32)
     (trained,) = fit(members, batches, data, torch.float32, report, Checkpoints(folder, every))
     assert isinstance(trained, Trained)
@@ -93,6 +95,65 @@ def test_a_training_that_was_left_ends_with_the_weights_of_one_that_was_not(
     assert trained.history.model_dump_json() == expected.history.model_dump_json()
     assert len(trained.history.losses) == len(trained.history.held_out_accuracies) == EPOCHS
     assert trained.record.steps == expected.record.steps
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"sampling": "balanced", "keep": "best", "best_by": "macro_f1"},
+        {"class_weights": "balanced", "keep": "best", "best_by": "loss"},
+        {"class_weights": {"two": 5.0}, "patience": 1, "best_by": "balanced_accuracy"},
+    ],
+)
+def test_a_training_that_minds_classes_goes_on_to_the_same_bits(
+    data: Split, tmp_path: Path, choices: dict[str, Any]
+) -> None:
+    undisturbed = new(with_dropout)
+    expected = train(undisturbed, data, tmp_path / "undisturbed", learning_rate=1e-2, **choices)
+
+    for stop_at in (2, 5):
+        with pytest.raises(HandedBack):
+            train(new(with_dropout), data, tmp_path / "left", stop_at, learning_rate=1e-2, **choices)
+    resumed = new(with_dropout)
+    trained = train(resumed, data, tmp_path / "left", learning_rate=1e-2, **choices)
+
+    for name, tensor in undisturbed.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    assert trained.history == expected.history
+    assert trained.history.best_by == trained.record.best_by == choices["best_by"]
+    assert trained.record.held_out_measure == trained.history.held_out_measures[trained.record.kept_epoch - 1]
+
+
+@pytest.mark.parametrize("measure", ["balanced_accuracy", "macro_f1", "loss"])
+def test_the_epoch_is_kept_that_is_best_by_what_is_asked_for(data: Split, tmp_path: Path, measure: Measure) -> None:
+    model = new(mlp)
+    trained = train(model, data, tmp_path, epochs=12, learning_rate=3e-2, keep="best", best_by=measure)
+
+    values = list(trained.history.held_out_measures)
+    kept = trained.record.kept_epoch - 1
+    assert len(set(values)) > 1
+    assert values[kept] == (min(values) if measure == "loss" else max(values))
+    logits = model(data.normalised(slice(None))).detach()
+    given = logits.argmax(1).numpy()
+    expected = {
+        "balanced_accuracy": metrics.balanced_accuracy_score(data.targets, given),
+        "macro_f1": metrics.f1_score(data.targets, given, average="macro"),
+        "loss": nn.functional.cross_entropy(logits, data.targets).item(),
+    }
+    assert values[kept] == pytest.approx(expected[measure], rel=1e-5)
+
+
+def test_a_plain_training_has_nothing_new_in_record_history_and_checkpoint(data: Split, tmp_path: Path) -> None:
+    with pytest.raises(HandedBack):
+        train(new(mlp), data, tmp_path, stop_at=6, keep="best")
+    checkpoint = Checkpoints(tmp_path, 30.0).latest()
+    trained = train(new(mlp), data, tmp_path, keep="best")
+
+    assert checkpoint is not None
+    assert "measures" not in checkpoint.facts
+    assert {len(point) for curve in checkpoint.facts["curves"] for point in curve} == {3}
+    assert not {"best_by", "held_out_measure"} & trained.record.model_dump().keys()
+    assert not {"best_by", "held_out_measures"} & trained.history.model_dump().keys()
 
 
 def test_a_resumed_training_does_only_the_steps_that_are_left(data: Split, tmp_path: Path) -> None:

@@ -7,7 +7,13 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 
-from distill_queue.shared.report.sections.confusion import accuracy_by_class, class_accuracies, confusion, most_confused
+from distill_queue.shared.report.sections.confusion import (
+    accuracy_by_class,
+    class_accuracies,
+    class_table,
+    confusion,
+    most_confused,
+)
 from distill_queue.shared.results.predictions import Predictions
 from tests.unit.shared.report.conftest import marks, model, student
 
@@ -80,3 +86,28 @@ def test_of_many_classes_the_worst_are_shown() -> None:
     picture = accuracy_by_class(student(of_student), None, MANY, NAMES_OF_MANY, "y")
 
     assert picture.title == "small, its 20 worst of 60 classes"
+
+
+def test_each_tested_class_has_its_scores_of_teacher_student_and_control() -> None:
+    of_student = student(model("small", classes=[0, 0, 1, 0]), model("small/control", "control", classes=[0, 0, 0, 0]))
+    teacher = model("teacher", "teacher", classes=[0, 0, 1, 1])
+
+    table = class_table(of_student, teacher, LABELS, ["a", "b", "untested"])
+
+    assert table.columns[:5] == ("class", "test samples", "teacher: precision", "teacher: recall", "teacher: F1")
+    assert table.rows == (
+        ("a", "2", "100.0", "100.0", "100.0", "66.7", "100.0", "80.0", "50.0", "100.0", "66.7"),
+        ("b", "2", "100.0", "100.0", "100.0", "100.0", "50.0", "66.7", "0.0", "0.0", "0.0"),
+    )
+
+
+def test_of_many_classes_those_of_the_lowest_f1_are_in_the_table() -> None:
+    targets = np.arange(130)
+    classes = targets.copy()
+    classes[[5, 120]] = 0
+
+    table = class_table(student(model("small", classes=classes.tolist())), None, targets, [f"c{n}" for n in range(130)])
+
+    assert len(table.rows) == 100
+    assert {"c0", "c5", "c120"} < {row[0] for row in table.rows}
+    assert table.caption == "small: each class, the 100 of the lowest F1 of 130"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -9,7 +10,8 @@ import pytest
 
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.sections import curves
-from distill_queue.shared.report.sections.curves import learning_curve, loss_curve
+from distill_queue.shared.report.sections.curves import learning_curve, loss_curve, measure_curves
+from distill_queue.shared.results.history import History
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.folder_store import FolderStore
 from tests.conftest import small_spec
@@ -31,6 +33,19 @@ def test_curves_show_each_teacher_and_say_means_over_seeds_on_held_out_samples()
     assert said.startswith("After the last epoch, on held-out samples: teacher 1 80.0 %; teacher 2 80.0 %")
     assert said.endswith("small 65.0 % (mean of 2 seeds)")
     assert loss.says.endswith("small 0.3 (mean of 2 seeds)")
+
+
+def test_what_epochs_were_compared_by_has_a_curve_of_its_own() -> None:
+    points = [(1.0, 0.5, 0.4), (0.2, 0.99, 0.6)]
+    compared = replace(model("small"), histories=(History.of(points, "macro_f1", (0.25, 0.5)),))
+    plain = with_histories(model("small/control", "control"), points)
+
+    (picture,) = measure_curves(student(compared, plain), [], "x")
+
+    assert picture.title == "small: macro F1 on held-out samples, by which its epochs were compared"
+    assert picture.says == "After the last epoch: small 50.0%"
+    assert {"macro F1, %", "small"} <= set(texts(picture))
+    assert not list(measure_curves(student(plain), [], "x"))
 
 
 def test_the_legend_of_curves_is_of_the_full_lines() -> None:

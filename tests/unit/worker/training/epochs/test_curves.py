@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from distill_queue.worker.training.curves import Curve, Point, Tally, hits_of
+from distill_queue.worker.training.epochs.curves import Curve, Point, Tally, hits_of
 
 CPU = torch.device("cpu")
 
@@ -51,6 +51,19 @@ def test_the_first_step_is_told_whose_loss_is_not_finite(bad: float) -> None:
         tally.note(step, torch.tensor([1.0, loss]), torch.zeros(2))
 
     assert tally.sum_up()[2] == [None, 1]
+
+
+def test_losses_that_are_not_finite_are_left_out_where_their_steps_are_skipped_if_others_are() -> None:
+    tally = Tally(sizes=[2, 2, 4], labelled=[8], device=CPU, skipping=True)
+    epochs = []
+
+    for losses in ([1.0, torch.inf, 4.0], [torch.nan, torch.inf, torch.inf]):
+        for batch, loss in enumerate(losses):
+            tally.note(batch, torch.tensor([loss]), torch.zeros(1))
+        epochs.append(tally.sum_up())
+
+    assert epochs[0] == ([(2 * 1.0 + 4 * 4.0) / 6], [0.0], [None])
+    assert epochs[1][2] == [0]
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,19 @@ from collections.abc import Sequence
 
 import torch
 
+from distill_queue.worker.training.epochs.pools import Pool
+
 
 class Orders:
     """Random orders of the samples, each member's from a seed of its own; an epoch's can be drawn again."""
 
-    def __init__(self, seeds: Sequence[int], samples: int, pools: Sequence[torch.Tensor | None]) -> None:
+    def __init__(self, seeds: Sequence[int], samples: int, pools: Sequence[Pool | None]) -> None:
         """Draw nothing yet.
 
         Args:
             seeds: of each member.
             samples: how many an epoch shows.
-            pools: of each member, the rows that it learns from, on the CPU; None for all.
+            pools: of each member, the rows that it learns from; None for all.
 
         """
         self._samples, self._pools = samples, pools
@@ -39,10 +41,20 @@ class Orders:
         for generator, state in zip(self._generators, states, strict=True):
             generator.set_state(state)
 
-    def _order(self, pool: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
-        """Rows `[samples]` in random order: of all, or of a pool of fewer, over and over."""
+    def _order(self, pool: Pool | None, generator: torch.Generator) -> torch.Tensor:
+        """Rows `[samples]` in random order: of all, or of a pool."""
         if pool is None:
             return torch.randperm(self._samples, generator=generator)
-        rounds = -(-self._samples // len(pool))
-        orders = [pool[torch.randperm(len(pool), generator=generator)] for _ in range(rounds)]
-        return torch.cat(orders)[: self._samples]
+        if len(pool) == 1:
+            return _drawn(pool[0], self._samples, generator)
+        each, left = divmod(self._samples, len(pool))
+        once_more = set(torch.randperm(len(pool), generator=generator)[:left].tolist())
+        groups = [_drawn(rows, each + (place in once_more), generator) for place, rows in enumerate(pool)]
+        return torch.cat(groups)[torch.randperm(self._samples, generator=generator)]
+
+
+def _drawn(rows: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
+    """So many of some rows in random order; if they are too few, all of them over and over."""
+    rounds = -(-count // len(rows))
+    orders = [rows[torch.randperm(len(rows), generator=generator)] for _ in range(rounds)]
+    return torch.cat(orders)[:count] if orders else rows[:0]

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import torch
 
+from distill_queue.shared.results.measure import Measure, best_place, in_words
+
 
 class Point(NamedTuple):
     """What an epoch came to."""
@@ -25,20 +27,40 @@ class Curve:
     """The learning curve of one member."""
 
     points: list[Point] = field(default_factory=list)
+    #: What epochs are compared by on the held-out samples, where that is not the accuracy, and its values.
+    best_by: Measure | None = None
+    measures: list[float] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.points)
 
     @property
     def best_epoch(self) -> int:
-        """The first epoch, counted from 1, with the highest accuracy on the held-out samples; 0 before the first."""
-        accuracies = [point.held_out_accuracy or 0.0 for point in self.points]
-        return accuracies.index(max(accuracies)) + 1 if accuracies else 0
+        """The first epoch, counted from 1, that is best on the held-out samples; 0 before the first."""
+        if not self.points:
+            return 0
+        if self.best_by and self.measures:
+            return best_place(self.measures, self.best_by) + 1
+        return best_place([point.held_out_accuracy or 0.0 for point in self.points], "accuracy") + 1
 
     @property
     def epochs_since_best(self) -> int:
         """Epochs that were no better than the best one."""
         return len(self) - self.best_epoch
+
+    @property
+    def last_in_words(self) -> str:
+        """What the last epoch came to."""
+        last = self.points[-1]
+        words = f"loss {last.loss:.3f} · {last.train_accuracy:.1%}"
+        if last.held_out_accuracy is None:
+            return words
+        compared = f", {in_words(self.measures[-1], self.best_by)}" if self.best_by and self.measures else ""
+        return f"{words} · {last.held_out_accuracy:.1%}{compared} held out"
+
+    def measure_of(self, epoch: int) -> float | None:
+        """What an epoch, counted from 1, is compared by; None where that is the accuracy."""
+        return self.measures[epoch - 1] if self.measures else None
 
 
 class Tally:
