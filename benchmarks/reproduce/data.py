@@ -115,7 +115,6 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "table": copy_wine,
     "movie-snippets": make_snippets,
     "photos": make_photos,
-=======
     "movie-snippets-minilm": make_minilm,
     "rare-class": make_rare_class,
 }
