@@ -21,9 +21,9 @@ from distill_queue.shared.spec.training import TrainingSpec
 from distill_queue.worker import models
 from distill_queue.worker.data.batches import Batch
 from distill_queue.worker.machine.determinism import determinism
-from distill_queue.worker.training import optimizers
+from distill_queue.worker.training.descent import optimizers
+from distill_queue.worker.training.descent.optimizers import Group
 from distill_queue.worker.training.objective import Objective
-from distill_queue.worker.training.optimizers import Group
 from distill_queue.worker.training.stack import Stack
 
 BATCHES, SMALL_BATCHES = (64, 256, 1_024, 4_096), (16,)

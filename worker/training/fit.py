@@ -23,16 +23,16 @@ from distill_queue.worker.machine.inputs import Inputs, first
 from distill_queue.worker.machine.recorded_step import RecordedStep, can_repeat
 from distill_queue.worker.machine.runtime import Report
 from distill_queue.worker.models import frozen_names, parameter_names, parameters, trained_parameters
-from distill_queue.worker.training import optimizers, schedules
 from distill_queue.worker.training.checkpoints import Checkpoint, Checkpoints
 from distill_queue.worker.training.class_weights import class_weights
+from distill_queue.worker.training.descent import optimizers, schedules
 from distill_queue.worker.training.descent.descent import Descent
+from distill_queue.worker.training.descent.optimizers import Group
 from distill_queue.worker.training.epochs.curves import Tally, hits_of
 from distill_queue.worker.training.epochs.held_out import HeldOutScores, held_out_scores
 from distill_queue.worker.training.epochs.orders import Orders
 from distill_queue.worker.training.epochs.pools import Pool, pool_of
 from distill_queue.worker.training.objective import Goal, Objective
-from distill_queue.worker.training.optimizers import Group
 from distill_queue.worker.training.stack import Stack
 from distill_queue.worker.training.state import State
 

@@ -13,7 +13,7 @@ from distill_queue.worker.training.descent.accumulation import Accumulation
 from distill_queue.worker.training.descent.average import Average
 from distill_queue.worker.training.descent.clipping import clip
 from distill_queue.worker.training.descent.loss_scale import LossScale
-from distill_queue.worker.training.optimizers import Optimizer
+from distill_queue.worker.training.descent.optimizers import Optimizer
 from distill_queue.worker.training.stack import Slice, Stack
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from distill_queue.shared.spec.training import TrainingSpec
-from distill_queue.worker.training.optimizers import Adam, Group, Optimizer, RatesOnDevice, Sgd, build
+from distill_queue.worker.training.descent.optimizers import Adam, Group, Optimizer, RatesOnDevice, Sgd, build
 
 RATE = 0.01
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR, PolynomialLR
 
 from distill_queue.shared.spec.training import TrainingSpec
-from distill_queue.worker.training.schedules import factor
+from distill_queue.worker.training.descent.schedules import factor
 
 
 def factors(steps: int, **training: Any) -> list[float]:
