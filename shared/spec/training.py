@@ -149,10 +149,13 @@ class TrainingSpec(SpecPart):
         """The same with fewer epochs, and milestones at the same shares of them."""
         places = (round(milestone * epochs / self.epochs) for milestone in self.milestones)
         milestones = tuple(sorted({place for place in places if 0 < place < epochs}))
-        changes = {"epochs": epochs, "milestones": milestones}
-        if self.milestones and not milestones:
-            changes |= {"schedule": "constant", "gamma": GAMMA}
-        return self.model_copy(update=changes)
+        if not self.milestones:
+            return self.model_copy(update={"epochs": epochs})
+        if milestones:
+            return self.model_copy(update={"epochs": epochs, "milestones": milestones})
+        # Copies remember what was said: the options of `step` would be refused beside another schedule.
+        said = self.model_dump(exclude_unset=True, exclude={"milestones", "gamma"})
+        return type(self).model_validate(said | {"epochs": epochs, "schedule": "constant"})
 
     def frozen(self, names: Sequence[str]) -> list[str]:
         """The parameters of a model that stay as they are."""

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-import numpy as np
-
 from distill_queue.shared.files.files import opened
 from distill_queue.shared.files.weights_file import Tensor
 
@@ -71,6 +69,8 @@ class StoredTensor:
         if self._is_in_rows:
             yield from pieces_of(self.path, self.start, size)
             return
+        import numpy as np  # A client that lists pipelines need not load it.
+
         numbers = np.frombuffer(b"".join(pieces_of(self.path, self.start, size)), f"V{SIZES[self.tensor.dtype]}")
         steps = [step * numbers.itemsize for step in self._strides]
         yield np.lib.stride_tricks.as_strided(numbers, self.tensor.shape, steps, writeable=False).tobytes()

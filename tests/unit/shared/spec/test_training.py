@@ -81,6 +81,7 @@ def test_milestones_of_a_shorter_training_stand_at_the_same_shares(
     shorter = training.shortened(epochs)
 
     assert (shorter.epochs, shorter.milestones, shorter.schedule) == (epochs, milestones, schedule)
+    assert TrainingSpec.model_validate(shorter) == shorter
     assert TrainingSpec.model_validate_json(shorter.model_dump_json()) == shorter
     assert training.shortened(100) == training
 
@@ -128,3 +129,10 @@ def test_a_teacher_draws_by_class_from_the_samples_with_a_label(tmp_path: Path) 
     path.write_text(path.read_text().replace("sampling: balanced", "sampling: balanced, augmentation: {cutmix: 1.0}"))
     with pytest.raises(InvalidSpec, match="mixup and cutmix blend in samples of all classes"):
         PipelineSpec.load(path)
+
+
+def test_a_shorter_training_without_milestones_is_a_training_as_it_was_said() -> None:
+    shorter = TrainingSpec(epochs=10).shortened(2)
+
+    assert shorter == TrainingSpec(epochs=2)
+    assert TrainingSpec.model_validate(shorter) == shorter
