@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distill_queue.shared.errors import UnknownPipeline
 
@@ -91,12 +91,9 @@ TORCHVISION = Spelling(
     prefix="torchvision/",
 )
 #: Of the models of the library timm; a tag of weights behind a dot is a field of its own.
-TIMM = Spelling(
-    noun="name of a model",
-    first="a-z0-9_",
-    others="a-z0-9_",
-    first_in_words="a small letter (a to z), digit or '_'",
-    others_in_words="small letters (a to z), digits and '_'; a tag of weights is said as weights: a1_in1k",
+TIMM = replace(
+    TORCHVISION,
+    others_in_words=f"{TORCHVISION.others_in_words}; a tag of weights is said as weights: a1_in1k",
     prefix="timm/",
 )
 WEIGHTS = Spelling("name of weights", "A-Za-z0-9_", "A-Za-z0-9_", f"{_LETTER}, digit or '_'", f"{_LETTERS} and '_'")

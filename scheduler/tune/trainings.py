@@ -21,6 +21,7 @@ from distill_queue.shared.plan.lessons import Lessons
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import Distill, Labels
 from distill_queue.shared.plan.stage import Stage
+from distill_queue.shared.plan.starts import Starts
 from distill_queue.shared.results.records import TrainingRecord
 from distill_queue.shared.spec.pipeline import EvaluationSpec, PipelineSpec
 from distill_queue.shared.spec.student import GridPoint, StudentGrid
@@ -45,10 +46,13 @@ class Trainings:
     #: The stages that every training needs.
     _data: Stage = field(init=False)
     _lessons: Lessons = field(init=False)
+    #: Reads each file of weights once, for all rounds.
+    _starts: Starts = field(init=False)
 
     def __post_init__(self) -> None:
         plan = Plan.of(self.tuned.spec)
         self._data, self._lessons = plan.trunk[0], _lessons_at_the_end_of(plan)
+        self._starts = Starts(self.tuned.spec.dataset)
 
     def __call__(self, trials: list[Trial], rung: Rung) -> bool:
         """Train trials as a rung trains them, and enter their accuracies; return whether there was time for all.
@@ -121,7 +125,7 @@ class Trainings:
     def _stages(self, trials: list[Trial], rung: Rung) -> dict[int, list[Stage]]:
         """The trainings of each trial, by its number."""
         spec = self._spec(trials, rung)
-        found = Candidates.of(spec.students[0], spec, self._data, self._lessons).students
+        found = Candidates.of(spec.students[0], spec, self._data, self._lessons, self._starts).students
         return {
             trial.number: [stage for (label, _), stage in found.items() if label == f"trial {trial.number}"]
             for trial in trials

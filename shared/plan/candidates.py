@@ -38,7 +38,9 @@ class Candidates:
     controls: dict[tuple[str, int], Stage]
 
     @classmethod
-    def of(cls, student: StudentSpec | StudentGrid, spec: PipelineSpec, data: Stage, lessons: Lessons) -> Self:
+    def of(
+        cls, student: StudentSpec | StudentGrid, spec: PipelineSpec, data: Stage, lessons: Lessons, starts: Starts
+    ) -> Self:
         """All trainings of a student, and of its controls where the spec wants some."""
         if isinstance(student, StudentGrid):
             points = {point.label: point.student for point in student.points}
@@ -47,7 +49,7 @@ class Candidates:
         first = next(iter(points.values()))
         seeds = tuple(range(first.training.seed, first.training.seed + first.seeds))
         runs = StudentRuns(name=student.name, seeds=seeds, teacher=student.teacher)
-        students, controls, starts = {}, {}, Starts(spec.dataset)
+        students, controls = {}, {}
         for label, point in points.items():
             where = f" ({label})" if label else ""
             for seed in seeds:

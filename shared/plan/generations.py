@@ -14,6 +14,7 @@ from distill_queue.shared.plan.course import Branch
 from distill_queue.shared.plan.lessons import Lessons
 from distill_queue.shared.plan.recipes import StudentRuns
 from distill_queue.shared.plan.stage import Bundle, Stage
+from distill_queue.shared.plan.starts import Starts
 from distill_queue.shared.spec.assistants import Students
 from distill_queue.shared.spec.pipeline import PipelineSpec
 
@@ -32,6 +33,7 @@ class Generations:
 
     def __init__(self, spec: PipelineSpec, data: Stage, lessons: Lessons, graded: Graded) -> None:
         self._spec, self._data, self._graded = spec, data, graded
+        self._starts = Starts(spec.dataset)
         #: By the name of the student that teaches; the pipeline's own teacher has none.
         self._lessons: dict[str | None, Lessons] = {None: lessons}
         self._candidates: dict[str, Candidates] = {}
@@ -84,7 +86,7 @@ class Generations:
 
     def _add(self, students: Students) -> None:
         for student in students:
-            candidates = Candidates.of(student, self._spec, self._data, self._lessons[student.teacher])
+            candidates = Candidates.of(student, self._spec, self._data, self._lessons[student.teacher], self._starts)
             self._candidates[student.name] = candidates
             candidates.grade(self._graded)
             for trainings, made in (

@@ -16,7 +16,7 @@ from distill_queue.shared.plan.recipes import (
     TrainTeacher,
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Stage, label_file_ref, weights_ref
-from distill_queue.shared.plan.starts import LONGEST_FILE_NAME, Starts
+from distill_queue.shared.plan.starts import Starts, file_name
 from distill_queue.shared.spec.given_files import class_names, weights_of
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, WeightedTeacherSpec
@@ -95,18 +95,12 @@ def teachers_of(spec: PipelineSpec, data: Stage) -> tuple[Stage, ...]:
             weights = weights_of(teacher, spec.dataset)
             load = LoadTeacher(model=teacher.model, normalise=teacher.normalise, classes=class_names(teacher))
             taken = f" ({', '.join(weights.notes)})" if weights.notes else ""
-            title = f"load {name} from {_file_name(str(weights.path))}{taken}"
+            title = f"load {name} from {file_name(str(weights.path))}{taken}"
             found.append(Stage.of(title, load, dataset=data.ref, checkpoint=weights_ref(weights)))
         else:
             train = TrainTeacher(model=teacher.model, training=teacher.training)
             found.append(starts.stage(f"train {name}", train, teacher, {"dataset": data.ref}))
     return tuple(found)
-
-
-def _file_name(path: str) -> str:
-    """The name of a given file, shortened for a stage's title; a key has only the file's content."""
-    name = Path(path).name
-    return name if len(name) <= LONGEST_FILE_NAME else f"{name[: LONGEST_FILE_NAME - 1]}…"
 
 
 def _joined(spec: PipelineSpec, data: Stage, teachers: tuple[Stage, ...]) -> Stage | None:
@@ -142,7 +136,7 @@ def _imported(spec: PipelineSpec, data: Stage) -> Stage:
     """The stage that takes soft labels from a file."""
     given = LabelTeacherSpec.model_validate(spec.teacher)
     file = label_file_ref(Path(given.soft_labels))
-    title = f"import soft labels from {_file_name(given.soft_labels)}"
+    title = f"import soft labels from {file_name(given.soft_labels)}"
     return Stage.of(title, ImportSoftLabels(**_stored(spec)), dataset=data.ref, file=file)
 
 

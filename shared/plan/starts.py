@@ -21,7 +21,7 @@ from distill_queue.shared.spec.weights import weights_file
 START = "start"
 #: The file of a training's end, beside its weights, where the spec says to keep it.
 STATE = "state.safetensors"
-#: Characters of a file's name in a recipe.
+#: Characters of a file's name in a recipe or a title.
 LONGEST_FILE_NAME = 60
 
 
@@ -56,12 +56,17 @@ class Starts:
             if asked not in self._files:
                 weights = start_weights(part.model, given, self._dataset)
                 taken = f" ({', '.join(weights.notes)})" if weights.notes else ""
-                start = Start(mode="weights", file=f"{shortened(Path(given.file).name, LONGEST_FILE_NAME)}{taken}")
+                start = Start(mode="weights", file=f"{file_name(given.file)}{taken}")
                 self._files[asked] = start, weights_ref(weights)
             return self._files[asked]
         if isinstance(part, StudentSpec) and part.continues and isinstance(recipe, Distill | TrainControl):
             return _continued(part.continues, recipe, inputs)
         return None
+
+
+def file_name(path: str) -> str:
+    """The name of a given file, shortened for a recipe or a stage's title; a key has only the file's content."""
+    return shortened(Path(path).name, LONGEST_FILE_NAME)
 
 
 def new_schedules(stages: Iterable[Stage]) -> Iterator[str]:

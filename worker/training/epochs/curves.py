@@ -95,7 +95,7 @@ class Tally:
     def sum_up(self) -> tuple[list[float], list[float], list[int | None]]:
         """Of each member the epoch's mean loss, its accuracy, and the first batch whose loss was not finite.
 
-        Where batches are left out, the first one is told only if no loss of the epoch was finite.
+        Where a loss scale skips batches, single losses may be infinite: it counts only if all of the epoch were.
         """
         finite = self.losses.isfinite()
         if self._skipping and finite.any():
