@@ -15,7 +15,7 @@ endif
 .venv/ready: pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: set PYTHON to a Python 3.11, 3.12 or 3.13"; exit 2; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,monitor,s3,dev,docs-site,dist]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,monitor,s3,export,dev,docs-site,dist]'
 	touch $@
 
 demo: setup
@@ -31,7 +31,7 @@ test-lowest: .venv-lowest/ready
 
 .venv-lowest/ready: pyproject.toml constraints-lowest.txt
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
-	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[worker,monitor,s3,dev,docs-site,dist]'
+	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[worker,monitor,s3,export,dev,docs-site,dist]'
 	touch $@
 
 # What is run before each commit, within a minute: properties try few examples, and a unit test of more than a second fails.

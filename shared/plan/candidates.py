@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from distill_queue.shared.plan.course import Branch
+from distill_queue.shared.plan.exports import Exports
 from distill_queue.shared.plan.lessons import Lessons
 from distill_queue.shared.plan.recipes import (
     ChooseStudent,
@@ -21,6 +22,7 @@ from distill_queue.shared.plan.recipes import (
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage
 from distill_queue.shared.plan.starts import Starts
 from distill_queue.shared.spec.augmentation import AugmentationSpec
+from distill_queue.shared.spec.export import ExportSpec
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.spec.student import StudentGrid, StudentSpec
 
@@ -36,6 +38,8 @@ class Candidates:
     #: By label and seed; the controls are missing where the spec wants none.
     students: dict[tuple[str, int], Stage]
     controls: dict[tuple[str, int], Stage]
+    #: What its first seed's model is exported to, if it is.
+    export: ExportSpec | None
 
     @classmethod
     def of(
@@ -74,7 +78,7 @@ class Candidates:
                     )
                     title = f"train {runs.control(seed)}{where}"
                     controls[label, seed] = starts.stage(title, alone, point, {"dataset": data.ref})
-        return cls(runs, tuple(points), lessons.teacher, students, controls)
+        return cls(runs, tuple(points), lessons.teacher, students, controls, student.export)
 
     @property
     def of_one_point(self) -> tuple[Stage, ...]:
@@ -97,6 +101,10 @@ class Candidates:
             elif labels:
                 for seed in self.runs.seeds:
                     graded.add(role(seed), trained[labels[0], seed], teacher)
+        if self.export:
+            first, choice = self.runs.seeds[0], graded.choice_of(self.runs.name)
+            model = choice or self.students[self.labels[0], first]
+            graded.exports.add(self.runs, self.export, model, first if choice else None)
 
 
 class Graded:
@@ -111,6 +119,7 @@ class Graded:
         self.of_chosen: dict[str, Stage] = {}
         #: The report's inputs, by role.
         self.scores: dict[str, ArtifactRef] = {}
+        self.exports = Exports(data)
 
     def add(self, role: str, model: Stage, teacher: Stage | None) -> None:
         """Have a model scored for a role, beside a teacher."""
@@ -143,9 +152,15 @@ class Graded:
             self.scores[role(seed)] = self.of_chosen.setdefault(evaluation.key, evaluation).ref
 
     def branch(self, bundle: Bundle) -> Branch:
-        """Trainings, and the evaluations of those that are not chosen from."""
+        """Trainings, and the evaluations and exports of those that are not chosen from."""
         evaluations = tuple(self.evaluations[model.key] for model in bundle if model.key in self.evaluations)
-        return (bundle, evaluations) if evaluations else (bundle,)
+        exports = tuple(export for model in bundle for export in self.exports.of(model))
+        return tuple(each for each in (bundle, evaluations, exports) if each)
+
+    @property
+    def exports_of_chosen(self) -> list[Stage]:
+        """The exports of models that were chosen from grids."""
+        return [export for choice in self.choices.values() for export in self.exports.of(choice)]
 
     def choice_of(self, name: str) -> Stage | None:
         """What chooses the model of a student, where it was chosen from a grid."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from distill_queue.shared.plan.recipes import (
     Distill,
+    Export,
     JoinTeachers,
     Labels,
     LoadTeacher,
@@ -49,6 +50,8 @@ def _is_new(recipe: StageRecipe) -> bool:
             return bool(classes) or not isinstance(normalise, str)
         case JoinTeachers(seeds=seeds, normalise=normalise, classes=classes):
             return bool(seeds or classes) or any(not isinstance(each, str) for each in normalise)
+        case Export():
+            return True
         case WriteReport(students=students):
             return any(runs.teacher is not None for runs in students)
     return False

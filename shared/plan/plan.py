@@ -76,11 +76,12 @@ class Plan(Frozen):
             teachers=teachers if own.joined else (),
             branches=(*(((evaluation,),) for evaluation in alone), *students.first),
             later=students.later,
-            tail=(*cut(students.choices), *cut(list(graded.of_chosen.values()))),
+            tail=(*cut(students.choices), *cut(list(graded.of_chosen.values())), *cut(graded.exports_of_chosen)),
             report=Stage.of(
                 "report",
                 WriteReport(students=students.runs, teachers=len(teachers) if own.joined else 0),
                 **graded.scores,
+                **graded.exports.scores,
             ),
         )
 

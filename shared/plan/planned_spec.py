@@ -15,6 +15,7 @@ from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import (
     ChooseStudent,
     Distill,
+    Export,
     ImportSoftLabels,
     JoinTeachers,
     Labels,
@@ -26,6 +27,7 @@ from distill_queue.shared.plan.recipes import (
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.plan.starts import START, alike
+from distill_queue.shared.spec.export import ExportSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.part import SpecPart
 from distill_queue.shared.spec.pipeline import PipelineSpec
@@ -152,10 +154,23 @@ def _candidate(runs: StudentRuns, plan: Plan, stage: Stage, files: dict[str, Art
         training=recipe.training,
         transfer=recipe.transfer,
         seeds=len(runs.seeds),
+        export=_export(runs, plan),
         teacher=runs.teacher,
         continues=_continued(runs, plan),
         **_weights(stage, files),
     )
+
+
+def _export(runs: StudentRuns, plan: Plan) -> ExportSpec | None:
+    """What a student is exported to."""
+    stages, begin = {stage.ref: stage for stage in plan.stages}, runs.export("")
+    recipes = [stages[ref].recipe for role, ref in plan.report.inputs.items() if role.startswith(begin)]
+    exports = [recipe for recipe in recipes if isinstance(recipe, Export)]
+    if not exports:
+        return None
+    tolerance = next((each.tolerance for each in exports if each.tolerance is not None), None)
+    stated = {} if tolerance is None else {"tolerance": tolerance}
+    return ExportSpec(formats=tuple(each.format for each in exports), **stated)
 
 
 def _continued(runs: StudentRuns, plan: Plan) -> ContinuedStudent | None:

@@ -246,6 +246,23 @@ class Evaluate(StageRecipe):
     counting: Counting = Field(default="layers", exclude_if=lambda counting: counting == "layers")
 
 
+class Export(StageRecipe):
+    """Write a student as a file for another runtime, and score that file on the test set."""
+
+    kind: Literal["export"] = "export"
+    format: str
+    #: Of the format's exporter.
+    revision: int = 1
+    #: Points of accuracy that may be lost; None where no answer may change.
+    tolerance: float | None = None
+    #: Of a chosen student, the run.
+    seed: int | None = None
+
+    def details(self, *dataset: str) -> tuple[str, ...]:
+        """The format, and the data set."""
+        return (self.format, *dataset)
+
+
 class StudentRuns(SpecPart):
     """A student's runs, one a seed; `role` and `control` name a run's evaluations among a report's inputs."""
 
@@ -266,6 +283,10 @@ class StudentRuns(SpecPart):
     def control(self, seed: int) -> str:
         """Its control's evaluation."""
         return f"{self.role(seed)}/control"
+
+    def export(self, name: str) -> str:
+        """The student's export in a format: that of its first seed."""
+        return f"{self.role(self.seeds[0])}/export/{name}"
 
 
 class WriteReport(StageRecipe):
@@ -293,6 +314,7 @@ Recipe = Annotated[
     | TrainControl
     | ChooseStudent
     | Evaluate
+    | Export
     | WriteReport,
     Field(discriminator="kind"),
 ]

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from distill_queue.shared.frozen import Frozen
+from distill_queue.shared.results.export import ExportRecord
 from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord
 
 
@@ -47,6 +48,8 @@ class StudentScore(Frozen):
     #: Which points of their grids were chosen for student and control, where they have grids.
     choice: ChoiceRecord | None = None
     control_choice: ChoiceRecord | None = None
+    #: The files that its first seed's model was exported to, in the spec's order.
+    exports: Annotated[tuple[ExportRecord, ...], Field(exclude_if=lambda exports: not exports)] = ()
 
     @property
     def student(self) -> EvaluationRecord:

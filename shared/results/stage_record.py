@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from distill_queue.shared.frozen import Frozen
+from distill_queue.shared.results.export import ExportRecord
 from distill_queue.shared.results.records import (
     ChoiceRecord,
     DatasetRecord,
@@ -27,6 +28,7 @@ Record = Annotated[
     | SoftLabelsRecord
     | ChoiceRecord
     | EvaluationRecord
+    | ExportRecord
     | ReportRecord,
     Field(discriminator="kind"),
 ]

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationError
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.spec.distillation import DistillationSpec
+from distill_queue.shared.spec.export import ExportSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.grid import has_grid, points
 from distill_queue.shared.spec.model import ModelSpec
@@ -40,6 +41,8 @@ class StudentSpec(SpecPart):
     """The classes whose samples it and its control learn from; the teacher learns from all."""
     seeds: int = Field(default=1, ge=1, le=100)
     """How many seeds, from the training's own on, it and its control are trained with."""
+    export: Annotated[ExportSpec | None, Field(exclude_if=lambda export: export is None)] = None
+    """The files that its first seed's model is exported to, as `{formats: [onnx]}`."""
 
     @model_validator(mode="after")
     def _model_has_such_parameters(self) -> Self:
@@ -85,13 +88,18 @@ class StudentGrid(SpecPart):
         """How many seeds each candidate is trained with."""
         return self.points[0].student.seeds
 
+    @property
+    def export(self) -> ExportSpec | None:
+        """What the chosen candidate is exported to, if it is."""
+        return self.points[0].student.export
+
     @model_validator(mode="after")
     def _points_are_of_one_student(self) -> Self:
         students = [point.student for point in self.points]
-        runs = {(each.name, each.teacher, each.seeds, each.training.seed) for each in students}
+        runs = {(each.name, each.teacher, each.seeds, each.training.seed, each.export) for each in students}
         if len({point.label for point in self.points}) < len(self.points) or len(runs) > 1:
             raise PydanticCustomError(
-                "students", "the points differ in their labels, not in name, teacher or seeds", {}
+                "students", "the points differ in their labels, not in name, teacher, seeds or export", {}
             )
         return self
 
@@ -101,7 +109,7 @@ def _expanded(value: Any) -> Any:
     if not has_grid(value):
         return value
     seed = value["training"].get("seed") if isinstance(value.get("training"), dict) else None
-    given_once = {field: value.get(field) for field in ("name", "teacher", "seeds")} | {"training.seed": seed}
+    given_once = {field: value.get(field) for field in ("name", "teacher", "seeds", "export")} | {"training.seed": seed}
     for field, given in given_once.items():
         if has_grid({field: given}):
             raise PydanticCustomError("students", "'{key}' cannot be a grid", {"key": field})

@@ -43,11 +43,15 @@ class Field:
             fields[name] = cls(each, dtype, slice(first, first + kind.itemsize), mean, std)
         return fields
 
-    def of(self, stored: torch.Tensor) -> torch.Tensor:
-        """The input of samples that are stored as bytes `[samples, bytes]`, as the model takes it."""
+    def values(self, stored: torch.Tensor) -> torch.Tensor:
+        """The input of samples that are stored as bytes `[samples, bytes]`, as it was stored."""
         # A copy, always: a single row's bytes are contiguous where they are, and may begin at an odd address.
         own = stored[:, self.place].clone(memory_format=torch.contiguous_format)
-        values = own.view(self.dtype).view(len(stored), *self.record.shape)
+        return own.view(self.dtype).view(len(stored), *self.record.shape)
+
+    def of(self, stored: torch.Tensor) -> torch.Tensor:
+        """The input of samples that are stored as bytes `[samples, bytes]`, as the model takes it."""
+        values = self.values(stored)
         match self.record.kind:
             case "tokens":
                 return values.long()

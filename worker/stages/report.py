@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from distill_queue.shared.plan.recipes import WriteReport
+from distill_queue.shared.plan.recipes import StudentRuns, WriteReport
+from distill_queue.shared.results.export import ExportRecord
 from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord
 from distill_queue.shared.results.scores import ReportRecord, StudentRun
 from distill_queue.worker.evaluation import scores
@@ -19,7 +20,7 @@ def run(recipe: WriteReport, context: StageContext) -> ReportRecord:
     evaluations = {
         role: record_of(artifact, EvaluationRecord)
         for role, artifact in context.inputs.items()
-        if recipe.students and role not in choices
+        if recipe.students and role not in choices and "/export/" not in role
     }
     students = []
     for student in recipe.students:
@@ -36,9 +37,16 @@ def run(recipe: WriteReport, context: StageContext) -> ReportRecord:
             "choice": choices.get(f"{student.name}/choice"),
             "control_choice": choices.get(f"{student.name}/control/choice"),
             "teacher": student.teacher,
+            "exports": _exports(student, context),
         }
         students.append(score.model_copy(update=chosen))
     teachers = tuple(evaluations[f"teacher {number}"] for number in range(1, recipe.teachers + 1))
     report = ReportRecord(teacher=evaluations.get("teacher"), teachers=teachers, students=tuple(students))
     (context.folder / REPORT).write_text(report.model_dump_json(indent=1), encoding="utf-8")
     return report
+
+
+def _exports(student: StudentRuns, context: StageContext) -> tuple[ExportRecord, ...]:
+    """The files that a student was exported to."""
+    begin = student.export("")
+    return tuple(record_of(each, ExportRecord) for role, each in context.inputs.items() if role.startswith(begin))

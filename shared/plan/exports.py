@@ -1,0 +1,44 @@
+"""Exports: the stages that make files of a plan's students."""
+
+from __future__ import annotations
+
+from distill_queue.shared.plan.recipes import Export, StudentRuns
+from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage
+from distill_queue.shared.spec.export import FORMATS, ExportSpec
+
+
+class Exports:
+    """The exports of a plan's students, each of the first seed's model."""
+
+    def __init__(self, data: Stage) -> None:
+        self._data = data
+        #: By the key of the model, or of what chooses it: the exports by their own keys.
+        self._made: dict[str, dict[str, Stage]] = {}
+        #: The report's inputs, by role.
+        self.scores: dict[str, ArtifactRef] = {}
+
+    def add(self, runs: StudentRuns, asked: ExportSpec, model: Stage, seed: int | None = None) -> None:
+        """Have a student's model exported; of one that is chosen, that of a seed."""
+        made = self._made.setdefault(model.key, {})
+        for name in asked.formats:
+            stage = export_of(runs, name, asked, self._data, model, seed)
+            self.scores[runs.export(name)] = made.setdefault(stage.key, stage).ref
+
+    def of(self, model: Stage) -> Bundle:
+        """The exports of a trained model, or of what was chosen."""
+        return tuple(self._made.get(model.key, {}).values())
+
+
+def export_of(
+    runs: StudentRuns, name: str, asked: ExportSpec, data: Stage, model: Stage, seed: int | None = None
+) -> Stage:
+    """The stage that exports a student's model in a format."""
+    export_format = FORMATS[name]
+    recipe = Export(
+        format=name,
+        revision=export_format.version,
+        tolerance=asked.tolerance if export_format.integers else None,
+        seed=seed,
+    )
+    title = f"export {runs.role(runs.seeds[0])} to {name}"
+    return Stage.of(title, recipe, dataset=data.ref, model=model.ref)
