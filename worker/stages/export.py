@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
 from distill_queue.shared.plan.recipes import Distill, Export
 from distill_queue.shared.results.export import ExportRecord
@@ -47,7 +48,7 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
     exporter.write(
         ExportJob(context.title, deployed, _facts(context, deployed), lambda: _calibration(context, deployed)), path
     )
-    file = runtime.File(path, THREADS)
+    file = runtime.File(path, torch.get_num_threads())
     logits = np.concatenate([file.logits(each) for each in raw_batches(test, deployed.inputs, BATCH)])
     compared = Comparison.of(logits, of_model, test.targets.cpu().numpy())
     if recipe.tolerance is None:

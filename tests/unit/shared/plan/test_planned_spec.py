@@ -38,6 +38,12 @@ CHANGES: dict[str, dict[str, Any]] = {
     "a teacher that answers in each step": {"soft_labels": {"mode": "online", "augmentation": {"shift": 2}}},
     "no controls": {"evaluation": {"control": False}},
     "accepted warnings": {"accept": ["unused_classes", "normalisation"]},
+    "exports": {
+        "students": [
+            {"name": "a", "model": MLP, "export": {}},
+            {"name": "b", "model": MLP, "seeds": 2, "export": {"formats": ["onnx-int8", "onnx"], "tolerance": 0.5}},
+        ]
+    },
     "queue": {"device": "cpu", "priority": "high", "time_limits": {"distill": 60.0}},
     "students": {
         "students": [
