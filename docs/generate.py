@@ -126,7 +126,7 @@ def spec_page() -> str:
     losses = {name: loss.about for name, loss in LOSSES.items()}
     lines += _names("Data sets", "datasets", datasets) + _names("Models", "models", MODELS)
     formats = {name: found.about for name, found in FORMATS.items()}
-    lines += _names("Losses", "losses", losses) + _names("Formats", "formats", formats, own=False)
+    lines += _names("Losses", "losses", losses) + _names("Formats", "formats", formats)
     return "\n".join(lines)
 
 
@@ -183,11 +183,10 @@ def _table(title: str, part: dict[str, Any]) -> list[str]:
     return [f"## {title}\n", f"{part['description']}\n", *_rows(("key", "type", "default", "meaning"), rows), ""]
 
 
-def _names(title: str, command: str, names: Mapping[str, str], *, own: bool = True) -> list[str]:
-    """A section that lists the names that a spec may give, each with its description; the user's own among them."""
-    rows = [(f"`{name}`", about) for name, about in {**names, **(OWN if own else {})}.items()]
-    added = ", with the short names that installed packages add" if own else ""
-    about = f"`distill {command}` lists these too{added}.\n"
+def _names(title: str, command: str, names: Mapping[str, str]) -> list[str]:
+    """A section that lists the names that a spec may give, each with its description."""
+    rows = [(f"`{name}`", about) for name, about in {**names, **OWN}.items()]
+    about = f"`distill {command}` lists these too, with the short names that installed packages add.\n"
     return [f"## {title}\n", about, *_rows(("name", "meaning"), rows), ""]
 
 

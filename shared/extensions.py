@@ -1,4 +1,4 @@
-"""Extensions: names that installed packages give to models, losses and data sources of theirs, by entry points.
+"""Extensions: names that packages give to models, losses, data sources and formats of theirs, by entry points.
 
 An entry point `cosine = "mine.losses:cosine"` of the group `distill_queue.losses` makes `cosine` short for the
 reference. Only packages' metadata are read here, and nothing of theirs is imported.
@@ -13,7 +13,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal
 
 #: What packages may add: `distill_queue.<kind>` is the group of its entry points.
-ExtensionKind = Literal["models", "losses", "data_sources"]
+ExtensionKind = Literal["models", "losses", "data_sources", "formats"]
 
 
 @dataclass(frozen=True, slots=True)

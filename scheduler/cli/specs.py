@@ -178,9 +178,10 @@ def losses(as_json: AsJson = False) -> None:
 @app.command()
 def formats(as_json: AsJson = False) -> None:
     """List the formats that a spec may export a student to."""
+    from distill_queue.shared.catalog import OWN
     from distill_queue.shared.spec.export import FORMATS
 
-    _print_names({name: found.about for name, found in FORMATS.items()}, as_json)
+    _list({name: found.about for name, found in FORMATS.items()} | OWN, "formats", as_json)
 
 
 def _shape(facts: DatasetFacts) -> str:
@@ -189,18 +190,13 @@ def _shape(facts: DatasetFacts) -> str:
 
 def _list(known: dict[str, str], kind: ExtensionKind, as_json: bool) -> None:
     """Print the names that a spec may give, and those that installed packages add."""
+    from rich.table import Table
+
     from distill_queue.shared.extensions import extensions
 
     for added in extensions(kind):
         about = f"{known[added.name]}; and " if added.name in known else ""  # A spec with this name is refused.
         known = known | {added.name: about + added.about}
-    _print_names(known, as_json)
-
-
-def _print_names(known: dict[str, str], as_json: bool) -> None:
-    """Print names with what each is."""
-    from rich.table import Table
-
     if as_json:
         print_json(known)
         return

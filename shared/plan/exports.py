@@ -33,11 +33,13 @@ def export_of(
     runs: StudentRuns, name: str, asked: ExportSpec, data: Stage, model: Stage, seed: int | None = None
 ) -> Stage:
     """The stage that exports a student's model in a format."""
-    export_format = FORMATS[name]
+    # Of a format of the user's own, only a worker knows whether its numbers are integers.
+    known = FORMATS.get(name)
     recipe = Export(
         format=name,
-        revision=export_format.version,
-        tolerance=asked.tolerance if export_format.integers else None,
+        revision=known.version if known else 1,
+        version_of_own="1" if known else asked.version,
+        tolerance=asked.tolerance if known is None or known.integers else None,
         seed=seed,
     )
     title = f"export {runs.role(runs.seeds[0])} to {name}"

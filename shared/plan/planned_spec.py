@@ -168,9 +168,10 @@ def _export(runs: StudentRuns, plan: Plan) -> ExportSpec | None:
     exports = [recipe for recipe in recipes if isinstance(recipe, Export)]
     if not exports:
         return None
-    tolerance = next((each.tolerance for each in exports if each.tolerance is not None), None)
-    stated = {} if tolerance is None else {"tolerance": tolerance}
-    return ExportSpec(formats=tuple(each.format for each in exports), **stated)
+    stated: dict[str, Any] = {"formats": tuple(each.format for each in exports)}
+    stated |= {"tolerance": each.tolerance for each in exports if each.tolerance is not None}  # noqa: B035 (all have one)
+    version = next((each.version_of_own for each in exports if is_reference(each.format)), "1")
+    return ExportSpec(**stated, version=version)
 
 
 def _continued(runs: StudentRuns, plan: Plan) -> ContinuedStudent | None:

@@ -253,6 +253,8 @@ class Export(StageRecipe):
     format: str
     #: Of the format's exporter.
     revision: int = 1
+    #: Of a format of the user's own, as the spec says it.
+    version_of_own: str = Field(default="1", exclude_if=lambda version: version == "1")
     #: Points of accuracy that may be lost; None where no answer may change.
     tolerance: float | None = None
     #: Of a chosen student, the run.

@@ -7,21 +7,21 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from distill_queue.shared.catalog import did_you_mean
+from distill_queue.shared.catalog import OWN, is_reference
 from distill_queue.shared.spec.exports.format import ExportFormat
 from distill_queue.shared.spec.exports.onnx import ONNX
 from distill_queue.shared.spec.exports.onnx_int8 import ONNX_INT8
-from distill_queue.shared.spec.part import SpecPart, at_most
+from distill_queue.shared.spec.part import SpecPart, at_most, unknown_name
 
+#: Most files that a student leaves in.
+MOST_FORMATS = 20
 #: Every format by its name: a new one is a name here.
 FORMATS: dict[str, ExportFormat] = {each.name: each for each in (ONNX, ONNX_INT8)}
 
 
 def _must_be_a_format(name: str) -> str:
-    if name not in FORMATS:
-        raise PydanticCustomError(
-            "unknown_name", "unknown format '{name}'{hint}", {"name": name, "hint": did_you_mean(name, FORMATS)}
-        )
+    if name not in FORMATS and not is_reference(name):
+        raise unknown_name("formats", "format", name, (*FORMATS, *OWN), "formats")
     return name
 
 
@@ -31,11 +31,20 @@ class ExportSpec(SpecPart):
     formats: Annotated[
         tuple[Annotated[str, AfterValidator(_must_be_a_format)], ...],
         Field(strict=False, min_length=1),
-        at_most(len(FORMATS)),
+        at_most(MOST_FORMATS),
     ] = ("onnx",)
-    """Of those that `distill formats` lists, as `[onnx, onnx-int8]`."""
+    """Of those that `distill formats` lists, as `[onnx, onnx-int8]`, or `package.module:Class` of your own."""
     tolerance: float = Field(default=1.0, ge=0.0, le=100.0)
     """Points of accuracy that a file of integers may lose; with more lost, its export fails."""
+
+    version: str = "1"
+    """Of a format of the user's own, part of the key: change it when its code changes."""
+
+    @model_validator(mode="after")
+    def _version_is_of_a_format_of_ones_own(self) -> Self:
+        if self.version != "1" and not any(map(is_reference, self.formats)):
+            raise PydanticCustomError("options", "belongs to a format of your own only", {"key": "version"})
+        return self
 
     @model_validator(mode="after")
     def _formats_are_different(self) -> Self:

@@ -1,4 +1,4 @@
-"""Short names: what installed packages call their models, losses and data sources, read as the references they are."""
+"""Short names: what packages call their models, losses, data sources and formats, read as references."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from distill_queue.shared.extensions import ExtensionKind, extensions
 from distill_queue.shared.files.markup import Location
 from distill_queue.shared.spec.dataset import LISTED
 from distill_queue.shared.spec.distillation import LOSSES
+from distill_queue.shared.spec.export import FORMATS
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.model import FAMILIES
 
@@ -57,6 +58,7 @@ def _has_model(name: str) -> bool:
 
 _MODELS = _Names("models", "model", _has_model)
 _LOSSES = _Names("losses", "loss", LOSSES.__contains__)
+_FORMATS = _Names("formats", "format", FORMATS.__contains__)
 _DATA = _Names("data_sources", "data set", LISTED.__contains__)
 #: Where names stand in a spec; a number stands for every item of a list.
 _PLACES: tuple[tuple[_Names, Location], ...] = (
@@ -65,6 +67,7 @@ _PLACES: tuple[tuple[_Names, Location], ...] = (
     (_MODELS, ("teachers", 0, "model", "name")),
     (_MODELS, ("students", 0, "model", "name")),
     (_LOSSES, ("students", 0, "distillation", "loss")),
+    (_FORMATS, ("students", 0, "export", "formats", 0)),
 )
 
 

@@ -27,6 +27,9 @@ from distill_queue.worker import models
 from distill_queue.worker.data import load as data
 from distill_queue.worker.data.reading import Reading
 from distill_queue.worker.data.split import Split
+from distill_queue.worker.exports.deployable import Deployable, RawInput
+from distill_queue.worker.exports.facts import FileFacts
+from distill_queue.worker.exports.job import ExportJob
 from distill_queue.worker.losses import kl
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.machine.runtime import Runtime
@@ -195,6 +198,31 @@ def test_the_loss_of_stacked_students_is_each_ones_own(own: Load) -> None:
 
     alone = [jensen_shannon(student, teacher, targets, temperature=each) for each in temperatures.tolist()]
     torch.testing.assert_close(together, torch.stack(alone))
+
+
+def test_a_file_for_numpy_answers_as_the_student_that_it_was_made_from(own: Load, tmp_path: Path) -> None:
+    numpy_file = own("own.formats:NumpyFile")
+    torch.manual_seed(0)
+    pixels = RawInput("input", torch.uint8, (1, 4, 4), torch.tensor([[[33.0]]]), torch.tensor([[[70.0]]]))
+    student = Deployable(models.Mlp(16, (8, 5), 3), (pixels,), named=False).eval()
+    facts = FileFacts(("a", "b", "c"), "", "", (pixels,))
+    images = torch.randint(0, 256, (9, 1, 4, 4), dtype=torch.uint8)
+
+    numpy_file.write(ExportJob("student", student, facts, lambda: iter(())), tmp_path / "model.npz")
+
+    answers = numpy_file(tmp_path / "model.npz", 1).logits({"input": images.numpy()})
+    torch.testing.assert_close(torch.from_numpy(answers), student(images).detach())
+
+
+def test_a_file_for_numpy_is_of_an_mlp(own: Load, tmp_path: Path) -> None:
+    numbers = RawInput("input", torch.float32, (1, 4, 4), torch.zeros(1, 1, 1), torch.ones(1, 1, 1))
+    student = Deployable(models.Cnn(1, 4, 1, 3), (numbers,), named=False)
+    job = ExportJob("small", student, FileFacts(("a", "b", "c"), "", "", (numbers,)), lambda: iter(()))
+
+    with pytest.raises(ValueError, match="small: this format is for an mlp"):
+        own("own.formats:NumpyFile").write(job, tmp_path / "model.npz")
+
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_pipeline_runs_and_gives_the_same_bytes_again(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A package of the user's own that adds a loss, a model and a data source under short names: `tests/plugin`."""
+"""A package of the user's own that adds a loss, a model, a data source and a format by short names: `tests/plugin`."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ SPEC: dict[str, Any] = {
             "model": {"name": "pyramid", "options": {"widths": {"grid": [[4], [4, 2]]}}},
             "distillation": {"loss": "cosine", "options": {"divergence": 0.1}},
             "training": TRAINING,
+            "export": {"formats": ["program"]},
         }
     ],
 }
@@ -61,8 +62,12 @@ def test_a_pipeline_runs_with_the_names_that_an_installed_package_gave(site: Pat
     assert done.returncode == 0, done.stderr + done.stdout
     manifests = [json.loads(path.read_text()) for path in (tmp_path / "store" / "artifacts").rglob("manifest.json")]
     recipes = [manifest["stage"]["recipe"] for manifest in manifests if manifest["kind"] == "distill"]
+    (exported,) = [manifest for manifest in manifests if manifest["kind"] == "export"]
     assert {recipe["distillation"]["loss"] for recipe in recipes} == {"distill_plugin.losses:cosine"}
     assert [recipe["model"]["name"] for recipe in recipes] == ["distill_plugin.models:pyramid"] * 2
+    assert list(exported["files"]) == ["model.pt2"]
+    assert exported["record"]["format"] == "distill_plugin.formats:Program"
+    assert exported["record"]["agreement"] == 1.0
 
 
 def test_the_lists_of_names_have_those_of_an_installed_package(site: Path, tmp_path: Path) -> None:
@@ -70,6 +75,7 @@ def test_the_lists_of_names_have_those_of_an_installed_package(site: Path, tmp_p
         "losses": ("cosine", "distill_plugin.losses:cosine, of distill-plugin 1.2"),
         "models": ("pyramid", "distill_plugin.models:pyramid, of distill-plugin 1.2"),
         "datasets": ("rings", "distill_plugin.data:rings, of distill-plugin 1.2"),
+        "formats": ("program", "distill_plugin.formats:Program, of distill-plugin 1.2"),
     }
 
     listed = {what: json.loads(distill(site, tmp_path, what, "--json").stdout) for what in added}

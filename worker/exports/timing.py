@@ -1,6 +1,6 @@
 """Timing: how long a file takes for one sample, measured in a process of its own that does nothing else.
 
-`python -m distill_queue.worker.exports.timing MODULE FILE SAMPLE THREADS` prints one line of JSON. It loads no torch.
+`python -m distill_queue.worker.exports.timing RUNNING FILE SAMPLE THREADS` prints one line of JSON. It loads no torch.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Timing:
     cold_start_ms: float
 
 
-def timed(module: str, file: Path, sample: Path, threads: int) -> Timing:
+def timed(running: str, file: Path, sample: Path, threads: int) -> Timing:
     """Time a file in a process of its own.
 
     Args:
-        module: of this folder: its `File` runs such files.
+        running: `package.module:Class` of what runs such files.
         file: the exported file.
         sample: `.npz` with a batch of one.
         threads: how many it may use.
@@ -44,7 +44,7 @@ def timed(module: str, file: Path, sample: Path, threads: int) -> Timing:
         RuntimeError: the process failed.
 
     """
-    command = [sys.executable, "-P", "-m", __name__, module, str(file), str(sample), str(threads)]
+    command = [sys.executable, "-P", "-m", __name__, running, str(file), str(sample), str(threads)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS)  # noqa: S603
     if done.returncode:
         raise RuntimeError(done.stderr.strip())
@@ -53,11 +53,12 @@ def timed(module: str, file: Path, sample: Path, threads: int) -> Timing:
 
 def main() -> None:
     """Print the timing of a file."""
-    module, file, sample, threads = sys.argv[1:]
-    opener = import_module(f"distill_queue.worker.exports.{module}").File
+    running, file, sample, threads = sys.argv[1:]
+    module, _, name = running.partition(":")
+    opener = getattr(import_module(module), name)
     with np.load(sample) as arrays:
         samples = dict(arrays)
-    opener.load_library()
+    getattr(opener, "load_library", lambda: None)()
     started = time.perf_counter()
     opened = opener(Path(file), int(threads))
     opened.logits(samples)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import torch
 
+from distill_queue.shared.catalog import is_reference
 from distill_queue.shared.plan.recipes import Distill, Export
 from distill_queue.shared.results.export import ExportRecord
-from distill_queue.shared.spec.export import FORMATS
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation import quality
 from distill_queue.worker.exports import timing
 from distill_queue.worker.exports.deployable import Deployable, RawInputs, deployable, raw_batches
+from distill_queue.worker.exports.exporter import Exporter, RunningFile
 from distill_queue.worker.exports.facts import FileFacts
-from distill_queue.worker.exports.gate import Comparison
+from distill_queue.worker.exports.gate import Comparison, Logits
 from distill_queue.worker.exports.job import ExportJob
-from distill_queue.worker.machine import extras
+from distill_queue.worker.machine import plugins
 from distill_queue.worker.stages.context import StageContext
 
 #: Training samples by which ranges of values are found, and how many of them at a time.
@@ -36,31 +35,27 @@ CPU = torch.device("cpu")
 
 def run(recipe: Export, context: StageContext) -> ExportRecord:
     """Write a student as a file, and compare that file's answers with the student's on the whole test set."""
-    found = FORMATS[recipe.format]
-    extras.require("onnxruntime", found.extra, f"export.formats: {recipe.format} needs")
-    exporter: Any = import_module(f"distill_queue.worker.exports.{found.module}")
-    runtime: Any = import_module(f"distill_queue.worker.exports.{exporter.RUNTIME}")
+    exporter = Exporter.of(recipe.format, context.runtime.plugins)
     # On the CPU in float32, as the file is run: a card rounds in its own way.
     test = Split.open(context.inputs["dataset"].folder, "test", context.dataset, CPU, streamed=True)
     model = context.model("model", recipe.seed).to(CPU)
     of_model = quality.logits_of(model, test, context.report, BATCH).numpy()
-    path, deployed = context.folder / found.file, deployable(model, test)
-    context.report(f"writing {found.file}")
-    exporter.write(
-        ExportJob(context.title, deployed, _facts(context, deployed), lambda: _calibration(context, deployed)), path
-    )
-    file = runtime.File(path, torch.get_num_threads())
-    logits = np.concatenate([file.logits(each) for each in raw_batches(test, deployed.inputs, BATCH)])
+    path, deployed = context.folder / exporter.file_name, deployable(model, test)
+    context.report(f"writing {path.name}")
+    with plugins.called(recipe.format if is_reference(recipe.format) else ""):
+        exporter.write(_job(context, deployed), path)
+        file = exporter.open(path, torch.get_num_threads())
+        logits = np.concatenate(list(_answers(file, raw_batches(test, deployed.inputs, BATCH), len(test), context)))
     compared = Comparison.of(logits, of_model, test.targets.numpy())
-    if recipe.tolerance is None:
-        compared.require_same(context.title)
+    if exporter.integers:
+        compared.require_accurate(context.title, recipe.tolerance or 0.0)
     else:
-        compared.require_accurate(context.title, recipe.tolerance)
+        compared.require_same(context.title)
     context.report("latency")
-    took = _timing(exporter.RUNTIME, path, next(raw_batches(test, deployed.inputs, 1)))
+    took = _timing(exporter.running, path, next(raw_batches(test, deployed.inputs, 1)))
     return ExportRecord(
         format=recipe.format,
-        file=found.file,
+        file=path.name,
         size_bytes=path.stat().st_size,
         samples=compared.samples,
         accuracy=compared.accuracy,
@@ -76,6 +71,20 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
         machine=_machine(),
         operators=file.operators,
     )
+
+
+def _job(context: StageContext, deployed: Deployable) -> ExportJob:
+    return ExportJob(context.title, deployed, _facts(context, deployed), lambda: _calibration(context, deployed))
+
+
+def _answers(file: RunningFile, batches: Iterator[RawInputs], samples: int, context: StageContext) -> Iterator[Logits]:
+    """The file's logits, batch by batch."""
+    done = 0
+    for batch in batches:
+        logits = file.logits(batch)
+        yield logits
+        done += len(logits)
+        context.report(f"the file answers: {done:,} of {samples:,} samples", len(logits), done / samples)
 
 
 def _facts(context: StageContext, deployed: Deployable) -> FileFacts:
@@ -99,11 +108,11 @@ def _calibration(context: StageContext, deployed: Deployable) -> Iterator[RawInp
         yield batch
 
 
-def _timing(runtime: str, file: Path, sample: RawInputs) -> timing.Timing:
+def _timing(running: str, file: Path, sample: RawInputs) -> timing.Timing:
     with TemporaryDirectory() as scratch:
         path = Path(scratch) / "sample.npz"
         np.savez(path, allow_pickle=False, **sample)
-        return timing.timed(runtime, file, path, THREADS)
+        return timing.timed(running, file, path, THREADS)
 
 
 def _machine() -> str:
