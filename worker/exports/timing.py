@@ -16,9 +16,11 @@ from statistics import median, quantiles
 
 import numpy as np
 
-#: Runs of which a timing is the median, and seconds after which it ends.
-RUNS, SECONDS = 200, 1.0
-WARM_UP_RUNS = 10
+from distill_queue.shared.errors import StageFailed
+from distill_queue.shared.text import plain_line
+
+#: Runs of which a timing is the median, seconds after which it ends, and the fewest runs.
+RUNS, SECONDS, FEWEST_RUNS = 200, 1.0, 5
 DEADLINE_SECONDS = 120
 
 
@@ -41,14 +43,22 @@ def timed(running: str, file: Path, sample: Path, threads: int) -> Timing:
         threads: how many it may use.
 
     Raises:
-        RuntimeError: the process failed.
+        StageFailed: the process failed, or needs longer than `DEADLINE_SECONDS`.
 
     """
     command = [sys.executable, "-P", "-m", __name__, running, str(file), str(sample), str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS)  # noqa: S603
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=DEADLINE_SECONDS)  # noqa: S603
+    except subprocess.TimeoutExpired as error:
+        raise StageFailed(f"{file.name}: a few samples take longer than {DEADLINE_SECONDS} s by {running}") from error
     if done.returncode:
-        raise RuntimeError(done.stderr.strip())
+        raise StageFailed(f"{file.name}: {running} fails in a process of its own: {_last_line(done.stderr)}")
     return Timing(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return plain_line(lines[-1]) if lines else "it ended without a word"
 
 
 def main() -> None:
@@ -63,14 +73,13 @@ def main() -> None:
     opened = opener(Path(file), int(threads))
     opened.logits(samples)
     cold = time.perf_counter() - started
-    for _ in range(WARM_UP_RUNS):
-        opened.logits(samples)
     times: list[float] = []
     deadline = time.perf_counter() + SECONDS
-    while len(times) < RUNS and (time.perf_counter() < deadline or len(times) < 5):
+    while len(times) < RUNS and (time.perf_counter() < deadline or len(times) < FEWEST_RUNS):
         started = time.perf_counter()
         opened.logits(samples)
         times.append((time.perf_counter() - started) * 1e3)
+    times = times[len(times) // 10 :]  # The first ones warm up.
     print(  # noqa: T201 (its caller reads it)
         json.dumps({"median_ms": median(times), "p95_ms": quantiles(times, n=20)[-1], "cold_start_ms": cold * 1e3})
     )
