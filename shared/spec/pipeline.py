@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
-from distill_queue.shared.catalog import DATASETS, STAGE_KINDS, WARNING_KINDS, WarningKind, did_you_mean
+from distill_queue.shared.catalog import WARNING_KINDS, WarningKind, did_you_mean
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.files.markup import Location
+from distill_queue.shared.spec import agreement
+from distill_queue.shared.spec.agreement import MOST_TEACHERS
 from distill_queue.shared.spec.assistants import Students, generations
 from distill_queue.shared.spec.dataset import DatasetSpec, dataset_reader
 from distill_queue.shared.spec.file import SpecFile
@@ -24,7 +26,6 @@ from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.spec.student import AnyStudent, StudentGrid, StudentSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, OneTeacher, TeacherSpec, WeightedTeacherSpec
-from distill_queue.shared.spec.training import BLENDS
 
 
 def _must_be_a_known_kind(kind: Any) -> Any:
@@ -47,10 +48,6 @@ class EvaluationSpec(SpecPart):
 
     control: bool = True
     """Also train each student without the teacher, to see what the teacher brought."""
-
-
-#: Most teachers, each seed counted.
-MOST_TEACHERS = 100
 
 
 class PipelineSpec(SpecPart):
@@ -131,175 +128,34 @@ class PipelineSpec(SpecPart):
         return f"{place}.training chooses by held-out samples" if place else ""
 
     @model_validator(mode="after")
-    def _one_teacher_or_several(self) -> Self:
-        if (self.teacher is None) == (not self.teachers):
-            raise PydanticCustomError("teacher", "a pipeline has either 'teacher' or 'teachers'", {"key": "teacher"})
-        if len(self.all_teachers) > MOST_TEACHERS:
-            raise PydanticCustomError(
-                "teacher",
-                "{count} teachers with all their seeds: {most} are the most",
-                {"key": "teachers", "count": len(self.all_teachers), "most": MOST_TEACHERS},
-            )
-        models = [teacher.model_copy(update={"weight": 1.0}) for teacher in self.all_teachers]
-        if any(model in models[:index] for index, model in enumerate(models)):
-            raise PydanticCustomError(
-                "teacher", "two teachers are the same: give one of them more weight", {"key": "teachers"}
-            )
-        if len(self.teachers) == 1:
-            raise PydanticCustomError("teacher", "a single teacher is given as 'teacher'", {"key": "teachers"})
-        several = len(self.all_teachers) > 1 or any(assistant.seeds > 1 for assistant in self.assistants)
-        if not several and self.average != "probabilities":
-            raise PydanticCustomError(
-                "options", "an average needs several teachers, or an assistant with several seeds", {"key": "average"}
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _teacher_can_answer(self) -> Self:
-        if isinstance(self.teacher, LabelTeacherSpec) and self.soft_labels.online:
-            raise PydanticCustomError(
-                "options", "a teacher that is known by its labels cannot answer online", {"key": "soft_labels.mode"}
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _given_labels_are_not_shared(self) -> Self:
-        if isinstance(self.teacher, LabelTeacherSpec) and self.soft_labels.shards != "auto" and not self.assistants:
-            raise PydanticCustomError(
-                "options", "given labels are not computed: there is nothing to share", {"key": "soft_labels.shards"}
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _top_k_leaves_something_out(self) -> Self:
-        facts, top_k = DATASETS.get(self.dataset.name), self.soft_labels.top_k
-        if facts and top_k is not None and top_k >= facts.classes:
-            raise PydanticCustomError(
-                "options",
-                "{top_k} of {classes} classes: leave it out to keep all",
-                {"key": "soft_labels.top_k", "top_k": top_k, "classes": facts.classes},
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _data_can_be_normalised_so(self) -> Self:
-        facts = DATASETS.get(self.dataset.name)
-        for index, teacher in enumerate(self._given_teachers):
-            normalise = teacher.normalise
-            channels = 3 if normalise == "imagenet" else 1 if isinstance(normalise, str) else len(normalise.mean)
-            if facts and channels not in (1, facts.shape[0]):
-                raise PydanticCustomError(
-                    "options",
-                    "{what} is of {channels} channels, and samples of '{name}' are of shape {shape}",
-                    {
-                        "key": f"teachers.{index}.normalise" if self.teachers else "teacher.normalise",
-                        "what": "imagenet" if normalise == "imagenet" else "the mean",
-                        "channels": channels,
-                        "name": self.dataset.name,
-                        "shape": str(facts.shape),
-                    },
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _names_are_unique(self) -> Self:
-        seen: set[str] = set()
-        for student in self.students:
-            if student.name == "teacher":
-                raise PydanticCustomError("students", "no student can be named 'teacher'", {"key": "students"})
-            if student.name in seen:
-                raise PydanticCustomError(
-                    "students", "two students are named '{name}'", {"key": "students", "name": student.name}
-                )
-            seen.add(student.name)
-        return self
-
-    @model_validator(mode="after")
-    def _classes_are_known_by_their_labels(self) -> Self:
-        for place, student in self.candidates:
-            if self.dataset.labelled is not None and not student.transfer.changes_nothing:
-                raise PydanticCustomError(
-                    "options",
-                    "{place}.transfer: a class is known by its label, and dataset.labelled leaves samples without one",
-                    {"key": "dataset.labelled", "place": place},
-                )
-            augmentation = self.soft_labels.augmentation
-            if augmentation.blends and not student.transfer.changes_nothing:
-                blend = "mixup" if augmentation.mixup else "cutmix"
-                raise PydanticCustomError(
-                    "options",
-                    "{place}.transfer: {blend} blends in samples of all classes",
-                    {"key": f"soft_labels.augmentation.{blend}", "place": place, "blend": blend},
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _samples_can_be_drawn_by_class(self) -> Self:
-        for place, student in self.candidates:
-            if student.training.sampling != "balanced":
-                continue
-            key = f"{place.replace('[', '.').replace(']', '')}.training.sampling"
-            if self.soft_labels.augmentation.blends:
-                raise PydanticCustomError("options", BLENDS, {"key": key})
-            if self.dataset.labelled is not None:
-                raise PydanticCustomError(
-                    "options",
-                    "a class is known by its label, and dataset.labelled leaves samples without one",
-                    {"key": key},
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _classes_are_there(self) -> Self:
-        facts = DATASETS.get(self.dataset.name)
-        for place, student in self.candidates:
-            for number in student.transfer.named:
-                if facts and isinstance(number, int) and number >= facts.classes:
-                    raise PydanticCustomError(
-                        "options",
-                        "{place}.transfer: class {number} is none of the {classes} classes of '{name}', from 0 on",
-                        {"place": place, "number": number, "classes": facts.classes, "name": self.dataset.name},
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _every_student_has_a_teacher(self) -> Self:
+    def _parts_agree(self) -> Self:
+        """Ask what a mistake is likely to be first."""
+        dataset, soft_labels, candidates = self.dataset, self.soft_labels, tuple(self.candidates)
+        augmentation = soft_labels.augmentation
+        agreement.require_teachers(self.teacher, self.teachers, self.all_teachers)
+        agreement.require_several(self.average, self.all_teachers, self.assistants)
+        agreement.require_use_of_labels(self.teacher, soft_labels, self.assistants)
+        agreement.require_rest(soft_labels.top_k, dataset)
+        agreement.require_channels(self._teachers_by_place, dataset)
+        agreement.require_names(self.students)
+        agreement.require_labels(candidates, dataset, augmentation)
+        agreement.require_draws(candidates, dataset, augmentation)
+        agreement.require_classes(candidates, dataset)
         generations(self.students)
+        agreement.require_held_out(self.choosing, dataset)
+        of_teachers = {
+            f"{place}.training": each.training.augmentation for place, each in self._teachers_by_place.items()
+        }
+        agreement.require_views({"soft_labels": augmentation} | of_teachers, dataset)
+        agreement.require_kinds(tuple(self.time_limits))
         return self
 
-    @model_validator(mode="after")
-    def _choosing_needs_held_out_samples(self) -> Self:
-        if not self.dataset.may_hold_out and (choosing := self.choosing):
-            raise PydanticCustomError(
-                "options",
-                "{choosing}: set dataset.validation to their share, as 0.1",
-                {"key": "dataset.validation", "choosing": choosing},
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _samples_have_such_views(self) -> Self:
-        sample, augmented = self.dataset.sample, {"soft_labels": self.soft_labels.augmentation}
-        for index, teacher in enumerate(self._given_teachers):
-            place = f"teachers.{index}" if self.teachers else "teacher"
-            augmented[f"{place}.training"] = teacher.training.augmentation
-        for place, augmentation in augmented.items():
-            if sample and (found := augmentation.misfit(sample)):
-                part, words = found
-                key = f"{place}.augmentation{part and f'.{part}'}"
-                raise PydanticCustomError("options", "{words}", {"key": key, "words": words})
-        return self
-
-    @model_validator(mode="after")
-    def _limits_name_known_kinds(self) -> Self:
-        for kind in self.time_limits:
-            if kind not in STAGE_KINDS:
-                raise PydanticCustomError(
-                    "time_limits",
-                    "unknown kind of stage '{name}'{hint}",
-                    {"key": "time_limits", "name": kind, "hint": did_you_mean(kind, STAGE_KINDS)},
-                )
-        return self
+    @property
+    def _teachers_by_place(self) -> dict[str, TeacherSpec]:
+        """The given teachers by their places in the spec."""
+        return {
+            f"teachers.{index}" if self.teachers else "teacher": each for index, each in enumerate(self._given_teachers)
+        }
 
     @classmethod
     def load(cls, path: Path | str, changes: Sequence[str] = ()) -> Self:
