@@ -16,7 +16,7 @@ from distill_queue.shared.results.export import ExportRecord
 from distill_queue.shared.spec.export import FORMATS
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation import quality
-from distill_queue.worker.exports import timing
+from distill_queue.worker.exports import page_program, timing
 from distill_queue.worker.exports.deployable import Deployable, RawInputs, deployable, raw_batches
 from distill_queue.worker.exports.facts import FileFacts
 from distill_queue.worker.exports.gate import Comparison
@@ -54,6 +54,9 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
         compared.require_same(context.title)
     else:
         compared.require_accurate(context.title, recipe.tolerance)
+    if found.has_page_program:
+        context.report("the program for the report's page")
+        page_program.write(deployed, path, test, context.folder)
     context.report("latency")
     took = _timing(exporter.RUNTIME, path, next(raw_batches(test, deployed.inputs, 1)))
     return ExportRecord(
