@@ -34,7 +34,7 @@ class Placement:
         border = np.concatenate([shares[:, :1], shares[:, -1:], *(shares[:, None, 1:-1, at] for at in (0, -1))], axis=2)
         for background in (0, 1):
             if (np.abs(border - background) < LEAST_INK).mean() >= LEAST_BORDER:
-                return cls._on(background, np.abs(shares - background))  # type: ignore[arg-type]
+                return cls._on(background, np.abs(shares - background))
         return None
 
     @classmethod
@@ -57,8 +57,8 @@ class Placement:
         """How a drawing is placed, in words."""
         centre = "the centre of its mass" if self.by == "mass" else "its middle"
         return (
-            f"A drawing is scaled to {self.side} pixels and moved until {centre} lies where that of the test samples "
-            "does, since the models know no others."
+            f"A drawing is scaled until its longer side has {self.side} pixels, and moved until {centre} lies where "
+            "that of the test samples does: the models know no others."
         )
 
 

@@ -74,10 +74,11 @@ class FactsReader:
 
     def programs(self) -> dict[str, PageProgram]:
         """The programs of exported students by their names, and the teacher's as `teacher`."""
-        stages = {runs.name: self._stage(ref) for runs in self.plan.students for name, each in FORMATS.items()
-                  if each.has_page_program and (ref := self.plan.report.inputs.get(runs.export(name)))}  # fmt: skip
-        stages |= {"teacher": stage for stage in self.plan.stages if isinstance(stage.recipe, WritePageProgram)}
-        return {name: program for name, stage in stages.items() if (program := self._program(stage))}
+        formats, inputs = [each.name for each in FORMATS.values() if each.has_page_program], self.plan.report.inputs
+        roles = [(runs.name, runs.export(name)) for runs in self.plan.students for name in formats]
+        stages = [(name, self._stage(inputs[role])) for name, role in roles if role in inputs]
+        stages += [("teacher", stage) for stage in self.plan.stages if isinstance(stage.recipe, WritePageProgram)]
+        return {name: program for name, stage in stages if (program := self._program(stage))}
 
     def _program(self, stage: Stage) -> PageProgram | None:
         found = self._files("program", stage, PAGE_PROGRAM)

@@ -114,12 +114,15 @@
     const rows = likeliest.slice(0, MOST_CLASSES).sort((one, other) => one - other);
     find("head").replaceChildren(element("th", "class"), ...models.map(({ name }) => element("th", name)));
     find("bars").replaceChildren(...rows.map((label) => {
-      const row = document.createElement("tr"), name = element("th", facts.classes[label]);
+      const row = element("tr", ""), name = element("th", facts.classes[label]);
       name.scope = "row";
       row.append(name, ...models.map(({ role }, place) => {
-        const cell = document.createElement("td"), bar = element("span", "", `bar ${role}`);
+        const [cell, share, track] = [element("td", ""), element("div", "", "share"), element("span", "", "track")];
+        const bar = element("span", "", `bar ${role}`);
         bar.style.width = `${100 * answers[place][label]}%`;
-        cell.append(bar, element("span", percent(answers[place][label]), best[place] === label ? "most" : ""));
+        track.append(bar);
+        share.append(track, element("span", percent(answers[place][label]), best[place] === label ? "most" : ""));
+        cell.append(share);
         return cell;
       }));
       return row;
@@ -135,15 +138,17 @@
     find("said").textContent = "Nothing is drawn.";
   }
 
-  // At most one answer a frame: a pen moves more often.
-  let waits = false;
+  // While a pen moves, as much time is left to drawing as the answers take.
+  let waits = false, tookMilliseconds = 0;
   function answerSoon() {
     if (waits) return;
     waits = true;
-    requestAnimationFrame(() => {
+    setTimeout(() => {
       waits = false;
+      const began = performance.now();
       answer(shown ? shown.pixels : pixelsOfCanvas());
-    });
+      tookMilliseconds = performance.now() - began;
+    }, tookMilliseconds);
   }
 
   // ---- Drawing by mouse, finger and keys ----
@@ -214,8 +219,8 @@
     answerSoon();
   }
 
-  canvas.addEventListener("dragover", (event) => event.preventDefault());
-  canvas.addEventListener("drop", (event) => {
+  find("parts").addEventListener("dragover", (event) => event.preventDefault());
+  find("parts").addEventListener("drop", (event) => {
     event.preventDefault();
     if (event.dataTransfer.files.length) open(event.dataTransfer.files[0]);
   });

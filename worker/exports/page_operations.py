@@ -80,7 +80,7 @@ class Node:
             raise NotInPage(f"{self.kind} whose {option} are computed")
         return tuple(int(each) for each in given)
 
-    def require(self, fits: bool, what: str) -> None:  # noqa: FBT001 (a condition)
+    def require(self, fits: bool, what: str) -> None:
         """Refuse what the page's code does not do.
 
         Raises:
@@ -153,6 +153,9 @@ def _scale(node: Node) -> Operation:
     left, right = node.constant(0), node.constant(1)
     if left is None and right is None:
         node.require(node.kind in ("Add", "Mul"), "of two computed tensors")
+        shape = node.shape_of(node.output)
+        fitting = (shape, (*shape[:1], 1, 1)) if len(shape) == 3 else (shape,)
+        node.require(all(node.shape_of(name) in fitting for name in node.inputs), "that repeats a tensor")
         return node.operation("sum" if node.kind == "Add" else "product", *node.inputs)
     value = (left if left is not None else right).astype(np.float64)  # type: ignore[union-attr]
     one, none = np.ones_like(value), np.zeros_like(value)

@@ -1,7 +1,7 @@
 """Page programs: models of small images as operations that a report's page computes, with weights of 8 bits.
 
-A page loads nothing, and a runtime for ONNX has megabytes. A program needs a few kilobytes of JavaScript, which knows the
-operations of small models (`page_operations`).
+A page loads nothing, and a runtime for ONNX has megabytes. A program needs twenty kilobytes of JavaScript, which knows
+the operations of small models (`page_operations`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from distill_queue.worker.exports import onnx_file
 from distill_queue.worker.exports.deployable import Deployable
 from distill_queue.worker.exports.page_operations import Array, Graph, Node, NotInPage, operation_of
 
-#: The least share of samples that must get the model's class, and the most multiply-adds: a third of a second in a page.
+#: The least share of samples that must get the model's class; and the most multiply-adds: half a second in a page.
 LEAST_AGREEMENT, MOST_MULTIPLY_ADDS = 0.98, 100_000_000
 #: Samples that the file answers at a time; the program's graph answers one.
 BATCH = 250
@@ -90,7 +90,7 @@ def program_of(file: Path, samples: npt.NDArray[np.uint8]) -> PageProgram:
 
 
 def _simplify(file: Path, path: Path) -> None:
-    """Write a file's graph for a batch of one, with all that is constant computed, and norms folded where they can be."""
+    """Write a file's graph for a batch of one, with what is constant computed, and norms folded where they can be."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

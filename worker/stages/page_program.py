@@ -16,7 +16,7 @@ from distill_queue.worker.machine import extras
 from distill_queue.worker.stages.context import StageContext
 
 
-def run(_recipe: WritePageProgram, context: StageContext) -> PageProgramRecord:
+def run(recipe: WritePageProgram, context: StageContext) -> PageProgramRecord:  # noqa: ARG001 (each kind's function has one)
     """Write a model's program, or why it has none: a page that lacks it is no reason to fail."""
     extras.require("onnxruntime", "export", "students that are exported need")
     test = context.split("test", streamed=True)

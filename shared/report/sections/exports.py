@@ -20,19 +20,21 @@ def section(facts: ReportFacts) -> Section | None:
     if not files:
         return None
     samples = " or ".join(sorted({f"{file.samples:,}" for _, file in files}))
-    answers = Table(f"Answers of the files to {samples} test samples", ANSWERS, tuple(_answers(*each) for each in files))
+    answers = Table(
+        f"Answers of the files to {samples} test samples", ANSWERS, tuple(_answers(*each) for each in files)
+    )
     costs = Table(
-        f"Costs of the files: {_measured([file for _, file in files])}",
+        f"Costs of the files: {'; '.join(sorted({file.measured_on for _, file in files}))}",
         COSTS,
         tuple(_costs(*each) for each in files),
         about=tuple(_operators(file) for _, file in files),
     )
     text = (
-        "Each file was evaluated in its own runtime, on all test samples: one whose answers are not the student's is not "
-        "made. The interval is Wilson's: how far the choice of test samples reaches. Agrees: share of the samples on "
-        "which file and student choose the same class. Largest difference: of a logit, as a share of the range of the "
-        "student's logits. Times are the median and the 95th percentile of one sample after another, in a process of "
-        "its own; cold start: loading the file and answering once."
+        "Each file was evaluated in its own runtime, on all test samples: one whose answers are not the student's is "
+        "not made. The interval is Wilson's: how far the choice of test samples reaches. Agrees: share of the samples "
+        "on which file and student choose the same class. Largest difference: of a logit, as a share of the range of "
+        "the student's logits. Times are the median and the 95th percentile of one sample after another, in a process "
+        "of its own; cold start: loading the file and answering once."
     )
     notes = ["Not measured on a phone: times are others there, and in other runtimes."]
     if any(len(each.score.runs) > 1 for each in facts.students if each.score.exports):
@@ -56,14 +58,6 @@ def _answers(name: str, file: ExportRecord) -> tuple[str, ...]:
 def _costs(name: str, file: ExportRecord) -> tuple[str, ...]:
     times = (f"{file.latency_median_ms:.3f}", f"{file.latency_p95_ms:.3f}", f"{file.cold_start_ms:.1f}")
     return (name, *times, f"{sum(file.operators.values()):,}")
-
-
-def _measured(files: list[ExportRecord]) -> str:
-    """Where latencies were measured, in words."""
-    found = {(each.runtime, each.threads, each.machine): None for each in files}
-    return "; ".join(
-        f"{runtime}, {threads} thread{'' if threads == 1 else 's'}, {machine}" for runtime, threads, machine in found
-    )
 
 
 def _operators(file: ExportRecord) -> str:

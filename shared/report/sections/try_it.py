@@ -17,7 +17,7 @@ from distill_queue.shared.report.section import Section
 from distill_queue.shared.report.sentences import percent
 from distill_queue.shared.report.svg import plain
 from distill_queue.shared.report.trial import Trial
-from distill_queue.shared.results.page_program import CHECKED_SAMPLES, MOST_BYTES, PageProgram, is_small_image
+from distill_queue.shared.results.page_program import MOST_BYTES, PageProgram, is_small_image
 
 #: The test samples by which drawings are placed, and the most that can be tried: of each class, and bytes of all.
 PLACED_BY, MOST_OF_A_CLASS, MOST_SAMPLE_BYTES = 500, 3, 100_000
@@ -27,7 +27,9 @@ def section(facts: ReportFacts) -> Section | None:
     """A field to draw on, and the answers; nothing where no student has a program or samples are no small images."""
     best_first = [student.model.name for student in facts.best(len(facts.students))]
     best_first.sort(key=lambda name: -_accuracy(facts, name))
-    found = {name: facts.programs[name] for name in (*best_first[:1], "teacher", *best_first[1:]) if name in facts.programs}
+    found = {
+        name: facts.programs[name] for name in (*best_first[:1], "teacher", *best_first[1:]) if name in facts.programs
+    }
     if not found or not is_small_image(facts.dataset.shape):
         return None
     shown, notes = _that_fit(found)
@@ -36,11 +38,12 @@ def section(facts: ReportFacts) -> Section | None:
         return Section("Try it", "No student can be tried in this page.", notes=notes)
     placement, trial = _trial(facts, shown)
     checked = max(program.samples for program in shown.values())
-    agreements = ", ".join(f"{percent(each.agreement)} ({name})" for name, each in shown.items())
+    agreements = ", ".join(f"{name} {percent(each.agreement)}" for name, each in shown.items())
     text = (
-        "Draw on the field with mouse, finger or pen, drop an image onto it, or take a test sample. The models answer in "
-        "this page, which sends nothing and loads nothing. Their weights are rounded to 8 bits here, so that some answers "
-        f"may differ: of the first {checked:,} test samples, so many get the class that the model gives: {agreements}."
+        "Draw on the field with mouse, finger or pen, drop an image onto it, or take a test sample. The models answer "
+        "in this page, which sends nothing and loads nothing. Here their weights have 8 bits, so that an answer may "
+        f"change; the share of the first {checked:,} test samples with the same answer as from the model itself: "
+        f"{agreements}."
     )
     keys = "By keyboard: arrow keys move the pen, and draw while Shift is held."
     how = (placement.words,) if placement else ()
@@ -82,7 +85,11 @@ def _trial(facts: ReportFacts, shown: dict[str, PageProgram]) -> tuple[Placement
             "placement": asdict(placement) if placement else None,
             "classes": names,
             "models": [
-                {"name": name, "role": "teacher" if name == "teacher" else "student", "operations": shown[name].operations}
+                {
+                    "name": name,
+                    "role": "teacher" if name == "teacher" else "student",
+                    "operations": shown[name].operations,
+                }
                 for name in by_role
             ],
             "samples": list(_samples(facts, names)),
