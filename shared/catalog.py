@@ -39,7 +39,7 @@ STORE_DRIVERS = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs"}
 #: The kinds of stages, in a pipeline's order; `distill.<kind>` is the task's name. Their recipes hold everything else.
 STAGE_KINDS = (
     "prepare_data", "train_teacher", "load_teacher", "join_teachers", "soft_labels",
-    "import_soft_labels", "distill", "train_control", "choose", "evaluate", "export", "report",
+    "import_soft_labels", "distill", "train_control", "choose", "evaluate", "export", "page_program", "report",
 )  # fmt: skip
 
 #: The queues: where a spec's `device` sends its stages.

@@ -282,13 +282,15 @@ def _load_for_results() -> None:
 
 
 def _show(results: PipelineResults) -> None:
-    from distill_queue.scheduler.tables.score_tables import costs_table, scores_table
+    from distill_queue.scheduler.tables.score_tables import costs_table, exports_table, scores_table
     from distill_queue.scheduler.tables.tables import stages_table
     from distill_queue.scheduler.watch import tree as live
 
     console.print(stages_table(results))
     console.print(scores_table(results))
     console.print(costs_table(results))
+    if exported := exports_table(results):
+        console.print(exported)
     for warning in results.warnings:
         if not warning.accepted:
             console.print(live.warned(warning), soft_wrap=True)

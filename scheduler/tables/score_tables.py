@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from distill_queue.shared.ledger.results import PipelineResults
+from distill_queue.shared.results.interval import wilson
 from distill_queue.shared.results.measure import BY_CLASS, WORDS
 from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord
 from distill_queue.shared.results.scores import ReportRecord, StudentScore
@@ -71,6 +72,30 @@ def costs_table(results: PipelineResults) -> Table:
     for score in results.scores.students:
         table.add_row(score.name, *_costs(score.student, results.scores))
     table.caption = "times: the best measurement of models that are built alike, such as those of several seeds"
+    return table
+
+
+def exports_table(results: PipelineResults) -> Table | None:
+    """The files that students were exported to, and how these answer; None where there are none."""
+    files = [(score.name, file) for score in results.scores.students for file in score.exports]
+    if not files:
+        return None
+    table = Table(title=f"{results.name}: exported students")
+    table.add_column("student")
+    table.add_column("format")
+    for name in ("bytes", "accuracy", "95 % interval", "agrees", "ms, median", "95 %", "cold\nstart"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, file in files:
+        low, high = wilson(file.accuracy, file.samples)
+        times = (f"{each:.3f}" for each in (file.latency_median_ms, file.latency_p95_ms))
+        interval = f"{100 * low:.1f} to {100 * high:.1f}"
+        table.add_row(
+            *(name, file.format, f"{file.size_bytes:,}", f"{file.accuracy:.2%}", interval, f"{file.agreement:.2%}"),
+            *times,
+            f"{file.cold_start_ms:.1f}",
+        )
+    where = "; ".join(sorted({file.measured_on for _, file in files}))
+    table.caption = f"agrees: chooses the student's class · times: {where}; not measured on a phone"
     return table
 
 

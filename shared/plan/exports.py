@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distill_queue.shared.plan.recipes import Export, StudentRuns
+from distill_queue.shared.plan.recipes import Export, StudentRuns, WritePageProgram
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage
 from distill_queue.shared.spec.export import FORMATS, ExportSpec
 
@@ -23,6 +23,15 @@ class Exports:
         for name in asked.formats:
             stage = export_of(runs, name, asked, self._data, model, seed)
             self.scores[runs.export(name)] = made.setdefault(stage.key, stage).ref
+
+    def page_programs(self, teacher: Stage | None) -> Bundle:
+        """The program of the teacher for the report's page, if a student is exported to a format that has one too."""
+        asked = any(isinstance(stage.recipe, Export) and FORMATS[stage.recipe.format].has_page_program
+                    for stages in self._made.values() for stage in stages.values())  # fmt: skip
+        if teacher is None or not asked:
+            return ()
+        title = "the teacher for the report's page"
+        return (Stage.of(title, WritePageProgram(), dataset=self._data.ref, model=teacher.ref),)
 
     def of(self, model: Stage) -> Bundle:
         """The exports of a trained model, or of what was chosen."""

@@ -15,6 +15,7 @@ from distill_queue.shared.plan.recipes import (
     StageRecipe,
     TrainControl,
     Training,
+    WritePageProgram,
     WriteReport,
     models_of,
 )
@@ -50,7 +51,7 @@ def _is_new(recipe: StageRecipe) -> bool:
             return bool(classes) or not isinstance(normalise, str)
         case JoinTeachers(seeds=seeds, normalise=normalise, classes=classes):
             return bool(seeds or classes) or any(not isinstance(each, str) for each in normalise)
-        case Export():
+        case Export() | WritePageProgram():
             return True
         case WriteReport(students=students):
             return any(runs.teacher is not None for runs in students)

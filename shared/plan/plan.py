@@ -74,7 +74,11 @@ class Plan(Frozen):
             accept=spec.accept,
             trunk=(data, *((own.joined,) if own.joined else teachers), *((own.labels,) if own.labels else ())),
             teachers=teachers if own.joined else (),
-            branches=(*(((evaluation,),) for evaluation in alone), *students.first),
+            branches=(
+                *(((evaluation,),) for evaluation in alone),
+                *(((program,),) for program in graded.exports.page_programs(own.teacher)),
+                *students.first,
+            ),
             later=students.later,
             tail=(*cut(students.choices), *cut(list(graded.of_chosen.values())), *cut(graded.exports_of_chosen)),
             report=Stage.of(

@@ -265,6 +265,14 @@ class Export(StageRecipe):
         return (self.format, *dataset)
 
 
+class WritePageProgram(StageRecipe):
+    """Write a teacher as a program that the report's page computes, where students that it taught are exported."""
+
+    kind: Literal["page_program"] = "page_program"
+    #: Of the program's writer, as of an exporter.
+    revision: int = 1
+
+
 class StudentRuns(SpecPart):
     """A student's runs, one a seed; `role` and `control` name a run's evaluations among a report's inputs."""
 
@@ -317,6 +325,7 @@ Recipe = Annotated[
     | ChooseStudent
     | Evaluate
     | Export
+    | WritePageProgram
     | WriteReport,
     Field(discriminator="kind"),
 ]

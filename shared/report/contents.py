@@ -12,6 +12,8 @@ from distill_queue.shared.report.section import Section
 CONTENTS = (
     "scores",
     "cost",
+    "exports",
+    "try_it",
     "grids",
     "curves",
     "confusion",

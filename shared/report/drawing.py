@@ -14,11 +14,11 @@ from matplotlib.ticker import NullLocator
 from distill_queue.shared.report.entries import EvaluatedModel
 from distill_queue.shared.report.svg import COLOURS, HEIGHT, plain
 
-#: How a model of each role looks: marker, and dashes of its lines.
-MARKERS = {"teacher": "s", "student": "o", "control": "^"}
+#: How a model of each role, or an exported file, looks: marker, and dashes of its lines.
+MARKERS = {"teacher": "s", "student": "o", "control": "^", "file": "D"}
 DASHES = {"teacher": "-", "student": "-", "control": (0, (5, 1.5))}
 #: The order in which marks are drawn: a higher number lies on top.
-LAYERS = {"teacher": 3, "control": 4, "student": 5}
+LAYERS = {"teacher": 3, "control": 4, "student": 5, "file": 6}
 #: Share above which a cell of a heat map is so dark that its text is of another colour.
 DARK = 0.73
 #: Share below which a cell is not drawn, and the number of columns above which cells have no words.
@@ -29,8 +29,9 @@ MOST_TICKS = 6
 
 def marker_look(role: str) -> dict[str, Any]:
     """How the mark of a model of a role looks, as options of `Axes.plot`."""
-    fill = "none" if role == "control" else COLOURS[role]
-    look = {"marker": MARKERS[role], "color": COLOURS[role], "markerfacecolor": fill, "markersize": 6}
+    colour = COLOURS["labels" if role == "file" else role]
+    fill = "none" if role == "control" else colour
+    look = {"marker": MARKERS[role], "color": colour, "markerfacecolor": fill, "markersize": 6}
     return look | {"zorder": LAYERS[role]}
 
 

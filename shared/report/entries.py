@@ -21,7 +21,7 @@ from distill_queue.shared.store.manifest import Manifest
 
 Role = Literal["teacher", "student", "control"]
 #: What an artifact lacks.
-MissingKind = Literal["history", "predictions", "test samples", "manifest"]
+MissingKind = Literal["history", "predictions", "test samples", "manifest", "program"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,11 @@ class EvaluatedModel:
         return self.fastest.latency_median_ms
 
     @property
+    def size_bytes(self) -> int:
+        """Bytes of the file of its weights."""
+        return self.evaluations[0].size_bytes
+
+    @property
     def parameters(self) -> int:
         """Number of parameters, the same for each seed."""
         return self.evaluations[0].parameters
@@ -77,6 +82,17 @@ class EvaluatedModel:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportedFile:
+    """A student's file beside the models, in figures."""
+
+    name: str
+    accuracy: float
+    size_bytes: int
+    latency_ms: float
+    role: Literal["file"] = "file"
+
+
+@dataclass(frozen=True, slots=True)
 class Student:
     """A student beside its control."""
 
@@ -88,6 +104,14 @@ class Student:
     def both(self) -> tuple[EvaluatedModel, ...]:
         """The student, and its control if there is one."""
         return (self.model,) if self.control is None else (self.model, self.control)
+
+    @property
+    def files(self) -> tuple[ExportedFile, ...]:
+        """The files that it was exported to."""
+        return tuple(
+            ExportedFile(f"{self.model.name} {each.format}", each.accuracy, each.size_bytes, each.latency_median_ms)
+            for each in self.score.exports
+        )
 
 
 @dataclass(frozen=True, slots=True)

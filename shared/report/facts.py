@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +13,7 @@ from distill_queue.shared.ledger.status import PipelineStatus
 from distill_queue.shared.report.entries import EvaluatedModel, Lineage, Missing, Student
 from distill_queue.shared.report.reader import FactsReader
 from distill_queue.shared.results.class_scores import imbalanced
+from distill_queue.shared.results.page_program import PageProgram
 from distill_queue.shared.results.predictions import Targets
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.results.scores import ReportRecord
@@ -35,6 +36,8 @@ class ReportFacts:
     students: tuple[Student, ...]
     lineage: tuple[Lineage, ...]
     missing: tuple[Missing, ...]
+    #: Of exported students, and of the teacher, by name: what the page can compute answers with, or why it cannot.
+    programs: dict[str, PageProgram] = field(default_factory=dict)
 
     @classmethod
     def read(cls, status: PipelineStatus, store: ArtifactStore) -> Self:
@@ -61,6 +64,7 @@ class ReportFacts:
                 names = [run.control(each.seed) for each in score.runs]
                 control = reader.model(f"{score.name}/control", "control", names, alone)
             students.append(Student(score, model, control))
+        programs = reader.programs()
         return cls(
             status=status,
             scores=scores,
@@ -75,6 +79,7 @@ class ReportFacts:
             students=tuple(students),
             lineage=lineage,
             missing=tuple(reader.missing),
+            programs=programs,
         )
 
     @property

@@ -18,6 +18,7 @@ from distill_queue.shared.report.contents import sections_of
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.section import Section
 from distill_queue.shared.report.sentences import headlines, samples
+from distill_queue.shared.report.trial import Trial
 from distill_queue.shared.results.stage_record import StageWarning
 from distill_queue.shared.store.store import ArtifactStore
 from distill_queue.shared.text import plain_text
@@ -35,6 +36,11 @@ class Page:
     best_of: int
     sections: tuple[Section, ...]
     warnings: tuple[StageWarning, ...] = ()
+
+    @property
+    def trial(self) -> Trial | None:
+        """The models that answer in the page, if some do."""
+        return next((section.trial for section in self.sections if section.trial), None)
 
 
 def write_page(status: PipelineStatus, store: ArtifactStore, path: Path) -> None:

@@ -8,16 +8,18 @@ from typing import Any
 
 import numpy.typing as npt
 
-from distill_queue.shared.errors import ArtifactDamaged, ArtifactMissing, store_errors
+from distill_queue.shared.errors import ArtifactDamaged, ArtifactMissing, UnreadableRecord, store_errors
 from distill_queue.shared.files.array_file import read_array
 from distill_queue.shared.plan.plan import Plan
-from distill_queue.shared.plan.recipes import Evaluate, JoinTeachers, Training
+from distill_queue.shared.plan.recipes import Evaluate, JoinTeachers, Training, WritePageProgram
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.report.entries import EvaluatedModel, Missing, MissingKind, Role
 from distill_queue.shared.results.history import HISTORY, History, history_of
+from distill_queue.shared.results.page_program import PAGE_PROGRAM, PageProgram
 from distill_queue.shared.results.predictions import CONFIDENCES, PREDICTIONS, Predictions
 from distill_queue.shared.results.records import EvaluationRecord
 from distill_queue.shared.results.scores import ReportRecord
+from distill_queue.shared.spec.export import FORMATS
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.manifest import Manifest
 from distill_queue.shared.store.store import ArtifactStore
@@ -69,6 +71,26 @@ class FactsReader:
             found = "damaged"
         self.missing.append(Missing("test samples", data.title, found))
         return None
+
+    def programs(self) -> dict[str, PageProgram]:
+        """The programs of exported students by their names, and the teacher's as `teacher`."""
+        formats, inputs = [each.name for each in FORMATS.values() if each.has_page_program], self.plan.report.inputs
+        roles = [(runs.name, runs.export(name)) for runs in self.plan.students for name in formats]
+        stages = [(name, self._stage(inputs[role])) for name, role in roles if role in inputs]
+        stages += [("teacher", stage) for stage in self.plan.stages if isinstance(stage.recipe, WritePageProgram)]
+        return {name: program for name, stage in stages if (program := self._program(stage))}
+
+    def _program(self, stage: Stage) -> PageProgram | None:
+        found = self._files("program", stage, PAGE_PROGRAM)
+        if found is None:
+            return None
+        with store_errors(self.store.root):
+            text = found[0].read_bytes()
+        try:
+            return PageProgram.read(text, PAGE_PROGRAM)
+        except UnreadableRecord as error:
+            self.missing.append(Missing("program", stage.title, str(error)))
+            return None
 
     def _predictions(self, evaluation: ArtifactRef) -> Predictions | None:
         found = self._files("predictions", self._stage(evaluation), PREDICTIONS, CONFIDENCES)

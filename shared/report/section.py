@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from distill_queue.shared.report.svg import Picture
+from distill_queue.shared.report.trial import Trial
 
 #: Columns of names and keys, whose cells may break anywhere on paper, like those of each table's first column.
 BREAKING = frozenset(("key", "worker", "made on", "versions"))
@@ -59,6 +60,8 @@ class Section:
     samples: tuple[Sample, ...] = ()
     commands: tuple[str, ...] = ()
     listing: Listing | None = None
+    #: Models that answer in the page; one section may have some.
+    trial: Trial | None = None
     #: What is not shown, and why; and what is to be known beside.
     notes: tuple[str, ...] = ()
     #: Whether the tables are long, and shown when asked for.

@@ -40,6 +40,12 @@ class ExportRecord(Frozen):
     operators: dict[str, int] = Field(default={})
 
     @property
+    def measured_on(self) -> str:
+        """Where the times were measured, in words."""
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.runtime}, {threads}, {self.machine}"
+
+    @property
     def summary(self) -> str:
         """The record in a few words."""
         return (

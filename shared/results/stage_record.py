@@ -8,6 +8,7 @@ from pydantic import Field
 
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.results.export import ExportRecord
+from distill_queue.shared.results.page_program import PageProgramRecord
 from distill_queue.shared.results.records import (
     ChoiceRecord,
     DatasetRecord,
@@ -29,6 +30,7 @@ Record = Annotated[
     | ChoiceRecord
     | EvaluationRecord
     | ExportRecord
+    | PageProgramRecord
     | ReportRecord,
     Field(discriminator="kind"),
 ]

@@ -47,6 +47,8 @@ class Exporter:
     #: `package.module:Class` of what runs the files, for a process of its own.
     running: str
     open: Callable[[Path, int], RunningFile]
+    #: Whether the student's program for the report's page is made of the file.
+    has_page_program: bool = False
 
     @classmethod
     def of(cls, name: str, allowed: tuple[str, ...]) -> Self:
@@ -70,7 +72,8 @@ class Exporter:
         extras.require("onnxruntime", found.extra, f"export.formats: {name} needs")
         module: Any = import_module(f"distill_queue.worker.exports.{found.module}")
         running = f"distill_queue.worker.exports.{module.RUNTIME}"
-        return cls(found.file, found.integers, module.write, f"{running}:File", import_module(running).File)
+        file = import_module(running).File
+        return cls(found.file, found.integers, module.write, f"{running}:File", file, found.has_page_program)
 
     @classmethod
     def _of_own(cls, name: str, allowed: tuple[str, ...]) -> Self:

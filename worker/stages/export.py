@@ -15,7 +15,7 @@ from distill_queue.shared.plan.recipes import Distill, Export
 from distill_queue.shared.results.export import ExportRecord
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation import quality
-from distill_queue.worker.exports import timing
+from distill_queue.worker.exports import page_program, timing
 from distill_queue.worker.exports.deployable import Deployable, RawInputs, deployable, raw_batches
 from distill_queue.worker.exports.exporter import Exporter, RunningFile
 from distill_queue.worker.exports.facts import FileFacts
@@ -51,6 +51,9 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
         compared.require_accurate(context.title, recipe.tolerance or 0.0)
     else:
         compared.require_same(context.title)
+    if exporter.has_page_program:
+        context.report("the program for the report's page")
+        page_program.write(deployed, path, test, context.folder)
     context.report("latency")
     took = _timing(exporter.running, path, next(raw_batches(test, deployed.inputs, 1)))
     return ExportRecord(

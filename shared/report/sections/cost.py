@@ -7,45 +7,56 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from distill_queue.shared.report.drawing import MARKERS, add_legend, marker_look, set_round_ticks, short_number
-from distill_queue.shared.report.entries import EvaluatedModel
+from distill_queue.shared.report.entries import EvaluatedModel, ExportedFile
 from distill_queue.shared.report.facts import ReportFacts
 from distill_queue.shared.report.point_names import write_names
 from distill_queue.shared.report.section import Section
 from distill_queue.shared.report.sentences import percent
 from distill_queue.shared.report.svg import COLOURS, Picture, plain
 
+#: What the figures compare.
+Priced = EvaluatedModel | ExportedFile
 #: Most models that are named in a figure, and most that its caption names.
 MOST_NAMES, MOST_SAID = 10, 5
 
 
 def section(facts: ReportFacts) -> Section:
-    """Accuracy against the number of parameters and against latency."""
+    """Accuracy against the number of parameters, against latency, and against bytes where there are exported files."""
+    files = [file for student in facts.students for file in student.files]
+    priced: list[Priced] = [*facts.models, *files]
     sizes = [float(model.parameters) for model in facts.models]
-    latencies = [model.latency_ms for model in facts.models]
+    latencies = [each.latency_ms for each in priced]
     devices = sorted({evaluation.device for model in facts.models for evaluation in model.evaluations})
     text = (
         f"Accuracies are means over the seeds. Latency on {' and '.join(devices)}: the lowest of all models with the "
         "same numbers of parameters and multiply-adds, such as a student and its control with all seeds. The dotted "
         "line is the Pareto front: no model is more accurate at the same cost or less."
     )
-    pictures = (
+    pictures: tuple[Picture, ...] = (
         accuracy_by_cost(facts.models, sizes, "size", "Accuracy against size", "parameters"),
-        accuracy_by_cost(facts.models, latencies, "latency", "Accuracy against latency", "ms a sample at batch 1"),
+        accuracy_by_cost(priced, latencies, "latency", "Accuracy against latency", "ms a sample at batch 1"),
     )
-    named = sum(model.role != "control" for model in facts.models)
+    if files:
+        runtimes = sorted({file.runtime for student in facts.students for file in student.score.exports})
+        text += (
+            f" Exported files are of the first seed's model; their latency is that of {' and '.join(runtimes)} on a "
+            "processor, with one thread."
+        )
+        bytes_ = [float(each.size_bytes) for each in priced]
+        pictures += (accuracy_by_cost(priced, bytes_, "bytes", "Accuracy against bytes", "bytes of the file"),)
+    named = sum(each.role != "control" for each in priced)
     notes = (
-        f"Of {named} teachers and students, only those have names that no other one beats at the same cost or less, "
-        f"at most the {MOST_NAMES} most accurate ones.",
+        f"Of {named} teachers{', students and files' if files else ' and students'}, only those have names that no "
+        f"other one beats at the same cost or less, at most the {MOST_NAMES} most accurate ones.",
     )
     return Section("Accuracy against cost", text, pictures, notes=notes if named > MOST_NAMES else ())
 
 
-def accuracy_by_cost(
-    models: Sequence[EvaluatedModel], costs: Sequence[float], name: str, title: str, unit: str
-) -> Picture:
+def accuracy_by_cost(models: Sequence[Priced], costs: Sequence[float], name: str, title: str, unit: str) -> Picture:
     """Accuracy against one cost of each model; `unit` is the title of that axis."""
     points = [(cost, 100 * model.accuracy) for cost, model in zip(costs, models, strict=True)]
-    front = pareto_front(costs, [accuracy for _, accuracy in points])
+    # Rounded: a share that was counted in two libraries may differ in its last digit.
+    front = pareto_front(costs, [round(accuracy, 6) for _, accuracy in points])
     named = _named(models, costs)
 
     def draw(axes: Axes) -> None:
@@ -75,7 +86,7 @@ def accuracy_by_cost(
     return Picture.drawn(name, title, says, draw)
 
 
-def _named(models: Sequence[EvaluatedModel], costs: Sequence[float]) -> list[int]:
+def _named(models: Sequence[Priced], costs: Sequence[float]) -> list[int]:
     """Indices of the models to name: teachers and students; of many, the most accurate ones on their front."""
     able = [place for place, model in enumerate(models) if model.role != "control"]
     front = pareto_front([costs[place] for place in able], [models[place].accuracy for place in able])

@@ -19,6 +19,8 @@ class ExportFormat:
     extra: str
     #: Whether weights and activations become integers of 8 bits, so that some answers may change.
     integers: bool = False
+    #: Whether the report's page may get a program that is made of the file, and computes answers there.
+    has_page_program: bool = False
     #: Part of the stage's key: raised by one when the exporter's code changes the file.
     version: int = 1
 
