@@ -26,8 +26,9 @@ class Exports:
 
     def page_programs(self, teacher: Stage | None) -> Bundle:
         """The program of the teacher for the report's page, if a student is exported to a format that has one too."""
-        asked = any(isinstance(stage.recipe, Export) and FORMATS[stage.recipe.format].has_page_program
-                    for stages in self._made.values() for stage in stages.values())  # fmt: skip
+        recipes = [stage.recipe for stages in self._made.values() for stage in stages.values()]
+        known = (FORMATS.get(recipe.format) for recipe in recipes if isinstance(recipe, Export))
+        asked = any(each and each.has_page_program for each in known)
         if teacher is None or not asked:
             return ()
         title = "the teacher for the report's page"
