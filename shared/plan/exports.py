@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from distill_queue.shared.plan.recipes import Export, StudentRuns
+from collections.abc import Iterable
+
+from distill_queue.shared.plan.recipes import Export, StageRecipe, StudentRuns
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage
 from distill_queue.shared.spec.export import FORMATS, ExportSpec
 
@@ -21,7 +23,7 @@ class Exports:
         """Have a student's model exported; of one that is chosen, that of a seed."""
         made = self._made.setdefault(model.key, {})
         for name in asked.formats:
-            stage = export_of(runs, name, asked, self._data, model, seed)
+            stage = export_of(runs.role(runs.seeds[0]), name, asked, self._data.ref, model.ref, seed)
             self.scores[runs.export(name)] = made.setdefault(stage.key, stage).ref
 
     def of(self, model: Stage) -> Bundle:
@@ -30,15 +32,35 @@ class Exports:
 
 
 def export_of(
-    runs: StudentRuns, name: str, asked: ExportSpec, data: Stage, model: Stage, seed: int | None = None
+    role: str, name: str, asked: ExportSpec, data: ArtifactRef, model: ArtifactRef, seed: int | None = None
 ) -> Stage:
-    """The stage that exports a student's model in a format."""
+    """The stage that exports a model in a format.
+
+    Args:
+        role: what titles call the model.
+        name: the format's.
+        asked: how it is exported.
+        data: that it was trained on.
+        model: it, or what chose it from a grid.
+        seed: of one that was chosen.
+
+    """
     export_format = FORMATS[name]
     recipe = Export(
         format=name,
         revision=export_format.version,
         tolerance=asked.tolerance if export_format.integers else None,
         seed=seed,
+        licence=asked.licence,
     )
-    title = f"export {runs.role(runs.seeds[0])} to {name}"
-    return Stage.of(title, recipe, dataset=data.ref, model=model.ref)
+    return Stage.of(f"export {role} to {name}", recipe, dataset=data, model=model)
+
+
+def asked_by(recipes: Iterable[StageRecipe]) -> ExportSpec | None:
+    """What a spec said of a student's export, from the recipes of the stages that it became; None where it has none."""
+    exports = [recipe for recipe in recipes if isinstance(recipe, Export)]
+    if not exports:
+        return None
+    tolerance = next((each.tolerance for each in exports if each.tolerance is not None), None)
+    stated = {} if tolerance is None else {"tolerance": tolerance}
+    return ExportSpec(formats=tuple(each.format for each in exports), licence=exports[0].licence, **stated)

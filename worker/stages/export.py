@@ -45,7 +45,8 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
     path, deployed = context.folder / found.file, deployable(model, test)
     context.report(f"writing {found.file}")
     exporter.write(
-        ExportJob(context.title, deployed, _facts(context, deployed), lambda: _calibration(context, deployed)), path
+        ExportJob(context.title, deployed, _facts(recipe, context, deployed), lambda: _calibration(context, deployed)),
+        path,
     )
     file = runtime.File(path, THREADS)
     logits = np.concatenate([file.logits(each) for each in raw_batches(test, deployed.inputs, BATCH)])
@@ -76,15 +77,16 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
     )
 
 
-def _facts(context: StageContext, deployed: Deployable) -> FileFacts:
+def _facts(recipe: Export, context: StageContext, deployed: Deployable) -> FileFacts:
     model, stage = context.inputs["model"].manifest, context.inputs["model"].manifest.stage
-    recipe = stage.recipe if stage else None
+    trained = stage.recipe if stage else None
     return FileFacts(
         class_names=context.dataset.class_names,
         model_key=model.key,
         dataset_key=context.inputs["dataset"].manifest.key,
         inputs=deployed.inputs,
-        distillation=recipe.distillation.words if isinstance(recipe, Distill) else "",
+        distillation=trained.distillation.words if isinstance(trained, Distill) else "",
+        licence=recipe.licence,
     )
 
 
