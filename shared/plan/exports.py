@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from distill_queue.shared.plan.recipes import Export, StudentRuns, WritePageProgram
+from collections.abc import Iterable
+from typing import Any
+
+from distill_queue.shared.catalog import is_reference
+from distill_queue.shared.plan.recipes import Export, StageRecipe, StudentRuns, WritePageProgram
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage
 from distill_queue.shared.spec.export import FORMATS, ExportSpec
 
@@ -21,7 +25,7 @@ class Exports:
         """Have a student's model exported; of one that is chosen, that of a seed."""
         made = self._made.setdefault(model.key, {})
         for name in asked.formats:
-            stage = export_of(runs, name, asked, self._data, model, seed)
+            stage = export_of(runs.role(runs.seeds[0]), name, asked, self._data.ref, model.ref, seed)
             self.scores[runs.export(name)] = made.setdefault(stage.key, stage).ref
 
     def page_programs(self, teacher: Stage | None) -> Bundle:
@@ -40,9 +44,19 @@ class Exports:
 
 
 def export_of(
-    runs: StudentRuns, name: str, asked: ExportSpec, data: Stage, model: Stage, seed: int | None = None
+    role: str, name: str, asked: ExportSpec, data: ArtifactRef, model: ArtifactRef, seed: int | None = None
 ) -> Stage:
-    """The stage that exports a student's model in a format."""
+    """The stage that exports a model in a format.
+
+    Args:
+        role: what titles call the model.
+        name: the format's.
+        asked: how it is exported.
+        data: that it was trained on.
+        model: it, or what chose it from a grid.
+        seed: of one that was chosen.
+
+    """
     # Of a format of the user's own, only a worker knows whether its numbers are integers.
     known = FORMATS.get(name)
     recipe = Export(
@@ -51,6 +65,17 @@ def export_of(
         version_of_own="1" if known else asked.version,
         tolerance=asked.tolerance if known is None or known.integers else None,
         seed=seed,
+        licence=asked.licence,
     )
-    title = f"export {runs.role(runs.seeds[0])} to {name}"
-    return Stage.of(title, recipe, dataset=data.ref, model=model.ref)
+    return Stage.of(f"export {role} to {name}", recipe, dataset=data, model=model)
+
+
+def asked_by(recipes: Iterable[StageRecipe]) -> ExportSpec | None:
+    """What a spec said of a student's export, from the recipes of the stages that it became; None where it has none."""
+    exports = [recipe for recipe in recipes if isinstance(recipe, Export)]
+    if not exports:
+        return None
+    stated: dict[str, Any] = {"formats": tuple(each.format for each in exports), "licence": exports[0].licence}
+    stated |= {"tolerance": each.tolerance for each in exports if each.tolerance is not None}  # noqa: B035 (all have one)
+    version = next((each.version_of_own for each in exports if is_reference(each.format)), "1")
+    return ExportSpec(**stated, version=version)

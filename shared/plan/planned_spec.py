@@ -10,12 +10,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from distill_queue.shared.catalog import is_reference
 from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.plan.exports import asked_by
 from distill_queue.shared.plan.ingredients import ingredients
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.recipes import (
     ChooseStudent,
     Distill,
-    Export,
     ImportSoftLabels,
     JoinTeachers,
     Labels,
@@ -164,14 +164,7 @@ def _candidate(runs: StudentRuns, plan: Plan, stage: Stage, files: dict[str, Art
 def _export(runs: StudentRuns, plan: Plan) -> ExportSpec | None:
     """What a student is exported to."""
     stages, begin = {stage.ref: stage for stage in plan.stages}, runs.export("")
-    recipes = [stages[ref].recipe for role, ref in plan.report.inputs.items() if role.startswith(begin)]
-    exports = [recipe for recipe in recipes if isinstance(recipe, Export)]
-    if not exports:
-        return None
-    stated: dict[str, Any] = {"formats": tuple(each.format for each in exports)}
-    stated |= {"tolerance": each.tolerance for each in exports if each.tolerance is not None}  # noqa: B035 (all have one)
-    version = next((each.version_of_own for each in exports if is_reference(each.format)), "1")
-    return ExportSpec(**stated, version=version)
+    return asked_by(stages[ref].recipe for role, ref in plan.report.inputs.items() if role.startswith(begin))
 
 
 def _continued(runs: StudentRuns, plan: Plan) -> ContinuedStudent | None:

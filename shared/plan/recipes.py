@@ -259,6 +259,8 @@ class Export(StageRecipe):
     tolerance: float | None = None
     #: Of a chosen student, the run.
     seed: int | None = None
+    #: A note that the file holds.
+    licence: str = Field(default="", exclude_if=lambda text: not text)
 
     def details(self, *dataset: str) -> tuple[str, ...]:
         """The format, and the data set."""

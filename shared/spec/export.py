@@ -12,11 +12,22 @@ from distill_queue.shared.spec.exports.format import ExportFormat
 from distill_queue.shared.spec.exports.onnx import ONNX
 from distill_queue.shared.spec.exports.onnx_int8 import ONNX_INT8
 from distill_queue.shared.spec.part import SpecPart, at_most, unknown_name
+from distill_queue.shared.text import plain_line
 
 #: Most files that a student leaves in.
 MOST_FORMATS = 20
 #: Every format by its name: a new one is a name here.
 FORMATS: dict[str, ExportFormat] = {each.name: each for each in (ONNX, ONNX_INT8)}
+
+
+#: Characters of a note on the licence.
+LONGEST_LICENCE = 500
+
+
+def _must_be_a_line(text: str) -> str:
+    if plain_line(text) != text:
+        raise PydanticCustomError("options", "must be one line of plain text", {"key": "licence"})
+    return text
 
 
 def _must_be_a_format(name: str) -> str:
@@ -36,7 +47,10 @@ class ExportSpec(SpecPart):
     """Of those that `distill formats` lists, as `[onnx, onnx-int8]`, or `package.module:Class` of your own."""
     tolerance: float = Field(default=1.0, ge=0.0, le=100.0)
     """Points of accuracy that a file of integers may lose; with more lost, its export fails."""
-
+    licence: Annotated[
+        str, AfterValidator(_must_be_a_line), Field(max_length=LONGEST_LICENCE, exclude_if=lambda text: not text)
+    ] = ""
+    """What the files say of their licence, as `cc-by-4.0` or a sentence; without it they say nothing."""
     version: str = "1"
     """Of a format of the user's own, part of the key: change it when its code changes."""
 

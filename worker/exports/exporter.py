@@ -69,7 +69,8 @@ class Exporter:
                 f"export.formats: this worker knows no '{name}': it is of another version of distill-queue"
             )
         found = FORMATS[name]
-        extras.require("onnxruntime", found.extra, f"export.formats: {name} needs")
+        for library in found.libraries:
+            extras.require(library, found.extra, f"export.formats: {name} needs")
         module: Any = import_module(f"distill_queue.worker.exports.{found.module}")
         running = f"distill_queue.worker.exports.{module.RUNTIME}"
         file = import_module(running).File

@@ -43,7 +43,7 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
     path, deployed = context.folder / exporter.file_name, deployable(model, test)
     context.report(f"writing {path.name}")
     with plugins.called(recipe.format if is_reference(recipe.format) else ""):
-        exporter.write(_job(context, deployed), path)
+        exporter.write(_job(recipe, context, deployed), path)
         file = exporter.open(path, torch.get_num_threads())
         logits = np.concatenate(list(_answers(file, raw_batches(test, deployed.inputs, BATCH), len(test), context)))
     compared = Comparison.of(logits, of_model, test.targets.numpy())
@@ -76,8 +76,9 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
     )
 
 
-def _job(context: StageContext, deployed: Deployable) -> ExportJob:
-    return ExportJob(context.title, deployed, _facts(context, deployed), lambda: _calibration(context, deployed))
+def _job(recipe: Export, context: StageContext, deployed: Deployable) -> ExportJob:
+    facts = _facts(recipe, context, deployed)
+    return ExportJob(context.title, deployed, facts, lambda: _calibration(context, deployed))
 
 
 def _answers(file: RunningFile, batches: Iterator[RawInputs], samples: int, context: StageContext) -> Iterator[Logits]:
@@ -90,15 +91,16 @@ def _answers(file: RunningFile, batches: Iterator[RawInputs], samples: int, cont
         context.report(f"the file answers: {done:,} of {samples:,} samples", len(logits), done / samples)
 
 
-def _facts(context: StageContext, deployed: Deployable) -> FileFacts:
+def _facts(recipe: Export, context: StageContext, deployed: Deployable) -> FileFacts:
     model, stage = context.inputs["model"].manifest, context.inputs["model"].manifest.stage
-    recipe = stage.recipe if stage else None
+    trained = stage.recipe if stage else None
     return FileFacts(
         class_names=context.dataset.class_names,
         model_key=model.key,
         dataset_key=context.inputs["dataset"].manifest.key,
         inputs=deployed.inputs,
-        distillation=recipe.distillation.words if isinstance(recipe, Distill) else "",
+        distillation=trained.distillation.words if isinstance(trained, Distill) else "",
+        licence=recipe.licence,
     )
 
 

@@ -17,6 +17,8 @@ class ExportFormat:
     file: str
     #: The extra of distill-queue that a worker needs for it.
     extra: str
+    #: The libraries of that extra that it cannot do without.
+    libraries: tuple[str, ...] = ()
     #: Whether weights and activations become integers of 8 bits, so that some answers may change.
     integers: bool = False
     #: Whether the report's page may get a program that is made of the file, and computes answers there.

@@ -10,4 +10,5 @@ ONNX = ExportFormat(
     file="model.onnx",
     extra="export",
     has_page_program=True,
+    libraries=("onnx", "onnxscript", "onnxruntime"),
 )
