@@ -72,7 +72,7 @@ def contents(
     texts = {
         LABELS: "".join(f"{plain_line(name)}\n" for name in student.data.class_names),
         PREDICT: predict_program(student, facts.inputs, facts.records[0].file),
-        LOAD: load_program(student, facts.inputs, facts.factory),
+        LOAD: load_program(student.runs.name, student.recipe.model, student.data, facts.inputs, facts.factory),
     }
     text = card(facts, use_of(folder, kind_of(student, facts.inputs)))
     texts |= {HUB_CARD: hub.metadata(facts) + text} if for_hub else {CARD: text}

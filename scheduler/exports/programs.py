@@ -9,6 +9,7 @@ from distill_queue.scheduler.client.trained import TrainedStudent
 from distill_queue.scheduler.exports.samples import FileInput
 from distill_queue.scheduler.exports.template import filled
 from distill_queue.shared.catalog import DATASETS
+from distill_queue.shared.results.records import DatasetRecord
 from distill_queue.shared.spec.model import ModelSpec
 from distill_queue.shared.spec.models.cnn import CnnSpec
 from distill_queue.shared.spec.models.custom import CustomModelSpec
@@ -71,14 +72,24 @@ def predict_program(student: TrainedStudent, inputs: tuple[FileInput, ...], file
     return filled(f"predict/{kind}.py", **facts)
 
 
-def load_program(student: TrainedStudent, inputs: tuple[FileInput, ...], factory: str = "") -> str:
-    """The text of `load.py`; `factory` is the class of transformers that builds such a model."""
-    model, data = student.recipe.model, student.data
+def load_program(
+    name: str, model: ModelSpec, data: DatasetRecord, inputs: tuple[FileInput, ...], factory: str = ""
+) -> str:
+    """The text of `load.py`.
+
+    Args:
+        name: the student's.
+        model: its network.
+        data: the data set that it was trained on.
+        inputs: what it takes.
+        factory: the class of transformers that builds such a network.
+
+    """
     several = len(inputs) > 1 or inputs[0].name != "input"
     example = ", ".join(f"{each.name}={each.name}" for each in inputs) if several else "samples"
     return filled(
         f"load/{model.family}.py",
-        student=student.runs.name,
+        student=name,
         inputs=inputs,
         several=several,
         example=example,
@@ -138,9 +149,9 @@ def _of_images(student: TrainedStudent, only: FileInput) -> dict[str, Any]:
     resize = getattr(getattr(spec, "image", None) or spec, "resize", "squash")
     framing, words = FRAMINGS[resize]
     white = DATASETS[spec.name].white if spec.name in DATASETS else student.data.white
-    scaled = "pixels.astype(np.uint8)" if only.dtype == "uint8" else "pixels.astype(np.float32)"
-    if only.dtype != "uint8" and white != 255.0:
-        scaled += f" * {white / 255.0!r}  # White is {white:g} there."
+    scaled = "pixels" if white == WHITE else f"(pixels * {white / WHITE!r})"
+    scaled += ".round()" if white != WHITE and only.dtype == "uint8" else ""
+    scaled += f".astype(np.{only.dtype})"
     return {
         "mode": "L" if channels == 1 else "RGB",
         "framing": framing.format(size=(width, height)),

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
-def filled(name: str, **facts: Any) -> str:
+def filled(name: str, /, **facts: Any) -> str:
     """A template with facts put in; what is missing is an error."""
     return _templates().get_template(f"{name}.jinja").render(**facts)
 
