@@ -169,7 +169,8 @@ def _export(runs: StudentRuns, plan: Plan) -> ExportSpec | None:
     if not exports:
         return None
     tolerance = next((each.tolerance for each in exports if each.tolerance is not None), None)
-    stated = {} if tolerance is None else {"tolerance": tolerance}
+    stated: dict[str, Any] = {} if tolerance is None else {"tolerance": tolerance}
+    stated |= {"quantise": "aware"} if any(each.adaptations for each in exports) else {}
     return ExportSpec(formats=tuple(each.format for each in exports), **stated)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from distill_queue.shared.plan.recipes import Distill, Export
-from distill_queue.shared.results.export import ExportRecord
+from distill_queue.shared.results.export import AdaptedRecord, ExportRecord
 from distill_queue.shared.spec.export import FORMATS
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation import quality
@@ -20,12 +20,11 @@ from distill_queue.worker.exports import timing
 from distill_queue.worker.exports.deployable import Deployable, RawInputs, deployable, raw_batches
 from distill_queue.worker.exports.facts import FileFacts
 from distill_queue.worker.exports.gate import Comparison
-from distill_queue.worker.exports.job import ExportJob
+from distill_queue.worker.exports.job import CALIBRATION_BATCH, CALIBRATION_SAMPLES, ExportJob
 from distill_queue.worker.machine import extras
+from distill_queue.worker.stages.adaptation import adapt
 from distill_queue.worker.stages.context import StageContext
 
-#: Training samples by which ranges of values are found, and how many of them at a time.
-CALIBRATION_SAMPLES, CALIBRATION_BATCH = 256, 64
 #: Samples that a file answers at a time.
 BATCH = 256
 #: Threads that a timing may use.
@@ -42,18 +41,27 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
     test, batch_size = context.split_for(model, "test")
     context.report("the student's own answers")
     of_model = quality.logits_of(model, test, context.report, batch_size).cpu().numpy()
-    path, deployed = context.folder / found.file, deployable(model, test)
-    context.report(f"writing {found.file}")
-    exporter.write(
-        ExportJob(context.title, deployed, _facts(context, deployed), lambda: _calibration(context, deployed)), path
-    )
-    file = runtime.File(path, THREADS)
-    logits = np.concatenate([file.logits(each) for each in raw_batches(test, deployed.inputs, BATCH)])
-    compared = Comparison.of(logits, of_model, test.targets.cpu().numpy())
+    path, targets = context.folder / found.file, test.targets.cpu().numpy()
+
+    def write() -> tuple[Deployable, Any, Comparison]:
+        deployed = deployable(model, test)
+        context.report(f"writing {found.file}")
+        exporter.write(
+            ExportJob(context.title, deployed, _facts(context, deployed), lambda: _calibration(context, deployed)), path
+        )
+        file = runtime.File(path, THREADS)
+        logits = np.concatenate([file.logits(each) for each in raw_batches(test, deployed.inputs, BATCH)])
+        return deployed, file, Comparison.of(logits, of_model, targets)
+
+    deployed, file, compared = write()
+    adapted = None
     if recipe.tolerance is None:
         compared.require_same(context.title)
     else:
-        compared.require_accurate(context.title, recipe.tolerance)
+        if recipe.adaptations and not compared.is_accurate(recipe.tolerance):
+            adapted = adapt(recipe, model, context, compared.accuracy)
+            deployed, file, compared = write()
+        compared.require_accurate(context.title, recipe.tolerance, _advice(recipe, adapted))
     context.report("latency")
     took = _timing(exporter.RUNTIME, path, next(raw_batches(test, deployed.inputs, 1)))
     return ExportRecord(
@@ -73,7 +81,15 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
         runtime=file.runtime,
         machine=_machine(),
         operators=file.operators,
+        adapted=adapted,
     )
+
+
+def _advice(recipe: Export, adapted: AdaptedRecord | None) -> str:
+    """What to do about a file of integers that loses too much, as the end of a sentence."""
+    if adapted is not None:
+        return f", {adapted.words}: raise export.tolerance, or choose a wider student"
+    return "" if recipe.adaptations else ": say export.quantise: aware, or raise the tolerance"
 
 
 def _facts(context: StageContext, deployed: Deployable) -> FileFacts:
