@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from distill_queue.scheduler.client.trained import TrainedStudent
 from distill_queue.scheduler.offline import ask
-from distill_queue.shared.catalog import did_you_mean
+from distill_queue.shared.catalog import did_you_mean, is_reference
 from distill_queue.shared.errors import ArtifactDamaged, InvalidSettings
 from distill_queue.shared.plan.exports import export_of
 from distill_queue.shared.plan.plan import Plan
@@ -34,7 +34,7 @@ def asked_for(student: TrainedStudent, formats: Sequence[str], licence: str | No
 
     """
     for name in formats:
-        if name not in FORMATS:
+        if name not in FORMATS and not is_reference(name):
             raise InvalidSettings(f"--format: unknown format '{name}'{did_you_mean(name, FORMATS)}")
     usual = student.asked or USUAL
     given: dict[str, Any] = {"formats": tuple(dict.fromkeys(formats))} if formats else {}
@@ -62,11 +62,11 @@ def exported(
 
     """
     store, found = student.pipeline.store, []
-    model, data = (
-        ArtifactRef(kind=each.manifest.kind, key=each.manifest.key) for each in (student.model, student.dataset)
-    )
+    data = ArtifactRef(kind=student.dataset.manifest.kind, key=student.dataset.manifest.key)
+    seed = student.seed if student.is_chosen else None
+    candidates = student.candidates if asked.quantise == "aware" else ()
     for name in asked.formats:
-        stage = export_of(student.role, name, asked, data, model, student.seed if student.is_chosen else None)
+        stage = export_of(student.role, name, asked, data, student.stage, seed, candidates)
         if (artifact := store.obtain(stage.ref)) is None:
             require_libraries(f"{name} needs", [name])
             ask({"export": stage.model_dump(mode="json")}, settings, advance)
@@ -96,7 +96,7 @@ def require_exporters(plan: Plan, store: ArtifactStore) -> None:
 
     """
     for stage in plan.stages:
-        if isinstance(stage.recipe, Export) and stage.recipe.format in FORMATS and stage.ref not in store:
+        if isinstance(stage.recipe, Export) and stage.ref not in store:
             require_libraries(f"the spec has an export, {stage.title}, which needs", [stage.recipe.format])
 
 
@@ -111,10 +111,9 @@ def require_libraries(what: str, formats: Iterable[str]) -> None:
         InvalidSettings: one is not.
 
     """
-    for name in formats:
-        lacking = [library for library in FORMATS[name].libraries if find_spec(library) is None]
+    for known in filter(None, map(FORMATS.get, formats)):
+        lacking = [library for library in known.libraries if find_spec(library) is None]
         if lacking:
-            extra = FORMATS[name].extra
             raise InvalidSettings(
-                f"{what} {' and '.join(lacking)}, not installed here: pip install 'distill-queue[{extra}]'"
+                f"{what} {' and '.join(lacking)}, not installed here: pip install 'distill-queue[{known.extra}]'"
             )

@@ -69,6 +69,17 @@ class TrainedStudent:
         return self.model.manifest.kind == "choose"
 
     @property
+    def stage(self) -> Stage:
+        """What made its model: its training, or the choice from its grid."""
+        return _require(self.model.manifest.stage, self.role)
+
+    @property
+    def candidates(self) -> tuple[Stage, ...]:
+        """The trainings of its grid with its seed; none where it has no grid."""
+        refs = [ref for role, ref in self.stage.inputs.items() if role.endswith(f"/{self.seed}")]
+        return tuple(self.pipeline.stage(ref, self.role) for ref in refs) if self.is_chosen else ()
+
+    @property
     def weights(self) -> str:
         """The name of its file of weights in the artifact."""
         return CHOSEN_WEIGHTS.format(seed=self.seed) if self.is_chosen else WEIGHTS

@@ -104,7 +104,14 @@ class Candidates:
         if self.export:
             first, choice = self.runs.seeds[0], graded.choice_of(self.runs.name)
             model = choice or self.students[self.labels[0], first]
-            graded.exports.add(self.runs, self.export, model, first if choice else None)
+            trainings = self._chosen_from(choice, first) if choice else ()
+            graded.exports.add(self.runs, self.export, model, first if choice else None, trainings)
+
+    def _chosen_from(self, choice: Stage, seed: int) -> tuple[Stage, ...]:
+        """The trainings with a seed that a choice has, in its order."""
+        by_ref = {stage.ref: stage for stage in self.students.values()}
+        places = sum(role.endswith(f"/{seed}") for role in choice.inputs)
+        return tuple(by_ref[choice.inputs[f"{place}/{seed}"]] for place in range(places))
 
 
 class Graded:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from distill_queue.shared.catalog import is_reference
-from distill_queue.shared.plan.recipes import Export, StageRecipe, StudentRuns, WritePageProgram
+from distill_queue.shared.plan.adaptation import adaptation_of
+from distill_queue.shared.plan.recipes import Distill, Export, StageRecipe, StudentRuns, WritePageProgram
 from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage
 from distill_queue.shared.spec.export import FORMATS, ExportSpec
+
+#: The inputs of a student's training that it learns from: one of these.
+TAUGHT_BY = ("soft_labels", "teacher")
 
 
 class Exports:
@@ -21,11 +25,18 @@ class Exports:
         #: The report's inputs, by role.
         self.scores: dict[str, ArtifactRef] = {}
 
-    def add(self, runs: StudentRuns, asked: ExportSpec, model: Stage, seed: int | None = None) -> None:
-        """Have a student's model exported; of one that is chosen, that of a seed."""
+    def add(
+        self,
+        runs: StudentRuns,
+        asked: ExportSpec,
+        model: Stage,
+        seed: int | None = None,
+        trainings: Sequence[Stage] = (),
+    ) -> None:
+        """Have a student's model exported; of one that is chosen from trainings with a seed, that of the seed."""
         made = self._made.setdefault(model.key, {})
         for name in asked.formats:
-            stage = export_of(runs.role(runs.seeds[0]), name, asked, self._data.ref, model.ref, seed)
+            stage = export_of(runs.role(runs.seeds[0]), name, asked, self._data.ref, model, seed, trainings)
             self.scores[runs.export(name)] = made.setdefault(stage.key, stage).ref
 
     def page_programs(self, teacher: Stage | None) -> Bundle:
@@ -44,17 +55,24 @@ class Exports:
 
 
 def export_of(
-    role: str, name: str, asked: ExportSpec, data: ArtifactRef, model: ArtifactRef, seed: int | None = None
+    role: str,
+    name: str,
+    asked: ExportSpec,
+    data: ArtifactRef,
+    model: Stage,
+    seed: int | None = None,
+    trainings: Sequence[Stage] = (),
 ) -> Stage:
-    """The stage that exports a model in a format.
+    """The stage that exports a student's model in a format.
 
     Args:
         role: what titles call the model.
         name: the format's.
-        asked: how it is exported.
-        data: that it was trained on.
-        model: it, or what chose it from a grid.
-        seed: of one that was chosen.
+        asked: what the spec says of the export.
+        data: the packed data set.
+        model: the student's training, or what chooses it.
+        seed: of a chosen student, the run.
+        trainings: of a chosen student, what there is to choose from: the trainings with this seed, in their order.
 
     """
     # Of a format of the user's own, only a worker knows whether its numbers are integers.
@@ -67,7 +85,14 @@ def export_of(
         seed=seed,
         licence=asked.licence,
     )
-    return Stage.of(f"export {role} to {name}", recipe, dataset=data, model=model)
+    inputs = {"dataset": data, "model": model.ref}
+    if asked.quantise == "aware" and (known is None or known.integers):
+        learned = [stage for stage in trainings or (model,) if isinstance(stage.recipe, Distill)]
+        adaptations = tuple(adaptation_of(stage.recipe) for stage in learned if isinstance(stage.recipe, Distill))
+        recipe = recipe.model_copy(update={"adaptations": adaptations})
+        # All points of a grid learn from one source.
+        inputs |= {role: ref for role, ref in learned[0].inputs.items() if role in TAUGHT_BY}
+    return Stage.of(f"export {role} to {name}", recipe, **inputs)
 
 
 def asked_by(recipes: Iterable[StageRecipe]) -> ExportSpec | None:
@@ -77,5 +102,6 @@ def asked_by(recipes: Iterable[StageRecipe]) -> ExportSpec | None:
         return None
     stated: dict[str, Any] = {"formats": tuple(each.format for each in exports), "licence": exports[0].licence}
     stated |= {"tolerance": each.tolerance for each in exports if each.tolerance is not None}  # noqa: B035 (all have one)
+    stated |= {"quantise": "aware"} if any(each.adaptations for each in exports) else {}
     version = next((each.version_of_own for each in exports if is_reference(each.format)), "1")
     return ExportSpec(**stated, version=version)

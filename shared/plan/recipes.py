@@ -261,6 +261,9 @@ class Export(StageRecipe):
     seed: int | None = None
     #: A note that the file holds.
     licence: str = Field(default="", exclude_if=lambda text: not text)
+    #: How the student is trained on, with rounded weights, where a file of integers loses more than the tolerance: one
+    #: training, or of a chosen student, one for each point of its grid. None where this is not asked for.
+    adaptations: Annotated[tuple[Distill, ...], Field(strict=False, exclude_if=lambda each: not each)] = ()
 
     def details(self, *dataset: str) -> tuple[str, ...]:
         """The format, and the data set."""

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from distill_queue.shared.frozen import Frozen
 from distill_queue.shared.line import SealedLine
+
+
+class AdaptedRecord(Frozen):
+    """How a student was trained on with rounded weights, since it lost too much as integers of 8 bits."""
+
+    epochs: int
+    learning_rate: float
+    #: In the training loop.
+    seconds: float
+    #: Of the file as it was before, on the test set.
+    accuracy_before: float
+
+    @property
+    def words(self) -> str:
+        """What was done, and what the accuracy was before, as a part of a sentence."""
+        epochs = f"{self.epochs:,} epoch{'' if self.epochs == 1 else 's'}"
+        return f"after {epochs} with rounded weights ({self.accuracy_before:.2%} before)"
 
 
 class ExportRecord(Frozen):
@@ -38,6 +55,8 @@ class ExportRecord(Frozen):
     machine: SealedLine
     #: How often the file has each operator.
     operators: dict[str, int] = Field(default={})
+    #: None where the student's own weights were kept.
+    adapted: Annotated[AdaptedRecord | None, Field(exclude_if=lambda adapted: adapted is None)] = None
 
     @property
     def measured_on(self) -> str:
@@ -50,5 +69,5 @@ class ExportRecord(Frozen):
         """The record in a few words."""
         return (
             f"{self.file}, {self.size_bytes:,} bytes, {self.accuracy:.2%} on {self.samples:,} test samples, "
-            f"{self.agreement:.2%} agree with the student"
+            f"{self.agreement:.2%} agree with the student{f', {self.adapted.words}' if self.adapted else ''}"
         )

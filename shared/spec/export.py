@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -47,6 +47,8 @@ class ExportSpec(SpecPart):
     """Of those that `distill formats` lists, as `[onnx, onnx-int8]`, or `package.module:Class` of your own."""
     tolerance: float = Field(default=1.0, ge=0.0, le=100.0)
     """Points of accuracy that a file of integers may lose; with more lost, its export fails."""
+    quantise: Literal["after", "aware"] = Field(default="after", exclude_if=lambda quantise: quantise == "after")
+    """`aware`: where a file of integers loses more, the student is trained on a little with rounded weights first."""
     licence: Annotated[
         str, AfterValidator(_must_be_a_line), Field(max_length=LONGEST_LICENCE, exclude_if=lambda text: not text)
     ] = ""
@@ -65,4 +67,15 @@ class ExportSpec(SpecPart):
         twice = next((name for name in self.formats if self.formats.count(name) > 1), None)
         if twice:
             raise PydanticCustomError("options", "names '{name}' twice", {"key": "formats", "name": twice})
+        return self
+
+    @model_validator(mode="after")
+    def _quantises_something(self) -> Self:
+        of_integers = [name for name, each in FORMATS.items() if each.integers]
+        if self.quantise != "after" and not set(self.formats) & set(of_integers):
+            raise PydanticCustomError(
+                "options",
+                "belongs to files of integers: add {format} to the formats",
+                {"key": "quantise", "format": " or ".join(of_integers)},
+            )
         return self

@@ -12,6 +12,8 @@ from distill_queue.shared.errors import StageFailed
 
 #: Most that a logit of a file in floating point may differ, as a share of the range of all logits.
 MOST_DIFFERENCE = 1e-5
+#: Points that a difference of two accuracies may be off by.
+ROUNDING = 1e-9
 
 Logits = npt.NDArray[np.float32]
 
@@ -65,21 +67,29 @@ class Comparison:
                 f"{self.disagreeing:,} of {self.samples:,} test samples get another class"
             )
 
-    def require_accurate(self, name: str, tolerance: float) -> None:
-        """Refuse a file of integers that lost more accuracy than so many points.
+    def require_accurate(self, name: str, tolerance: float, advice: str = "") -> None:
+        """Refuse a file of integers that lost more accuracy than so many points; `advice` ends the message.
 
         Raises:
             StageFailed: it did.
 
         """
-        lost = 100 * (self.model_accuracy - self.accuracy)
-        if lost > tolerance:
+        if not self.is_accurate(tolerance):
             fewer = round(self.samples * (self.model_accuracy - self.accuracy))
             raise StageFailed(
                 f"{name}: the exported file has {self.accuracy:.2%} on {self.samples:,} test samples, the student "
-                f"{self.model_accuracy:.2%}: {lost:.2f} points or {fewer:,} samples are lost, and export.tolerance is "
-                f"{tolerance:g}; {self.agreement:.2%} of the answers agree"
+                f"{self.model_accuracy:.2%}: {self.lost:.2f} points or {fewer:,} samples are lost, and "
+                f"export.tolerance is {tolerance:g}; {self.agreement:.2%} of the answers agree{advice}"
             )
+
+    def is_accurate(self, tolerance: float) -> bool:
+        """Whether a file of integers lost no more accuracy than so many points."""
+        return self.lost <= tolerance + ROUNDING
+
+    @property
+    def lost(self) -> float:
+        """Points of accuracy that the file has less than the student."""
+        return 100 * (self.model_accuracy - self.accuracy)
 
     @property
     def disagreeing(self) -> int:

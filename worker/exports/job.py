@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from distill_queue.worker.exports.deployable import Deployable, RawInputs
 from distill_queue.worker.exports.facts import FileFacts
 
+#: Training samples by which ranges of values are found, and how many of them at a time.
+CALIBRATION_SAMPLES, CALIBRATION_BATCH = 256, 64
+
 
 @dataclass(frozen=True, slots=True)
 class ExportJob:

@@ -29,6 +29,7 @@ from distill_queue.worker.machine import memory
 from distill_queue.worker.machine.last_value import LastValue
 from distill_queue.worker.machine.runtime import Report, Runtime
 from distill_queue.worker.stages.crew import Alone, Crew
+from distill_queue.worker.training.checkpoints import Checkpoints
 
 WEIGHTS = "model.safetensors"
 
@@ -54,6 +55,8 @@ class StageContext:
     prepared: LastValue[torch.Tensor] = field(default_factory=LastValue)
     #: What the stage is called.
     title: str = ""
+    #: Of a training that is a part of the stage, for a later attempt to go on with; None where there is no other.
+    checkpoints: Checkpoints | None = None
 
     def start(self, stage: Stage) -> Artifact:
         """What one of several trainings begins with."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 import numpy as np
 import torch
+from torch import nn
 
 from distill_queue.shared.catalog import is_reference
 from distill_queue.shared.plan.recipes import Distill, Export
-from distill_queue.shared.results.export import ExportRecord
+from distill_queue.shared.results.export import AdaptedRecord, ExportRecord
 from distill_queue.worker.data.split import Split
 from distill_queue.worker.evaluation import quality
 from distill_queue.worker.exports import page_program, timing
@@ -20,12 +23,11 @@ from distill_queue.worker.exports.deployable import Deployable, RawInputs, deplo
 from distill_queue.worker.exports.exporter import Exporter, RunningFile
 from distill_queue.worker.exports.facts import FileFacts
 from distill_queue.worker.exports.gate import Comparison, Logits
-from distill_queue.worker.exports.job import ExportJob
+from distill_queue.worker.exports.job import CALIBRATION_BATCH, CALIBRATION_SAMPLES, ExportJob
 from distill_queue.worker.machine import plugins
+from distill_queue.worker.stages.adaptation import adapt
 from distill_queue.worker.stages.context import StageContext
 
-#: Training samples by which ranges of values are found, and how many of them at a time.
-CALIBRATION_SAMPLES, CALIBRATION_BATCH = 256, 64
 #: Samples that a file answers at a time.
 BATCH = 256
 #: Threads that a timing may use.
@@ -39,27 +41,72 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
     # On the CPU in float32, as the file is run: a card rounds in its own way.
     test = Split.open(context.inputs["dataset"].folder, "test", context.dataset, CPU, streamed=True)
     model = context.model("model", recipe.seed).to(CPU)
-    of_model = quality.logits_of(model, test, context.report, BATCH).numpy()
-    path, deployed = context.folder / exporter.file_name, deployable(model, test)
-    context.report(f"writing {path.name}")
-    with plugins.called(recipe.format if is_reference(recipe.format) else ""):
-        exporter.write(_job(recipe, context, deployed), path)
-        file = exporter.open(path, torch.get_num_threads())
-        logits = np.concatenate(list(_answers(file, raw_batches(test, deployed.inputs, BATCH), len(test), context)))
-    compared = Comparison.of(logits, of_model, test.targets.numpy())
-    if exporter.integers:
-        compared.require_accurate(context.title, recipe.tolerance or 0.0)
+    of_model, adapted = quality.logits_of(model, test, context.report, BATCH).numpy(), None
+    made = Made.of(model, of_model, exporter, recipe, context, test)
+    if not exporter.integers:
+        made.compared.require_same(context.title)
     else:
-        compared.require_same(context.title)
+        tolerance = recipe.tolerance or 0.0
+        if recipe.adaptations and not made.compared.is_accurate(tolerance):
+            adapted = adapt(recipe, model, context, made.compared.accuracy)
+            made = Made.of(model, of_model, exporter, recipe, context, test)
+        made.compared.require_accurate(context.title, tolerance, _advice(recipe, adapted))
     if exporter.has_page_program:
         context.report("the program for the report's page")
-        page_program.write(deployed, path, test, context.folder)
+        page_program.write(made.deployed, made.path, test, context.folder)
     context.report("latency")
-    took = _timing(exporter.running, path, next(raw_batches(test, deployed.inputs, 1)))
+    took = _timing(exporter.running, made.path, next(raw_batches(test, made.deployed.inputs, 1)))
+    return _record(recipe, made, took, adapted)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An exported file, and how its answers are."""
+
+    path: Path
+    deployed: Deployable
+    file: RunningFile
+    compared: Comparison
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        of_model: Logits,
+        exporter: Exporter,
+        recipe: Export,
+        context: StageContext,
+        test: Split,
+    ) -> Self:
+        """Write a student as a file, and have that file answer all test samples.
+
+        Args:
+            model: the student, which is moved to the CPU.
+            of_model: the answers of the student as it was trained.
+            exporter: writes the file and runs it.
+            recipe: of the export.
+            context: of the export.
+            test: the test samples.
+
+        """
+        path, deployed = context.folder / exporter.file_name, deployable(model, test)
+        facts = _facts(recipe, context, deployed)
+        job = ExportJob(context.title, deployed, facts, lambda: _calibration(context, deployed))
+        context.report(f"writing {path.name}")
+        with plugins.called(recipe.format if is_reference(recipe.format) else ""):
+            exporter.write(job, path)
+            file = exporter.open(path, torch.get_num_threads())
+            batches = raw_batches(test, deployed.inputs, BATCH)
+            logits = np.concatenate(list(_answers(file, batches, len(test), context)))
+        return cls(path, deployed, file, Comparison.of(logits, of_model, test.targets.numpy()))
+
+
+def _record(recipe: Export, made: Made, took: timing.Timing, adapted: AdaptedRecord | None) -> ExportRecord:
+    compared = made.compared
     return ExportRecord(
         format=recipe.format,
-        file=path.name,
-        size_bytes=path.stat().st_size,
+        file=made.path.name,
+        size_bytes=made.path.stat().st_size,
         samples=compared.samples,
         accuracy=compared.accuracy,
         model_accuracy=compared.model_accuracy,
@@ -70,15 +117,11 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
         latency_p95_ms=took.p95_ms,
         cold_start_ms=took.cold_start_ms,
         threads=THREADS,
-        runtime=file.runtime,
+        runtime=made.file.runtime,
         machine=_machine(),
-        operators=file.operators,
+        operators=made.file.operators,
+        adapted=adapted,
     )
-
-
-def _job(recipe: Export, context: StageContext, deployed: Deployable) -> ExportJob:
-    facts = _facts(recipe, context, deployed)
-    return ExportJob(context.title, deployed, facts, lambda: _calibration(context, deployed))
 
 
 def _answers(file: RunningFile, batches: Iterator[RawInputs], samples: int, context: StageContext) -> Iterator[Logits]:
@@ -89,6 +132,13 @@ def _answers(file: RunningFile, batches: Iterator[RawInputs], samples: int, cont
         yield logits
         done += len(logits)
         context.report(f"the file answers: {done:,} of {samples:,} samples", len(logits), done / samples)
+
+
+def _advice(recipe: Export, adapted: AdaptedRecord | None) -> str:
+    """What to do about a file of integers that loses too much, as the end of a sentence."""
+    if adapted is not None:
+        return f", {adapted.words}: raise export.tolerance, or choose a wider student"
+    return "" if recipe.adaptations else ": say export.quantise: aware, or raise the tolerance"
 
 
 def _facts(recipe: Export, context: StageContext, deployed: Deployable) -> FileFacts:

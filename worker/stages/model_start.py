@@ -22,6 +22,11 @@ from distill_queue.worker.training.checkpoints import Checkpoint
 class ModelStart:
     """The beginning of one training."""
 
+    #: Whether on a card a step may be recorded, where the model's family allows it.
+    can_be_recorded = True
+    #: Whether a prepared model is all in its weights and buffers.
+    is_whole = True
+
     def __init__(self, stage: Stage, context: StageContext) -> None:
         """Open what the stage begins with, if its weights are not drawn.
 

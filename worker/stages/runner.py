@@ -22,7 +22,7 @@ from distill_queue.shared.catalog import is_reference
 from distill_queue.shared.errors import StageFailed, store_errors
 from distill_queue.shared.files.bucket import Bucket
 from distill_queue.shared.plan.recipes import RECIPES, SoftLabelling, Training, models_of
-from distill_queue.shared.plan.stage import Bundle, Stage, bundle_ref
+from distill_queue.shared.plan.stage import ArtifactRef, Bundle, Stage, bundle_ref
 from distill_queue.shared.plan.starts import START, STATE
 from distill_queue.shared.results.history import HISTORY
 from distill_queue.shared.results.stage_record import Record
@@ -143,7 +143,9 @@ class StageRunner:
         """Do a stage that leaves nothing for a later attempt to go on with."""
         started, inputs = time.monotonic(), self.opened(stage)
         with self.store.draft(stage.ref) as folder, _own_errors(inputs), memory.running_out_fails(OUT_OF_MEMORY):
-            record = _MODULES[stage.kind].run(stage.recipe, self.context(inputs, folder, title=stage.title))
+            context = self.context(inputs, folder, title=stage.title)
+            context = replace(context, checkpoints=self._checkpoints(stage.ref))
+            record = _MODULES[stage.kind].run(stage.recipe, context)
             return self._commit(stage, folder, record, time.monotonic() - started)
 
     def _go_on(self, stage: Stage, folder_name: str) -> Artifact:
@@ -160,15 +162,7 @@ class StageRunner:
     def _train(self, bundle: Bundle, missing: Bundle) -> dict[str, Artifact | StageFailed]:
         started = time.monotonic()
         ref = bundle_ref(bundle)
-        device = self.runtime.device.type
-        checkpoints = Checkpoints(
-            self.store.partial(ref),
-            self.checkpoint_seconds,
-            device,
-            self.confirm,
-            self.saved,
-            bucket=self.store.partial_bucket(ref),
-        )
+        checkpoints = self._checkpoints(ref)
         stages = to_train(bundle, missing, checkpoints)
         # All have the same data and labels, and each may begin with something else.
         inputs = {
@@ -193,6 +187,16 @@ class StageRunner:
                     (folder / STATE).write_bytes(outcome.state)
                 outcomes[stage.key] = self._commit(stage, folder, outcome.record, seconds)
         return outcomes
+
+    def _checkpoints(self, ref: ArtifactRef) -> Checkpoints:
+        return Checkpoints(
+            self.store.partial(ref),
+            self.checkpoint_seconds,
+            self.runtime.device.type,
+            self.confirm,
+            self.saved,
+            bucket=self.store.partial_bucket(ref),
+        )
 
     def _help(self, recipe: SoftLabelling, stage: Stage) -> int:
         context = self._unfinished(stage, recipe.unfinished_folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -17,7 +18,7 @@ from distill_queue.worker.data.online_teacher import OnlineTeacher
 from distill_queue.worker.data.teacher_logits import TeacherLogits
 from distill_queue.worker.machine import memory, plugins, recorded_step
 from distill_queue.worker.stages.context import StageContext
-from distill_queue.worker.stages.model_start import ModelStart, training_of
+from distill_queue.worker.stages.model_start import ModelStart
 from distill_queue.worker.training import own_code, probe
 from distill_queue.worker.training.checkpoints import Checkpoints
 from distill_queue.worker.training.fit import Member, Trained, fit
@@ -33,9 +34,16 @@ def train_models(
     stages: Bundle, context: StageContext, checkpoints: Checkpoints
 ) -> list[tuple[torch.nn.Module, Trained | StageFailed]]:
     """Train the models of some stages, which have one shape and one schedule: teacher, students and controls."""
-    recipes, runtime = [training_of(stage) for stage in stages], context.runtime
-    first, starts = recipes[0], [ModelStart(stage, context) for stage in stages]
-    members = [_member(start, context, stacked=len(stages) > 1) for start in starts]
+    return train_from([ModelStart(stage, context) for stage in stages], context, checkpoints)
+
+
+def train_from(
+    starts: Sequence[ModelStart], context: StageContext, checkpoints: Checkpoints
+) -> list[tuple[torch.nn.Module, Trained | StageFailed]]:
+    """Train models of one shape and one schedule from what they begin with."""
+    recipes, runtime = [start.recipe for start in starts], context.runtime
+    first, stacked = recipes[0], len(starts) > 1
+    members = [_member(start, context, stacked=stacked) for start in starts]
     labels, labelled = context.soft_labels() if "soft_labels" in context.inputs else (None, None)
     teacher = context.model("teacher") if "teacher" in context.inputs else None
     whose = _whose(first, context)
@@ -60,11 +68,13 @@ def train_models(
         return need if teacher is None else need.beside(teacher, inputs, len(built))
 
     with plugins.called(whose):
-        dtype = runtime.dtype(first.training.precision, stacked=len(stages) > 1)
+        dtype = runtime.dtype(first.training.precision, stacked=stacked)
         need = need_of(expected := Findings(dtype))
         need.streams(free)  # Raises where there is no room, not even for a probe.
     with plugins.called(whose), memory.running_out_fails(need.explanation_after_all(free)):
-        found = probe.examine(recipes, built, context.dataset, mapped, runtime, starts[0].prepare)
+        found = probe.examine(
+            recipes, built, context.dataset, mapped, runtime, starts[0].prepare, whole=starts[0].is_whole
+        )
         need = need if found == expected else need_of(found)
     with plugins.called(whose), memory.running_out_fails(need.explanation_after_all(free)):
         streamed = need.streams(free)
@@ -81,7 +91,8 @@ def train_models(
         batches = Batches(train, augmentation, views, found.dtype, teacher_logits, prepared=kept)
         if batches.prepared is not None and batches.prepared.nbytes <= KEPT_SHARE * free:
             context.prepared.keep(as_kept, batches.prepared)
-        recorded = not whose and teacher is None and recorded_step.has_room(need, free, streamed=streamed)
+        recordable = not whose and teacher is None and all(start.can_be_recorded for start in starts)
+        recorded = recordable and recorded_step.has_room(need, free, streamed=streamed)
         outcomes = fit(
             members, batches, held_out, found.dtype, context.report, checkpoints,
             joined=found.joined, recorded=recorded,

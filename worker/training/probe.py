@@ -213,6 +213,8 @@ def examine(
     train: Split,
     runtime: Runtime,
     prepare: Callable[[nn.Module], object] = lambda _: None,
+    *,
+    whole: bool = True,
 ) -> Findings:
     """Find out how models of one shape can be trained here; the models themselves stay as they are.
 
@@ -223,6 +225,7 @@ def examine(
         train: the training samples.
         runtime: where they are.
         prepare: what was done to the first one after it was built.
+        whole: whether this left a model that is all in its weights and buffers.
 
     Raises:
         InvalidSpec: the user's own model is not the same each time, or a model cannot be trained on single samples.
@@ -241,7 +244,8 @@ def examine(
         spare = own_code.build_again(models[0], recipes[0].model, data, runtime, first.seed, inputs, prepare)
         probe = Probe([spare], inputs, first.seed, like=models[0], frozen=frozen)
         _require_reproducible(probe, name)
-        own_code.require_whole(spare, recipes[0].model, data, runtime, first.seed, inputs)
+        if whole:
+            own_code.require_whole(spare, recipes[0].model, data, runtime, first.seed, inputs)
         own_code.require_untouched(models[0], before, name)
     else:
         like = models[0] if len(models) == 1 else None
