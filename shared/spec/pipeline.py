@@ -357,8 +357,8 @@ class PipelineSpec(SpecPart):
             source: the file that it stands in; without one, paths are relative to the working folder.
 
         Raises:
-            InvalidSpec: a file is missing, of another kind, or of another model or data set, as far as is known here; or
-                a training has an option without effect.
+            InvalidSpec: a file is missing, of another kind, or of another model or data set, as far as is known here;
+                or a training has an option without effect.
 
         """
         source = source or SpecFile(Path("spec"), {}, {})

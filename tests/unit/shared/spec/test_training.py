@@ -46,7 +46,6 @@ students:
         ("best_by: macro_f1", ":7: students[0].training.best_by: compares epochs on held-out samples, which only"),
         ("{keep: best, best_by: f1}", "training.best_by: input should be 'accuracy', 'balanced_accuracy', 'macro_f1'"),
         ("warmup: 0.1", ":7: students[0].training.warmup: 'one_cycle' rises by itself: leave it out, or say another"),
-        ("{warmup: {grid: [0.0, 0.1]}}", ":7: students[0].training.warmup: 'one_cycle' rises by itself"),
         ("precision: half", "training.precision: input should be 'auto', 'float32', 'bfloat16' or 'float16'"),
     ],
 )
