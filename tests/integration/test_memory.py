@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,11 @@ from pathlib import Path
 
 import pytest
 
+#: A small transformer of transformers' for images.
+VIT = {
+    "model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 64, "num_hidden_layers": 4,
+    "num_attention_heads": 4, "intermediate_size": 256, "image_size": 28, "patch_size": 4, "num_channels": 1,
+}  # fmt: skip
 MEASURE = """
     import json, sys
     from pathlib import Path
@@ -29,13 +35,14 @@ MEASURE = """
 
     torch.set_num_threads(1)
     folder, cpu = Path(sys.argv[1]), torch.device("cpu")
+    runtime = Runtime(cpu, data=(folder,))
     spec = TypeAdapter(ModelSpec).validate_json(sys.argv[2])
     samples, batch_size, count = map(int, sys.argv[3:6])
     inputs = np.random.default_rng(0).integers(0, 256, (samples, 1, 28, 28), dtype=np.uint8)
     targets = np.zeros(samples, np.int64)
     record = Arrays(inputs, targets, inputs[:9], targets[:9], ("a", "b")).save(folder)
     del inputs
-    built = [models.build(spec, record, Runtime(cpu), seed) for seed in range(count)]
+    built = [models.build(spec, record, runtime, seed) for seed in range(count)]
     training = TrainingSpec(epochs=1, batch_size=batch_size, **json.loads(sys.argv[6]))
 
     def split(streamed):
@@ -48,7 +55,7 @@ MEASURE = """
 
     few = split(streamed=True)
     few = Split(few.inputs[:2], few.targets[:2], few.mean, few.std, 2)
-    train([models.build(spec, record, Runtime(cpu))], few, "warm", 1e9)  # Loads what is loaded once.
+    train([models.build(spec, record, runtime)], few, "warm", 1e9)  # Loads what is loaded once.
     mapped = split(streamed=True)
     data = size_bytes(mapped, AugmentationSpec(), torch.float32)
     need = memory.of_training(built, training, mapped.normalised(slice(0, 1)), torch.float32, data)
@@ -71,6 +78,8 @@ MEASURE = """
         ('{"name": "mlp", "hidden": [256]}', 20_000, 1_024, 6, "{}"),
         ('{"name": "cnn", "width": 16}', 1_024, 512, 1, "{}"),
         ('{"name": "resnet8"}', 512, 256, 1, "{}"),
+        ('{"name": "timm/test_resnet"}', 512, 256, 1, "{}"),
+        ('{"name": "huggingface/vit", "pretrained": false}', 256, 128, 1, "{}"),
     ],
 )
 def test_an_estimate_is_near_the_peak(
@@ -78,6 +87,11 @@ def test_an_estimate_is_near_the_peak(
 ) -> None:
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("needs Linux's /proc/self/clear_refs")
+    for library, prefix in (("timm", "timm/"), ("transformers", "huggingface/")):
+        if prefix in model:
+            pytest.importorskip(library)
+    (tmp_path / "vit").mkdir()
+    (tmp_path / "vit" / "config.json").write_text(json.dumps(VIT))
     numbers = (str(number) for number in (samples, batch_size, count))
     command = [sys.executable, "-c", textwrap.dedent(MEASURE), tmp_path, model, *numbers, training]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
