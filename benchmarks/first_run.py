@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
@@ -28,6 +29,7 @@ STEP = 100
 
 def main() -> None:
     """Run all, print a table, and exit with 1 if the student is better in too few of the stores."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     table = Table(title="examples/quickstart.yaml with other seeds, each in a store of its own")
     for name in ("seeds from", "teacher", "student", "control", "gain, points", "verdict", "seconds"):
         table.add_column(name, justify="right")

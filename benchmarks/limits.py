@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -79,14 +79,15 @@ PHASES = (
 
 def main() -> None:
     """Time all phases in turn, and print the medians of the rounds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", action="store_true", help="say of each phase where its time goes")
+    asked = parser.parse_args()
     runtime = Runtime(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
         record = data.load(NamedDatasetSpec(name="fashion_mnist"), Reading(runtime)).save(folder)
         rounds = [[_measured(phase, folder, record, runtime) for phase in PHASES] for _ in range(ROUNDS)]
-        profiles = [
-            (phase.name, _profile(phase, folder, record, runtime)) for phase in PHASES if "--profile" in sys.argv
-        ]
+        profiles = [(phase.name, _profile(phase, folder, record, runtime)) for phase in PHASES if asked.profile]
     cores = f"{torch.get_num_threads()} threads" if runtime.device.type == "cpu" else ""
     device = f"{runtime.provenance.device} {cores}, {str(runtime.dtype('auto')).removeprefix('torch.')}"
     table = Table(title=f"A step against its products alone: {device}, medians of {ROUNDS} rounds")

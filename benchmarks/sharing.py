@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from statistics import median
 from typing import Any
@@ -24,6 +25,7 @@ VIEWS = (1, 2, 4)
 
 def main() -> None:
     """Label with one worker and with two, in turn, and print what was expected beside it."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     table = Table(title=f"Soft labels of a CNN, 60,000 samples a view: medians of {ROUNDS} rounds, one thread a worker")
     for name in (
         "views",

@@ -8,6 +8,7 @@ the median counts. Times mean little on a machine that has other work.
 
 from __future__ import annotations
 
+import argparse
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -60,6 +61,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[torch.Tensor], torch.Tensor] | 
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.manual_seed(0)
     stored, rows = torch.randint(0, 256, (2 * BATCH, *SHAPE), dtype=torch.uint8), torch.arange(BATCH)
     tasks: dict[str, Callable[[], Any]] = {"step": partial(_stepping(Resnet(SHAPE[0], 20, 10)), stored[:BATCH].float())}

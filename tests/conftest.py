@@ -117,6 +117,26 @@ def write_spec(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def student_weights(tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Write weights of the small student into a file, and return the part of a spec that names it."""
+    import torch
+    from safetensors.torch import save_file
+
+    def write(classes: int = 10, prefix: str = "", **changes: torch.Tensor | None) -> dict[str, str]:
+        tensors = {
+            "layers.0.weight": torch.full((8, 64), 0.01),
+            "layers.0.bias": torch.full((8,), 0.5),
+            "head.weight": torch.full((classes, 8), 0.25),
+            "head.bias": torch.full((classes,), 0.75),
+        } | changes
+        named = {f"{prefix}{name}": tensor for name, tensor in tensors.items() if tensor is not None}
+        save_file(named, tmp_path / "w.safetensors")
+        return {"file": str(tmp_path / "w.safetensors")}
+
+    return write
+
+
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
     """Poll until a condition holds, and return what it gave."""
     deadline = time.monotonic() + DEADLINE_SECONDS

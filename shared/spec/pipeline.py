@@ -26,6 +26,7 @@ from distill_queue.shared.spec.soft_labels import SoftLabelsSpec
 from distill_queue.shared.spec.sources.named import NamedDatasetSpec
 from distill_queue.shared.spec.student import AnyStudent, StudentGrid, StudentSpec
 from distill_queue.shared.spec.teacher import LabelTeacherSpec, OneTeacher, TeacherSpec, WeightedTeacherSpec
+from distill_queue.shared.spec.training import TrainingSpec
 
 
 def _must_be_a_known_kind(kind: Any) -> Any:
@@ -95,6 +96,15 @@ class PipelineSpec(SpecPart):
     @property
     def _given_teachers(self) -> tuple[TeacherSpec, ...]:
         return self.teachers or ((self.teacher,) if isinstance(self.teacher, TeacherSpec) else ())
+
+    @property
+    def _trainings(self) -> Iterator[tuple[Location, TrainingSpec]]:
+        """How each teacher and each candidate of the students is trained, with the place of these in the spec."""
+        for index, teacher in enumerate(self._given_teachers):
+            yield ("teachers", index) if self.teachers else ("teacher",), teacher.training
+        for index, student in enumerate(self.students):
+            points = [point.student for point in student.points] if isinstance(student, StudentGrid) else [student]
+            yield from ((("students", index), each.training) for each in points)
 
     @property
     def generations(self) -> tuple[Students, ...]:
@@ -204,10 +214,15 @@ class PipelineSpec(SpecPart):
             source: the file that it stands in; without one, paths are relative to the working folder.
 
         Raises:
-            InvalidSpec: a file is missing, of another kind, or of another model or data set, as far as is known here.
+            InvalidSpec: a file is missing, of another kind, or of another model or data set, as far as is known here;
+                or a training has an option without effect.
 
         """
         source = source or SpecFile(Path("spec"), {}, {})
+        for place, training in self._trainings:
+            if found := training.without_effect:
+                field, problem = found
+                raise InvalidSpec(source.at((*place, "training", field), problem))
 
         def with_weights(teacher: AnyTeacher, place: Location) -> AnyTeacher:
             weights = found_start(teacher, self.dataset, source, place)

@@ -99,7 +99,7 @@ class TrainingSpec(SpecPart):
     power: float = Field(default=1.0, gt=0.0, le=100.0, exclude_if=lambda power: power == 1.0)
     """Of `polynomial`: the power of the share of the steps that is left; 1 is a line down to 0."""
     warmup: float = Field(default=0.0, ge=0.0, lt=1.0)
-    """Share of the steps in which the learning rate rises from 0, before any schedule but `one_cycle`."""
+    """Share of the steps in which the learning rate rises from 0; not of `one_cycle`, which rises by itself."""
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Share of a hard label that is spread over all classes."""
     class_weights: ClassWeights | None = Field(default=None, exclude_if=lambda weights: weights is None)
@@ -127,6 +127,16 @@ class TrainingSpec(SpecPart):
     def chooses(self) -> bool:
         """Whether epochs are compared on held-out samples."""
         return self.keep == "best" or self.patience is not None
+
+    @property
+    def without_effect(self) -> tuple[str, str] | None:
+        """A field that does nothing here, and what to do about it; None if there is none.
+
+        New specs must not have one. What was trained by earlier versions may, and is still read.
+        """
+        if self.warmup and self.schedule == "one_cycle":
+            return "warmup", "'one_cycle' rises by itself: leave it out, or say another schedule, as 'cosine'"
+        return None
 
     @property
     def words(self) -> tuple[str, ...]:

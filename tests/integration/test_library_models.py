@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from distill_queue.scheduler.client.data_on_disk import load_spec
-from distill_queue.shared.errors import InvalidSpec
+from distill_queue.shared.errors import HandedBack, InvalidSpec
 from distill_queue.shared.plan.plan import Plan
 from distill_queue.shared.plan.stage import weights_ref
 from distill_queue.shared.results.records import EvaluationRecord, TrainingRecord
@@ -98,6 +98,49 @@ def test_a_frozen_bert_teaches_a_smaller_one_to_the_same_bytes_each_time(folder:
         assert once[title].path("model.safetensors").read_bytes() == again[title].path("model.safetensors").read_bytes()
     score = next(each.record for each in once.values() if isinstance(each.record, EvaluationRecord))
     assert score.multiply_adds > 8 * 16 * 16
+
+
+class Steps:
+    """Counts a training's steps, and leaves it after some."""
+
+    def __init__(self, leave_after: int = -1) -> None:
+        self.taken, self._leave_after = 0, leave_after
+
+    def __call__(self, progress: str, *_: object) -> None:
+        self.taken += " · step " in progress
+        if self.taken == self._leave_after:
+            raise HandedBack(progress)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"name": "huggingface/bert", "options": {"hidden_dropout_prob": 0.2}},
+        {"name": "timm/test_resnet", "options": {"output_stride": 8}},
+        {"name": "timm/test_vit", "options": {"patch_size": 2, "drop_path_rate": 0.2}},
+    ],
+    ids=lambda model: model["name"],
+)
+def test_a_training_that_was_left_goes_on_to_the_bytes_of_one_at_once(folder: Path, model: dict[str, Any]) -> None:
+    path = spec(folder, {"model": model, "training": {"epochs": 3, "batch_size": 16}}, {"name": "mlp", "hidden": [8]})
+    if model["name"].startswith("timm/"):
+        pytest.importorskip("timm")
+        values = yaml.safe_load(path.read_text()) | {"dataset": {"name": "digits"}}
+        values["teacher"]["training"]["batch_size"] = 256
+        path.write_text(yaml.safe_dump(values))
+    data, teacher = Plan.of(load_spec(path, Settings(cache=folder / "cache"))).trunk[:2]
+    runtime = Runtime(torch.device("cpu"), data=(folder,))
+    stores = [FolderStore(folder / name) for name in ("once", "left")]
+    for store in stores:
+        StageRunner(store, runtime, lambda *_: None).run(data)
+
+    once = StageRunner(stores[0], runtime, all_steps := Steps()).run(teacher)
+    with pytest.raises(HandedBack):
+        StageRunner(stores[1], runtime, Steps(leave_after=5)).run(teacher)
+    left = StageRunner(stores[1], runtime, rest := Steps()).run(teacher)
+
+    assert rest.taken == all_steps.taken - 5 > 0
+    assert left.path("model.safetensors").read_bytes() == once.path("model.safetensors").read_bytes()
 
 
 def test_a_folder_teaches_as_it_is_by_the_names_of_its_own_classes(folder: Path) -> None:

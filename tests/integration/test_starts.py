@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from celery.contrib.testing.worker import start_worker
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from distill_queue.scheduler.client.client import PipelineClient
 from distill_queue.scheduler.client.continued import with_continued
@@ -96,32 +96,13 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "store")
 
 
-@pytest.fixture
-def given(tmp_path: Path) -> Callable[..., dict[str, str]]:
-    """Write weights of the student into a file."""
-
-    def write(classes: int = 10, prefix: str = "", **changes: torch.Tensor | None) -> dict[str, str]:
-        tensors = {
-            "layers.0.weight": torch.full((8, 64), 0.01),
-            "layers.0.bias": torch.full((8,), 0.5),
-            "head.weight": torch.full((classes, 8), 0.25),
-            "head.bias": torch.full((classes,), 0.75),
-        } | changes
-        save_file(
-            {f"{prefix}{name}": each for name, each in tensors.items() if each is not None}, tmp_path / "w.safetensors"
-        )
-        return {"file": str(tmp_path / "w.safetensors")}
-
-    return write
-
-
 def test_students_their_controls_and_teachers_start_from_a_file(
-    store: FolderStore, given: Callable[..., dict[str, str]]
+    store: FolderStore, student_weights: Callable[..., dict[str, str]]
 ) -> None:
     still = {"epochs": 1, "learning_rate": 1e-12}
     spec = spec_of(
-        {"weights": given(), "training": still, "seeds": 2},
-        teacher={"model": MLP, "weights": given(), "training": still},
+        {"weights": student_weights(), "training": still, "seeds": 2},
+        teacher={"model": MLP, "weights": student_weights(), "training": still},
     )
 
     made = train(spec, store)
@@ -139,12 +120,11 @@ def test_students_their_controls_and_teachers_start_from_a_file(
 
 
 def test_a_head_for_other_classes_is_drawn_anew_and_this_is_said(
-    store: FolderStore, given: Callable[..., dict[str, str]]
+    store: FolderStore, student_weights: Callable[..., dict[str, str]]
 ) -> None:
-    made = train(
-        spec_of({"weights": given(classes=7, prefix="module."), "training": {"epochs": 1, "learning_rate": 1e-12}}),
-        store,
-    )
+    still = {"epochs": 1, "learning_rate": 1e-12}
+
+    made = train(spec_of({"weights": student_weights(classes=7, prefix="module."), "training": still}), store)
 
     found = weights(made["distill s"])
     assert found["head.weight"].shape == (10, 8)
@@ -154,8 +134,8 @@ def test_a_head_for_other_classes_is_drawn_anew_and_this_is_said(
     assert record(made["distill s"]).start == record(made["train s/control"]).start == said
 
 
-def test_weights_without_a_head_are_taken(store: FolderStore, given: Callable[..., dict[str, str]]) -> None:
-    file = given(**{"head.weight": None, "head.bias": None})
+def test_weights_without_a_head_are_taken(store: FolderStore, student_weights: Callable[..., dict[str, str]]) -> None:
+    file = student_weights(**{"head.weight": None, "head.bias": None})
 
     made = train(spec_of({"weights": file, "training": {"epochs": 1}}), store)
 
@@ -232,11 +212,11 @@ def test_where_a_training_cannot_go_on_a_new_schedule_starts_from_its_weights(
 
 
 def test_stacked_trainings_start_each_from_its_own_weights(
-    store: FolderStore, given: Callable[..., dict[str, str]], tmp_path: Path
+    store: FolderStore, student_weights: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:
     grid = {"weights": {"file": {"grid": []}}, "training": {"epochs": 1, "learning_rate": 1e-12}}
     for number in range(3):
-        given(**{"layers.0.bias": torch.full((8,), float(number))})
+        student_weights(**{"layers.0.bias": torch.full((8,), float(number))})
         path = (tmp_path / "w.safetensors").rename(tmp_path / f"{number}.safetensors")
         grid["weights"]["file"]["grid"].append(str(path))  # type: ignore[index]
     spec = spec_of(grid)
@@ -252,10 +232,10 @@ def test_stacked_trainings_start_each_from_its_own_weights(
 
 
 def test_a_planned_spec_has_the_same_keys(
-    store: FolderStore, given: Callable[..., dict[str, str]], tmp_path: Path
+    store: FolderStore, student_weights: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:
     earlier = train(spec_of({"training": STEADY}), store)
-    for student in ({"training": STEADY, "continues": continued(earlier)}, {"weights": given()}):
+    for student in ({"training": STEADY, "continues": continued(earlier)}, {"weights": student_weights()}):
         plan = Plan.of(spec_of(student))
         planned = PlannedSpec.of(plan)
         for name, ref in planned.files.items():

@@ -47,8 +47,8 @@ class Runtime:
     downloads: Path = Path("downloads")
     #: Folders of data that specs name by a path.
     data: tuple[Path, ...] = ()
-    #: File in which the hashes of data are remembered.
-    digests: Path = Path("contents.sqlite")
+    #: SQLite's file in which the hashes of data are remembered; by default they are forgotten after each use.
+    digests: Path = Path(":memory:")
     #: Gigabytes that a stage may take on the device; 0 stands for all that is free.
     memory_gb: float = 0.0
 

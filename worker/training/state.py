@@ -40,6 +40,8 @@ class State:
         """
         self.training, self.models = training, models
         self.descent, self.orders, self.tally = descent, orders, tally
+        #: Optimiser steps of an epoch, and its batches.
+        self.steps_an_epoch, self._batches_an_epoch = descent.accumulation.steps, len(descent.accumulation.sizes)
         #: Whole epochs so far, and batches of the present one.
         self.epoch = self.batch = 0
         self._best_by: Measure | None = None if training.best_by == "accuracy" else training.best_by
@@ -50,11 +52,6 @@ class State:
         self._best: dict[str, torch.Tensor] = {}
         self._seconds_before = 0.0
         self._started = time.monotonic()
-
-    @property
-    def steps_an_epoch(self) -> int:
-        """Optimiser steps of an epoch."""
-        return self.descent.accumulation.steps
 
     @property
     def step(self) -> int:
@@ -80,10 +77,6 @@ class State:
     def share(self) -> float:
         """The part of the batches that is done, from 0 to 1."""
         return self.batches / (self._batches_an_epoch * self.training.epochs)
-
-    @property
-    def _batches_an_epoch(self) -> int:
-        return len(self.descent.accumulation.sizes)
 
     @property
     def seconds(self) -> float:

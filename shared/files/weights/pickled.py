@@ -131,71 +131,113 @@ class _Machine:
 
     def obey(self, opcode: str, argument: Any) -> None:
         """Do what an opcode says."""
-        stack = self.stack
+        steps = self._pushes, self._remembers, self._collects, self._fills, self._makes, self._drops
+        if not any(step(opcode, argument) for step in steps):
+            raise Refused(f"its pickle has the opcode {opcode}, which torch.save never writes")
+
+    def _pushes(self, opcode: str, argument: Any) -> bool:
+        """Push a plain value, or something empty; return whether the opcode says so, as those that follow do."""
         match opcode:
-            case "PROTO" | "FRAME" | "STOP":
-                pass
-            case "MARK":
-                self._below.append(stack)
-                self.stack = []
-            case "POP":
-                stack.pop() if stack else self._since_mark()
-            case "POP_MARK":
-                self._since_mark()
-            case "DUP":
-                stack.append(stack[-1])
-            case "NONE" | "NEWTRUE" | "NEWFALSE":
-                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode])
             case _ if opcode in _PLAIN:
-                stack.append(argument)
+                self._push(argument)
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                self._push({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode])
+            case "EMPTY_LIST" | "EMPTY_DICT":
+                self._push([] if opcode == "EMPTY_LIST" else {})
+            case "EMPTY_SET":
+                self._push(PassedOver())
+            case "DUP":
+                self._push(self.stack[-1])
+            case _:
+                return False
+        return True
+
+    def _remembers(self, opcode: str, argument: Any) -> bool:
+        """Remember the last value, or push one that is remembered."""
+        match opcode:
+            case "BINGET" | "LONG_BINGET" | "GET":
+                self._push(self._memo[int(argument)])
+            case "BINPUT" | "LONG_BINPUT" | "PUT":
+                self._memo[int(argument)] = self.stack[-1]
+            case "MEMOIZE":
+                self._memo[len(self._memo)] = self.stack[-1]
+            case _:
+                return False
+        return True
+
+    def _collects(self, opcode: str, _: Any) -> bool:
+        """Make a tuple, a list or a mapping of the last values."""
+        match opcode:
+            case "MARK":
+                self._below.append(self.stack)
+                self.stack = []
             case "EMPTY_TUPLE" | "TUPLE1" | "TUPLE2" | "TUPLE3":
                 length = 0 if opcode == "EMPTY_TUPLE" else int(opcode[-1])
                 self._push(tuple(self._popped(length)))
             case "TUPLE":
                 self._push(tuple(self._since_mark()))
-            case "EMPTY_LIST" | "EMPTY_DICT":
-                stack.append([] if opcode == "EMPTY_LIST" else {})
             case "LIST":
                 self._push(self._since_mark())
             case "DICT":
                 self._push(_filled({}, self._since_mark()))
-            case "EMPTY_SET":
-                stack.append(PassedOver())
             case "FROZENSET":
                 self._since_mark()
                 self._push(PassedOver())
+            case _:
+                return False
+        return True
+
+    def _fills(self, opcode: str, _: Any) -> bool:
+        """Put the last values into the list or mapping before them."""
+        match opcode:
             case "APPEND":
-                _extend(stack[-2], [stack.pop()])
+                item = self._popped(1)
+                _extend(self.stack[-1], item)
             case "APPENDS" | "ADDITEMS":
                 items = self._since_mark()
                 _extend(self.stack[-1], items)
             case "SETITEM":
                 pair = self._popped(2)
-                _filled(stack[-1], pair)
+                _filled(self.stack[-1], pair)
             case "SETITEMS":
                 items = self._since_mark()
                 _filled(self.stack[-1], items)
-            case "BINGET" | "LONG_BINGET" | "GET":
-                stack.append(self._memo[int(argument)])
-            case "BINPUT" | "LONG_BINPUT" | "PUT":
-                self._memo[int(argument)] = stack[-1]
-            case "MEMOIZE":
-                self._memo[len(self._memo)] = stack[-1]
+            case _:
+                return False
+        return True
+
+    def _makes(self, opcode: str, argument: Any) -> bool:
+        """Name a function or class, stand for its call, or fetch a tensor's numbers."""
+        match opcode:
             case "GLOBAL":
-                stack.append(self._global(*str(argument).split(" ", 1)))
+                self._push(self._global(*str(argument).split(" ", 1)))
             case "STACK_GLOBAL":
-                stack.append(self._global(*self._popped(2)))
+                self._push(self._global(*self._popped(2)))
             case "REDUCE" | "NEWOBJ":
-                stack.append(self._called(*self._popped(2)))
+                self._push(self._called(*self._popped(2)))
             case "NEWOBJ_EX":
                 of, arguments, _ = self._popped(3)
-                stack.append(self._called(of, arguments))
-            case "BUILD":
-                stack.pop()  # Attributes beside what was made, which weights have none of.
+                self._push(self._called(of, arguments))
             case "BINPERSID":
-                stack.append(self._fetch(stack.pop()))
+                self._push(self._fetch(self.stack.pop()))
             case _:
-                raise Refused(f"its pickle has the opcode {opcode}, which torch.save never writes")
+                return False
+        return True
+
+    def _drops(self, opcode: str, _: Any) -> bool:
+        """Drop values that nothing is made of, or do nothing."""
+        match opcode:
+            case "PROTO" | "FRAME" | "STOP":
+                pass
+            case "POP":
+                self.stack.pop() if self.stack else self._since_mark()
+            case "POP_MARK":
+                self._since_mark()
+            case "BUILD":
+                self.stack.pop()  # Attributes beside what was made, which weights have none of.
+            case _:
+                return False
+        return True
 
     def _push(self, value: Any) -> None:
         self.stack.append(value)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import torch
@@ -60,6 +60,20 @@ class Group:
 
 #: A learning rate, or a float32 tensor without dimensions beside the parameters.
 Rate = float | torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What a step does to tensors that are changed alike."""
+
+    parameters: list[torch.Tensor]
+    gradients: list[torch.Tensor]
+    #: Beside the parameters, by name.
+    state: dict[str, list[torch.Tensor]]
+    learning_rate: Rate
+    weight_decay: float
+    #: 1 where the step is not to be taken, 0 where it is, as a float32 tensor; None: it is.
+    broken: torch.Tensor | None
 
 
 class Rates:
@@ -142,7 +156,7 @@ class Optimizer(ABC):
                 parameters = [group.parameters[place] for place in moved]
                 gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
                 state = {name: [tensors[first + place] for place in moved] for name, tensors in self.state.items()}
-                self._descend(replace(group, parameters=parameters), gradients, state, rate, broken)
+                self._descend(Move(parameters, gradients, state, rate, group.weight_decay, broken))
             first += len(group.parameters)
         self.forget()
 
@@ -160,15 +174,8 @@ class Optimizer(ABC):
         """The state of a parameter before the first step."""
 
     @abstractmethod
-    def _descend(
-        self,
-        group: Group,
-        gradients: list[torch.Tensor],
-        state: dict[str, list[torch.Tensor]],
-        learning_rate: Rate,
-        broken: torch.Tensor | None,
-    ) -> None:
-        """Change the tensors of a group."""
+    def _descend(self, move: Move) -> None:
+        """Change the tensors."""
 
 
 class Adam(Optimizer):
@@ -185,33 +192,27 @@ class Adam(Optimizer):
         return parameter.new_zeros((), dtype=torch.float32) if name == "steps" else torch.zeros_like(parameter)
 
     @torch.no_grad()
-    def _descend(
-        self,
-        group: Group,
-        gradients: list[torch.Tensor],
-        state: dict[str, list[torch.Tensor]],
-        learning_rate: Rate,
-        broken: torch.Tensor | None,
-    ) -> None:
-        torch._foreach_add_(state["steps"], 1.0)
+    def _descend(self, move: Move) -> None:
+        steps = move.state["steps"]
+        torch._foreach_add_(steps, 1.0)
         self._kernel(
-            group.parameters,
-            gradients,
-            state["mean"],
-            state["square"],
+            move.parameters,
+            move.gradients,
+            move.state["mean"],
+            move.state["square"],
             [],
-            state["steps"],
-            lr=learning_rate,
+            steps,
+            lr=move.learning_rate,
             beta1=BETA1,
             beta2=BETA2,
-            weight_decay=group.weight_decay,
+            weight_decay=move.weight_decay,
             eps=EPSILON,
             amsgrad=False,
             maximize=False,
-            found_inf=broken,
+            found_inf=move.broken,
         )
-        if broken is not None:
-            torch._foreach_sub_(state["steps"], [broken] * len(state["steps"]))
+        if move.broken is not None:
+            torch._foreach_sub_(steps, [move.broken] * len(steps))
 
 
 class Sgd(Optimizer):
@@ -235,26 +236,19 @@ class Sgd(Optimizer):
         return torch.zeros_like(parameter)
 
     @torch.no_grad()
-    def _descend(
-        self,
-        group: Group,
-        gradients: list[torch.Tensor],
-        state: dict[str, list[torch.Tensor]],
-        learning_rate: Rate,
-        broken: torch.Tensor | None,
-    ) -> None:
+    def _descend(self, move: Move) -> None:
         torch._fused_sgd_(
-            group.parameters,
-            gradients,
-            state.get("momentum", []),
-            weight_decay=group.weight_decay,
+            move.parameters,
+            move.gradients,
+            move.state.get("momentum", []),
+            weight_decay=move.weight_decay,
             momentum=self._momentum,
-            lr=learning_rate,
+            lr=move.learning_rate,
             dampening=0.0,
             nesterov=self._nesterov,
             maximize=False,
             is_first_step=False,
-            found_inf=broken,
+            found_inf=move.broken,
         )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from distill_queue.shared.errors import InvalidSpec
 from distill_queue.shared.plan.formats import format_of
@@ -21,25 +20,6 @@ def spec_of(student: dict[str, Any]) -> PipelineSpec:
     teacher = {"model": {"name": "mlp", "hidden": [16]}}
     student = {"name": "s", "model": {"name": "mlp", "hidden": [8]}} | student
     return PipelineSpec.of({"name": "p", "dataset": {"name": "digits"}, "teacher": teacher, "students": [student]})
-
-
-@pytest.fixture
-def given(tmp_path: Path) -> Callable[..., dict[str, str]]:
-    """Write weights of the student into a file."""
-
-    def write(classes: int = 10, prefix: str = "", **changes: torch.Tensor | None) -> dict[str, str]:
-        tensors = {
-            "layers.0.weight": torch.full((8, 64), 0.01),
-            "layers.0.bias": torch.full((8,), 0.5),
-            "head.weight": torch.full((classes, 8), 0.25),
-            "head.bias": torch.full((classes,), 0.75),
-        } | changes
-        save_file(
-            {f"{prefix}{name}": each for name, each in tensors.items() if each is not None}, tmp_path / "w.safetensors"
-        )
-        return {"file": str(tmp_path / "w.safetensors")}
-
-    return write
 
 
 @pytest.mark.parametrize(
@@ -55,10 +35,10 @@ def given(tmp_path: Path) -> Callable[..., dict[str, str]]:
     ],
 )
 def test_other_weights_are_refused_before_anything_is_submitted(
-    given: Callable[..., dict[str, str]], changes: dict[str, Any], said: str
+    student_weights: Callable[..., dict[str, str]], changes: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InvalidSpec, match=said):
-        spec_of({"weights": given(**changes)})
+        spec_of({"weights": student_weights(**changes)})
 
 
 @pytest.mark.parametrize(
@@ -79,16 +59,16 @@ def test_a_start_that_cannot_be_is_refused(student: dict[str, Any], said: str) -
 
 
 def test_the_content_of_the_file_is_part_of_the_key_and_its_name_is_not(
-    given: Callable[..., dict[str, str]], tmp_path: Path
+    student_weights: Callable[..., dict[str, str]], tmp_path: Path
 ) -> None:
     def key(file: dict[str, str] | None) -> Stage:
         plan = Plan.of(spec_of({"weights": file} if file else {}))
         return next(stage for stage in plan.stages if stage.kind == "distill")
 
-    first = key(given())
+    first = key(student_weights())
     (tmp_path / "other.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes())
     same, none = key({"file": str(tmp_path / "other.safetensors")}), key(None)
-    other = key(given(classes=7))
+    other = key(student_weights(classes=7))
 
     assert first.key == same.key
     assert len({first.key, none.key, other.key}) == 3
@@ -97,11 +77,11 @@ def test_the_content_of_the_file_is_part_of_the_key_and_its_name_is_not(
 
 
 def test_trainings_that_go_on_are_not_stacked_and_those_that_start_from_a_file_are(
-    given: Callable[..., dict[str, str]],
+    student_weights: Callable[..., dict[str, str]],
 ) -> None:
     def sizes(student: dict[str, Any]) -> set[int]:
         plan = Plan.of(spec_of(student | {"seeds": 4}))
         return {len(bundle) for bundle in plan.bundles if bundle[0].kind in ("distill", "train_control")}
 
-    assert sizes({"weights": given()}) == {8}
+    assert sizes({"weights": student_weights()}) == {8}
     assert sizes({"training": {"keep_state": True}}) == {1}

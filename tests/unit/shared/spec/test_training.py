@@ -45,6 +45,7 @@ students:
         ),
         ("best_by: macro_f1", ":7: students[0].training.best_by: compares epochs on held-out samples, which only"),
         ("{keep: best, best_by: f1}", "training.best_by: input should be 'accuracy', 'balanced_accuracy', 'macro_f1'"),
+        ("warmup: 0.1", ":7: students[0].training.warmup: 'one_cycle' rises by itself: leave it out, or say another"),
         ("precision: half", "training.precision: input should be 'auto', 'float32', 'bfloat16' or 'float16'"),
     ],
 )
@@ -57,6 +58,12 @@ def test_options_that_do_not_go_together_are_refused_at_their_line(tmp_path: Pat
 
     assert message in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_what_was_trained_with_an_option_without_effect_is_still_read() -> None:
+    stored = TrainingSpec(schedule="one_cycle", warmup=0.1).model_dump_json()
+
+    assert TrainingSpec.model_validate_json(stored).warmup == 0.1
 
 
 def test_options_at_their_defaults_are_in_no_message() -> None:
