@@ -45,8 +45,8 @@ def export(
     settings = Settings.load()
     found = find_student(pipeline, student, seed, settings)
     folder = output or Path(student)
-    require_place(folder, force=force)
     asked = asked_for(found, formats or (), licence)
+    require_place(folder, force=force)
     files = contents(found, asked, settings, folder.name, for_hub=hub)
     write(files, folder)
     for name, content in files.items():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill_queue.scheduler.client.trained import TrainedStudent
+from distill_queue.shared.errors import ArtifactDamaged
 from distill_queue.shared.files.array_file import read_array
 from distill_queue.shared.results.records import DatasetRecord, InputRecord
 
@@ -63,8 +64,16 @@ class FileInput:
 
 
 def inputs_of(student: TrainedStudent) -> tuple[FileInput, ...]:
-    """The inputs of the files that a student is exported to."""
+    """The inputs of the files that a student is exported to.
+
+    Raises:
+        ArtifactDamaged: an input has a name that no worker gives one; programs are made of these names.
+
+    """
     record = student.data
+    for name in record.inputs:
+        if not name.isidentifier():
+            raise ArtifactDamaged(f"{student.dataset.folder}: an input is called {name!r}")
     file = student.pipeline.store.local_file(student.dataset, "test_inputs.npy")
     stored = read_array(file, mapped=True).dtype
     if not record.inputs:
