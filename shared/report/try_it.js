@@ -14,7 +14,7 @@
 
   const canvas = find("canvas"), pen = find("pen"), seen = find("seen");
   const drawing = canvas.getContext("2d", { willReadFrequently: true });
-  let shown = null; // The test sample that is shown, if one is.
+  let shown = null; // An image of the data's own size, as a test sample: it is taken as it is.
 
   // Shares of white of one channel of the canvas: means over the areas of a grid's cells that cover a box.
   function averaged(image, channel, box, rows, columns) {
@@ -73,13 +73,18 @@
     return cells;
   }
 
+  // Every channel of the whole canvas.
+  function wholeOf(image) {
+    const all = { top: 0, left: 0, height: image.height, width: image.width };
+    return [...Array(channels).keys()].map((channel) => averaged(image, channel, all, height, width));
+  }
+
+  const bytesFrom = (cells) =>
+    Uint8Array.from(cells.flatMap((each) => [...each]), (value) => Math.round(value * facts.white));
+
   function pixelsOfCanvas() {
     const image = drawing.getImageData(0, 0, canvas.width, canvas.height);
-    const all = { top: 0, left: 0, height: image.height, width: image.width };
-    const cells = facts.placement
-      ? [placed(image, facts.placement)]
-      : [...Array(channels).keys()].map((channel) => averaged(image, channel, all, height, width));
-    return Uint8Array.from(cells.flatMap((each) => [...each]), (value) => Math.round(value * facts.white));
+    return bytesFrom(facts.placement ? [placed(image, facts.placement)] : wholeOf(image));
   }
 
   // An image of the data's size, as bytes, on a canvas of that size.
@@ -108,7 +113,7 @@
     const answers = models.map((model) => probabilitiesOf(logitsOf(model.operations, pixels, facts.shape)));
     const best = answers.map((shares) => shares.indexOf(Math.max(...shares)));
     const said = models.map(({ name }, place) => `${name}: ${facts.classes[best[place]]} (${percent(answers[place][best[place]])})`);
-    find("said").textContent = [...said, ...(shown ? [`label: ${shown.label}`] : [])].join(" · ");
+    find("said").textContent = [...said, ...(shown?.label ? [`label: ${shown.label}`] : [])].join(" · ");
     const likeliest = [...facts.classes.keys()].sort((one, other) =>
       Math.max(...answers.map((each) => each[other])) - Math.max(...answers.map((each) => each[one])));
     const rows = likeliest.slice(0, MOST_CLASSES).sort((one, other) => one - other);
@@ -205,15 +210,25 @@
       return;
     }
     empty();
+    // Whole pixels: an edge between two of them would be a line of ink.
     const factor = Math.min(canvas.width / image.width, canvas.height / image.height);
-    const [wide, tall] = [image.width * factor, image.height * factor];
-    drawing.drawImage(image, (canvas.width - wide) / 2, (canvas.height - tall) / 2, wide, tall);
+    const [wide, tall] = [image.width, image.height].map((size) => Math.max(1, Math.round(size * factor)));
+    const [left, top] = [Math.floor((canvas.width - wide) / 2), Math.floor((canvas.height - tall) / 2)];
+    drawing.fillStyle = "#fff"; // As a browser shows what is transparent.
+    drawing.fillRect(left, top, wide, tall);
+    drawing.imageSmoothingEnabled = image.width > width || image.height > height;
+    drawing.drawImage(image, left, top, wide, tall);
+    if (image.width === width && image.height === height) {
+      shown = { pixels: bytesFrom(wholeOf(drawing.getImageData(0, 0, canvas.width, canvas.height))) };
+      answerSoon();
+      return; // It is as the data's images are.
+    }
     // A dark thing on light paper, where the data have light ones on black, or the other way round.
-    const corner = drawing.getImageData((canvas.width - wide) / 2 + 2, (canvas.height - tall) / 2 + 2, 1, 1).data[1] / 255;
+    const corner = drawing.getImageData(left, top, 1, 1).data[1] / 255;
     if (facts.placement && Math.abs(corner - facts.background) > 0.5) {
       drawing.globalCompositeOperation = "difference";
       drawing.fillStyle = "#fff";
-      drawing.fillRect((canvas.width - wide) / 2, (canvas.height - tall) / 2, wide, tall);
+      drawing.fillRect(left, top, wide, tall);
       drawing.globalCompositeOperation = "source-over";
     }
     answerSoon();
