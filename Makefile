@@ -4,7 +4,7 @@ PYTHON ?= $(or $(firstword $(foreach name,python3.11 python3.12 python3.13,$(she
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo check test test-lowest lint format docs docs-site dist chaos fuzz test-compose test-upgrade bench bench-labels bench-scale bench-images reproduce gpu gpu-wheels gpu-dry clean
+.PHONY: setup demo check test test-lowest lint format docs docs-site dist chaos fuzz test-compose test-upgrade test-arm bench bench-export bench-labels bench-scale bench-images reproduce gpu gpu-wheels gpu-dry clean
 
 setup: .venv/ready
 ifneq ($(filter command environment,$(origin PYTHON)),)
@@ -79,6 +79,10 @@ test-compose: setup
 test-upgrade: setup
 	$(BIN)/python -m tests.upgrade $(if $(COMMIT),--commit $(COMMIT))
 
+# Exported students on an emulated ARM processor, by QEMU: root, Debian's qemu-user-static and debootstrap; it takes some minutes.
+test-arm: setup
+	$(BIN)/python -m tests.arm
+
 bench: setup .venv-bench/ready
 	$(BIN)/python -m benchmarks.main_job
 	$(BIN)/python -m benchmarks.main_job --profile
@@ -87,6 +91,10 @@ bench: setup .venv-bench/ready
 bench-labels: .venv-bench/ready
 	.venv-bench/bin/python -m benchmarks.labels
 	.venv-bench/bin/python -m benchmarks.sharing
+
+# Exported students beside torch, on Fashion-MNIST. TIMES=1 measures the times alone, once the students are there: on a quiet machine.
+bench-export: setup
+	$(BIN)/python -m benchmarks.exports $(if $(TIMES),--times)
 
 bench-scale: setup
 	$(BIN)/python -m benchmarks.scale --profile
@@ -121,4 +129,4 @@ gpu-dry: setup
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench .venv-lowest .distill .fuzz .reproduce .gpu-site gpu-report build dist site
+	rm -rf .venv .venv-bench .venv-lowest .distill .fuzz .arm .bench-export .reproduce .gpu-site gpu-report build dist site

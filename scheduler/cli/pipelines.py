@@ -192,6 +192,7 @@ def results(pipeline: PipelineId, as_json: AsJson = False, as_csv: AsCsv = False
         print_csv(found.rows())
     else:
         _show(found)
+        _tell_budget(found)
 
 
 @app.command()
@@ -256,7 +257,9 @@ def _watch_all(client: PipelineClient, pipelines: list[str]) -> None:
             console.print(pipeline, soft_wrap=True)
         _follow(client, pipeline)
         try:
-            _show(client.results(pipeline))
+            found = client.results(pipeline)
+            _show(found)
+            _tell_budget(found)
         except (PipelineFailed, UnreadableRecord) as error:
             errors.append(str(error))
     if errors:
@@ -298,3 +301,9 @@ def _show(results: PipelineResults) -> None:
     for warning in results.warnings:
         if not warning.accepted:
             console.print(live.warned(warning), soft_wrap=True)
+
+
+def _tell_budget(results: PipelineResults) -> None:
+    """Say what came of a budget, which `run` says among its last lines."""
+    if results.scores.budget:
+        console.print(results.scores.budget.summary, soft_wrap=True)

@@ -53,6 +53,6 @@ def _is_new(recipe: StageRecipe) -> bool:
             return bool(seeds or classes) or any(not isinstance(each, str) for each in normalise)
         case Export() | WritePageProgram():
             return True
-        case WriteReport(students=students):
-            return any(runs.teacher is not None for runs in students)
+        case WriteReport(students=students, budget=budget):
+            return budget is not None or any(runs.teacher is not None for runs in students)
     return False

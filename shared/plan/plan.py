@@ -83,7 +83,7 @@ class Plan(Frozen):
             tail=(*cut(students.choices), *cut(list(graded.of_chosen.values())), *cut(graded.exports_of_chosen)),
             report=Stage.of(
                 "report",
-                WriteReport(students=students.runs, teachers=len(teachers) if own.joined else 0),
+                WriteReport(students=students.runs, teachers=len(teachers) if own.joined else 0, budget=spec.budget),
                 **graded.scores,
                 **graded.exports.scores,
             ),

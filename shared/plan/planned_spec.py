@@ -24,6 +24,7 @@ from distill_queue.shared.plan.recipes import (
     StudentRuns,
     Training,
     TrainTeacher,
+    WriteReport,
 )
 from distill_queue.shared.plan.stage import ArtifactRef, Stage
 from distill_queue.shared.plan.starts import START, alike
@@ -83,6 +84,8 @@ class PlannedSpec:
         data["evaluation"] = {"control": any(name.endswith("/control") for name in plan.report.inputs)}
         data |= {"device": plan.device, "priority": plan.priority, "time_limits": plan.time_limits}
         data["accept"] = plan.accept
+        if isinstance(plan.report.recipe, WriteReport) and plan.report.recipe.budget:
+            data["budget"] = ingredients(plan.report.recipe.budget)
         try:
             spec = PipelineSpec.model_validate(data)
         except ValidationError as error:

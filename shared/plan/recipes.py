@@ -8,6 +8,7 @@ from pydantic import Field
 
 from distill_queue.shared.catalog import Dtype
 from distill_queue.shared.spec.augmentation import AugmentationSpec
+from distill_queue.shared.spec.budget import BudgetSpec
 from distill_queue.shared.spec.dataset import DatasetSpec
 from distill_queue.shared.spec.distillation import DistillationSpec
 from distill_queue.shared.spec.model import ModelSpec
@@ -313,6 +314,8 @@ class WriteReport(StageRecipe):
     students: Annotated[tuple[StudentRuns, ...], Field(strict=False)]
     #: How many teachers were joined; 0 where there was one.
     teachers: int = 0
+    #: What the students are chosen by; left out where nothing is said.
+    budget: BudgetSpec | None = Field(default=None, exclude_if=lambda budget: budget is None)
 
 
 #: Recipes whose result is a trained model.

@@ -27,11 +27,13 @@ def estimated(estimate: Estimate) -> str:
 
 
 def headlines(scores: ReportRecord) -> tuple[str, ...]:
-    """The best student in a sentence, those that follow it in a few words, and how many more there are."""
+    """The best student in a sentence, those that follow it in a few words, how many more there are, and the budget."""
     first, *others = sorted(scores.students, key=lambda score: -score.accuracy.mean)
     lines = [summary(first, scores.teacher), *map(_in_short, others[: MOST_HEADLINES - 1])]
     if more := len(scores.students) - len(lines):
         lines.append(f"and {more} more in the table.")
+    if scores.budget:
+        lines.append(scores.budget.summary)
     return tuple(lines)
 
 

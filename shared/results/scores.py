@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from distill_queue.shared.frozen import Frozen
+from distill_queue.shared.results.budget import BudgetVerdict
 from distill_queue.shared.results.export import ExportRecord
 from distill_queue.shared.results.records import ChoiceRecord, EvaluationRecord
 
@@ -84,6 +85,8 @@ class ReportRecord(Frozen):
     #: The single teachers, if `teacher` is their average.
     teachers: tuple[EvaluationRecord, ...] = ()
     students: tuple[StudentScore, ...]
+    #: What came of the spec's budget; left out where it has none.
+    budget: Annotated[BudgetVerdict | None, Field(exclude_if=lambda budget: budget is None)] = None
 
     def fastest(self, model: EvaluationRecord) -> EvaluationRecord:
         """The fastest measurement among the models that are built as this one; it stands for all of them.

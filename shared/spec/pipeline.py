@@ -15,6 +15,7 @@ from distill_queue.shared.files.markup import Location
 from distill_queue.shared.spec import agreement
 from distill_queue.shared.spec.agreement import MOST_TEACHERS
 from distill_queue.shared.spec.assistants import Students, generations
+from distill_queue.shared.spec.budget import BudgetSpec
 from distill_queue.shared.spec.dataset import DatasetSpec, dataset_reader
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.given_files import AnyTeacher, found_start, with_checkpoint, with_labels
@@ -77,6 +78,8 @@ class PipelineSpec(SpecPart):
     """At least one."""
     evaluation: EvaluationSpec = EvaluationSpec()
     """Whether there are controls."""
+    budget: BudgetSpec | None = None
+    """What a student may cost and how good it must be: the report names the best one that fits."""
     device: Device = "any"
     """The queue, and so the workers, that its stages go to."""
     priority: Priority = "normal"

@@ -66,6 +66,7 @@ def test_views_that_earlier_versions_know_have_the_earlier_format_and_no_new_wor
         {"soft_labels": {"views": 2, "augmentation": {"crop": {}}}},
         {"students": [STUDENT, STUDENT | {"name": "tiny", "teacher": "small"}]},
         {"soft_labels": {"mode": "online"}},
+        {"budget": {"bytes": 50_000}},
     ],
     ids=[
         "a teacher's dropout",
@@ -81,6 +82,7 @@ def test_views_that_earlier_versions_know_have_the_earlier_format_and_no_new_wor
         "labelled views",
         "assistant",
         "a teacher that answers in each step",
+        "budget",
     ],
 )
 def test_what_only_this_version_knows_gives_all_stages_its_format(make_spec: MakeSpec, changes: dict[str, Any]) -> None:

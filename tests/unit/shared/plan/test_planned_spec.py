@@ -45,6 +45,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         ]
     },
     "queue": {"device": "cpu", "priority": "high", "time_limits": {"distill": 60.0}},
+    "a budget": {"budget": {"bytes": 50_000, "accuracy": 97}},
     "students": {
         "students": [
             {"name": "1e3", "model": {"name": "resnet8"}, "seeds": 3, "training": {"seed": 5, "learning_rate": 1e-5}},
