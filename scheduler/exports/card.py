@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from distill_queue.scheduler.exports.facts import FolderFacts
-from distill_queue.shared.results.interval import wilson
 from distill_queue.scheduler.exports.template import filled
+from distill_queue.shared.results.interval import wilson
 from distill_queue.shared.results.records import EvaluationRecord
 
 
