@@ -134,7 +134,9 @@
     }));
   }
 
+  let isEmpty = true, waits = false, tookMilliseconds = 0;
   function empty() {
+    isEmpty = true;
     shown = null;
     drawing.fillStyle = DARK ? "#000" : "#fff";
     drawing.fillRect(0, 0, canvas.width, canvas.height);
@@ -144,12 +146,13 @@
   }
 
   // While a pen moves, as much time is left to drawing as the answers take.
-  let waits = false, tookMilliseconds = 0;
   function answerSoon() {
+    isEmpty = false;
     if (waits) return;
     waits = true;
     setTimeout(() => {
       waits = false;
+      if (isEmpty) return; // Cleared since.
       const began = performance.now();
       answer(shown ? shown.pixels : pixelsOfCanvas());
       tookMilliseconds = performance.now() - began;

@@ -18,11 +18,11 @@ from distill_queue.worker.exports.onnx_file import File
 from tests.integration.test_report import LOWEST_CONTRAST
 from tests.unit.shared.report.conftest import run
 
-TRAINING = {"epochs": 6, "batch_size": 32, "learning_rate": 0.01}
-MODELS = {
-    "mlp": {"name": "mlp", "hidden": [32]},
-    "cnn": {"name": "cnn", "width": 8, "depth": 2},
-    "resnet8": {"name": "resnet8"},
+TRAINING = {"epochs": 4, "batch_size": 32, "learning_rate": 0.02}
+STUDENTS = {
+    "mlp": {"model": {"name": "mlp", "hidden": [32]}, "training": TRAINING | {"learning_rate": 0.01}},
+    "cnn": {"model": {"name": "cnn", "width": 16, "depth": 2}, "training": TRAINING},
+    "resnet8": {"model": {"name": "resnet8"}, "training": TRAINING | {"epochs": 2, "learning_rate": 0.01}},
 }
 SAMPLES = 300
 
@@ -30,16 +30,12 @@ SAMPLES = 300
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, FolderStore, Plan]:
     """The page of a pipeline whose students are exported, its store and its plan."""
-    students = [
-        {"name": name, "model": model, "training": TRAINING | {"epochs": 3 if name == "resnet8" else 6},
-         "export": {"formats": ["onnx"]}}
-        for name, model in MODELS.items()
-    ]  # fmt: skip
+    students = [{"name": name, "export": {"formats": ["onnx"]}} | student for name, student in STUDENTS.items()]
     spec = PipelineSpec.model_validate(
         {
             "name": "tried",
             "dataset": {"name": "digits"},
-            "teacher": {"model": {"name": "mlp", "hidden": [64]}, "training": TRAINING},
+            "teacher": {"model": {"name": "mlp", "hidden": [64]}, "training": TRAINING | {"learning_rate": 0.01}},
             "students": students,
             "evaluation": {"control": False},
         }
@@ -99,7 +95,7 @@ def test_the_page_answers_what_the_exported_files_do(
     inputs: Any = np.load(store.open(plan.trunk[0].ref).path("test_inputs.npy"))[:SAMPLES]
     call = "([name, images]) => images.map(image => tryIt.logits(name, image))"
 
-    for name in MODELS:
+    for name in STUDENTS:
         file = store.open(plan.report.inputs[f"{name}/export/onnx"]).path("model.onnx")
         wanted = File(file).logits({"input": inputs})
         found = np.array(page.evaluate(call, [name, inputs.reshape(SAMPLES, -1).tolist()]))

@@ -24,8 +24,7 @@ def test_a_file_has_a_row_with_its_interval_and_where_it_was_measured() -> None:
     file = ExportRecord(
         format="onnx", file="model.onnx", size_bytes=5_000, samples=200, accuracy=0.9, model_accuracy=0.9,
         agreement=1.0, difference=0.0, logits_range=20.0, latency_median_ms=0.25, latency_p95_ms=0.5,
-        cold_start_ms=12.34, threads=2,
-        runtime="onnxruntime 9.9", machine="a chip",
+        cold_start_ms=12.34, threads=2, runtime="onnxruntime 9.9", machine="a chip",
     )  # fmt: skip
     console = Console(file=io.StringIO(), width=120)
 
