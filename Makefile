@@ -21,13 +21,13 @@ endif
 demo: setup
 	$(BIN)/distill run examples/quickstart.yaml
 
-# Three at a time, also on two cores: many tests wait for workers that start. A file's tests stay together; the files stay in order, the short ones last.
+# Four files at a time, also on two cores, as most tests wait for processes that start. The files stay in order, the short ones last.
 test: setup
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The whole suite with the oldest versions that pyproject.toml allows.
 test-lowest: .venv-lowest/ready
-	.venv-lowest/bin/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	.venv-lowest/bin/pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .venv-lowest/ready: pyproject.toml constraints-lowest.txt
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest

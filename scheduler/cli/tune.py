@@ -93,6 +93,8 @@ class Outcome:
         if self.tuned.is_validation_ours:
             held_out = f"are held out (dataset.validation: {VALIDATION}){self.tuned.unless}"
             yield f"The spec holds out no samples to choose by: {VALIDATION:.0%} of the training samples {held_out}"
+        if (measure := self.tuned.student.training.best_by) != "accuracy":
+            yield f"Candidates are compared by accuracy; 'best_by: {measure}' chooses their epochs alone"
 
     def best(self) -> Trial:
         """The best trial.

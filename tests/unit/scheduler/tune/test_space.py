@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distill_queue.scheduler.cli.tune import Outcome
 from distill_queue.scheduler.tune.space import Choice, Range, Space
+from distill_queue.scheduler.tune.study import Study
 from distill_queue.scheduler.tune.tuned_spec import TunedSpec, yaml_of
 from distill_queue.shared.errors import InvalidSettings, InvalidSpec
 from distill_queue.shared.spec.file import SpecFile
 from distill_queue.shared.spec.pipeline import PipelineSpec
+from distill_queue.shared.store.folder_store import FolderStore
 from tests.conftest import small_spec
 
 
@@ -132,6 +136,18 @@ def test_a_tenth_of_the_samples_is_held_out_where_the_spec_holds_out_none() -> N
 
     assert (ours.is_validation_ours, ours.spec.dataset.validation) == (True, 0.1)
     assert (theirs.is_validation_ours, theirs.spec.dataset.validation) == (False, 0.2)
+
+
+@pytest.mark.parametrize(("training", "said"), [({"keep": "best", "best_by": "macro_f1"}, True), ({}, False)])
+def test_a_study_says_that_it_compares_by_accuracy_where_epochs_are_compared_otherwise(
+    training: dict[str, Any], said: bool, tmp_path: Path
+) -> None:
+    study = tuned(student(training={"epochs": 2} | training), dataset={"name": "digits", "validation": 0.2})
+    outcome = Outcome(study, Study(study.space, 0), FolderStore(tmp_path), tmp_path, "x", {})
+
+    lines = list(outcome.introduction())
+
+    assert ("Candidates are compared by accuracy; 'best_by: macro_f1' chooses their epochs alone" in lines) == said
 
 
 def test_a_study_has_one_name_and_another_for_another_seed_or_space() -> None:
