@@ -68,7 +68,7 @@ FROM dependencies AS worker
 ARG PIP_OPTIONS=
 # Python reads it before anything else, so that the command cannot set it for itself (see worker/machine/libraries.py).
 ENV PYTHONHASHSEED=0
-RUN pip install ${PIP_OPTIONS} -c constraints.txt '.[worker,s3]'
+RUN pip install ${PIP_OPTIONS} -c constraints.txt '.[worker,s3,export]'
 COPY --from=code /wheel /wheel
 RUN pip install --no-deps --no-index --force-reinstall /wheel/*.whl
 WORKDIR /app

@@ -57,7 +57,7 @@ def export(
 def lines_of(pipeline: str, exports: dict[str, tuple[ExportRecord, ...]]) -> list[str]:
     """What a run's end says of the files that its students were exported to, and how to get them."""
     found = [f"Exported: {student}, {record.summary}" for student, records in exports.items() for record in records]
-    student = next(iter(exports), "")
+    student = next((student for student, records in exports.items() if records), "")
     if found:
         found.append(f"Next: 'distill export {pipeline} {student}' writes a folder, then: python {student}/predict.py")
     return found

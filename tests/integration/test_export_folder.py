@@ -28,6 +28,7 @@ from distill_queue.scheduler.exports.weights import weights_of
 from distill_queue.shared.errors import BrokerUnavailable, InvalidInput, InvalidSettings
 from distill_queue.shared.ledger.results import PipelineResults
 from distill_queue.shared.plan.plan import Plan
+from distill_queue.shared.plan.stage import ArtifactRef
 from distill_queue.shared.results.records import DatasetRecord, InputRecord
 from distill_queue.shared.results.scores import ReportRecord
 from distill_queue.shared.results.stage_record import StageRecord
@@ -36,6 +37,7 @@ from distill_queue.shared.spec.student import StudentSpec
 from distill_queue.shared.store.store import store_of
 from distill_queue.worker import models
 from distill_queue.worker.machine.runtime import Runtime
+from distill_queue.worker.offline import library_configuration
 from distill_queue.worker.stages.runner import StageRunner
 
 ROOT = Path(__file__).parents[2]
@@ -222,6 +224,14 @@ def test_what_cannot_be_exported_is_said_in_the_users_words(digits: Pipeline, tm
     digits.id = "digits-0123abcd"
 
 
+def test_a_model_of_another_seed_is_exported_when_it_is_asked_for(digits: Pipeline) -> None:
+    digits.export("cnn", "--seed", "1", "--output", "second")
+
+    card = (digits.folder / "second" / "card.md").read_text()
+    assert "Seed 1 of 2, chosen from a grid on held-out samples: width" in card
+    assert (digits.folder / "second" / "model.onnx").stat().st_size > 1_000
+
+
 def test_a_removed_student_is_said_to_be_so_and_nothing_is_written(tmp_path: Path) -> None:
     pipeline = Pipeline(
         tmp_path, "digits", {"name": "digits"}, {"name": "mlp", "model": {"name": "mlp", "hidden": [8]}}
@@ -304,7 +314,7 @@ def test_a_tables_rows_become_the_inputs_that_its_students_learned_from(tmp_path
     assert in_order[0] == in_order[1]
 
 
-def test_a_model_of_transformers_leaves_as_the_hub_takes_it(tmp_path: Path) -> None:
+def test_a_model_of_transformers_leaves_as_the_hub_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     transformers, hub = pytest.importorskip("transformers"), pytest.importorskip("huggingface_hub")
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "film", "fine", "dull", *map(str, range(10))]
     texts = [
@@ -319,9 +329,18 @@ def test_a_model_of_transformers_leaves_as_the_hub_takes_it(tmp_path: Path) -> N
     transformers.BertTokenizer(vocab={word: n for n, word in enumerate(words)}).save_pretrained(tmp_path / "bert")
     dataset = {"name": "text", "path": "reviews.csv", "tokenizer": "bert", "length": 8}
     bert = {"name": "huggingface/bert", "pretrained": False}
-    pipeline = Pipeline(tmp_path, "films", dataset, {"name": "small", "model": bert})
+    exported = {"formats": ["onnx"], "licence": "cc-by-4.0"}
+    pipeline = Pipeline(tmp_path, "films", dataset, {"name": "small", "model": bert, "export": exported})
 
-    said = pipeline.export("small", "--hub", "--licence", "cc-by-4.0")  # There is no export in the spec.
+    def ask(request: dict[str, Any], settings: Settings) -> dict[str, Any]:
+        """The worker's answer, without a process that loads transformers once more."""
+        model, data_set = (ArtifactRef.model_validate(request[name]) for name in ("configuration", "dataset"))
+        runner = StageRunner(store_of(settings), Runtime.probe(pipeline.settings, "cpu"), lambda *_: None)
+        return library_configuration(model, request["seed"], data_set, runner)
+
+    monkeypatch.setattr("distill_queue.scheduler.exports.folder.ask", ask)
+
+    said = pipeline.export("small", "--hub")
 
     folder = tmp_path / "small"
     assert 'Next: python small/predict.py "a text"' in said
