@@ -38,13 +38,27 @@ def write(job: ExportJob, path: Path) -> None:
         StageFailed: the student does something that cannot be exported.
 
     """
-    proto = onnx_float.proto_of(job)
-    quantised = _quantised(proto, job)
-    _keep_logits(quantised.graph)
-    quantised.graph.ClearField("value_info")
-    quantised.ClearField("metadata_props")
-    quantised.metadata_props.extend(proto.metadata_props)
-    onnx_float.save(quantised, path)
+    onnx_float.save(quantised(onnx_float.proto_of(job), job.name, job.calibration()), path)
+
+
+def quantised(proto: Any, name: str, samples: Iterator[RawInputs]) -> Any:
+    """ONNX's model with integers of 8 bits in place of the numbers of its weights and products.
+
+    Args:
+        proto: the model in float32.
+        name: the export's, as messages call it.
+        samples: batches by whose values the ranges are found.
+
+    Raises:
+        StageFailed: the library cannot do so.
+
+    """
+    made = _rounded(proto, name, samples)
+    _keep_logits(made.graph)
+    made.graph.ClearField("value_info")
+    made.ClearField("metadata_props")
+    made.metadata_props.extend(proto.metadata_props)
+    return made
 
 
 def head_of(graph: Any) -> list[str]:
@@ -71,24 +85,19 @@ def left_in_float(graph: Any) -> list[str]:
     return head if share <= LARGEST_HEAD else []
 
 
-def _quantised(proto: Any, job: ExportJob) -> Any:
-    """ONNX's model with integers in place of the numbers that its weights and the calibration's samples give.
-
-    Raises:
-        StageFailed: the library cannot do so.
-
-    """
+def _rounded(proto: Any, name: str, samples: Iterator[RawInputs]) -> Any:
+    """What onnxruntime makes of a model."""
     import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     with TemporaryDirectory() as scratch:
         source, target = Path(scratch) / "float.onnx", Path(scratch) / "int8.onnx"
         onnx_float.save(proto, source)
-        with _quiet(), _problems(job):
+        with _quiet(), _problems(name):
             quantize_static(
                 source,
                 target,
-                _Calibration(job.calibration()),
+                _Calibration(samples),
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
@@ -141,7 +150,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _problems(job: ExportJob) -> Iterator[None]:
+def _problems(name: str) -> Iterator[None]:
     """Say in a sentence what the library could not do.
 
     Raises:
@@ -155,5 +164,5 @@ def _problems(job: ExportJob) -> Iterator[None]:
             raise
         reason = shortened(first_line(error), onnx_float.LONGEST_REASON)
         raise StageFailed(
-            f"{job.name} cannot be exported to integers of 8 bits: {reason}: export.formats: onnx is of float32"
+            f"{name} cannot be exported to integers of 8 bits: {reason}: export.formats: onnx is of float32"
         ) from error
