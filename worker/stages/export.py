@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +20,7 @@ from distill_queue.worker.evaluation import quality
 from distill_queue.worker.exports import timing
 from distill_queue.worker.exports.deployable import Deployable, RawInputs, deployable, raw_batches
 from distill_queue.worker.exports.facts import FileFacts
-from distill_queue.worker.exports.gate import Comparison
+from distill_queue.worker.exports.gate import Comparison, require_each_alone
 from distill_queue.worker.exports.job import ExportJob
 from distill_queue.worker.machine import extras
 from distill_queue.worker.stages.context import StageContext
@@ -28,6 +29,8 @@ from distill_queue.worker.stages.context import StageContext
 CALIBRATION_SAMPLES, CALIBRATION_BATCH = 256, 64
 #: Samples that a file answers at a time.
 BATCH = 256
+#: Samples that it answers one by one as well: their answers must not depend on the others.
+ALONE = 16
 #: Threads that a timing may use.
 THREADS = 1
 
@@ -54,6 +57,8 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
         compared.require_same(context.title)
     else:
         compared.require_accurate(context.title, recipe.tolerance)
+    alone = np.concatenate([file.logits(each) for each in islice(raw_batches(test, deployed.inputs, 1), ALONE)])
+    require_each_alone(context.title, logits[: len(alone)], alone, integers=found.integers)
     context.report("latency")
     took = _timing(exporter.RUNTIME, path, next(raw_batches(test, deployed.inputs, 1)))
     return ExportRecord(
