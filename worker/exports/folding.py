@@ -6,6 +6,8 @@ norm with a positive scale grows with its input, so the largest value stays the 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -21,8 +23,8 @@ def fold(model: nn.Module) -> None:
 
 
 def _fold_within(model: nn.Module, sequence: nn.Sequential) -> None:
-    for place in range(len(sequence) - 2):
-        conv, pool, norm = sequence[place : place + 3]
+    parts: list[Any] = list(sequence)
+    for place, (conv, pool, norm) in enumerate(zip(parts, parts[1:], parts[2:], strict=False)):
         fits = type(conv) is nn.Conv2d and type(pool) is nn.MaxPool2d and type(norm) is nn.BatchNorm2d
         if not fits or pool.return_indices or not all(_is_plain(model, part) for part in (conv, pool, norm)):
             continue
