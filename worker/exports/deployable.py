@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from distill_queue.worker.data.split import Field, Split
+from distill_queue.worker.exports.folding import fold
 from distill_queue.worker.machine.inputs import through
 
 #: Samples by the names of the model's inputs, `[samples, ...]` each.
@@ -84,8 +85,9 @@ class Deployable(nn.Module):
 
 
 def deployable(model: nn.Module, split: Split) -> Deployable:
-    """A trained model as it is exported, on the CPU and in eval mode; it is moved there."""
-    plain = model.cpu().to(memory_format=torch.contiguous_format)
+    """A trained model as it is exported, on the CPU and in eval mode; it is moved there, and its batch norms folded."""
+    plain = model.cpu().to(memory_format=torch.contiguous_format).eval()
+    fold(plain)
     return Deployable(plain, inputs_of(split), named=bool(split.fields)).eval()
 
 

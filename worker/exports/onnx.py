@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from distill_queue.shared.errors import StageFailed, store_errors
-from distill_queue.shared.line import first_line, shortened
-from distill_queue.worker.exports.deployable import OUTPUT, example
+from distill_queue.shared.errors import store_errors
+from distill_queue.worker.exports.capture import captured, quiet
+from distill_queue.worker.exports.deployable import OUTPUT
 from distill_queue.worker.exports.job import ExportJob
-from distill_queue.worker.machine import memory
+from distill_queue.worker.exports.problems import problems
 
 #: The operators' version: what onnxruntime 1.17 (2024) and later know.
 OPSET = 20
-#: Samples of the batch that the model is traced with: with one, a batch's size would be taken for a constant.
-TRACED_SAMPLES = 2
-#: Characters of what the exporter says.
-LONGEST_REASON = 400
 
 #: The module that runs such files.
 RUNTIME = "onnx_file"
@@ -45,20 +38,17 @@ def proto_of(job: ExportJob) -> Any:
         StageFailed: as for `write`.
 
     """
-    inputs = job.model.inputs
-    batch = torch.export.Dim("batch", min=1)
-    with _quiet(), _problems(job):
-        program = torch.onnx.export(
-            job.model,
-            example(inputs, TRACED_SAMPLES),
-            input_names=[each.name for each in inputs],
+    program = captured(job)
+    with quiet(), problems(job, program):
+        made = torch.onnx.export(
+            program,
+            input_names=[each.name for each in job.model.inputs],
             output_names=[OUTPUT],
-            dynamic_shapes=(tuple({0: batch} for _ in inputs),),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
-    proto = program.model_proto  # type: ignore[union-attr]
+    proto = made.model_proto  # type: ignore[union-attr]
     _strip(proto)
     for name, text in sorted(job.facts.texts.items()):
         entry = proto.metadata_props.add()
@@ -74,49 +64,29 @@ def save(proto: Any, path: Path) -> None:
 
 def _strip(proto: Any) -> None:
     """Take out what the exporter noted: lines of source code with their paths, and texts about nodes."""
-    graph = proto.graph
-    for each in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
-        each.ClearField("doc_string")
-        each.ClearField("metadata_props")
+    _clear(proto)
+    for graph in _graphs(proto.graph):
+        for each in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+            _clear(each)
+        graph.ClearField("value_info")
     for function in proto.functions:
-        for each in (function, *function.node, *function.value_info):
-            each.ClearField("doc_string")
-            each.ClearField("metadata_props")
-    graph.name = "student"
-    graph.ClearField("value_info")
+        _clear(function)
+        function.ClearField("value_info")
+        for graph in _graphs(function):
+            for node in graph.node:
+                _clear(node)
+    proto.graph.name = "student"
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the exporter's remarks for its developers off the log."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+def _graphs(graph: Any) -> Iterator[Any]:
+    """A graph, and those within its nodes: the bodies of loops and the branches of conditions."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+                yield from _graphs(inner)
 
 
-@contextmanager
-def _problems(job: ExportJob) -> Iterator[None]:
-    """Say what of a student cannot be exported, in its own words.
-
-    Raises:
-        StageFailed: some of it cannot be.
-
-    """
-    try:
-        yield
-    except Exception as error:  # The exporter raises any kind.
-        if memory.is_short(error):
-            raise
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        reason = shortened(first_line(cause), LONGEST_REASON)
-        raise StageFailed(
-            f"{job.name} cannot be exported to ONNX: {reason}: torch.export needs a forward that does the same for "
-            "every batch, made of torch's own operations"
-        ) from error
+def _clear(part: Any) -> None:
+    part.ClearField("doc_string")
+    part.ClearField("metadata_props")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import prod
@@ -14,8 +12,10 @@ from typing import Any
 from distill_queue.shared.errors import DistillError, StageFailed
 from distill_queue.shared.line import first_line, shortened
 from distill_queue.worker.exports import onnx as onnx_float
+from distill_queue.worker.exports.capture import quiet
 from distill_queue.worker.exports.deployable import OUTPUT, RawInputs
 from distill_queue.worker.exports.job import ExportJob
+from distill_queue.worker.exports.problems import LONGEST_REASON
 from distill_queue.worker.machine import memory
 
 RUNTIME = onnx_float.RUNTIME
@@ -93,7 +93,7 @@ def _rounded(proto: Any, name: str, samples: Iterator[RawInputs]) -> Any:
     with TemporaryDirectory() as scratch:
         source, target = Path(scratch) / "float.onnx", Path(scratch) / "int8.onnx"
         onnx_float.save(proto, source)
-        with _quiet(), _problems(name):
+        with quiet(), _problems(name):
             quantize_static(
                 source,
                 target,
@@ -137,19 +137,6 @@ class _Calibration:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the library's advice off the log, and what numpy says of ranges that are not finite."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-
-
-@contextmanager
 def _problems(name: str) -> Iterator[None]:
     """Say in a sentence what the library could not do.
 
@@ -162,7 +149,7 @@ def _problems(name: str) -> Iterator[None]:
     except Exception as error:  # The library raises any kind.
         if memory.is_short(error) or isinstance(error, DistillError | OSError):
             raise
-        reason = shortened(first_line(error), onnx_float.LONGEST_REASON)
+        reason = shortened(first_line(error), LONGEST_REASON)
         raise StageFailed(
             f"{name} cannot be exported to integers of 8 bits: {reason}: export.formats: onnx is of float32"
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -22,7 +23,7 @@ from distill_queue.worker.exports import page_program, timing
 from distill_queue.worker.exports.deployable import Deployable, RawInputs, deployable, raw_batches
 from distill_queue.worker.exports.exporter import Exporter, RunningFile
 from distill_queue.worker.exports.facts import FileFacts
-from distill_queue.worker.exports.gate import Comparison, Logits
+from distill_queue.worker.exports.gate import Comparison, Logits, require_each_alone
 from distill_queue.worker.exports.job import CALIBRATION_BATCH, CALIBRATION_SAMPLES, ExportJob
 from distill_queue.worker.machine import plugins
 from distill_queue.worker.stages.adaptation import adapt
@@ -30,6 +31,8 @@ from distill_queue.worker.stages.context import StageContext
 
 #: Samples that a file answers at a time.
 BATCH = 256
+#: Samples that it answers one by one as well: their answers must not depend on the others.
+ALONE = 16
 #: Threads that a timing may use.
 THREADS = 1
 CPU = torch.device("cpu")
@@ -78,7 +81,7 @@ class Made:
         context: StageContext,
         test: Split,
     ) -> Self:
-        """Write a student as a file, and have that file answer all test samples.
+        """Write a student as a file, and have that file answer all test samples, some of them alone as well.
 
         Args:
             model: the student, which is moved to the CPU.
@@ -98,6 +101,8 @@ class Made:
             file = exporter.open(path, torch.get_num_threads())
             batches = raw_batches(test, deployed.inputs, BATCH)
             logits = np.concatenate(list(_answers(file, batches, len(test), context)))
+            alone = [file.logits(each) for each in islice(raw_batches(test, deployed.inputs, 1), ALONE)]
+        require_each_alone(context.title, logits[: len(alone)], np.concatenate(alone), integers=exporter.integers)
         return cls(path, deployed, file, Comparison.of(logits, of_model, test.targets.numpy()))
 
 
