@@ -8,13 +8,15 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import did_you_mean
+from distill_queue.shared.spec.exports.executorch import EXECUTORCH
+from distill_queue.shared.spec.exports.executorch_int8 import EXECUTORCH_INT8
 from distill_queue.shared.spec.exports.format import ExportFormat
 from distill_queue.shared.spec.exports.onnx import ONNX
 from distill_queue.shared.spec.exports.onnx_int8 import ONNX_INT8
 from distill_queue.shared.spec.part import SpecPart, at_most
 
 #: Every format by its name: a new one is a name here.
-FORMATS: dict[str, ExportFormat] = {each.name: each for each in (ONNX, ONNX_INT8)}
+FORMATS: dict[str, ExportFormat] = {each.name: each for each in (ONNX, ONNX_INT8, EXECUTORCH, EXECUTORCH_INT8)}
 
 
 def _must_be_a_format(name: str) -> str:

@@ -19,9 +19,10 @@ from distill_queue.worker.evaluation import quality
 from distill_queue.worker.exports import timing
 from distill_queue.worker.exports.deployable import Deployable, RawInputs, deployable, raw_batches
 from distill_queue.worker.exports.facts import FileFacts
-from distill_queue.worker.exports.gate import Comparison
+from distill_queue.worker.exports.gate import Comparison, Logits
 from distill_queue.worker.exports.job import ExportJob
 from distill_queue.worker.machine import extras
+from distill_queue.worker.machine.runtime import Report
 from distill_queue.worker.stages.context import StageContext
 
 #: Training samples by which ranges of values are found, and how many of them at a time.
@@ -35,7 +36,8 @@ THREADS = 1
 def run(recipe: Export, context: StageContext) -> ExportRecord:
     """Write a student as a file, and compare that file's answers with the student's on the whole test set."""
     found = FORMATS[recipe.format]
-    extras.require("onnxruntime", found.extra, f"export.formats: {recipe.format} needs")
+    for library in found.libraries:
+        extras.require(library, found.extra, f"export.formats: {recipe.format} needs")
     exporter: Any = import_module(f"distill_queue.worker.exports.{found.module}")
     runtime: Any = import_module(f"distill_queue.worker.exports.{exporter.RUNTIME}")
     model = context.model("model", recipe.seed)
@@ -48,7 +50,7 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
         ExportJob(context.title, deployed, _facts(context, deployed), lambda: _calibration(context, deployed)), path
     )
     file = runtime.File(path, THREADS)
-    logits = np.concatenate([file.logits(each) for each in raw_batches(test, deployed.inputs, BATCH)])
+    logits = np.concatenate(list(_answers(file, deployed, test, context.report)))
     compared = Comparison.of(logits, of_model, test.targets.cpu().numpy())
     if recipe.tolerance is None:
         compared.require_same(context.title)
@@ -74,6 +76,16 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
         machine=_machine(),
         operators=file.operators,
     )
+
+
+def _answers(file: Any, deployed: Deployable, test: Split, report: Report) -> Iterator[Logits]:
+    """A file's logits `[rows, classes]` of each batch: some files take the samples one by one, which takes a while."""
+    done = 0
+    for batch in raw_batches(test, deployed.inputs, BATCH):
+        logits = file.logits(batch)
+        yield logits
+        done += len(logits)
+        report(f"the file's answers: {done:,} of {len(test):,} samples", len(logits), done / len(test))
 
 
 def _facts(context: StageContext, deployed: Deployable) -> FileFacts:

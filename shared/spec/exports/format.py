@@ -15,8 +15,9 @@ class ExportFormat:
     about: str
     #: The name of the exported file.
     file: str
-    #: The extra of distill-queue that a worker needs for it.
+    #: The extra of distill-queue that a worker needs for it, and that extra's libraries as Python imports them.
     extra: str
+    libraries: tuple[str, ...]
     #: Whether weights and activations become integers of 8 bits, so that some answers may change.
     integers: bool = False
     #: Part of the stage's key: raised by one when the exporter's code changes the file.

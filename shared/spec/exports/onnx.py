@@ -9,4 +9,5 @@ ONNX = ExportFormat(
     about="ONNX in float32, for onnxruntime on servers, in browsers and on phones",
     file="model.onnx",
     extra="export",
+    libraries=("onnx", "onnxruntime", "onnxscript"),
 )
