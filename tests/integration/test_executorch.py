@@ -32,6 +32,8 @@ from distill_queue.worker.models.mlp import Mlp
 from distill_queue.worker.stages.runner import StageRunner
 
 pytest.importorskip("executorch")
+# A model's lowering takes seconds of processor time; it may share the machine.
+pytestmark = pytest.mark.timeout(1_200)
 
 DIGIT = RawInput("input", torch.uint8, (1, 28, 28), torch.full((1, 1, 1), 33.0), torch.full((1, 1, 1), 78.0))
 PHOTO = RawInput("input", torch.uint8, (3, 32, 32), torch.full((3, 1, 1), 110.0), torch.full((3, 1, 1), 60.0))
@@ -62,7 +64,7 @@ class Whimsical(nn.Module):
 STUDENTS: dict[str, tuple[Callable[[], nn.Module], tuple[RawInput, ...]]] = {
     "mlp": (lambda: Mlp(784, (32,), 10), (DIGIT,)),
     "cnn": (lambda: Cnn(1, 8, 2, 10), (DIGIT,)),
-    "torchvision": (lambda: torchvision.models.shufflenet_v2_x0_5(num_classes=10), (PHOTO,)),
+    "torchvision": (lambda: torchvision.models.squeezenet1_1(num_classes=10), (PHOTO,)),
     "table": (lambda: Mlp(6, (16,), 3), (ROW,)),
     "text": (Bag, TEXT),
 }
