@@ -4,7 +4,7 @@ PYTHON ?= $(or $(firstword $(foreach name,python3.11 python3.12 python3.13,$(she
 BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: setup demo check test test-lowest lint format docs docs-site dist chaos fuzz test-compose test-upgrade test-arm bench bench-export bench-labels bench-scale bench-images reproduce gpu gpu-wheels gpu-dry clean
+.PHONY: setup demo check test test-lowest lint format docs docs-site dist chaos fuzz test-compose test-upgrade test-executorch test-arm bench bench-export bench-labels bench-scale bench-images reproduce gpu gpu-wheels gpu-dry clean
 
 setup: .venv/ready
 ifneq ($(filter command environment,$(origin PYTHON)),)
@@ -32,6 +32,15 @@ test-lowest: .venv-lowest/ready
 .venv-lowest/ready: pyproject.toml constraints-lowest.txt
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet -c constraints-lowest.txt -e '.[worker,monitor,s3,export,dev,docs-site,dist]'
+	touch $@
+
+# What `make test` skips: the formats of ExecuTorch, whose library takes 205 MB beside what .venv has.
+test-executorch: .venv-executorch/ready
+	.venv-executorch/bin/pytest tests/integration/test_executorch.py
+
+.venv-executorch/ready: pyproject.toml constraints.txt
+	test -x .venv-executorch/bin/python || $(PYTHON) -m venv .venv-executorch
+	.venv-executorch/bin/python -m pip install --quiet -c constraints.txt -e '.[worker,executorch]' hypothesis moto flask-cors pytest pytest-timeout pytest-xdist psutil
 	touch $@
 
 # What is run before each commit, within a minute: properties try few examples, and a unit test of more than a second fails.
@@ -129,4 +138,4 @@ gpu-dry: setup
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench .venv-lowest .distill .fuzz .arm .bench-export .reproduce .gpu-site gpu-report build dist site
+	rm -rf .venv .venv-bench .venv-executorch .venv-lowest .distill .fuzz .arm .bench-export .reproduce .gpu-site gpu-report build dist site

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from distill_queue.shared.catalog import OWN, is_reference
+from distill_queue.shared.spec.exports.executorch import EXECUTORCH
+from distill_queue.shared.spec.exports.executorch_int8 import EXECUTORCH_INT8
 from distill_queue.shared.spec.exports.format import ExportFormat
 from distill_queue.shared.spec.exports.onnx import ONNX
 from distill_queue.shared.spec.exports.onnx_int8 import ONNX_INT8
@@ -17,7 +19,7 @@ from distill_queue.shared.text import plain_line
 #: Most files that a student leaves in.
 MOST_FORMATS = 20
 #: Every format by its name: a new one is a name here.
-FORMATS: dict[str, ExportFormat] = {each.name: each for each in (ONNX, ONNX_INT8)}
+FORMATS: dict[str, ExportFormat] = {each.name: each for each in (ONNX, ONNX_INT8, EXECUTORCH, EXECUTORCH_INT8)}
 
 
 #: Characters of a note on the licence.

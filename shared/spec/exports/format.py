@@ -15,10 +15,9 @@ class ExportFormat:
     about: str
     #: The name of the exported file.
     file: str
-    #: The extra of distill-queue that a worker needs for it.
+    #: The extra of distill-queue that a worker needs for it, and that extra's libraries as Python imports them.
     extra: str
-    #: The libraries of that extra that it cannot do without.
-    libraries: tuple[str, ...] = ()
+    libraries: tuple[str, ...]
     #: Whether weights and activations become integers of 8 bits, so that some answers may change.
     integers: bool = False
     #: Whether the report's page may get a program that is made of the file, and computes answers there.

@@ -9,6 +9,6 @@ ONNX = ExportFormat(
     about="ONNX in float32, for onnxruntime on servers, in browsers and on phones",
     file="model.onnx",
     extra="export",
+    libraries=("onnx", "onnxruntime", "onnxscript"),
     has_page_program=True,
-    libraries=("onnx", "onnxscript", "onnxruntime"),
 )

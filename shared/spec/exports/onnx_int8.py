@@ -9,6 +9,6 @@ ONNX_INT8 = ExportFormat(
     about="ONNX with weights and activations of 8 bits: a third to a quarter of the bytes, not always faster",
     file="model-int8.onnx",
     extra="export",
-    libraries=("onnx", "onnxscript", "onnxruntime"),
+    libraries=("onnx", "onnxruntime", "onnxscript"),
     integers=True,
 )
