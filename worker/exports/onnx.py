@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from distill_queue.shared.errors import store_errors
-from distill_queue.worker.exports.capture import captured, quiet
+from distill_queue.worker.exports.capture import captured
 from distill_queue.worker.exports.deployable import OUTPUT
 from distill_queue.worker.exports.job import ExportJob
 from distill_queue.worker.exports.problems import problems
+from distill_queue.worker.exports.quiet import quiet
 
 #: The operators' version: what onnxruntime 1.17 (2024) and later know.
 OPSET = 20

@@ -12,10 +12,10 @@ from typing import Any
 from distill_queue.shared.errors import DistillError, StageFailed
 from distill_queue.shared.line import first_line, shortened
 from distill_queue.worker.exports import onnx as onnx_float
-from distill_queue.worker.exports.capture import quiet
 from distill_queue.worker.exports.deployable import OUTPUT, RawInputs
 from distill_queue.worker.exports.job import ExportJob
 from distill_queue.worker.exports.problems import LONGEST_REASON
+from distill_queue.worker.exports.quiet import quiet
 from distill_queue.worker.machine import memory
 
 RUNTIME = onnx_float.RUNTIME

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep a library's warnings off the log, and undo what it changes of the process's logging."""
-    level, handlers = logging.root.manager.disable, list(logging.root.handlers)
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
-        logging.root.handlers[:] = handlers
+    """Keep what this thread is told by libraries, for their developers, off the log and the terminal."""
+    with _unlogged(), warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
 
 
 @contextmanager
@@ -37,3 +33,27 @@ def quiet_native() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+@contextmanager
+def _unlogged() -> Iterator[None]:
+    """Have no handler take what this thread logs, and undo what a library changes of the process's logging.
+
+    Other threads may have to say that a lease was lost.
+    """
+    own, of_root = threading.get_ident(), list(logging.root.handlers)
+    known = logging.root.manager.loggerDict.values()
+    loggers = [logging.root, *(each for each in known if isinstance(each, logging.Logger))]
+    handlers = [handler for each in loggers for handler in each.handlers] + [logging.lastResort]
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return record.thread != own
+
+    for each in filter(None, handlers):
+        each.addFilter(is_of_others)
+    try:
+        yield
+    finally:
+        for each in filter(None, handlers):
+            each.removeFilter(is_of_others)
+        logging.root.handlers[:] = of_root

@@ -1,4 +1,4 @@
-"""Libraries that exporters need."""
+"""Exporters, and the libraries that they need."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from distill_queue.shared.errors import InvalidSpec
-from distill_queue.shared.plan.recipes import Export
 from distill_queue.shared.spec.export import FORMATS
-from distill_queue.worker.stages import export
+from distill_queue.worker.exports.exporter import Exporter
 
 EXTRAS = tomllib.loads((Path(__file__).parents[4] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
@@ -23,7 +22,7 @@ def test_a_format_whose_library_is_missing_says_which_extra_has_it(name: str, mo
     monkeypatch.setitem(sys.modules, missing, None)  # type: ignore[arg-type]
 
     with pytest.raises(InvalidSpec) as error:
-        export.run(Export(format=name), None)  # type: ignore[arg-type]  # It asks for the library first.
+        Exporter.of(name, ())
 
     assert str(error.value).startswith(f"export.formats: {name} needs {missing}, which this worker cannot import")
     assert str(error.value).endswith(f"pip install 'distill-queue[{FORMATS[name].extra}]'")
