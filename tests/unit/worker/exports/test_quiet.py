@@ -28,6 +28,7 @@ def test_a_librarys_warnings_are_kept_off_and_its_handlers_removed(caplog: pytes
 def test_what_native_code_writes_to_stderr_is_kept_off_until_the_end(capfd: pytest.CaptureFixture[str]) -> None:
     with quiet_native():
         os.write(2, b"noise\n")
+        sys.stderr.write("noise\n")
     sys.stderr.write("heard\n")
     sys.stderr.flush()
 
