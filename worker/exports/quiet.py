@@ -29,7 +29,8 @@ def quiet_native() -> Iterator[None]:
     try:
         with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), 2)
-        yield
+        with redirect_stderr(io.StringIO()):  # Some goes through Python's, which need not lead to the same place.
+            yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
