@@ -80,17 +80,20 @@ def test_run_computes_once_then_finds_all_and_leaves_no_process(
 def test_run_ends_with_what_the_teacher_brought_and_where_to_look_next(
     environment: dict[str, str], write_spec: Callable[..., Path]
 ) -> None:
-    run = distill(environment, "run", write_spec())
+    run = distill(environment, "run", write_spec(budget={"bytes": 1}))
 
     results = PipelineResults.model_validate_json(Path(report_of(run)).read_text())
-    *_, page, said, following = run.stdout.splitlines()
+    *_, page, said, budget, following = run.stdout.splitlines()
     assert page == f"Report: {Path(environment['DISTILL_STORE']) / 'reports' / results.id}.html"
-    assert said == " ".join(headlines(results.scores))
+    assert (said, budget) == headlines(results.scores)
+    assert budget.startswith("Budget (at most 1 bytes): none of 1 fits; the nearest is small in torch, ")
     assert re.search(r"over the control; one seed: not told apart from chance\.$", said)
     command = f"distill results {results.id}"
     assert f"'{command}'" in following
     again = distill(environment | {"DISTILL_BROKER_URL": unserved()}, *command.split()[1:], "--json")
     assert PipelineResults.model_validate_json(again.stdout) == results
+    tables = distill(environment | {"DISTILL_BROKER_URL": unserved()}, *command.split()[1:])
+    assert tables.stdout.splitlines()[-1] == budget
     unknown = distill(environment | {"DISTILL_BROKER_URL": unserved()}, "results", "tiny-0")
     assert unknown.returncode == 3
 
