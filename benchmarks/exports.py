@@ -16,11 +16,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
@@ -39,6 +37,7 @@ from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.store import store_of
 from distill_queue.worker.exports import timing
 from distill_queue.worker.exports.deployable import deployable, raw_batches
+from distill_queue.worker.exports.exporter import Exporter
 from distill_queue.worker.machine.runtime import Runtime
 from distill_queue.worker.stages.context import WEIGHTS
 from distill_queue.worker.stages.runner import StageRunner
@@ -157,9 +156,8 @@ def times_of(student: Student, runner: StageRunner, processes: int) -> Times:
         for _ in range(processes):
             found["torch"].append(in_torch(model, sample))
             for name, (_, artifact) in student.exports.items():
-                exporter: Any = import_module(f"distill_queue.worker.exports.{FORMATS[name].module}")
                 file = artifact.path(FORMATS[name].file)
-                found[name].append(timing.timed(exporter.RUNTIME, file, sample, 1))
+                found[name].append(timing.timed(Exporter.of(name, ()).running, file, sample, 1))
     return found
 
 
@@ -177,6 +175,7 @@ from statistics import median, quantiles
 import numpy, torch
 import distill_queue.worker.exports.deployable, distill_queue.worker.models
 from distill_queue.worker.exports import timing
+from distill_queue.worker.exports.exporter import Exporter
 torch.set_num_threads(1)
 with numpy.load(sys.argv[2]) as arrays:
     samples = [torch.from_numpy(each) for each in arrays.values()]
@@ -185,13 +184,7 @@ with torch.inference_mode():
     model = torch.load(sys.argv[1], weights_only=False)
     model(*samples)
     cold = time.perf_counter() - started
-    for _ in range(timing.WARM_UP_RUNS):
-        model(*samples)
-    times, deadline = [], time.perf_counter() + timing.SECONDS
-    while len(times) < timing.RUNS and (time.perf_counter() < deadline or len(times) < 5):
-        started = time.perf_counter()
-        model(*samples)
-        times.append((time.perf_counter() - started) * 1e3)
+    times = timing.answer_times(lambda: model(*samples))
 print(json.dumps({"median_ms": median(times), "p95_ms": quantiles(times, n=20)[-1], "cold_start_ms": cold * 1e3}))
 """
 

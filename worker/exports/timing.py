@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -56,6 +57,17 @@ def timed(running: str, file: Path, sample: Path, threads: int) -> Timing:
     return Timing(**json.loads(done.stdout.splitlines()[-1]))
 
 
+def answer_times(answer: Callable[[], object]) -> list[float]:
+    """Milliseconds of single answers, once warm."""
+    times: list[float] = []
+    deadline = time.perf_counter() + SECONDS
+    while len(times) < RUNS and (time.perf_counter() < deadline or len(times) < FEWEST_RUNS):
+        started = time.perf_counter()
+        answer()
+        times.append((time.perf_counter() - started) * 1e3)
+    return times[len(times) // 10 :]  # The first ones warm up.
+
+
 def _last_line(text: str) -> str:
     lines = text.strip().splitlines()
     return plain_line(lines[-1]) if lines else "it ended without a word"
@@ -73,13 +85,7 @@ def main() -> None:
     opened = opener(Path(file), int(threads))
     opened.logits(samples)
     cold = time.perf_counter() - started
-    times: list[float] = []
-    deadline = time.perf_counter() + SECONDS
-    while len(times) < RUNS and (time.perf_counter() < deadline or len(times) < FEWEST_RUNS):
-        started = time.perf_counter()
-        opened.logits(samples)
-        times.append((time.perf_counter() - started) * 1e3)
-    times = times[len(times) // 10 :]  # The first ones warm up.
+    times = answer_times(lambda: opened.logits(samples))
     print(  # noqa: T201 (its caller reads it)
         json.dumps({"median_ms": median(times), "p95_ms": quantiles(times, n=20)[-1], "cold_start_ms": cold * 1e3})
     )
