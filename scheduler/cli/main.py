@@ -49,7 +49,8 @@ def _plain_errors() -> Iterator[None]:
         yield
     except Exception as error:
         if isinstance(message := getattr(error, "message", None), str):
-            error.message = plain_text(message.removeprefix("Value error, "))  # type: ignore[attr-defined]
+            with suppress(AttributeError):  # Of some errors of other libraries it cannot be changed.
+                error.message = plain_text(message.removeprefix("Value error, "))  # type: ignore[attr-defined]
         raise
 
 
