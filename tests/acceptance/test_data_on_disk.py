@@ -147,7 +147,7 @@ def test_workers_that_a_command_starts_read_what_lies_beside_the_spec(
     data: Path, spec: Path, environment: dict[str, str]
 ) -> None:
     (data / "points.npz").rename(spec.with_name("points.npz"))
-    command = [*DISTILL, "tune", str(spec), "--minutes", "0.1", "--trials", "1"]
+    command = [*DISTILL, "tune", str(spec), "--minutes", "5", "--trials", "1"]
 
     done = subprocess.run(command, env=environment, cwd=data, capture_output=True, text=True, check=False)
 
@@ -172,7 +172,7 @@ def test_a_study_compares_by_the_held_out_samples_that_a_folder_has(
         table.write_text("\n".join(["x,y,label", *lines]))
     own = yaml.safe_load(spec.read_text()) | {"dataset": {"name": "table", "path": "rows", "target": "label"}}
     spec.write_text(yaml.safe_dump(own))
-    command = [*DISTILL, "tune", str(spec), "--minutes", "0.5", "--trials", "1"]
+    command = [*DISTILL, "tune", str(spec), "--minutes", "5", "--trials", "1"]
 
     done = subprocess.run(
         command, env=environment | {"DISTILL_DATA": str(data)}, cwd=data, capture_output=True, text=True, check=False
