@@ -91,6 +91,12 @@ def drive(script: str, *arguments: str | Path, absent: str = "") -> None:
     assert done.returncode == 0, done.stderr
 
 
+def given_in(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    """The raw inputs that a program has written."""
+    with np.load(folder / "given.npz") as arrays:
+        return dict(arrays)
+
+
 def same(of_file: npt.NDArray[Any], of_torch: npt.NDArray[Any]) -> bool:
     """Whether logits are the same to rounding, and choose the same classes."""
     near = np.abs(of_file - of_torch).max() <= 1e-5 * np.ptp(of_file)
@@ -168,7 +174,7 @@ def test_the_programs_of_an_image_answer_alike_without_distill_queue(digits: Pip
 
     for folder, of_file in zip(folders, of_files, strict=True):
         # White is 16 in scikit-learn's digits.
-        assert (np.load(folder / "given.npz")["input"][0, 0] == (picture * (16 / 255)).round()).all()
+        assert (given_in(folder)["input"][0, 0] == (picture * (16 / 255)).round()).all()
         assert same(of_file, np.load(folder / "logits.npy"))
 
 
@@ -346,7 +352,7 @@ def test_a_model_of_transformers_leaves_as_the_hub_takes_it(tmp_path: Path, monk
     assert 'Next: python small/predict.py "a text"' in said
     assert str(tmp_path) not in (folder / "config.json").read_text()
     drive(BY_PREDICT, folder, "a dull film", absent="torch")
-    given, of_file = np.load(folder / "given.npz"), np.load(folder / "logits.npy")
+    given, of_file = given_in(folder), np.load(folder / "logits.npy")
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     with torch.inference_mode():
         of_torch = model(torch.from_numpy(given["ids"]), torch.from_numpy(given["mask"]).long()).logits

@@ -51,6 +51,7 @@ def proto_of(job: ExportJob) -> Any:
         )
     proto = made.model_proto  # type: ignore[union-attr]
     _strip(proto)
+    _name_the_batch(proto.graph)
     for name, text in sorted(job.facts.texts.items()):
         entry = proto.metadata_props.add()
         entry.key, entry.value = name, text
@@ -61,6 +62,14 @@ def save(proto: Any, path: Path) -> None:
     """Write ONNX's model, always as the same bytes."""
     with store_errors(path):
         path.write_bytes(proto.SerializeToString(deterministic=True))
+
+
+def _name_the_batch(graph: Any) -> None:
+    """Call the one size that is open "batch", which torch numbers."""
+    for value in (*graph.input, *graph.output):
+        for size in value.type.tensor_type.shape.dim:
+            if size.dim_param:
+                size.dim_param = "batch"
 
 
 def _strip(proto: Any) -> None:

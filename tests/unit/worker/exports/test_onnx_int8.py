@@ -51,7 +51,7 @@ def model(hidden: int, classes: int = 10, nodes: tuple[Any, ...] = (), **weights
     )
     made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=9)
     entry = made.metadata_props.add()
-    entry.key, entry.value = "distill_queue.class_names", "[]"
+    entry.key, entry.value = "class names", "[]"
     return made
 
 
@@ -134,7 +134,7 @@ def test_facts_stay_and_nothing_of_the_library_is_added_or_logged(
     with caplog.at_level(logging.INFO):
         made = quantised(model(200))
 
-    assert [(each.key, each.value) for each in made.metadata_props] == [("distill_queue.class_names", "[]")]
+    assert [(each.key, each.value) for each in made.metadata_props] == [("class names", "[]")]
     assert not made.graph.value_info
     assert not caplog.records
     assert capfd.readouterr() == ("", "")
