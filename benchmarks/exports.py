@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=STORE, help="where the students are kept")
     given = parser.parse_args()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    console = Console(width=160)
+    console = Console(width=190)
     runner = StageRunner(
         store := store_of(settings := Settings(store=str(given.store))),
         Runtime.probe(settings, "any"),
