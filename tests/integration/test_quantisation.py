@@ -20,6 +20,7 @@ from distill_queue.shared.results.export import ExportRecord
 from distill_queue.shared.spec.pipeline import PipelineSpec
 from distill_queue.shared.store.artifact import Artifact
 from distill_queue.shared.store.folder_store import FolderStore
+from distill_queue.worker.exports.gate import Comparison
 from distill_queue.worker.machine.runtime import Report, Runtime
 from distill_queue.worker.stages.runner import StageRunner
 
@@ -63,7 +64,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FolderStore]:
         yield kept
 
 
-def stages(export: dict[str, Any]) -> tuple[Stage, ...]:
+def stages(export: dict[str, Any], **student: Any) -> tuple[Stage, ...]:
     values = {
         "name": "p",
         "dataset": {"name": "digits"},
@@ -75,6 +76,7 @@ def stages(export: dict[str, Any]) -> tuple[Stage, ...]:
                 "training": TRAINING,
                 "export": {"formats": ["onnx-int8"]} | export,
             }
+            | student
         ],
         "evaluation": {"control": False},
     }
@@ -148,3 +150,16 @@ def test_a_student_that_loses_little_keeps_its_weights(store: FolderStore) -> No
 def test_what_still_loses_too_much_is_refused_with_both_accuracies(store: FolderStore) -> None:
     with pytest.raises(StageFailed, match=r"has 9\d\.\d+% .* after 2 epochs with rounded weights \([\d.]+% before\)"):
         runner(store).run(export_stage(0, "aware"))
+
+
+def test_a_student_whose_batch_norms_were_folded_is_trained_on_as_it_was(
+    store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *before, export, _ = stages({"quantise": "aware"}, model={"name": "cnn", "width": 4, "depth": 2})
+    for stage in before:
+        if stage.kind == "distill":
+            runner(store).run(stage)
+    monkeypatch.setattr(Comparison, "is_accurate", lambda *_: False)
+
+    with pytest.raises(StageFailed, match="after 2 epochs with rounded weights"):
+        runner(store).run(export)

@@ -51,6 +51,7 @@ def run(recipe: Export, context: StageContext) -> ExportRecord:
     else:
         tolerance = recipe.tolerance or 0.0
         if recipe.adaptations and not made.compared.is_accurate(tolerance):
+            model = context.model("model", recipe.seed)  # Anew: the exported one has its batch norms folded.
             adapted = adapt(recipe, model, context, made.compared.accuracy)
             made = Made.of(model, of_model, exporter, recipe, context, test)
         made.compared.require_accurate(context.title, tolerance, _advice(recipe, adapted))
