@@ -51,13 +51,15 @@ def export(
     write(files, folder)
     for name, content in files.items():
         say(f"{folder / name}: {len(content):,} bytes")
-    say(f"Next: {use_of(str(folder), kind_of(found, inputs_of(found)))}")
+    say(f"Next: {use_of(str(folder), kind_of(found, inputs_of(found)), files)}")
 
 
 def lines_of(pipeline: str, exports: dict[str, tuple[ExportRecord, ...]]) -> list[str]:
     """What a run's end says of the files that its students were exported to, and how to get them."""
     found = [f"Exported: {student}, {record.summary}" for student, records in exports.items() for record in records]
+    for student, records in exports.items():
+        if any(record.file.endswith(".onnx") for record in records):
+            use = f"writes a folder, then: python {student}/predict.py"
+            return [*found, f"Next: 'distill export {pipeline} {student}' {use}"]
     student = next((student for student, records in exports.items() if records), "")
-    if found:
-        found.append(f"Next: 'distill export {pipeline} {student}' writes a folder, then: python {student}/predict.py")
-    return found
+    return [*found, f"Next: 'distill export {pipeline} {student}' writes a folder"] if student else found

@@ -22,6 +22,7 @@ def card(facts: FolderFacts, use: str) -> str:
         dataset=facts.dataset_name,
         inputs=facts.inputs,
         records=facts.records,
+        onnx_file=facts.onnx_file,
         accuracies=[accuracy(record.accuracy, record.samples) for record in facts.records],
         scores=[(name, accuracy(each.accuracy, each.samples), each) for name, each in _models(facts)],
         taught=f"{student.runs.teacher}, another student" if student.runs.teacher else "the pipeline's teacher",

@@ -32,6 +32,11 @@ class FolderFacts:
         return tuple(record_of(each) for each in self.exports)
 
     @property
+    def onnx_file(self) -> str:
+        """The first file that onnxruntime runs, as `predict.py` does; empty if there is none."""
+        return next((record.file for record in self.records if record.file.endswith(".onnx")), "")
+
+    @property
     def dataset_name(self) -> str:
         """What the data set is called; of one on a disk, its file or folder without the path to it."""
         spec = self.student.dataset_spec

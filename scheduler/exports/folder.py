@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,19 +71,20 @@ def contents(
             files[name] = store.local_file(student.dataset, name).read_bytes()
     texts = {
         LABELS: "".join(f"{plain_line(name)}\n" for name in student.data.class_names),
-        PREDICT: predict_program(student, facts.inputs, facts.records[0].file),
         LOAD: load_program(student.runs.name, student.recipe.model, student.data, facts.inputs, facts.factory),
     }
-    text = card(facts, use_of(folder, kind_of(student, facts.inputs)))
+    if facts.onnx_file:
+        texts[PREDICT] = predict_program(student, facts.inputs, facts.onnx_file)
+    text = card(facts, use_of(folder, kind_of(student, facts.inputs), texts))
     texts |= {HUB_CARD: hub.metadata(facts) + text} if for_hub else {CARD: text}
     if for_hub or configuration:
         texts[CONFIG] = hub.configuration(facts)
     return files | {name: text.encode() for name, text in texts.items()}
 
 
-def use_of(folder: str, kind: str) -> str:
-    """The command that tries a folder's files."""
-    return f"python {folder}/{PREDICT} {GIVEN[kind]}"
+def use_of(folder: str, kind: str, names: Container[str]) -> str:
+    """The command that tries a folder's files, of which these are the names."""
+    return f"python {folder}/{PREDICT} {GIVEN[kind]}" if PREDICT in names else f"python {folder}/{LOAD} SAMPLES.npy"
 
 
 def require_place(folder: Path, *, force: bool) -> None:

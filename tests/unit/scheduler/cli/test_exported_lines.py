@@ -23,3 +23,11 @@ def test_each_file_has_a_line_and_the_first_student_with_one_is_the_example() ->
 
 def test_a_run_without_an_export_says_nothing_of_it() -> None:
     assert lines_of("digits-0123abcd", {"small": ()}) == []
+
+
+def test_a_file_that_no_program_in_the_folder_runs_is_not_called_to_be_run() -> None:
+    for_phones = RECORD.model_copy(update={"file": "model.pte"})
+
+    assert lines_of("digits-0123abcd", {"small": (for_phones,)})[-1] == (
+        "Next: 'distill export digits-0123abcd small' writes a folder"
+    )
