@@ -21,8 +21,8 @@ endif
 demo: setup
 	$(BIN)/distill run examples/quickstart.yaml
 
-# Two at a time: with four, on two cores, tests disturb each other and none is sooner done. A file's tests stay together; the files stay in
-# order, the short ones last.
+# Two at a time: with four on two cores the suite took longer, and a test reached its deadline. A file's tests stay together; the files
+# stay in order, the short ones last.
 test: setup
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
