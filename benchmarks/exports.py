@@ -39,7 +39,7 @@ from distill_queue.worker.exports import timing
 from distill_queue.worker.exports.deployable import deployable, raw_batches
 from distill_queue.worker.exports.exporter import Exporter
 from distill_queue.worker.machine.runtime import Runtime
-from distill_queue.worker.stages.context import WEIGHTS
+from distill_queue.worker.stages.context import WEIGHTS, record_of
 from distill_queue.worker.stages.runner import StageRunner
 
 ROOT = Path(__file__).parents[1]
@@ -112,7 +112,7 @@ def answers_table(students: list[Student]) -> Table:
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
     for student in students:
         size = student.model.path(WEIGHTS).stat().st_size
-        records = {name: record_of(artifact) for name, (_, artifact) in student.exports.items()}
+        records = {name: record_of(artifact, ExportRecord) for name, (_, artifact) in student.exports.items()}
         first = next(iter(records.values()))
         table.add_row(
             f"{student.name}: torch", f"{size:,}", "1.00", "", "", percent(first.model_accuracy, first.samples)
@@ -128,12 +128,6 @@ def answers_table(students: list[Student]) -> Table:
             )
     table.caption = "bytes of torch: model.safetensors; the difference is that of a logit on all test samples"
     return table
-
-
-def record_of(artifact: Artifact) -> ExportRecord:
-    """What an export found."""
-    assert isinstance(artifact.record, ExportRecord)
-    return artifact.record
 
 
 def percent(share: float, samples: int) -> str:

@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from distill_queue.shared.errors import StageFailed, store_errors
+from distill_queue.shared.errors import store_errors
 from distill_queue.shared.line import first_line, shortened
 from distill_queue.worker.exports.deployable import example
 from distill_queue.worker.exports.facts import FileFacts
 from distill_queue.worker.exports.job import ExportJob
+from distill_queue.worker.exports.problems import failing, root_of
 from distill_queue.worker.exports.quiet import quiet
-from distill_queue.worker.machine import memory
 
 #: Characters of what the exporter says.
 LONGEST_REASON = 400
@@ -64,16 +64,13 @@ def problems(job: ExportJob) -> Iterator[None]:
         StageFailed: some of it cannot be.
 
     """
-    try:
-        yield
-    except Exception as error:  # The exporter raises any kind.
-        if memory.is_short(error):
-            raise
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        reason = shortened(first_line(cause), LONGEST_REASON)
-        raise StageFailed(
+
+    def words(error: Exception) -> str:
+        reason = shortened(first_line(root_of(error)), LONGEST_REASON)
+        return (
             f"{job.name} cannot be exported to ExecuTorch: {reason}: torch.export needs a forward that does the same "
             "for every sample, made of torch's own operations"
-        ) from error
+        )
+
+    with failing(words):
+        yield

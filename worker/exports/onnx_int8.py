@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from distill_queue.shared.errors import DistillError, StageFailed
+from distill_queue.shared.errors import DistillError
 from distill_queue.shared.line import first_line, shortened
 from distill_queue.worker.exports import onnx as onnx_float
 from distill_queue.worker.exports.deployable import OUTPUT, RawInputs
 from distill_queue.worker.exports.job import ExportJob
-from distill_queue.worker.exports.problems import LONGEST_REASON
+from distill_queue.worker.exports.problems import LONGEST_REASON, failing
 from distill_queue.worker.exports.quiet import quiet
-from distill_queue.worker.machine import memory
 
 RUNTIME = onnx_float.RUNTIME
 #: Operators that have weights.
@@ -93,7 +91,7 @@ def _rounded(proto: Any, name: str, samples: Iterator[RawInputs]) -> Any:
     with TemporaryDirectory() as scratch:
         source, target = Path(scratch) / "float.onnx", Path(scratch) / "int8.onnx"
         onnx_float.save(proto, source)
-        with quiet(), _problems(name):
+        with quiet(), failing(lambda error: _words(name, error), DistillError, OSError):
             quantize_static(
                 source,
                 target,
@@ -136,20 +134,7 @@ class _Calibration:
         return next(self._batches, None)
 
 
-@contextmanager
-def _problems(name: str) -> Iterator[None]:
-    """Say in a sentence what the library could not do.
-
-    Raises:
-        StageFailed: it raised an error.
-
-    """
-    try:
-        yield
-    except Exception as error:  # The library raises any kind.
-        if memory.is_short(error) or isinstance(error, DistillError | OSError):
-            raise
-        reason = shortened(first_line(error), LONGEST_REASON)
-        raise StageFailed(
-            f"{name} cannot be exported to integers of 8 bits: {reason}: export.formats: onnx is of float32"
-        ) from error
+def _words(name: str, error: Exception) -> str:
+    """What the library could not do, in a sentence."""
+    reason = shortened(first_line(error), LONGEST_REASON)
+    return f"{name} cannot be exported to integers of 8 bits: {reason}: export.formats: onnx is of float32"

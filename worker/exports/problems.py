@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
@@ -41,17 +41,40 @@ def problems(job: ExportJob, program: Any = None) -> Iterator[None]:
         StageFailed: some of it cannot be.
 
     """
+    with failing(lambda error: f"{job.name} failed: {_reason(error, program)}"):
+        yield
+
+
+@contextmanager
+def failing(words: Callable[[Exception], str], *passing: type[Exception]) -> Iterator[None]:
+    """Have an error of a library, which raises any kind, fail the stage.
+
+    Args:
+        words: what the stage's message says of the error.
+        passing: kinds of errors that are raised as they are, as one of memory that runs out is.
+
+    Raises:
+        StageFailed: the library raised another one.
+
+    """
     try:
         yield
-    except Exception as error:  # The exporter raises any kind.
-        if memory.is_short(error):
+    except Exception as error:
+        if memory.is_short(error) or isinstance(error, passing):
             raise
-        raise StageFailed(f"{job.name} failed: {_reason(error, program)}") from error
+        raise StageFailed(words(error)) from error
+
+
+def root_of(error: BaseException) -> BaseException:
+    """The error that an error was raised because of, at the beginning."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _reason(error: BaseException, program: Any) -> str:
     """What an error means for the one who wrote the model."""
-    cause = _root(error)
+    cause = root_of(error)
     said = " ".join(str(cause).split())
     if unknown := _OPERATOR.search(said):
         name = unknown[1]
@@ -72,12 +95,6 @@ def _reason(error: BaseException, program: Any) -> str:
         )
     reason = shortened(first_line(cause), LONGEST_REASON)
     return f"{reason}{place}: its forward must do the same for every batch, with torch's own operations"
-
-
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
 
 
 def _own_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what this thread is told by libraries, for their developers, off the log and the terminal."""
+    """Keep off the log and the terminal what libraries say in this thread to those who develop them."""
     with _unlogged(), warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
